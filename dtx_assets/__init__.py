@@ -1,0 +1,1 @@
+"""Migration plans as Dagster asset graphs: one sub-package a system, and the machinery they share."""
