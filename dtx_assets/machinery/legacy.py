@@ -1,0 +1,36 @@
+"""What a legacy table is: its columns, their kinds and its key, declared once by each system.
+
+Reading one from where it lives is `sources`; what its rows become is the systems' business.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+ColumnKind = Literal["text", "code", "integer", "date", "time"]
+"""How the text of a column is read: `code` columns are compared trimmed and without case."""
+
+
+@dataclass(frozen=True)
+class LegacyTable:
+    """One table of the legacy database.
+
+    `columns` are the named ones, in the order of the source; more may turn up and are kept. `required` are those a chosen
+    flow reads. `key` is empty where rows can only be told apart by their ordinal, as they are where `key_repeats`.
+    """
+
+    name: str
+    area: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...] = ()
+    key_repeats: bool = False
+    required: tuple[str, ...] = ()
+    column_count: int | None = None
+    description: str = ""
+    decision: str = ""
+    kind_of: Callable[[str], ColumnKind] = field(default=lambda _name: "text", compare=False)
+    personal: frozenset[str] = frozenset()
+
+    @property
+    def has_unique_key(self) -> bool:
+        return bool(self.key) and not self.key_repeats

@@ -1,0 +1,56 @@
+"""The declaration of target tables: the one place that says a column's type, nullability, length and meaning.
+
+DDL, Pandera schemas, Polars dtypes and column metadata are rendered from it. Writing rows is `load`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+ColumnType = Literal["bigint", "integer", "text", "boolean", "timestamptz", "jsonb"]
+
+POLARS_TYPES: dict[ColumnType, pl.DataType] = {
+    "bigint": pl.Int64(),
+    "integer": pl.Int64(),
+    "text": pl.String(),
+    "boolean": pl.Boolean(),
+    "timestamptz": pl.Datetime("us", "UTC"),
+    "jsonb": pl.String(),
+}
+"""How a prepared column is held: JSON as canonical text (keys sorted, no blanks), integers wide so that a range check can see them."""
+
+
+@dataclass(frozen=True)
+class TargetColumn:
+    name: str
+    type: ColumnType
+    description: str
+    nullable: bool = False
+    max_length: int | None = None
+    references: str | None = None
+    allowed: tuple[str, ...] = ()
+    needed_when: tuple[str, str] | None = None
+    """(decision, option) that alone needs this column; None where every option does."""
+
+
+@dataclass(frozen=True)
+class TargetTable:
+    """A table of the new database. `columns` leave out the identity `id`, which every table has.
+
+    `writes` is `insert` (this project creates rows), `update` (it fills columns of another area's rows, found by `id`),
+    `nothing` (it starts empty or is another area's, and is only read or watched).
+    """
+
+    name: str
+    model: str
+    area: str
+    columns: tuple[TargetColumn, ...]
+    writes: Literal["insert", "update", "nothing"] = "nothing"
+    natural_key: tuple[str, ...] = ()
+    nulls_equal: bool = False
+    decision: str = ""
+    description: str = ""
+
+    def column(self, name: str) -> TargetColumn:
+        return next(column for column in self.columns if column.name == name)
