@@ -1,4 +1,4 @@
-"""The 21 legacy tables of Areas 8 and 11, and the five crosswalks that other areas hand over: names, columns, keys, kinds.
+"""The 21 legacy tables of Areas 8 and 11 and the five crosswalks of other areas: names, columns, keys, kinds.
 
 `columns` holds what the plans and the contract name; more columns may turn up in the source and are kept. What a table
 becomes is not here (`targets`, the flows), and neither is how one is read (`machinery.sources`).
@@ -156,7 +156,7 @@ _TABLES = (
         key_repeats=True,
         required=_WEBHOOK_COLUMNS,
         personal=("webhook",),
-        description="Who receives a reminder: a PHP-serialised array of e-mail addresses by customer, type and selector.",
+        description="Who receives a reminder: PHP-serialised e-mail addresses by customer, type and selector.",
     ),
     _table(
         "notification_lookup",
@@ -176,7 +176,7 @@ _TABLES = (
         key=("customer_id",),
         key_repeats=True,
         required=("customer_id", "coi_notification_id", "doc_notification_id", "coi_send_hold", "doc_send_hold"),
-        description="Denormalised join of customers and their notification rows, with overrides of send_hold and dow_bitmap.",
+        description="Denormalised join of customers and notification rows; overrides send_hold and dow_bitmap.",
     ),
     _table(
         "notification_audit",
@@ -267,7 +267,7 @@ _TABLES = (
         19,
         (),
         personal=("Service Owner",),
-        description="A computed snapshot of file processing by service owner; no primary key, special characters in names.",
+        description="A computed snapshot of file processing by service owner; no primary key.",
     ),
     _table(
         "imap_upload",
