@@ -1,0 +1,65 @@
+"""What people may see of personal data: previews, check metadata, logs and reports mask through here.
+
+Keys, reasons and counts are never masked: they are enough to find the row. Secrets in URLs are `settings.mask_url`'s.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+EMAIL = re.compile(r"[^\s@<>\"',;:()\[\]]+@[^\s@<>\"',;:()\[\]]+")
+KEPT_TYPES = (bool, int, float)
+SHORT = 60
+
+
+def mask(value: object) -> str:
+    """The shape of a value: `a***@e***.com` for an e-mail address, else its first letter and its length.
+
+    Numbers and truth values stay as they are; None is `NULL` and an empty text two quotes. Text that holds addresses
+    among other words is cut to its shape as a whole.
+    """
+    if value is None:
+        return "NULL"
+    if isinstance(value, KEPT_TYPES):
+        return str(value)
+    if isinstance(value, bytes):
+        return f"({len(value)} bytes)"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {mask(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(mask(inner) for inner in value) + "]"
+    text = str(value)
+    if not text:
+        return "''"
+    stripped = text.strip()
+    if EMAIL.fullmatch(stripped):
+        return mask_email(stripped)
+    first = stripped[:1] if stripped[:1].isprintable() else ""
+    return f"{first}… ({len(text)} characters)"
+
+
+def mask_email(address: str) -> str:
+    """`anna@example.com` → `a***@e***.com`."""
+    local, _, domain = address.rpartition("@")
+    host, dot, ending = domain.rpartition(".")
+    if not dot:
+        host, ending = domain, ""
+    return f"{local[:1]}***@{host[:1]}***{dot}{ending}"
+
+
+def mask_emails(text: str) -> str:
+    """The text with every e-mail address in it masked; for messages that are not personal otherwise."""
+    return EMAIL.sub(lambda found: mask_email(found.group()), text)
+
+
+def mask_row(row: Mapping[str, Any], personal: Collection[str]) -> dict[str, str]:
+    """A row for people: values of `personal` columns masked, the others cut to 60 characters with addresses masked."""
+    return {name: mask(value) if name in personal else plain(value) for name, value in row.items()}
+
+
+def plain(value: object) -> str:
+    """A value that is not personal, as one short line."""
+    if value is None:
+        return "NULL"
+    text = mask_emails(" ".join(str(value).split()))
+    return text if len(text) <= SHORT else f"{text[:SHORT]}…"
