@@ -1,0 +1,110 @@
+"""Fixtures of all tests: real servers, started on first use, ended with the tests. How they start: `servers.py`."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres, embedded_postgres, remove_embedded_postgres
+from dtx_assets_tests import servers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_outside_configuration() -> Iterator[None]:
+    """What the developer's own environment says must not reach a test."""
+    kept = dict(os.environ)
+    for name in kept:
+        if name == "APP_ENV" or name.startswith("AWS_") or (name.startswith("DTX_") and name != "DTX_PG_BIN"):
+            del os.environ[name]
+    yield
+    os.environ.update(kept)
+
+
+@contextmanager
+def _skipped_where_missing() -> Iterator[None]:
+    try:
+        yield
+    except servers.PartMissing as missing:
+        if os.environ.get("CI"):
+            pytest.fail(f"{missing}, and CI has to have it")
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """A directory for servers, near the root: a socket's path may have about a hundred characters only."""
+    with tempfile.TemporaryDirectory(prefix="dtx-") as name:
+        directory = Path(name)
+        # So that the account of the database servers can get through.
+        directory.chmod(0o711)
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_directory: Path) -> Iterator[EmbeddedPostgres]:
+    """The embedded PostgreSQL, without fsync."""
+    state_dir = server_directory / "state"
+    with embedded_postgres(state_dir, fsync=False) as server:
+        yield server
+    remove_embedded_postgres(state_dir)
+
+
+@pytest.fixture
+def database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """`postgresql://` URL of an empty database."""
+    name = f"test_{uuid4().hex}"
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def mariadb_url(server_directory: Path) -> Iterator[str]:
+    """`mysql+pymysql://` URL of the database `legacy` of a real MariaDB, shared by all tests: drop what you create."""
+    directory = server_directory / "mariadb"
+    directory.mkdir()
+    with _skipped_where_missing():
+        servers.find_program("mariadbd", "mysqld")
+    with servers.mariadb(directory) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def s3_server(server_directory: Path) -> Iterator[servers.S3Server]:
+    """A real S3 server on a loopback port."""
+    directory = server_directory / "seaweedfs"
+    directory.mkdir()
+    with _skipped_where_missing():
+        servers.find_program("weed")
+    with servers.seaweedfs(directory) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a new bucket; the AWS_* variables point to its server."""
+    import boto3
+
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"test-{uuid4().hex}"
+    boto3.client("s3", endpoint_url=s3_server.endpoint, region_name=s3_server.region).create_bucket(Bucket=bucket)
+    return bucket
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, as Playwright's synchronous `Browser`."""
+    with _skipped_where_missing():
+        chromium = servers.find_program("chromium", "chromium-browser", "google-chrome")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
+        chrome = playwright.chromium.launch(executable_path=chromium, args=as_root)
+        yield chrome
+        chrome.close()

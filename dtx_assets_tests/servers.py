@@ -1,0 +1,212 @@
+"""Real servers that the tests start, MariaDB and an S3 server (SeaweedFS), on 127.0.0.1, in directories of their own.
+
+PostgreSQL is not here: the product starts that itself (`dtx_assets.machinery.embedded_postgres`). Fixtures are in
+`conftest.py`.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pymysql
+
+SECONDS_TO_START = 60
+
+
+class PartMissing(Exception):
+    """A program that a server needs is not on this machine."""
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where a running S3 server is, and the keys it accepts."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    region: str = "us-east-1"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that boto3, obstore and Polars read."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different ports of 127.0.0.1 that nothing listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def find_program(*names: str) -> str:
+    """The first of the programs that this environment or machine has; raises PartMissing."""
+    own = Path(sys.executable).parent
+    for name in names:
+        found = shutil.which(
+            name, path=os.pathsep.join([str(own), os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+        )
+        if found:
+            return found
+    raise PartMissing(f"{' or '.join(names)} is not installed")
+
+
+@contextmanager
+def running(
+    command: Sequence[str], *, log: Path, ready: Callable[[], bool], environment: Mapping[str, str]
+) -> Iterator[None]:
+    """Run a server until the block ends or this process dies, whichever way; `ready` says when it can be used."""
+    die_with_parent = [find_program("setpriv"), "--pdeathsig", "KILL"] if sys.platform == "linux" else []
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*die_with_parent, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            cwd=log.parent,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + SECONDS_TO_START
+        while not ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                tail = log.read_text(errors="replace")[-3000:]
+                raise RuntimeError(f"{command[0]} did not start:\n{tail}")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def mariadb(directory: Path) -> Iterator[str]:
+    """A MariaDB server in an empty directory; yields the SQLAlchemy URL of its database `legacy`.
+
+    The SQL mode is the loose one that legacy databases ran with, so that tests can plant zero dates.
+    """
+    server = find_program("mariadbd", "mysqld")
+    installer = find_program("mariadb-install-db", "mysql_install_db")
+    data = directory / "data"
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC"}
+    account = ["--user=root"] if os.geteuid() == 0 else []
+    subprocess.run(
+        [
+            installer,
+            "--no-defaults",
+            f"--datadir={data}",
+            "--skip-test-db",
+            "--auth-root-authentication-method=socket",
+            *account,
+        ],
+        check=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
+    password = secrets.token_hex(16)
+    init_file = directory / "init.sql"
+    init_file.touch(mode=0o600)
+    init_file.write_text(
+        "CREATE DATABASE legacy CHARACTER SET utf8mb4;\n"
+        f"CREATE USER 'legacy'@'127.0.0.1' IDENTIFIED BY '{password}';\n"
+        "GRANT ALL ON *.* TO 'legacy'@'127.0.0.1' WITH GRANT OPTION;\n"
+    )
+    [port] = free_ports(1)
+
+    def ready() -> bool:
+        try:
+            pymysql.connect(host="127.0.0.1", port=port, user="legacy", password=password, database="legacy").close()
+        except pymysql.Error:
+            return False
+        return True
+
+    command = [
+        server,
+        "--no-defaults",
+        f"--datadir={data}",
+        f"--socket={directory / 'server.sock'}",
+        f"--pid-file={directory / 'server.pid'}",
+        f"--port={port}",
+        "--bind-address=127.0.0.1",
+        "--skip-name-resolve",
+        f"--init-file={init_file}",
+        "--sql-mode=NO_ENGINE_SUBSTITUTION",
+        "--character-set-server=utf8mb4",
+        "--default-time-zone=+00:00",
+        "--max-allowed-packet=256M",
+        "--innodb-flush-log-at-trx-commit=0",
+        *account,
+    ]
+    with running(command, log=directory / "server.log", ready=ready, environment=environment):
+        yield f"mysql+pymysql://legacy:{password}@127.0.0.1:{port}/legacy"
+
+
+@contextmanager
+def seaweedfs(directory: Path) -> Iterator[S3Server]:
+    """A SeaweedFS server with its S3 door, in an empty directory."""
+    weed = find_program("weed")
+    # weed takes a fixed port wherever it is not told one, and two of its servers on one machine would then collide.
+    parts = [f"{name}.port{kind}" for name in ("master", "volume", "filer", "s3", "admin") for kind in ("", ".grpc")]
+    ports = dict(zip([*parts, "s3.port.iceberg", "s3.port.lance"], free_ports(len(parts) + 2), strict=True))
+    server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", secrets.token_hex(10), secrets.token_hex(20))
+    identities = directory / "identities.json"
+    identities.touch(mode=0o600)
+    keys = {"accessKey": server.access_key, "secretKey": server.secret_key}
+    admin = {"name": "tests", "credentials": [keys], "actions": ["Admin", "Read", "List", "Tagging", "Write"]}
+    identities.write_text(json.dumps({"identities": [admin]}))
+
+    def ready() -> bool:
+        try:
+            urllib.request.urlopen(f"{server.endpoint}/healthz", timeout=2).close()
+        except (urllib.error.URLError, OSError):
+            return False
+        return True
+
+    (directory / "data").mkdir()
+    command = [
+        weed,
+        "mini",
+        f"-dir={directory / 'data'}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
+        "-admin.ui=false",
+        "-webdav=false",
+        f"-s3.config={identities}",
+        f"-s3.localSocket={directory / 's3.sock'}",
+        f"-filer.localSocket={directory / 'filer.sock'}",
+        *(f"-{name}={port}" for name, port in ports.items()),
+    ]
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(directory), "GOMEMLIMIT": "1GiB"}
+    with running(command, log=directory / "server.log", ready=ready, environment=environment):
+        yield server
