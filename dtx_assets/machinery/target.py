@@ -3,6 +3,7 @@
 DDL, Pandera schemas, Polars dtypes and column metadata are rendered from it. Writing rows is `load`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,3 +55,11 @@ class TargetTable:
 
     def column(self, name: str) -> TargetColumn:
         return next(column for column in self.columns if column.name == name)
+
+    def columns_under(self, decisions: Mapping[str, str]) -> tuple[TargetColumn, ...]:
+        """The columns that are written under the chosen options."""
+        return tuple(
+            column
+            for column in self.columns
+            if column.needed_when is None or decisions.get(column.needed_when[0]) == column.needed_when[1]
+        )

@@ -1,0 +1,57 @@
+"""The system `dtx`, put together: built once when its code location loads, with all its mapping files validated."""
+
+from pathlib import Path
+
+from dtx_assets.dtx.flows.email_template import EMAIL_TEMPLATE, bilingual_rows
+from dtx_assets.dtx.flows.exemption import EXEMPTION, exemption_groups, one_row_a_requirement
+from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
+from dtx_assets.dtx.mapping_assets import mapping_assets
+from dtx_assets.dtx.tables import AREAS, CROSSWALKS, LEGACY_TABLES
+from dtx_assets.dtx.targets import TARGETS
+from dtx_assets.dtx.transforms import TRANSFORMS
+from dtx_assets.machinery.mapping.decisions import load_decisions
+from dtx_assets.machinery.mapping.load import load_mappings
+from dtx_assets.machinery.system import System
+
+PROJECT_DIR = Path(__file__).parents[2]
+MAPPINGS_DIR = PROJECT_DIR / "mappings" / "dtx"
+DECISIONS_FILE = MAPPINGS_DIR / "decisions.yaml"
+
+FUNCTIONS = {
+    function.__name__: function
+    for function in (
+        effective_settings,
+        notification_stages,
+        bilingual_rows,
+        exemption_groups,
+        one_row_a_requirement,
+    )
+}
+"""The functions that mapping files name: what a table of columns cannot say."""
+
+
+def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
+    """The system with the mapping files of `mappings_dir`; ConfigurationError names all that is wrong with them."""
+    mappings = load_mappings(
+        mappings_dir,
+        legacy_tables=LEGACY_TABLES,
+        targets=TARGETS,
+        transforms=TRANSFORMS,
+        functions=FUNCTIONS,
+        decisions=load_decisions(mappings_dir / DECISIONS_FILE.name),
+    )
+    return System(
+        name="dtx",
+        legacy_tables=LEGACY_TABLES,
+        crosswalk_tables=CROSSWALKS,
+        targets=TARGETS,
+        flows=(EMAIL_TEMPLATE, NOTIFICATION_SCHEDULE, EXEMPTION),
+        mapping_assets=mapping_assets(mappings),
+        mappings=mappings,
+        mappings_dir=mappings_dir,
+        sample_dir=Path(__file__).parent / "sample",
+        areas=AREAS,
+    )
+
+
+SYSTEM = build_system()

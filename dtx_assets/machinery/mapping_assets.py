@@ -1,0 +1,140 @@
+"""Mapping assets: crosswalks checked against themselves and the target, value maps, look-ups in other areas' rows.
+
+Each is a small dataset in the lake that flows join with and that people can look at. What is mapped with them is
+the column mappings' business.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Literal
+
+import polars as pl
+import psycopg
+from psycopg import sql
+
+from dtx_assets.machinery.errors import StructureError
+from dtx_assets.machinery.lake import Lake, Manifest
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.mapping.load import Mappings
+from dtx_assets.machinery.sources.frames import legacy_frame
+from dtx_assets.machinery.transforms import canonical_integer, integer_value
+
+
+@dataclass(frozen=True)
+class MappingContext:
+    """Where mapping assets are made from: the lake, the target database, the reviewable files."""
+
+    system: str
+    lake: Lake
+    run_id: str
+    target_url: str
+    crosswalk_tables: Mapping[str, LegacyTable]
+    mappings: Mappings
+
+    def crosswalk(self, name: str) -> pl.LazyFrame:
+        return legacy_frame(self.lake, self.system, self.crosswalk_tables[name], layer="crosswalk")
+
+    def target_rows(self, table: str, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+        """The columns of a table of another area, as they are in the target database now."""
+        return read_target_rows(self.target_url, table, columns).lazy()
+
+
+@dataclass(frozen=True)
+class MappingAsset:
+    """One mapping: its upstream asset keys (layer, name) and how it is made."""
+
+    name: str
+    kind: Literal["crosswalk", "value_map", "reference"]
+    area: str
+    upstream: tuple[tuple[str, str], ...]
+    description: str
+    build: Callable[[MappingContext], pl.LazyFrame]
+
+
+def crosswalk_asset(
+    name: str, table: LegacyTable, key: str, value: str, *, area: str, target: tuple[str, str], extras: Sequence[str] = ()
+) -> MappingAsset:
+    """The mapping `name`: legacy ids of `table` to ids that the target table has.
+
+    Frame: `source_id` (canonical text), `target_id` (Int64, null where the target has no such row), `missing_id` (the id
+    it does not have), extras (Int64). `target` is (model, table name).
+    """
+    model, target_table = target
+
+    def build(context: MappingContext) -> pl.LazyFrame:
+        rows = context.crosswalk(table.name).select(
+            canonical_integer(pl.col(key)).alias("source_id"),
+            integer_value(pl.col(value)).alias("named_id"),
+            *(integer_value(pl.col(extra)).alias(extra) for extra in extras),
+        )
+        rows = rows.filter(pl.col("source_id").is_not_null()).unique()
+        refuse_contradictions(table.name, key, rows)
+        existing = context.target_rows(target_table, {"id": pl.Int64()}).select(
+            pl.col("id").alias("named_id"), pl.col("id").alias("target_id")
+        )
+        return (
+            rows.join(existing, on="named_id", how="left")
+            .with_columns(pl.when(pl.col("target_id").is_null()).then("named_id").alias("missing_id"))
+            .select("source_id", "target_id", "missing_id", *extras)
+            .sort("source_id")
+        )
+
+    return MappingAsset(
+        name,
+        "crosswalk",
+        area,
+        (("legacy", table.name), ("target", model)),
+        f"{table.description} Ids that the target does not have count as no match.",
+        build,
+    )
+
+
+def refuse_contradictions(table: str, key: str, rows: pl.LazyFrame) -> None:
+    """Raises StructureError where distinct rows share a `source_id`, naming the keys."""
+    doubled = rows.group_by("source_id").len().filter(pl.col("len") > 1).sort("source_id").collect()
+    if doubled.height:
+        named = ", ".join(doubled["source_id"].head(5))
+        more = f" and {doubled.height - 5} more" if doubled.height > 5 else ""
+        raise StructureError(
+            f"the crosswalk {table} gives several ids for {key} {named}{more}",
+            where=f"{table}.{key}",
+            remedy="ask the area that owns the crosswalk which id is right; nothing that depends on it is prepared",
+        )
+
+
+def build_mapping_asset(asset: MappingAsset, context: MappingContext) -> Manifest:
+    """Writes the dataset of a mapping asset; the one that is there stays when nothing changed."""
+    frame = asset.build(context).collect()
+    key = (context.system, "mapping", asset.name)
+    buffer = BytesIO()
+    frame.write_ndjson(buffer)
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    before = context.lake.manifest(key)
+    if before and before.metadata.get("digest") == digest:
+        return before
+    with context.lake.write(key, run_id=context.run_id) as writer:
+        writer.add(frame)
+        writer.metadata.update(digest=digest, kind=asset.kind)
+    return context.lake.require(key)
+
+
+def read_target_rows(url: str, table: str, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """The named columns of a whole target table; StructureError where table or column is missing."""
+    query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv, HEADER)").format(
+        sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(*table.split("."))
+    )
+    buffer = BytesIO()
+    try:
+        with psycopg.connect(url) as connection, connection.cursor() as cursor, cursor.copy(query) as copy:
+            for block in copy:
+                buffer.write(block)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        raise StructureError(
+            f"the target database lacks what another area should have made: {error.diag.message_primary}",
+            where=table,
+            remedy="load that area first, or check DTX_TARGET_URL",
+        ) from None
+    buffer.seek(0)
+    return pl.read_csv(buffer, schema=dict(columns))

@@ -1,0 +1,546 @@
+"""From legacy tables to prepared and rejected rows: one pass over the input, batch by batch.
+
+A flow is a pure function over the frames of one batch; everything about batches, keys that occur twice, accounting and
+the lake is here. What the rows of a flow become is the systems' business; writing them to the target is `load`.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import polars as pl
+
+from dtx_assets.machinery.buckets import BUCKET, batch_count, bucket_of, bucket_range
+from dtx_assets.machinery.errors import StructureError
+from dtx_assets.machinery.lake import DatasetWriter, Lake, Manifest
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.mapping.decisions import Decisions
+from dtx_assets.machinery.mapping.execute import TransformContext, apply_columns
+from dtx_assets.machinery.schemas import legacy_schema, schema_failures, target_schema
+from dtx_assets.machinery.settings import Settings
+from dtx_assets.machinery.sources.frames import legacy_frame, source_key
+from dtx_assets.machinery.system import System
+
+PROBLEM = pl.Struct({"reason": pl.String, "column": pl.String, "detail": pl.String})
+REJECTED_SCHEMA = {
+    "source_table": pl.String,
+    "source_key": pl.String,
+    "source_row": pl.Int64,
+    "bucket": BUCKET,
+    "reasons": pl.List(pl.String),
+    "partial": pl.Boolean,
+    "detail": pl.String,
+    "row": pl.String,
+}
+LINKS_SCHEMA = {
+    "source_table": pl.String,
+    "source_key": pl.String,
+    "source_row": pl.Int64,
+    "bucket": BUCKET,
+    "parts": pl.List(pl.String),
+    "rows": pl.List(pl.Int64),
+}
+BATCH_BYTES = 24 * 1024 * 1024
+"""Compressed bytes of legacy rows in one batch at most, so that tables of long texts come in smaller batches."""
+
+
+@dataclass
+class RunSettings:
+    """What one run was told: fixed once, the same for every step, recorded with what it makes."""
+
+    run_id: str
+    system: System
+    settings: Settings
+    decisions: Decisions
+    cutover_at: datetime
+    lake: Lake
+
+    def key(self, layer: str, name: str) -> tuple[str, str, str]:
+        return (self.system.name, layer, name)
+
+
+@dataclass(frozen=True)
+class FlowInputs:
+    """The rows of one batch and what they are mapped with.
+
+    `legacy` holds, for each source table, the text columns and `_row`, `_source_key`, `_bucket`, `_key_fate` (null,
+    `identical` or `duplicate_key`). `mappings` holds the mapping assets by name.
+    """
+
+    system: System
+    legacy: Mapping[str, pl.DataFrame]
+    mappings: Mapping[str, pl.LazyFrame]
+    context: TransformContext
+
+    def decision(self, key: str) -> str:
+        return self.context.decisions[key]
+
+
+@dataclass
+class Prepared:
+    """The rows of one target model from one batch.
+
+    `rows` has the target columns (and `id` where rows are updated), `_row` counts them from 0; `links` is LINKS_SCHEMA.
+    """
+
+    rows: pl.DataFrame
+    links: pl.DataFrame
+
+
+@dataclass
+class Outcome:
+    """What a flow made of one batch: `prepared` and `rejected` by target model, and one `fates` row a source row.
+
+    `fates`: source_table, model, fate (`migrated`, `rejected` or the rule that dropped it). `coerced`: source_table,
+    model, kind, rows.
+    """
+
+    prepared: dict[str, Prepared] = field(default_factory=dict)
+    rejected: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    fates: list[pl.DataFrame] = field(default_factory=list)
+    coerced: list[pl.DataFrame] = field(default_factory=list)
+
+    def reject(self, model: str, rejected: pl.DataFrame) -> None:
+        self.rejected.setdefault(model, []).append(rejected)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """From source tables to target models. The first source owns the rows; the others feed or only link to them.
+
+    `owner` names, for each source table, the column of the owner id and the mapping asset that gives it: rows of one
+    owner lie in one batch. `accounted` are the sources whose rows are counted. `merge` makes the rows of a target of
+    all batches together, where several batches may give one row.
+    """
+
+    name: str
+    area: str
+    sources: tuple[str, ...]
+    accounted: tuple[tuple[str, str], ...]
+    mappings: tuple[str, ...]
+    targets: tuple[str, ...]
+    decisions: tuple[str, ...]
+    owner: Mapping[str, tuple[str, str]]
+    run: Callable[[FlowInputs], Outcome]
+    merge: Mapping[str, Callable[[pl.DataFrame], Prepared]] = field(default_factory=dict)
+    uses_cutover_time: bool = False
+    description: str = ""
+
+
+# --- assessing the rows of one source ---------------------------------------------------------------------------------
+
+
+def problem(when: pl.Expr, reason: str, column: str, detail: pl.Expr | str) -> pl.Expr:
+    """A list of one problem where `when` holds, else an empty one."""
+    text = pl.lit(detail) if isinstance(detail, str) else detail
+    one = pl.concat_list(
+        pl.struct(pl.lit(reason).alias("reason"), pl.lit(column).alias("column"), text.cast(pl.String).alias("detail"))
+    )
+    return pl.when(when.fill_null(False)).then(one).otherwise(pl.lit([], dtype=pl.List(PROBLEM)))
+
+
+def add_problems(frame: pl.DataFrame, *problems: pl.Expr) -> pl.DataFrame:
+    return frame.with_columns(pl.concat_list("_problems", *problems).alias("_problems"))
+
+
+def assess(
+    inputs: FlowInputs,
+    source: str,
+    model: str,
+    frame: pl.DataFrame | None = None,
+    *,
+    dropped: Mapping[str, pl.Expr] | None = None,
+    not_null: Sequence[str] = (),
+) -> pl.DataFrame:
+    """The rows of a source with the columns its mapping makes (`:<column>`), their `_problems`, `_coercions`, `_rule`.
+
+    `_rule` names the rule that drops a row; `_problems` holds what the mapping, the key and the legacy schema say.
+    """
+    table = inputs.system.legacy_tables[source]
+    frame = inputs.legacy[source] if frame is None else frame
+    source_mapping = inputs.system.mappings.for_target(model).sources[source]
+    assessed = apply_columns(frame.lazy(), source_mapping, inputs.context).collect()
+    failures = (
+        schema_failures(legacy_schema(table, not_null), assessed)
+        .group_by("index")
+        .agg(pl.struct(pl.lit("schema_violation").alias("reason"), "column", pl.col("check").alias("detail")).alias("_schema"))
+    )
+    assessed = assessed.with_row_index("_index").join(failures, left_on="_index", right_on="index", how="left", maintain_order="left")
+    rules = [pl.when(pl.col("_key_fate") == "identical").then(pl.lit("identical"))]
+    rules += [pl.when(when.fill_null(False)).then(pl.lit(rule)) for rule, when in (dropped or {}).items()]
+    return add_problems(
+        assessed,
+        pl.col("_schema").fill_null(pl.lit([], dtype=pl.List(PROBLEM))),
+        problem(
+            pl.col("_key_fate") == "duplicate_key",
+            "duplicate_key",
+            ", ".join(table.key),
+            "the same key occurs again in a later row with other content; the later row counts",
+        ),
+    ).select(pl.exclude("_schema", "_index"), pl.coalesce(rules).alias("_rule"))
+
+
+def is_sound() -> pl.Expr:
+    """Rows that no rule drops and that have no problem so far."""
+    return pl.col("_rule").is_null() & (pl.col("_problems").list.len() == 0)
+
+
+def target_problems(inputs: FlowInputs, model: str, rows: pl.DataFrame, by: str = "_source_key") -> pl.DataFrame:
+    """Rows that the target's schema refuses, as `by` and `_schema` (a list of problems)."""
+    failures = schema_failures(target_schema(inputs.system.target(model)), rows)
+    return (
+        rows.select(by)
+        .with_row_index("index")
+        .join(failures, on="index")
+        .group_by(by)
+        .agg(
+            pl.struct(pl.lit("schema_violation").alias("reason"), "column", pl.col("check").alias("detail"))
+            .unique(maintain_order=True)
+            .alias("_schema")
+        )
+    )
+
+
+def with_target_problems(inputs: FlowInputs, model: str, sources: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """`sources` with a `schema_violation` for each one whose prepared rows the target's schema refuses."""
+    refused = target_problems(inputs, model, rows)
+    if refused.is_empty():
+        return sources
+    joined = sources.join(refused, on="_source_key", how="left", maintain_order="left")
+    return add_problems(joined, pl.col("_schema").fill_null(pl.lit([], dtype=pl.List(PROBLEM)))).drop("_schema")
+
+
+def finish_source(outcome: Outcome, inputs: FlowInputs, source: str, model: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Books what became of the rows of a source and gives those that are migrated.
+
+    Every row of `frame` is migrated, rejected or dropped; rejected ones go out with the whole source row.
+    """
+    fate = (
+        pl.when(pl.col("_rule").is_not_null())
+        .then(pl.col("_rule"))
+        .when(pl.col("_problems").list.len() > 0)
+        .then(pl.lit("rejected"))
+        .otherwise(pl.lit("migrated"))
+    )
+    frame = frame.with_columns(fate.alias("_fate"))
+    outcome.fates.append(frame.select(pl.lit(source).alias("source_table"), pl.lit(model).alias("model"), pl.col("_fate").alias("fate")))
+    outcome.reject(model, rejected_rows(inputs, source, frame.filter(pl.col("_fate") == "rejected"), partial=False))
+    migrated = frame.filter(pl.col("_fate") == "migrated")
+    if "_coercions" in migrated.columns:
+        outcome.coerced.append(
+            migrated.select(pl.col("_coercions").list.explode(empty_as_null=False, keep_nulls=False).alias("kind"))
+            .group_by("kind")
+            .len("rows")
+            .select(pl.lit(source).alias("source_table"), pl.lit(model).alias("model"), "kind", "rows")
+        )
+    return migrated
+
+
+def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, partial: bool) -> pl.DataFrame:
+    """REJECTED_SCHEMA rows of `frame`, whose `_problems` say why; the whole source row goes with them as JSON."""
+    columns = [name for name in inputs.legacy[source].columns if not name.startswith("_")]
+    row = pl.struct(pl.col(name).str.replace_all("\x00", "\\x00", literal=True) for name in columns)
+    details = pl.col("_problems").list.eval(
+        pl.format(
+            "{}{}",
+            pl.when(pl.element().struct.field("column").fill_null("") != "")
+            .then(pl.element().struct.field("column") + ": ")
+            .otherwise(pl.lit("")),
+            pl.element().struct.field("detail").fill_null(""),
+        )
+    )
+    return frame.select(
+        pl.lit(source).alias("source_table"),
+        pl.col("_source_key").alias("source_key"),
+        pl.col("_row").alias("source_row"),
+        pl.col("_bucket").alias("bucket"),
+        pl.col("_problems").list.eval(pl.element().struct.field("reason")).list.unique().list.sort().alias("reasons"),
+        pl.lit(partial).alias("partial"),
+        details.list.unique(maintain_order=True).list.join("; ").str.replace_all("\x00", "\\x00", literal=True).alias("detail"),
+        row.struct.json_encode().alias("row"),
+    ).cast(REJECTED_SCHEMA)
+
+
+def link_rows(source: str, pairs: pl.DataFrame) -> pl.DataFrame:
+    """LINKS_SCHEMA rows from one row a (source row, target row): `_source_key`, `_source_row`, `_bucket`, `_part`, `_row`."""
+    return (
+        pairs.group_by("_source_key", maintain_order=True)
+        .agg(
+            pl.col("_source_row").first().alias("source_row"),
+            pl.col("_bucket").first().alias("bucket"),
+            pl.col("_part").alias("parts"),
+            pl.col("_row").alias("rows"),
+        )
+        .select(pl.lit(source).alias("source_table"), pl.col("_source_key").alias("source_key"), "source_row", "bucket", "parts", "rows")
+        .cast(LINKS_SCHEMA)
+    )
+
+
+# --- running a flow ---------------------------------------------------------------------------------------------------
+
+
+def prepare_flow(
+    flow: Flow, run: RunSettings, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Manifest]:
+    """Writes the prepared and rejected datasets of every target model of the flow; gives the prepared manifests.
+
+    Raises StructureError where the rows of a source do not balance, a table or a required column is missing.
+    Nothing is written when the same was prepared before from the same input, mappings, decisions and code.
+    """
+    lake, system = run.lake, run.system
+    sources = {name: lake.require(run.key("legacy", name)) for name in flow.sources}
+    mappings = {name: lake.require(run.key("mapping", name)) for name in flow.mappings}
+    fingerprint = _fingerprint(flow, run, sources, mappings)
+    before = {model: lake.manifest(run.key("prepared", model)) for model in flow.targets}
+    if all(manifest and manifest.metadata.get("fingerprint") == fingerprint for manifest in before.values()):
+        return {model: manifest for model, manifest in before.items() if manifest}
+
+    context = TransformContext(
+        crosswalks={name: lake.scan(run.key("mapping", name), manifest=manifest) for name, manifest in mappings.items()},
+        value_maps=system.mappings.value_maps,
+        decisions=run.decisions.chosen,
+        timezone=run.settings.legacy_timezone,
+        cutover_at=run.cutover_at,
+    )
+    total = sum(manifest.tables["rows"].rows for manifest in sources.values())
+    done, books = 0, _Books()
+    merged: dict[str, list[pl.DataFrame]] = {model: [] for model in flow.merge}
+    with _writers(flow, run) as writers, _batches(flow, run, sources, context) as batches:
+        for part, (low, high), legacy in batches:
+            outcome = flow.run(FlowInputs(system, legacy, context.crosswalks, context))
+            books.add(outcome)
+            for model in flow.targets:
+                rejected = pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *outcome.rejected.get(model, [])])
+                prepared = outcome.prepared[model]
+                if model in flow.merge:
+                    merged[model].append(prepared.rows)
+                    writers[model].add_rejected(part, rejected)
+                else:
+                    writers[model].add_part(part, (low, high), prepared, rejected)
+            done += sum(frame.height for frame in legacy.values())
+            if progress:
+                progress(done, total)
+        for model, candidates in merged.items():
+            writers[model].add_part("00000", bucket_range(0, 1), flow.merge[model](pl.concat(candidates)), None)
+        accounting = books.balance(flow, sources, system)
+        for model in flow.targets:
+            writers[model].finish(
+                {
+                    "accounting": [entry for entry in accounting if entry["target_table"] == system.target(model).name],
+                    "fingerprint": fingerprint,
+                    "decisions": dict(run.decisions.chosen),
+                    "cutover_at": run.cutover_at.isoformat() if flow.uses_cutover_time else None,
+                    "source_tables": [source for source, target in flow.accounted if target == model],
+                }
+            )
+    return {model: lake.require(run.key("prepared", model)) for model in flow.targets}
+
+
+class _ModelWriter:
+    """Writes the parts of one target model: prepared rows and links, and rejected rows beside them."""
+
+    def __init__(self, prepared: DatasetWriter, rejected: DatasetWriter, preparation: str) -> None:
+        self.prepared, self.rejected, self.preparation = prepared, rejected, preparation
+        self.parts: list[dict[str, Any]] = []
+
+    def add_rejected(self, part: str, rejected: pl.DataFrame) -> None:
+        self.rejected.add(rejected, table="rows", file=f"rejected-{part}")
+
+    def add_part(self, part: str, buckets: tuple[int, int], prepared: Prepared, rejected: pl.DataFrame | None) -> None:
+        self.prepared.add(prepared.rows, table="rows", file=f"rows-{part}")
+        self.prepared.add(prepared.links, table="links", file=f"links-{part}")
+        digest = hashlib.sha256()
+        for frame in (prepared.rows, prepared.links, rejected):
+            if frame is not None:
+                digest.update(_content_digest(frame))
+        if rejected is not None:
+            self.add_rejected(part, rejected)
+        self.parts.append({"part": part, "buckets": list(buckets), "rows": prepared.rows.height, "digest": digest.hexdigest()})
+
+    def finish(self, metadata: dict[str, Any]) -> None:
+        self.prepared.metadata.update(metadata, preparation=self.preparation, parts=self.parts)
+        self.rejected.metadata.update(preparation=self.preparation, fingerprint=metadata["fingerprint"])
+
+
+@contextmanager
+def _writers(flow: Flow, run: RunSettings) -> Iterator[dict[str, _ModelWriter]]:
+    """The writers of all models of a flow, committed together: rejected rows first, so that none is missing."""
+    preparation = uuid4().hex
+    open_writers = [
+        (model, run.lake.write(run.key("prepared", model), run_id=run.run_id), run.lake.write(run.key("rejected", model), run_id=run.run_id))
+        for model in flow.targets
+    ]
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        writers = {}
+        for model, prepared, rejected in open_writers:
+            prepared_writer = stack.enter_context(prepared)
+            writers[model] = _ModelWriter(prepared_writer, stack.enter_context(rejected), preparation)
+        yield writers
+
+
+class _Books:
+    """Counts what became of the source rows and says whether it adds up."""
+
+    def __init__(self) -> None:
+        self.fates: Counter[tuple[str, str, str]] = Counter()
+        self.coerced: Counter[tuple[str, str, str]] = Counter()
+
+    def add(self, outcome: Outcome) -> None:
+        for frame in outcome.fates:
+            for source, model, fate, rows in frame.group_by("source_table", "model", "fate").len().iter_rows():
+                self.fates[source, model, fate] += rows
+        for frame in outcome.coerced:
+            for source, model, kind, rows in frame.iter_rows():
+                self.coerced[source, model, kind] += rows
+
+    def balance(self, flow: Flow, sources: Mapping[str, Manifest], system: System) -> list[dict[str, Any]]:
+        """The accounting of every (source table → target); StructureError where rows of a source are missing or too many."""
+        entries = []
+        for source, model in flow.accounted:
+            counts = {fate: rows for (s, m, fate), rows in self.fates.items() if (s, m) == (source, model)}
+            entries.append(
+                {
+                    "source_table": source,
+                    "target_table": system.target(model).name,
+                    "read": sum(counts.values()),
+                    "migrated": counts.get("migrated", 0),
+                    "rejected": counts.get("rejected", 0),
+                    "dropped": {rule: n for rule, n in sorted(counts.items()) if rule not in ("migrated", "rejected")},
+                    "coerced": {k: n for (s, m, k), n in sorted(self.coerced.items()) if (s, m) == (source, model)},
+                }
+            )
+        for source in dict.fromkeys(source for source, _ in flow.accounted):
+            read = sources[source].tables["rows"].rows
+            booked = sum(entry["read"] for entry in entries if entry["source_table"] == source)
+            if read != booked:
+                raise StructureError(
+                    f"the accounting of {source} does not balance: {read} rows were read, {booked} are accounted for",
+                    where=f"flow {flow.name}",
+                    remedy="nothing was prepared; this is a fault of the flow, please report it",
+                )
+        return entries
+
+
+@contextmanager
+def _batches(
+    flow: Flow, run: RunSettings, sources: Mapping[str, Manifest], context: TransformContext
+) -> Iterator[Iterator[tuple[str, tuple[int, int], dict[str, pl.DataFrame]]]]:
+    """The legacy rows of the flow batch by batch: (part, bucket range, frames by source table)."""
+    frames = {name: _with_bucket(flow, run, name, context) for name in flow.sources}
+    rows = sum(manifest.tables["rows"].rows for manifest in sources.values())
+    size = sum(entry.bytes for manifest in sources.values() for entry in manifest.tables["rows"].files)
+    batches = max(batch_count(rows, run.settings.batch_rows), batch_count(size, BATCH_BYTES))
+    if batches == 1:
+        yield iter([("00000", bucket_range(0, 1), {name: frame.collect(engine="streaming") for name, frame in frames.items()})])
+        return
+
+    run.settings.home.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="batches-", dir=run.settings.home))
+    try:
+        for name, frame in frames.items():
+            width = bucket_range(0, batches)[1] + 1
+            frame.with_columns((pl.col("_bucket") // width).alias("_batch")).sink_parquet(
+                pl.PartitionBy(scratch / name, key="_batch", include_key=False), mkdir=True, engine="streaming", compression="lz4"
+            )
+        schemas = {name: frame.collect_schema() for name, frame in frames.items()}
+
+        def read() -> Iterator[tuple[str, tuple[int, int], dict[str, pl.DataFrame]]]:
+            for batch in range(batches):
+                legacy = {}
+                for name in frames:
+                    files = sorted((scratch / name / f"_batch={batch}").glob("*.parquet"))
+                    legacy[name] = (
+                        pl.read_parquet(files, hive_partitioning=False).sort("_row") if files else pl.DataFrame(schema=schemas[name])
+                    )
+                yield f"{batch:05d}", bucket_range(batch, batches), legacy
+
+        yield read()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _with_bucket(flow: Flow, run: RunSettings, source: str, context: TransformContext) -> pl.LazyFrame:
+    table = run.system.legacy_tables[source]
+    frame = source_key(table, legacy_frame(run.lake, run.system.name, table))
+    frame = frame.join(key_fates(table, frame).lazy(), on="_row", how="left", maintain_order="left")
+    column, crosswalk = flow.owner[source]
+    owners = context.crosswalks[crosswalk].select(pl.col("source_id").alias("_owner_key"), pl.col("target_id").alias("_owner"))
+    from dtx_assets.machinery.transforms import canonical_integer
+
+    return (
+        frame.with_columns(canonical_integer(pl.col(column)).alias("_owner_key"))
+        .join(owners, on="_owner_key", how="left", maintain_order="left")
+        .with_columns(bucket_of(pl.coalesce("_owner", "_row")).alias("_bucket"))
+        .drop("_owner", "_owner_key")
+    )
+
+
+def key_fates(table: LegacyTable, frame: pl.LazyFrame) -> pl.DataFrame:
+    """Rows of a table with a unique key that do not count: `_row` and `_key_fate`.
+
+    `identical`: wholly the same as an earlier row. `duplicate_key`: a later row has the same key and other content.
+    """
+    nothing = pl.DataFrame(schema={"_row": pl.Int64, "_key_fate": pl.String})
+    if not table.has_unique_key:
+        return nothing
+    keyed = pl.all_horizontal(pl.col(name).is_not_null() for name in table.key)
+    repeated = (
+        frame.filter(keyed)
+        .select("_source_key")
+        .group_by("_source_key")
+        .len()
+        .filter(pl.col("len") > 1)
+        .select("_source_key")
+        .collect(engine="streaming")
+    )
+    if repeated.is_empty():
+        return nothing
+    columns = [name for name in frame.collect_schema().names() if name not in ("_row", "_source_key")]
+    rows = frame.filter(keyed).join(repeated.lazy(), on="_source_key", how="semi").sort("_row").collect()
+    first = rows.select("_row", "_source_key", *columns).unique(columns, keep="first", maintain_order=True)
+    winner = pl.col("_row").max().over("_source_key")
+    losers = first.filter(pl.col("_row") != winner).select("_row", pl.lit("duplicate_key").alias("_key_fate"))
+    identical = rows.join(first.select("_row"), on="_row", how="anti").select("_row", pl.lit("identical").alias("_key_fate"))
+    return pl.concat([losers, identical])
+
+
+def _content_digest(frame: pl.DataFrame) -> bytes:
+    """SHA-256 of the values of a frame. A different digest for equal values costs a comparison, never a wrong result."""
+    from io import BytesIO
+
+    buffer = BytesIO()
+    frame.write_parquet(buffer, compression="uncompressed", statistics=False)
+    return hashlib.sha256(buffer.getbuffer()).digest()
+
+
+def _fingerprint(flow: Flow, run: RunSettings, sources: Mapping[str, Manifest], mappings: Mapping[str, Manifest]) -> str:
+    """Changes with anything the prepared rows depend on: input, mappings, decisions, time, batch size, code."""
+    facts = {
+        "sources": {name: manifest.version for name, manifest in sources.items()},
+        "mappings": {name: manifest.metadata.get("digest", manifest.version) for name, manifest in mappings.items()},
+        "decisions": dict(run.decisions.chosen),
+        "timezone": run.settings.legacy_timezone,
+        "cutover_at": run.cutover_at.isoformat() if flow.uses_cutover_time else None,
+        "batch_rows": run.settings.batch_rows,
+        "files": _files_digest(run.system.mappings_dir, "*.yaml", "*.csv"),
+        "code": _files_digest(Path(__file__).parents[1], "*.py"),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _files_digest(directory: Path, *patterns: str) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in patterns for path in directory.rglob(pattern)):
+        digest.update(str(path.relative_to(directory)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,63 @@
+"""Pandera schemas of legacy and target tables, rendered from their declarations, and the rows that fail them.
+
+What a flow's rules reject by name is not repeated here: a legacy schema holds what a row needs to be told from others.
+"""
+
+from collections.abc import Sequence
+
+import pandera.polars as pa
+import polars as pl
+from pandera.errors import SchemaErrors
+
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.target import POLARS_TYPES, TargetTable
+
+INTEGER_TEXT = r"^-?[0-9]+(\.0)?$"
+INTEGER_RANGE = {"integer": (-(2**31), 2**31 - 1), "bigint": (-(2**63), 2**63 - 1)}
+
+
+def legacy_schema(table: LegacyTable, not_null: Sequence[str] = ()) -> pa.DataFrameSchema:
+    """Schema of a legacy table as text: its unique key is there and is of its kind, `not_null` columns have a value."""
+    columns = {}
+    for name in dict.fromkeys((*(table.key if table.has_unique_key else ()), *not_null)):
+        checks = []
+        if name in table.key and table.kind_of(name) == "integer":
+            checks.append(pa.Check.str_matches(INTEGER_TEXT, name=f"{name} is an integer"))
+        columns[name] = pa.Column(pl.String, checks, nullable=False)
+    return pa.DataFrameSchema(columns, name=table.name, strict=False)
+
+
+def target_schema(table: TargetTable) -> pa.DataFrameSchema:
+    """Schema of the prepared rows of a target: types, nullability, allowed values, lengths and integer ranges."""
+    columns = {}
+    for column in table.columns:
+        checks = []
+        if column.allowed:
+            checks.append(pa.Check.isin(list(column.allowed), name=f"{column.name} is an allowed value"))
+        if column.max_length is not None:
+            checks.append(pa.Check.str_length(max_value=column.max_length, name=f"{column.name} is not too long"))
+        if column.type == "integer":
+            low, high = INTEGER_RANGE["integer"]
+            checks.append(pa.Check.in_range(low, high, name=f"{column.name} fits an integer"))
+        columns[column.name] = pa.Column(POLARS_TYPES[column.type], checks, nullable=column.nullable, required=False)
+    return pa.DataFrameSchema(columns, name=table.name, strict=False)
+
+
+def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `frame` that fail, as `index` (position, UInt32), `column` and `check` (its name); empty when all pass.
+
+    The frame is eager on purpose: Pandera looks at a lazy frame's schema only.
+    """
+    empty = pl.DataFrame(schema={"index": pl.UInt32, "column": pl.String, "check": pl.String})
+    if not schema.columns or frame.is_empty():
+        return empty
+    present = [name for name in schema.columns if name in frame.columns]
+    try:
+        schema.validate(frame.select(present), lazy=True)
+    except SchemaErrors as errors:
+        cases = errors.failure_cases
+        broken = cases.filter(pl.col("index").is_null())
+        if broken.height:
+            raise TypeError(f"{schema.name}: {broken.row(0, named=True)}") from errors
+        return cases.select(pl.col("index").cast(pl.UInt32), "column", "check").unique(maintain_order=True)
+    return empty
