@@ -96,11 +96,12 @@ def embedded_postgres(state_dir: Path, *, fsync: bool = True) -> Iterator[Embedd
     Raises ConfigurationError where there are no usable binaries, the files are another account's, or another version
     of PostgreSQL made them; MigrationError where the server does not start.
     """
-    base = _base_directory(state_dir)
+    with _directory_errors_explained(state_dir):
+        base = _base_directory(state_dir)
+        users_lock = _open_lock(base / watchdog.USERS_LOCK)
     entered_by = os.getpid()
-    users_lock = os.open(base / watchdog.USERS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        with _locked(base / "start.lock"):
+        with _directory_errors_explained(state_dir), _locked(base / "start.lock"):
             fcntl.flock(users_lock, fcntl.LOCK_SH)
             _ensure_watchdog(base)
             server = _ensure_server(base, fsync=fsync)
@@ -120,7 +121,7 @@ def remove_embedded_postgres(state_dir: Path) -> None:
     if not (state_dir / "postgres").is_dir():
         return
     base = _base_directory(state_dir)
-    users_lock = os.open(base / watchdog.USERS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    users_lock = _open_lock(base / watchdog.USERS_LOCK)
     try:
         with _locked(base / "start.lock"):
             if not _try_exclusive(users_lock):
@@ -181,33 +182,38 @@ def _account(cluster: Path) -> _Account:
 def _base_directory(state_dir: Path) -> Path:
     """The directory with the files and locks of this state directory's server; made if it is not there."""
     home = state_dir.resolve() / "postgres"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with _locked(home):
-            location = home / "location"
-            if location.exists():
-                base = Path(location.read_text().strip())
-                if not base.is_dir():
-                    raise ConfigurationError(
-                        "the files of the embedded PostgreSQL are gone",
-                        where=f"{base}, named by {location}",
-                        remedy=f"bring them back, or delete {home} to start with an empty server",
-                    )
-                return base
-            account = _account(home / "cluster")
-            if os.geteuid() == 0 and not (home / "cluster").exists():
-                home.chmod(0o711)
-            if account.can_enter(home):
-                return home
-            base = _shared_directory() / secrets.token_hex(8)
-            base.mkdir(mode=0o711)
-            base.chmod(0o711)
-            _replace(location, f"{base}\n")
+    home.mkdir(parents=True, exist_ok=True)
+    with _locked(home):
+        location = home / "location"
+        if location.exists():
+            base = Path(location.read_text().strip())
+            if not base.is_dir():
+                raise ConfigurationError(
+                    "the files of the embedded PostgreSQL are gone",
+                    where=f"{base}, named by {location}",
+                    remedy=f"bring them back, or delete {home} to start with an empty server",
+                )
             return base
-    except PermissionError as error:
+        account = _account(home / "cluster")
+        if account.uid is not None and not (home / "cluster").exists():
+            home.chmod(0o711)
+        if account.can_enter(home):
+            return home
+        base = _shared_directory() / secrets.token_hex(8)
+        base.mkdir()
+        base.chmod(0o711)
+        _replace(location, f"{base}\n")
+        return base
+
+
+@contextmanager
+def _directory_errors_explained(state_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
         raise ConfigurationError(
-            "the embedded PostgreSQL cannot use its directory: permission denied",
-            where=str(error.filename or home),
+            f"the embedded PostgreSQL cannot use its directory: {error.strerror or error}",
+            where=str(error.filename or state_dir),
             remedy="use another state directory, or give this one to the account that runs the command",
         ) from error
 
@@ -309,11 +315,14 @@ def _binaries(account: _Account, data: Path) -> Path:
 # --- starting and stopping
 
 
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the exclusive lock on a file, made if need be, or on a directory."""
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path.is_dir() else _open_lock(path)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -330,7 +339,7 @@ def _try_exclusive(handle: int) -> bool:
 
 
 def _ensure_watchdog(base: Path) -> None:
-    handle = os.open(base / "watchdog.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = _open_lock(base / "watchdog.lock")
     try:
         # Taken means that one is there. Else the lock goes to the new one with the open file.
         if _try_exclusive(handle):
@@ -356,7 +365,15 @@ def _ensure_server(base: Path, *, fsync: bool) -> EmbeddedPostgres:
         if not data.exists():
             _initialise(base, binaries, account)
         _start(base, binaries, account, fsync=fsync)
-    return EmbeddedPostgres(_port_when_ready(data), (base / "password").read_text())
+    try:
+        password = (base / "password").read_text()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            "the password of the embedded PostgreSQL is gone",
+            where=str(base / "password"),
+            remedy=f"bring the file back, or delete {base} to start with an empty server",
+        ) from None
+    return EmbeddedPostgres(_port_when_ready(data), password)
 
 
 def _initialise(base: Path, binaries: Path, account: _Account) -> None:
@@ -370,21 +387,11 @@ def _initialise(base: Path, binaries: Path, account: _Account) -> None:
     if account.uid is not None and account.gid is not None:
         for path in (data.parent, password_file):
             os.chown(path, account.uid, account.gid)
-    command = [
-        binaries / "initdb",
-        "-D",
-        fresh,
-        "-U",
-        SUPERUSER,
-        f"--pwfile={password_file}",
-        "--auth=scram-sha-256",
-        "--data-checksums",
-        "--encoding=UTF8",
-    ]
+    options = ("--auth=scram-sha-256", f"--pwfile={password_file}", "--data-checksums", "--encoding=UTF8")
     try:
         for locale in ("C.UTF-8", "C"):
             shutil.rmtree(fresh, ignore_errors=True)
-            done = account.run(*command, f"--locale={locale}")
+            done = account.run(binaries / "initdb", "-D", fresh, "-U", SUPERUSER, *options, f"--locale={locale}")
             if done.returncode == 0:
                 fresh.rename(data)
                 return
@@ -401,7 +408,6 @@ def _start(base: Path, binaries: Path, account: _Account, *, fsync: bool) -> Non
     if log.exists() and log.stat().st_size > LARGEST_LOG:
         log.replace(log.with_name("server.log.1"))
     port = _recorded_port(data) or _free_port()
-    # No process runs on these files, so the id in a leftover is at best another program's, which would stop pg_ctl.
     mark = base / watchdog.STARTING_MARK
     deadline = time.monotonic() + SECONDS_TO_START
     while True:
@@ -410,10 +416,9 @@ def _start(base: Path, binaries: Path, account: _Account, *, fsync: bool) -> Non
         before = log.stat().st_size if log.exists() else 0
         _remove_foreign_pid(data)
         mark.touch()
-        done = account.run(
-            binaries / "pg_ctl", "start", "-D", data, "-l", log, "-o", options, "-w", "-t", str(SECONDS_TO_START)
-        )
-        mark.unlink()
+        start = ("start", "-D", data, "-l", log, "-o", options, "-w", "-t", str(SECONDS_TO_START))
+        done = account.run(binaries / "pg_ctl", *start)
+        mark.unlink(missing_ok=True)
         if done.returncode == 0:
             return
         said = log.read_bytes()[before:].decode(errors="replace") if log.exists() else done.stderr

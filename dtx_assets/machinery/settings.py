@@ -1,0 +1,344 @@
+"""Where a system's inputs and outputs are, read from environment variables and environment files, once for a run.
+
+Each variable is `<SYSTEM>_<NAME>`, `DTX_LEGACY_URL` for the system `dtx`. Opening what the URLs name is not here, nor
+are decisions.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Literal, NoReturn, get_args
+from urllib.parse import parse_qsl, unquote, urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from dotenv.parser import parse_stream
+
+from dtx_assets.machinery.errors import ConfigurationError
+
+Mode = Literal["rehearsal", "cutover"]
+
+VARIABLES = {
+    "LEGACY_URL": "the legacy tables",
+    "CROSSWALK_URL": "the id crosswalks of other areas",
+    "TARGET_URL": "the target database",
+    "FILES_URL": "the root directory of the legacy files",
+    "FILES_PREFIX": "what to take off a stored file path first",
+    "OBJECT_STORE_URL": "where files go",
+    "ARCHIVE_URL": "where archived tables go",
+    "LAKE_URL": "where Parquet between steps lives",
+    "DECISIONS": "a YAML file that overrides decisions",
+    "CUTOVER_AT": "the instant that counts as now",
+    "LEGACY_TIMEZONE": "the zone of naive legacy timestamps",
+    "HOME": "the state directory",
+    "BATCH_ROWS": "source rows of one transaction",
+    "MODE": "rehearsal or cutover",
+}
+"""Names without the system's prefix, each with what it says."""
+
+DEFAULT_BATCH_ROWS = 100_000
+LARGEST_BATCH_ROWS = 10_000_000
+
+_STORE = ("s3",)
+_POSTGRES = ("postgresql", "postgres")
+_DATABASES = (*_POSTGRES, "mysql", "mariadb", "sqlite")
+_URL_FORMS = {
+    "s3": "s3://bucket/prefix",
+    "postgresql": "postgresql://user:password@host/database",
+    "mysql": "mysql://user:password@host/database",
+    "sqlite": "sqlite:///file",
+}
+_SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|sig|cred|auth", re.IGNORECASE)
+_ASSIGNMENT = re.compile(r"([\w.%+-]+)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^&;\s]*)")
+_USER_INFORMATION = re.compile(r"(\s*(?:[A-Za-z][\w.+-]*:/+)?)(.*)@([^@]*)", re.DOTALL)
+
+
+@dataclass(frozen=True, repr=False)
+class Settings:
+    """What a run reads and writes. A location is an absolute path, or a URL with `://`."""
+
+    system: str
+    legacy_url: str
+    crosswalk_url: str
+    target_url: str | None
+    """A `postgresql://` URL that libpq understands; None is the embedded PostgreSQL."""
+    files_url: str
+    files_prefix: str
+    object_store_url: str
+    archive_url: str
+    lake_url: str
+    decisions_path: Path | None
+    cutover_at: datetime | None
+    """With a time zone, UTC; None is the start of the run."""
+    legacy_timezone: str
+    """An IANA key."""
+    home: Path
+    batch_rows: int
+    mode: Mode
+
+    @classmethod
+    def from_environment(
+        cls,
+        system: str,
+        *,
+        environ: Mapping[str, str] | None = None,
+        project_dir: Path | None = None,
+        sample_dir: Path,
+    ) -> "Settings":
+        """Read the variables of `system`; the sample in `sample_dir` stands in for the inputs that are not named.
+
+        `environ` is by default the process's, `project_dir`, where environment files and relative paths start, the
+        current directory. An empty variable counts as unset. Raises ConfigurationError naming the variable.
+        """
+        project_dir = (project_dir or Path.cwd()).absolute()
+        read = _Reader(system, read_environment(environ, project_dir), project_dir)
+        read.refuse_misspelt()
+        home = read.path("HOME") or project_dir / f".{system}"
+        lake_url = read.location("LAKE_URL", _STORE) or str(home / "lake")
+        beside_lake = home if "://" in lake_url else Path(lake_url).parent
+        legacy_url = read.location("LEGACY_URL", (*_STORE, *_DATABASES)) or str(sample_dir.absolute())
+        return cls(
+            system=system,
+            legacy_url=legacy_url,
+            crosswalk_url=read.location("CROSSWALK_URL", (*_STORE, *_DATABASES)) or legacy_url,
+            target_url=read.target(),
+            files_url=read.location("FILES_URL", ()) or str(sample_dir.absolute() / "files"),
+            files_prefix=read.value("FILES_PREFIX") or "",
+            object_store_url=read.location("OBJECT_STORE_URL", _STORE) or str(beside_lake / "object_store"),
+            archive_url=read.location("ARCHIVE_URL", _STORE) or str(beside_lake / "archive"),
+            lake_url=lake_url,
+            decisions_path=read.existing_file("DECISIONS"),
+            cutover_at=read.instant("CUTOVER_AT"),
+            legacy_timezone=read.timezone("LEGACY_TIMEZONE") or "UTC",
+            home=home,
+            batch_rows=read.whole_number("BATCH_ROWS", 1, LARGEST_BATCH_ROWS) or DEFAULT_BATCH_ROWS,
+            mode=read.mode("MODE"),
+        )
+
+    def masked(self) -> dict[str, str]:
+        """All fields as text, without secrets: fit for logs, metadata and reports."""
+        return {each.name: mask_url(str(getattr(self, each.name))) for each in fields(self)}
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value}' for name, value in self.masked().items())})"
+
+
+def mask_url(url: str) -> str:
+    """The URL, or a text that was meant to be one, with `***` for its password and for secrets of its query.
+
+    When in doubt it masks too much: everything between the first colon of the user part and the last `@` is taken for
+    the password, since passwords with unescaped `/`, `?` or `@` occur.
+    """
+    masked = url
+    if found := _USER_INFORMATION.fullmatch(url):
+        scheme, user_information, rest = found.groups()
+        user, colon, _ = user_information.partition(":")
+        masked = f"{scheme}{user}:***@{rest}" if colon else url
+
+    def mask(assignment: re.Match[str]) -> str:
+        name, equals, _ = assignment.groups()
+        return f"{name}{equals}***" if _SECRET_NAME.search(unquote(name)) else assignment[0]
+
+    return _ASSIGNMENT.sub(mask, masked)
+
+
+def read_environment(environ: Mapping[str, str] | None = None, project_dir: Path | None = None) -> dict[str, str]:
+    """All variables: those of `.env`, over them those of `.env.<APP_ENV>`, over both `environ`.
+
+    Values are taken as they are, without `${…}` substitution. Raises ConfigurationError for a line that cannot be
+    read, and when `APP_ENV` names a file that is not there.
+    """
+    environ = os.environ if environ is None else environ
+    project_dir = project_dir or Path.cwd()
+    base = project_dir / ".env"
+    variables = _read_file(base) if base.is_file() else {}
+    name = environ.get("APP_ENV") or variables.get("APP_ENV")
+    if name:
+        chosen = project_dir / f".env.{name}"
+        if not re.fullmatch(r"[\w-]+", name) or not chosen.is_file():
+            raise ConfigurationError(
+                f"APP_ENV is {name!r}, and there is no such environment file",
+                where=str(project_dir / ".env.<APP_ENV>"),
+                remedy="create the file (it may be empty), correct APP_ENV, or unset it",
+            )
+        variables |= _read_file(chosen)
+    return {**variables, **environ}
+
+
+def apply_environment_files(project_dir: Path | None = None) -> None:
+    """Put the variables of the environment files into the process's environment, where they are not set yet.
+
+    For what other libraries read, `AWS_*` above all. Call it once, when a command starts.
+    """
+    for name, value in read_environment(project_dir=project_dir).items():
+        os.environ.setdefault(name, value)
+
+
+def _read_file(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"this environment file cannot be read: {type(error).__name__}", where=str(path), remedy="save it as UTF-8"
+        ) from None
+    variables = {}
+    for binding in parse_stream(StringIO(text)):
+        if binding.error or (binding.key and binding.value is None):
+            # Without the line itself: it may be half of a password.
+            raise ConfigurationError(
+                "this line is not NAME=value",
+                where=f"{path}, line {binding.original.line}",
+                remedy="mend it, and put values with special characters in single quotes",
+            )
+        if binding.key and binding.value is not None:
+            variables[binding.key] = binding.value
+    return variables
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads and checks the variables of one system."""
+
+    system: str
+    environ: Mapping[str, str]
+    project_dir: Path
+
+    def variable(self, name: str) -> str:
+        return f"{self.system.upper()}_{name}"
+
+    def value(self, name: str) -> str | None:
+        return self.environ.get(self.variable(name), "").strip() or None
+
+    def fail(self, name: str, allowed: str, remedy: str | None = None) -> NoReturn:
+        shown = mask_url(self.value(name) or "")
+        raise ConfigurationError(
+            f"{self.variable(name)} is {shown!r}; allowed: {allowed}",
+            where=f"environment variable {self.variable(name)} ({VARIABLES[name]})",
+            remedy=remedy or "set it to one of these, or unset it",
+        )
+
+    def refuse_misspelt(self) -> None:
+        known = [self.variable(name) for name in VARIABLES]
+        prefix = f"{self.system.upper()}_"
+        for name in sorted(self.environ):
+            if not name.upper().startswith(prefix) or name in known or not self.environ[name]:
+                continue
+            if meant := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85):
+                raise ConfigurationError(
+                    f"{name} means nothing, and looks like {meant[0]}",
+                    where=f"environment variable {name}",
+                    remedy=f"rename it to {meant[0]}, or unset it",
+                )
+
+    def path(self, name: str) -> Path | None:
+        location = self.location(name, ())
+        return Path(location) if location else None
+
+    def existing_file(self, name: str) -> Path | None:
+        path = self.path(name)
+        if path and not path.is_file():
+            self.fail(name, "a file that is there")
+        return path
+
+    def location(self, name: str, schemes: tuple[str, ...]) -> str | None:
+        """The value as an absolute path or a checked URL of one of the schemes."""
+        value = self.value(name)
+        if value is None:
+            return None
+        allowed = ", ".join(
+            ["a directory or file (path or file://)", *(_URL_FORMS[s] for s in schemes if s in _URL_FORMS)]
+        )
+        scheme, separator, _ = value.partition("://")
+        if not separator:
+            # One slash, or none: a path with such a name is less likely than a slip.
+            if "\0" in value or re.match(r"(?:file|s3|sqlite|postgres(?:ql)?|mysql|mariadb)(?:\+\w+)?:", value, re.I):
+                self.fail(name, allowed)
+            return str((self.project_dir / Path(value).expanduser()).absolute())
+        dialect = scheme.lower().partition("+")[0]
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError:
+            self.fail(name, allowed, "escape special characters in its parts (%40 for @, %2F for /)")
+        if dialect == "file" and parts.hostname in (None, "localhost") and parts.path:
+            return unquote(parts.path)
+        if dialect not in schemes:
+            self.fail(name, allowed)
+        if dialect == "s3":
+            return self._s3(name, value, allowed)
+        if dialect == "sqlite":
+            return self._sqlite(name, value, allowed)
+        if not parts.path.strip("/") and not {"service", "dbname"} & dict(parse_qsl(parts.query)).keys():
+            self.fail(name, allowed, "name the database after the host")
+        return re.sub(r"^postgres(?=[:+])", "postgresql", value, flags=re.IGNORECASE)
+
+    def _s3(self, name: str, value: str, allowed: str) -> str:
+        parts = urlsplit(value)
+        if "@" in parts.netloc or parts.query:
+            self.fail(name, allowed, "leave credentials out of it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", parts.netloc):
+            self.fail(name, allowed, "name the bucket after s3://")
+        return value.rstrip("/")
+
+    def _sqlite(self, name: str, value: str, allowed: str) -> str:
+        scheme, _, rest = value.partition("://")
+        file, question_mark, query = rest.removeprefix("/").partition("?")
+        if not rest.startswith("/") or not file or file == ":memory:":
+            self.fail(name, allowed, "name a database file: sqlite:///relative/file or sqlite:////absolute/file")
+        return f"{scheme}:///{(self.project_dir / file).absolute()}{question_mark}{query}"
+
+    def target(self) -> str | None:
+        value = self.value("TARGET_URL")
+        if value is None:
+            return None
+        if "://" not in value:
+            self.fail("TARGET_URL", _URL_FORMS["postgresql"])
+        checked = self.location("TARGET_URL", _POSTGRES) or ""
+        if not checked.lower().startswith("postgresql"):
+            self.fail("TARGET_URL", _URL_FORMS["postgresql"])
+        # The driver is SQLAlchemy's word; libpq knows none.
+        return re.sub(r"^postgresql(?:\+\w+)?:", "postgresql:", checked, flags=re.IGNORECASE)
+
+    def instant(self, name: str) -> datetime | None:
+        value = self.value(name)
+        if value is None:
+            return None
+        try:
+            instant = datetime.fromisoformat(value)
+            return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(name, "an ISO 8601 instant, such as 2026-12-01T02:00:00+00:00; without a zone it is UTC")
+
+    def timezone(self, name: str) -> str | None:
+        value = self.value(name)
+        if value is None:
+            return None
+        try:
+            return ZoneInfo(value).key
+        except (KeyError, ValueError, OSError):
+            near = {key.lower(): key for key in available_timezones()}
+            meant = ", ".join(near[key] for key in difflib.get_close_matches(value.lower(), near, n=3))
+            self.fail(
+                name,
+                "an IANA time zone, such as UTC or America/New_York",
+                f"did you mean {meant}?" if meant else None,
+            )
+
+    def whole_number(self, name: str, least: int, most: int) -> int | None:
+        value = self.value(name)
+        if value is None:
+            return None
+        if not re.fullmatch(r"[0-9]{1,12}", value) or not least <= int(value) <= most:
+            self.fail(name, f"a whole number from {least} to {most}")
+        return int(value)
+
+    def mode(self, name: str) -> Mode:
+        modes: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
+        value = self.value(name) or "rehearsal"
+        if value.lower() not in modes:
+            self.fail(name, " or ".join(modes))
+        return modes[value.lower()]
