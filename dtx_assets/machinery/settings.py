@@ -188,10 +188,12 @@ def _read_file(path: Path) -> dict[str, str]:
     variables = {}
     for binding in parse_stream(StringIO(text)):
         if binding.error or (binding.key and binding.value is None):
+            text = binding.original.string
+            blank_lines = text[: len(text) - len(text.lstrip())].count("\n")
             # Without the line itself: it may be half of a password.
             raise ConfigurationError(
                 "this line is not NAME=value",
-                where=f"{path}, line {binding.original.line}",
+                where=f"{path}, line {binding.original.line + blank_lines}",
                 remedy="mend it, and put values with special characters in single quotes",
             )
         if binding.key and binding.value is not None:

@@ -1,0 +1,62 @@
+# What people and CI type. `make` alone lists it. ARGS is handed on: make run ARGS="--select exemption"
+.DEFAULT_GOAL := help
+.PHONY: help install run ui ui-readonly test check bench lock clean
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALLED := .venv/.installed
+INSTALLED_DEV := .venv/.installed-dev
+CHECKS_FAILED := 3
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Make the environment, .venv
+
+run: $(INSTALLED) ## Materialise the whole DTX graph, on the shipped sample unless DTX_LEGACY_URL names other data
+	@$(BIN)/dtx run $(ARGS) || { code=$$?; \
+	if [ $$code -eq $(CHECKS_FAILED) ]; then echo "Everything ran; the failed checks above are findings in the data."; \
+	else exit $$code; fi; }
+
+ui: $(INSTALLED) ## Serve the Dagster UI on 127.0.0.1
+	@$(BIN)/dtx ui $(ARGS)
+
+ui-readonly: $(INSTALLED) ## Serve the UI for those who only look
+	@$(BIN)/dtx ui --read-only $(ARGS)
+
+test: $(INSTALLED_DEV) ## Run the tests
+	$(BIN)/pytest $(ARGS)
+
+check: $(INSTALLED_DEV) ## Lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED_DEV) ## Measure the notification flow beside a plain COPY of the same rows
+	$(BIN)/python benchmarks/notification_flow.py $(ARGS)
+
+lock: $(INSTALLED_DEV) ## Write the versions that are installed now to requirements.lock
+	$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable > requirements.lock
+
+clean: ## Delete the environment, caches, and .dtx with its embedded databases
+	@if [ -d .dtx/postgres ]; then $(BIN)/python -c \
+	"from pathlib import Path; from dtx_assets.machinery.embedded_postgres import remove_embedded_postgres as r; r(Path('.dtx'))"; fi
+	rm -rf .dtx .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml requirements.lock
+	@$(BIN)/python -c "" 2>/dev/null || { \
+	for python in python3 python3.13 python3.12 python3.11; do \
+	  if $$python -c "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then \
+	    echo "Making .venv with $$($$python --version)"; rm -rf .venv; exec $$python -m venv .venv; \
+	  fi; \
+	done; \
+	echo "No Python 3.11 or newer with its venv module found (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 2; }
+	@echo "Installing into .venv"
+	@$(PIP) install -c requirements.lock -e .
+	@touch $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	@echo "Installing what development needs into .venv"
+	@$(PIP) install -c requirements.lock -e ".[dev]"
+	@touch $@
