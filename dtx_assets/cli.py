@@ -1,0 +1,270 @@
+"""The command line, `dtx`. It starts things and shows what came of them; what they do is elsewhere.
+
+Nothing heavy is imported before a command needs it: `dtx --help` answers at once.
+"""
+
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from dtx_assets.machinery.errors import ConfigurationError, MigrationError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dtx_assets.machinery.settings import Settings
+
+SYSTEMS = {"dtx": "dtx_assets.dtx.definitions"}
+"""The code location of each system."""
+
+EXAMPLES_RUN = """
+Examples:
+
+  dtx run                                        everything
+
+  dtx run --select target/EmailTemplate          one asset again
+
+  dtx run --select "+target/EmailTemplate"       with all it needs
+
+  dtx run --select 'group:"notifications"'       one area
+
+Exit code: 0 all is well, 1 a step failed, 2 wrong usage or configuration, 3 everything ran and a check failed.
+"""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Migrations as a Dagster asset graph: run them, look at them, load the target.\n\n"
+    "Where inputs and outputs are is said by environment variables (DTX_LEGACY_URL, DTX_TARGET_URL, …);\n"
+    "without any, the shipped sample is migrated into an embedded PostgreSQL under .dtx/.",
+)
+target_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The target database.")
+app.add_typer(target_app, name="target")
+
+SystemArgument = Annotated[str, typer.Argument(metavar="[SYSTEM]", help=f"Which migration: {', '.join(SYSTEMS)}.")]
+
+
+@app.command(epilog=EXAMPLES_RUN)
+def run(
+    system: SystemArgument = "dtx",
+    select: Annotated[
+        str | None, typer.Option(metavar="ASSETS", help="Only these assets, in Dagster's selection syntax.")
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="rehearsal or cutover; DTX_MODE when not given.")] = None,
+) -> None:
+    """Migrate: extract, map, prepare, load and check, in this process, and say what came of it."""
+    location = code_location(system)
+    if mode is not None:
+        os.environ[f"{system.upper()}_MODE"] = mode
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.console import RunDisplay, print_summary
+    from dtx_assets.machinery.progress import listening
+    from dtx_assets.machinery.run import LOG_DIRECTORY, open_instance, planned_job, run_job, select_assets
+
+    selection = None if select is None else select_assets(location.defs, system, select)
+    console = output()
+    job = planned_job(location.defs, system, selection)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with (
+        open_instance(settings.home) as instance,
+        RunDisplay(console, system, len(job.nodes)) as display,
+        listening(display),
+    ):
+        outcome = run_job(job, settings.home, instance, display)
+    print_summary(
+        console,
+        outcome,
+        {
+            "Rejected rows": "table migration.rejected of the target database (`dtx psql` opens the embedded one)",
+            "Lake": settings.masked()["lake_url"],
+            "Log": str(settings.home / LOG_DIRECTORY),
+            "The graph with this history": f"`make ui` or `{Path(sys.argv[0]).name} ui`",
+        },
+    )
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command(epilog="Examples:\n\n  dtx status\n\n  dtx status --json | jq '.checks[] | select(.state == \"failed\")'")
+def status(
+    system: SystemArgument = "dtx",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """The last state of each asset and each check."""
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.console import print_states
+    from dtx_assets.machinery.run import latest_states, open_instance
+
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with open_instance(settings.home) as instance:
+        assets, checks = latest_states(location.defs, instance)
+    if as_json:
+        states = {"assets": [asdict(asset) for asset in assets], "checks": [asdict(check) for check in checks]}
+        typer.echo(json.dumps(states, indent=2, default=lambda at: at.isoformat()))
+    else:
+        print_states(output(), assets, checks)
+
+
+@target_app.command("ddl", epilog="Example:\n\n  dtx target ddl | psql rehearsal")
+def target_ddl(system: SystemArgument = "dtx") -> None:
+    """Print the target tables as SQL, to set up a rehearsal database by hand."""
+    from dtx_assets.machinery.load import target_ddl as render
+
+    typer.echo(render(code_location(system).SYSTEM.targets))
+
+
+@app.command(epilog="Examples:\n\n  dtx ui\n\n  dtx ui --read-only --port 3001")
+def ui(
+    system: SystemArgument = "dtx",
+    read_only: Annotated[bool, typer.Option("--read-only", help="Look, but start nothing.")] = False,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="3000, or the next free one.")] = None,
+) -> None:
+    """Serve the Dagster UI on 127.0.0.1, with the history of all runs, until it is interrupted."""
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.run import instance_directory
+
+    chosen = port or free_port(3000)
+    command = [sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(chosen)]
+    command += ["-m", SYSTEMS[system], *(["--read-only"] if read_only else [])]
+    environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
+    with ExitStack() as stack:
+        if settings.target_url is None and not read_only:
+            from dtx_assets.machinery.embedded_postgres import embedded_postgres
+
+            stack.enter_context(embedded_postgres(settings.home))
+        typer.echo(f"The Dagster UI is at http://127.0.0.1:{chosen} (Ctrl-C ends it)")
+        raise typer.Exit(run_until_interrupted(command, environment))
+
+
+@app.command(epilog="Examples:\n\n  dtx sample --rows 100000 /tmp/big\n\n  DTX_LEGACY_URL=/tmp/big dtx run")
+def sample(
+    directory: Annotated[Path, typer.Argument(help="Where to write; made if it is not there.")],
+    rows: Annotated[int, typer.Option(min=1, help="Notification rows; other tables are in proportion.")] = 100,
+    seed: Annotated[int | None, typer.Option(help="Another one gives other rows; the same one the same bytes.")] = None,
+    ugly_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of rows that cannot be migrated.")
+    ] = None,
+) -> None:
+    """Write a sample of any size: legacy tables, crosswalks, other areas' rows, some files."""
+    from dtx_assets.dtx.sample import write_sample
+
+    given = {"seed": seed, "ugly_share": ugly_share}
+    write_sample(directory, rows=rows, **{name: value for name, value in given.items() if value is not None})
+    typer.echo(f"{directory} holds a sample; DTX_LEGACY_URL={directory} dtx run migrates it")
+
+
+@app.command(
+    epilog='Examples:\n\n  dtx psql\n\n  dtx psql -- -c "SELECT source_table, reasons, count(*) FROM migration.rejected'
+    ' GROUP BY 1, 2"',
+)
+def psql(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[-- ARGUMENTS]", help="Passed to psql.")] = None,
+) -> None:
+    """Open psql on the target database, the embedded one where no other is named. The password is not shown."""
+    system = "dtx"
+    settings = read_settings(code_location(system))
+
+    from dtx_assets.machinery.psql import run_psql
+
+    raise typer.Exit(run_psql(settings, system, arguments or []))
+
+
+# --- what commands share ----------------------------------------------------------------------------------------------
+
+
+def code_location(system: str) -> ModuleType:
+    """The definitions module of a system: `defs` and `SYSTEM`."""
+    if system not in SYSTEMS:
+        raise ConfigurationError(
+            f"there is no system {system!r}", where="SYSTEM", remedy=f"one of: {', '.join(SYSTEMS)}"
+        )
+    return importlib.import_module(SYSTEMS[system])
+
+
+def read_settings(location: ModuleType) -> "Settings":
+    """Settings and decisions from the environment; what is wrong with them is told before anything starts."""
+    from dtx_assets.machinery.mapping.decisions import load_decisions
+    from dtx_assets.machinery.settings import Settings, apply_environment_files
+
+    apply_environment_files()
+    settings = Settings.from_environment(location.SYSTEM.name, sample_dir=location.SYSTEM.sample_dir)
+    load_decisions(location.SYSTEM.mappings_dir / "decisions.yaml", settings.decisions_path)
+    return settings
+
+
+def output() -> "Console":
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160, force_terminal=False)
+
+
+def free_port(first: int) -> int:
+    for port in range(first, first + 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise ConfigurationError(f"no free port from {first} to {first + 99}", remedy="name one with --port")
+
+
+def run_until_interrupted(command: list[str], environment: dict[str, str]) -> int:
+    """Run a server in the foreground; an interrupt or a termination ends it and counts as success."""
+    process = subprocess.Popen(command, env=environment)
+    interrupted = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        process.send_signal(signal.SIGINT)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        if process.poll() is None:
+            process.kill()
+    return 0 if interrupted else code
+
+
+def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """The `dtx` command: exits with 0, 1, 2 or 3, and tells errors without a traceback."""
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        app()
+    except MigrationError as error:
+        from rich.console import Console
+
+        from dtx_assets.machinery.console import print_error
+
+        print_error(Console(stderr=True), error)
+        sys.exit(2 if isinstance(error, ConfigurationError) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""What a command shows on the terminal: the progress of a run, its summary, tables of states, errors.
+
+Nothing here runs anything or imports Dagster.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from dtx_assets.machinery.errors import MigrationError
+from dtx_assets.machinery.progress import SECONDS_BETWEEN_LINES, duration_text, progress_text
+
+if TYPE_CHECKING:
+    from dtx_assets.machinery.run import AssetState, CheckState, RunOutcome
+
+SHOWN_CHECKS = 60
+
+
+def step_title(step: str, system: str) -> str:
+    """`dtx_prepare_exemption` → `prepare exemption`."""
+    return step.removeprefix(f"{system}_").replace("__", "/").replace("_", " ", 1)
+
+
+class RunDisplay:
+    """Steps done of steps in all, the current one, and rows, speed and time left where a step tells them.
+
+    A live display on a terminal; else a line for each finished step and every ten seconds of a long one. Call it with
+    Dagster's events, and let it listen to `progress`.
+    """
+
+    def __init__(self, console: Console, system: str, steps: int) -> None:
+        self.console, self.system, self.steps = console, system, steps
+        self.done = self.failed = 0
+        self._live = console.is_terminal
+        self._started: dict[str, float] = {}
+        self._rows: tuple[str, float, float] = ("", 0.0, 0.0)
+        self._lock = threading.Lock()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[detail]}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not self._live,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._all: TaskID = self._progress.add_task("all steps", total=steps, detail=f"0 of {steps}")
+        self._current: TaskID = self._progress.add_task("", total=None, detail="", visible=False)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Any) -> None:
+        with self._lock:
+            if event.is_step_start:
+                self._started[event.step_key] = time.monotonic()
+                self._progress.update(
+                    self._current,
+                    description=step_title(event.step_key, self.system),
+                    total=None,
+                    completed=0,
+                    detail="",
+                    visible=True,
+                )
+            elif event.is_step_success or event.is_step_failure or event.is_step_skipped:
+                self._finish(event)
+
+    def _finish(self, event: Any) -> None:
+        self.done += 1
+        self.failed += event.is_step_failure
+        detail = f"{self.done} of {self.steps}" + (f", {self.failed} failed" if self.failed else "")
+        self._progress.update(self._all, completed=self.done, detail=detail)
+        self._progress.update(self._current, visible=False)
+        title = step_title(event.step_key, self.system)
+        took = duration_text(time.monotonic() - self._started.get(event.step_key, time.monotonic()))
+        state = "failed" if event.is_step_failure else "skipped" if event.is_step_skipped else took
+        if not self._live or state == "failed":
+            self.console.print(Text(f"[{self.done}/{self.steps}] {title}: {state}"), soft_wrap=True)
+
+    def advanced(self, what: str, done: int, total: int | None) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if self._rows[0] != what:
+                self._rows = (what, now, now)
+            _, started, logged = self._rows
+            text = progress_text(done, total, now - started)
+            self._progress.update(
+                self._current, description=what, total=total, completed=done, detail=text, visible=True
+            )
+            if not self._live and now - logged >= SECONDS_BETWEEN_LINES:
+                self._rows = (what, started, now)
+                self.console.print(Text(f"{what}: {text}"), soft_wrap=True)
+
+
+def print_summary(console: Console, outcome: "RunOutcome", where: dict[str, str]) -> None:
+    """Read, migrated, rejected, dropped of each flow; checks; what failed; where to look."""
+    if outcome.accounting:
+        table = Table("source", "target", title="Rows", title_justify="left")
+        for name in ("read", "migrated", "rejected", "dropped"):
+            table.add_column(name, justify="right")
+        for entry in outcome.accounting:
+            dropped = sum(entry["dropped"].values())
+            table.add_row(
+                entry["source_table"],
+                entry["target_table"],
+                *(f"{number:,}" for number in (entry["read"], entry["migrated"], entry["rejected"], dropped)),
+            )
+        console.print(table)
+    if outcome.loads:
+        table = Table("loaded", title="Target tables", title_justify="left")
+        names = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished")
+        for name in names:
+            table.add_column(name, justify="right")
+        for model, facts in outcome.loads.items():
+            table.add_row(model, *(f"{facts.get(name, 0):,}" for name in names))
+        console.print(table)
+    _print_checks(console, outcome)
+    for failure in outcome.failures:
+        console.print(Text(f"FAILED {failure.step}", style="bold red"))
+        console.print(Text(failure.message), soft_wrap=True)
+    failed = {failure.step for failure in outcome.failures}
+    if skipped := [step for step in outcome.not_run if step not in failed]:
+        console.print(Text(f"Not done because of that: {', '.join(skipped)}"), soft_wrap=True)
+    for label, place in where.items():
+        console.print(Text(f"{label}: {place}"), soft_wrap=True)
+    state = "finished" if outcome.succeeded else "FAILED"
+    console.print(Text(f"Run {outcome.run_id} {state} after {duration_text(outcome.seconds)}."), soft_wrap=True)
+
+
+def _print_checks(console: Console, outcome: "RunOutcome") -> None:
+    if not outcome.checks:
+        return
+    errors = [check for check in outcome.checks if check.is_error]
+    warnings = [check for check in outcome.checks if not check.passed and not check.is_error]
+    passed = len(outcome.checks) - len(errors) - len(warnings)
+    findings = [*errors, *warnings]
+    if findings:
+        table = Table("check", "of", title="What the checks found", title_justify="left")
+        table.add_column("count", justify="right")
+        table.add_column("severity")
+        for check in findings[:SHOWN_CHECKS]:
+            count = "" if check.count is None else f"{check.count:,}"
+            style = "red" if check.is_error else "yellow"
+            table.add_row(check.name, check.asset, count, Text(check.severity, style=style))
+        console.print(table)
+        if len(findings) > SHOWN_CHECKS:
+            console.print(f"and {len(findings) - SHOWN_CHECKS} more: `dtx status`")
+    console.print(f"Checks: {passed} passed, {len(errors)} failed, {len(warnings)} warned.", highlight=False)
+
+
+def print_states(console: Console, assets: Sequence["AssetState"], checks: Sequence["CheckState"]) -> None:
+    table = Table("asset", "last made", title="Assets", title_justify="left")
+    table.add_column("rows", justify="right")
+    table.add_column("run")
+    for asset in assets:
+        table.add_row(asset.asset, moment(asset.at), number(asset.rows), short(asset.run_id))
+    console.print(table)
+    table = Table("check", "of", "state", "when", title="Checks", title_justify="left")
+    table.add_column("count", justify="right")
+    styles = {"passed": "green", "failed": "red", "warned": "yellow"}
+    for check in checks:
+        state = Text(check.state, style=styles.get(check.state, "dim"))
+        table.add_row(check.name, check.asset, state, moment(check.at), number(check.count))
+    console.print(table)
+
+
+def moment(at: Any) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}" if at else "never"
+
+
+def number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def short(run_id: str | None) -> str:
+    return (run_id or "")[:8]
+
+
+def print_error(console: Console, error: MigrationError) -> None:
+    console.print(Text("error: ", style="bold red") + Text(str(error), style=""), soft_wrap=True)

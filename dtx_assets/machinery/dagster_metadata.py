@@ -1,0 +1,163 @@
+"""What an asset's page shows: column schemas, masked previews, accounting and lineage tables, links to the code.
+
+The graph itself is `dagster_assets`; masking is `masking`.
+"""
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.masking import mask_row
+from dtx_assets.machinery.target import TargetTable
+
+if TYPE_CHECKING:
+    from dtx_assets.machinery.lake import Manifest
+
+ACCOUNTING_DATA = "accounting data"
+"""The entry that holds the accounting as data, beside the table that people read."""
+PREVIEW_ROWS = 5
+PREVIEW_COLUMNS = 12
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MetadataValue:
+    """A Markdown table; `|` and line breaks in cells are kept from breaking it."""
+    lines = [_markdown_row(header), _markdown_row(["---"] * len(header)), *map(_markdown_row, rows)]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _markdown_row(cells: Sequence[object]) -> str:
+    shown = (" ".join(str(cell).split()).replace("|", "\\|").replace("<", "&lt;") for cell in cells)
+    return f"| {' | '.join(shown)} |"
+
+
+def masked_preview(rows: pl.DataFrame, personal: Iterable[str]) -> dg.MetadataValue:
+    """The first rows of a frame, masked; columns beyond the twelfth are only named."""
+    hidden = frozenset(personal)
+    columns = [name for name in rows.columns if name != "_undecodable"]
+    shown = columns[:PREVIEW_COLUMNS]
+    masked = [mask_row(row, hidden) for row in rows.head(PREVIEW_ROWS).select(shown).iter_rows(named=True)]
+    table = markdown_table(shown, [[row[name] for name in shown] for row in masked])
+    if more := columns[PREVIEW_COLUMNS:]:
+        return dg.MetadataValue.md(f"{table.value}\n\nand {', '.join(f'`{name}`' for name in more)}")
+    return table
+
+
+def legacy_column_schema(table: LegacyTable) -> dg.TableSchema:
+    """All columns are text in the lake; what kind of value it holds stands in the description."""
+
+    def describe(name: str) -> str:
+        facts = [table.kind_of(name)]
+        facts += ["key"] if name in table.key else []
+        facts += ["required"] if name in table.required else []
+        facts += ["personal, masked in previews"] if name in table.personal else []
+        return ", ".join(facts)
+
+    return dg.TableSchema(
+        [dg.TableColumn(name, "text", description=describe(name)) for name in table.columns],
+        constraints=_unique(table.key) if table.has_unique_key else None,
+    )
+
+
+def target_column_schema(table: TargetTable, descriptions: Mapping[str, str] | None = None) -> dg.TableSchema:
+    """The columns of a target; `descriptions` say where each comes from, and follow its meaning."""
+    columns = []
+    for column in table.columns:
+        meaning = column.description
+        if column.needed_when:
+            decision, option = column.needed_when
+            meaning += f" Needed when {decision} is {option}."
+        if origin := (descriptions or {}).get(column.name):
+            meaning += f" {origin}"
+        other = [f"references {column.references}"] if column.references else []
+        other += [f"one of {', '.join(column.allowed)}"] if column.allowed else []
+        columns.append(
+            dg.TableColumn(
+                column.name,
+                column.type,
+                description=meaning,
+                constraints=dg.TableColumnConstraints(nullable=column.nullable, other=other),
+            )
+        )
+    return dg.TableSchema(columns, constraints=_unique(table.natural_key))
+
+
+def _unique(key: Sequence[str]) -> dg.TableConstraints | None:
+    return dg.TableConstraints(other=[f"unique ({', '.join(key)})"]) if key else None
+
+
+def lineage_metadata(lineage: Mapping[str, Sequence[tuple[Sequence[str], str]]]) -> dict[str, Any]:
+    """Column lineage for Dagster, and the same as a table, because the open-source UI does not show the first."""
+    deps = {
+        column: [dg.TableColumnDep(dg.AssetKey(list(key)), name) for key, name in sources]
+        for column, sources in lineage.items()
+        if sources
+    }
+    rows = [
+        (f"`{column}`", ", ".join(f"`{'/'.join(key[1:])}.{name}`" for key, name in sources) or "a constant")
+        for column, sources in lineage.items()
+    ]
+    return {
+        "dagster/column_lineage": dg.TableColumnLineage(deps),
+        "columns come from": markdown_table(("column", "from"), rows),
+    }
+
+
+def accounting_metadata(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The accounting of spec 5 for people, and the same as data."""
+    rows = [
+        (
+            entry["source_table"],
+            entry["target_table"],
+            f"{entry['read']:,}",
+            f"{entry['migrated']:,}",
+            f"{entry['rejected']:,}",
+            counts_text(entry["dropped"]),
+        )
+        for entry in entries
+    ]
+    header = ("source", "target", "read", "migrated", "rejected", "dropped by rule")
+    return {"accounting": markdown_table(header, rows), ACCOUNTING_DATA: dg.MetadataValue.json(list(entries))}
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """`empty 12, identical 1`; `–` for none."""
+    return ", ".join(f"{name} {rows:,}" for name, rows in sorted(counts.items())) or "–"
+
+
+def dataset_metadata(manifest: "Manifest", path: str, run_id: str) -> dict[str, Any]:
+    rows = manifest.tables["rows"].rows if "rows" in manifest.tables else 0
+    return {
+        "dagster/row_count": rows,
+        "lake path": dg.MetadataValue.path(path),
+        "lake version": manifest.version,
+        "written": "reused: nothing it depends on has changed" if manifest.run_id != run_id else "by this run",
+    }
+
+
+def code_references(project: Path, *sources: Callable[..., Any] | Path) -> dict[str, Any]:
+    """Links from an asset's page to the functions and files that make it. Files are shown relative to `project`."""
+    references = []
+    for source in sources:
+        if isinstance(source, Path):
+            path, line = source, 1
+        else:
+            path, line = Path(inspect.getfile(source)), inspect.getsourcelines(source)[1]
+        label = path.relative_to(project).as_posix() if path.is_relative_to(project) else path.name
+        references.append((path, line, label))
+    with warnings.catch_warnings():
+        # Links to the code are in beta in Dagster 1.13; what is lost with them is a link.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return {
+            "dagster/code_references": dg.CodeReferencesMetadataValue(
+                [
+                    dg.LocalFileCodeReference(file_path=str(path), line_number=line, label=label)
+                    for path, line, label in references
+                ]
+            )
+        }

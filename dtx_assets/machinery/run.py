@@ -1,0 +1,299 @@
+"""Running a system without the UI: the Dagster instance, the selection of assets, one process, and what came of it.
+
+What the graph consists of is `dagster_assets`; showing progress and results on a terminal is `console`.
+"""
+
+import difflib
+import os
+import re
+import shutil
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+
+from dtx_assets.machinery.dagster_metadata import ACCOUNTING_DATA
+from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.masking import mask_emails
+from dtx_assets.machinery.run_log import LOGGER, EventListener, logging_runs
+
+EXIT_OK, EXIT_STEP_FAILED, EXIT_USAGE, EXIT_CHECK_FAILED = 0, 1, 2, 3
+INSTANCE_TEMPLATE = Path(__file__).with_name("dagster.yaml")
+LOG_DIRECTORY = "logs"
+_NO_STREAM_CAPTURE = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+}
+"""Dagster would redirect standard output to a file while steps run, and the progress display with it."""
+
+
+@dataclass(frozen=True)
+class StepFailure:
+    step: str
+    message: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    asset: str
+    name: str
+    passed: bool
+    severity: str
+    count: int | None = None
+
+    @property
+    def is_error(self) -> bool:
+        return not self.passed and self.severity == "ERROR"
+
+
+@dataclass
+class RunOutcome:
+    """What came of a run. `accounting` has the entries of spec 5, after the load where there was one."""
+
+    run_id: str
+    succeeded: bool
+    seconds: float
+    failures: list[StepFailure] = field(default_factory=list)
+    not_run: list[str] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
+    accounting: list[dict[str, Any]] = field(default_factory=list)
+    loads: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        if not self.succeeded:
+            return EXIT_STEP_FAILED
+        return EXIT_CHECK_FAILED if any(check.is_error for check in self.checks) else EXIT_OK
+
+
+# --- the instance -----------------------------------------------------------------------------------------------------
+
+
+def instance_directory(home: Path) -> Path:
+    """Where the Dagster instance is: `DAGSTER_HOME`, or the state directory, made ready if it is not."""
+    if named := os.environ.get("DAGSTER_HOME"):
+        return Path(named)
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / INSTANCE_TEMPLATE.name).exists():
+        shutil.copyfile(INSTANCE_TEMPLATE, home / INSTANCE_TEMPLATE.name)
+    return home
+
+
+def open_instance(home: Path) -> dg.DagsterInstance:
+    """The Dagster instance whose history the UI shows; a context manager."""
+    return dg.DagsterInstance.from_ref(
+        InstanceRef.from_dir(str(instance_directory(home).absolute()), overrides=_NO_STREAM_CAPTURE)
+    )
+
+
+# --- which assets -----------------------------------------------------------------------------------------------------
+
+_QUOTED = re.compile(r"\"[^\"]*\"")
+_SHORT = re.compile(r"(?<![\w:/*])(?:[\w*]+/)+[\w*]+")
+_KEYS = re.compile(r"key:(?:\"([^\"]+)\"|([\w*/]+))")
+
+
+def expand_selection(text: str, system: str) -> str:
+    """Dagster's selection syntax from the short form: `+target/EmailTemplate` → `+key:"dtx/target/EmailTemplate"`."""
+
+    def expand(found: re.Match[str]) -> str:
+        path = found.group()
+        return f'key:"{path if path.startswith(f"{system}/") else f"{system}/{path}"}"'
+
+    pieces, end = [], 0
+    for quoted in _QUOTED.finditer(text):
+        pieces += [_SHORT.sub(expand, text[end : quoted.start()]), quoted.group()]
+        end = quoted.end()
+    return "".join([*pieces, _SHORT.sub(expand, text[end:])])
+
+
+def select_assets(definitions: dg.Definitions, system: str, text: str) -> set[dg.AssetKey]:
+    """The assets that a selection names and a run can make; ConfigurationError where there is none."""
+    graph = definitions.resolve_asset_graph()
+    known = sorted("/".join(key.path) for key in graph.get_all_asset_keys())
+    expanded = expand_selection(text, system)
+    for quoted, bare in _KEYS.findall(expanded):
+        wanted = quoted or bare
+        if "*" not in wanted and wanted not in known:
+            raise ConfigurationError(
+                f"no asset is called {wanted!r}", where="--select", remedy=close_matches(wanted, known)
+            )
+    try:
+        with warnings.catch_warnings():
+            # Selecting by group warns about a parameter of Dagster's own that is in beta.
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            chosen = dg.AssetSelection.from_string(expanded).resolve(graph)
+    except dg.DagsterError as error:
+        raise ConfigurationError(
+            f"this is not a selection of assets: {text!r} ({str(error).splitlines()[0]})",
+            where="--select",
+            remedy='name an asset (target/EmailTemplate), with + before it for what it needs, or group:"name"; '
+            + close_matches(text, known),
+        ) from None
+    can_be_made = {key for key in chosen if graph.get(key).is_executable and graph.get(key).is_materializable}
+    if not can_be_made:
+        named = ", ".join(sorted("/".join(key.path) for key in chosen))
+        raise ConfigurationError(
+            f"nothing to do: {named} is another area's or not filled" if named else f"nothing matches {text!r}",
+            where="--select",
+            remedy=f"choose assets that this migration makes; {close_matches(text, known)}",
+        )
+    return can_be_made | companions(system, can_be_made)
+
+
+def companions(system: str, chosen: Iterable[dg.AssetKey]) -> set[dg.AssetKey]:
+    """The extraction's report goes with any extracted table, so that one bad table stops only what depends on it."""
+    if any(key.path[1] in ("legacy", "crosswalk") for key in chosen):
+        return {dg.AssetKey([system, "report", name]) for name in ("extraction", "run")}
+    return set()
+
+
+def close_matches(wanted: str, known: Sequence[str]) -> str:
+    names = {name.split("/", 1)[1]: name for name in known}
+    by_last = {name.rsplit("/", 1)[-1].lower(): short for short, name in sorted(names.items())}
+    tail = wanted.strip('+"').rsplit("/", 1)[-1].lower()
+    found = difflib.get_close_matches(wanted.removeprefix("+"), names, n=3, cutoff=0.6)
+    found += [by_last[name] for name in difflib.get_close_matches(tail, by_last, n=3, cutoff=0.6)]
+    found = list(dict.fromkeys(found))[:4]
+    return f"did you mean {', '.join(found)}?" if found else "`dtx status` lists all assets"
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+def planned_job(definitions: dg.Definitions, system: str, selection: set[dg.AssetKey] | None) -> dg.JobDefinition:
+    job = definitions.resolve_job_def(system)
+    return job if selection is None else job.get_subset(asset_selection=selection)
+
+
+def run_job(
+    job: dg.JobDefinition, home: Path, instance: dg.DagsterInstance, listener: EventListener | None = None
+) -> RunOutcome:
+    """Run all steps of a job in this process, with its history in `instance`. Failures are in the outcome."""
+    started = time.monotonic()
+    logs = home / LOG_DIRECTORY
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.log"
+    with logging_runs(log, listener or (lambda _event: None)):
+        result = job.execute_in_process(run_config={"loggers": {LOGGER: {}}}, instance=instance, raise_on_error=False)
+    return read_outcome(result, [node.name for node in job.nodes], time.monotonic() - started)
+
+
+def read_outcome(result: dg.ExecuteInProcessResult, steps: Sequence[str], seconds: float) -> RunOutcome:
+    """What the events of a run say; `steps` are those it should have made."""
+    outcome = RunOutcome(result.run_id, result.success, seconds)
+    finished: set[str] = set()
+    accounting: dict[tuple[str, str], dict[str, Any]] = {}
+    for event in result.all_events:
+        if event.is_step_success or event.is_step_failure:
+            finished.add(str(event.step_key))
+        if event.is_step_failure:
+            outcome.failures.append(StepFailure(str(event.step_key), failure_message(event)))
+        elif event.event_type == dg.DagsterEventType.RUN_FAILURE and not outcome.failures:
+            outcome.failures.append(StepFailure("run", mask_emails(event.message or "the run failed")))
+        elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            outcome.checks.append(check_result(event.asset_check_evaluation_data))
+        elif event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+            made = event.step_materialization_data.materialization
+            for entry in _json(made.metadata, ACCOUNTING_DATA):
+                # Loads come after preparations, and their entries count conflicts too.
+                accounting[entry["source_table"], entry["target_table"]] = entry
+            if made.asset_key.path[1] == "target":
+                outcome.loads[made.asset_key.path[2]] = {
+                    name: value.value for name, value in made.metadata.items() if isinstance(value.value, int | str)
+                }
+    outcome.accounting = list(accounting.values())
+    outcome.not_run = sorted(set(steps) - finished)
+    return outcome
+
+
+def _json(metadata: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    value = metadata.get(name)
+    return list(value.value) if isinstance(value, dg.JsonMetadataValue) and isinstance(value.value, list) else []
+
+
+def failure_message(event: dg.DagsterEvent) -> str:
+    """What a failed step said: our own words where there are some, else the last error of its chain."""
+    data = event.step_failure_data
+    if data.user_failure_data and data.user_failure_data.description:
+        return str(data.user_failure_data.description)
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return mask_emails(error.message.strip()) if error is not None else "failed without a message"
+
+
+def check_result(evaluation: dg.AssetCheckEvaluation) -> CheckResult:
+    count = evaluation.metadata.get("count")
+    return CheckResult(
+        asset="/".join(evaluation.asset_key.path[1:]),
+        name=evaluation.check_name,
+        passed=evaluation.passed,
+        severity=evaluation.severity.value,
+        count=count.value if count is not None and isinstance(count.value, int) else None,
+    )
+
+
+# --- the last state of everything -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AssetState:
+    asset: str
+    at: datetime | None = None
+    rows: int | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckState:
+    asset: str
+    name: str
+    state: str
+    """`passed`, `failed`, `warned`, `never run`; `running` or `not finished` where the evaluation did not end."""
+    at: datetime | None = None
+    count: int | None = None
+    run_id: str | None = None
+
+
+def latest_states(
+    definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> tuple[list[AssetState], list[CheckState]]:
+    """The last materialisation of each asset and the last evaluation of each check, from the instance's history."""
+    graph = definitions.resolve_asset_graph()
+    keys = sorted(key for key in graph.get_all_asset_keys() if graph.get(key).is_materializable)
+    records = {record.asset_entry.asset_key: record for record in instance.get_asset_records(keys)}
+    assets = []
+    for key in keys:
+        record = records.get(key)
+        event = record.asset_entry.last_materialization if record else None
+        name = "/".join(key.path[1:])
+        if event is None or event.asset_materialization is None:
+            assets.append(AssetState(name))
+            continue
+        rows = event.asset_materialization.metadata.get("dagster/row_count")
+        count = rows.value if rows is not None and isinstance(rows.value, int) else None
+        assets.append(AssetState(name, datetime.fromtimestamp(event.timestamp, UTC), count, event.run_id))
+
+    check_keys = sorted(graph.asset_check_keys, key=lambda key: (key.asset_key.path, key.name))
+    executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(check_keys)
+    checks = []
+    for check in check_keys:
+        execution, name = executions.get(check), "/".join(check.asset_key.path[1:])
+        evaluation = execution.event.asset_check_evaluation if execution and execution.event else None
+        if execution is None:
+            checks.append(CheckState(name, check.name, "never run"))
+        elif evaluation is None:
+            state = "running" if execution.status.value == "PLANNED" else "not finished"
+            checks.append(CheckState(name, check.name, state, run_id=execution.run_id))
+        else:
+            result = check_result(evaluation)
+            state = "passed" if result.passed else "failed" if result.is_error else "warned"
+            at = datetime.fromtimestamp(execution.create_timestamp, UTC)
+            checks.append(CheckState(name, check.name, state, at, result.count, execution.run_id))
+    return assets, checks
