@@ -1,0 +1,760 @@
+"""The asset graph of a system: factories that set key, group, kinds, owners, descriptions and checks in one place.
+
+Dagster code only wires here: extracting is `sources`, mapping `mapping_assets`, preparing `prepare`, loading `load`,
+checking `checks`. What asset pages show is rendered by `dagster_metadata`; running the graph is `run`.
+
+Keys are `[system, layer, name]`. One step extracts all tables in one snapshot, one prepares all targets of a flow, one
+evaluates all checks of a table. A table that cannot be extracted stops what depends on it and nothing else: its output
+is not yielded, its dependants are skipped, and the step of `report/run` fails the run.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+import psycopg
+
+from dtx_assets.machinery.checks import CheckContext, CheckGroup, CheckSpec
+from dtx_assets.machinery.dagster_metadata import (
+    accounting_metadata,
+    code_references,
+    counts_text,
+    dataset_metadata,
+    legacy_column_schema,
+    lineage_metadata,
+    markdown_table,
+    masked_preview,
+    target_column_schema,
+)
+from dtx_assets.machinery.errors import MigrationError
+from dtx_assets.machinery.lake import Manifest
+from dtx_assets.machinery.lake_io import LakeIOManager
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.load import load_target, untouched
+from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
+from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lineage
+from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, build_mapping_asset
+from dtx_assets.machinery.prepare import Flow, prepare_flow
+from dtx_assets.machinery.progress import StepProgress, duration_text
+from dtx_assets.machinery.run_environment import RunEnvironment
+from dtx_assets.machinery.run_log import LOGGER, run_log
+from dtx_assets.machinery.settings import apply_environment_files
+from dtx_assets.machinery.sources import open_source
+from dtx_assets.machinery.system import System
+from dtx_assets.machinery.target import TargetTable
+
+if TYPE_CHECKING:
+    from dtx_assets.machinery.run_environment import SeedEmbedded
+
+ENVIRONMENT = "migration"
+OTHER_AREAS = "other_areas"
+RESOURCES = {ENVIRONMENT}
+FIRST, LAST = {"dagster/priority": "10"}, {"dagster/priority": "-10"}
+"""In one process, steps that are ready run in the order of their priority."""
+
+
+def build_definitions(
+    system: System,
+    check_groups: Sequence[CheckGroup],
+    *,
+    load_order: Sequence[str] = (),
+    seed_embedded: "SeedEmbedded | None" = None,
+) -> dg.Definitions:
+    """Everything a code location of this system serves.
+
+    `load_order` names models that are loaded before the others, first one first; `seed_embedded` puts the rows of other
+    areas that lie beside a sample into the embedded database.
+    """
+    graph = Graph(system, load_order)
+    return dg.Definitions(
+        assets=graph.assets(),
+        asset_checks=[build_check_step(graph, group) for group in check_groups] + graph.untouched_checks(),
+        jobs=[
+            dg.define_asset_job(
+                system.name,
+                dg.AssetSelection.all(),
+                description=f"The whole migration of {system.name}: extract, map, prepare, load, check.",
+            )
+        ],
+        resources={ENVIRONMENT: environment_resource(system, seed_embedded), "io_manager": io_manager(system)},
+        loggers={"console": dg.colored_console_logger, LOGGER: run_log},
+        executor=dg.in_process_executor,
+    )
+
+
+# --- what steps share -------------------------------------------------------------------------------------------------
+
+
+def environment_resource(system: System, seed_embedded: "SeedEmbedded | None") -> dg.ResourceDefinition:
+    """The `RunEnvironment` of a run; made without looking at the environment, which each step does when it asks."""
+
+    @dg.resource(description="Settings from the environment, the lake, the decisions and the target database.")
+    def environment(context: dg.InitResourceContext) -> Iterator[RunEnvironment]:
+        apply_environment_files()
+        run_id = context.run_id or "no run"
+        with RunEnvironment(system, run_id, run_started_at(context.instance, run_id), seed_embedded) as shared:
+            yield shared
+
+    return environment
+
+
+def io_manager(system: System) -> dg.IOManagerDefinition:
+    """Lets an asset of one's own take the rows of any asset of the lake as a LazyFrame argument, and give one back."""
+
+    @dg.io_manager(description="Parquet datasets in the lake; loads a LazyFrame, stores a LazyFrame or DataFrame.")
+    def lake_io_manager(_context: dg.InitResourceContext) -> LakeIOManager:
+        apply_environment_files()
+        from dtx_assets.machinery.settings import Settings
+
+        return LakeIOManager(url=Settings.from_environment(system.name, sample_dir=system.sample_dir).lake_url)
+
+    return lake_io_manager
+
+
+def run_started_at(instance: dg.DagsterInstance | None, run_id: str) -> datetime:
+    """When the run was created: the same for all its steps, in whatever process they are."""
+    record = instance.get_run_record_by_id(run_id) if instance else None
+    return record.create_timestamp.astimezone(UTC) if record else datetime.now(UTC)
+
+
+@contextmanager
+def told(environment: RunEnvironment) -> Iterator[None]:
+    """Errors that users are meant to read end the step as a Failure with their text and no traceback of ours."""
+    try:
+        yield
+    except MigrationError as error:
+        environment.failures.append(str(error))
+        raise failure(error) from None
+    except dg.Failure as error:
+        environment.failures.append(error.description or "")
+        raise
+    except Exception as error:
+        environment.failures.append(type(error).__name__)
+        raise
+
+
+def failure(error: MigrationError) -> dg.Failure:
+    facts = {"where": error.where, "do": error.remedy}
+    return dg.Failure(
+        description=str(error), metadata={name: fact for name, fact in facts.items() if fact}, allow_retries=False
+    )
+
+
+class Graph:
+    """The assets of a system, with the one place that says their keys, groups, owners and descriptions."""
+
+    def __init__(self, system: System, load_order: Sequence[str] = ()) -> None:
+        self.system = system
+        self.load_order = tuple(load_order)
+        self.decisions = load_decisions(system.mappings_dir / "decisions.yaml", None)
+        self.owners = [f"team:{system.name}-migration"]
+        self.project = system.mappings_dir.parents[1]
+
+    def key(self, layer: str, name: str) -> dg.AssetKey:
+        """The key of an asset; what another area hands over is read from where it was landed."""
+        landed = layer == "legacy" and name in self.system.crosswalk_tables
+        return dg.AssetKey([self.system.name, "crosswalk" if landed else layer, name])
+
+    def spec(self, key: dg.AssetKey, area: str, description: str, **rest: Any) -> dg.AssetSpec:
+        group = area if area in self.system.areas else OTHER_AREAS
+        return dg.AssetSpec(key, group_name=group, owners=self.owners, description=description, **rest)
+
+    def described(self, text: str, decision: str) -> str:
+        """A description with the plan's decision: its number, its text, what was chosen."""
+        paragraphs = [text, *decision_paragraphs(self.decisions, decision)]
+        return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+    def assets(self) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+        value_maps = [asset for asset in self.system.mapping_assets if asset.kind == "value_map"]
+        return [
+            *build_handed_over_specs(self),
+            build_extraction(self),
+            build_run_report(self),
+            *([build_mapping_step(self, "value_maps", value_maps)] if value_maps else []),
+            *(
+                build_mapping_step(self, asset.name, [asset])
+                for asset in self.system.mapping_assets
+                if asset.kind != "value_map"
+            ),
+            *(build_flow(self, flow) for flow in self.system.flows),
+            *(
+                build_target(self, target) if self.system.flow_of(target.model) else build_unfilled_target(self, target)
+                for target in self.system.targets
+            ),
+        ]
+
+    def untouched_checks(self) -> list[dg.AssetChecksDefinition]:
+        empty = [
+            target
+            for target in self.system.targets
+            if target.writes == "nothing" and target.area != OTHER_AREAS and not self.system.flow_of(target.model)
+        ]
+        return [build_untouched_checks(self, empty)] if empty else []
+
+
+def decision_paragraphs(decisions: Decisions, number: str) -> list[str]:
+    """`Decision A8 #1: title. Text` of the decisions that a declaration names, such as `A8 #1, #7`."""
+    found = decisions.named(number) if number else []
+    paragraphs = [f"**Decision A{entry.area} #{entry.number}: {entry.title}.** {entry.text}" for entry in found]
+    return paragraphs or ([f"Plan: {number}."] if number else [])
+
+
+# --- extraction -------------------------------------------------------------------------------------------------------
+
+
+def build_handed_over_specs(graph: Graph) -> list[dg.AssetSpec]:
+    """External assets: the crosswalk tables as other areas hand them over."""
+    return [
+        graph.spec(
+            dg.AssetKey([graph.system.name, "legacy", table.name]),
+            OTHER_AREAS,
+            graph.described(f"{table.description} Handed over by another area; read, never written.", table.decision),
+            kinds={"csv"},
+            metadata={"dagster/column_schema": legacy_column_schema(table)},
+        )
+        for table in graph.system.crosswalk_tables.values()
+    ]
+
+
+def build_extraction(graph: Graph) -> dg.AssetsDefinition:
+    """One step that lands all legacy tables and crosswalks, from one snapshot where the server can give one."""
+    system = graph.system
+    tables = {graph.key("legacy", table.name): table for table in system.legacy_tables.values()}
+    crosswalks = {graph.key("legacy", table.name): table for table in system.crosswalk_tables.values()}
+    report = dg.AssetKey([system.name, "report", "extraction"])
+    specs = [
+        graph.spec(
+            key,
+            table.area,
+            graph.described(
+                f"Legacy table `{table.name}`, as text, exactly as it is. {table.description}", table.decision
+            ),
+            skippable=True,
+            kinds={"mysql", "csv", "parquet"},
+            metadata={
+                "dagster/column_schema": legacy_column_schema(table),
+                "dagster/table_name": table.name,
+                "key": ", ".join(table.key) + (" (may repeat)" if table.key_repeats else "") or "none",
+            },
+        )
+        for key, table in tables.items()
+    ]
+    specs += [
+        graph.spec(
+            key,
+            OTHER_AREAS,
+            f"The crosswalk `{table.name}` as it was landed for this migration. {table.description}",
+            skippable=True,
+            deps=[dg.AssetKey([system.name, "legacy", table.name])],
+            kinds={"csv", "parquet"},
+            metadata={"dagster/column_schema": legacy_column_schema(table)},
+        )
+        for key, table in crosswalks.items()
+    ]
+    specs.append(
+        graph.spec(
+            report,
+            OTHER_AREAS,
+            "What was extracted: rows of each table, and why a table could not be read.",
+            kinds={"parquet"},
+        )
+    )
+
+    @dg.multi_asset(
+        name=f"{system.name}_extraction", specs=specs, can_subset=True, required_resource_keys=RESOURCES, op_tags=FIRST
+    )
+    def extraction(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        environment: RunEnvironment = context.resources.migration
+        selected = context.selected_asset_keys
+        with told(environment):
+            outcomes: list[dict[str, Any]] = []
+            sources = (
+                (environment.settings.legacy_url, "legacy", tables),
+                (environment.settings.crosswalk_url, "crosswalk", crosswalks),
+            )
+            with ExitStack() as stack:
+                opened: dict[str, Any] = {}
+                for url, layer, declared in sources:
+                    wanted = {key: table for key, table in declared.items() if key in selected}
+                    if not wanted:
+                        continue
+                    if url not in opened:
+                        opened[url] = stack.enter_context(open_source(url))
+                    for key, table in wanted.items():
+                        progress = StepProgress(f"extract {table.name}", context.log.info)
+                        try:
+                            manifest = opened[url].extract(
+                                table, environment.lake, (system.name, layer, table.name), environment.run_id, progress
+                            )
+                        except MigrationError as error:
+                            context.log.error(f"{table.name} cannot be extracted: {error}")
+                            outcomes.append(extraction_outcome(table, layer, error=error))
+                        else:
+                            outcomes.append(extraction_outcome(table, layer, manifest=manifest))
+                            yield dg.MaterializeResult(
+                                asset_key=key, metadata=landing_metadata(environment, table, manifest)
+                            )
+            if report in selected:
+                write_extraction_report(environment, report, outcomes)
+                yield dg.MaterializeResult(asset_key=report, metadata=extraction_report_metadata(outcomes))
+            elif problems := [outcome for outcome in outcomes if outcome["error"]]:
+                raise extraction_failure(problems)
+
+    return extraction
+
+
+def extraction_outcome(
+    table: LegacyTable, layer: str, *, manifest: Manifest | None = None, error: MigrationError | None = None
+) -> dict[str, Any]:
+    return {
+        "table": table.name,
+        "layer": layer,
+        "rows": manifest.tables["rows"].rows if manifest else None,
+        "error": str(error) if error else None,
+    }
+
+
+OUTCOME_SCHEMA = {"table": pl.String, "layer": pl.String, "rows": pl.Int64, "error": pl.String}
+
+
+def write_extraction_report(
+    environment: RunEnvironment, key: dg.AssetKey, outcomes: Sequence[Mapping[str, Any]]
+) -> None:
+    with environment.lake.write(tuple(key.path), run_id=environment.run_id) as writer:
+        writer.add(pl.DataFrame(list(outcomes), schema=OUTCOME_SCHEMA))
+
+
+def extraction_report_metadata(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "tables": markdown_table(
+            ("table", "rows", "error"),
+            [
+                (outcome["table"], "–" if outcome["rows"] is None else f"{outcome['rows']:,}", outcome["error"] or "")
+                for outcome in outcomes
+            ],
+        ),
+        "tables that could not be extracted": sum(bool(outcome["error"]) for outcome in outcomes),
+        "dagster/row_count": sum(outcome["rows"] or 0 for outcome in outcomes),
+    }
+
+
+def extraction_failure(problems: Sequence[Mapping[str, Any]]) -> dg.Failure:
+    names = ", ".join(problem["table"] for problem in problems)
+    reasons = "\n".join(f"- {problem['table']}: {problem['error']}" for problem in problems)
+    return dg.Failure(
+        description=(
+            f"{len(problems)} table(s) could not be extracted, and what depends on them was not done: {names}\n"
+            f"{reasons}\n"
+            "Mend the source and run again; what was done stays, and is not done twice."
+        ),
+        metadata={"tables": names},
+        allow_retries=False,
+    )
+
+
+def landing_metadata(environment: RunEnvironment, table: LegacyTable, manifest: Manifest) -> dict[str, Any]:
+    facts = manifest.metadata
+    rows = environment.lake.scan(manifest.key, manifest=manifest).head(5).collect()
+    return {
+        **dataset_metadata(manifest, environment.lake.path(manifest.key), environment.run_id),
+        "source": str(facts.get("source")),
+        "rows in the source": int(facts.get("source_rows", 0)),
+        "columns": len(facts.get("columns", [])),
+        "values that are not UTF-8": int(facts.get("undecodable_values", 0)),
+        "consistent snapshot": bool(facts.get("consistent_snapshot")),
+        "extracted at": str(facts.get("extracted_at")),
+        "preview (masked)": masked_preview(rows, table.personal),
+    }
+
+
+def build_run_report(graph: Graph) -> dg.AssetsDefinition:
+    """The step that fails a run in which a table could not be extracted, after everything else was tried."""
+    name = graph.system.name
+    extraction = dg.AssetKey([name, "report", "extraction"])
+    spec = graph.spec(
+        dg.AssetKey([name, "report", "run"]),
+        OTHER_AREAS,
+        "Fails the run when a table could not be extracted, and says which and what to do. The other flows go on.",
+        deps=[extraction],
+        kinds={"python"},
+    )
+
+    @dg.multi_asset(name=f"{name}_run_report", specs=[spec], required_resource_keys=RESOURCES, op_tags=LAST)
+    def run_report(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            manifest = environment.lake.require(tuple(extraction.path))
+            outcomes = environment.lake.scan(tuple(extraction.path), manifest=manifest).collect().to_dicts()
+            if problems := [outcome for outcome in outcomes if outcome["error"]]:
+                raise extraction_failure(problems)
+            yield dg.MaterializeResult(metadata=extraction_report_metadata(outcomes))
+
+    return run_report
+
+
+# --- mappings ---------------------------------------------------------------------------------------------------------
+
+
+def build_mapping_step(graph: Graph, name: str, assets: Sequence[MappingAsset]) -> dg.AssetsDefinition:
+    """One step for mapping assets that stop together: a crosswalk alone, or all value maps."""
+    system = graph.system
+    by_key = {graph.key("mapping", asset.name): asset for asset in assets}
+    specs = [
+        graph.spec(
+            key,
+            asset.area,
+            asset.description,
+            deps=[graph.key(layer, upstream) for layer, upstream in asset.upstream],
+            kinds={"csv" if asset.kind == "value_map" else "polars", "parquet"},
+            metadata={
+                "kind": asset.kind.replace("_", " "),
+                **code_references(graph.project, *mapping_sources(system, asset)),
+            },
+        )
+        for key, asset in by_key.items()
+    ]
+
+    @dg.multi_asset(
+        name=f"{system.name}_mapping_{name}", specs=specs, can_subset=len(specs) > 1, required_resource_keys=RESOURCES
+    )
+    def mapping_step(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            for key, asset in by_key.items():
+                if key in context.selected_asset_keys:
+                    manifest = build_mapping_asset(asset, mapping_context(environment, asset))
+                    yield dg.MaterializeResult(asset_key=key, metadata=mapping_metadata(environment, manifest))
+
+    return mapping_step
+
+
+def mapping_sources(system: System, asset: MappingAsset) -> list[Path | Callable[..., Any]]:
+    file = system.mappings_dir / f"{asset.name}.csv"
+    return [file] if file.exists() else [asset.build]
+
+
+def mapping_context(environment: RunEnvironment, asset: MappingAsset) -> MappingContext:
+    system = environment.system
+    needs_target = any(layer == "target" for layer, _ in asset.upstream)
+    return MappingContext(
+        system=system.name,
+        lake=environment.lake,
+        run_id=environment.run_id,
+        target_url=environment.target_url if needs_target else "",
+        crosswalk_tables=system.crosswalk_tables,
+        mappings=system.mappings,
+    )
+
+
+def mapping_metadata(environment: RunEnvironment, manifest: Manifest) -> dict[str, Any]:
+    rows = environment.lake.scan(manifest.key, manifest=manifest).head(5).collect()
+    return {
+        **dataset_metadata(manifest, environment.lake.path(manifest.key), environment.run_id),
+        "preview (masked)": masked_preview(rows, ()),
+    }
+
+
+# --- flows ------------------------------------------------------------------------------------------------------------
+
+
+def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
+    """One step that prepares all targets of a flow: `prepared/<Model>` and `rejected/<Model>` of each."""
+    system = graph.system
+    specs: dict[dg.AssetKey, dg.AssetSpec] = {}
+    lineages = {model: column_lineage(system.mappings.for_target(model), system.name) for model in flow.targets}
+    for model in flow.targets:
+        target = system.target(model)
+        upstream = flow_upstream(graph, flow, lineages[model])
+        references = code_references(graph.project, flow.run, system.mappings_dir / f"{model}.yaml")
+        descriptions = column_descriptions(system.mappings.for_target(model))
+        prepared, rejected = graph.key("prepared", model), graph.key("rejected", model)
+        specs[prepared] = graph.spec(
+            prepared,
+            target.area,
+            graph.described(
+                f"The rows of `{target.name}` as they would be written. {flow.description}", target.decision
+            ),
+            skippable=True,
+            deps=upstream,
+            kinds={"polars", "parquet"},
+            metadata={"dagster/column_schema": target_column_schema(target, descriptions), **references},
+        )
+        specs[rejected] = graph.spec(
+            rejected,
+            target.area,
+            f"Rows of {', '.join(flow.sources)} that cannot become {model} rows yet, whole, with their reasons.",
+            skippable=True,
+            deps=upstream,
+            kinds={"polars", "parquet"},
+            metadata=references,
+        )
+
+    @dg.multi_asset(
+        name=f"{system.name}_prepare_{flow.name}",
+        specs=list(specs.values()),
+        can_subset=True,
+        required_resource_keys=RESOURCES,
+        op_tags=priority(graph, flow.targets),
+    )
+    def prepare(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            progress = StepProgress(f"prepare {flow.name}", context.log.info)
+            manifests = prepare_flow(flow, environment.run_settings, progress)
+            for model, manifest in manifests.items():
+                results = {
+                    graph.key("prepared", model): prepared_metadata(environment, flow, manifest, lineages[model]),
+                    graph.key("rejected", model): rejected_metadata(environment, model),
+                }
+                for key, metadata in results.items():
+                    if key in context.selected_asset_keys:
+                        yield dg.MaterializeResult(asset_key=key, metadata=metadata)
+                    else:
+                        # The flow makes all its datasets at once: those that were not selected are new as well.
+                        context.log_event(dg.AssetMaterialization(asset_key=key, metadata=metadata))
+
+    return prepare
+
+
+def flow_upstream(
+    graph: Graph, flow: Flow, lineage: Mapping[str, Sequence[tuple[Sequence[str], str]]]
+) -> list[dg.AssetKey]:
+    """The tables a flow reads, the mappings it joins with, and the value maps its columns go through."""
+    keys = [graph.key("legacy", source) for source in flow.sources]
+    keys += [graph.key("mapping", mapping) for mapping in flow.mappings]
+    keys += [graph.key(*key[1:]) for sources in lineage.values() for key, _ in sources]
+    return list(dict.fromkeys(keys))
+
+
+def priority(graph: Graph, models: Iterable[str]) -> dict[str, str]:
+    """Models of the load order come before the others, the first of it first."""
+    ranks = [len(graph.load_order) - graph.load_order.index(model) for model in models if model in graph.load_order]
+    return {"dagster/priority": str(max(ranks, default=0))}
+
+
+def prepared_metadata(
+    environment: RunEnvironment,
+    flow: Flow,
+    manifest: Manifest,
+    lineage: Mapping[str, Sequence[tuple[Sequence[str], str]]],
+) -> dict[str, Any]:
+    facts = manifest.metadata
+    entries = facts.get("accounting", [])
+    used = {key: environment.decisions.chosen.get(key, "") for key in flow.decisions}
+    personal = {column for column in lineage if is_personal(environment.system, lineage[column])}
+    rows = environment.lake.scan(manifest.key, manifest=manifest).head(5).collect()
+    return {
+        **dataset_metadata(manifest, environment.lake.path(manifest.key), environment.run_id),
+        **accounting_metadata(entries),
+        "coercions": markdown_table(
+            ("source", "coercions"), [(entry["source_table"], counts_text(entry["coerced"])) for entry in entries]
+        ),
+        "decisions": markdown_table(("decision", "chosen"), list(used.items())),
+        "preview (masked)": masked_preview(rows, personal),
+        **{f"{name} rows": sum(entry[name] for entry in entries) for name in ("read", "migrated", "rejected")},
+        **lineage_metadata(lineage),
+    }
+
+
+def is_personal(system: System, sources: Sequence[tuple[Sequence[str], str]]) -> bool:
+    """Whether a target column comes from a legacy column that is personal."""
+    return any(
+        key[1] == "legacy" and key[2] in system.legacy_tables and name in system.legacy_tables[key[2]].personal
+        for key, name in sources
+    )
+
+
+def rejected_metadata(environment: RunEnvironment, model: str) -> dict[str, Any]:
+    key = (environment.system.name, "rejected", model)
+    manifest = environment.lake.require(key)
+    reasons = (
+        environment.lake.scan(key, manifest=manifest)
+        .group_by("source_table", pl.col("reasons").list.join(", "), "partial")
+        .len("rows")
+        .sort("rows", "source_table", "reasons", descending=[True, False, False])
+        .collect(engine="streaming")
+    )
+    return {
+        **dataset_metadata(manifest, environment.lake.path(key), environment.run_id),
+        "reasons": markdown_table(
+            ("source", "reasons", "of", "rows"),
+            [
+                (source, why, "a part of a row" if partial else "a whole row", f"{rows:,}")
+                for source, why, partial, rows in reasons.iter_rows()
+            ],
+        ),
+    }
+
+
+# --- targets ----------------------------------------------------------------------------------------------------------
+
+
+def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
+    """One step that loads the prepared rows of a model into its table."""
+    system = graph.system
+    spec = graph.spec(
+        graph.key("target", target.model),
+        target.area,
+        graph.described(target.description, target.decision),
+        deps=[graph.key("prepared", target.model), graph.key("rejected", target.model)],
+        kinds={"postgres"},
+        metadata={
+            "dagster/column_schema": target_column_schema(
+                target, column_descriptions(system.mappings.for_target(target.model))
+            ),
+            "dagster/table_name": target.name,
+            "filled": "inserts rows" if target.writes == "insert" else "fills columns of rows that other areas own",
+            **code_references(graph.project, system.mappings_dir / f"{target.model}.yaml"),
+        },
+    )
+
+    @dg.multi_asset(
+        name=f"{system.name}_load_{target.model}",
+        specs=[spec],
+        required_resource_keys=RESOURCES,
+        op_tags=priority(graph, [target.model]),
+    )
+    def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            summary = load_target(
+                system.name,
+                target,
+                environment.lake,
+                environment.target_url,
+                environment.load(),
+                on_conflict=environment.decisions.chosen.get("on_target_conflict", "keep_target"),
+                progress=StepProgress(f"load {target.model}", context.log.info),
+            )
+            yield dg.MaterializeResult(metadata=load_metadata(summary))
+
+    return load
+
+
+def load_metadata(summary: Any) -> dict[str, Any]:
+    facts = asdict(summary)
+    touched = sum(facts[name] for name in ("inserted", "updated", "unchanged", "adopted", "conflicts"))
+    seconds = facts["seconds"]
+    return {
+        "dagster/row_count": facts["inserted"] + facts["updated"] + facts["unchanged"] + facts["adopted"],
+        **{
+            name.replace("_", " "): facts[name]
+            for name in ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
+        },
+        "parts left as they are": facts["skipped_parts"],
+        "time": duration_text(seconds),
+        "rows per second": round(touched / seconds) if seconds else 0,
+        **accounting_metadata(facts["accounting"]),
+    }
+
+
+def build_unfilled_target(graph: Graph, target: TargetTable) -> dg.AssetSpec:
+    """External assets: tables of other areas, tables that start empty, and models no flow fills yet."""
+    return graph.spec(
+        graph.key("target", target.model),
+        target.area,
+        graph.described(target.description, target.decision),
+        kinds={"postgres"},
+        metadata={
+            "dagster/column_schema": target_column_schema(target),
+            "dagster/table_name": target.name,
+            "filled": why_unfilled(graph, target),
+        },
+    )
+
+
+def why_unfilled(graph: Graph, target: TargetTable) -> str:
+    if target.area == OTHER_AREAS:
+        return "no: another area's table, only read"
+    if target.writes == "nothing":
+        return "no: this migration writes nothing here, and a check shows it"
+    needed = {column.needed_when for column in target.columns if column.needed_when}
+    chosen = [f"decision {key} = {graph.decisions.chosen.get(key)}, needs {option}" for key, option in sorted(needed)]
+    return f"not filled yet ({'; '.join(chosen)})" if chosen else "not filled yet"
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def build_check_step(graph: Graph, group: CheckGroup) -> dg.AssetChecksDefinition:
+    """One step that evaluates all checks of a group together."""
+    key = graph.key(*group.asset)
+    needs = [need for need in (graph.key(*need) for need in group.needs) if need != key]
+    specs = [check_spec(key, spec, needs) for spec in group.specs]
+    severities = {spec.name: spec.severity for spec in group.specs}
+
+    @dg.multi_asset_check(
+        name=f"{graph.system.name}_check_{'_'.join(key.path[1:])}",
+        specs=specs,
+        can_subset=True,
+        required_resource_keys=RESOURCES,
+    )
+    def check_step(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            outcomes = group.evaluate(check_context(environment))
+            for check in context.selected_asset_check_keys:
+                outcome = outcomes[check.name]
+                yield dg.AssetCheckResult(
+                    passed=outcome.passed,
+                    asset_key=key,
+                    check_name=check.name,
+                    severity=dg.AssetCheckSeverity[outcome.severity or severities[check.name]],
+                    metadata={"count": outcome.count, **outcome.metadata},
+                )
+
+    return check_step
+
+
+def check_spec(key: dg.AssetKey, spec: CheckSpec, needs: Sequence[dg.AssetKey]) -> dg.AssetCheckSpec:
+    """Dagster's own blocking flag is for structure; `blocking` of ours is the gate in the load."""
+    return dg.AssetCheckSpec(
+        spec.name,
+        asset=key,
+        description=spec.description,
+        additional_deps=needs,
+        blocking=spec.structure,
+        metadata={"severity": spec.severity, "blocks a cutover": spec.blocking},
+    )
+
+
+def check_context(environment: RunEnvironment) -> CheckContext:
+    return CheckContext(
+        lake=environment.lake,
+        system=environment.system,
+        decisions=environment.decisions,
+        value_maps=environment.system.mappings.value_maps,
+        settings=environment.settings,
+    )
+
+
+def build_untouched_checks(graph: Graph, targets: Sequence[TargetTable]) -> dg.AssetChecksDefinition:
+    """One step that shows that this migration wrote nothing into the tables that start empty."""
+    by_key = {graph.key("target", target.model): target for target in targets}
+    name = "untouched"
+
+    @dg.multi_asset_check(
+        name=f"{graph.system.name}_check_untouched",
+        specs=[
+            dg.AssetCheckSpec(name, asset=key, description="This migration wrote nothing here; the table starts empty.")
+            for key in by_key
+        ],
+        can_subset=True,
+        required_resource_keys=RESOURCES,
+        op_tags=LAST,
+    )
+    def check_untouched(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment), psycopg.connect(environment.target_url) as connection:
+            for check in context.selected_asset_check_keys:
+                outcome = untouched(connection, by_key[check.asset_key], graph.system.name)
+                yield dg.AssetCheckResult(
+                    passed=outcome.passed, asset_key=check.asset_key, check_name=name, metadata=asdict(outcome)
+                )
+
+    return check_untouched

@@ -1,0 +1,122 @@
+"""What the steps of one run share: settings, decisions, the lake, the time that counts as now, the target database.
+
+All of it is found at run time, from the environment, and only when a step asks: the code location loads without any.
+Everything here is used by Dagster steps, and nothing here imports Dagster.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+import psycopg
+
+from dtx_assets.machinery.embedded_postgres import embedded_postgres
+from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.load import RunContext, create_target, finish_run, open_run
+from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
+from dtx_assets.machinery.prepare import RunSettings
+from dtx_assets.machinery.settings import Settings
+from dtx_assets.machinery.system import System
+
+if TYPE_CHECKING:
+    SeedEmbedded = Callable[[psycopg.Connection, Path], object]
+
+TARGET_ROWS = "target"
+"""The folder of a sample that holds the rows of other areas."""
+
+
+class RunEnvironment:
+    """A context manager: what it started on the way (the embedded PostgreSQL) it gives up at its end.
+
+    `seed_embedded` puts the rows of other areas that lie beside a sample into the embedded database.
+    """
+
+    def __init__(
+        self, system: System, run_id: str, started_at: datetime, seed_embedded: "SeedEmbedded | None" = None
+    ) -> None:
+        self.system = system
+        self.run_id = run_id
+        self.started_at = started_at
+        self.seed_embedded = seed_embedded
+        self.failures: list[str] = []
+        self._resources = ExitStack()
+        self._load: RunContext | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._resources:
+            if self._load is not None:
+                finish_run(self._load, "failed" if self.failures or error else "succeeded")
+
+    @cached_property
+    def settings(self) -> Settings:
+        return Settings.from_environment(self.system.name, sample_dir=self.system.sample_dir)
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        return load_decisions(self.system.mappings_dir / "decisions.yaml", self.settings.decisions_path)
+
+    @cached_property
+    def lake(self) -> Lake:
+        return Lake(self.settings.lake_url)
+
+    @property
+    def cutover_at(self) -> datetime:
+        """The instant that counts as now: the same for all steps of a run."""
+        return self.settings.cutover_at or self.started_at
+
+    @cached_property
+    def run_settings(self) -> RunSettings:
+        return RunSettings(
+            run_id=self.run_id,
+            system=self.system,
+            settings=self.settings,
+            decisions=self.decisions,
+            cutover_at=self.cutover_at,
+            lake=self.lake,
+        )
+
+    @cached_property
+    def target_url(self) -> str:
+        """The target database; where none is named, the embedded one, made ready on the way."""
+        return self.settings.target_url or self._embedded_url()
+
+    def load(self) -> RunContext:
+        """The load of this run, recorded in the target database when the first step asks for it."""
+        if self._load is None:
+            self._load = open_run(
+                self.target_url,
+                self.system.name,
+                self.run_id,
+                mode=self.settings.mode,
+                decisions=dict(self.decisions.chosen),
+                cutover_at=self.settings.cutover_at,
+            )
+        return self._load
+
+    def _embedded_url(self) -> str:
+        server = self._resources.enter_context(embedded_postgres(self.settings.home))
+        url = server.create_database(self.system.name)
+        with psycopg.connect(url) as connection:
+            create_target(connection, self.system.targets)
+            rows = local_directory(self.settings.legacy_url)
+            if self.seed_embedded and rows and (rows / TARGET_ROWS).is_dir():
+                self.seed_embedded(connection, rows / TARGET_ROWS)
+        return url
+
+
+def local_directory(url: str) -> Path | None:
+    """The directory that a path or `file://` URL names; None for any other URL."""
+    parts = urlsplit(url)
+    if parts.scheme in ("", "file"):
+        return Path(parts.path if parts.scheme else url)
+    return None
