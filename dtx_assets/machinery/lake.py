@@ -1,0 +1,275 @@
+"""The lake: what an asset holds between steps, as immutable Parquet files under one manifest that is replaced whole.
+
+A dataset is `<system>/<layer>/<name>/`: a `manifest.json` and one directory a version. Writing makes a new version and
+then replaces the manifest, so a dataset is replaced whole or not at all, and whoever holds a manifest goes on reading
+the version it names. Nothing here knows what a dataset means.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import obstore
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from obstore.store import LocalStore, ObjectStore, S3Store
+
+from dtx_assets.machinery.errors import ConfigurationError, StructureError
+
+LEASE_SECONDS = 24 * 3600
+"""A lease older than this belongs to a run that died."""
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    name: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    files: tuple[FileEntry, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(entry.rows for entry in self.files)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What one version of a dataset holds: its tables with their files, and what its writer noted (`metadata`)."""
+
+    key: tuple[str, ...]
+    version: str
+    created_at: datetime
+    run_id: str
+    tables: dict[str, TableFiles]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class Lake:
+    """A directory (path or `file://`) or `s3://bucket/prefix`; credentials and endpoint of S3 come from `AWS_*`."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.url = url
+        self._directory: Path | None = None
+        self.store: ObjectStore
+        if parts.scheme in ("", "file"):
+            self._directory = Path(parts.path if parts.scheme else url).absolute()
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self.store = LocalStore(self._directory)
+        elif parts.scheme == "s3":
+            self.store = s3_store(url)
+        else:
+            raise ConfigurationError(
+                f"the lake cannot be kept under {parts.scheme}://", remedy="give a directory, file:// or s3://bucket/prefix"
+            )
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def manifest(self, key: Sequence[str]) -> Manifest | None:
+        """The manifest of a dataset as it is now; None where it was never written."""
+        try:
+            content = bytes(obstore.get(self.store, f"{_path(key)}/manifest.json").bytes())
+        except FileNotFoundError:
+            return None
+        facts = json.loads(content)
+        tables = {
+            name: TableFiles(tuple(FileEntry(**entry) for entry in files)) for name, files in facts["tables"].items()
+        }
+        return Manifest(
+            tuple(key), facts["version"], datetime.fromisoformat(facts["created_at"]), facts["run_id"], tables, facts["metadata"]
+        )
+
+    def require(self, key: Sequence[str]) -> Manifest:
+        """The manifest of a dataset; StructureError where it was never written."""
+        manifest = self.manifest(key)
+        if manifest is None:
+            raise StructureError(
+                f"{'/'.join(key)} has not been materialised", remedy=f"materialise {'/'.join(key)} first, with what it depends on"
+            )
+        return manifest
+
+    def scan(self, key: Sequence[str], table: str = "rows", *, manifest: Manifest | None = None) -> pl.LazyFrame:
+        """A table of a dataset; one without rows keeps its schema."""
+        manifest = manifest or self.require(key)
+        return self.scan_files(manifest, table)
+
+    def scan_files(self, manifest: Manifest, table: str, files: Sequence[str] | None = None) -> pl.LazyFrame:
+        """The named files of a table (None: all), in the order they were written."""
+        names = [entry.name for entry in manifest.tables[table].files if files is None or entry.name in files]
+        if not names:
+            raise StructureError(f"{'/'.join(manifest.key)} has no files {files} of table {table}")
+        paths = [self.location(manifest, name) for name in names]
+        return pl.scan_parquet(paths, storage_options=self._storage_options(), glob=False)
+
+    def location(self, manifest: Manifest, file: str) -> str:
+        """Where a file of a dataset is: a path or an `s3://` address."""
+        inner = f"{_path(manifest.key)}/{manifest.version}/{file}"
+        return str(self._directory / inner) if self._directory else f"{self.url.rstrip('/')}/{inner}"
+
+    def _storage_options(self) -> dict[str, str] | None:
+        return None if self._directory else s3_storage_options()
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def write(self, key: Sequence[str], *, run_id: str) -> "Iterator[DatasetWriter]":
+        """A writer of a new version of a dataset: in place on a clean exit, else nothing of it is left."""
+        writer = DatasetWriter(self, tuple(key))
+        try:
+            yield writer
+            before = self.manifest(key)
+            manifest = {
+                "version": writer.version,
+                "created_at": datetime.now(UTC).isoformat(),
+                "run_id": run_id,
+                "tables": {name: [asdict(entry) for entry in entries] for name, entries in writer.tables.items()},
+                "metadata": writer.metadata,
+            }
+            obstore.put(self.store, f"{_path(key)}/manifest.json", json.dumps(manifest).encode())
+        except BaseException:
+            self._remove_version(key, writer.version)
+            raise
+        self._remove_old_versions(key, keep={writer.version, *([before.version] if before else [])})
+
+    @contextmanager
+    def lease(self, manifest: Manifest, run_id: str) -> Iterator[None]:
+        """While it is held, no run removes the version that `manifest` names."""
+        name = f"{_path(manifest.key)}/leases/{manifest.version}.{run_id}.{uuid4().hex}"
+        obstore.put(self.store, name, b"")
+        try:
+            yield
+        finally:
+            obstore.delete(self.store, name)
+
+    def _remove_old_versions(self, key: Sequence[str], keep: set[str]) -> None:
+        now = datetime.now(UTC)
+        leased = set()
+        for entry in self._list(f"{_path(key)}/leases/"):
+            if (now - entry["last_modified"]).total_seconds() < LEASE_SECONDS:
+                leased.add(Path(entry["path"]).name.split(".")[0])
+        found: dict[str, float] = {}
+        for entry in self._list(f"{_path(key)}/"):
+            version = entry["path"].removeprefix(f"{_path(key)}/").split("/")[0]
+            if version not in ("manifest.json", "leases"):
+                found[version] = max(found.get(version, 0), entry["last_modified"].timestamp())
+        for version, touched in found.items():
+            # A young version that no manifest names may be one that another run is writing now.
+            if version not in keep | leased and time.time() - touched > 3600:
+                self._remove_version(key, version)
+
+    def _remove_version(self, key: Sequence[str], version: str) -> None:
+        paths = [entry["path"] for entry in self._list(f"{_path(key)}/{version}/")]
+        if paths:
+            obstore.delete(self.store, paths)
+        if self._directory:
+            directory = self._directory / _path(key) / version
+            if directory.is_dir():
+                directory.rmdir()
+
+    def _list(self, prefix: str) -> list[Any]:
+        return [entry for page in obstore.list(self.store, prefix) for entry in page]
+
+
+class DatasetWriter:
+    """Collects the files of a new version of a dataset; `metadata` (JSON) goes into its manifest."""
+
+    def __init__(self, lake: Lake, key: tuple[str, ...]) -> None:
+        self._lake, self._key = lake, key
+        self.version = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
+        self.tables: dict[str, list[FileEntry]] = {}
+        self.metadata: dict[str, Any] = {}
+
+    def add(self, frame: pl.DataFrame, *, table: str = "rows", file: str | None = None) -> None:
+        """One Parquet file of a table; its schema is kept when it has no rows."""
+        with self._open(table, file) as (stream, note):
+            frame.write_parquet(stream)
+            note(frame.height)
+
+    def sink(self, frame: pl.LazyFrame, *, table: str = "rows", file: str | None = None) -> int:
+        """One Parquet file of a table, streamed; gives its rows."""
+        with self._open(table, file) as (stream, note):
+            frame.sink_parquet(stream, engine="streaming")
+            stream.flush()
+            note(None)
+        return self.tables[table][-1].rows
+
+    @contextmanager
+    def parquet_writer(self, schema: pa.Schema, *, table: str = "rows", file: str | None = None) -> Iterator[pq.ParquetWriter]:
+        """A pyarrow writer for one file of a table that is written bit by bit."""
+        with self._open(table, file) as (stream, note):
+            with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+                yield writer
+            note(None)
+
+    @contextmanager
+    def _open(self, table: str, file: str | None) -> Iterator[tuple[BinaryIO, Any]]:
+        entries = self.tables.setdefault(table, [])
+        name = f"{file or f'{table}-{len(entries):05d}'}.parquet"
+        inner = f"{_path(self._key)}/{self.version}/{name}"
+        rows: list[int | None] = []
+        directory = self._lake._directory
+        if directory:
+            path = directory / inner
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as stream:
+                yield cast(BinaryIO, stream), rows.append
+                stream.flush()
+                os.fsync(stream.fileno())
+            size = path.stat().st_size
+            counted = rows[0] if rows[0] is not None else pq.read_metadata(path).num_rows
+        else:
+            # Through a local file: its rows and size are known before the upload, and a failed one is tried again whole.
+            import tempfile
+
+            with tempfile.TemporaryFile() as stream:
+                yield cast(BinaryIO, stream), rows.append
+                size = stream.tell()
+                stream.seek(0)
+                counted = rows[0] if rows[0] is not None else pq.read_metadata(stream).num_rows
+                stream.seek(0)
+                obstore.put(self._lake.store, inner, cast(BinaryIO, stream))
+        entries.append(FileEntry(name, counted, size))
+
+
+def _path(key: Sequence[str]) -> str:
+    for part in key:
+        if not part or "/" in part or part in (".", ".."):
+            raise ConfigurationError(f"{part!r} cannot be part of an asset key in the lake")
+    return "/".join(key)
+
+
+def s3_store(url: str) -> S3Store:
+    """The store of `s3://bucket/prefix`, with what the usual `AWS_*` variables say."""
+    parts = urlsplit(url)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    options: dict[str, Any] = {"client_options": {"allow_http": True}} if (endpoint or "").startswith("http://") else {}
+    if endpoint:
+        options["endpoint"] = endpoint
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region:
+        options["region"] = region
+    return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, **options)
+
+
+def s3_storage_options() -> dict[str, str]:
+    """The same for Polars."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    options = {}
+    if endpoint:
+        options["aws_endpoint_url"] = endpoint
+        if endpoint.startswith("http://"):
+            options["aws_allow_http"] = "true"
+    return options
