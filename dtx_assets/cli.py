@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SYSTEMS = {"dtx": "dtx_assets.dtx.definitions"}
 """The code location of each system."""
+WORKSPACE = Path(__file__).with_name("workspace.yaml")
 
 EXAMPLES_RUN = """
 Examples:
@@ -142,7 +143,7 @@ def ui(
 
     chosen = port or free_port(3000)
     command = [sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(chosen)]
-    command += ["-m", SYSTEMS[system], *(["--read-only"] if read_only else [])]
+    command += ["-w", str(WORKSPACE), *(["--read-only"] if read_only else [])]
     environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
     with ExitStack() as stack:
         if settings.target_url is None and not read_only:

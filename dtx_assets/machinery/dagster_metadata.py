@@ -155,7 +155,7 @@ def code_references(project: Path, *sources: Callable[..., Any] | Path) -> dict[
         warnings.simplefilter("ignore", dg.BetaWarning)
         return {
             "dagster/code_references": dg.CodeReferencesMetadataValue(
-                [
+                code_references=[
                     dg.LocalFileCodeReference(file_path=str(path), line_number=line, label=label)
                     for path, line, label in references
                 ]
