@@ -1,6 +1,12 @@
 """The test servers behave as the real parts do: a fake that accepts anything would make the other tests worthless."""
 
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import obstore
@@ -47,6 +53,25 @@ def test_s3_refuses_a_wrong_key(s3_server: S3Server, s3_bucket: str) -> None:
     client = boto3.client("s3", aws_secret_access_key="wrong", aws_access_key_id=s3_server.access_key)
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         client.list_objects_v2(Bucket=s3_bucket)
+
+
+def test_servers_do_not_outlive_a_killed_test_process(tmp_path: Path) -> None:
+    script = (
+        "import pathlib, sys; from dtx_assets_tests.servers import seaweedfs\n"
+        "with seaweedfs(pathlib.Path(sys.argv[1])) as server: print(server.endpoint, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        address = urlsplit(process.stdout.readline().strip())
+        where = (str(address.hostname), int(address.port or 0))
+        socket.create_connection(where).close()
+        process.kill()
+    deadline = time.monotonic() + 10
+    with pytest.raises(ConnectionRefusedError):
+        while time.monotonic() < deadline:
+            socket.create_connection(where).close()
+            time.sleep(0.05)
 
 
 def test_browser_renders(browser: Any) -> None:

@@ -380,7 +380,8 @@ def _ensure_server(base: Path, *, fsync: bool) -> EmbeddedPostgres:
 
 def _initialise(base: Path, binaries: Path, account: _Account) -> None:
     data = watchdog.data_directory(base)
-    fresh = data.with_name("data.new")
+    # A new name each time: the initdb of a user that was killed may still be at work on the last one.
+    fresh = data.with_name(f"data.new.{secrets.token_hex(4)}")
     data.parent.mkdir(mode=0o700, exist_ok=True)
     _replace(base / "password", secrets.token_hex(24))
     # Outside `cluster`: root writes nothing into a directory that another account could have prepared.
@@ -392,7 +393,8 @@ def _initialise(base: Path, binaries: Path, account: _Account) -> None:
     options = ("--auth=scram-sha-256", f"--pwfile={password_file}", "--data-checksums", "--encoding=UTF8")
     try:
         for locale in ("C.UTF-8", "C"):
-            shutil.rmtree(fresh, ignore_errors=True)
+            for rest in data.parent.glob("data.new*"):
+                shutil.rmtree(rest, ignore_errors=True)
             done = account.run(binaries / "initdb", "-D", fresh, "-U", SUPERUSER, *options, f"--locale={locale}")
             if done.returncode == 0:
                 fresh.rename(data)

@@ -184,6 +184,18 @@ def test_a_killed_user_leaves_no_server(state_dir: Path, how: signal.Signals) ->
         assert stopped(data_of(state_dir))
 
 
+@pytest.mark.parametrize("seconds", [0.2, 0.4, 0.6, 0.8])
+def test_a_user_killed_while_it_starts_the_server_leaves_none(state_dir: Path, seconds: float) -> None:
+    with another_user(state_dir) as other:
+        time.sleep(seconds)
+        other.kill()
+        other.wait()
+    time.sleep(1)  # longer than pg_ctl, which goes on without its parent
+    assert stopped(data_of(state_dir))
+    with embedded_postgres(state_dir, fsync=False) as server:
+        assert one(server.url, "SELECT 1") == 1
+
+
 def test_a_killed_user_does_not_stop_it_for_the_others(state_dir: Path) -> None:
     with embedded_postgres(state_dir, fsync=False) as server:
         with another_user(state_dir) as other:
