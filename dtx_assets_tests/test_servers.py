@@ -67,11 +67,9 @@ def test_servers_do_not_outlive_a_killed_test_process(tmp_path: Path) -> None:
         where = (str(address.hostname), int(address.port or 0))
         socket.create_connection(where).close()
         process.kill()
-    deadline = time.monotonic() + 10
+    time.sleep(1)
     with pytest.raises(ConnectionRefusedError):
-        while time.monotonic() < deadline:
-            socket.create_connection(where).close()
-            time.sleep(0.05)
+        socket.create_connection(where)
 
 
 def test_browser_renders(browser: Any) -> None:
