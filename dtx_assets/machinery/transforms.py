@@ -1,0 +1,211 @@
+"""The transforms that column mappings name, and the readings of legacy text they are made of.
+
+Each is a pure function over Polars expressions: it gives a value, the problems that reject the row, and the coercions
+that are counted. Transforms that only one system needs live with that system.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+import polars as pl
+
+INTEGER = r"^(-?[0-9]+)(?:\.0)?$"
+DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?: 00:00:00)?$"
+TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?$"
+SHOWN = 40
+"""Characters of a value that a problem quotes."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a row is rejected: a reason code (spec 5), where it holds, and a sentence."""
+
+    reason: str
+    when: pl.Expr
+    detail: pl.Expr | str
+
+
+@dataclass(frozen=True)
+class Coercion:
+    """A lossy change that is accepted and counted: its kind, and where it happens."""
+
+    kind: str
+    when: pl.Expr
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a transform gives for one target column."""
+
+    value: pl.Expr
+    problems: tuple[Problem, ...] = ()
+    coercions: tuple[Coercion, ...] = ()
+
+
+@dataclass(frozen=True)
+class TransformContext:
+    """What transforms may look at besides the row.
+
+    `crosswalks` are frames of `source_id` (canonical text) and `target_id` (Int64); `timezone` is the zone of naive
+    legacy times; `cutover_at` is the instant that counts as now.
+    """
+
+    crosswalks: Mapping[str, pl.LazyFrame]
+    value_maps: Mapping[str, pl.DataFrame]
+    decisions: Mapping[str, str]
+    timezone: str
+    cutover_at: datetime
+
+
+Transform = Callable[..., Outcome]
+
+
+@dataclass
+class Registry:
+    """Transforms by name. `parameters` says which settings a mapping may give one."""
+
+    transforms: dict[str, Transform] = field(default_factory=dict)
+
+    def transform(self, name: str) -> Callable[[Transform], Transform]:
+        def register(function: Transform) -> Transform:
+            if name in self.transforms:
+                raise ValueError(f"two transforms are called {name!r}")
+            self.transforms[name] = function
+            return function
+
+        return register
+
+    def parameters(self, name: str) -> tuple[str, ...]:
+        return tuple(inspect.signature(self.transforms[name]).parameters)[2:]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.transforms
+
+    def __getitem__(self, name: str) -> Transform:
+        return self.transforms[name]
+
+    def __or__(self, other: "Registry") -> "Registry":
+        return Registry({**self.transforms, **other.transforms})
+
+
+GENERIC = Registry()
+
+
+# --- readings of legacy text ------------------------------------------------------------------------------------------
+
+
+def shown(text: pl.Expr) -> pl.Expr:
+    """A value as a problem quotes it: shortened, NULL spelt out."""
+    return text.str.head(SHOWN).fill_null("NULL")
+
+
+def code(text: pl.Expr) -> pl.Expr:
+    """Text as code columns are compared: trimmed and without case."""
+    return text.str.strip_chars().str.to_lowercase()
+
+
+def integer_value(text: pl.Expr) -> pl.Expr:
+    """`-?[0-9]+`, with or without `.0`, as Int64; null for anything else and for what 64 bits do not hold."""
+    return text.str.extract(INTEGER, 1).cast(pl.Int64, strict=False)
+
+
+def canonical_integer(text: pl.Expr) -> pl.Expr:
+    """An integer id as the text that crosswalks hold: `12.0` and `012` are `12`; null where it is no integer."""
+    return integer_value(text).cast(pl.String)
+
+
+def date_value(text: pl.Expr) -> pl.Expr:
+    """`YYYY-MM-DD`, with or without ` 00:00:00`, as Date; null for anything else and for days no calendar has."""
+    date = text.str.extract(DATE, 1).str.to_date("%Y-%m-%d", strict=False)
+    return pl.when(date.dt.year() >= 1).then(date)
+
+
+def timestamp_value(text: pl.Expr, timezone: str) -> pl.Expr:
+    """`YYYY-MM-DD HH:MM:SS`, with or without a fraction, in `timezone` as UTC; null for anything else.
+
+    Of a time that occurs twice the earlier one counts; one that the zone skips is read as the hour after.
+    """
+    well_formed = pl.when(text.str.contains(TIMESTAMP)).then(text)
+    seconds = well_formed.str.head(19).str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
+    fraction = well_formed.str.slice(20, 6).str.pad_end(6, "0").cast(pl.Int64, strict=False).fill_null(0)
+    naive = pl.when(seconds.dt.year() >= 1).then(seconds + pl.duration(microseconds=fraction, time_unit="us"))
+    return localized(naive, timezone)
+
+
+def localized(naive: pl.Expr, timezone: str) -> pl.Expr:
+    """A naive time of `timezone` as UTC: never fails, whatever the zone's clock did that day."""
+    if timezone == "UTC":
+        return naive.dt.replace_time_zone("UTC")
+    exact = naive.dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
+    skipped = (naive + pl.duration(hours=1)).dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
+    return pl.coalesce(exact, skipped).dt.convert_time_zone("UTC")
+
+
+def json_strings(strings: pl.Expr) -> pl.Expr:
+    """A list of texts as a canonical JSON array."""
+    plain = strings.list.eval(~pl.element().str.contains(r'["\\\x00-\x1f]')).list.all()
+    quick = pl.format("[{}]", strings.list.eval('"' + pl.element() + '"').list.join(","))
+    exact = strings.map_elements(lambda values: orjson.dumps(values.to_list()).decode(), return_dtype=pl.String)
+    return pl.when(plain).then(quick).otherwise(pl.when(~plain).then(exact))
+
+
+# --- transforms -------------------------------------------------------------------------------------------------------
+
+
+@GENERIC.transform("text")
+def text(inputs: Sequence[pl.Expr], context: TransformContext, null: str | None = None) -> Outcome:
+    """The text as it is; NULL becomes `null` where that is given."""
+    (value,) = inputs
+    return Outcome(value if null is None else value.fill_null(null))
+
+
+@GENERIC.transform("integer")
+def integer(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
+    """A whole number; anything else is `unparseable`."""
+    (source,) = inputs
+    value = integer_value(source)
+    return Outcome(value, (Problem("unparseable", source.is_not_null() & value.is_null(), pl.format("{} is no integer", shown(source))),))
+
+
+@GENERIC.transform("timestamp")
+def timestamp(inputs: Sequence[pl.Expr], context: TransformContext, invalid: str = "reject") -> Outcome:
+    """A naive legacy time as UTC. What is no time, zero dates included, is `unparseable`, or NULL and counted."""
+    (source,) = inputs
+    value = timestamp_value(source, context.timezone)
+    is_invalid = source.is_not_null() & value.is_null()
+    if invalid == "null":
+        zero = source.str.starts_with("0000-00-00")
+        return Outcome(
+            value, coercions=(Coercion("zero_date", is_invalid & zero), Coercion("invalid_time", is_invalid & ~zero))
+        )
+    return Outcome(value, (Problem("unparseable", is_invalid, pl.format("{} is no time", shown(source))),))
+
+
+@GENERIC.transform("date")
+def date(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
+    """A calendar date; anything else is `unparseable`."""
+    (source,) = inputs
+    value = date_value(source)
+    return Outcome(value, (Problem("unparseable", source.is_not_null() & value.is_null(), pl.format("{} is no date", shown(source))),))
+
+
+@GENERIC.transform("trimmed_end")
+def trimmed_end(inputs: Sequence[pl.Expr], context: TransformContext, null: str | None = None) -> Outcome:
+    """Text without the white space at its end; leading white space stays."""
+    (source,) = inputs
+    value = source.str.strip_chars_end()
+    return Outcome(value if null is None else value.fill_null(null), coercions=(Coercion("trimmed", source != value),))
+
+
+@GENERIC.transform("joined")
+def joined(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
+    """Several columns with one blank between them; NULL where one of them is."""
+    return Outcome(pl.concat_str(list(inputs), separator=" "))
+
+
+def call(transform: Transform, inputs: Sequence[pl.Expr], context: TransformContext, parameters: Mapping[str, Any]) -> Outcome:
+    return transform(inputs, context, **parameters)
