@@ -170,7 +170,7 @@ _NOTIFICATION_TARGETS = (
         natural_key=("account_id", "record_id", "event"),
         nulls_equal=True,
         decision="A8 #6",
-        description="How vendors answered compliance requests: sums by account, record and outcome. A model to be made.",
+        description="How vendors answered compliance requests: sums by account, record and event. A new model.",
         columns=(
             TargetColumn("account_id", "bigint", "Who asked.", references=_ACCOUNT, needed_when=_RESPONSE_METRIC),
             TargetColumn(
@@ -231,7 +231,7 @@ _FILE_TARGETS = (
         area=FILE_REPOSITORY,
         writes="update",
         decision="A11 #7",
-        description="A document that a requirements group must hand in. Rows are Area 6's; exemptions are marked in them.",
+        description="A document a requirements group must hand in. Rows are Area 6's; exemptions are marked in them.",
         columns=(
             TargetColumn("requirements_group_id", "bigint", "The group.", references=_REQUIREMENTS_GROUP),
             TargetColumn("document_type_id", "bigint", "The document.", references="docutrax_profiles_documenttype"),
