@@ -1,0 +1,90 @@
+"""The declarations of DTX agree with the plans: counts of columns, kinds by name, keys, references."""
+
+import pytest
+
+from dtx_assets.dtx.tables import AREAS, CROSSWALKS, LEGACY_TABLES, column_kind
+from dtx_assets.dtx.targets import TARGETS
+
+PLANNED_COLUMNS = {
+    "notification": 28,
+    "notification_webhook": 4,
+    "notification_lookup": 12,
+    "notification_audit": 25,
+    "letter": 9,
+    "messagequeue": 15,
+    "envelope": 9,
+    "repo_file": 27,
+    "repo_file_audit": 29,
+    "repo_throughput": 19,
+    "imap_upload": 10,
+    "form_field": 17,
+    "keyword": 3,
+    "exemption": 11,
+    "reviewer_address": 6,
+    "billing_data": 21,
+    "inactivated_billing_data": 12,
+    "lost_revenue": 9,
+    "prepay_so_list": 1,
+    "work_log": 5,
+    "vornado_feed": 41,
+}
+
+KINDS = {
+    "notification_id": "integer",
+    "CRFRRSetting": "integer",
+    "coi_dow_bitmap": "integer",
+    "level": "integer",
+    "filesize": "integer",
+    "CEFERTiming": "code",
+    "doc_send_hold": "code",
+    "ExemptReviewStatus": "code",
+    "create_time": "time",
+    "intake_date": "date",
+    "ExemptExpDate": "date",
+    "letter_body": "text",
+    "item_name": "text",
+    "PH_ID": "text",
+}
+
+
+def test_legacy_tables_have_the_planned_columns() -> None:
+    assert {name: table.column_count for name, table in LEGACY_TABLES.items()} == PLANNED_COLUMNS
+
+
+@pytest.mark.parametrize("table", [*LEGACY_TABLES.values(), *CROSSWALKS.values()], ids=lambda table: table.name)
+def test_a_table_names_no_column_twice_and_needs_only_named_ones(table) -> None:
+    assert len(set(table.columns)) == len(table.columns) <= table.column_count
+    assert {*table.required, *table.key} <= set(table.columns)
+    assert table.area in AREAS
+    assert table.description.endswith(".")
+
+
+def test_schema_drift_of_the_audit_table_is_declared() -> None:
+    missing = set(LEGACY_TABLES["notification"].columns) - set(LEGACY_TABLES["notification_audit"].columns)
+    assert missing == {"CRRestartSetting", "CERestartSetting", "CNCRestartSetting"}
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items())
+def test_kind_of_a_column_by_its_name(name: str, kind: str) -> None:
+    assert column_kind(name) == kind
+
+
+def test_targets_refer_to_targets() -> None:
+    names = {target.name for target in TARGETS}
+    assert len(names) == len(TARGETS) == len({target.model for target in TARGETS})
+    referred = {column.references for target in TARGETS for column in target.columns if column.references}
+    assert referred <= names
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.model)
+def test_natural_key_is_of_own_columns(target) -> None:
+    assert set(target.natural_key) <= {column.name for column in target.columns}
+    assert target.decision
+    assert target.area in AREAS
+
+
+def test_a_column_for_one_option_is_not_needed_under_another() -> None:
+    schedule = next(target for target in TARGETS if target.model == "NotificationSchedule")
+    always = {column.name for column in schedule.columns_under({"dow_bitmap": "accept_gap"})}
+    assert always == {column.name for column in schedule.columns} - {"send_days", "metadata"}
+    assert {column.name for column in schedule.columns_under({"dow_bitmap": "send_days"})} == always | {"send_days"}
