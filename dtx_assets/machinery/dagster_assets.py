@@ -8,6 +8,7 @@ evaluates all checks of a table. A table that cannot be extracted stops what dep
 is not yielded, its dependants are skipped, and the step of `report/run` fails the run.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.run_environment import SeedEmbedded
 
 ENVIRONMENT = "migration"
-OTHER_AREAS = "other_areas"
+OTHER_AREAS, REPORTS = "other_areas", "reports"
 RESOURCES = {ENVIRONMENT}
 FIRST, LAST = {"dagster/priority": "10"}, {"dagster/priority": "-10"}
 """In one process, steps that are ready run in the order of their priority."""
@@ -161,8 +162,7 @@ class Graph:
         return dg.AssetKey([self.system.name, "crosswalk" if landed else layer, name])
 
     def spec(self, key: dg.AssetKey, area: str, description: str, **rest: Any) -> dg.AssetSpec:
-        group = area if area in self.system.areas else OTHER_AREAS
-        return dg.AssetSpec(key, group_name=group, owners=self.owners, description=description, **rest)
+        return dg.AssetSpec(key, group_name=area, owners=self.owners, description=description, **rest)
 
     def described(self, text: str, decision: str) -> str:
         """A description with the plan's decision: its number, its text, what was chosen."""
@@ -197,11 +197,19 @@ class Graph:
         return [build_untouched_checks(self, empty)] if empty else []
 
 
-def decision_paragraphs(decisions: Decisions, number: str) -> list[str]:
-    """`Decision A8 #1: title. Text` of the decisions that a declaration names, such as `A8 #1, #7`."""
-    found = decisions.named(number) if number else []
-    paragraphs = [f"**Decision A{entry.area} #{entry.number}: {entry.title}.** {entry.text}" for entry in found]
-    return paragraphs or ([f"Plan: {number}."] if number else [])
+def decision_paragraphs(decisions: Decisions, named: str) -> list[str]:
+    """`Decision A8 #1: title. Text` of each decision that a declaration names, such as `A8 #1, #7`."""
+    area, paragraphs = "", []
+    for named_area, number in re.findall(r"A(\d+)|#(\w+)", named):
+        area = named_area or area
+        for entry in decisions.entries:
+            if number and str(entry.area) == area and number in re.findall(r"\w+", str(entry.number)):
+                options = f" Options: {', '.join(entry.options)}." if entry.options else ""
+                paragraphs.append(
+                    f"**Decision A{area} #{entry.number}: {entry.title}.** {entry.text}{options} "
+                    f"Status: {entry.status}."
+                )
+    return paragraphs or ([f"Plan: {named}."] if named else [])
 
 
 # --- extraction -------------------------------------------------------------------------------------------------------
@@ -259,7 +267,7 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
     specs.append(
         graph.spec(
             report,
-            OTHER_AREAS,
+            REPORTS,
             "What was extracted: rows of each table, and why a table could not be read.",
             kinds={"parquet"},
         )
@@ -361,7 +369,7 @@ def landing_metadata(environment: RunEnvironment, table: LegacyTable, manifest: 
     facts = manifest.metadata
     rows = environment.lake.scan(manifest.key, manifest=manifest).head(5).collect()
     return {
-        **dataset_metadata(manifest, environment.lake.path(manifest.key), environment.run_id),
+        **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
         "source": str(facts.get("source")),
         "rows in the source": int(facts.get("source_rows", 0)),
         "columns": len(facts.get("columns", [])),
@@ -378,7 +386,7 @@ def build_run_report(graph: Graph) -> dg.AssetsDefinition:
     extraction = dg.AssetKey([name, "report", "extraction"])
     spec = graph.spec(
         dg.AssetKey([name, "report", "run"]),
-        OTHER_AREAS,
+        REPORTS,
         "Fails the run when a table could not be extracted, and says which and what to do. The other flows go on.",
         deps=[extraction],
         kinds={"python"},
@@ -409,7 +417,7 @@ def build_mapping_step(graph: Graph, name: str, assets: Sequence[MappingAsset]) 
             key,
             asset.area,
             asset.description,
-            deps=[graph.key(layer, upstream) for layer, upstream in asset.upstream],
+            deps=mapping_upstream(graph, asset),
             kinds={"csv" if asset.kind == "value_map" else "polars", "parquet"},
             metadata={
                 "kind": asset.kind.replace("_", " "),
@@ -433,6 +441,15 @@ def build_mapping_step(graph: Graph, name: str, assets: Sequence[MappingAsset]) 
     return mapping_step
 
 
+def mapping_upstream(graph: Graph, asset: MappingAsset) -> list[dg.AssetKey]:
+    """What a mapping is made from. Rows of other areas that this migration updates are read as they are before that."""
+    return [
+        graph.key(layer, name)
+        for layer, name in asset.upstream
+        if not (layer == "target" and graph.system.flow_of(name))
+    ]
+
+
 def mapping_sources(system: System, asset: MappingAsset) -> list[Path | Callable[..., Any]]:
     file = system.mappings_dir / f"{asset.name}.csv"
     return [file] if file.exists() else [asset.build]
@@ -454,7 +471,7 @@ def mapping_context(environment: RunEnvironment, asset: MappingAsset) -> Mapping
 def mapping_metadata(environment: RunEnvironment, manifest: Manifest) -> dict[str, Any]:
     rows = environment.lake.scan(manifest.key, manifest=manifest).head(5).collect()
     return {
-        **dataset_metadata(manifest, environment.lake.path(manifest.key), environment.run_id),
+        **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
         "preview (masked)": masked_preview(rows, ()),
     }
 
@@ -549,7 +566,7 @@ def prepared_metadata(
     personal = {column for column in lineage if is_personal(environment.system, lineage[column])}
     rows = environment.lake.scan(manifest.key, manifest=manifest).head(5).collect()
     return {
-        **dataset_metadata(manifest, environment.lake.path(manifest.key), environment.run_id),
+        **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
         **accounting_metadata(entries),
         "coercions": markdown_table(
             ("source", "coercions"), [(entry["source_table"], counts_text(entry["coerced"])) for entry in entries]
@@ -580,7 +597,7 @@ def rejected_metadata(environment: RunEnvironment, model: str) -> dict[str, Any]
         .collect(engine="streaming")
     )
     return {
-        **dataset_metadata(manifest, environment.lake.path(key), environment.run_id),
+        **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
         "reasons": markdown_table(
             ("source", "reasons", "of", "rows"),
             [

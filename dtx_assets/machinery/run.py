@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 import shutil
+import socket
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,8 @@ from dtx_assets.machinery.run_log import LOGGER, EventListener, logging_runs
 EXIT_OK, EXIT_STEP_FAILED, EXIT_USAGE, EXIT_CHECK_FAILED = 0, 1, 2, 3
 INSTANCE_TEMPLATE = Path(__file__).with_name("dagster.yaml")
 LOG_DIRECTORY = "logs"
+PROCESS_TAG = "dtx/process"
+"""The tag of a run that says which process of which machine makes it."""
 _NO_STREAM_CAPTURE = {
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 }
@@ -176,12 +179,43 @@ def run_job(
 ) -> RunOutcome:
     """Run all steps of a job in this process, with its history in `instance`. Failures are in the outcome."""
     started = time.monotonic()
+    close_dead_runs(instance)
     logs = home / LOG_DIRECTORY
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.log"
     with logging_runs(log, listener or (lambda _event: None)):
-        result = job.execute_in_process(run_config={"loggers": {LOGGER: {}}}, instance=instance, raise_on_error=False)
+        result = job.execute_in_process(
+            run_config={"loggers": {LOGGER: {}}},
+            instance=instance,
+            raise_on_error=False,
+            tags={PROCESS_TAG: this_process()},
+        )
     return read_outcome(result, [node.name for node in job.nodes], time.monotonic() - started)
+
+
+def this_process() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+def close_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Runs of processes of this machine that were killed would be shown as running for ever: they failed."""
+    unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
+    for run in instance.get_runs(filters=unfinished):
+        host, _, process = run.tags.get(PROCESS_TAG, "").rpartition("/")
+        if host == socket.gethostname() and not is_alive(int(process)):
+            instance.report_run_failed(
+                run, "The process that made this run was killed. Run again: it goes on from there."
+            )
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def read_outcome(result: dg.ExecuteInProcessResult, steps: Sequence[str], seconds: float) -> RunOutcome:
@@ -223,6 +257,8 @@ def failure_message(event: dg.DagsterEvent) -> str:
     if data.user_failure_data and data.user_failure_data.description:
         return str(data.user_failure_data.description)
     error = data.error
+    if error is not None and error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+        return "interrupted; run again: it goes on from there"
     while error is not None and error.cause is not None:
         error = error.cause
     return mask_emails(error.message.strip()) if error is not None else "failed without a message"

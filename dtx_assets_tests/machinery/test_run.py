@@ -3,6 +3,9 @@
 A graph with the shape of a system's, without its content: what the steps of a real one do is tested beside them.
 """
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +151,28 @@ def test_the_instance_sends_no_telemetry_and_respects_a_dagster_home_of_ones_own
         assert not instance.telemetry_enabled
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "mine"))
     assert instance_directory(home) == tmp_path / "mine"
+
+
+def test_a_run_that_was_killed_is_closed_by_the_next_one(home):
+    """Killed hard, a run says nothing at its end; the UI would show it as running for ever."""
+    script = (
+        "import os, signal\nfrom pathlib import Path\nimport dagster as dg\n"
+        "from dtx_assets.machinery.run import open_instance, run_job\n"
+        "from dtx_assets.machinery.run_log import LOGGER, run_log\n"
+        "@dg.asset\ndef deadly(): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "defs = dg.Definitions([deadly], jobs=[dg.define_asset_job('j')], loggers={LOGGER: run_log})\n"
+        f"home = Path({str(home)!r})\n"
+        "with open_instance(home) as instance: run_job(defs.resolve_job_def('j'), home, instance)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with open_instance(home) as instance:
+        (left,) = instance.get_runs()
+        assert left.status == dg.DagsterRunStatus.STARTED
+    outcome = run(toy_definitions(), home)
+    with open_instance(home) as instance:
+        statuses = {each.run_id: each.status for each in instance.get_runs()}
+    assert statuses == {left.run_id: dg.DagsterRunStatus.FAILURE, outcome.run_id: dg.DagsterRunStatus.SUCCESS}
 
 
 @pytest.mark.parametrize(

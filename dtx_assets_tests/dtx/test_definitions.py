@@ -1,0 +1,156 @@
+"""The code location: what is in the graph, that servers can load it, that each way to run a part of it works.
+
+The snapshot says what reviewers should see when the graph changes: keys first, then everything else. Rewrite it with
+`UPDATE_SNAPSHOTS=1 pytest dtx_assets_tests/dtx/test_definitions.py`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from dtx_assets.dtx.definitions import SYSTEM, defs
+from dtx_assets.machinery.dagster_assets import OTHER_AREAS
+
+PROJECT = Path(__file__).parents[2]
+SNAPSHOT = Path(__file__).with_name("asset_graph.json")
+BINARIES = Path(sys.executable).parent
+
+
+def name_of(key: dg.AssetKey) -> str:
+    return "/".join(key.path)
+
+
+def describe_graph() -> dict[str, Any]:
+    graph = defs.resolve_asset_graph()
+    assets = {}
+    for key in sorted(graph.get_all_asset_keys()):
+        node = graph.get(key)
+        assets[name_of(key)] = {
+            "group": node.group_name,
+            "kinds": sorted(node.kinds),
+            "made here": node.is_materializable,
+            "needs": sorted(map(name_of, node.parent_keys)),
+            "checks": sorted(
+                check.name + (" (blocking)" if graph.get_check_spec(check).blocking else "")
+                for check in node.check_keys
+            ),
+        }
+    return assets
+
+
+def test_the_graph_is_the_one_that_was_reviewed():
+    found = describe_graph()
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        SNAPSHOT.write_text(json.dumps(found, indent=1) + "\n")
+    reviewed = json.loads(SNAPSHOT.read_text())
+    assert sorted(found) == sorted(reviewed)
+    assert found == reviewed
+
+
+def test_every_table_and_model_of_the_plans_is_in_the_graph():
+    assets = describe_graph()
+    assert {f"dtx/legacy/{name}" for name in SYSTEM.legacy_tables} <= set(assets)
+    assert {f"dtx/target/{target.model}" for target in SYSTEM.targets} <= set(assets)
+    assert len(SYSTEM.legacy_tables) == 21
+
+
+def test_every_asset_says_what_it_is_and_whose():
+    for spec in defs.resolve_all_asset_specs():
+        assert spec.key.path[0] == "dtx"
+        assert spec.key.path[1] in ("legacy", "crosswalk", "mapping", "prepared", "rejected", "target", "report")
+        assert spec.description
+        assert spec.group_name in ("notifications", "file_repository", OTHER_AREAS)
+        assert list(spec.owners) == ["team:dtx-migration"]
+        assert spec.kinds
+
+
+def test_targets_of_the_plan_have_its_decision_in_their_description():
+    specs = {name_of(spec.key): spec for spec in defs.resolve_all_asset_specs()}
+    for target in SYSTEM.targets:
+        if target.decision.startswith("A") and "#" in target.decision:
+            assert "**Decision A" in (specs[f"dtx/target/{target.model}"].description or ""), target.model
+
+
+def test_targets_that_are_not_filled_say_so():
+    specs = {name_of(spec.key): spec for spec in defs.resolve_all_asset_specs()}
+    filled = {model for flow in SYSTEM.flows for model in flow.targets}
+    assert filled == {"EmailTemplate", "NotificationSchedule", "ManualOverride", "DocRequirement"}
+    for target in SYSTEM.targets:
+        said = specs[f"dtx/target/{target.model}"].metadata["filled"]
+        assert said.startswith("no") != (target.model in filled), (target.model, said)
+    assert "writes nothing here" in specs["dtx/target/EmailLog"].metadata["filled"]
+    assert "envelope = archive" in specs["dtx/target/ResponseTracking"].metadata["filled"]
+
+
+def test_no_asset_has_more_checks_than_the_ui_can_show():
+    graph = defs.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        assert len(graph.get(key).check_keys) <= 25, name_of(key)
+
+
+def test_the_templates_are_loaded_before_the_schedules():
+    """An order, not a dependency: letters that cannot be read must not stop the schedules."""
+    job = defs.resolve_job_def("dtx")
+    ranks = {node.name: int(node.definition.tags.get("dagster/priority", 0)) for node in job.nodes}
+    assert ranks["dtx_load_EmailTemplate"] > ranks["dtx_load_NotificationSchedule"] > ranks["dtx_load_ManualOverride"]
+    assert ranks["dtx_prepare_email_template"] > ranks["dtx_prepare_notification_schedule"]
+
+
+def clean_environment(home: Path, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_", "AWS_"))}
+    return {**kept, "DTX_HOME": str(home), "DAGSTER_HOME": str(home), "NO_COLOR": "1", **more}
+
+
+def command(*arguments: str, home: Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    home.mkdir(exist_ok=True)
+    (home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text())
+    program, *rest = arguments
+    return subprocess.run(
+        [str(BINARIES / program), *rest],
+        cwd=cwd or home,
+        env=clean_environment(home),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+
+
+def test_the_code_location_loads_as_the_server_loads_it(tmp_path):
+    """In a process of its own, over gRPC, from another directory, without database, variables or state."""
+    done = command(
+        "dagster",
+        "definitions",
+        "validate",
+        "--load-with-grpc",
+        "-w",
+        str(PROJECT / "workspace.yaml"),
+        home=tmp_path / "home",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Validation successful for code location dtx" in done.stdout + done.stderr
+    assert not (tmp_path / "home" / "postgres").exists()
+
+
+def test_dagster_on_the_command_line_makes_selected_assets(tmp_path):
+    home = tmp_path / "home"
+    done = command(
+        "dagster", "asset", "materialize", "-m", "dtx_assets.dtx.definitions",
+        "--select", 'key:"dtx/legacy/letter" or key:"dtx/mapping/placeholders"', home=home,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (home / "lake" / "dtx" / "legacy" / "letter" / "manifest.json").is_file()
+    assert (home / "lake" / "dtx" / "mapping" / "placeholders" / "manifest.json").is_file()
+    assert not (home / "lake" / "dtx" / "legacy" / "notification").exists()
+
+
+def test_dg_launches_selected_assets(tmp_path):
+    home = tmp_path / "home"
+    done = command("dg", "launch", "--assets", 'key:"dtx/legacy/keyword"', home=home, cwd=PROJECT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (home / "lake" / "dtx" / "legacy" / "keyword" / "manifest.json").is_file()

@@ -1,0 +1,216 @@
+"""The whole graph on the shipped sample, as `dtx run` makes it: what is loaded, what is said, what a second run does.
+
+The rules are tested beside the flows, the load beside the load: here is that they are wired together.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres, remove_embedded_postgres
+from dtx_assets.machinery.load import create_target
+
+LOADED = ("EmailTemplate", "NotificationSchedule", "ManualOverride", "DocRequirement")
+
+
+@dataclass
+class Command:
+    """`dtx` in an empty directory with a state directory and a target database of its own."""
+
+    directory: Path
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
+        return subprocess.run(
+            [sys.executable, "-m", "dtx_assets.cli", *arguments],
+            cwd=self.directory,
+            env={**clean, **self.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=280,
+        )
+
+    def states(self) -> dict[str, dict[str, dict[str, object]]]:
+        done = self("status", "--json")
+        assert done.returncode == 0, done.stderr
+        states = json.loads(done.stdout)
+        return {
+            "assets": {asset["asset"]: asset for asset in states["assets"]},
+            "checks": {f"{check['asset']}:{check['name']}": check for check in states["checks"]},
+        }
+
+
+@pytest.fixture
+def target(postgres_server: EmbeddedPostgres, database_url: str) -> str:
+    """A rehearsal database with the rows of other areas."""
+    from dtx_assets.dtx.sample import load_other_areas
+
+    with psycopg.connect(database_url) as connection:
+        create_target(connection, SYSTEM.targets)
+        load_other_areas(connection, SYSTEM.sample_dir / "target")
+    return database_url
+
+
+@pytest.fixture
+def dtx(tmp_path: Path, target: str) -> Command:
+    return Command(tmp_path, {"DTX_TARGET_URL": target, "DTX_CUTOVER_AT": "2026-11-21T00:00:00Z"})
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """A copy of the sample to spoil."""
+    return Path(shutil.copytree(SYSTEM.sample_dir, tmp_path / "export"))
+
+
+def counts(url: str) -> dict[str, int]:
+    with psycopg.connect(url) as connection:
+        return {
+            model: connection.execute(f'SELECT count(*) FROM "{SYSTEM.target(model).name}"').fetchone()[0]
+            for model in LOADED
+        }
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Command, subprocess.CompletedProcess[str]]]:
+    """What a new user sees: no variable set, everything in the state directory."""
+    directory = tmp_path_factory.mktemp("new")
+    command = Command(directory, {})
+    yield command, command("run")
+    remove_embedded_postgres(directory / ".dtx")
+
+
+def test_a_new_user_sees_the_sample_migrated_with_findings(embedded):
+    _, done = embedded
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "FAILED" not in done.stdout
+    assert re.search(r"Checks: \d+ passed, [1-9]\d* failed, \d+ warned\.", done.stdout)
+    assert "migration.rejected" in done.stdout
+    for line in ("notification ", "notification_webhook ", "letter ", "exemption "):
+        assert re.search(rf"^│ {line}", done.stdout, re.MULTILINE), line
+
+
+def test_the_rows_of_the_summary_balance(embedded):
+    _, done = embedded
+    rows = [
+        [cell.strip() for cell in line.strip("│").split("│")]
+        for line in done.stdout.splitlines()
+        if "docutrax_" in line
+    ]
+    assert len(rows) == 5
+    for source, _, *numbers in rows:
+        read, migrated, rejected, dropped = (int(number.replace(",", "")) for number in numbers)
+        assert read == migrated + rejected + dropped, source
+        assert read >= 100
+        assert migrated > 0
+
+
+def test_nothing_personal_is_shown(embedded):
+    command, done = embedded
+    for text in (
+        done.stdout,
+        done.stderr,
+        *(log.read_text() for log in (command.directory / ".dtx" / "logs").glob("*.log")),
+    ):
+        assert not re.search(r"[a-z0-9.]{3,}@[a-z0-9-]{3,}\.[a-z]{2,}", text, re.IGNORECASE)
+        assert "postgresql://postgres:" not in text
+
+
+def test_the_server_is_gone_and_everything_lies_in_the_state_directory(embedded):
+    command, _ = embedded
+    assert {path.name for path in command.directory.iterdir()} == {".dtx"}
+    assert not (command.directory / ".dtx" / "postgres" / "cluster" / "data" / "postmaster.pid").exists()
+    assert (
+        command.directory / ".dtx" / "lake" / "dtx" / "prepared" / "NotificationSchedule" / "manifest.json"
+    ).is_file()
+
+
+def test_status_knows_every_asset_and_check(embedded):
+    command, _ = embedded
+    states = command.states()
+    assert all(asset["at"] for asset in states["assets"].values())
+    assert states["assets"]["target/NotificationSchedule"]["rows"] > 0
+    found = {check["state"] for check in states["checks"].values()}
+    assert found == {"passed", "failed", "warned"}
+    assert states["checks"]["target/EmailLog:untouched"]["state"] == "passed"
+
+
+def test_a_second_run_writes_nothing(embedded):
+    command, first = embedded
+    again = command("run")
+    assert again.returncode == first.returncode
+    loaded = [line for line in again.stdout.splitlines() if re.match(rf"│ ({'|'.join(LOADED)}) ", line)]
+    assert len(loaded) == len(LOADED)
+    for line in loaded:
+        _, inserted, updated, *_ = (cell.strip() for cell in line.strip("│").split("│"))
+        assert (inserted, updated) == ("0", "0"), line
+
+
+def test_one_missing_table_stops_its_flow_only(dtx, export, target):
+    (export / "letter.csv").unlink()
+    done = dtx("run", DTX_LEGACY_URL=str(export))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "letter" in done.stdout
+    assert "could not be extracted" in done.stdout
+    loaded = counts(target)
+    assert loaded["EmailTemplate"] == 0
+    assert loaded["NotificationSchedule"] > 0
+    assert loaded["ManualOverride"] > 0
+    states = dtx.states()
+    assert states["assets"]["prepared/EmailTemplate"]["at"] is None
+    assert states["assets"]["legacy/letter"]["at"] is None
+    assert states["assets"]["legacy/keyword"]["at"]
+
+
+def test_a_missing_required_column_names_table_and_column(dtx, export, target):
+    text = (export / "exemption.csv").read_text()
+    (export / "exemption.csv").write_text(text.replace("item_name", "item_title", 1))
+    done = dtx("run", DTX_LEGACY_URL=str(export))
+    assert done.returncode == 1
+    assert "item_name" in done.stdout
+    assert "exemption" in done.stdout
+    assert counts(target)["ManualOverride"] == 0
+    assert counts(target)["NotificationSchedule"] > 0
+
+
+def test_a_crosswalk_that_contradicts_itself_stops_what_depends_on_it(dtx, export, target):
+    with (export / "crosswalk_requirements.csv").open("a") as file:
+        file.write("1,1\n1,2\n")
+    done = dtx("run", DTX_LEGACY_URL=str(export))
+    assert done.returncode == 1
+    assert "crosswalk_requirements" in done.stdout
+    assert counts(target)["ManualOverride"] == 0
+    assert counts(target)["EmailTemplate"] > 0
+
+
+def test_selected_assets_and_what_they_need(dtx, target):
+    done = dtx("run", "--select", "+target/EmailTemplate")
+    assert done.returncode in (0, 3), done.stdout + done.stderr
+    loaded = counts(target)
+    assert loaded["EmailTemplate"] > 0
+    assert loaded["NotificationSchedule"] == 0
+    assert dtx.states()["assets"]["legacy/notification"]["at"] is None
+
+
+def test_a_load_alone_needs_prepared_rows_and_says_so(dtx):
+    done = dtx("run", "--select", "target/EmailTemplate")
+    assert done.returncode == 1
+    assert "has not been materialised" in done.stdout
+
+
+def test_a_source_that_is_not_there_fails_the_run_in_plain_words(dtx, tmp_path):
+    done = dtx("run", DTX_LEGACY_URL=str(tmp_path / "nowhere"))
+    assert done.returncode == 1
+    assert "nowhere" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
