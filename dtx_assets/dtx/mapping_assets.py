@@ -10,6 +10,8 @@ from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, cr
 _TABLE_OF = {target.model: target.name for target in TARGETS}
 _ID = pl.Int64()
 
+CROSSWALK_NAMES = ("user", "account", "record", "requirements")
+
 
 def _requirements_groups(context: MappingContext) -> pl.LazyFrame:
     return context.target_rows(

@@ -5,7 +5,7 @@ from pathlib import Path
 from dtx_assets.dtx.flows.email_template import EMAIL_TEMPLATE, bilingual_rows
 from dtx_assets.dtx.flows.exemption import EXEMPTION, exemption_groups, one_row_a_requirement
 from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
-from dtx_assets.dtx.mapping_assets import mapping_assets
+from dtx_assets.dtx.mapping_assets import CROSSWALK_NAMES, mapping_assets
 from dtx_assets.dtx.tables import AREAS, CROSSWALKS, LEGACY_TABLES
 from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.dtx.transforms import TRANSFORMS
@@ -38,6 +38,7 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         targets=TARGETS,
         transforms=TRANSFORMS,
         functions=FUNCTIONS,
+        crosswalks=CROSSWALK_NAMES,
         decisions=load_decisions(mappings_dir / DECISIONS_FILE.name),
     )
     return System(

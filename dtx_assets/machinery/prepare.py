@@ -10,9 +10,10 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,13 +25,13 @@ from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.lake import DatasetWriter, Lake, Manifest
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.mapping.decisions import Decisions
-from dtx_assets.machinery.mapping.execute import TransformContext, apply_columns
+from dtx_assets.machinery.mapping.execute import NO_PROBLEMS, apply_columns, problem
 from dtx_assets.machinery.schemas import legacy_schema, schema_failures, target_schema
 from dtx_assets.machinery.settings import Settings
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.machinery.system import System
+from dtx_assets.machinery.transforms import TransformContext, canonical_integer
 
-PROBLEM = pl.Struct({"reason": pl.String, "column": pl.String, "detail": pl.String})
 REJECTED_SCHEMA = {
     "source_table": pl.String,
     "source_key": pl.String,
@@ -139,15 +140,6 @@ class Flow:
 # --- assessing the rows of one source ---------------------------------------------------------------------------------
 
 
-def problem(when: pl.Expr, reason: str, column: str, detail: pl.Expr | str) -> pl.Expr:
-    """A list of one problem where `when` holds, else an empty one."""
-    text = pl.lit(detail) if isinstance(detail, str) else detail
-    one = pl.concat_list(
-        pl.struct(pl.lit(reason).alias("reason"), pl.lit(column).alias("column"), text.cast(pl.String).alias("detail"))
-    )
-    return pl.when(when.fill_null(False)).then(one).otherwise(pl.lit([], dtype=pl.List(PROBLEM)))
-
-
 def add_problems(frame: pl.DataFrame, *problems: pl.Expr) -> pl.DataFrame:
     return frame.with_columns(pl.concat_list("_problems", *problems).alias("_problems"))
 
@@ -168,7 +160,7 @@ def assess(
     table = inputs.system.legacy_tables[source]
     frame = inputs.legacy[source] if frame is None else frame
     source_mapping = inputs.system.mappings.for_target(model).sources[source]
-    assessed = apply_columns(frame.lazy(), source_mapping, inputs.context).collect()
+    assessed = apply_columns(frame.lazy(), source_mapping, inputs.context, inputs.system.mappings.transforms).collect()
     failures = (
         schema_failures(legacy_schema(table, not_null), assessed)
         .group_by("index")
@@ -179,7 +171,7 @@ def assess(
     rules += [pl.when(when.fill_null(False)).then(pl.lit(rule)) for rule, when in (dropped or {}).items()]
     return add_problems(
         assessed,
-        pl.col("_schema").fill_null(pl.lit([], dtype=pl.List(PROBLEM))),
+        pl.col("_schema").fill_null(NO_PROBLEMS),
         problem(
             pl.col("_key_fate") == "duplicate_key",
             "duplicate_key",
@@ -216,7 +208,7 @@ def with_target_problems(inputs: FlowInputs, model: str, sources: pl.DataFrame, 
     if refused.is_empty():
         return sources
     joined = sources.join(refused, on="_source_key", how="left", maintain_order="left")
-    return add_problems(joined, pl.col("_schema").fill_null(pl.lit([], dtype=pl.List(PROBLEM)))).drop("_schema")
+    return add_problems(joined, pl.col("_schema").fill_null(NO_PROBLEMS)).drop("_schema")
 
 
 def finish_source(outcome: Outcome, inputs: FlowInputs, source: str, model: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -379,8 +371,6 @@ def _writers(flow: Flow, run: RunSettings) -> Iterator[dict[str, _ModelWriter]]:
         (model, run.lake.write(run.key("prepared", model), run_id=run.run_id), run.lake.write(run.key("rejected", model), run_id=run.run_id))
         for model in flow.targets
     ]
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         writers = {}
         for model, prepared, rejected in open_writers:
@@ -476,8 +466,6 @@ def _with_bucket(flow: Flow, run: RunSettings, source: str, context: TransformCo
     frame = frame.join(key_fates(table, frame).lazy(), on="_row", how="left", maintain_order="left")
     column, crosswalk = flow.owner[source]
     owners = context.crosswalks[crosswalk].select(pl.col("source_id").alias("_owner_key"), pl.col("target_id").alias("_owner"))
-    from dtx_assets.machinery.transforms import canonical_integer
-
     return (
         frame.with_columns(canonical_integer(pl.col(column)).alias("_owner_key"))
         .join(owners, on="_owner_key", how="left", maintain_order="left")
@@ -517,8 +505,6 @@ def key_fates(table: LegacyTable, frame: pl.LazyFrame) -> pl.DataFrame:
 
 def _content_digest(frame: pl.DataFrame) -> bytes:
     """SHA-256 of the values of a frame. A different digest for equal values costs a comparison, never a wrong result."""
-    from io import BytesIO
-
     buffer = BytesIO()
     frame.write_parquet(buffer, compression="uncompressed", statistics=False)
     return hashlib.sha256(buffer.getbuffer()).digest()

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from dtx_assets.machinery.mapping.execute import problem
 from dtx_assets.machinery.prepare import (
     Flow,
     FlowInputs,
@@ -12,7 +13,6 @@ from dtx_assets.machinery.prepare import (
     finish_source,
     is_sound,
     link_rows,
-    problem,
     rejected_rows,
     with_target_problems,
 )

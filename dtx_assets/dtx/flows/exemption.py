@@ -6,6 +6,7 @@ A row counts towards one of the two by its `item_type`; one of an unknown type c
 import polars as pl
 
 from dtx_assets.dtx.exemptions import expiry_date, sentinel_patterns, starts_before
+from dtx_assets.machinery.mapping.execute import problem
 from dtx_assets.machinery.prepare import (
     LINKS_SCHEMA,
     Flow,
@@ -17,7 +18,6 @@ from dtx_assets.machinery.prepare import (
     finish_source,
     is_sound,
     link_rows,
-    problem,
     with_target_problems,
 )
 from dtx_assets.machinery.target import POLARS_TYPES

@@ -9,8 +9,8 @@ from typing import Literal
 import polars as pl
 
 from dtx_assets.machinery.php import php_strings
+from dtx_assets.machinery.mapping.execute import problem
 from dtx_assets.machinery.prepare import (
-    PROBLEM,
     Flow,
     FlowInputs,
     Outcome,
@@ -20,7 +20,6 @@ from dtx_assets.machinery.prepare import (
     finish_source,
     is_sound,
     link_rows,
-    problem,
     rejected_rows,
     with_target_problems,
 )
@@ -431,5 +430,3 @@ NOTIFICATION_SCHEDULE = Flow(
     run=run,
     description="Each customer's wide notification row becomes a schedule for each stage; webhooks give the recipients.",
 )
-
-__all__ = ["NOTIFICATION_SCHEDULE", "PROBLEM", "STAGES", "notification_stages", "send_days"]

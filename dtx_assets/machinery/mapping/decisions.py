@@ -1,0 +1,130 @@
+"""The choices of the plan as data: what was decided, what is open, who has to confirm it, and what a run overrides."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, parse_model, plain, suggestion
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Decision(Strict):
+    """One decision of the plan. Those without options are documented: there is nothing to choose."""
+
+    key: str
+    area: int
+    number: str
+    title: str
+    text: str
+    status: Literal["open", "confirmed", "documented"]
+    options: tuple[str, ...] = ()
+    chosen: str | None = None
+    confirm_by: str | None = None
+    blocking_action: str | None = None
+    affects: tuple[str, ...] = ()
+
+
+class Action(Strict):
+    """A pre-migration action of the plan; a blocking one stops a cutover while it is open."""
+
+    id: str
+    area: int
+    number: int
+    text: str
+    blocking: bool
+    status: Literal["open", "done"] = "open"
+
+
+class KnownIssue(Strict):
+    """A data-quality issue that the plan knows."""
+
+    id: str
+    area: int
+    number: int
+    issue: str
+    impact: str
+    mitigation: str
+
+
+class DecisionsFile(Strict):
+    decisions: tuple[Decision, ...]
+    actions: tuple[Action, ...] = ()
+    known_issues: tuple[KnownIssue, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """All decisions, and `chosen`: the option of each that has options, overrides applied."""
+
+    entries: tuple[Decision, ...]
+    actions: tuple[Action, ...]
+    known_issues: tuple[KnownIssue, ...]
+    chosen: Mapping[str, str]
+
+    @property
+    def open(self) -> tuple[Decision, ...]:
+        return tuple(entry for entry in self.entries if entry.status == "open")
+
+    def entry(self, key: str) -> Decision:
+        return next(entry for entry in self.entries if entry.key == key)
+
+
+def load_decisions(path: Path, override: Path | None = None) -> Decisions:
+    """The decisions of a file, with the choices of an override file (`{key: option}`) in place of its own.
+
+    Raises ConfigurationError naming file and line for an unknown key or option, or a key that stands there twice.
+    """
+    findings = Findings()
+    file = YamlFile(path)
+    parsed = parse_model(file, DecisionsFile, findings)
+    if parsed is None:
+        findings.raise_if_any()
+        raise AssertionError("a file that does not parse has findings")
+    seen: set[str] = set()
+    actions = {action.id for action in parsed.actions}
+    for index, entry in enumerate(parsed.decisions):
+        at = ["decisions", index]
+        if entry.key in seen:
+            findings.add(f"decision {entry.key!r} stands here twice", file.where([*at, "key"]), "remove one of the two")
+        seen.add(entry.key)
+        if entry.options and entry.chosen not in entry.options:
+            findings.add(
+                f"decision {entry.key!r} has no option {entry.chosen!r}", file.where([*at, "chosen"]), suggestion(str(entry.chosen), entry.options)
+            )
+        if entry.blocking_action and entry.blocking_action not in actions:
+            findings.add(
+                f"decision {entry.key!r} names an unknown action {entry.blocking_action!r}",
+                file.where([*at, "blocking_action"]),
+                suggestion(entry.blocking_action, actions),
+            )
+    chosen = {entry.key: entry.chosen for entry in parsed.decisions if entry.options and entry.chosen}
+    if override is not None:
+        chosen |= _overrides(override, parsed.decisions, findings)
+    findings.raise_if_any()
+    return Decisions(parsed.decisions, parsed.actions, parsed.known_issues, chosen)
+
+
+def _overrides(path: Path, entries: tuple[Decision, ...], findings: Findings) -> dict[str, str]:
+    file = YamlFile(path)
+    content = plain(file.content)
+    prefix: list[str] = []
+    if set(content) == {"decisions"} and isinstance(content["decisions"], dict):
+        content, prefix = content["decisions"], ["decisions"]
+    options = {entry.key: entry.options for entry in entries if entry.options}
+    for key, option in content.items():
+        where = file.where([*prefix, key])
+        if key not in options:
+            findings.add(f"there is no decision {key!r} to choose", where, suggestion(key, options))
+        elif option not in options[key]:
+            findings.add(f"decision {key!r} has no option {option!r}", where, suggestion(str(option), options[key]))
+    return {key: str(option) for key, option in content.items()}
+
+
+__all__ = ["Action", "ConfigurationError", "Decision", "Decisions", "Field", "KnownIssue", "load_decisions"]

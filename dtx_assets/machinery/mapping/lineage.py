@@ -1,0 +1,72 @@
+"""Where each target column comes from, as plain data: for Dagster's lineage, for descriptions, for the mapping book."""
+
+from collections.abc import Iterable
+
+from dtx_assets.machinery.mapping.load import Mappings
+from dtx_assets.machinery.mapping.model import ColumnMapping, TargetMapping
+
+Upstream = tuple[tuple[str, ...], str]
+"""(asset key, column)."""
+
+
+def column_lineage(mapping: TargetMapping, system: str) -> dict[str, list[Upstream]]:
+    """For each target column the legacy columns it comes from, and the mapping assets it passes through."""
+    lineage: dict[str, list[Upstream]] = {}
+    for table, source in mapping.sources.items():
+        for name, column in source.columns.items():
+            found = lineage.setdefault(name, [])
+            found += [upstream for upstream in _upstreams(system, table, column) if upstream not in found]
+    return lineage
+
+
+def _upstreams(system: str, table: str, column: ColumnMapping) -> Iterable[Upstream]:
+    for part in column.from_:
+        owner, _, name = part.rpartition(".")
+        yield (system, "legacy", owner or table), name
+    if column.crosswalk:
+        yield (system, "mapping", column.crosswalk), "target_id"
+    if column.value_map and column.output:
+        yield (system, "mapping", column.value_map), column.output
+
+
+def column_descriptions(mapping: TargetMapping) -> dict[str, str]:
+    """How each target column is made, in words."""
+    return {
+        name: describe(table, column) for table, source in mapping.sources.items() for name, column in source.columns.items()
+    }
+
+
+def describe(table: str, column: ColumnMapping) -> str:
+    """One sentence: from where, by what, and what happens to a value that is not listed."""
+    origin = ", ".join(part if "." in part else f"{table}.{part}" for part in column.from_)
+    if column.nothing:
+        text = "always NULL"
+    elif not column.from_:
+        text = f"always {column.constant!r}"
+    elif column.crosswalk or column.value_map:
+        through = f"crosswalk {column.crosswalk}" if column.crosswalk else f"value map {column.value_map}"
+        missing = {"reject": "rejected", "null": "NULL and counted", "keep": "kept"}[column.missing]
+        text = f"{origin} through {through}; what is not listed is {missing}"
+    elif column.by:
+        text = f"{origin}, by the flow's {column.by} function"
+    else:
+        text = f"{origin} by transform {column.transform or 'text'}"
+    if column.when:
+        text += f" (only under {column.when.decision}: {column.when.option})"
+    return f"{text}. {column.note}" if column.note else text
+
+
+def accounted_for(mappings: Mappings, table: str) -> tuple[set[str], dict[str, str]]:
+    """The columns of a legacy table that some mapping uses, and those that are dropped, with the reason."""
+    used: set[str] = set()
+    dropped: dict[str, str] = {}
+    for mapping in mappings.targets.values():
+        for name, source in mapping.sources.items():
+            for column in (*source.columns.values(), *source.helpers.values()):
+                for part in column.from_:
+                    owner, _, legacy = part.rpartition(".")
+                    if (owner or name) == table:
+                        used.add(legacy)
+            if name == table:
+                dropped |= source.dropped
+    return used, dropped

@@ -1,0 +1,79 @@
+"""What a column mapping file may say. The JSON Schema that editors complete it with is made from these classes."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class When(_Strict):
+    """The column is filled only under this option of a decision; else it stays NULL."""
+
+    decision: str
+    option: str
+
+
+class ColumnMapping(_Strict):
+    """How one column is made: a constant, a transform, a value map, a crosswalk, or a function of the flow (`by`)."""
+
+    from_: Names = Field((), alias="from", description="legacy columns it comes from; `table.column` for another table's")
+    input: str | None = Field(None, description="the shaped column that is read, where it is not the legacy one")
+    constant: str | int | bool | None = Field(None, description="the same value for every row")
+    transform: str | None = Field(None, description="name of a transform")
+    with_: dict[str, Any] = Field({}, alias="with", description="settings of the transform")
+    value_map: str | None = Field(None, description="name of a value map (mappings/<system>/<name>.csv); its first column is the key")
+    output: str | None = Field(None, description="column of the value map that gives the value")
+    crosswalk: str | None = Field(None, description="name of a crosswalk: legacy id to target id")
+    missing: Literal["reject", "null", "keep"] = Field(
+        "reject", description="a value that is not listed: reject the row, write NULL (and count it), or keep it as it is"
+    )
+    allow_null: bool = Field(False, description="NULL stays NULL; else it counts as not listed")
+    by: Literal["shape", "expand"] | None = Field(None, description="filled by the source's shape or expand function")
+    when: When | None = None
+    note: str | None = Field(None, description="a remark for the mapping book")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "ColumnMapping":
+        ways = [name for name in ("transform", "value_map", "crosswalk", "by") if getattr(self, name) is not None]
+        ways += ["constant"] if "constant" in self.model_fields_set else []
+        if len(ways) > 1:
+            raise ValueError(f"says {' and '.join(ways)}; a column is made in one way")
+        if not ways and not self.from_:
+            raise ValueError("says nothing about where the value comes from; give `from`, or a `constant`")
+        if self.value_map and not self.output:
+            raise ValueError("names a value map but not its `output` column")
+        return self
+
+    @property
+    def nothing(self) -> bool:
+        """A constant NULL, said on purpose."""
+        return self.constant is None and not self.from_
+
+
+class SourceMapping(_Strict):
+    """What one legacy table gives to the target, column by column."""
+
+    shape: str | None = Field(None, description="function that shapes rows before the column mapping applies")
+    expand: str | None = Field(None, description="function that makes several rows of one after it")
+    columns: dict[str, ColumnMapping] = Field({}, description="target column: how it is made")
+    helpers: dict[str, ColumnMapping] = Field({}, description="values that functions of the flow need, checked like columns")
+    dropped: dict[str, str] = Field({}, description="legacy column: why it goes nowhere")
+
+
+class TargetMapping(_Strict):
+    """The mapping of one target model."""
+
+    target: str
+    decision: str
+    sources: dict[str, SourceMapping]
+
+
+class ArchivedFile(_Strict):
+    """Legacy tables that only go to the archive, each with the reason."""
+
+    archived: dict[str, str]
