@@ -27,7 +27,6 @@ from dtx_assets.machinery.checks import (
     CheckGroup,
     CheckOutcome,
     CheckSpec,
-    DatasetName,
     RepeatedKeys,
     Survey,
     crosswalk_checks,
@@ -187,8 +186,8 @@ def exempted_group_checks(model: str) -> CheckGroup:
         CheckSpec(
             "exemptions_concern_one_vendor",
             asset,
-            "A11 decision 7: the requirements group of an exemption has no other member record. One that has widens the "
-            "exemption to the other vendors; it is migrated as the plan says.",
+            "A11 decision 7: the requirements group of an exemption has no other member record. One that has widens "
+            "the exemption to the other vendors; it is migrated as the plan says.",
         ),
         CheckSpec(
             "exemptions_have_one_group",
@@ -247,14 +246,14 @@ DOC_REQUIREMENT_SPECS = (
     CheckSpec(
         "document_exemptions_keep_their_expiry",
         DOC_REQUIREMENT,
-        "A11 decision 7: no document exemption ends on a date. DocRequirement has no expiry: it stands in the note only, "
-        "and the exemption goes on after it.",
+        "A11 decision 7: no document exemption ends on a date. DocRequirement has no expiry: it stands in the note "
+        "only, and the exemption goes on after it.",
     ),
     CheckSpec(
         "document_names_are_known",
         DOC_REQUIREMENT,
-        "A11 pre-migration action 2, known issue 5: the item_name of every DOCUMENT exemption is the name of a document "
-        "type that some requirements group asks for, or document_type.csv renames it to one.",
+        "A11 pre-migration action 2, known issue 5: the item_name of every DOCUMENT exemption is the name of a "
+        "document type that some requirements group asks for, or document_type.csv renames it to one.",
         severity="ERROR",
         blocking=True,
     ),
@@ -314,23 +313,24 @@ NOTIFICATION_SPECS = (
     CheckSpec(
         "data_supports_the_chosen_dow_bit_order",
         NOTIFICATION,
-        "A8 pre-migration action 2, known issue 3: which day is which bit, as the data has it, and whether dow_bit_order "
-        "says the same. An error where decision dow_bitmap keeps the days.",
+        "A8 pre-migration action 2, known issue 3: which day is which bit, as the data has it, and whether "
+        "dow_bit_order says the same. An error where decision dow_bitmap keeps the days.",
         severity="ERROR",
         blocking=True,
     ),
     CheckSpec(
         "timing_semantics_are_confirmed_by_people_and_data",
         NOTIFICATION,
-        "A8 pre-migration action 1, known issue 2: decision timing_semantics is confirmed, and no settings contradict it. "
-        "A wait that is shorter than one before it cannot count from the same day.",
+        "A8 pre-migration action 1, known issue 2: decision timing_semantics is confirmed, and no settings "
+        "contradict it. A wait that is shorter than one before it cannot count from the same day.",
         severity="ERROR",
         blocking=True,
     ),
     CheckSpec(
         "settings_are_days",
         NOTIFICATION,
-        "A8 decision 1: each setting the row's type uses is NULL or a whole number from 0 to 3650; others reject the row.",
+        "A8 decision 1: each setting that the row's type uses is NULL or a whole number from 0 to 3650; "
+        "others reject the row.",
         severity="ERROR",
     ),
     CheckSpec(
@@ -355,7 +355,7 @@ BitOrder = Literal["sunday_first", "monday_first", "undecided"]
 
 @dataclass(frozen=True)
 class BitOrderEvidence:
-    """How many rows are plausible under one order of the bits only: their days are working days under that one alone."""
+    """How many rows speak for each order of the bits: their days are working days under that one alone."""
 
     state: BitOrder
     sunday_first: int
@@ -366,9 +366,9 @@ class BitOrderEvidence:
 def bit_order_evidence(bitmaps: pl.DataFrame) -> BitOrderEvidence:
     """What a tally (`value` as an integer, `rows`) says about the order of the bits.
 
-    Companies write on working days. Bit 32 is Friday if Sunday comes first, else Saturday; bit 1 is Sunday, else Monday:
-    a mask of working days that has bit 32 speaks for Sunday first, one that has bit 1 for Monday first. 0 and 127 say
-    nothing. One order is supported when it has at least twice the rows of the other.
+    Companies write on working days. Bit 32 is Friday if Sunday comes first, else Saturday; bit 1 is Sunday, else
+    Monday. So a mask of working days that has bit 32 speaks for Sunday first, one that has bit 1 for Monday first; 0
+    and 127 say nothing. One order is supported when it has at least twice the rows of the other.
     """
     value = pl.col("value")
     telling = bitmaps.filter(value.is_between(1, 126)).with_columns(
@@ -578,7 +578,8 @@ LOOKUP_SPECS = (
     CheckSpec(
         "named_notifications_are_the_customers_own",
         LOOKUP,
-        "A8 decision 2: the notification rows that a lookup row names are of its customer and of the type it names them for.",
+        "A8 decision 2: the notification rows that a lookup row names are of its customer and of the type that it "
+        "names them for.",
     ),
     CheckSpec(
         "customers_have_one_lookup_row",
@@ -803,8 +804,8 @@ LETTER_SPECS = (
     CheckSpec(
         "macros_are_confirmed_as_supported",
         LETTER,
-        "A8 pre-migration action 3: of every macro someone has confirmed (confirmed_by in placeholders.csv) that DTX 2.0's "
-        "get_record_context() supplies it.",
+        "A8 pre-migration action 3: of every macro someone has confirmed (confirmed_by in placeholders.csv) that "
+        "DTX 2.0's get_record_context() supplies it.",
         severity="ERROR",
         blocking=True,
     ),
