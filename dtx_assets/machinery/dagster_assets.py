@@ -164,6 +164,15 @@ class Graph:
     def spec(self, key: dg.AssetKey, area: str, description: str, **rest: Any) -> dg.AssetSpec:
         return dg.AssetSpec(key, group_name=area, owners=self.owners, description=description, **rest)
 
+    def made_together(self, layer: str, name: str) -> set[dg.AssetKey]:
+        """The assets that one step makes at once with this one, itself included; none of them waits for another."""
+        flow = self.system.flow_of(name) if layer in ("prepared", "rejected") else None
+        models = flow.targets if flow else ()
+        return {
+            self.key(layer, name),
+            *(self.key(made, model) for made in ("prepared", "rejected") for model in models),
+        }
+
     def described(self, text: str, decision: str) -> str:
         """A description with the plan's decision: its number, its text, what was chosen."""
         paragraphs = [text, *decision_paragraphs(self.decisions, decision)]
@@ -701,7 +710,8 @@ def why_unfilled(graph: Graph, target: TargetTable) -> str:
 def build_check_step(graph: Graph, group: CheckGroup) -> dg.AssetChecksDefinition:
     """One step that evaluates all checks of a group together."""
     key = graph.key(*group.asset)
-    needs = [need for need in (graph.key(*need) for need in group.needs) if need != key]
+    made_with_it = graph.made_together(*group.asset)
+    needs = [need for need in (graph.key(*need) for need in group.needs) if need not in made_with_it]
     specs = [check_spec(key, spec, needs) for spec in group.specs]
     severities = {spec.name: spec.severity for spec in group.specs}
 

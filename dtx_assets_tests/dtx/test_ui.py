@@ -57,7 +57,7 @@ def served(home: Path, *options: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def page_of_the_ui(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with served(tmp_path_factory.mktemp("ui") / "state", "--read-only") as address:
-        page = browser.new_page(base_url=address, viewport={"width": 1800, "height": 1200})
+        page = browser.new_page(base_url=address, viewport={"width": 2600, "height": 3200})
         yield page
         page.close()
 
