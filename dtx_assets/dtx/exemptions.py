@@ -32,4 +32,6 @@ def starts_before(date: pl.Expr, instant: datetime, timezone: str) -> pl.Expr:
     later = (date.cast(pl.Datetime("us")) + pl.duration(hours=1)).dt.replace_time_zone(
         timezone, ambiguous="earliest", non_existent="null"
     )
-    return pl.coalesce(midnight, later).dt.convert_time_zone("UTC") < pl.lit(instant.astimezone(UTC)).cast(pl.Datetime("us", "UTC"))
+    return pl.coalesce(midnight, later).dt.convert_time_zone("UTC") < pl.lit(instant.astimezone(UTC)).cast(
+        pl.Datetime("us", "UTC")
+    )

@@ -33,7 +33,12 @@ def _doc_requirements(context: MappingContext) -> pl.LazyFrame:
 
 def _value_map(name: str, area: str, mappings: Mappings) -> MappingAsset:
     return MappingAsset(
-        name, "value_map", area, (), f"The reviewed value map `mappings/dtx/{name}.csv`.", lambda _: mappings.value_maps[name].lazy()
+        name,
+        "value_map",
+        area,
+        (),
+        f"The reviewed value map `mappings/dtx/{name}.csv`.",
+        lambda _: mappings.value_maps[name].lazy(),
     )
 
 
@@ -54,7 +59,12 @@ def mapping_assets(mappings: Mappings) -> tuple[MappingAsset, ...]:
     """Every mapping asset of DTX, value maps included."""
     return (
         crosswalk_asset(
-            "user", CROSSWALKS["crosswalk_user"], "user_id", "target_user_id", area=NOTIFICATIONS, target=("User", _TABLE_OF["User"])
+            "user",
+            CROSSWALKS["crosswalk_user"],
+            "user_id",
+            "target_user_id",
+            area=NOTIFICATIONS,
+            target=("User", _TABLE_OF["User"]),
         ),
         crosswalk_asset(
             "account",
@@ -66,7 +76,12 @@ def mapping_assets(mappings: Mappings) -> tuple[MappingAsset, ...]:
             extras=("directory_id",),
         ),
         crosswalk_asset(
-            "record", CROSSWALKS["crosswalk_record"], "vendor_id", "record_id", area=FILE_REPOSITORY, target=("Record", _TABLE_OF["Record"])
+            "record",
+            CROSSWALKS["crosswalk_record"],
+            "vendor_id",
+            "record_id",
+            area=FILE_REPOSITORY,
+            target=("Record", _TABLE_OF["Record"]),
         ),
         crosswalk_asset(
             "requirements",

@@ -43,7 +43,8 @@ def letter_language(inputs: Sequence[pl.Expr], context: TransformContext) -> Out
     (body,) = inputs
     markers = context.value_maps["spanish_markers"]
     spanish, english = (
-        has_marker(body, markers.filter(pl.col("language") == language)["marker"].to_list()) for language in ("es", "en")
+        has_marker(body, markers.filter(pl.col("language") == language)["marker"].to_list())
+        for language in ("es", "en")
     )
     return Outcome(
         pl.when(spanish & english).then(pl.lit("bilingual")).when(spanish).then(pl.lit("es")).otherwise(pl.lit("en"))
@@ -58,7 +59,13 @@ def expiry(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
     real = expiry_date(text, sentinel_patterns(context.value_maps["sentinel_dates"]))
     return Outcome(
         localized(real.cast(pl.Datetime("us")), context.timezone),
-        (Problem("unparseable", text.is_not_null() & day.is_null(), pl.format("{} is no date; a guess could make it permanent", shown(text))),),
+        (
+            Problem(
+                "unparseable",
+                text.is_not_null() & day.is_null(),
+                pl.format("{} is no date; a guess could make it permanent", shown(text)),
+            ),
+        ),
         (Coercion("sentinel_date", day.is_not_null() & real.is_null()),),
     )
 

@@ -73,7 +73,8 @@ class Lake:
             self.store = s3_store(url)
         else:
             raise ConfigurationError(
-                f"the lake cannot be kept under {parts.scheme}://", remedy="give a directory, file:// or s3://bucket/prefix"
+                f"the lake cannot be kept under {parts.scheme}://",
+                remedy="give a directory, file:// or s3://bucket/prefix",
             )
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -89,7 +90,12 @@ class Lake:
             name: TableFiles(tuple(FileEntry(**entry) for entry in files)) for name, files in facts["tables"].items()
         }
         return Manifest(
-            tuple(key), facts["version"], datetime.fromisoformat(facts["created_at"]), facts["run_id"], tables, facts["metadata"]
+            tuple(key),
+            facts["version"],
+            datetime.fromisoformat(facts["created_at"]),
+            facts["run_id"],
+            tables,
+            facts["metadata"],
         )
 
     def require(self, key: Sequence[str]) -> Manifest:
@@ -97,7 +103,8 @@ class Lake:
         manifest = self.manifest(key)
         if manifest is None:
             raise StructureError(
-                f"{'/'.join(key)} has not been materialised", remedy=f"materialise {'/'.join(key)} first, with what it depends on"
+                f"{'/'.join(key)} has not been materialised",
+                remedy=f"materialise {'/'.join(key)} first, with what it depends on",
             )
         return manifest
 
@@ -207,7 +214,9 @@ class DatasetWriter:
         return self.tables[table][-1].rows
 
     @contextmanager
-    def parquet_writer(self, schema: pa.Schema, *, table: str = "rows", file: str | None = None) -> Iterator[pq.ParquetWriter]:
+    def parquet_writer(
+        self, schema: pa.Schema, *, table: str = "rows", file: str | None = None
+    ) -> Iterator[pq.ParquetWriter]:
         """A pyarrow writer for one file of a table that is written bit by bit."""
         with self._open(table, file) as (stream, note):
             with pq.ParquetWriter(stream, schema, compression="zstd") as writer:

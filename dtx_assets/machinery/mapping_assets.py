@@ -54,7 +54,14 @@ class MappingAsset:
 
 
 def crosswalk_asset(
-    name: str, table: LegacyTable, key: str, value: str, *, area: str, target: tuple[str, str], extras: Sequence[str] = ()
+    name: str,
+    table: LegacyTable,
+    key: str,
+    value: str,
+    *,
+    area: str,
+    target: tuple[str, str],
+    extras: Sequence[str] = (),
 ) -> MappingAsset:
     """The mapping `name`: legacy ids of `table` to ids that the target table has.
 

@@ -164,9 +164,15 @@ def assess(
     failures = (
         schema_failures(legacy_schema(table, not_null), assessed)
         .group_by("index")
-        .agg(pl.struct(pl.lit("schema_violation").alias("reason"), "column", pl.col("check").alias("detail")).alias("_schema"))
+        .agg(
+            pl.struct(pl.lit("schema_violation").alias("reason"), "column", pl.col("check").alias("detail")).alias(
+                "_schema"
+            )
+        )
     )
-    assessed = assessed.with_row_index("_index").join(failures, left_on="_index", right_on="index", how="left", maintain_order="left")
+    assessed = assessed.with_row_index("_index").join(
+        failures, left_on="_index", right_on="index", how="left", maintain_order="left"
+    )
     rules = [pl.when(pl.col("_key_fate") == "identical").then(pl.lit("identical"))]
     rules += [pl.when(when.fill_null(False)).then(pl.lit(rule)) for rule, when in (dropped or {}).items()]
     return add_problems(
@@ -224,12 +230,16 @@ def finish_source(outcome: Outcome, inputs: FlowInputs, source: str, model: str,
         .otherwise(pl.lit("migrated"))
     )
     frame = frame.with_columns(fate.alias("_fate"))
-    outcome.fates.append(frame.select(pl.lit(source).alias("source_table"), pl.lit(model).alias("model"), pl.col("_fate").alias("fate")))
+    outcome.fates.append(
+        frame.select(pl.lit(source).alias("source_table"), pl.lit(model).alias("model"), pl.col("_fate").alias("fate"))
+    )
     outcome.reject(model, rejected_rows(inputs, source, frame.filter(pl.col("_fate") == "rejected"), partial=False))
     migrated = frame.filter(pl.col("_fate") == "migrated")
     if "_coercions" in migrated.columns:
         outcome.coerced.append(
-            migrated.select(pl.col("_coercions").list.explode(empty_as_null=False, keep_nulls=False).alias("kind"))
+            migrated.select(
+                pl.col("_coercions").list.unique().list.explode(empty_as_null=False, keep_nulls=False).alias("kind")
+            )
             .group_by("kind")
             .len("rows")
             .select(pl.lit(source).alias("source_table"), pl.lit(model).alias("model"), "kind", "rows")
@@ -257,7 +267,10 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
         pl.col("_bucket").alias("bucket"),
         pl.col("_problems").list.eval(pl.element().struct.field("reason")).list.unique().list.sort().alias("reasons"),
         pl.lit(partial).alias("partial"),
-        details.list.unique(maintain_order=True).list.join("; ").str.replace_all("\x00", "\\x00", literal=True).alias("detail"),
+        details.list.unique(maintain_order=True)
+        .list.join("; ")
+        .str.replace_all("\x00", "\\x00", literal=True)
+        .alias("detail"),
         row.struct.json_encode().alias("row"),
     ).cast(REJECTED_SCHEMA)
 
@@ -272,7 +285,14 @@ def link_rows(source: str, pairs: pl.DataFrame) -> pl.DataFrame:
             pl.col("_part").alias("parts"),
             pl.col("_row").alias("rows"),
         )
-        .select(pl.lit(source).alias("source_table"), pl.col("_source_key").alias("source_key"), "source_row", "bucket", "parts", "rows")
+        .select(
+            pl.lit(source).alias("source_table"),
+            pl.col("_source_key").alias("source_key"),
+            "source_row",
+            "bucket",
+            "parts",
+            "rows",
+        )
         .cast(LINKS_SCHEMA)
     )
 
@@ -297,7 +317,9 @@ def prepare_flow(
         return {model: manifest for model, manifest in before.items() if manifest}
 
     context = TransformContext(
-        crosswalks={name: lake.scan(run.key("mapping", name), manifest=manifest) for name, manifest in mappings.items()},
+        crosswalks={
+            name: lake.scan(run.key("mapping", name), manifest=manifest) for name, manifest in mappings.items()
+        },
         value_maps=system.mappings.value_maps,
         decisions=run.decisions.chosen,
         timezone=run.settings.legacy_timezone,
@@ -356,7 +378,9 @@ class _ModelWriter:
                 digest.update(_content_digest(frame))
         if rejected is not None:
             self.add_rejected(part, rejected)
-        self.parts.append({"part": part, "buckets": list(buckets), "rows": prepared.rows.height, "digest": digest.hexdigest()})
+        self.parts.append(
+            {"part": part, "buckets": list(buckets), "rows": prepared.rows.height, "digest": digest.hexdigest()}
+        )
 
     def finish(self, metadata: dict[str, Any]) -> None:
         self.prepared.metadata.update(metadata, preparation=self.preparation, parts=self.parts)
@@ -368,7 +392,11 @@ def _writers(flow: Flow, run: RunSettings) -> Iterator[dict[str, _ModelWriter]]:
     """The writers of all models of a flow, committed together: rejected rows first, so that none is missing."""
     preparation = uuid4().hex
     open_writers = [
-        (model, run.lake.write(run.key("prepared", model), run_id=run.run_id), run.lake.write(run.key("rejected", model), run_id=run.run_id))
+        (
+            model,
+            run.lake.write(run.key("prepared", model), run_id=run.run_id),
+            run.lake.write(run.key("rejected", model), run_id=run.run_id),
+        )
         for model in flow.targets
     ]
     with ExitStack() as stack:
@@ -432,7 +460,9 @@ def _batches(
     size = sum(entry.bytes for manifest in sources.values() for entry in manifest.tables["rows"].files)
     batches = max(batch_count(rows, run.settings.batch_rows), batch_count(size, BATCH_BYTES))
     if batches == 1:
-        yield iter([("00000", bucket_range(0, 1), {name: frame.collect(engine="streaming") for name, frame in frames.items()})])
+        yield iter(
+            [("00000", bucket_range(0, 1), {name: frame.collect(engine="streaming") for name, frame in frames.items()})]
+        )
         return
 
     run.settings.home.mkdir(parents=True, exist_ok=True)
@@ -441,7 +471,10 @@ def _batches(
         for name, frame in frames.items():
             width = bucket_range(0, batches)[1] + 1
             frame.with_columns((pl.col("_bucket") // width).alias("_batch")).sink_parquet(
-                pl.PartitionBy(scratch / name, key="_batch", include_key=False), mkdir=True, engine="streaming", compression="lz4"
+                pl.PartitionBy(scratch / name, key="_batch", include_key=False),
+                mkdir=True,
+                engine="streaming",
+                compression="lz4",
             )
         schemas = {name: frame.collect_schema() for name, frame in frames.items()}
 
@@ -451,7 +484,9 @@ def _batches(
                 for name in frames:
                     files = sorted((scratch / name / f"_batch={batch}").glob("*.parquet"))
                     legacy[name] = (
-                        pl.read_parquet(files, hive_partitioning=False).sort("_row") if files else pl.DataFrame(schema=schemas[name])
+                        pl.read_parquet(files, hive_partitioning=False).sort("_row")
+                        if files
+                        else pl.DataFrame(schema=schemas[name])
                     )
                 yield f"{batch:05d}", bucket_range(batch, batches), legacy
 
@@ -465,7 +500,9 @@ def _with_bucket(flow: Flow, run: RunSettings, source: str, context: TransformCo
     frame = source_key(table, legacy_frame(run.lake, run.system.name, table))
     frame = frame.join(key_fates(table, frame).lazy(), on="_row", how="left", maintain_order="left")
     column, crosswalk = flow.owner[source]
-    owners = context.crosswalks[crosswalk].select(pl.col("source_id").alias("_owner_key"), pl.col("target_id").alias("_owner"))
+    owners = context.crosswalks[crosswalk].select(
+        pl.col("source_id").alias("_owner_key"), pl.col("target_id").alias("_owner")
+    )
     return (
         frame.with_columns(canonical_integer(pl.col(column)).alias("_owner_key"))
         .join(owners, on="_owner_key", how="left", maintain_order="left")
@@ -499,7 +536,9 @@ def key_fates(table: LegacyTable, frame: pl.LazyFrame) -> pl.DataFrame:
     first = rows.select("_row", "_source_key", *columns).unique(columns, keep="first", maintain_order=True)
     winner = pl.col("_row").max().over("_source_key")
     losers = first.filter(pl.col("_row") != winner).select("_row", pl.lit("duplicate_key").alias("_key_fate"))
-    identical = rows.join(first.select("_row"), on="_row", how="anti").select("_row", pl.lit("identical").alias("_key_fate"))
+    identical = rows.join(first.select("_row"), on="_row", how="anti").select(
+        "_row", pl.lit("identical").alias("_key_fate")
+    )
     return pl.concat([losers, identical])
 
 
@@ -510,7 +549,9 @@ def _content_digest(frame: pl.DataFrame) -> bytes:
     return hashlib.sha256(buffer.getbuffer()).digest()
 
 
-def _fingerprint(flow: Flow, run: RunSettings, sources: Mapping[str, Manifest], mappings: Mapping[str, Manifest]) -> str:
+def _fingerprint(
+    flow: Flow, run: RunSettings, sources: Mapping[str, Manifest], mappings: Mapping[str, Manifest]
+) -> str:
     """Changes with anything the prepared rows depend on: input, mappings, decisions, time, batch size, code."""
     facts = {
         "sources": {name: manifest.version for name, manifest in sources.items()},

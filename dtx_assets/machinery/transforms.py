@@ -168,7 +168,10 @@ def integer(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
     """A whole number; anything else is `unparseable`."""
     (source,) = inputs
     value = integer_value(source)
-    return Outcome(value, (Problem("unparseable", source.is_not_null() & value.is_null(), pl.format("{} is no integer", shown(source))),))
+    return Outcome(
+        value,
+        (Problem("unparseable", source.is_not_null() & value.is_null(), pl.format("{} is no integer", shown(source))),),
+    )
 
 
 @GENERIC.transform("timestamp")
@@ -190,7 +193,10 @@ def date(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
     """A calendar date; anything else is `unparseable`."""
     (source,) = inputs
     value = date_value(source)
-    return Outcome(value, (Problem("unparseable", source.is_not_null() & value.is_null(), pl.format("{} is no date", shown(source))),))
+    return Outcome(
+        value,
+        (Problem("unparseable", source.is_not_null() & value.is_null(), pl.format("{} is no date", shown(source))),),
+    )
 
 
 @GENERIC.transform("trimmed_end")
@@ -207,5 +213,7 @@ def joined(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
     return Outcome(pl.concat_str(list(inputs), separator=" "))
 
 
-def call(transform: Transform, inputs: Sequence[pl.Expr], context: TransformContext, parameters: Mapping[str, Any]) -> Outcome:
+def call(
+    transform: Transform, inputs: Sequence[pl.Expr], context: TransformContext, parameters: Mapping[str, Any]
+) -> Outcome:
     return transform(inputs, context, **parameters)

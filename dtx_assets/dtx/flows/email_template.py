@@ -25,7 +25,9 @@ NATURAL_KEY = ("entity_id", "name", "language")
 def bilingual_rows(letters: pl.DataFrame, both_languages: bool) -> pl.DataFrame:
     """One row for each language a letter is written in: `:language` bilingual is `es`, or `en` and `es`."""
     languages = pl.when(pl.col(":language") == "bilingual").then(pl.lit(["en", "es"] if both_languages else ["es"]))
-    return letters.with_columns(languages.otherwise(pl.concat_list(":language")).alias(":language")).explode(":language")
+    return letters.with_columns(languages.otherwise(pl.concat_list(":language")).alias(":language")).explode(
+        ":language"
+    )
 
 
 def run(inputs: FlowInputs) -> Outcome:
@@ -46,20 +48,26 @@ def run(inputs: FlowInputs) -> Outcome:
     ranked = templates.sort(*NATURAL_KEY, pl.col("modified"), "_source_row", nulls_last=False).with_columns(
         (pl.col("_source_row") == pl.col("_source_row").last().over(NATURAL_KEY)).alias("_wins")
     )
-    beaten = ranked.group_by("_source_key").agg(pl.col("_wins").any().alias("_any"), pl.col("language").filter(~pl.col("_wins")).alias("_lost"))
+    beaten = ranked.group_by("_source_key").agg(
+        pl.col("_wins").any().alias("_any"), pl.col("language").filter(~pl.col("_wins")).alias("_lost")
+    )
     letters = letters.join(beaten, on="_source_key", how="left", maintain_order="left")
     reason = "another letter of this account, name and language was edited later"
     letters = add_problems(letters, problem(~pl.col("_any"), "duplicate_key", "edit_time", reason))
     migrated = finish_source(outcome, inputs, "letter", MODEL, letters)
     lost = migrated.filter(pl.col("_lost").list.len() > 0).explode("_lost")
     if lost.height:
-        lost = lost.with_columns(problem(pl.lit(True), "duplicate_key", "language", pl.format("{}: " + reason, "_lost")).alias("_problems"))
+        lost = lost.with_columns(
+            problem(pl.lit(True), "duplicate_key", "language", pl.format("{}: " + reason, "_lost")).alias("_problems")
+        )
         outcome.reject(MODEL, rejected_rows(inputs, "letter", lost, partial=True))
 
     rows = ranked.filter("_wins").with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"))
     outcome.prepared[MODEL] = Prepared(
         rows.select("_row", *(column.name for column in target.columns)),
-        link_rows("letter", rows.select("_source_key", "_source_row", "_bucket", "_row", pl.col("language").alias("_part"))),
+        link_rows(
+            "letter", rows.select("_source_key", "_source_row", "_bucket", "_row", pl.col("language").alias("_part"))
+        ),
     )
     return outcome
 

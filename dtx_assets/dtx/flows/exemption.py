@@ -36,7 +36,9 @@ def exemption_groups(frame: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
         .group_by("record_id")
         .agg(pl.col("requirements_group_id").sort().alias("_groups"))
     )
-    records = inputs.mappings["record"].select(pl.col("source_id").alias("_vendor"), pl.col("target_id").alias("_record"))
+    records = inputs.mappings["record"].select(
+        pl.col("source_id").alias("_vendor"), pl.col("target_id").alias("_record")
+    )
     return (
         frame.lazy()
         .with_columns(canonical_integer(pl.col("vendor_id")).alias("_vendor"))
@@ -71,6 +73,11 @@ def _overrides(outcome: Outcome, inputs: FlowInputs, rows: pl.DataFrame) -> None
     target = inputs.system.target(OVERRIDE)
     known = code(pl.col("item_type")) == "coi"
     rows = assess(inputs, "exemption", OVERRIDE, rows)
+    # What the coverage and the requirements say concerns COI rows only.
+    of_any_type = pl.col("_problems").list.eval(
+        pl.element().filter(~pl.element().struct.field("column").is_in(["item_name", "requirements_id"]))
+    )
+    rows = rows.with_columns(pl.when(known).then("_problems").otherwise(of_any_type).alias("_problems"))
     rows = add_problems(
         rows,
         problem(
@@ -104,7 +111,13 @@ def _overrides(outcome: Outcome, inputs: FlowInputs, rows: pl.DataFrame) -> None
         expanded.select("_row", *(column.name for column in target.columns)),
         link_rows(
             "exemption",
-            expanded.select("_source_key", "_source_row", "_bucket", "_row", pl.col("requirements_group_id").cast(pl.String).alias("_part")),
+            expanded.select(
+                "_source_key",
+                "_source_row",
+                "_bucket",
+                "_row",
+                pl.col("requirements_group_id").cast(pl.String).alias("_part"),
+            ),
         ),
     )
 
@@ -159,8 +172,13 @@ def one_row_a_requirement(candidates: pl.DataFrame) -> Prepared:
         .agg(pl.col("is_exempted").last(), pl.col("exemption_note").last())
         .with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"))
     )
-    pairs = ordered.join(rows.select("id", "_row"), on="id", maintain_order="left").with_columns(pl.col("id").cast(pl.String).alias("_part"))
-    return Prepared(rows.select("_row", "id", "is_exempted", "exemption_note"), link_rows("exemption", pairs.sort("_source_row", "id")))
+    pairs = ordered.join(rows.select("id", "_row"), on="id", maintain_order="left").with_columns(
+        pl.col("id").cast(pl.String).alias("_part")
+    )
+    return Prepared(
+        rows.select("_row", "id", "is_exempted", "exemption_note"),
+        link_rows("exemption", pairs.sort("_source_row", "id")),
+    )
 
 
 EXEMPTION = Flow(

@@ -170,7 +170,6 @@ def notification_stages(notifications: pl.DataFrame, incremental: bool) -> pl.Da
         own = notifications.filter(pl.col("_prefix") == prefix)
         if own.is_empty():
             continue
-        kept = own.select("_source_key", "_row", "_bucket", "^:.*$")
         chain: dict[str, list[pl.Expr]] = {}
         for stage in table:
             if stage.setting is None:
@@ -183,21 +182,17 @@ def notification_stages(notifications: pl.DataFrame, incremental: bool) -> pl.Da
                 days = pl.sum_horizontal(before) if stage.chain and incremental else setting
             timing = code(pl.col(stage.timing)) if stage.has_timing_column else pl.lit(stage.timing)
             stages.append(
-                pl.concat(
-                    [
-                        kept,
-                        own.select(
-                            pl.lit(prefix + stage.suffix).alias(":type"),
-                            pl.lit(stage.sequence).alias(":sequence"),
-                            days.alias(":days_after"),
-                            timing.alias(":timing_type"),
-                            present.alias("_present"),
-                        ),
-                    ],
-                    how="horizontal",
+                own.select(
+                    "_source_key",
+                    "_row",
+                    "_bucket",
+                    "^:.*$",
+                    pl.lit(prefix + stage.suffix).alias(":type"),
+                    pl.lit(stage.sequence).alias(":sequence"),
+                    days.alias(":days_after"),
+                    timing.alias(":timing_type"),
+                    present.alias("_present"),
                 ).filter("_present")
-                if own.height
-                else kept
             )
     return pl.concat(stages).drop("_present") if stages else _no_stages(notifications)
 
@@ -220,7 +215,9 @@ def with_one_a_type(notifications: pl.DataFrame, inputs: FlowInputs) -> pl.DataF
 
     The one that a lookup row of the account's customers names counts, else the highest `notification_id`.
     """
-    accounts = inputs.mappings["account"].select(pl.col("source_id").alias("_customer"), pl.col("target_id").alias(":account_id"))
+    accounts = inputs.mappings["account"].select(
+        pl.col("source_id").alias("_customer"), pl.col("target_id").alias(":account_id")
+    )
     lookups = counted_lookups(inputs.legacy["notification_lookup"].lazy()).join(accounts, on="_customer")
     named = pl.concat(
         [
@@ -275,24 +272,38 @@ def is_address(address: pl.Expr) -> pl.Expr:
 
 def read_webhooks(inputs: FlowInputs) -> pl.DataFrame:
     """The webhook rows with `:account_id`, `_type`, `_sequence`, the valid `_addresses` and the `_invalid` ones."""
-    frame = inputs.legacy["notification_webhook"].with_columns(php_strings(pl.col("webhook")).alias("_php")).unnest("_php")
+    frame = (
+        inputs.legacy["notification_webhook"].with_columns(php_strings(pl.col("webhook")).alias("_php")).unnest("_php")
+    )
     webhooks = assess(
-        inputs, "notification_webhook", MODEL, frame, dropped={"empty": pl.col("status").is_null() | (pl.col("status") == "empty")}
+        inputs,
+        "notification_webhook",
+        MODEL,
+        frame,
+        dropped={"empty": pl.col("status").is_null() | (pl.col("status") == "empty")},
     )
     cleaned = pl.element().str.strip_chars().str.to_lowercase()
     return webhooks.with_columns(
         (pl.col(":prefix") + pl.col(":type_suffix")).alias("_type"),
         pl.col(":sequence").alias("_sequence"),
-        pl.col("strings").list.eval(cleaned.filter(is_address(cleaned) & ~cleaned.str.contains("\x00", literal=True))).alias("_addresses"),
+        pl.col("strings")
+        .list.eval(cleaned.filter(is_address(cleaned) & ~cleaned.str.contains("\x00", literal=True)))
+        .alias("_addresses"),
         pl.concat_list(
             pl.col("strings").list.eval(pl.element().filter(~is_address(cleaned).fill_null(False))),
             pl.col("others").fill_null(pl.lit([], dtype=pl.List(pl.String))),
         ).alias("_invalid"),
-        pl.col("strings").list.eval(is_address(cleaned) & cleaned.str.contains("\x00", literal=True)).list.any().fill_null(False).alias("_nul"),
+        pl.col("strings")
+        .list.eval(is_address(cleaned) & cleaned.str.contains("\x00", literal=True))
+        .list.any()
+        .fill_null(False)
+        .alias("_nul"),
     )
 
 
-def finish_webhooks(outcome: Outcome, inputs: FlowInputs, webhooks: pl.DataFrame, schedules: pl.DataFrame) -> pl.DataFrame:
+def finish_webhooks(
+    outcome: Outcome, inputs: FlowInputs, webhooks: pl.DataFrame, schedules: pl.DataFrame
+) -> pl.DataFrame:
     """Books the webhook rows; gives the migrated ones with the schedule row (`_schedule`) each goes to."""
     existing = schedules.select("account_id", "type", "sequence", pl.col("_row").alias("_schedule"))
     webhooks = webhooks.join(
@@ -314,7 +325,10 @@ def finish_webhooks(outcome: Outcome, inputs: FlowInputs, webhooks: pl.DataFrame
             pl.format("none of {} values is an address", pl.col("strings").list.len() + pl.col("others").list.len()),
         ),
         problem(
-            pl.col(":account_id").is_not_null() & pl.col("_type").is_not_null() & pl.col("_sequence").is_not_null() & pl.col("_schedule").is_null(),
+            pl.col(":account_id").is_not_null()
+            & pl.col("_type").is_not_null()
+            & pl.col("_sequence").is_not_null()
+            & pl.col("_schedule").is_null(),
             "no_matching_row",
             "selector",
             pl.format("the account has no schedule {}/{}", "_type", "_sequence"),
@@ -324,7 +338,12 @@ def finish_webhooks(outcome: Outcome, inputs: FlowInputs, webhooks: pl.DataFrame
     invalid = migrated.explode("_invalid", empty_as_null=False, keep_nulls=False)
     if invalid.height:
         invalid = invalid.with_columns(
-            problem(pl.lit(True), "invalid_email", "webhook", pl.format("not an address: {}", pl.col("_invalid").str.head(200))).alias("_problems")
+            problem(
+                pl.lit(True),
+                "invalid_email",
+                "webhook",
+                pl.format("not an address: {}", pl.col("_invalid").str.head(200)),
+            ).alias("_problems")
         )
         outcome.reject(MODEL, rejected_rows(inputs, "notification_webhook", invalid, partial=True))
     return migrated
@@ -339,12 +358,16 @@ def run(inputs: FlowInputs) -> Outcome:
     stages = notification_stages(
         notifications.filter(is_sound()), incremental=inputs.decision("timing_semantics") == "incremental"
     )
-    schedules = stages.select("_source_key", pl.col("_row").alias("_source_row"), "_bucket", pl.col("^:.*$").name.map(lambda n: n[1:]))
+    schedules = stages.select(
+        "_source_key", pl.col("_row").alias("_source_row"), "_bucket", pl.col("^:.*$").name.map(lambda n: n[1:])
+    )
     notifications = with_target_problems(
         inputs, MODEL, notifications, schedules.with_columns(pl.lit("[]").alias("email_recipients"))
     )
     migrated = finish_source(outcome, inputs, "notification", MODEL, notifications)
-    schedules = schedules.join(migrated.select("_source_key"), on="_source_key", how="semi").sort("account_id", "type", "sequence")
+    schedules = schedules.join(migrated.select("_source_key"), on="_source_key", how="semi").sort(
+        "account_id", "type", "sequence"
+    )
     schedules = schedules.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"))
 
     webhooks = finish_webhooks(outcome, inputs, read_webhooks(inputs), schedules)
@@ -357,9 +380,9 @@ def run(inputs: FlowInputs) -> Outcome:
         .agg("_addresses")
         .select("_schedule", json_strings(pl.col("_addresses")).alias("email_recipients"))
     )
-    schedules = schedules.join(recipients, left_on="_row", right_on="_schedule", how="left", maintain_order="left").with_columns(
-        pl.col("email_recipients").fill_null("[]")
-    )
+    schedules = schedules.join(
+        recipients, left_on="_row", right_on="_schedule", how="left", maintain_order="left"
+    ).with_columns(pl.col("email_recipients").fill_null("[]"))
     columns = inputs.system.target(MODEL).columns_under(inputs.context.decisions)
     outcome.prepared[MODEL] = Prepared(
         schedules.select("_row", *(pl.col(column.name).cast(POLARS_TYPES[column.type]) for column in columns)),
@@ -367,7 +390,13 @@ def run(inputs: FlowInputs) -> Outcome:
             [
                 link_rows(
                     "notification",
-                    schedules.select("_source_key", "_source_row", "_bucket", "_row", pl.format("{}/{}", "type", "sequence").alias("_part")),
+                    schedules.select(
+                        "_source_key",
+                        "_source_row",
+                        "_bucket",
+                        "_row",
+                        pl.format("{}/{}", "type", "sequence").alias("_part"),
+                    ),
                 ),
                 link_rows(
                     "notification_webhook",

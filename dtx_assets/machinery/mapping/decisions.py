@@ -96,7 +96,9 @@ def load_decisions(path: Path, override: Path | None = None) -> Decisions:
         seen.add(entry.key)
         if entry.options and entry.chosen not in entry.options:
             findings.add(
-                f"decision {entry.key!r} has no option {entry.chosen!r}", file.where([*at, "chosen"]), suggestion(str(entry.chosen), entry.options)
+                f"decision {entry.key!r} has no option {entry.chosen!r}",
+                file.where([*at, "chosen"]),
+                suggestion(str(entry.chosen), entry.options),
             )
         if entry.blocking_action and entry.blocking_action not in actions:
             findings.add(

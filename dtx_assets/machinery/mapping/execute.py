@@ -6,7 +6,16 @@ import polars as pl
 
 from dtx_assets.machinery.mapping.load import SourceMapping
 from dtx_assets.machinery.mapping.model import ColumnMapping
-from dtx_assets.machinery.transforms import Coercion, Outcome, Problem, Registry, TransformContext, canonical_integer, code, shown
+from dtx_assets.machinery.transforms import (
+    Coercion,
+    Outcome,
+    Problem,
+    Registry,
+    TransformContext,
+    canonical_integer,
+    code,
+    shown,
+)
 
 PROBLEM = pl.Struct({"reason": pl.String, "column": pl.String, "detail": pl.String})
 NO_PROBLEMS = pl.lit([], dtype=pl.List(PROBLEM))
@@ -21,7 +30,9 @@ def problem(when: pl.Expr, reason: str, column: str, detail: pl.Expr | str) -> p
     return pl.when(when.fill_null(False)).then(one).otherwise(NO_PROBLEMS)
 
 
-def apply_columns(frame: pl.LazyFrame, source: SourceMapping, context: TransformContext, transforms: Registry) -> pl.LazyFrame:
+def apply_columns(
+    frame: pl.LazyFrame, source: SourceMapping, context: TransformContext, transforms: Registry
+) -> pl.LazyFrame:
     """Adds `:<column>` for each column and helper of the mapping that no function fills, `_problems` and `_coercions`.
 
     `_problems` is a list of {reason, column, detail}, `_coercions` a list of kinds; all other columns stay.
@@ -52,7 +63,9 @@ def apply_columns(frame: pl.LazyFrame, source: SourceMapping, context: Transform
     return frame.with_columns(
         *(value.alias(name) for name, value in values.items()),
         _concatenated(problems).alias("_problems"),
-        (pl.concat_list(coercions).list.drop_nulls() if coercions else pl.lit([], dtype=pl.List(pl.String))).alias("_coercions"),
+        (pl.concat_list(coercions).list.drop_nulls() if coercions else pl.lit([], dtype=pl.List(pl.String))).alias(
+            "_coercions"
+        ),
     ).drop(joined)
 
 
@@ -67,7 +80,9 @@ def _look_up(
     key, found, listed = f"_key:{name}", f"_found:{name}", f"_listed:{name}"
     if column.crosswalk:
         reason, coercion = "orphan_reference", f"{column.crosswalk}_not_found"
-        entries = context.crosswalks[column.crosswalk].select(pl.col("source_id").alias(key), pl.col("target_id").alias(found))
+        entries = context.crosswalks[column.crosswalk].select(
+            pl.col("source_id").alias(key), pl.col("target_id").alias(found)
+        )
         detail = pl.format("{} has no match in the crosswalk " + column.crosswalk, shown(source))
         keyed = canonical_integer(source)
     else:
@@ -94,7 +109,9 @@ def _look_up(
     return frame, Outcome(value, problems, coercions), [key, found, listed]
 
 
-def _refusing_what_is_no_text(frame: pl.LazyFrame, outcome: Outcome, legacy: list[str], inputs: list[pl.Expr]) -> Outcome:
+def _refusing_what_is_no_text(
+    frame: pl.LazyFrame, outcome: Outcome, legacy: list[str], inputs: list[pl.Expr]
+) -> Outcome:
     """A value that would be written as text must be text: without a NUL, and readable in the table's encoding."""
     probe = frame.clear().select(outcome.value.alias("value")) if inputs else None
     if probe is None or probe.collect_schema()["value"] != pl.String:

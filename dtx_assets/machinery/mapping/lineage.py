@@ -32,7 +32,9 @@ def _upstreams(system: str, table: str, column: ColumnMapping) -> Iterable[Upstr
 def column_descriptions(mapping: TargetMapping) -> dict[str, str]:
     """How each target column is made, in words."""
     return {
-        name: describe(table, column) for table, source in mapping.sources.items() for name, column in source.columns.items()
+        name: describe(table, column)
+        for table, source in mapping.sources.items()
+        for name, column in source.columns.items()
     }
 
 

@@ -47,8 +47,20 @@ def load_mappings(
 ) -> Mappings:
     """The validated mappings of a directory; ConfigurationError lists all that is wrong."""
     findings = Findings()
-    value_maps = {path.stem: frame for path in sorted(directory.glob("*.csv")) if (frame := read_value_map(path, findings)) is not None}
-    known = _Known({table.model: table for table in targets}, legacy_tables, transforms, functions, crosswalks, value_maps, decisions)
+    value_maps = {
+        path.stem: frame
+        for path in sorted(directory.glob("*.csv"))
+        if (frame := read_value_map(path, findings)) is not None
+    }
+    known = _Known(
+        {table.model: table for table in targets},
+        legacy_tables,
+        transforms,
+        functions,
+        crosswalks,
+        value_maps,
+        decisions,
+    )
     loaded: dict[str, tuple[YamlFile, TargetMapping]] = {}
     for path in sorted(directory.glob("*.yaml")):
         if path.name in NOT_MAPPINGS:
@@ -62,7 +74,11 @@ def load_mappings(
     archived = parse_model(archived_file, ArchivedFile, findings)
     for table in archived.archived if archived else ():
         if table not in legacy_tables:
-            findings.add(f"unknown legacy table {table!r}", archived_file.where(["archived", table]), suggestion(table, legacy_tables))
+            findings.add(
+                f"unknown legacy table {table!r}",
+                archived_file.where(["archived", table]),
+                suggestion(table, legacy_tables),
+            )
     mappings = Mappings(
         {name: mapping for name, (_, mapping) in loaded.items()},
         {name: file.path for name, (file, _) in loaded.items()},
@@ -90,7 +106,11 @@ class _Known:
 def _check_target(file: YamlFile, mapping: TargetMapping, known: _Known, findings: Findings) -> None:
     table = known.targets.get(mapping.target)
     if table is None:
-        findings.add(f"unknown target model {mapping.target!r}", file.where(["target"]), suggestion(mapping.target, known.targets))
+        findings.add(
+            f"unknown target model {mapping.target!r}",
+            file.where(["target"]),
+            suggestion(mapping.target, known.targets),
+        )
         return
     filled: set[str] = set()
     for name, source in mapping.sources.items():
@@ -102,15 +122,25 @@ def _check_target(file: YamlFile, mapping: TargetMapping, known: _Known, finding
         for role in ("shape", "expand"):
             function = getattr(source, role)
             if function and function not in known.functions:
-                findings.add(f"unknown {role} function {function!r}", file.where([*at, role]), suggestion(function, known.functions))
+                findings.add(
+                    f"unknown {role} function {function!r}",
+                    file.where([*at, role]),
+                    suggestion(function, known.functions),
+                )
         for column in source.dropped:
             if column not in legacy.columns:
-                findings.add(f"{name} has no column {column!r} to drop", file.where([*at, "dropped", column]), suggestion(column, legacy.columns))
+                findings.add(
+                    f"{name} has no column {column!r} to drop",
+                    file.where([*at, "dropped", column]),
+                    suggestion(column, legacy.columns),
+                )
         columns = [column.name for column in table.columns]
         for column in source.columns:
             if column not in columns:
                 findings.add(
-                    f"{mapping.target} has no column {column!r}", file.where([*at, "columns", column]), suggestion(column, columns)
+                    f"{mapping.target} has no column {column!r}",
+                    file.where([*at, "columns", column]),
+                    suggestion(column, columns),
                 )
         filled |= set(source.columns)
         for section in ("columns", "helpers"):
@@ -126,7 +156,13 @@ def _check_target(file: YamlFile, mapping: TargetMapping, known: _Known, finding
 
 
 def _check_column(
-    file: YamlFile, at: list[str], table: str, source: SourceMapping, entry: ColumnMapping, known: _Known, findings: Findings
+    file: YamlFile,
+    at: list[str],
+    table: str,
+    source: SourceMapping,
+    entry: ColumnMapping,
+    known: _Known,
+    findings: Findings,
 ) -> None:
     where = file.where(at)
     for part in entry.from_:
@@ -153,9 +189,13 @@ def _check_column(
     allowed = known.transforms.parameters(entry.transform) if entry.transform else ()
     for parameter in entry.with_:
         if parameter not in allowed:
-            findings.add(f"{entry.transform or 'text'} has no setting {parameter!r}", where, suggestion(parameter, allowed))
+            findings.add(
+                f"{entry.transform or 'text'} has no setting {parameter!r}", where, suggestion(parameter, allowed)
+            )
     if entry.by and getattr(source, entry.by) is None:
-        findings.add(f"is filled by {entry.by}, but the source names no {entry.by} function", where, f"name one: `{entry.by}: …`")
+        findings.add(
+            f"is filled by {entry.by}, but the source names no {entry.by} function", where, f"name one: `{entry.by}: …`"
+        )
     if entry.when:
         options = {decision.key: decision.options for decision in known.decisions.entries if decision.options}
         if entry.when.decision not in options:
@@ -182,7 +222,9 @@ def _check_accounted_for(
         if not files:
             if name not in mappings.archived:
                 findings.add(
-                    f"legacy table {name} goes nowhere", f"{archived_file.path}:1", "map it, or list it under `archived` with the reason"
+                    f"legacy table {name} goes nowhere",
+                    f"{archived_file.path}:1",
+                    "map it, or list it under `archived` with the reason",
                 )
             continue
         used, dropped = accounted_for(mappings, name)
@@ -190,7 +232,9 @@ def _check_accounted_for(
         for column in table.columns:
             if column not in used and column not in dropped:
                 findings.add(
-                    f"{name}.{column} is not accounted for", where, "use it in a column's `from`, or list it under `dropped` with the reason"
+                    f"{name}.{column} is not accounted for",
+                    where,
+                    "use it in a column's `from`, or list it under `dropped` with the reason",
                 )
         for column in sorted(used & set(dropped)):
             findings.add(f"{name}.{column} is both used and dropped", where, "take it out of `dropped`")
@@ -214,11 +258,15 @@ def read_value_map(path: Path, findings: Findings) -> pl.DataFrame | None:
             if not row:
                 continue
             if len(row) != len(header):
-                findings.add(f"the row has {len(row)} fields, the header {len(header)}", where, "quote fields that hold a comma")
+                findings.add(
+                    f"the row has {len(row)} fields, the header {len(header)}", where, "quote fields that hold a comma"
+                )
                 continue
             key = row[0].strip().lower()
             if key in keys:
-                findings.add(f"the key {row[0]!r} stands here twice (first in line {keys[key]})", where, "remove one of the two")
+                findings.add(
+                    f"the key {row[0]!r} stands here twice (first in line {keys[key]})", where, "remove one of the two"
+                )
             keys.setdefault(key, reader.line_num)
             rows.append([field if field != "" else None for field in row])
     frame = pl.DataFrame(rows, schema=dict.fromkeys(header, pl.String), orient="row")

@@ -21,16 +21,21 @@ class When(_Strict):
 class ColumnMapping(_Strict):
     """How one column is made: a constant, a transform, a value map, a crosswalk, or a function of the flow (`by`)."""
 
-    from_: Names = Field((), alias="from", description="legacy columns it comes from; `table.column` for another table's")
+    from_: Names = Field(
+        (), alias="from", description="legacy columns it comes from; `table.column` for another table's"
+    )
     input: str | None = Field(None, description="the shaped column that is read, where it is not the legacy one")
     constant: str | int | bool | None = Field(None, description="the same value for every row")
     transform: str | None = Field(None, description="name of a transform")
     with_: dict[str, Any] = Field({}, alias="with", description="settings of the transform")
-    value_map: str | None = Field(None, description="name of a value map (mappings/<system>/<name>.csv); its first column is the key")
+    value_map: str | None = Field(
+        None, description="name of a value map (mappings/<system>/<name>.csv); its first column is the key"
+    )
     output: str | None = Field(None, description="column of the value map that gives the value")
     crosswalk: str | None = Field(None, description="name of a crosswalk: legacy id to target id")
     missing: Literal["reject", "null", "keep"] = Field(
-        "reject", description="a value that is not listed: reject the row, write NULL (and count it), or keep it as it is"
+        "reject",
+        description="a value that is not listed: reject the row, write NULL (and count it), or keep it as it is",
     )
     allow_null: bool = Field(False, description="NULL stays NULL; else it counts as not listed")
     by: Literal["shape", "expand"] | None = Field(None, description="filled by the source's shape or expand function")
@@ -61,7 +66,9 @@ class SourceMapping(_Strict):
     shape: str | None = Field(None, description="function that shapes rows before the column mapping applies")
     expand: str | None = Field(None, description="function that makes several rows of one after it")
     columns: dict[str, ColumnMapping] = Field({}, description="target column: how it is made")
-    helpers: dict[str, ColumnMapping] = Field({}, description="values that functions of the flow need, checked like columns")
+    helpers: dict[str, ColumnMapping] = Field(
+        {}, description="values that functions of the flow need, checked like columns"
+    )
     dropped: dict[str, str] = Field({}, description="legacy column: why it goes nowhere")
 
 
@@ -77,3 +84,12 @@ class ArchivedFile(_Strict):
     """Legacy tables that only go to the archive, each with the reason."""
 
     archived: dict[str, str]
+
+
+def mapping_schema() -> dict[str, Any]:
+    """The JSON Schema of a column mapping file, shipped as `mappings/mapping.schema.json`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Column mapping of one target model",
+        **TargetMapping.model_json_schema(by_alias=True),
+    }

@@ -22,13 +22,19 @@ class YamlFile:
             # The round-trip loader makes plain values only, as the safe one does, and keeps the lines.
             self.content: Any = YAML(typ="rt").load(path.read_text("utf-8"))
         except FileNotFoundError:
-            raise ConfigurationError("a file is missing", where=str(path), remedy="put it back, or correct the path") from None
+            raise ConfigurationError(
+                "a file is missing", where=str(path), remedy="put it back, or correct the path"
+            ) from None
         except MarkedYAMLError as error:
             mark = error.problem_mark
             where = f"{path}:{mark.line + 1}" if mark else str(path)
             raise ConfigurationError(f"not valid YAML: {error.problem}", where=where, remedy="mend the line") from None
         if not isinstance(self.content, CommentedMap):
-            raise ConfigurationError("the file does not hold a mapping of names to values", where=f"{path}:1", remedy="see the examples beside it")
+            raise ConfigurationError(
+                "the file does not hold a mapping of names to values",
+                where=f"{path}:1",
+                remedy="see the examples beside it",
+            )
 
     def line(self, location: Sequence[str | int]) -> int:
         """The line, from 1, of the entry that `location` leads to, or of the nearest one above it."""
@@ -64,7 +70,8 @@ class Findings:
             raise self.errors[0]
         if self.errors:
             raise ConfigurationError(
-                f"{len(self.errors)} things are wrong with the mapping files\n" + "\n".join(str(error) for error in self.errors)
+                f"{len(self.errors)} things are wrong with the mapping files\n"
+                + "\n".join(str(error) for error in self.errors)
             )
 
 
@@ -78,8 +85,16 @@ def parse_model(file: YamlFile, model: type[Model], findings: Findings) -> Model
     except ValidationError as error:
         for problem in error.errors():
             location = [step for step in problem["loc"] if not str(step).startswith("function-")]
-            known = [name for name, field in _fields_at(model, location[:-1])] if problem["type"] == "extra_forbidden" else []
-            remedy = suggestion(str(location[-1]), known) if known else "see the mapping schema, mappings/mapping.schema.json"
+            known = (
+                [name for name, field in _fields_at(model, location[:-1])]
+                if problem["type"] == "extra_forbidden"
+                else []
+            )
+            remedy = (
+                suggestion(str(location[-1]), known)
+                if known
+                else "see the mapping schema, mappings/mapping.schema.json"
+            )
             what = f"unknown key {location[-1]!r}" if known else f"{'.'.join(map(str, location))}: {problem['msg']}"
             findings.add(what, file.where(location), remedy)
         return None
