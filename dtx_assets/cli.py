@@ -159,15 +159,12 @@ def sample(
     directory: Annotated[Path, typer.Argument(help="Where to write; made if it is not there.")],
     rows: Annotated[int, typer.Option(min=1, help="Notification rows; other tables are in proportion.")] = 100,
     seed: Annotated[int | None, typer.Option(help="Another one gives other rows; the same one the same bytes.")] = None,
-    ugly_share: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of rows that cannot be migrated.")
-    ] = None,
+    ugly_share: Annotated[float, typer.Option(min=0, max=1, help="Share of rows that cannot be migrated.")] = 0.0,
 ) -> None:
     """Write a sample of any size: legacy tables, crosswalks, other areas' rows, some files."""
-    from dtx_assets.dtx.sample import write_sample
+    from dtx_assets.dtx.sample import DEFAULT_SEED, write_sample
 
-    given = {"seed": seed, "ugly_share": ugly_share}
-    write_sample(directory, rows=rows, **{name: value for name, value in given.items() if value is not None})
+    write_sample(directory, rows, DEFAULT_SEED if seed is None else seed, ugly_share=ugly_share)
     typer.echo(f"{directory} holds a sample; DTX_LEGACY_URL={directory} dtx run migrates it")
 
 

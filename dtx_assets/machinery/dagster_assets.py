@@ -695,13 +695,15 @@ def build_unfilled_target(graph: Graph, target: TargetTable) -> dg.AssetSpec:
 
 
 def why_unfilled(graph: Graph, target: TargetTable) -> str:
-    if target.area == OTHER_AREAS:
-        return "no: another area's table, only read"
-    if target.writes == "nothing":
+    if target.writes == "nothing" and target.area != OTHER_AREAS:
         return "no: this migration writes nothing here, and a check shows it"
     needed = {column.needed_when for column in target.columns if column.needed_when}
-    chosen = [f"decision {key} = {graph.decisions.chosen.get(key)}, needs {option}" for key, option in sorted(needed)]
-    return f"not filled yet ({'; '.join(chosen)})" if chosen else "not filled yet"
+    if needed:
+        chosen = (
+            f"{key} = {option} would; chosen is {graph.decisions.chosen.get(key)}" for key, option in sorted(needed)
+        )
+        return f"not filled yet: decision {'; '.join(chosen)}"
+    return "no: another area's table, only read" if target.area == OTHER_AREAS else "not filled yet"
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------

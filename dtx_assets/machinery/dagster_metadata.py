@@ -52,7 +52,7 @@ def legacy_column_schema(table: LegacyTable) -> dg.TableSchema:
     """All columns are text in the lake; what kind of value it holds stands in the description."""
 
     def describe(name: str) -> str:
-        facts = [table.kind_of(name)]
+        facts: list[str] = [table.kind_of(name)]
         facts += ["key"] if name in table.key else []
         facts += ["required"] if name in table.required else []
         facts += ["personal, masked in previews"] if name in table.personal else []

@@ -6,15 +6,19 @@ The snapshot says what reviewers should see when the graph changes: keys first, 
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from dtx_assets.dtx.definitions import SYSTEM, defs
-from dtx_assets.machinery.dagster_assets import OTHER_AREAS
+from dtx_assets.machinery.dagster_assets import OTHER_AREAS, REPORTS
 
 PROJECT = Path(__file__).parents[2]
 SNAPSHOT = Path(__file__).with_name("asset_graph.json")
@@ -64,7 +68,7 @@ def test_every_asset_says_what_it_is_and_whose():
         assert spec.key.path[0] == "dtx"
         assert spec.key.path[1] in ("legacy", "crosswalk", "mapping", "prepared", "rejected", "target", "report")
         assert spec.description
-        assert spec.group_name in ("notifications", "file_repository", OTHER_AREAS)
+        assert spec.group_name in ("notifications", "file_repository", OTHER_AREAS, REPORTS)
         assert list(spec.owners) == ["team:dtx-migration"]
         assert spec.kinds
 
@@ -84,7 +88,10 @@ def test_targets_that_are_not_filled_say_so():
         said = specs[f"dtx/target/{target.model}"].metadata["filled"]
         assert said.startswith("no") != (target.model in filled), (target.model, said)
     assert "writes nothing here" in specs["dtx/target/EmailLog"].metadata["filled"]
-    assert "envelope = archive" in specs["dtx/target/ResponseTracking"].metadata["filled"]
+    assert (
+        "envelope = response_tracking would; chosen is archive"
+        in specs["dtx/target/ResponseTracking"].metadata["filled"]
+    )
 
 
 def test_no_asset_has_more_checks_than_the_ui_can_show():
@@ -154,3 +161,37 @@ def test_dg_launches_selected_assets(tmp_path):
     done = command("dg", "launch", "--assets", 'key:"dtx/legacy/keyword"', home=home, cwd=PROJECT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (home / "lake" / "dtx" / "legacy" / "keyword" / "manifest.json").is_file()
+
+
+def test_dagster_dev_serves_the_graph(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path / "dev.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [str(BINARIES / "dagster"), "dev", "-m", "dtx_assets.dtx.definitions", "-h", "127.0.0.1", "-p", str(port)],
+            cwd=tmp_path,
+            env={**clean_environment(tmp_path / "home"), "DAGSTER_HOME": ""},
+            stdout=stream,
+            stderr=stream,
+        )
+    query = json.dumps({"query": "{ assetNodes { assetKey { path } } }"}).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql", data=query, headers={"Content-Type": "application/json"}
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=10) as response:
+                    nodes = json.load(response)["data"]["assetNodes"]
+                break
+            except OSError:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.5)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+    assert ["dtx", "target", "NotificationSchedule"] in [node["assetKey"]["path"] for node in nodes]
