@@ -3,7 +3,7 @@
 import polars as pl
 
 MACRO = r"__([A-Z0-9]+(?:_[A-Z0-9]+)*)__"
-"""Upper-case words joined by single underscores, so that adjacent macros come apart and look-alikes stay as they are."""
+"""Upper-case words joined by single underscores, so that adjacent macros come apart and look-alikes stay."""
 
 TAG = r"(?s)<[^>]*>"
 

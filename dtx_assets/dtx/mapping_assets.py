@@ -103,9 +103,9 @@ def mapping_assets(mappings: Mappings) -> tuple[MappingAsset, ...]:
             "doc_requirement",
             "reference",
             FILE_REPOSITORY,
-            # The rows of DocRequirement are another area's and are marked by this project: naming them here would be a circle.
+            # DocRequirement itself is not named: this project marks its rows, and the graph would be a circle.
             (("target", "RequirementsGroup"), ("target", "DocumentType")),
-            "The document requirements (rows of DocRequirement that Area 6 made) of each group by the name of their type.",
+            "The rows of DocRequirement that Area 6 made, by requirements group and name of document type.",
             _doc_requirements,
         ),
         *(_value_map(name, area, mappings) for name, area in _VALUE_MAP_AREAS.items()),

@@ -13,7 +13,7 @@ def bucket_of(owner: pl.Expr) -> pl.Expr:
 
 
 def batch_count(source_rows: int, batch_rows: int) -> int:
-    """How many batches hold `source_rows`: a power of two, so that batches of a larger run only split those of a smaller."""
+    """How many batches hold `source_rows`: a power of two, so that more batches only split fewer ones."""
     batches = 1
     while batches < BUCKETS and source_rows > batches * batch_rows:
         batches *= 2

@@ -240,7 +240,7 @@ class DatasetWriter:
             size = path.stat().st_size
             counted = rows[0] if rows[0] is not None else pq.read_metadata(path).num_rows
         else:
-            # Through a local file: its rows and size are known before the upload, and a failed one is tried again whole.
+            # Through a local file: its rows and size are known before the upload, and a failed upload starts again.
             import tempfile
 
             with tempfile.TemporaryFile() as stream:

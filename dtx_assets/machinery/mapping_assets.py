@@ -65,8 +65,8 @@ def crosswalk_asset(
 ) -> MappingAsset:
     """The mapping `name`: legacy ids of `table` to ids that the target table has.
 
-    Frame: `source_id` (canonical text), `target_id` (Int64, null where the target has no such row), `missing_id` (the id
-    it does not have), extras (Int64). `target` is (model, table name).
+    Frame: `source_id` (canonical text), `target_id` (Int64, null where the target has no such row), `missing_id` (the
+    id it does not have), extras (Int64). `target` is (model, table name).
     """
     model, target_table = target
 

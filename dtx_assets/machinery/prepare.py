@@ -32,24 +32,28 @@ from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.machinery.system import System
 from dtx_assets.machinery.transforms import TransformContext, canonical_integer
 
-REJECTED_SCHEMA = {
-    "source_table": pl.String,
-    "source_key": pl.String,
-    "source_row": pl.Int64,
-    "bucket": BUCKET,
-    "reasons": pl.List(pl.String),
-    "partial": pl.Boolean,
-    "detail": pl.String,
-    "row": pl.String,
-}
-LINKS_SCHEMA = {
-    "source_table": pl.String,
-    "source_key": pl.String,
-    "source_row": pl.Int64,
-    "bucket": BUCKET,
-    "parts": pl.List(pl.String),
-    "rows": pl.List(pl.Int64),
-}
+REJECTED_SCHEMA = pl.Schema(
+    {
+        "source_table": pl.String(),
+        "source_key": pl.String(),
+        "source_row": pl.Int64(),
+        "bucket": BUCKET,
+        "reasons": pl.List(pl.String),
+        "partial": pl.Boolean(),
+        "detail": pl.String(),
+        "row": pl.String(),
+    }
+)
+LINKS_SCHEMA = pl.Schema(
+    {
+        "source_table": pl.String(),
+        "source_key": pl.String(),
+        "source_row": pl.Int64(),
+        "bucket": BUCKET,
+        "parts": pl.List(pl.String),
+        "rows": pl.List(pl.Int64),
+    }
+)
 BATCH_BYTES = 24 * 1024 * 1024
 """Compressed bytes of legacy rows in one batch at most, so that tables of long texts come in smaller batches."""
 
@@ -276,7 +280,10 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
 
 
 def link_rows(source: str, pairs: pl.DataFrame) -> pl.DataFrame:
-    """LINKS_SCHEMA rows from one row a (source row, target row): `_source_key`, `_source_row`, `_bucket`, `_part`, `_row`."""
+    """LINKS_SCHEMA rows of a source from `pairs`, one a (source row, target row).
+
+    `pairs` has `_source_key`, `_source_row`, `_bucket`, `_part` and `_row` (of the target row).
+    """
     return (
         pairs.group_by("_source_key", maintain_order=True)
         .agg(
@@ -423,8 +430,8 @@ class _Books:
                 self.coerced[source, model, kind] += rows
 
     def balance(self, flow: Flow, sources: Mapping[str, Manifest], system: System) -> list[dict[str, Any]]:
-        """The accounting of every (source table → target); StructureError where rows of a source are missing or too many."""
-        entries = []
+        """The accounting of every (source table → target); StructureError where rows are missing or doubled."""
+        entries: list[dict[str, Any]] = []
         for source, model in flow.accounted:
             counts = {fate: rows for (s, m, fate), rows in self.fates.items() if (s, m) == (source, model)}
             entries.append(
@@ -543,7 +550,7 @@ def key_fates(table: LegacyTable, frame: pl.LazyFrame) -> pl.DataFrame:
 
 
 def _content_digest(frame: pl.DataFrame) -> bytes:
-    """SHA-256 of the values of a frame. A different digest for equal values costs a comparison, never a wrong result."""
+    """SHA-256 of the values of a frame. Another digest for equal values costs a comparison, never a wrong result."""
     buffer = BytesIO()
     frame.write_parquet(buffer, compression="uncompressed", statistics=False)
     return hashlib.sha256(buffer.getbuffer()).digest()

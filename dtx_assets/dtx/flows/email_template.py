@@ -82,5 +82,5 @@ EMAIL_TEMPLATE = Flow(
     decisions=("bilingual_letters",),
     owner={"letter": ("customer_id", "account")},
     run=run,
-    description="Each customer's letter becomes an e-mail template; loaded before the schedules, as the plan's order asks.",
+    description="A customer's letter becomes an e-mail template; loaded before the schedules, as the plan asks.",
 )

@@ -28,7 +28,7 @@ REQUIREMENT = "DocRequirement"
 
 
 def exemption_groups(frame: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
-    """Adds `_groups`: the requirements groups of the exempt vendor's record, in order of id; null where there is none."""
+    """Adds `_groups`: the requirements groups of the vendor's record, in order of id; null where there are none."""
     groups = (
         inputs.mappings["requirements_group"]
         .select("record_id", "requirements_group_id")
@@ -203,5 +203,5 @@ EXEMPTION = Flow(
     run=run,
     merge={REQUIREMENT: one_row_a_requirement},
     uses_cutover_time=True,
-    description="A vendor's exemption from a coverage becomes a manual override, one from a document marks its requirement.",
+    description="An exemption from a coverage becomes a manual override, one from a document marks its requirement.",
 )

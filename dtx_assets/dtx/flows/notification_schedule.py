@@ -8,8 +8,8 @@ from typing import Literal
 
 import polars as pl
 
-from dtx_assets.machinery.php import php_strings
 from dtx_assets.machinery.mapping.execute import problem
+from dtx_assets.machinery.php import php_strings
 from dtx_assets.machinery.prepare import (
     Flow,
     FlowInputs,
@@ -96,7 +96,7 @@ def counted_lookups(lookup: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def effective_settings(frame: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
-    """Adds `effective_send_hold` and `effective_dow_bitmap`: the customer's lookup row takes the place of the row's own.
+    """Adds `effective_send_hold` and `effective_dow_bitmap`: the customer's lookup row goes before the row's own.
 
     Under `send_hold_override: notification_only` the row's own values count.
     """
@@ -164,7 +164,7 @@ def send_days(bitmap: pl.Expr, bit_order: str) -> pl.Expr:
 
 
 def notification_stages(notifications: pl.DataFrame, incremental: bool) -> pl.DataFrame:
-    """One row for each stage that has a wait: the wide row's columns become `:type`, `:sequence`, `:days_after`, `:timing_type`."""
+    """One row for each stage that has a wait, with `:type`, `:sequence`, `:days_after` and `:timing_type`."""
     stages = []
     for prefix, table in STAGES.items():
         own = notifications.filter(pl.col("_prefix") == prefix)
@@ -248,7 +248,7 @@ def with_one_a_type(notifications: pl.DataFrame, inputs: FlowInputs) -> pl.DataF
             pl.col("_beaten").fill_null(False),
             "duplicate_key",
             "notification_id",
-            "another notification row of this account and type counts: the one notification_lookup names, else the highest id",
+            "another row of this account and type counts: the one notification_lookup names, else the highest id",
         ),
     ).drop("_beaten")
 
@@ -457,5 +457,5 @@ NOTIFICATION_SCHEDULE = Flow(
         "notification_lookup": ("customer_id", "account"),
     },
     run=run,
-    description="Each customer's wide notification row becomes a schedule for each stage; webhooks give the recipients.",
+    description="A customer's wide row becomes a schedule for each stage; webhooks give the recipients.",
 )

@@ -90,7 +90,7 @@ def load_decisions(path: Path, override: Path | None = None) -> Decisions:
     seen: set[str] = set()
     actions = {action.id for action in parsed.actions}
     for index, entry in enumerate(parsed.decisions):
-        at = ["decisions", index]
+        at: list[str | int] = ["decisions", index]
         if entry.key in seen:
             findings.add(f"decision {entry.key!r} stands here twice", file.where([*at, "key"]), "remove one of the two")
         seen.add(entry.key)

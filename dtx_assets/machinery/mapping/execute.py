@@ -86,7 +86,8 @@ def _look_up(
         detail = pl.format("{} has no match in the crosswalk " + column.crosswalk, shown(source))
         keyed = canonical_integer(source)
     else:
-        assert column.value_map and column.output
+        assert column.value_map is not None
+        assert column.output is not None
         reason, coercion = "unmapped_value", f"{column.value_map}_not_listed"
         table = context.value_maps[column.value_map]
         entries = table.lazy().select(code(pl.col(table.columns[0])).alias(key), pl.col(column.output).alias(found))

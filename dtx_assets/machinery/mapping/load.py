@@ -146,10 +146,10 @@ def _check_target(file: YamlFile, mapping: TargetMapping, known: _Known, finding
         for section in ("columns", "helpers"):
             for column, entry in getattr(source, section).items():
                 _check_column(file, [*at, section, column], name, source, entry, known, findings)
-    for column in table.columns:
-        if not column.nullable and column.name not in filled and table.writes == "insert":
+    for target_column in table.columns:
+        if not target_column.nullable and target_column.name not in filled and table.writes == "insert":
             findings.add(
-                f"{mapping.target}.{column.name} must have a value and nothing fills it",
+                f"{mapping.target}.{target_column.name} must have a value and nothing fills it",
                 file.where(["sources"]),
                 "say where it comes from, or give it a constant",
             )

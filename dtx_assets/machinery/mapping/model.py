@@ -2,9 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
 
 
 class _Strict(BaseModel):
@@ -90,6 +94,6 @@ def mapping_schema() -> dict[str, Any]:
     """The JSON Schema of a column mapping file, shipped as `mappings/mapping.schema.json`."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Column mapping of one target model",
         **TargetMapping.model_json_schema(by_alias=True),
+        "title": "Column mapping of one target model",
     }

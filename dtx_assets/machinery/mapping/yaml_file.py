@@ -1,4 +1,4 @@
-"""YAML files as people edit them: read safely, with the line of every entry, and told what is wrong with all of them."""
+"""YAML files as people edit them: read safely, with the line of every entry, and all that is wrong told at once."""
 
 import difflib
 from collections.abc import Iterable, Sequence
