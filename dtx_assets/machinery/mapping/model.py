@@ -22,6 +22,16 @@ class When(_Strict):
     option: str
 
 
+_BELONGS_TO = {
+    "with_": ("transform",),
+    "output": ("value_map",),
+    "missing": ("value_map", "crosswalk"),
+    "allow_null": ("value_map", "crosswalk"),
+    "type": ("constant",),
+}
+"""Settings of a column that only some ways of making it have."""
+
+
 class ColumnMapping(_Strict):
     """How one column is made: a constant, a transform, a value map, a crosswalk, or a function of the flow (`by`)."""
 
@@ -29,7 +39,10 @@ class ColumnMapping(_Strict):
         (), alias="from", description="legacy columns it comes from; `table.column` for another table's"
     )
     input: str | None = Field(None, description="the shaped column that is read, where it is not the legacy one")
-    constant: str | int | bool | None = Field(None, description="the same value for every row")
+    constant: StrictStr | StrictInt | StrictBool | None = Field(None, description="the same value for every row")
+    type: ColumnType | None = Field(
+        None, description="type of a constant's column that the declaration of the target does not know"
+    )
     transform: str | None = Field(None, description="name of a transform")
     with_: dict[str, Any] = Field({}, alias="with", description="settings of the transform")
     value_map: str | None = Field(
@@ -42,7 +55,10 @@ class ColumnMapping(_Strict):
         description="a value that is not listed: reject the row, write NULL (and count it), or keep it as it is",
     )
     allow_null: bool = Field(False, description="NULL stays NULL; else it counts as not listed")
-    by: Literal["shape", "expand"] | None = Field(None, description="filled by the source's shape or expand function")
+    by: Literal["shape", "expand", "merge"] | None = Field(None, description="filled by that function of the source")
+    uses: Names = Field(
+        (), description="value maps and crosswalks that the transform or function reads; `name.column` for one column"
+    )
     when: When | None = None
     note: str | None = Field(None, description="a remark for the mapping book")
 
@@ -51,12 +67,22 @@ class ColumnMapping(_Strict):
         ways = [name for name in ("transform", "value_map", "crosswalk", "by") if getattr(self, name) is not None]
         ways += ["constant"] if "constant" in self.model_fields_set else []
         if len(ways) > 1:
-            raise ValueError(f"says {' and '.join(ways)}; a column is made in one way")
+            raise ValueError(f"says {' and '.join(ways)}; keep one: a column is made in one way")
         if not ways and not self.from_:
             raise ValueError("says nothing about where the value comes from; give `from`, or a `constant`")
+        if ways and ways != ["constant"] and not self.from_ and not self.input:
+            raise ValueError(f"says {ways[0]} but not of which column; add `from: …`")
         if self.value_map and not self.output:
-            raise ValueError("names a value map but not its `output` column")
+            raise ValueError("names a value map but not which column of it gives the value; add `output: …`")
+        for setting, owners in _BELONGS_TO.items():
+            if setting in self.model_fields_set and not set(owners) & set(ways or ["transform"]):
+                shown = setting.rstrip("_")
+                raise ValueError(f"`{shown}` says nothing here; it belongs to {' or '.join(owners)}, remove it")
         return self
+
+    @property
+    def is_constant(self) -> bool:
+        return "constant" in self.model_fields_set
 
     @property
     def nothing(self) -> bool:
@@ -69,6 +95,7 @@ class SourceMapping(_Strict):
 
     shape: str | None = Field(None, description="function that shapes rows before the column mapping applies")
     expand: str | None = Field(None, description="function that makes several rows of one after it")
+    merge: str | None = Field(None, description="function that makes one row of all that go to the same target row")
     columns: dict[str, ColumnMapping] = Field({}, description="target column: how it is made")
     helpers: dict[str, ColumnMapping] = Field(
         {}, description="values that functions of the flow need, checked like columns"

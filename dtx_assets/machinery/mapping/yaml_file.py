@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -20,10 +21,19 @@ class YamlFile:
         self.path = path
         try:
             # The round-trip loader makes plain values only, as the safe one does, and keeps the lines.
-            self.content: Any = YAML(typ="rt").load(path.read_text("utf-8"))
+            self.content: Any = YAML(typ="rt").load(path.read_text("utf-8-sig"))
         except FileNotFoundError:
             raise ConfigurationError(
                 "a file is missing", where=str(path), remedy="put it back, or correct the path"
+            ) from None
+        except OSError as error:
+            raise ConfigurationError(
+                f"a file cannot be read: {error.strerror}", where=str(path), remedy="name a file that can be read"
+            ) from None
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise ConfigurationError(
+                "the file is not UTF-8", where=f"{path}:{line}", remedy="save it in the encoding UTF-8"
             ) from None
         except MarkedYAMLError as error:
             mark = error.problem_mark
@@ -42,13 +52,14 @@ class YamlFile:
         for step in location:
             try:
                 if isinstance(node, CommentedMap):
+                    step = next(key for key in node if key_text(key) == str(step))
                     line = node.lc.key(step)[0] + 1
                 elif isinstance(node, CommentedSeq):
                     line = node.lc.item(step)[0] + 1
                 else:
                     break
                 node = node[step]
-            except (KeyError, IndexError, TypeError):
+            except (StopIteration, KeyError, IndexError, TypeError):
                 break
         return line
 
@@ -84,53 +95,60 @@ def parse_model(file: YamlFile, model: type[Model], findings: Findings) -> Model
         return model.model_validate(plain(file.content))
     except ValidationError as error:
         for problem in error.errors():
-            location = [step for step in problem["loc"] if not str(step).startswith("function-")]
-            known = (
-                [name for name, field in _fields_at(model, location[:-1])]
-                if problem["type"] == "extra_forbidden"
-                else []
-            )
-            remedy = (
-                suggestion(str(location[-1]), known)
-                if known
-                else "see the mapping schema, mappings/mapping.schema.json"
-            )
-            what = f"unknown key {location[-1]!r}" if known else f"{'.'.join(map(str, location))}: {problem['msg']}"
+            location = list(problem["loc"])
+            name = str(location[-1]) if location else ""
+            if problem["type"] == "extra_forbidden":
+                known = [field for field, _ in _fields_at(model, location[:-1])]
+                what, remedy = f"unknown key {name!r}", suggestion(name, known)
+            elif problem["type"] == "missing":
+                what, remedy = f"{name!r} is missing", f"add `{name}: …`"
+            elif problem["type"] == "value_error":
+                what, _, remedy = str(problem["ctx"]["error"]).partition("; ")
+            else:
+                what = f"{name!r} cannot be {str(problem['input'])[:40]!r}"
+                remedy = problem["msg"].replace("Input should be", "it should be")
             findings.add(what, file.where(location), remedy)
         return None
 
 
-def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[tuple[str, Any]]:
+def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
     """The keys that are allowed where `location` leads to, found by walking the model's types."""
     current: Any = model
     for step in location:
-        if isinstance(current, type) and issubclass(current, BaseModel):
+        if _is_model(current):
             fields = {field.alias or name: field for name, field in current.model_fields.items()}
             if step not in fields:
                 return []
             current = fields[str(step)].annotation
-        current = _model_inside(current)
-        if current is None:
-            return []
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return [(field.alias or name, field) for name, field in current.model_fields.items()]
-    return []
+        else:
+            # What a list or a dict holds: the value's type comes last, but for the dots of a tuple.
+            inside = [argument for argument in get_args(current) if argument is not Ellipsis]
+            current = inside[-1] if inside else None
+        current = (
+            next((argument for argument in get_args(current) if _is_model(argument)), current)
+            if _is_union(current)
+            else current
+        )
+    return [field.alias or name for name, field in current.model_fields.items()] if _is_model(current) else []
 
 
-def _model_inside(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_inside(argument)
-        if found is not None:
-            return found
-    return None
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, UnionType)
+
+
+def key_text(key: Any) -> str:
+    """A key as it was meant: `null`, `true` and `false` are names here, as any other word."""
+    return {None: "null", True: "true", False: "false"}[key] if key is None or isinstance(key, bool) else str(key)
 
 
 def plain(node: Any) -> Any:
     """The value without the positions that ruamel keeps in it."""
     if isinstance(node, dict):
-        return {str(key): plain(value) for key, value in node.items()}
+        return {key_text(key): plain(value) for key, value in node.items()}
     if isinstance(node, list):
         return [plain(value) for value in node]
     if isinstance(node, str):
