@@ -88,6 +88,7 @@ def run(
         outcome = run_job(job, settings.home, instance, display)
     print_summary(
         console,
+        system,
         outcome,
         {
             "Rejected rows": "table migration.rejected of the target database (`dtx psql` opens the embedded one)",

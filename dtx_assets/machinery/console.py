@@ -108,7 +108,7 @@ class RunDisplay:
                 self.console.print(Text(f"{what}: {text}"), soft_wrap=True)
 
 
-def print_summary(console: Console, outcome: "RunOutcome", where: dict[str, str]) -> None:
+def print_summary(console: Console, system: str, outcome: "RunOutcome", where: dict[str, str]) -> None:
     """Read, migrated, rejected, dropped of each flow; checks; what failed; where to look."""
     if outcome.accounting:
         table = Table("source", "target", title="Rows", title_justify="left")
@@ -132,11 +132,14 @@ def print_summary(console: Console, outcome: "RunOutcome", where: dict[str, str]
         console.print(table)
     _print_checks(console, outcome)
     for failure in outcome.failures:
-        console.print(Text(f"FAILED {failure.step}", style="bold red"))
+        console.print(Text(f"FAILED {step_title(failure.step, system)}", style="bold red"))
         console.print(Text(failure.message), soft_wrap=True)
-    failed = {failure.step for failure in outcome.failures}
-    if skipped := [step for step in outcome.not_run if step not in failed]:
-        console.print(Text(f"Not done because of that: {', '.join(skipped)}"), soft_wrap=True)
+    if outcome.not_run:
+        titles = [step_title(step, system) for step in outcome.not_run]
+        steps = [title for title in titles if not title.startswith("check ")]
+        checks = len(titles) - len(steps)
+        left_out = [*steps, *([f"the checks of {checks} assets"] if checks else [])]
+        console.print(Text(f"Not done because of that: {', '.join(left_out)}"), soft_wrap=True)
     for label, place in where.items():
         console.print(Text(f"{label}: {place}"), soft_wrap=True)
     state = "finished" if outcome.succeeded else "FAILED"

@@ -78,7 +78,8 @@ def build_definitions(
         jobs=[
             dg.define_asset_job(
                 system.name,
-                dg.AssetSelection.all(),
+                # Checks of external assets are in the second only.
+                dg.AssetSelection.all() | dg.AssetSelection.all_asset_checks(),
                 description=f"The whole migration of {system.name}: extract, map, prepare, load, check.",
             )
         ],

@@ -48,6 +48,8 @@ class CheckResult:
     passed: bool
     severity: str
     count: int | None = None
+    facts: str = ""
+    """What the check's metadata says, as one line."""
 
     @property
     def is_error(self) -> bool:
@@ -227,7 +229,7 @@ def read_outcome(result: dg.ExecuteInProcessResult, steps: Sequence[str], second
         if event.is_step_success or event.is_step_failure:
             finished.add(str(event.step_key))
         if event.is_step_failure:
-            outcome.failures.append(StepFailure(str(event.step_key), failure_message(event)))
+            outcome.failures.append(StepFailure(str(event.step_key), failure_message(event, outcome.checks)))
         elif event.event_type == dg.DagsterEventType.RUN_FAILURE and not outcome.failures:
             outcome.failures.append(StepFailure("run", mask_emails(event.message or "the run failed")))
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
@@ -251,14 +253,21 @@ def _json(metadata: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return list(value.value) if isinstance(value, dg.JsonMetadataValue) and isinstance(value.value, list) else []
 
 
-def failure_message(event: dg.DagsterEvent) -> str:
-    """What a failed step said: our own words where there are some, else the last error of its chain."""
+def failure_message(event: dg.DagsterEvent, checks: Sequence[CheckResult] = ()) -> str:
+    """What a failed step said: our own words where there are some, else the last error of its chain.
+
+    Where Dagster stopped at a blocking check, what that check found is said with it.
+    """
     data = event.step_failure_data
     if data.user_failure_data and data.user_failure_data.description:
         return str(data.user_failure_data.description)
     error = data.error
     if error is not None and error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
         return "interrupted; run again: it goes on from there"
+    if error is not None and error.cls_name == "DagsterAssetCheckFailedError":
+        stopped = [check for check in checks if check.is_error and f"{check.asset}: " in error.message]
+        found = [f"{check.asset}: {check.name} ({check.facts})" for check in stopped if check.name in error.message]
+        return "\n".join(["the structure is wrong, and nothing that depends on it was done", *found])
     while error is not None and error.cause is not None:
         error = error.cause
     return mask_emails(error.message.strip()) if error is not None else "failed without a message"
@@ -272,6 +281,7 @@ def check_result(evaluation: dg.AssetCheckEvaluation) -> CheckResult:
         passed=evaluation.passed,
         severity=evaluation.severity.value,
         count=count.value if count is not None and isinstance(count.value, int) else None,
+        facts=mask_emails("; ".join(f"{name}: {value.value}" for name, value in evaluation.metadata.items())),
     )
 
 

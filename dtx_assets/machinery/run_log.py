@@ -26,9 +26,14 @@ def logging_runs(path: Path, listener: EventListener) -> Iterator[None]:
     file.setFormatter(_MaskedFormatter("%(asctime)s %(levelname)s %(message)s"))
     _files.append(file)
     _listeners.append(listener)
+    library = logging.getLogger("dagster")
+    library.addHandler(file)
+    propagated, library.propagate = library.propagate, False
     try:
         yield
     finally:
+        library.propagate = propagated
+        library.removeHandler(file)
         _listeners.remove(listener)
         _files.remove(file)
         file.close()

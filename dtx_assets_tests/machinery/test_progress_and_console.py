@@ -119,8 +119,8 @@ def test_the_summary_has_rows_findings_failures_and_where_to_look():
         CheckResult("legacy/letter", "row_count", passed=True, severity="ERROR"),
     ]
     outcome.failures = [StepFailure("dtx_run_report", "1 table could not be extracted: keyword [sic]")]
-    outcome.not_run = ["dtx_load_X", "dtx_run_report"]
-    print_summary(console, outcome, {"Lake": "/somewhere/lake"})
+    outcome.not_run = ["dtx_load_X", "dtx_check_target_X"]
+    print_summary(console, "dtx", outcome, {"Lake": "/somewhere/lake"})
     text = text_of(console)
     row = next(line for line in text.splitlines() if "t_x" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == ["letter", "t_x", "1,005", "900", "100", "5"]
@@ -133,7 +133,8 @@ def test_the_summary_has_rows_findings_failures_and_where_to_look():
     ]
     assert "Checks: 1 passed, 1 failed, 1 warned." in text
     assert "keyword [sic]" in text
-    assert "Not done because of that: dtx_load_X\n" in text
+    assert "FAILED run report\n" in text
+    assert "Not done because of that: load X, the checks of 1 assets\n" in text
     assert "Lake: /somewhere/lake" in text
     assert "Run 0123abcd-1 FAILED after 1 min 01 s." in text
 
