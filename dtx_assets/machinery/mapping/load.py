@@ -119,7 +119,7 @@ def _check_target(file: YamlFile, mapping: TargetMapping, known: _Known, finding
         if legacy is None:
             findings.add(f"unknown legacy table {name!r}", file.where(at), suggestion(name, known.legacy_tables))
             continue
-        for role in ("shape", "expand"):
+        for role in ("shape", "expand", "merge"):
             function = getattr(source, role)
             if function and function not in known.functions:
                 findings.add(

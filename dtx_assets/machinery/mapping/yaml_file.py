@@ -52,13 +52,12 @@ class YamlFile:
         for step in location:
             try:
                 if isinstance(node, CommentedMap):
-                    step = next(key for key in node if key_text(key) == str(step))
-                    line = node.lc.key(step)[0] + 1
+                    key = next(key for key in node if key_text(key) == str(step))
+                    line, node = node.lc.key(key)[0] + 1, node[key]
                 elif isinstance(node, CommentedSeq):
-                    line = node.lc.item(step)[0] + 1
+                    line, node = node.lc.item(step)[0] + 1, node[step]
                 else:
                     break
-                node = node[step]
             except (StopIteration, KeyError, IndexError, TypeError):
                 break
         return line
@@ -98,7 +97,7 @@ def parse_model(file: YamlFile, model: type[Model], findings: Findings) -> Model
             location = list(problem["loc"])
             name = str(location[-1]) if location else ""
             if problem["type"] == "extra_forbidden":
-                known = [field for field, _ in _fields_at(model, location[:-1])]
+                known = _keys_at(model, location[:-1])
                 what, remedy = f"unknown key {name!r}", suggestion(name, known)
             elif problem["type"] == "missing":
                 what, remedy = f"{name!r} is missing", f"add `{name}: …`"

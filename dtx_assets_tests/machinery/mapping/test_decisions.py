@@ -71,7 +71,7 @@ def test_a_wrong_override_is_told(file: Path, tmp_path: Path, text: str, line: i
         ("key: archive", "key: shape", 11, "decision 'shape' stands here twice"),
         ("chosen: round", "chosen: square", 8, "has no option 'square'"),
         ("blocking_action: Z-1", "blocking_action: Z-2", 10, "names an unknown action 'Z-2'"),
-        ("status: open", "status: opne", 9, "decisions.0.status"),
+        ("status: open", "status: opne", 9, "'status' cannot be 'opne'"),
         ("title: Shape", "titel: Shape", 5, "unknown key 'titel'"),
     ],
 )

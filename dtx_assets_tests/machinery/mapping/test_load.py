@@ -99,10 +99,16 @@ BROKEN = [
         "{ from: name }",
         "{ from: name, transform: text, crosswalk: keeper }",
         6,
-        "a column is made in one way",
-        "mapping.schema.json",
+        "says transform and crosswalk",
+        "keep one: a column is made in one way",
     ),
-    ("{ from: name }", "{ note: nothing }", 6, "says nothing about where the value comes from", "mapping.schema.json"),
+    (
+        "{ from: name }",
+        "{ note: nothing }",
+        6,
+        "says nothing about where the value comes from",
+        "give `from`, or a `constant`",
+    ),
     ("{ from: name }", "{ from: name, transform: txt }", 6, "unknown transform 'txt'", "did you mean 'text'?"),
     ("{ from: name }", "{ from: name, by: expand }", 6, "names no expand function", "name one"),
     (
@@ -122,7 +128,13 @@ BROKEN = [
     ("value_map: species", "value_map: specie", 7, "unknown value map 'specie'", "did you mean 'species'?"),
     ("output: species", "output: latin", 7, "value map species has no column 'latin'", "use one of: species, tame"),
     ("crosswalk: keeper", "crosswalk: keepers", 8, "unknown crosswalk 'keepers'", "did you mean 'keeper'?"),
-    ('missing: "null"', "missing: ignore", 8, "sources.pet.columns.keeper_id.missing", "mapping.schema.json"),
+    (
+        'missing: "null"',
+        "missing: ignore",
+        8,
+        "'missing' cannot be 'ignore'",
+        "it should be 'reject', 'null' or 'keep'",
+    ),
     ("{ invalid:", "{ invlid:", 9, "timestamp has no setting 'invlid'", "did you mean 'invalid'?"),
     ("      name:", "      nam:", 6, "Animal has no column 'nam'", "did you mean 'name'?"),
     ("      name: { from: name }\n", "", 3, "Animal.name must have a value and nothing fills it", "give it a constant"),
@@ -135,7 +147,7 @@ BROKEN = [
         "did you mean",
     ),
     ("    columns:", "    shape: tidi\n    columns:", 5, "unknown shape function 'tidi'", "did you mean 'tidy'?"),
-    ("sources:", "sources: [", 4, "not valid YAML", "mend the line"),
+    ("sources:", "sources: [", 5, "not valid YAML", "mend the line"),
 ]
 
 
