@@ -33,7 +33,8 @@ def decisions(*, confirmed: Sequence[str] = (), done: Sequence[str] = (), **chos
             for entry in DECISIONS.entries
         ),
         tuple(
-            action.model_copy(update={"status": "done"}) if action.id in done else action for action in DECISIONS.actions
+            action.model_copy(update={"status": "done"}) if action.id in done else action
+            for action in DECISIONS.actions
         ),
         DECISIONS.known_issues,
         {**DECISIONS.chosen, **chosen},
@@ -41,7 +42,7 @@ def decisions(*, confirmed: Sequence[str] = (), done: Sequence[str] = (), **chos
 
 
 class Checking:
-    """A lake under construction, and the checks that look at it. `parts` splits each legacy table over so many files."""
+    """A lake under construction, and the checks that look at it; each legacy table lies in `parts` files."""
 
     def __init__(self, directory: Path, parts: int = 1) -> None:
         self.lake = Lake(str(directory / "lake"))
@@ -71,11 +72,14 @@ class Checking:
         undecodable: Mapping[int, Sequence[str]] | None = None,
         **metadata: Any,
     ) -> None:
-        """A landed table; columns that a row does not name are NULL. `undecodable` names columns by row (from 1)."""
-        layer, table = (
-            ("crosswalk", CROSSWALKS[name]) if name in CROSSWALKS else ("legacy", LEGACY_TABLES[name])
-        )
-        columns = table.columns if columns is None else columns
+        """A landed table with as many columns as the plan says; those that a row does not name are NULL.
+
+        `undecodable` names columns by row (from 1).
+        """
+        layer, table = ("crosswalk", CROSSWALKS[name]) if name in CROSSWALKS else ("legacy", LEGACY_TABLES[name])
+        if columns is None:
+            unnamed = (table.column_count or 0) - len(table.columns)
+            columns = (*table.columns, *(f"extra {number}" for number in range(unnamed)))
         frame = pl.DataFrame(
             [{column: row.get(column) for column in columns} for row in rows], dict.fromkeys(columns, pl.String)
         ).with_columns(
@@ -143,12 +147,19 @@ class Checking:
         accounting: Sequence[Mapping[str, Any]] | None = None,
         preparations: tuple[str, str] = ("one", "one"),
     ) -> None:
-        """Prepared and rejected rows. Links are (table, key, row, parts), rejected (table, key, reasons, partial, detail).
+        """Prepared and rejected rows: links (table, key, row, parts), rejected (table, key, reasons, partial, detail).
 
         The accounting is what links and rejected rows amount to, unless it is given.
         """
         link_rows = [
-            {"source_table": table, "source_key": key, "source_row": row, "bucket": 0, "parts": list(parts), "rows": [0] * len(parts)}
+            {
+                "source_table": table,
+                "source_key": key,
+                "source_row": row,
+                "bucket": 0,
+                "parts": list(parts),
+                "rows": [0] * len(parts),
+            }
             for table, key, row, parts in links
         ]
         rejected_rows = [
@@ -165,7 +176,9 @@ class Checking:
             for table, key, reasons, partial, detail in rejected
         ]
         if accounting is None:
-            sources = dict.fromkeys(source for flow in SYSTEM.flows for source, target in flow.accounted if target == model)
+            sources = dict.fromkeys(
+                source for flow in SYSTEM.flows for source, target in flow.accounted if target == model
+            )
             accounting = []
             for source in sources:
                 migrated = sum(table == source for table, *_ in links)

@@ -412,23 +412,31 @@ def timing_chains() -> dict[str, tuple[str, list[str]]]:
     return chains
 
 
+def days_of(setting: str) -> pl.Expr:
+    """A setting in days; null where it is none, so that nonsense is no evidence."""
+    days = integer_value(pl.col(setting))
+    return pl.when(days.is_between(0, LONGEST_WAIT)).then(days)
+
+
+def steps(settings: Sequence[str]) -> list[tuple[pl.Expr, pl.Expr]]:
+    """Each setting of a chain but the first, with the longest of those before it; NULL settings are passed over."""
+    days = [days_of(name) for name in settings]
+    return [(days[place], pl.max_horizontal(days[:place])) for place in range(1, len(days))]
+
+
 def falls(settings: Sequence[str]) -> pl.Expr:
-    """Whether a setting is less than one before it; NULL settings are passed over."""
-    days = [integer_value(pl.col(name)) for name in settings]
-    return pl.any_horizontal(
-        (days[place] < pl.max_horizontal(days[:place])).fill_null(False) for place in range(1, len(days))
-    )
+    """Whether a setting is less than one before it."""
+    return pl.any_horizontal((later < earlier).fill_null(False) for later, earlier in steps(settings))
 
 
 def rises(settings: Sequence[str]) -> pl.Expr:
     """Whether there are two settings or more, and each is more than all before it."""
-    days = [integer_value(pl.col(name)) for name in settings]
-    steps = [days[place] > pl.max_horizontal(days[:place]) for place in range(1, len(days))]
-    return pl.all_horizontal(step.fill_null(True) for step in steps) & (has_several(settings))
+    rising = pl.all_horizontal((later > earlier).fill_null(True) for later, earlier in steps(settings))
+    return rising & has_several(settings)
 
 
 def has_several(settings: Sequence[str]) -> pl.Expr:
-    return pl.sum_horizontal(integer_value(pl.col(name)).is_not_null() for name in settings) > 1
+    return pl.sum_horizontal(days_of(name).is_not_null() for name in settings) > 1
 
 
 @dataclass(frozen=True)
@@ -450,14 +458,17 @@ class TimingEvidence:
 
 
 def timing_outcome(evidence: TimingEvidence, by_chain: Mapping[str, object], decisions: Decisions) -> CheckOutcome:
-    """Fails while the decision is open, and where the data contradicts what was chosen."""
-    entry = next(entry for entry in decisions.entries if entry.key == "timing_semantics")
-    chosen, is_open = decisions.chosen["timing_semantics"], entry.status == "open"
+    """Fails while the decision is open, and where the data contradicts what was chosen.
+
+    A wait that falls disproves `cumulative`; waits that rise only make `incremental` doubtful, which is a warning.
+    """
+    entry, chosen = decisions.entry("timing_semantics"), decisions.chosen["timing_semantics"]
+    is_open = entry.status == "open"
+    against = {"cumulative": evidence.falling, "incremental": evidence.rising}[chosen]
     contradicted = evidence.supports not in (chosen, "undecided")
-    against = evidence.falling if chosen == "cumulative" else evidence.rising if contradicted else 0
     return CheckOutcome(
         not is_open and not contradicted,
-        against,
+        against if contradicted else 0,
         {
             "decision": f"{chosen}, {'open' if is_open else 'confirmed'}",
             "to be confirmed by": entry.confirm_by,
@@ -467,6 +478,7 @@ def timing_outcome(evidence: TimingEvidence, by_chain: Mapping[str, object], dec
             "in which every wait is longer than those before it (may be cumulative)": evidence.rising,
             "by chain": dict(by_chain),
         },
+        "WARN" if not is_open and chosen == "incremental" else "ERROR",
     )
 
 

@@ -305,9 +305,10 @@ def repeated_keys(frame: pl.LazyFrame, key: Sequence[pl.Expr], content: Sequence
         .collect(engine="streaming")
     )
     differing = int((rows["contents"] - 1).sum())
-    of_most_contents = rows.sort("contents", "key hash", descending=[True, False])["key hash"].head(EXAMPLES)
+    telling = rows.filter(pl.col("contents") > 1) if differing else rows
+    shown = telling.sort("contents", "key hash", descending=[True, False])["key hash"].head(EXAMPLES)
     examples = (
-        keyed.filter(pl.col("key hash").is_in(of_most_contents.implode()))
+        keyed.filter(pl.col("key hash").is_in(shown.implode()))
         .select(pl.concat_str((pl.col(name).cast(pl.String) for name in names), separator=", ").alias("key"))
         .unique()
         .sort("key")
