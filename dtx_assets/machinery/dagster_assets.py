@@ -23,6 +23,7 @@ import psycopg
 from dtx_assets.machinery.checks import CheckContext, CheckGroup, CheckSpec
 from dtx_assets.machinery.dagster_metadata import (
     accounting_metadata,
+    check_metadata,
     code_references,
     counts_text,
     dataset_metadata,
@@ -716,7 +717,7 @@ def build_check_step(graph: Graph, group: CheckGroup) -> dg.AssetChecksDefinitio
     made_with_it = graph.made_together(*group.asset)
     needs = [need for need in (graph.key(*need) for need in group.needs) if need not in made_with_it]
     specs = [check_spec(key, spec, needs) for spec in group.specs]
-    severities = {spec.name: spec.severity for spec in group.specs}
+    declared = {spec.name: spec for spec in group.specs}
 
     @dg.multi_asset_check(
         name=f"{graph.system.name}_check_{'_'.join(key.path[1:])}",
@@ -729,13 +730,16 @@ def build_check_step(graph: Graph, group: CheckGroup) -> dg.AssetChecksDefinitio
         with told(environment):
             outcomes = group.evaluate(check_context(environment))
             for check in context.selected_asset_check_keys:
-                outcome = outcomes[check.name]
+                outcome, spec = outcomes[check.name], declared[check.name]
+                severity = outcome.severity or spec.severity
+                if spec.structure and severity == "ERROR" and not outcome.passed:
+                    environment.failures.append(f"{'/'.join(group.asset)}: {check.name}")
                 yield dg.AssetCheckResult(
                     passed=outcome.passed,
                     asset_key=key,
                     check_name=check.name,
-                    severity=dg.AssetCheckSeverity[outcome.severity or severities[check.name]],
-                    metadata={"count": outcome.count, **outcome.metadata},
+                    severity=dg.AssetCheckSeverity[severity],
+                    metadata={"count": outcome.count, **check_metadata(outcome.metadata)},
                 )
 
     return check_step

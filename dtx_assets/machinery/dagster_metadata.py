@@ -125,6 +125,23 @@ def accounting_metadata(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"accounting": markdown_table(header, rows), ACCOUNTING_DATA: dg.MetadataValue.json(list(entries))}
 
 
+def check_metadata(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a check found, lists of rows and counts by value as tables that can be read without opening them."""
+    return {name: _readable(fact) for name, fact in facts.items()}
+
+
+def _readable(fact: Any) -> Any:
+    if isinstance(fact, Mapping) and fact:
+        return markdown_table(("value", "count"), list(fact.items()))
+    if isinstance(fact, list | tuple) and fact:
+        if all(isinstance(item, Mapping) for item in fact):
+            columns = list(dict.fromkeys(name for item in fact for name in item))
+            return markdown_table(columns, [[item.get(name, "") for name in columns] for item in fact])
+        if all(isinstance(item, str | int | float) for item in fact):
+            return ", ".join(map(str, fact))
+    return fact
+
+
 def counts_text(counts: Mapping[str, int]) -> str:
     """`empty 12, identical 1`; `–` for none."""
     return ", ".join(f"{name} {rows:,}" for name, rows in sorted(counts.items())) or "–"

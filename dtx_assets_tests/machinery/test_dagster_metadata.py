@@ -8,6 +8,7 @@ import polars as pl
 from dtx_assets.machinery.dagster_metadata import (
     ACCOUNTING_DATA,
     accounting_metadata,
+    check_metadata,
     code_references,
     counts_text,
     legacy_column_schema,
@@ -99,6 +100,22 @@ def test_accounting_is_there_for_people_and_as_data():
     assert "| s | t | 1,200 | 1,000 | 150 | empty 50 |" in metadata["accounting"].value
     assert metadata[ACCOUNTING_DATA].value == [entry]
     assert counts_text({}) == "–"
+
+
+def test_what_checks_found_can_be_read_without_opening_it():
+    shown = check_metadata(
+        {
+            "examples": [{"key": "1", "value": "x"}, {"key": "2"}],
+            "keys": ["1", "2"],
+            "rows by type": {"COI": 3},
+            "share": 0.5,
+        }
+    )
+    assert shown["examples"].value.splitlines()[2:] == ["| 1 | x |", "| 2 |  |"]
+    assert shown["keys"] == "1, 2"
+    assert "| COI | 3 |" in shown["rows by type"].value
+    assert shown["share"] == 0.5
+    assert check_metadata({"none": [], "nested": [[1], [2]]}) == {"none": [], "nested": [[1], [2]]}
 
 
 def test_code_references_name_files_relative_to_the_project():
