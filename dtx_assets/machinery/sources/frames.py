@@ -1,0 +1,83 @@
+"""Landed tables as flows read them: NULLs by the dialect they came in, and the key that names a row.
+
+Landing itself is the readers' business. Everything here is an expression over a lazy frame of text columns.
+"""
+
+import polars as pl
+
+from dtx_assets.machinery.errors import SourceError
+from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.transforms import canonical_integer
+
+ROW = "_row"
+UNDECODABLE = "_undecodable"
+NULL_MARKERS = (r"\N", "NULL")
+
+
+def legacy_frame(lake: Lake, system: str, table: LegacyTable, *, layer: str = "legacy") -> pl.LazyFrame:
+    r"""The rows of a landed table as text, with `_row` and `_undecodable`.
+
+    In a CSV `\N` and `NULL` are NULL everywhere and an empty field is NULL in every column that is not text; from a
+    database nothing but NULL is. A named column that is missing is NULL throughout; a required one is a SourceError.
+    """
+    manifest = lake.require((system, layer, table.name))
+    frame = lake.scan(manifest.key, manifest=manifest)
+    present = [name for name in frame.collect_schema().names() if name not in (ROW, UNDECODABLE)]
+    missing = [name for name in table.required if name not in present]
+    if missing:
+        raise SourceError(
+            f"{table.name} lacks the required column{'s' * (len(missing) > 1)} {', '.join(missing)}",
+            where=str(manifest.metadata.get("source")),
+            remedy=f"export the table whole; it has the columns {', '.join(present)}",
+        )
+    if manifest.metadata.get("dialect") == "csv":
+        frame = frame.with_columns(_null_where_the_csv_says_so(name, table) for name in present)
+    absent = [name for name in table.columns if name not in present]
+    return frame.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
+
+
+def _null_where_the_csv_says_so(name: str, table: LegacyTable) -> pl.Expr:
+    markers = NULL_MARKERS if table.kind_of(name) == "text" else (*NULL_MARKERS, "")
+    column = pl.col(name)
+    return pl.when(~column.is_in(markers)).then(column).alias(name)
+
+
+def source_key(table: LegacyTable, frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Adds `_source_key`: what names a row in the bookkeeping.
+
+    A key of one column is its text (integers without `.0` and leading zeros); one of several columns a JSON array of
+    texts, to which the second and later rows of a key that repeats add their ordinal. Without a key, it is the row's
+    ordinal in the table.
+    """
+    if not table.key:
+        return frame.with_columns(pl.col(ROW).cast(pl.String).alias("_source_key"))
+    texts = [key_text(table, name) for name in table.key]
+    if len(texts) == 1 and table.has_unique_key:
+        return frame.with_columns(texts[0].alias("_source_key"))
+    elements = [pl.coalesce(_json_text(text), pl.lit("null")) for text in texts]
+    if table.key_repeats:
+        ordinal = pl.int_range(1, pl.len() + 1).over(*(f"_key:{name}" for name in table.key), order_by=ROW)
+        frame = frame.with_columns(
+            text.alias(f"_key:{name}") for text, name in zip(texts, table.key, strict=True)
+        ).with_columns(ordinal.alias("_ordinal"))
+        suffix = pl.when(pl.col("_ordinal") > 1).then(pl.format(',"{}"', "_ordinal")).otherwise(pl.lit(""))
+        elements.append(suffix)
+        joined = pl.concat_str([pl.concat_str(elements[:-1], separator=","), elements[-1]])
+    else:
+        joined = pl.concat_str(elements, separator=",")
+    keyed = frame.with_columns(pl.format("[{}]", joined).alias("_source_key"))
+    return keyed.drop([f"_key:{name}" for name in table.key] + ["_ordinal"]) if table.key_repeats else keyed
+
+
+def key_text(table: LegacyTable, name: str) -> pl.Expr:
+    """The text of a key column: an integer is written the one way, anything else is as it came."""
+    column = pl.col(name)
+    return pl.coalesce(canonical_integer(column), column) if table.kind_of(name) == "integer" else column
+
+
+def _json_text(text: pl.Expr) -> pl.Expr:
+    escaped = text.str.replace_all("\\", "\\\\", literal=True).str.replace_all('"', '\\"', literal=True)
+    for character, escape in (("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"), ("\x00", "\\u0000")):
+        escaped = escaped.str.replace_all(character, escape, literal=True)
+    return pl.format('"{}"', escaped)
