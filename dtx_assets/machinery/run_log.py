@@ -54,7 +54,7 @@ class _Dispatcher(logging.Handler):
                 listener(event)
 
 
-@dg.logger(description="Everything into a file, without e-mail addresses; the console stays free.")
+@dg.logger(None, description="Everything into a file, without e-mail addresses; the console stays free.")
 def run_log(_context: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.Logger(LOGGER, level=logging.DEBUG)
     logger.addHandler(_Dispatcher())
