@@ -8,14 +8,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
-import orjson
 import polars as pl
 
 INTEGER = r"^(-?[0-9]+)(?:\.0)?$"
 DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?: 00:00:00)?$"
-TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?$"
+TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]+)?$"
 SHOWN = 40
 """Characters of a value that a problem quotes."""
 
@@ -66,7 +65,7 @@ Transform = Callable[..., Outcome]
 
 @dataclass
 class Registry:
-    """Transforms by name. `parameters` says which settings a mapping may give one."""
+    """Transforms by name."""
 
     transforms: dict[str, Transform] = field(default_factory=dict)
 
@@ -79,8 +78,13 @@ class Registry:
 
         return register
 
-    def parameters(self, name: str) -> tuple[str, ...]:
-        return tuple(inspect.signature(self.transforms[name]).parameters)[2:]
+    def parameters(self, name: str) -> dict[str, Any]:
+        """The settings that a mapping may give a transform, with their types."""
+        types = get_type_hints(self.transforms[name])
+        return {
+            parameter: types.get(parameter, Any)
+            for parameter in tuple(inspect.signature(self.transforms[name]).parameters)[2:]
+        }
 
     def __contains__(self, name: object) -> bool:
         return name in self.transforms
@@ -127,7 +131,7 @@ def date_value(text: pl.Expr) -> pl.Expr:
 def timestamp_value(text: pl.Expr, timezone: str) -> pl.Expr:
     """`YYYY-MM-DD HH:MM:SS`, with or without a fraction, in `timezone` as UTC; null for anything else.
 
-    Of a time that occurs twice the earlier one counts; one that the zone skips is read as the hour after.
+    Of a time that occurs twice the earlier one counts; one that the zone skips is read as an hour later.
     """
     well_formed = pl.when(text.str.contains(TIMESTAMP)).then(text)
     seconds = well_formed.str.head(19).str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
@@ -137,20 +141,24 @@ def timestamp_value(text: pl.Expr, timezone: str) -> pl.Expr:
 
 
 def localized(naive: pl.Expr, timezone: str) -> pl.Expr:
-    """A naive time of `timezone` as UTC: never fails, whatever the zone's clock did that day."""
+    """A naive time of `timezone` as UTC: never fails, whatever the zone's clock did that day.
+
+    A zone skips an hour when its clock goes forward, and a day when the date line is moved.
+    """
     if timezone == "UTC":
         return naive.dt.replace_time_zone("UTC")
-    exact = naive.dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
-    skipped = (naive + pl.duration(hours=1)).dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
-    return pl.coalesce(exact, skipped).dt.convert_time_zone("UTC")
+    later = (pl.duration(hours=hours, time_unit="us") for hours in (0, 1, 24))
+    return pl.coalesce(
+        (naive + hours).dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null") for hours in later
+    ).dt.convert_time_zone("UTC")
 
 
 def json_strings(strings: pl.Expr) -> pl.Expr:
-    """A list of texts as a canonical JSON array."""
-    plain = strings.list.eval(~pl.element().str.contains(r'["\\\x00-\x1f]')).list.all()
-    quick = pl.format("[{}]", strings.list.eval('"' + pl.element() + '"').list.join(","))
-    exact = strings.map_elements(lambda values: orjson.dumps(values.to_list()).decode(), return_dtype=pl.String)
-    return pl.when(plain).then(quick).otherwise(pl.when(~plain).then(exact))
+    """A list of texts as a compact JSON array; NULL stays NULL."""
+    return pl.when(strings.is_not_null()).then(
+        # The array is all that the object holds: `{"_":[…]}`.
+        pl.struct(strings.alias("_")).struct.json_encode().str.slice(5).str.head(-1)
+    )
 
 
 # --- transforms -------------------------------------------------------------------------------------------------------
@@ -175,7 +183,9 @@ def integer(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
 
 
 @GENERIC.transform("timestamp")
-def timestamp(inputs: Sequence[pl.Expr], context: TransformContext, invalid: str = "reject") -> Outcome:
+def timestamp(
+    inputs: Sequence[pl.Expr], context: TransformContext, invalid: Literal["reject", "null"] = "reject"
+) -> Outcome:
     """A naive legacy time as UTC. What is no time, zero dates included, is `unparseable`, or NULL and counted."""
     (source,) = inputs
     value = timestamp_value(source, context.timezone)
@@ -211,9 +221,3 @@ def trimmed_end(inputs: Sequence[pl.Expr], context: TransformContext, null: str 
 def joined(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
     """Several columns with one blank between them; NULL where one of them is."""
     return Outcome(pl.concat_str(list(inputs), separator=" "))
-
-
-def call(
-    transform: Transform, inputs: Sequence[pl.Expr], context: TransformContext, parameters: Mapping[str, Any]
-) -> Outcome:
-    return transform(inputs, context, **parameters)

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, parse_model, plain, suggestion
 
 
@@ -88,12 +87,33 @@ def load_decisions(path: Path, override: Path | None = None) -> Decisions:
         findings.raise_if_any()
         raise AssertionError("a file that does not parse has findings")
     seen: set[str] = set()
-    actions = {action.id for action in parsed.actions}
+    actions = [action.id for action in parsed.actions]
+    for index, action in enumerate(actions):
+        if action in actions[:index]:
+            findings.add(
+                f"action {action!r} stands here twice", file.where(["actions", index, "id"]), "remove one of the two"
+            )
     for index, entry in enumerate(parsed.decisions):
         at: list[str | int] = ["decisions", index]
         if entry.key in seen:
             findings.add(f"decision {entry.key!r} stands here twice", file.where([*at, "key"]), "remove one of the two")
         seen.add(entry.key)
+        if entry.chosen and not entry.options:
+            findings.add(
+                f"decision {entry.key!r} has nothing to choose from", file.where([*at, "chosen"]), "list its `options`"
+            )
+        if len(set(entry.options)) < len(entry.options):
+            findings.add(
+                f"an option of decision {entry.key!r} stands here twice",
+                file.where([*at, "options"]),
+                "remove one of the two",
+            )
+        if entry.status == "open" and not entry.confirm_by:
+            findings.add(
+                f"decision {entry.key!r} is open, and nobody is named to confirm it",
+                file.where([*at, "status"]),
+                "say who has to: `confirm_by: …`",
+            )
         if entry.options and entry.chosen not in entry.options:
             findings.add(
                 f"decision {entry.key!r} has no option {entry.chosen!r}",
@@ -127,6 +147,3 @@ def _overrides(path: Path, entries: tuple[Decision, ...], findings: Findings) ->
         elif option not in options[key]:
             findings.add(f"decision {key!r} has no option {option!r}", where, suggestion(str(option), options[key]))
     return {key: str(option) for key, option in content.items()}
-
-
-__all__ = ["Action", "ConfigurationError", "Decision", "Decisions", "Field", "KnownIssue", "load_decisions"]

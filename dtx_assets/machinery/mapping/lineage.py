@@ -1,9 +1,12 @@
 """Where each target column comes from, as plain data: for Dagster's lineage, for descriptions, for the mapping book."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.mapping.model import ColumnMapping, TargetMapping
+
+if TYPE_CHECKING:
+    from dtx_assets.machinery.mapping.load import Mappings
 
 Upstream = tuple[tuple[str, ...], str]
 """(asset key, column)."""
@@ -27,24 +30,25 @@ def _upstreams(system: str, table: str, column: ColumnMapping) -> Iterable[Upstr
         yield (system, "mapping", column.crosswalk), "target_id"
     if column.value_map and column.output:
         yield (system, "mapping", column.value_map), column.output
+    for use in column.uses:
+        name, _, used = use.partition(".")
+        yield (system, "mapping", name), used or "target_id"
 
 
 def column_descriptions(mapping: TargetMapping) -> dict[str, str]:
-    """How each target column is made, in words."""
-    return {
-        name: describe(table, column)
-        for table, source in mapping.sources.items()
-        for name, column in source.columns.items()
-    }
+    """How each target column is made, in words; what several sources give is told source by source."""
+    sentences: dict[str, list[str]] = {}
+    for table, source in mapping.sources.items():
+        for name, column in source.columns.items():
+            sentences.setdefault(name, []).append(describe(table, column))
+    return {name: "; ".join(told) for name, told in sentences.items()}
 
 
 def describe(table: str, column: ColumnMapping) -> str:
     """One sentence: from where, by what, and what happens to a value that is not listed."""
     origin = ", ".join(part if "." in part else f"{table}.{part}" for part in column.from_)
-    if column.nothing:
-        text = "always NULL"
-    elif not column.from_:
-        text = f"always {column.constant!r}"
+    if column.is_constant:
+        text = f"always {'NULL' if column.constant is None else column.constant!r}"
     elif column.crosswalk or column.value_map:
         through = f"crosswalk {column.crosswalk}" if column.crosswalk else f"value map {column.value_map}"
         missing = {"reject": "rejected", "null": "NULL and counted", "keep": "kept"}[column.missing]
@@ -58,7 +62,7 @@ def describe(table: str, column: ColumnMapping) -> str:
     return f"{text}. {column.note}" if column.note else text
 
 
-def accounted_for(mappings: Mappings, table: str) -> tuple[set[str], dict[str, str]]:
+def accounted_for(mappings: "Mappings", table: str) -> tuple[set[str], dict[str, str]]:
     """The columns of a legacy table that some mapping uses, and those that are dropped, with the reason."""
     used: set[str] = set()
     dropped: dict[str, str] = {}

@@ -69,7 +69,7 @@ class ColumnMapping(_Strict):
     allow_null: bool = Field(False, description="NULL stays NULL; else it counts as not listed")
     by: Literal["shape", "expand", "merge"] | None = Field(None, description="filled by that function of the source")
     uses: Names = Field(
-        (), description="value maps and crosswalks that the transform or function reads; `name.column` for one column"
+        (), description="what else the transform or function reads: `<value map>.<column>`, or a crosswalk"
     )
     when: When | None = None
     note: str | None = Field(None, description="a remark for the mapping book")
@@ -95,11 +95,6 @@ class ColumnMapping(_Strict):
     @property
     def is_constant(self) -> bool:
         return "constant" in self.model_fields_set
-
-    @property
-    def nothing(self) -> bool:
-        """A constant NULL, said on purpose."""
-        return self.constant is None and not self.from_
 
 
 class SourceMapping(_Strict):

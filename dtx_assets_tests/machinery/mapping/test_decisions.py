@@ -18,6 +18,7 @@ decisions:
     chosen: round
     status: open
     blocking_action: Z-1
+    confirm_by: owner
   - key: archive
     area: 1
     number: "2"
@@ -68,10 +69,19 @@ def test_a_wrong_override_is_told(file: Path, tmp_path: Path, text: str, line: i
 @pytest.mark.parametrize(
     ("old", "new", "line", "what"),
     [
-        ("key: archive", "key: shape", 11, "decision 'shape' stands here twice"),
+        ("key: archive", "key: shape", 12, "decision 'shape' stands here twice"),
         ("chosen: round", "chosen: square", 8, "has no option 'square'"),
         ("blocking_action: Z-1", "blocking_action: Z-2", 10, "names an unknown action 'Z-2'"),
         ("status: open", "status: opne", 9, "'status' cannot be 'opne'"),
+        ("[round, flat]", "[round, flat, round]", 7, "an option of decision 'shape' stands here twice"),
+        ("    confirm_by: owner\n", "", 9, "is open, and nobody is named to confirm it"),
+        ("    text: Nothing to choose.", "    text: Nothing.\n    chosen: round", 17, "has nothing to choose from"),
+        (
+            "blocking: true}",
+            "blocking: true}\n  - {id: Z-1, area: 1, number: 2, text: Ask, blocking: true}",
+            20,
+            "twice",
+        ),
         ("title: Shape", "titel: Shape", 5, "unknown key 'titel'"),
     ],
 )

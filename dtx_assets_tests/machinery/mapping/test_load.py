@@ -27,12 +27,14 @@ ANIMAL = TargetTable(
         TargetColumn("species", "text", "What it is."),
         TargetColumn("keeper_id", "bigint", "Who keeps it.", nullable=True),
         TargetColumn("born", "timestamptz", "When.", nullable=True),
+        TargetColumn("tame", "boolean", "Whether it is.", nullable=True),
+        TargetColumn("diet", "text", "What it eats.", nullable=True, allowed=("meat", "plants")),
     ),
     writes="insert",
 )
 MAPPING = """\
 target: Animal
-decision: "Z #1"
+decision: "A1 #1"
 sources:
   pet:
     columns:
@@ -147,6 +149,89 @@ BROKEN = [
         "did you mean",
     ),
     ("    columns:", "    shape: tidi\n    columns:", 5, "unknown shape function 'tidi'", "did you mean 'tidy'?"),
+    (
+        'decision: "A1 #1"',
+        'decision: "A1 #7"',
+        2,
+        "there is no decision A1 #7",
+        "did you mean 'A1 #1'?",
+    ),
+    ('decision: "A1 #1"', "decision: first", 2, "'first' names no decision", "write area and number, as in `A8 #1`"),
+    ('decision: "A1 #1"\n', "", 1, "'decision' is missing", "add `decision: …`"),
+    ('pet_id: "new ids"', 'pet_id: ""', 11, "pet_id is dropped without a reason", "say why it goes nowhere"),
+    (
+        'pet_id: "new ids"',
+        'pet_id: "new ids"\n      name: twice',
+        12,
+        "pet.name is both used and dropped",
+        "take it out of `dropped`",
+    ),
+    ("{ from: kind, value", "{ from: [kind, name], value", 7, "a value map takes one column, not 2", "name one"),
+    ("{ from: name }", "{ from: toy.toy_id }", 6, "toy.toy_id is of another table", "let a function bring it"),
+    (
+        "{ from: name }",
+        "{ from: name, input: tidy_name }",
+        6,
+        "`input` names the shaped column 'tidy_name'",
+        "name one: `shape: …`, or remove `input`",
+    ),
+    (
+        "{ from: name }",
+        "{ from: [name, kind], transform: text }",
+        6,
+        "transform text cannot be made of 2 columns",
+        "The text as it is",
+    ),
+    (
+        '{ invalid: "null" }',
+        "{ invalid: ignore }",
+        9,
+        "timestamp cannot have 'ignore' as its invalid",
+        "it should be 'reject' or 'null'",
+    ),
+    (
+        "output: species }",
+        'output: species, missing: "null" }',
+        7,
+        "species cannot be NULL",
+        "reject what is not listed",
+    ),
+    ("output: species }", "output: species, allow_null: true }", 7, "species cannot be NULL", "remove `allow_null`"),
+    (
+        "output: species }",
+        "output: species, when: { decision: shape, option: flat } }",
+        7,
+        "species cannot be NULL under the other options",
+        "remove `when`",
+    ),
+    ("value_map: species, output: species", "value_map: species", 7, "names a value map but not", "add `output: …`"),
+    ("{ from: name }", "{ transform: text }", 6, "says transform but not of which column", "add `from: …`"),
+    ("{ from: name }", "{ from: name, missing: keep }", 6, "`missing` says nothing here", "value_map or crosswalk"),
+    ("{ from: name }", "{ from: name, uses: species.latin }", 6, "has no column 'latin'", "species.kind"),
+    ("{ from: name }", "{ from: name, uses: keepr }", 6, "unknown value map or crosswalk 'keepr'", "'keeper'"),
+    (
+        "    dropped:",
+        "      tame: { constant: 1 }\n    dropped:",
+        10,
+        "tame is boolean, which 1 is not",
+        "write a value of type boolean",
+    ),
+    ("    dropped:", "      diet: { constant: plant }\n    dropped:", 10, "diet cannot be 'plant'", "mean 'plants'?"),
+    (
+        "    dropped:",
+        "      tail: { constant: long }\n    dropped:",
+        10,
+        "Animal has no column 'tail'",
+        "takes a constant and its `type`",
+    ),
+    (
+        "    dropped:",
+        "      diet: { constant: meat, type: text }\n    dropped:",
+        10,
+        "diet has the type text already",
+        "remove `type`",
+    ),
+    ("{ from: name }", "{ from: name }\n      name: { from: kind }", 7, "not valid YAML: found duplicate key", "mend"),
     ("sources:", "sources: [", 5, "not valid YAML", "mend the line"),
 ]
 
@@ -167,13 +252,60 @@ def test_a_broken_mapping_is_told_with_line_and_remedy(
 
 
 def test_all_that_is_wrong_is_told_at_once(load: Callable[..., Mappings]) -> None:
-    with pytest.raises(ConfigurationError, match="3 things are wrong") as error:
+    with pytest.raises(ConfigurationError, match="4 things are wrong") as error:
         load(
             MAPPING.replace("from: name", "from: nmae")
             .replace("crosswalk: keeper", "crosswalk: kepeer")
             .replace("value_map: species", "value_map: x")
         )
-    assert all(word in str(error.value) for word in ("nmae", "kepeer", "'x'"))
+    assert all(word in str(error.value) for word in ("nmae", "kepeer", "'x'", "pet.name is not accounted for"))
+
+
+def test_a_column_that_no_plan_knows_is_filled_by_a_constant_with_a_type(load: Callable[..., Mappings]) -> None:
+    mappings = load(MAPPING.replace("    dropped:", "      tail: { constant: long, type: text }\n    dropped:"))
+    (table,) = mappings.completed((ANIMAL,))
+    assert [column.name for column in table.columns] == [*(column.name for column in ANIMAL.columns), "tail"]
+    assert table.column("tail").type == "text"
+
+
+def test_a_file_must_be_named_after_its_target(load: Callable[..., Mappings], tmp_path: Path) -> None:
+    (tmp_path / "Beast.yaml").write_text(MAPPING)
+    with pytest.raises(ConfigurationError, match=r"rename the file to Animal.yaml") as error:
+        load()
+    assert "Beast.yaml:1" in str(error.value)
+
+
+def test_files_that_are_no_text_and_no_yaml_are_told_with_all_else(
+    load: Callable[..., Mappings], tmp_path: Path
+) -> None:
+    (tmp_path / "Beast.yaml").write_bytes(b"target: Beast\ndecision: caf\xe9\n")
+    with pytest.raises(ConfigurationError, match="2 things are wrong") as error:
+        load(species=SPECIES + "CAT,x,true\n")
+    assert "the file is not UTF-8\n" in str(error.value)
+    assert "Beast.yaml:2" in str(error.value)
+    assert "species.csv:4" in str(error.value)
+
+
+def test_a_table_cannot_be_mapped_and_archived_only(load: Callable[..., Mappings]) -> None:
+    with pytest.raises(ConfigurationError, match="pet is mapped as well as only archived") as error:
+        load(archived=ARCHIVED + "  pet: no\n  tooy: no\n")
+    assert "archived.yaml:3" in str(error.value)
+    assert "unknown legacy table 'tooy'\n" in str(error.value)
+    assert "did you mean 'toy'?" in str(error.value)
+
+
+def test_lineage_names_what_a_transform_looks_at(load: Callable[..., Mappings]) -> None:
+    mappings = load(MAPPING.replace("{ from: name }", "{ from: name, uses: [species.tame, keeper] }"))
+    assert column_lineage(mappings.for_target("Animal"), "zoo")["name"] == [
+        (("zoo", "legacy", "pet"), "name"),
+        (("zoo", "mapping", "species"), "tame"),
+        (("zoo", "mapping", "keeper"), "target_id"),
+    ]
+
+
+def test_a_target_without_a_mapping_is_told(load: Callable[..., Mappings]) -> None:
+    with pytest.raises(ConfigurationError, match="no mapping file says how Robot is made"):
+        load().for_target("Robot")
 
 
 def test_a_table_that_goes_nowhere_is_told(load: Callable[..., Mappings]) -> None:
@@ -187,6 +319,12 @@ def test_a_table_that_goes_nowhere_is_told(load: Callable[..., Mappings]) -> Non
         (SPECIES + "CAT ,x,true\n", 4, "the key 'CAT ' stands here twice (first in line 2)"),
         (SPECIES + "cow,Bos taurus\n", 4, "the row has 2 fields, the header 3"),
         ("", 1, "the value map is empty"),
+        ("kind,species,\n", 1, "the header has an empty, padded or doubled name"),
+        ("kind,species,kind\n", 1, "the header has an empty, padded or doubled name"),
+        (SPECIES + " ,x,true\n", 4, "the key is empty"),
+        (SPECIES + 'cow,"Bos" taurus,true\n', 4, "not valid CSV"),
+        (SPECIES + 'cow,"Bos\ntaurus ",true\n', 5, "has blanks around it"),
+        (SPECIES + "cow,,true\n", 4, "species cannot be NULL, and species is empty here"),
     ],
 )
 def test_a_broken_value_map_is_told_with_its_line(
@@ -196,6 +334,17 @@ def test_a_broken_value_map_is_told_with_its_line(
         load(species=species)
     assert what in str(error.value)
     assert f"species.csv:{line}" in str(error.value)
+
+
+def test_a_value_map_gives_booleans_only_where_all_are(load: Callable[..., Mappings]) -> None:
+    tame = MAPPING.replace("    dropped:", "      tame: { from: kind, value_map: species, output: tame }\n    dropped:")
+    load(tame, species="\ufeff" + SPECIES)
+    with pytest.raises(ConfigurationError, match="tame is 'TRUE', and tame a boolean") as error:
+        load(tame, species=SPECIES + "cow,Bos taurus,TRUE\n")
+    assert "species.csv:4" in str(error.value)
+    assert load(species="kind,species,tame\ncat,Felis catus,\n").value_maps["species"].rows() == [
+        ("cat", "Felis catus", None)
+    ]
 
 
 def test_the_shipped_json_schema_is_the_one_of_the_code() -> None:

@@ -1,0 +1,357 @@
+"""Checks a mapping file against what it names: tables, transforms, functions, value maps, crosswalks, decisions.
+
+All that is wrong goes to the findings, with the line and what to do. Reading the files is `load`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+from pydantic import TypeAdapter, ValidationError
+
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.mapping.decisions import Decisions
+from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
+from dtx_assets.machinery.mapping.value_map import ValueMap
+from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, suggestion
+from dtx_assets.machinery.target import TargetColumn, TargetTable
+from dtx_assets.machinery.transforms import Registry, TransformContext
+
+FUNCTIONS_OF_A_SOURCE = ("shape", "expand", "merge")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a mapping file may name."""
+
+    targets: Mapping[str, TargetTable]
+    legacy_tables: Mapping[str, LegacyTable]
+    transforms: Registry
+    functions: Mapping[str, Callable[..., object]]
+    crosswalks: Sequence[str]
+    value_maps: Mapping[str, ValueMap]
+    decisions: Decisions
+
+    def numbers(self) -> set[tuple[str, str]]:
+        """(area, number) of every decision."""
+        return {
+            (str(entry.area), number)
+            for entry in self.decisions.entries
+            for number in re.findall(r"\w+", str(entry.number))
+        }
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A part of a file, and where what is wrong with it is told."""
+
+    file: YamlFile
+    location: tuple[str | int, ...]
+    findings: Findings
+
+    def __truediv__(self, step: str | int) -> "_Place":
+        return _Place(self.file, (*self.location, step), self.findings)
+
+    def wrong(self, what: str, remedy: str) -> None:
+        self.findings.add(what, self.file.where(self.location), remedy)
+
+    def unknown(self, kind: str, name: str, known: Sequence[str] | Mapping[str, Any]) -> None:
+        self.wrong(f"unknown {kind} {name!r}", suggestion(name, known))
+
+
+def check_target(file: YamlFile, mapping: TargetMapping, known: Known, findings: Findings) -> None:
+    """Whatever is wrong with the mapping of one target, but for legacy columns that it leaves out."""
+    top = _Place(file, (), findings)
+    table = known.targets.get(mapping.target)
+    if table is None:
+        (top / "target").unknown("target model", mapping.target, known.targets)
+        return
+    if file.path.stem != mapping.target:
+        (top / "target").wrong(f"{file.path.name} maps {mapping.target}", f"rename the file to {mapping.target}.yaml")
+    _check_decision(top / "decision", mapping.decision, known)
+    for name, source in mapping.sources.items():
+        place = top / "sources" / name
+        if name in known.legacy_tables:
+            _check_source(place, known.legacy_tables[name], source, table, known)
+        else:
+            place.unknown("legacy table", name, known.legacy_tables)
+    filled = {column for source in mapping.sources.values() for column in source.columns}
+    for column in table.columns:
+        if table.writes == "insert" and not column.nullable and column.name not in filled:
+            (top / "sources").wrong(
+                f"{mapping.target}.{column.name} must have a value and nothing fills it",
+                "say where it comes from, or give it a constant",
+            )
+
+
+def _check_decision(place: _Place, named: str, known: Known) -> None:
+    numbers = known.numbers()
+    pairs, area = [], ""
+    for named_area, number in re.findall(r"A(\d+)|#(\w+)", named):
+        area = named_area or area
+        if number:
+            pairs.append((area, number))
+    if not pairs:
+        place.wrong(f"{named!r} names no decision", "write area and number, as in `A8 #1`")
+    for pair in pairs:
+        if pair not in numbers:
+            listed = sorted(f"A{area} #{number}" for area, number in numbers)
+            place.wrong(f"there is no decision A{pair[0]} #{pair[1]}", suggestion(f"A{pair[0]} #{pair[1]}", listed))
+
+
+def _check_source(place: _Place, legacy: LegacyTable, source: SourceMapping, table: TargetTable, known: Known) -> None:
+    for role in FUNCTIONS_OF_A_SOURCE:
+        function = getattr(source, role)
+        if function and function not in known.functions:
+            (place / role).unknown(f"{role} function", function, known.functions)
+    for column, reason in source.dropped.items():
+        dropped = place / "dropped" / column
+        if column not in legacy.columns:
+            dropped.wrong(f"{legacy.name} has no column {column!r} to drop", suggestion(column, legacy.columns))
+        if not reason.strip():
+            dropped.wrong(f"{column} is dropped without a reason", "say why it goes nowhere")
+    declared = {column.name: column for column in table.columns}
+    for name, entry in source.columns.items():
+        column_place = place / "columns" / name
+        if name in declared:
+            _check_fits(column_place, declared[name], entry, known)
+            if entry.type:
+                column_place.wrong(f"{name} has the type {declared[name].type} already", "remove `type`")
+        elif not (entry.is_constant and entry.type):
+            column_place.wrong(
+                f"{table.model} has no column {name!r}",
+                suggestion(name, declared)
+                + "; a column that the declaration does not know takes a constant and its `type`",
+            )
+        _check_column(column_place, legacy, source, entry, known)
+    for name, entry in source.helpers.items():
+        _check_column(place / "helpers" / name, legacy, source, entry, known)
+
+
+# --- how a column is made ---------------------------------------------------------------------------------------------
+
+
+def _check_column(
+    place: _Place, legacy: LegacyTable, source: SourceMapping, entry: ColumnMapping, known: Known
+) -> None:
+    for part, part_place in _parts(place, entry):
+        owner, _, column = part.rpartition(".")
+        owning = known.legacy_tables.get(owner) if owner else legacy
+        if owning is None:
+            part_place.unknown("legacy table", owner, known.legacy_tables)
+        elif column not in owning.columns:
+            part_place.wrong(f"{owning.name} has no column {column!r}", suggestion(column, owning.columns))
+    if entry.by:
+        if getattr(source, entry.by) is None:
+            (place / "by").wrong(
+                f"is filled by {entry.by}, but the source names no {entry.by} function", f"name one: `{entry.by}: …`"
+            )
+    elif not entry.is_constant:
+        _check_inputs(place, source, entry)
+        _check_names(place, entry, known)
+    if entry.when:
+        _check_when(place / "when", entry, known)
+    for use in entry.uses:
+        _check_use(place / "uses", use, known)
+
+
+def _parts(place: _Place, entry: ColumnMapping) -> Iterator[tuple[str, _Place]]:
+    for index, part in enumerate(entry.from_):
+        yield part, place / "from" / index
+
+
+def _check_inputs(place: _Place, source: SourceMapping, entry: ColumnMapping) -> None:
+    if entry.input:
+        if source.shape is None:
+            (place / "input").wrong(
+                f"`input` names the shaped column {entry.input!r}, but the source has no shape function",
+                "name one: `shape: …`, or remove `input`",
+            )
+        return
+    elsewhere = [part for part in entry.from_ if "." in part]
+    if elsewhere:
+        (place / "from").wrong(
+            f"{elsewhere[0]} is of another table, whose rows are not at hand here",
+            "let a function bring it: `input: …` with a shape function, or `by: …`",
+        )
+    elif len(entry.from_) > 1 and (entry.value_map or entry.crosswalk):
+        (place / "from").wrong(
+            f"a {'value map' if entry.value_map else 'crosswalk'} takes one column, not {len(entry.from_)}",
+            "name one, or let a shape function make one of them: `input: …`",
+        )
+
+
+def _check_names(place: _Place, entry: ColumnMapping, known: Known) -> None:
+    if entry.crosswalk:
+        if entry.crosswalk not in known.crosswalks:
+            (place / "crosswalk").unknown("crosswalk", entry.crosswalk, known.crosswalks)
+    elif entry.value_map:
+        value_map = known.value_maps.get(entry.value_map)
+        if value_map is None:
+            (place / "value_map").unknown("value map", entry.value_map, known.value_maps)
+        elif entry.output not in value_map.outputs:
+            (place / "output").wrong(
+                f"value map {entry.value_map} has no column {entry.output!r}",
+                suggestion(str(entry.output), value_map.outputs),
+            )
+    else:
+        _check_transform(place, entry, known)
+
+
+def _check_transform(place: _Place, entry: ColumnMapping, known: Known) -> None:
+    name = entry.transform or "text"
+    if name not in known.transforms:
+        (place / "transform").unknown("transform", name, known.transforms.transforms)
+        return
+    parameters = known.transforms.parameters(name)
+    sound = True
+    for setting, value in entry.with_.items():
+        setting_place = place / "with" / setting
+        if setting not in parameters:
+            setting_place.wrong(f"{name} has no setting {setting!r}", suggestion(setting, parameters))
+            sound = False
+            continue
+        try:
+            TypeAdapter(parameters[setting]).validate_python(value, strict=True)
+        except ValidationError as error:
+            remedy = error.errors()[0]["msg"].replace("Input should be", "it should be")
+            setting_place.wrong(f"{name} cannot have {value!r} as its {setting}", remedy)
+            sound = False
+    if not sound:
+        return
+    # Expressions are cheap to make: making them here tells of a wrong number of columns before any row is read.
+    inputs = [pl.col(part) for part in entry.from_] if not entry.input else [pl.col(entry.input)]
+    context = TransformContext(
+        crosswalks={},
+        value_maps={map_name: value_map.frame for map_name, value_map in known.value_maps.items()},
+        decisions=known.decisions.chosen,
+        timezone="UTC",
+        cutover_at=datetime(2000, 1, 1, tzinfo=UTC),
+    )
+    described = (known.transforms[name].__doc__ or "").partition("\n")[0]
+    try:
+        known.transforms[name](inputs, context, **entry.with_)
+    except KeyError as error:
+        (place / "transform").wrong(f"transform {name} needs {error}", "put the value map there")
+    except (TypeError, ValueError):
+        (place / "transform").wrong(
+            f"transform {name} cannot be made of {len(inputs)} column{'s' * (len(inputs) != 1)} with these settings",
+            f"see what it does: {described}",
+        )
+
+
+def _check_when(place: _Place, entry: ColumnMapping, known: Known) -> None:
+    assert entry.when
+    options = {decision.key: decision.options for decision in known.decisions.entries if decision.options}
+    if entry.when.decision not in options:
+        (place / "decision").unknown("decision", entry.when.decision, options)
+    elif entry.when.option not in options[entry.when.decision]:
+        (place / "option").wrong(
+            f"decision {entry.when.decision} has no option {entry.when.option!r}",
+            suggestion(entry.when.option, options[entry.when.decision]),
+        )
+
+
+def _check_use(place: _Place, use: str, known: Known) -> None:
+    name, _, column = use.partition(".")
+    if name in known.value_maps:
+        columns = known.value_maps[name].frame.columns
+        if column not in columns:
+            place.wrong(
+                f"value map {name} has no column {column!r}",
+                suggestion(f"{name}.{column}", [f"{name}.{known_column}" for known_column in columns]),
+            )
+    elif name not in known.crosswalks:
+        place.unknown("value map or crosswalk", name, [*known.value_maps, *known.crosswalks])
+
+
+# --- whether the value fits its column --------------------------------------------------------------------------------
+
+
+def _check_fits(place: _Place, column: TargetColumn, entry: ColumnMapping, known: Known) -> None:
+    if entry.is_constant:
+        _check_constant(place / "constant", column, entry.constant)
+    value_map = known.value_maps.get(entry.value_map or "")
+    if value_map and entry.output in value_map.outputs:
+        _check_outputs(place / "output", column, value_map, str(entry.output))
+    if column.nullable:
+        return
+    if entry.missing == "null":
+        (place / "missing").wrong(f"{column.name} cannot be NULL", "reject what is not listed")
+    if entry.allow_null:
+        (place / "allow_null").wrong(f"{column.name} cannot be NULL", "remove `allow_null`")
+    if entry.when and column.needed_when != (entry.when.decision, entry.when.option):
+        (place / "when").wrong(f"{column.name} cannot be NULL under the other options", "remove `when`")
+
+
+def _check_constant(place: _Place, column: TargetColumn, constant: object) -> None:
+    kinds: dict[str, type | tuple[type, ...]] = {"boolean": bool, "integer": int, "bigint": int}
+    if constant is None:
+        if not column.nullable:
+            place.wrong(f"{column.name} cannot be NULL", "give it a value")
+    elif not isinstance(constant, kinds.get(column.type, str)) or (
+        isinstance(constant, bool) and column.type != "boolean"
+    ):
+        place.wrong(
+            f"{column.name} is {column.type}, which {constant!r} is not", f"write a value of type {column.type}"
+        )
+    elif column.allowed and constant not in column.allowed:
+        place.wrong(f"{column.name} cannot be {constant!r}", suggestion(str(constant), column.allowed))
+
+
+def _check_outputs(place: _Place, column: TargetColumn, value_map: ValueMap, output: str) -> None:
+    for row, value in enumerate(value_map.frame[output]):
+        where = value_map.where(row)
+        if value is None:
+            if not column.nullable:
+                place.findings.add(f"{column.name} cannot be NULL, and {output} is empty here", where, "fill it in")
+        elif column.type == "boolean" and not isinstance(value, bool):
+            if value not in ("true", "false"):
+                place.findings.add(f"{output} is {value!r}, and {column.name} a boolean", where, "write true or false")
+        elif column.allowed and value not in column.allowed:
+            place.findings.add(f"{column.name} cannot be {value!r}", where, suggestion(str(value), column.allowed))
+        elif isinstance(value, str) and value != value.strip():
+            place.findings.add(f"{value!r} has blanks around it", where, "remove them")
+
+
+# --- whether every legacy column is spoken for ------------------------------------------------------------------------
+
+
+def check_accounted_for(
+    files: Mapping[str, tuple[YamlFile, TargetMapping]],
+    archived_file: YamlFile,
+    archived: Mapping[str, str],
+    accounted_for: Callable[[str], tuple[set[str], dict[str, str]]],
+    known: Known,
+    findings: Findings,
+) -> None:
+    """Every legacy table is mapped or archived, and every column of a mapped one is used, or dropped with a reason."""
+    archive = _Place(archived_file, ("archived",), findings)
+    for name in archived:
+        if name not in known.legacy_tables:
+            (archive / name).unknown("legacy table", name, known.legacy_tables)
+    for name, table in known.legacy_tables.items():
+        places = [
+            _Place(file, ("sources", name), findings) for file, mapping in files.values() if name in mapping.sources
+        ]
+        if not places:
+            if name not in archived:
+                archive.wrong(
+                    f"legacy table {name} goes nowhere", "map it, or list it under `archived` with the reason"
+                )
+            continue
+        if name in archived:
+            (archive / name).wrong(f"{name} is mapped as well as only archived", "take it out of `archived`")
+        used, dropped = accounted_for(name)
+        for column in table.columns:
+            if column not in used and column not in dropped:
+                places[0].wrong(
+                    f"{name}.{column} is not accounted for",
+                    "use it in a column's `from`, or list it under `dropped` with the reason",
+                )
+        for column in sorted(used & set(dropped)):
+            place = next(place for place in places if column in place.file.content["sources"][name].get("dropped", {}))
+            (place / "dropped" / column).wrong(f"{name}.{column} is both used and dropped", "take it out of `dropped`")
