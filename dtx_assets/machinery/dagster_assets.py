@@ -136,7 +136,10 @@ def told(environment: RunEnvironment) -> Iterator[None]:
     except dg.Failure as error:
         environment.failures.append(error.description or "")
         raise
-    except Exception as error:
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        # Panics of compiled libraries and interrupts are no Exception, and end the step just the same.
         environment.failures.append(type(error).__name__)
         raise
 
