@@ -25,7 +25,7 @@ from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.lake import DatasetWriter, Lake, Manifest
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.mapping.decisions import Decisions
-from dtx_assets.machinery.mapping.execute import NO_PROBLEMS, apply_columns, problem
+from dtx_assets.machinery.mapping.execute import RowProblem, add_problems, apply_columns
 from dtx_assets.machinery.schemas import legacy_schema, schema_failures, target_schema
 from dtx_assets.machinery.settings import Settings
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
@@ -144,10 +144,6 @@ class Flow:
 # --- assessing the rows of one source ---------------------------------------------------------------------------------
 
 
-def add_problems(frame: pl.DataFrame, *problems: pl.Expr) -> pl.DataFrame:
-    return frame.with_columns(pl.concat_list("_problems", *problems).alias("_problems"))
-
-
 def assess(
     inputs: FlowInputs,
     source: str,
@@ -164,31 +160,34 @@ def assess(
     table = inputs.system.legacy_tables[source]
     frame = inputs.legacy[source] if frame is None else frame
     source_mapping = inputs.system.mappings.for_target(model).sources[source]
-    assessed = apply_columns(frame.lazy(), source_mapping, inputs.context, inputs.system.mappings.transforms).collect()
-    failures = (
-        schema_failures(legacy_schema(table, not_null), assessed)
-        .group_by("index")
-        .agg(
-            pl.struct(pl.lit("schema_violation").alias("reason"), "column", pl.col("check").alias("detail")).alias(
-                "_schema"
-            )
-        )
-    )
-    assessed = assessed.with_row_index("_index").join(
-        failures, left_on="_index", right_on="index", how="left", maintain_order="left"
-    )
+    assessed = apply_columns(frame, source_mapping, inputs.context, inputs.system.mappings.transforms)
+    failures = schema_failures(legacy_schema(table, not_null), assessed)
+    assessed = _add_schema_problems(assessed.with_row_index("_index"), failures.rename({"index": "_index"}), "_index")
     rules = [pl.when(pl.col("_key_fate") == "identical").then(pl.lit("identical"))]
     rules += [pl.when(when.fill_null(False)).then(pl.lit(rule)) for rule, when in (dropped or {}).items()]
     return add_problems(
-        assessed,
-        pl.col("_schema").fill_null(NO_PROBLEMS),
-        problem(
+        assessed.drop("_index"),
+        RowProblem(
             pl.col("_key_fate") == "duplicate_key",
             "duplicate_key",
             ", ".join(table.key),
             "the same key occurs again in a later row with other content; the later row counts",
         ),
-    ).select(pl.exclude("_schema", "_index"), pl.coalesce(rules).alias("_rule"))
+    ).with_columns(pl.coalesce(rules).alias("_rule"))
+
+
+def _add_schema_problems(frame: pl.DataFrame, failures: pl.DataFrame, by: str) -> pl.DataFrame:
+    """A `schema_violation` for what `failures` (`by`, `column`, `check`) names; `by` tells rows apart."""
+    if failures.is_empty():
+        return frame
+    listed = failures.group_by(by).agg(
+        pl.col("column").first(), pl.col("check").unique(maintain_order=True).alias("_checks")
+    )
+    joined = frame.join(listed.rename({"column": "_column"}), on=by, how="left", maintain_order="left")
+    detail = pl.format("{}: {}", "_column", pl.col("_checks").list.join(", "))
+    return add_problems(joined, RowProblem(pl.col("_checks").is_not_null(), "schema_violation", "", detail)).drop(
+        "_checks", "_column"
+    )
 
 
 def is_sound() -> pl.Expr:
@@ -196,29 +195,16 @@ def is_sound() -> pl.Expr:
     return pl.col("_rule").is_null() & (pl.col("_problems").list.len() == 0)
 
 
-def target_problems(inputs: FlowInputs, model: str, rows: pl.DataFrame, by: str = "_source_key") -> pl.DataFrame:
-    """Rows that the target's schema refuses, as `by` and `_schema` (a list of problems)."""
-    failures = schema_failures(target_schema(inputs.system.target(model)), rows)
-    return (
-        rows.select(by)
-        .with_row_index("index")
-        .join(failures, on="index")
-        .group_by(by)
-        .agg(
-            pl.struct(pl.lit("schema_violation").alias("reason"), "column", pl.col("check").alias("detail"))
-            .unique(maintain_order=True)
-            .alias("_schema")
-        )
-    )
-
-
 def with_target_problems(inputs: FlowInputs, model: str, sources: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """`sources` with a `schema_violation` for each one whose prepared rows the target's schema refuses."""
-    refused = target_problems(inputs, model, rows)
-    if refused.is_empty():
-        return sources
-    joined = sources.join(refused, on="_source_key", how="left", maintain_order="left")
-    return add_problems(joined, pl.col("_schema").fill_null(NO_PROBLEMS)).drop("_schema")
+    failures = schema_failures(target_schema(inputs.system.target(model)), rows)
+    refused = (
+        rows.select("_source_key")
+        .with_row_index("index")
+        .join(failures, on="index")
+        .unique(["_source_key", "column", "check"])
+    )
+    return _add_schema_problems(sources, refused, "_source_key")
 
 
 def finish_source(outcome: Outcome, inputs: FlowInputs, source: str, model: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -241,9 +227,7 @@ def finish_source(outcome: Outcome, inputs: FlowInputs, source: str, model: str,
     migrated = frame.filter(pl.col("_fate") == "migrated")
     if "_coercions" in migrated.columns:
         outcome.coerced.append(
-            migrated.select(
-                pl.col("_coercions").list.unique().list.explode(empty_as_null=False, keep_nulls=False).alias("kind")
-            )
+            migrated.select(pl.col("_coercions").list.explode(empty_as_null=False, keep_nulls=False).alias("kind"))
             .group_by("kind")
             .len("rows")
             .select(pl.lit(source).alias("source_table"), pl.lit(model).alias("model"), "kind", "rows")

@@ -2,13 +2,12 @@
 
 import polars as pl
 
-from dtx_assets.machinery.mapping.execute import problem
+from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
 from dtx_assets.machinery.prepare import (
     Flow,
     FlowInputs,
     Outcome,
     Prepared,
-    add_problems,
     assess,
     finish_source,
     is_sound,
@@ -53,13 +52,12 @@ def run(inputs: FlowInputs) -> Outcome:
     )
     letters = letters.join(beaten, on="_source_key", how="left", maintain_order="left")
     reason = "another letter of this account, name and language was edited later"
-    letters = add_problems(letters, problem(~pl.col("_any"), "duplicate_key", "edit_time", reason))
+    letters = add_problems(letters, RowProblem(~pl.col("_any"), "duplicate_key", "edit_time", reason))
     migrated = finish_source(outcome, inputs, "letter", MODEL, letters)
     lost = migrated.filter(pl.col("_lost").list.len() > 0).explode("_lost")
     if lost.height:
-        lost = lost.with_columns(
-            problem(pl.lit(True), "duplicate_key", "language", pl.format("{}: " + reason, "_lost")).alias("_problems")
-        )
+        detail = pl.format("{}: " + reason, "_lost")
+        lost = add_problems(lost, RowProblem(pl.col("_lost").is_not_null(), "duplicate_key", "language", detail))
         outcome.reject(MODEL, rejected_rows(inputs, "letter", lost, partial=True))
 
     rows = ranked.filter("_wins").with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"))

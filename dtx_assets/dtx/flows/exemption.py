@@ -6,14 +6,13 @@ A row counts towards one of the two by its `item_type`; one of an unknown type c
 import polars as pl
 
 from dtx_assets.dtx.exemptions import expiry_date, sentinel_patterns, starts_before
-from dtx_assets.machinery.mapping.execute import problem
+from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
 from dtx_assets.machinery.prepare import (
     LINKS_SCHEMA,
     Flow,
     FlowInputs,
     Outcome,
     Prepared,
-    add_problems,
     assess,
     finish_source,
     is_sound,
@@ -49,8 +48,8 @@ def exemption_groups(frame: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
     )
 
 
-def no_group() -> pl.Expr:
-    return problem(
+def no_group() -> RowProblem:
+    return RowProblem(
         pl.col("_groups").is_null(),
         "orphan_reference",
         "vendor_id",
@@ -80,7 +79,7 @@ def _overrides(outcome: Outcome, inputs: FlowInputs, rows: pl.DataFrame) -> None
     rows = rows.with_columns(pl.when(known).then("_problems").otherwise(of_any_type).alias("_problems"))
     rows = add_problems(
         rows,
-        problem(
+        RowProblem(
             ~known.fill_null(False),
             "unmapped_value",
             "item_type",
@@ -142,7 +141,7 @@ def _requirements(outcome: Outcome, inputs: FlowInputs, rows: pl.DataFrame) -> N
     rows = add_problems(
         rows,
         no_group(),
-        problem(
+        RowProblem(
             pl.col("_groups").is_not_null() & pl.col("_requirements").is_null(),
             "no_matching_row",
             "item_name",

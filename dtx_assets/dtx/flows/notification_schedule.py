@@ -8,14 +8,13 @@ from typing import Literal
 
 import polars as pl
 
-from dtx_assets.machinery.mapping.execute import problem
+from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
 from dtx_assets.machinery.php import php_strings
 from dtx_assets.machinery.prepare import (
     Flow,
     FlowInputs,
     Outcome,
     Prepared,
-    add_problems,
     assess,
     finish_source,
     is_sound,
@@ -125,8 +124,8 @@ def effective_settings(frame: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
     return joined.collect()
 
 
-def setting_problems(prefix: str) -> list[pl.Expr]:
-    """A list of problems for each column that the stages of a prefix read and that is not what it must be."""
+def setting_problems(prefix: str) -> list[RowProblem]:
+    """A problem for each column that the stages of a prefix read and that is not what it must be."""
     mine = pl.col("_prefix") == prefix
     problems = []
     for stage in STAGES[prefix]:
@@ -134,7 +133,7 @@ def setting_problems(prefix: str) -> list[pl.Expr]:
             continue
         days = integer_value(pl.col(stage.setting))
         problems.append(
-            problem(
+            RowProblem(
                 mine & pl.col(stage.setting).is_not_null() & ~days.is_between(0, LONGEST_WAIT).fill_null(False),
                 "unparseable",
                 stage.setting,
@@ -144,7 +143,7 @@ def setting_problems(prefix: str) -> list[pl.Expr]:
         if stage.has_timing_column:
             timing = code(pl.col(stage.timing))
             problems.append(
-                problem(
+                RowProblem(
                     mine & pl.col(stage.setting).is_not_null() & ~timing.is_in(["before", "after"]).fill_null(False),
                     "unparseable",
                     stage.timing,
@@ -244,7 +243,7 @@ def with_one_a_type(notifications: pl.DataFrame, inputs: FlowInputs) -> pl.DataF
     joined = notifications.join(ranked, on="_row", how="left", maintain_order="left")
     return add_problems(
         joined,
-        problem(
+        RowProblem(
             pl.col("_beaten").fill_null(False),
             "duplicate_key",
             "notification_id",
@@ -316,15 +315,15 @@ def finish_webhooks(
     readable = pl.col("status") == "ok"
     webhooks = add_problems(
         webhooks,
-        problem(pl.col("status") == "unparseable", "unparseable", "webhook", pl.col("detail")),
-        problem(pl.col("_nul"), "unparseable", "webhook", "an address holds a NUL"),
-        problem(
+        RowProblem(pl.col("status") == "unparseable", "unparseable", "webhook", pl.col("detail")),
+        RowProblem(pl.col("_nul"), "unparseable", "webhook", "an address holds a NUL"),
+        RowProblem(
             readable & (pl.col("_addresses").list.len() == 0) & ~pl.col("_nul"),
             "invalid_email",
             "webhook",
             pl.format("none of {} values is an address", pl.col("strings").list.len() + pl.col("others").list.len()),
         ),
-        problem(
+        RowProblem(
             pl.col(":account_id").is_not_null()
             & pl.col("_type").is_not_null()
             & pl.col("_sequence").is_not_null()
@@ -337,13 +336,9 @@ def finish_webhooks(
     migrated = finish_source(outcome, inputs, "notification_webhook", MODEL, webhooks)
     invalid = migrated.explode("_invalid", empty_as_null=False, keep_nulls=False)
     if invalid.height:
-        invalid = invalid.with_columns(
-            problem(
-                pl.lit(True),
-                "invalid_email",
-                "webhook",
-                pl.format("not an address: {}", pl.col("_invalid").str.head(200)),
-            ).alias("_problems")
+        detail = pl.format("not an address: {}", pl.col("_invalid").str.head(200))
+        invalid = add_problems(
+            invalid, RowProblem(pl.col("_invalid").is_not_null(), "invalid_email", "webhook", detail)
         )
         outcome.reject(MODEL, rejected_rows(inputs, "notification_webhook", invalid, partial=True))
     return migrated
@@ -423,7 +418,7 @@ def read_notifications(inputs: FlowInputs) -> pl.DataFrame:
     if option != "accept_gap":
         bitmap = integer_value(pl.col("effective_dow_bitmap"))
         problems.append(
-            problem(
+            RowProblem(
                 pl.col("effective_dow_bitmap").is_not_null() & ~bitmap.is_between(0, 127).fill_null(False),
                 "unparseable",
                 "dow_bitmap",

@@ -1,6 +1,6 @@
 """Executes a column mapping: each target column with the problems that reject its row and the coercions that count."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -21,24 +21,67 @@ PROBLEM = pl.Struct({"reason": pl.String, "column": pl.String, "detail": pl.Stri
 NO_PROBLEMS = pl.lit([], dtype=pl.List(PROBLEM))
 
 
-def problem(when: pl.Expr, reason: str, column: str, detail: pl.Expr | str) -> pl.Expr:
-    """A list of one problem where `when` holds, else an empty one."""
-    text = pl.lit(detail) if isinstance(detail, str) else detail
-    one = pl.concat_list(
-        pl.struct(pl.lit(reason).alias("reason"), pl.lit(column).alias("column"), text.cast(pl.String).alias("detail"))
+@dataclass(frozen=True)
+class RowProblem:
+    """Why rows are rejected: where (`when`, row by row), the reason code, the legacy columns, and a sentence."""
+
+    when: pl.Expr
+    reason: str
+    column: str
+    detail: pl.Expr | str
+
+    def listed(self) -> pl.Expr:
+        detail = pl.lit(self.detail) if isinstance(self.detail, str) else self.detail
+        entry = pl.struct(
+            pl.lit(self.reason).alias("reason"),
+            pl.lit(self.column).alias("column"),
+            detail.cast(pl.String).alias("detail"),
+        )
+        return pl.when(self.when.fill_null(False)).then(pl.concat_list(entry)).otherwise(NO_PROBLEMS)
+
+
+def add_problems(frame: pl.DataFrame, *problems: RowProblem) -> pl.DataFrame:
+    """The frame with what the problems say added to `_problems`, a list of {reason, column, detail}.
+
+    Lists are made for the rows that have a problem only: nearly all have none, and a list costs many times a mask.
+    """
+    if "_problems" not in frame.columns:
+        frame = frame.with_columns(NO_PROBLEMS.alias("_problems"))
+    if not problems:
+        return frame
+    hit = frame.select(pl.any_horizontal(entry.when.fill_null(False) for entry in problems)).to_series()
+    if not hit.any():
+        return frame
+    listed = (
+        frame.with_row_index("_position")
+        .filter(hit)
+        # Polars 2.1.0 was seen to panic in str.format where columns lie in several chunks.
+        .rechunk()
+        .select("_position", pl.concat_list("_problems", *(entry.listed() for entry in problems)).alias("_more"))
     )
-    return pl.when(when.fill_null(False)).then(one).otherwise(NO_PROBLEMS)
+    return _updated(frame, listed, "_problems")
+
+
+def _updated(frame: pl.DataFrame, changes: pl.DataFrame, column: str) -> pl.DataFrame:
+    """`column` with the values of `changes` (`_position`, `_more`) in place of its own."""
+    return (
+        frame.with_row_index("_position")
+        .join(changes, on="_position", how="left", maintain_order="left")
+        .with_columns(pl.coalesce("_more", column).alias(column))
+        .drop("_position", "_more")
+    )
 
 
 def apply_columns(
-    frame: pl.LazyFrame, source: SourceMapping, context: TransformContext, transforms: Registry
-) -> pl.LazyFrame:
+    frame: pl.DataFrame, source: SourceMapping, context: TransformContext, transforms: Registry
+) -> pl.DataFrame:
     """Adds `:<column>` for each column and helper of the mapping that no function fills, `_problems` and `_coercions`.
 
     `_problems` is a list of {reason, column, detail}, `_coercions` a list of kinds; all other columns stay.
     """
-    problems: list[pl.Expr] = []
-    coercions: list[pl.Expr] = []
+    rows = frame.lazy()
+    problems: list[RowProblem] = []
+    coercions: list[Coercion] = []
     joined: list[str] = []
     values: dict[str, pl.Expr] = {}
     for name, column in (source.columns | source.helpers).items():
@@ -48,29 +91,34 @@ def apply_columns(
         inputs = [pl.col(column.input)] if column.input else [pl.col(part) for part in local]
         label = ", ".join(local) or name
         if column.crosswalk or column.value_map:
-            frame, outcome, made = _look_up(frame, name, column, inputs[0], context)
+            rows, outcome, made = _look_up(rows, name, column, inputs[0], context)
             joined += made
         elif column.transform or column.from_:
             outcome = transforms[column.transform or "text"](inputs, context, **column.with_)
-            outcome = _refusing_what_is_no_text(frame, outcome, local, inputs)
+            outcome = _refusing_what_is_no_text(rows, outcome, local, inputs)
         else:
             outcome = Outcome(pl.lit(column.constant))
         active = column.when is None or context.decisions.get(column.when.decision) == column.when.option
         values[f":{name}"] = outcome.value if active else pl.lit(None)
         if active:
-            problems += [problem(entry.when, entry.reason, label, entry.detail) for entry in outcome.problems]
-            coercions += [pl.when(entry.when.fill_null(False)).then(pl.lit(entry.kind)) for entry in outcome.coercions]
-    return frame.with_columns(
-        *(value.alias(name) for name, value in values.items()),
-        _concatenated(problems).alias("_problems"),
-        (pl.concat_list(coercions).list.drop_nulls() if coercions else pl.lit([], dtype=pl.List(pl.String))).alias(
-            "_coercions"
-        ),
-    ).drop(joined)
+            problems += [RowProblem(entry.when, entry.reason, label, entry.detail) for entry in outcome.problems]
+            coercions += outcome.coercions
+    mapped = rows.with_columns(value.alias(name) for name, value in values.items()).collect()
+    return _add_coercions(add_problems(mapped, *problems), coercions).drop(joined)
 
 
-def _concatenated(problems: Iterable[pl.Expr]) -> pl.Expr:
-    return pl.concat_list(NO_PROBLEMS, *problems)
+def _add_coercions(frame: pl.DataFrame, coercions: list[Coercion]) -> pl.DataFrame:
+    frame = frame.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias("_coercions"))
+    if not coercions:
+        return frame
+    hit = frame.select(pl.any_horizontal(entry.when.fill_null(False) for entry in coercions)).to_series()
+    kinds = [pl.when(entry.when.fill_null(False)).then(pl.lit(entry.kind)) for entry in coercions]
+    listed = (
+        frame.with_row_index("_position")
+        .filter(hit)
+        .select("_position", pl.concat_list(kinds).list.drop_nulls().list.unique().alias("_more"))
+    )
+    return _updated(frame, listed, "_coercions")
 
 
 def _look_up(
