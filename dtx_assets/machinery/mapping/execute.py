@@ -1,11 +1,13 @@
 """Executes a column mapping: each target column with the problems that reject its row and the coercions that count."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import polars as pl
 
 from dtx_assets.machinery.mapping.load import SourceMapping
 from dtx_assets.machinery.mapping.model import ColumnMapping
+from dtx_assets.machinery.target import POLARS_TYPES
 from dtx_assets.machinery.transforms import (
     Coercion,
     Outcome,
@@ -93,11 +95,12 @@ def apply_columns(
         if column.crosswalk or column.value_map:
             rows, outcome, made = _look_up(rows, name, column, inputs[0], context)
             joined += made
-        elif column.transform or column.from_:
-            outcome = transforms[column.transform or "text"](inputs, context, **column.with_)
-            outcome = _refusing_what_is_no_text(rows, outcome, local, inputs)
+        elif column.is_constant:
+            outcome = Outcome(_constant(column))
         else:
-            outcome = Outcome(pl.lit(column.constant))
+            outcome = transforms[column.transform or "text"](inputs, context, **column.with_)
+            if name in source.columns:
+                outcome = _refusing_what_is_no_text(rows, outcome, local, inputs)
         active = column.when is None or context.decisions.get(column.when.decision) == column.when.option
         values[f":{name}"] = outcome.value if active else pl.lit(None)
         if active:
@@ -119,6 +122,12 @@ def _add_coercions(frame: pl.DataFrame, coercions: list[Coercion]) -> pl.DataFra
         .select("_position", pl.concat_list(kinds).list.drop_nulls().list.unique().alias("_more"))
     )
     return _updated(frame, listed, "_coercions")
+
+
+def _constant(column: ColumnMapping) -> pl.Expr:
+    if column.type == "timestamptz" and isinstance(column.constant, str):
+        return pl.lit(datetime.fromisoformat(column.constant).astimezone(UTC)).cast(POLARS_TYPES["timestamptz"])
+    return pl.lit(column.constant, POLARS_TYPES[column.type] if column.type else None)
 
 
 def _look_up(
@@ -162,8 +171,7 @@ def _refusing_what_is_no_text(
     frame: pl.LazyFrame, outcome: Outcome, legacy: list[str], inputs: list[pl.Expr]
 ) -> Outcome:
     """A value that would be written as text must be text: without a NUL, and readable in the table's encoding."""
-    probe = frame.clear().select(outcome.value.alias("value")) if inputs else None
-    if probe is None or probe.collect_schema()["value"] != pl.String:
+    if frame.clear().select(outcome.value.alias("value")).collect_schema()["value"] != pl.String:
         return outcome
     has_nul = pl.any_horizontal(source.str.contains("\x00", literal=True).fill_null(False) for source in inputs)
     undecodable = pl.col("_undecodable").list.eval(pl.element().struct.field("column").is_in(legacy)).list.any()
