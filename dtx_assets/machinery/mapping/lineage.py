@@ -48,7 +48,7 @@ def describe(table: str, column: ColumnMapping) -> str:
     """One sentence: from where, by what, and what happens to a value that is not listed."""
     origin = ", ".join(part if "." in part else f"{table}.{part}" for part in column.from_)
     if column.is_constant:
-        text = f"always {'NULL' if column.constant is None else column.constant!r}"
+        text = "always NULL" if column.constant is None else f"always {column.constant!r}"
     elif column.crosswalk or column.value_map:
         through = f"crosswalk {column.crosswalk}" if column.crosswalk else f"value map {column.value_map}"
         missing = {"reject": "rejected", "null": "NULL and counted", "keep": "kept"}[column.missing]
@@ -56,7 +56,8 @@ def describe(table: str, column: ColumnMapping) -> str:
     elif column.by:
         text = f"{origin}, by the flow's {column.by} function"
     else:
-        text = f"{origin} by transform {column.transform or 'text'}"
+        settings = ", ".join(f"{name}: {value!r}" for name, value in column.with_.items())
+        text = f"{origin} by transform {column.transform or 'text'}" + (f" ({settings})" if settings else "")
     if column.when:
         text += f" (only under {column.when.decision}: {column.when.option})"
     return f"{text}. {column.note}" if column.note else text

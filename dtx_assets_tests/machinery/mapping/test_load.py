@@ -85,9 +85,9 @@ def test_a_sound_directory_gives_its_mapping_value_maps_and_lineage(load: Callab
         (("zoo", "legacy", "pet"), "kind"),
         (("zoo", "mapping", "species"), "species"),
     ]
-    assert column_descriptions(mappings.for_target("Animal"))["keeper_id"] == (
-        "pet.owner_id through crosswalk keeper; what is not listed is NULL and counted"
-    )
+    descriptions = column_descriptions(mappings.for_target("Animal"))
+    assert descriptions["keeper_id"] == "pet.owner_id through crosswalk keeper; what is not listed is NULL and counted"
+    assert descriptions["born"] == "pet.born by transform timestamp (invalid: 'null')"
     assert accounted_for(mappings, "pet") == ({"name", "kind", "owner_id", "born"}, {"pet_id": "new ids"})
 
 
@@ -301,6 +301,24 @@ def test_lineage_names_what_a_transform_looks_at(load: Callable[..., Mappings]) 
         (("zoo", "mapping", "species"), "tame"),
         (("zoo", "mapping", "keeper"), "target_id"),
     ]
+
+
+def test_what_a_column_is_made_of_is_told_in_words(load: Callable[..., Mappings]) -> None:
+    more = """\
+      tame: { constant: true }
+      diet: { constant: null, note: nobody knows }
+    dropped:"""
+    flat = "{ from: kind, transform: text, when: { decision: shape, option: flat } }"
+    text = MAPPING.replace("    dropped:", more).replace("{ from: name }", "{ from: name, by: expand }")
+    text = text.replace("    columns:", "    expand: tidy\n    columns:").replace(
+        '{ from: born, transform: timestamp, with: { invalid: "null" } }', flat
+    )
+    text = text.replace('pet_id: "new ids"', 'pet_id: "new ids"\n      born: "unsure"')
+    descriptions = column_descriptions(load(text).for_target("Animal"))
+    assert descriptions["name"] == "pet.name, by the flow's expand function"
+    assert descriptions["born"] == "pet.kind by transform text (only under shape: flat)"
+    assert descriptions["tame"] == "always True"
+    assert descriptions["diet"] == "always NULL. nobody knows"
 
 
 def test_a_target_without_a_mapping_is_told(load: Callable[..., Mappings]) -> None:
