@@ -113,14 +113,10 @@ def evaluate_exemption(context: CheckContext) -> dict[str, CheckOutcome]:
     trailing = pl.col("ExemptReason").str.contains(r"\s$")
 
     survey = Survey(context.legacy("exemption"), personal=LEGACY_TABLES["exemption"].personal)
-    survey.rows("sentinel", sentinel)
-    survey.values("sentinel", date, where=sentinel)
-    survey.rows("far", far, show=("ExemptExpDate",))
-    survey.values("far", date, where=far)
-    survey.rows("date", date.is_not_null() & date_value(date).is_null(), show=("ExemptExpDate",))
-    survey.values("date", date, where=date.is_not_null() & date_value(date).is_null())
-    survey.rows("coverage", unmapped, show=("item_name",))
-    survey.values("coverage", pl.col("item_name").str.strip_chars(), where=unmapped)
+    survey.rows("sentinel", sentinel, value=date)
+    survey.rows("far", far, show=("ExemptExpDate",), value=date)
+    survey.rows("date", date.is_not_null() & date_value(date).is_null(), show=("ExemptExpDate",), value=date)
+    survey.rows("coverage", unmapped, show=("item_name",), value=pl.col("item_name").str.strip_chars())
     survey.rows("type", other_type, show=("item_type",))
     survey.values("types", pl.col("item_type"))
     survey.rows("status", ~known_status, show=("ExemptReviewStatus",))
@@ -266,18 +262,23 @@ def evaluate_doc_requirement(context: CheckContext) -> dict[str, CheckOutcome]:
     ends = expiry_date(pl.col("ExemptExpDate"), pattern)
     ending.rows("ending", ends.is_not_null(), show=("vendor_id", "ExemptExpDate"))
 
-    renamed = context.value_maps["document_type"]
-    required = (
-        context.mapping("doc_requirement").select(code(pl.col("name"))).unique().collect(engine="streaming").to_series()
+    item_name = code(pl.col("item_name"))
+    renamed = (
+        context.value_maps["document_type"].lazy().select(code(pl.col("item_name")).alias("_name"), "document_type")
     )
-    name = code(pl.col("item_name")).replace(
-        renamed["item_name"].str.strip_chars().str.to_lowercase(),
-        renamed["document_type"].str.strip_chars().str.to_lowercase(),
+    required = context.mapping("doc_requirement").select(
+        code(pl.col("name")).alias("_name"), pl.lit(True).alias("_required")
     )
-    unknown = (code(pl.col("item_type")) == "document") & ~name.is_in(required.implode()).fill_null(False)
-    survey = Survey(context.legacy("exemption"))
-    survey.rows("unknown", unknown, show=("item_name",))
-    survey.values("unknown", pl.col("item_name").str.strip_chars(), where=unknown)
+    named = (
+        context.legacy("exemption")
+        .with_columns(item_name.alias("_name"))
+        .join(renamed, on="_name", how="left")
+        .with_columns(pl.coalesce(code(pl.col("document_type")), "_name").alias("_name"))
+        .join(required.unique(), on="_name", how="left", maintain_order="left")
+    )
+    unknown = (code(pl.col("item_type")) == "document") & pl.col("_required").is_null()
+    survey = Survey(named)
+    survey.rows("unknown", unknown, show=("item_name",), value=pl.col("item_name").str.strip_chars())
     answers = survey.answers()
     return {
         "document_exemptions_keep_their_expiry": ending.answers().rows["ending"].outcome(),
@@ -412,10 +413,19 @@ def timing_chains() -> dict[str, tuple[str, list[str]]]:
     return chains
 
 
+def with_days(notifications: pl.LazyFrame) -> pl.LazyFrame:
+    """Adds each setting in days, read once for all questions; null where it is none, so that nonsense is no evidence."""
+    settings = [name for name in LEGACY_TABLES["notification"].columns if name.endswith("Setting")]
+    return notifications.with_columns(
+        pl.when(integer_value(pl.col(name)).is_between(0, LONGEST_WAIT))
+        .then(integer_value(pl.col(name)))
+        .alias(f"_days:{name}")
+        for name in settings
+    )
+
+
 def days_of(setting: str) -> pl.Expr:
-    """A setting in days; null where it is none, so that nonsense is no evidence."""
-    days = integer_value(pl.col(setting))
-    return pl.when(days.is_between(0, LONGEST_WAIT)).then(days)
+    return pl.col(f"_days:{setting}")
 
 
 def steps(settings: Sequence[str]) -> list[tuple[pl.Expr, pl.Expr]]:
@@ -482,50 +492,50 @@ def timing_outcome(evidence: TimingEvidence, by_chain: Mapping[str, object], dec
     )
 
 
-def wrong_settings(prefix: pl.Expr) -> pl.Expr:
-    """List of `column = value` of the settings that the row's type uses and that are no whole number of days."""
-
-    def wrong(stage: Stage) -> pl.Expr:
-        days = integer_value(pl.col(str(stage.setting)))
-        return pl.col(str(stage.setting)).is_not_null() & ~days.is_between(0, LONGEST_WAIT).fill_null(False)
-
-    return wrong_values(prefix, wrong, lambda stage: str(stage.setting))
-
-
-def wrong_timings(prefix: pl.Expr) -> pl.Expr:
-    """List of `column = value` of the timings that are neither Before nor After where their setting is there."""
-
-    def wrong(stage: Stage) -> pl.Expr:
-        if not stage.has_timing_column:
-            return pl.lit(False)
-        timing = code(pl.col(stage.timing))
-        return pl.col(str(stage.setting)).is_not_null() & ~timing.is_in(["before", "after"]).fill_null(False)
-
-    return wrong_values(prefix, wrong, lambda stage: stage.timing)
-
-
-def wrong_values(prefix: pl.Expr, wrong: Callable[[Stage], pl.Expr], column_of: Callable[[Stage], str]) -> pl.Expr:
+def stages_of_columns(column_of: Callable[[Stage], str]) -> dict[str, tuple[Stage, list[str]]]:
+    """Each column that stages read → such a stage, and the prefixes of the row types that have it."""
     users: dict[str, tuple[Stage, list[str]]] = {}
-    for name, stages in STAGES.items():
+    for prefix, stages in STAGES.items():
         for stage in stages:
             if stage.setting is not None:
-                users.setdefault(column_of(stage), (stage, []))[1].append(name)
+                users.setdefault(column_of(stage), (stage, []))[1].append(prefix)
+    return {column: users[column] for column in users if column in LEGACY_TABLES["notification"].columns}
+
+
+def wrong_settings() -> dict[str, pl.Expr]:
+    """Setting → whether the row's type (`_prefix`) uses it and it is no whole number of days."""
+    return {
+        column: pl.col("_prefix").is_in(prefixes) & pl.col(column).is_not_null() & days_of(column).is_null()
+        for column, (_, prefixes) in stages_of_columns(lambda stage: str(stage.setting)).items()
+    }
+
+
+def wrong_timings() -> dict[str, pl.Expr]:
+    """Timing → whether the row's type (`_prefix`) uses it, its setting is there, and it is neither Before nor After."""
+    return {
+        column: pl.col("_prefix").is_in(prefixes)
+        & pl.col(str(stage.setting)).is_not_null()
+        & ~code(pl.col(column)).is_in(["before", "after"]).fill_null(False)
+        for column, (stage, prefixes) in stages_of_columns(lambda stage: stage.timing).items()
+    }
+
+
+def named_values(wrong: Mapping[str, pl.Expr]) -> pl.Expr:
+    """List of `column = value` for the columns of a row that are wrong."""
     return pl.concat_list(
-        pl.when(prefix.is_in(prefixes) & wrong(stage)).then(
-            pl.format(f"{column} = {{}}", pl.col(column).str.head(20).fill_null("NULL"))
-        )
-        for column, (stage, prefixes) in users.items()
-        if column in LEGACY_TABLES["notification"].columns
+        pl.when(when).then(pl.format(f"{column} = {{}}", pl.col(column).str.head(20).fill_null("NULL")))
+        for column, when in wrong.items()
     ).list.drop_nulls()
 
 
 def evaluate_notification(context: CheckContext) -> dict[str, CheckOutcome]:
     known = context.value_maps["notification_type"]
-    prefix = code(pl.col("type")).replace_strict(
-        known["type"].str.strip_chars().str.to_lowercase(), known["prefix"], default=None, return_dtype=pl.String
+    prefix = pl.coalesce(
+        pl.when(code(pl.col("type")) == name.strip().lower()).then(pl.lit(prefix))
+        for name, prefix in known.select("type", "prefix").iter_rows()
     )
     bitmap, send_hold = integer_value(pl.col("dow_bitmap")), pl.col("send_hold")
-    frame = context.legacy("notification").with_columns(prefix.alias("_prefix"))
+    frame = with_days(context.legacy("notification").with_columns(prefix.alias("_prefix")))
     survey = Survey(frame)
     survey.rows("send_hold", ~listed(send_hold, context.value_maps["send_hold"]["send_hold"]), show=("send_hold",))
     survey.values("send_hold", send_hold)
@@ -533,21 +543,19 @@ def evaluate_notification(context: CheckContext) -> dict[str, CheckOutcome]:
         "bitmap", pl.col("dow_bitmap").is_not_null() & ~bitmap.is_between(0, 127).fill_null(False), show=("dow_bitmap",)
     )
     survey.values("dow_bitmap", pl.col("dow_bitmap"))
-    survey.values("bitmap", bitmap, where=bitmap.is_not_null())
+    survey.values("bitmaps", bitmap)
     survey.rows("type", pl.col("_prefix").is_null(), show=("type",))
     survey.values("type", pl.col("type"))
-    settings, timings = wrong_settings(pl.col("_prefix")), wrong_timings(pl.col("_prefix"))
-    survey.rows("settings", settings.list.len() > 0, show=(settings.list.join("; ").alias("settings"),))
-    survey.items("settings", settings)
-    survey.rows("timings", timings.list.len() > 0, show=(timings.list.join("; ").alias("timings"),))
-    survey.items("timings", timings)
+    for name, wrong in (("settings", wrong_settings()), ("timings", wrong_timings())):
+        named = named_values(wrong)
+        survey.rows(name, pl.any_horizontal(*wrong.values()), show=(named.list.join("; ").alias(name),), value=named)
     survey.rows("time", unreadable_time("create_time"), show=("create_time",))
     chains = timing_chains()
     for chain, (own, columns) in chains.items():
         mine = pl.col("_prefix") == own
-        survey.rows(f"chains {chain}", mine & has_several(columns))
-        survey.rows(f"falling {chain}", mine & falls(columns))
-        survey.rows(f"rising {chain}", mine & rises(columns))
+        survey.count(f"chains {chain}", mine & has_several(columns))
+        survey.count(f"falling {chain}", mine & falls(columns))
+        survey.count(f"rising {chain}", mine & rises(columns))
     answers = survey.answers()
     rows, values = answers.rows, answers.values
 
@@ -566,7 +574,7 @@ def evaluate_notification(context: CheckContext) -> dict[str, CheckOutcome]:
         "dow_bitmap_values_are_bitmaps": rows["bitmap"].outcome(values=shown_values(values["dow_bitmap"])),
         "types_are_known": rows["type"].outcome(values=shown_values(values["type"])),
         "data_supports_the_chosen_dow_bit_order": bit_order_outcome(
-            bit_order_evidence(values["bitmap"]), context.decisions.chosen
+            bit_order_evidence(values["bitmaps"]), context.decisions.chosen
         ),
         "timing_semantics_are_confirmed_by_people_and_data": timing_outcome(evidence, by_chain, context.decisions),
         "settings_are_days": rows["settings"].outcome(settings=shown_values(values["settings"])),
@@ -666,8 +674,8 @@ def evaluate_lookup(context: CheckContext) -> dict[str, CheckOutcome]:
         code(override["send_hold"]) != code(pl.col("send_hold")),
         show=("send_hold", override["send_hold"].alias("override")),
     )
-    conflicts.rows("overridden", override["send_hold"].is_not_null())
-    conflicts.rows("dow_bitmap", integer_value(override["dow_bitmap"]) != integer_value(pl.col("dow_bitmap")))
+    conflicts.count("overridden", override["send_hold"].is_not_null())
+    conflicts.count("dow_bitmap", integer_value(override["dow_bitmap"]) != integer_value(pl.col("dow_bitmap")))
     conflict_rows = conflicts.answers().rows
 
     survey = Survey(lookup)
@@ -749,30 +757,32 @@ WEBHOOK_SPECS = (
 
 def evaluate_webhook(context: CheckContext) -> dict[str, CheckOutcome]:
     cleaned = pl.element().str.strip_chars().str.to_lowercase()
+    valid = is_address(cleaned).fill_null(False)
+    php = pl.col("_php").struct
     frame = (
         context.legacy("notification_webhook")
-        .select("_source_key", "type", "selector", php_strings(pl.col("webhook")).alias("_php"))
-        .unnest("_php")
-        .with_columns(
-            pl.col("strings")
-            .list.eval(pl.element().filter(is_address(cleaned).fill_null(False)))
-            .list.len()
-            .alias("_valid"),
-            pl.concat_list(
-                pl.col("strings").list.eval(pl.element().filter(~is_address(cleaned).fill_null(False))), "others"
-            ).alias("_invalid"),
+        .with_columns(php_strings(pl.col("webhook")).alias("_php"))
+        .select(
+            "_source_key",
+            "type",
+            "selector",
+            php.field("status"),
+            php.field("detail"),
+            php.field("strings").list.eval(pl.element().filter(valid)).list.len().alias("_valid"),
+            pl.concat_list(php.field("strings").list.eval(pl.element().filter(~valid)), php.field("others")).alias(
+                "_invalid"
+            ),
         )
     )
     selector, readable = pl.col("selector"), pl.col("status") == "ok"
     unmapped = ~listed(selector, context.value_maps["webhook_selector"]["selector"])
     unknown = ~listed(pl.col("type"), context.value_maps["notification_type"]["type"])
     survey = Survey(frame, personal={"not an address"})
-    survey.rows("php", pl.col("status") == "unparseable", show=("detail",))
     # Where in the value the reader stopped is of no use over many values.
-    survey.values("php", pl.col("detail").str.replace_all(r"\d+", "…"), where=pl.col("status") == "unparseable")
-    survey.rows("empty", pl.col("status") == "empty")
-    survey.rows("selector", unmapped, show=("selector",))
-    survey.values("selector", selector.str.strip_chars(), where=unmapped)
+    why = pl.col("detail").str.replace_all(r"\d+", "…")
+    survey.rows("php", pl.col("status") == "unparseable", show=("detail",), value=why)
+    survey.count("empty", pl.col("status") == "empty")
+    survey.rows("selector", unmapped, show=("selector",), value=selector.str.strip_chars())
     survey.values("selectors", selector.str.strip_chars())
     survey.rows("type", unknown, show=("type",))
     survey.values("types", pl.col("type"))
@@ -781,7 +791,7 @@ def evaluate_webhook(context: CheckContext) -> dict[str, CheckOutcome]:
         readable & (pl.col("_invalid").list.len() > 0),
         show=(pl.col("_invalid").list.first().alias("not an address"),),
     )
-    survey.rows("none", readable & (pl.col("_valid") == 0))
+    survey.count("none", readable & (pl.col("_valid") == 0))
     answers = survey.answers()
     rows, values = answers.rows, answers.values
     addresses = rows["invalid"].outcome(**{"rows without a valid address": rows["none"].count})
@@ -875,7 +885,7 @@ def evaluate_letter(context: CheckContext) -> dict[str, CheckOutcome]:
         macro_names(subject).fill_null(pl.lit([], dtype=pl.List(pl.String))),
     )
     survey = Survey(context.legacy("letter"), personal=LEGACY_TABLES["letter"].personal | {"around"})
-    survey.items("macros", macros)
+    survey.values("macros", macros)
     survey.rows("brace", brace, show=(body.str.extract(r"(.{0,20}[{}].{0,20})", 1).alias("around"),))
     survey.rows("bilingual", spanish & english, show=("subject",))
     survey.values(

@@ -255,48 +255,54 @@ def with_one_a_type(notifications: pl.DataFrame, inputs: FlowInputs) -> pl.DataF
 # --- webhooks ---------------------------------------------------------------------------------------------------------
 
 
-def is_address(address: pl.Expr) -> pl.Expr:
-    """One `@` with something before it, a dot inside the part after it, no white space (spec 4.1)."""
-    domain = address.str.split("@").list.get(1, null_on_oob=True)
+ADDRESS = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
+"""One `@` with something before it, a dot inside the part after it, no white space (spec 4.1)."""
+
+
+def read_addresses(webhooks: pl.Series) -> pl.DataFrame:
+    """What distinct webhook values hold: `webhook`, `status`, `detail`, `_leaves`, `_addresses`, `_invalid`, `_nul`.
+
+    `_addresses` are the valid ones, trimmed and lower-cased; `_invalid` are the other leaves as they stand there.
+    """
+    values = webhooks.unique().alias("webhook").to_frame().with_columns(php_strings(pl.col("webhook")).alias("_php"))
+    values = values.unnest("_php").with_row_index("_value")
+    leaves = (
+        values.lazy()
+        .select("_value", "strings")
+        .explode("strings", empty_as_null=False, keep_nulls=False)
+        .with_columns(pl.col("strings").str.strip_chars().str.to_lowercase().alias("_clean"))
+        .with_columns(pl.col("_clean").str.contains(ADDRESS).alias("_valid"))
+        .group_by("_value")
+        .agg(
+            pl.col("_clean").filter("_valid").alias("_addresses"),
+            pl.col("strings").filter(~pl.col("_valid")).alias("_invalid"),
+            (pl.col("_valid") & pl.col("_clean").str.contains("\x00", literal=True)).any().alias("_nul"),
+        )
+    )
+    nothing = pl.lit([], dtype=pl.List(pl.String))
     return (
-        (address.str.count_matches("@", literal=True) == 1)
-        & ~address.str.starts_with("@")
-        & (domain.str.len_chars() > 2)
-        & domain.str.slice(1).str.head(-1).str.contains(".", literal=True)
-        & ~domain.str.starts_with(".")
-        & ~domain.str.ends_with(".")
-        & ~address.str.contains(r"\s")
+        values.lazy()
+        .join(leaves, on="_value", how="left", maintain_order="left")
+        .select(
+            "webhook",
+            "status",
+            "detail",
+            (pl.col("strings").list.len() + pl.col("others").list.len()).alias("_leaves"),
+            pl.col("_addresses").fill_null(nothing),
+            pl.concat_list(pl.col("_invalid").fill_null(nothing), pl.col("others")).alias("_invalid"),
+            pl.col("_nul").fill_null(False),
+        )
+        .collect()
     )
 
 
 def read_webhooks(inputs: FlowInputs) -> pl.DataFrame:
-    """The webhook rows with `:account_id`, `_type`, `_sequence`, the valid `_addresses` and the `_invalid` ones."""
-    frame = (
-        inputs.legacy["notification_webhook"].with_columns(php_strings(pl.col("webhook")).alias("_php")).unnest("_php")
-    )
-    webhooks = assess(
-        inputs,
-        "notification_webhook",
-        MODEL,
-        frame,
-        dropped={"empty": pl.col("status").is_null() | (pl.col("status") == "empty")},
-    )
-    cleaned = pl.element().str.strip_chars().str.to_lowercase()
+    """The webhook rows with `:account_id`, `_type`, `_sequence` and what `read_addresses` finds in them."""
+    rows = inputs.legacy["notification_webhook"]
+    rows = rows.join(read_addresses(rows["webhook"]), on="webhook", how="left", nulls_equal=True, maintain_order="left")
+    webhooks = assess(inputs, "notification_webhook", MODEL, rows, dropped={"empty": pl.col("status") == "empty"})
     return webhooks.with_columns(
-        (pl.col(":prefix") + pl.col(":type_suffix")).alias("_type"),
-        pl.col(":sequence").alias("_sequence"),
-        pl.col("strings")
-        .list.eval(cleaned.filter(is_address(cleaned) & ~cleaned.str.contains("\x00", literal=True)))
-        .alias("_addresses"),
-        pl.concat_list(
-            pl.col("strings").list.eval(pl.element().filter(~is_address(cleaned).fill_null(False))),
-            pl.col("others").fill_null(pl.lit([], dtype=pl.List(pl.String))),
-        ).alias("_invalid"),
-        pl.col("strings")
-        .list.eval(is_address(cleaned) & cleaned.str.contains("\x00", literal=True))
-        .list.any()
-        .fill_null(False)
-        .alias("_nul"),
+        (pl.col(":prefix") + pl.col(":type_suffix")).alias("_type"), pl.col(":sequence").alias("_sequence")
     )
 
 
@@ -312,16 +318,15 @@ def finish_webhooks(
         how="left",
         maintain_order="left",
     )
-    readable = pl.col("status") == "ok"
     webhooks = add_problems(
         webhooks,
         RowProblem(pl.col("status") == "unparseable", "unparseable", "webhook", pl.col("detail")),
         RowProblem(pl.col("_nul"), "unparseable", "webhook", "an address holds a NUL"),
         RowProblem(
-            readable & (pl.col("_addresses").list.len() == 0) & ~pl.col("_nul"),
+            (pl.col("status") == "ok") & (pl.col("_addresses").list.len() == 0),
             "invalid_email",
             "webhook",
-            pl.format("none of {} values is an address", pl.col("strings").list.len() + pl.col("others").list.len()),
+            pl.format("none of {} values is an address", "_leaves"),
         ),
         RowProblem(
             pl.col(":account_id").is_not_null()
