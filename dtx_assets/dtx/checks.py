@@ -12,12 +12,12 @@ import polars as pl
 
 from dtx_assets.dtx.exemptions import expiry_date, is_sentinel, sentinel_patterns
 from dtx_assets.dtx.flows.notification_schedule import (
+    ADDRESS,
     LONGEST_WAIT,
     LOOKUP_PREFIX,
     STAGES,
     Stage,
     counted_lookups,
-    is_address,
 )
 from dtx_assets.dtx.letters import has_marker, macro_names
 from dtx_assets.dtx.system import SYSTEM
@@ -414,7 +414,7 @@ def timing_chains() -> dict[str, tuple[str, list[str]]]:
 
 
 def with_days(notifications: pl.LazyFrame) -> pl.LazyFrame:
-    """Adds each setting in days, read once for all questions; null where it is none, so that nonsense is no evidence."""
+    """Adds each setting in days, read once for all questions; null where it is none: nonsense is no evidence."""
     settings = [name for name in LEGACY_TABLES["notification"].columns if name.endswith("Setting")]
     return notifications.with_columns(
         pl.when(integer_value(pl.col(name)).is_between(0, LONGEST_WAIT))
@@ -756,8 +756,7 @@ WEBHOOK_SPECS = (
 
 
 def evaluate_webhook(context: CheckContext) -> dict[str, CheckOutcome]:
-    cleaned = pl.element().str.strip_chars().str.to_lowercase()
-    valid = is_address(cleaned).fill_null(False)
+    valid = pl.element().str.strip_chars().str.contains(ADDRESS)
     php = pl.col("_php").struct
     frame = (
         context.legacy("notification_webhook")

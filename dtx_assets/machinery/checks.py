@@ -10,7 +10,7 @@ takes no more checks with it than it must.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import polars as pl
@@ -91,9 +91,13 @@ class CheckContext:
         return self.lake.require((self.system.name, layer, name))
 
     def legacy(self, name: str) -> pl.LazyFrame:
-        """The rows of a legacy table or crosswalk as flows see them, with `_row` and `_source_key`."""
+        """The rows of a legacy table or crosswalk as flows see them, with `_row` and `_source_key`.
+
+        A key that repeats comes without the ordinal that tells its rows apart: to number them takes the whole table.
+        """
         layer, table = declared_table(self.system, name)
-        return source_key(table, legacy_frame(self.lake, self.system.name, table, layer=layer))
+        frame = legacy_frame(self.lake, self.system.name, table, layer=layer)
+        return source_key(replace(table, key_repeats=False), frame)
 
     def mapping(self, name: str) -> pl.LazyFrame:
         return self.lake.scan((self.system.name, "mapping", name))
@@ -167,7 +171,7 @@ class Answers:
 
 
 class Survey:
-    """Questions about the rows of one table, all answered in one streamed pass, and a second one for examples.
+    """Questions about the rows of one table, counted in one streamed pass; rows that are found are looked at again.
 
     `personal` are the columns whose values are masked in examples.
     """
@@ -176,65 +180,85 @@ class Survey:
         self.frame = frame
         self.personal = personal
         self.key = key
-        self._rows: dict[str, tuple[pl.Expr, list[pl.Expr]]] = {}
-        self._values: dict[str, pl.Expr] = {}
+        self._whens: dict[str, pl.Expr] = {}
+        self._shown: dict[str, list[pl.Expr]] = {}
+        self._values: dict[str, pl.LazyFrame] = {}
+        self._values_of_rows: dict[str, pl.Expr] = {}
 
-    def rows(self, name: str, when: pl.Expr, *, show: Sequence[str | pl.Expr] = ()) -> None:
-        """Asks which rows `when` holds for; `show` is shown of the examples, beside the key."""
-        shown = [pl.col(column) if isinstance(column, str) else column for column in show]
-        self._rows[name] = (when.fill_null(False), shown)
+    def count(self, name: str, when: pl.Expr) -> None:
+        """Asks how many rows `when` holds for."""
+        self._whens[name] = when.fill_null(False)
 
-    def values(self, name: str, value: pl.Expr, *, where: pl.Expr | None = None) -> None:
-        """Asks how often each distinct value occurs, NULL included, in the rows that `where` holds for."""
-        # A struct tells a NULL value from a row that was not asked about.
-        self._values[name] = pl.when(pl.lit(True) if where is None else where.fill_null(False)).then(
-            pl.struct(value.alias("value"))
-        )
+    def rows(
+        self, name: str, when: pl.Expr, *, show: Sequence[str | pl.Expr] = (), value: pl.Expr | None = None
+    ) -> None:
+        """Asks which rows `when` holds for; `show` is shown of the examples, beside the key.
 
-    def items(self, name: str, values: pl.Expr) -> None:
-        """Asks in how many rows each distinct element of the lists occurs."""
-        self._values[name] = values.list.unique()
+        `value` asks how often each distinct value occurs in them, NULL included; of a list, each of its elements.
+        """
+        self.count(name, when)
+        self._shown[name] = [pl.col(column) if isinstance(column, str) else column for column in show]
+        if value is not None:
+            self._values_of_rows[name] = value
+
+    def values(self, name: str, value: pl.Expr) -> None:
+        """Asks how often each distinct value occurs in all rows, NULL included; of a list, each of its elements."""
+        self._values[name] = tally(self.frame.select(value.alias("value")))
 
     def answers(self) -> Answers:
-        whens = {f"rows {name}": when for name, (when, _) in self._rows.items()}
-        values = {f"values {name}": value for name, value in self._values.items()}
-        # Everything a question needs is worked out first, so that the wide columns are read once and then let go.
-        facts = self.frame.select(
-            pl.col(self.key).alias("key"), *(expression.alias(name) for name, expression in {**whens, **values}.items())
+        counting = self.frame.select(
+            pl.len().alias("total"), *(when.sum().alias(f"of {name}") for name, when in self._whens.items())
         )
-        schema = facts.collect_schema()
-        counted = facts.select(pl.len().alias("total"), *(pl.col(name).sum() for name in whens))
-        tallied = [self._tally(facts, name, schema[name]) for name in values]
-        counts, *tallies = pl.collect_all([counted, *tallied], engine="streaming")
+        counts, *tallies = collected([counting, *self._values.values()])
         numbers = counts.row(0, named=True)
-        examples = self._examples([name for name in self._rows if numbers[f"rows {name}"]])
+        found_rows = [name for name in self._shown if numbers[f"of {name}"]]
+        tallied = [name for name in self._values_of_rows if numbers[f"of {name}"]]
+        looked_at = collected(
+            [self._example(name) for name in found_rows]
+            + [
+                tally(self.frame.filter(self._whens[name]).select(self._values_of_rows[name].alias("value")))
+                for name in tallied
+            ]
+        )
+        examples = dict(zip(found_rows, looked_at[: len(found_rows)], strict=True))
         return Answers(
             numbers["total"],
-            {name: Rows(numbers[f"rows {name}"] or 0, examples.get(name, [])) for name in self._rows},
-            dict(zip(self._values, tallies, strict=True)),
+            {
+                name: Rows(
+                    numbers[f"of {name}"] or 0, masked_rows(examples[name], self.personal) if name in examples else []
+                )
+                for name in self._whens
+            },
+            {
+                **dict(zip(self._values, tallies, strict=True)),
+                **dict.fromkeys(self._values_of_rows, NO_VALUES),
+                **dict(zip(tallied, looked_at[len(found_rows) :], strict=True)),
+            },
         )
 
-    @staticmethod
-    def _tally(facts: pl.LazyFrame, name: str, dtype: pl.DataType) -> pl.LazyFrame:
-        rows = facts.select(pl.col(name).alias("value"))
-        if isinstance(dtype, pl.List):
-            rows = rows.explode("value", empty_as_null=False, keep_nulls=False)
-        else:
-            rows = rows.drop_nulls().unnest("value")
-        return rows.group_by("value").len("rows").sort("rows", "value", descending=[True, False])
+    def _example(self, name: str) -> pl.LazyFrame:
+        shown = [column for column in self._shown[name] if column.meta.output_name() != "key"]
+        return self.frame.filter(self._whens[name]).select(pl.col(self.key).alias("key"), *shown).head(EXAMPLES)
 
-    def _examples(self, names: Sequence[str]) -> dict[str, list[dict[str, str]]]:
-        queries = [
-            self.frame.filter(self._rows[name][0])
-            .select(
-                pl.col(self.key).alias("key"),
-                *(shown for shown in self._rows[name][1] if shown.meta.output_name() != "key"),
-            )
-            .head(EXAMPLES)
-            for name in names
-        ]
-        frames = pl.collect_all(queries, engine="streaming") if queries else []
-        return {name: masked_rows(frame, self.personal) for name, frame in zip(names, frames, strict=True)}
+
+NO_VALUES = pl.DataFrame(schema={"value": pl.String, "rows": pl.get_index_type()})
+
+
+def tally(values: pl.LazyFrame) -> pl.LazyFrame:
+    """The distinct values of the column `value`, or the elements of its lists, with their number of `rows`."""
+    if isinstance(values.collect_schema()["value"], pl.List):
+        values = values.select(pl.col("value").list.unique()).explode("value", empty_as_null=False, keep_nulls=False)
+    return values.group_by("value").len("rows").sort("rows", "value", descending=[True, False])
+
+
+def collected(queries: Sequence[pl.LazyFrame]) -> list[pl.DataFrame]:
+    """The results of several queries over the same rows.
+
+    Each reads its own few columns: what Polars would share between them it keeps in memory whole.
+    """
+    if not queries:
+        return []
+    return pl.collect_all(queries, engine="streaming", optimizations=pl.QueryOptFlags(comm_subplan_elim=False))
 
 
 def masked_rows(frame: pl.DataFrame, personal: Collection[str] = ()) -> list[dict[str, str]]:
@@ -507,7 +531,7 @@ def crosswalk_checks(asset: MappingAsset, users: Sequence[tuple[str, str]]) -> C
         crosswalk = context.mapping(asset.name)
         survey = Survey(crosswalk, key="source_id")
         survey.rows("missing", pl.col("missing_id").is_not_null(), show=("missing_id",))
-        survey.rows("matched", pl.col("target_id").is_not_null())
+        survey.count("matched", pl.col("target_id").is_not_null())
         answers = survey.answers()
         coverage = {
             f"{table}.{column}": unmatched_ids(context.legacy(table), column, crosswalk) for table, column in users
@@ -622,7 +646,7 @@ def accounting_outcome(context: CheckContext, flow: Flow, model: str, source: st
     listed_rows = (
         context.rejected(model).filter((pl.col("source_table") == source) & ~pl.col("partial")).select(pl.len())
     )
-    links, entries = (frame.item() for frame in pl.collect_all([linked, listed_rows], engine="streaming"))
+    links, entries = (frame.item() for frame in collected([linked, listed_rows]))
     booked = sum(
         accounting_entry(context.manifest("prepared", other), source)["read"] for other in sharing_targets(flow, source)
     )
@@ -698,13 +722,10 @@ def rejected_checks(flow: Flow, model: str) -> CheckGroup:
         survey = Survey(context.rejected(model).with_columns(reason_list().alias("why")), key="source_key")
         for source in sources:
             mine = (pl.col("source_table") == source) & ~pl.col("partial")
-            survey.rows(source, mine, show=("why",))
-            survey.values(source, pl.col("why"), where=mine)
-        survey.rows("partial", pl.col("partial"), show=("source_table", "why"))
-        survey.values("partial", pl.col("why"), where=pl.col("partial"))
+            survey.rows(source, mine, show=("why",), value=pl.col("why"))
+        survey.rows("partial", pl.col("partial"), show=("source_table", "why"), value=pl.col("why"))
         violation = pl.col("reasons").list.contains("schema_violation")
-        survey.rows("schema", violation, show=("source_table",))
-        survey.values("schema", schema_rule(), where=violation)
+        survey.rows("schema", violation, show=("source_table",), value=schema_rule())
         answers = survey.answers()
 
         def outcome(question: str, shown: str) -> CheckOutcome:

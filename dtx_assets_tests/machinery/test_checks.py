@@ -57,15 +57,23 @@ def test_a_survey_counts_rows_and_shows_at_most_five_of_them_with_their_keys() -
     assert not answers.rows["large"].outcome().passed
 
 
-def test_a_survey_tallies_values_with_null_apart_from_rows_that_were_not_asked_about() -> None:
+def test_a_survey_tallies_values_and_elements_of_lists_with_null_among_them() -> None:
     survey = Survey(rows_of(kind=["a", "a", "b", "b", "b"], value=["x", None, None, "y", None]))
+    lists = pl.concat_list("kind", "kind", pl.col("value").fill_null("-"))
     survey.values("all", pl.col("value"))
-    survey.values("of a", pl.col("value"), where=pl.col("kind") == "a")
-    survey.items("lists", pl.concat_list("kind", pl.col("value").fill_null("-")))
-    values = survey.answers().values
+    survey.values("lists", lists)
+    survey.rows("of a", pl.col("kind") == "a", value=pl.col("value"))
+    survey.rows("lists of a", pl.col("kind") == "a", value=lists)
+    survey.rows("of c", pl.col("kind") == "c", value=pl.col("value"))
+    survey.count("of b", pl.col("kind") == "b")
+    answers = survey.answers()
+    values = answers.values
     assert shown_values(values["all"]) == {"NULL": 3, "x": 1, "y": 1}
+    assert shown_values(values["lists"]) == {"-": 3, "b": 3, "a": 2, "x": 1, "y": 1}
     assert shown_values(values["of a"]) == {"NULL": 1, "x": 1}
-    assert shown_values(values["lists"]) == {"b": 3, "-": 3, "a": 2, "x": 1, "y": 1}
+    assert shown_values(values["lists of a"]) == {"a": 2, "-": 1, "x": 1}
+    assert (shown_values(values["of c"]), values["of c"].height) == ({}, 0)
+    assert (answers.rows["of b"].count, answers.rows["of b"].examples) == (3, [])
 
 
 def test_a_survey_of_no_rows_finds_nothing() -> None:
