@@ -33,6 +33,7 @@ check: $(INSTALLED_DEV) ## Lint, formatting, types
 	$(BIN)/mypy
 
 bench: $(INSTALLED_DEV) ## Measure the notification flow beside a plain COPY of the same rows
+	$(BIN)/python benchmarks/php_values.py
 	$(BIN)/python benchmarks/notification_flow.py $(ARGS)
 
 lock: $(INSTALLED_DEV) ## Write the versions that are installed now to requirements.lock
