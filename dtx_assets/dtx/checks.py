@@ -478,7 +478,7 @@ def timing_outcome(evidence: TimingEvidence, by_chain: Mapping[str, object], dec
     contradicted = evidence.supports not in (chosen, "undecided")
     return CheckOutcome(
         not is_open and not contradicted,
-        against if contradicted else 0,
+        against if contradicted else int(is_open),
         {
             "decision": f"{chosen}, {'open' if is_open else 'confirmed'}",
             "to be confirmed by": entry.confirm_by,

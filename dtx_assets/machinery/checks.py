@@ -376,7 +376,7 @@ def landed_table_checks(table: LegacyTable, layer: str = "legacy", *, migrated: 
         return {
             "row_count_equals_source": row_count_outcome(manifest),
             "columns_are_as_planned": schema_drift_outcome(table, manifest.metadata["columns"]),
-            "values_are_text": found(manifest.metadata.get("undecodable_values") or 0),
+            "values_are_text": undecodable_outcome(manifest, context.legacy(table.name)),
             "tables_did_not_change_while_read": snapshot_outcome(manifest),
             specs[-1].name: key_outcome(table, context.legacy(table.name)),
         }
@@ -434,6 +434,18 @@ def schema_drift_outcome(table: LegacyTable, columns: Sequence[str]) -> CheckOut
     if surplus:
         metadata["more than the plan counts"] = surplus
     return found(len(missing) + len(reordered) + surplus + lacking, **metadata)
+
+
+def undecodable_outcome(manifest: Manifest, frame: pl.LazyFrame) -> CheckOutcome:
+    """Values whose bytes are not text, with the columns they are in."""
+    values = manifest.metadata.get("undecodable_values") or 0
+    if not values:
+        return found(0)
+    columns = pl.col("_undecodable").list.eval(pl.element().struct.field("column"))
+    survey = Survey(frame)
+    survey.rows("rows", columns.is_not_null(), show=(columns.list.join(", ").alias("columns"),), value=columns)
+    answers = survey.answers()
+    return found(values, columns=shown_values(answers.values["rows"]), examples=answers.rows["rows"].examples)
 
 
 def snapshot_outcome(manifest: Manifest) -> CheckOutcome:

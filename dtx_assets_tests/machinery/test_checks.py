@@ -242,6 +242,8 @@ def test_values_are_text_fails_on_undecodable_bytes(checking: Checking) -> None:
     checking.legacy("keyword", KEYWORD, undecodable={1: ["replacement"]})
     outcome = checking.outcomes("legacy", "keyword")["values_are_text"]
     assert (outcome.passed, outcome.count) == (False, 1)
+    assert outcome.metadata["columns"] == {"replacement": 1}
+    assert outcome.metadata["examples"] == [{"key": '["1","GROUP_NAME"]', "columns": "replacement"}]
 
 
 @pytest.mark.parametrize("snapshot", [True, False])

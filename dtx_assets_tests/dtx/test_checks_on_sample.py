@@ -1,0 +1,93 @@
+"""All checks on the shipped sample, through real extraction, mapping and preparation.
+
+Why: the sample has every ugly case, so that each check has something to find; one that finds nothing has gone blind.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+
+from dtx_assets.dtx.checks import CHECK_GROUPS
+from dtx_assets.dtx.sample import load_other_areas
+from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.machinery.checks import CheckContext, CheckOutcome
+from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
+from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.load.ddl import create_target
+from dtx_assets.machinery.mapping_assets import MappingContext, build_mapping_asset
+from dtx_assets.machinery.masking import mask_emails
+from dtx_assets.machinery.prepare import RunSettings, prepare_flow
+from dtx_assets.machinery.sources import open_source
+from dtx_assets_tests.checking import DECISIONS, RUN
+
+FINDS_NOTHING = {
+    "row_count_equals_source",
+    "columns_are_as_planned",
+    "tables_did_not_change_while_read",
+    "crosswalk_does_not_contradict_itself",
+    "data_supports_the_chosen_dow_bit_order",
+    "dropped_columns_are_empty",
+    "letter_read_is_migrated_rejected_or_dropped",
+    "notification_read_is_migrated_rejected_or_dropped",
+    "notification_webhook_read_is_migrated_rejected_or_dropped",
+    "exemption_read_is_migrated_rejected_or_dropped",
+}
+"""What the sample is sound in: its structure, the accounting, the order of the bits, columns that are always NULL."""
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    postgres_server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, dict[str, CheckOutcome]]]:
+    """The outcomes of all checks, by `layer/name` of the asset."""
+    home: Path = tmp_path_factory.mktemp("sample")
+    lake, settings = Lake(str(home / "lake")), SimpleNamespace(legacy_timezone="UTC", batch_rows=100_000, home=home)
+    with open_source(str(SYSTEM.sample_dir)) as source:
+        for layer, tables in (("legacy", SYSTEM.legacy_tables), ("crosswalk", SYSTEM.crosswalk_tables)):
+            for table in tables.values():
+                source.extract(table, lake, (SYSTEM.name, layer, table.name), RUN, None)
+    url = postgres_server.create_database("checks_on_sample")
+    with psycopg.connect(url) as connection:
+        create_target(connection, SYSTEM.targets)
+        load_other_areas(connection, SYSTEM.sample_dir / "target")
+        connection.commit()
+    mapping = MappingContext(SYSTEM.name, lake, RUN, url, SYSTEM.crosswalk_tables, SYSTEM.mappings)
+    for asset in SYSTEM.mapping_assets:
+        build_mapping_asset(asset, mapping)
+    run = RunSettings(RUN, SYSTEM, settings, DECISIONS, datetime(2026, 11, 21, tzinfo=UTC), lake)
+    for flow in SYSTEM.flows:
+        prepare_flow(flow, run)
+    context = CheckContext(lake, SYSTEM, DECISIONS, SYSTEM.mappings.value_maps, settings)
+    yield {"/".join(group.asset): group.evaluate(context) for group in CHECK_GROUPS}
+    postgres_server.drop_database("checks_on_sample")
+
+
+def test_every_check_has_an_outcome(outcomes: dict[str, dict[str, CheckOutcome]]) -> None:
+    assert {asset: set(found) for asset, found in outcomes.items()} == {
+        "/".join(group.asset): {spec.name for spec in group.specs} for group in CHECK_GROUPS
+    }
+
+
+def test_every_check_that_looks_for_something_finds_it_in_the_sample(
+    outcomes: dict[str, dict[str, CheckOutcome]],
+) -> None:
+    failed = {name for found in outcomes.values() for name, outcome in found.items() if not outcome.passed}
+    everything = {name for found in outcomes.values() for name in found}
+    assert everything - failed == FINDS_NOTHING
+    assert all(
+        outcome.count > 0 or outcome.severity
+        for found in outcomes.values()
+        for outcome in found.values()
+        if not outcome.passed
+    )
+
+
+def test_what_checks_show_names_no_one(outcomes: dict[str, dict[str, CheckOutcome]]) -> None:
+    shown = json.dumps([outcome.metadata for found in outcomes.values() for outcome in found.values()])
+    assert "@" in shown, "the sample has addresses to mask"
+    assert mask_emails(shown) == shown
