@@ -47,6 +47,7 @@ from dtx_assets.machinery.run_environment import RunEnvironment
 from dtx_assets.machinery.run_log import LOGGER, run_log
 from dtx_assets.machinery.settings import apply_environment_files
 from dtx_assets.machinery.sources import open_source
+from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.machinery.system import System
 from dtx_assets.machinery.target import TargetTable
 
@@ -661,10 +662,23 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
                 environment.load(),
                 on_conflict=environment.decisions.chosen.get("on_target_conflict", "keep_target"),
                 progress=StepProgress(f"load {target.model}", context.log.info),
+                legacy_keys=legacy_keys(environment),
+                waiting=context.log.info,
             )
             yield dg.MaterializeResult(metadata=load_metadata(summary))
 
     return load
+
+
+def legacy_keys(environment: RunEnvironment) -> Callable[[str], pl.LazyFrame]:
+    """The keys of a legacy table as it is in the lake: they tell rows that are gone from those a rule dropped."""
+    system = environment.system
+
+    def keys(table: str) -> pl.LazyFrame:
+        declared = system.legacy_tables[table]
+        return source_key(declared, legacy_frame(environment.lake, system.name, declared)).select("_source_key")
+
+    return keys
 
 
 def load_metadata(summary: Any) -> dict[str, Any]:
