@@ -1,0 +1,223 @@
+-- What the load remembers, in the schema `migration` of the target database: compact tables, and the views over them
+-- that people and checks read. Nothing outside this schema is created here.
+
+CREATE SCHEMA IF NOT EXISTS migration;
+
+CREATE TABLE migration.schema_version (
+    version integer PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE migration.run (
+    run_id text PRIMARY KEY,
+    system text NOT NULL,
+    mode text NOT NULL CHECK (mode IN ('rehearsal', 'cutover')),
+    status text NOT NULL DEFAULT 'running',
+    started_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    cutover_at timestamptz,
+    decisions jsonb NOT NULL,
+    accepted jsonb NOT NULL DEFAULT '{}'
+);
+
+CREATE TABLE migration.flow (
+    id smallint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    system text NOT NULL,
+    source_table text NOT NULL,
+    target_table text NOT NULL,
+    UNIQUE (system, target_table, source_table)
+);
+COMMENT ON TABLE migration.flow IS 'From which source table to which target table rows went.';
+
+CREATE TABLE migration.load (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id text NOT NULL REFERENCES migration.run,
+    system text NOT NULL,
+    target_table text NOT NULL,
+    preparation text NOT NULL,
+    status text NOT NULL DEFAULT 'running',
+    started_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    counts jsonb NOT NULL DEFAULT '{}'
+);
+CREATE INDEX load_target ON migration.load (system, target_table, id);
+COMMENT ON TABLE migration.load IS 'One load of one target table within a run.';
+
+CREATE TABLE migration.batch (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    load_id integer NOT NULL REFERENCES migration.load,
+    part text NOT NULL,
+    bucket_low smallint NOT NULL,
+    bucket_high smallint NOT NULL,
+    digest text NOT NULL,
+    columns text[] NOT NULL,
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    witness jsonb NOT NULL DEFAULT '{}',
+    clean boolean NOT NULL DEFAULT false,
+    inserted_ids int8multirange NOT NULL DEFAULT '{}',
+    rows_inserted bigint NOT NULL DEFAULT 0,
+    rows_updated bigint NOT NULL DEFAULT 0,
+    committed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX batch_load ON migration.batch (load_id);
+COMMENT ON TABLE migration.batch IS 'One transaction of a load.';
+COMMENT ON COLUMN migration.batch.columns IS 'The target columns it wrote, in the order in which they were hashed.';
+COMMENT ON COLUMN migration.batch.witness IS
+    'How many rows of the target carried which xmin after it: as long as that holds, nobody touched them.';
+COMMENT ON COLUMN migration.batch.clean IS 'Nothing was in conflict, so equal input needs no second look.';
+
+CREATE TABLE migration.part_list (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    digest uuid NOT NULL UNIQUE,
+    parts text[] NOT NULL
+);
+COMMENT ON TABLE migration.part_list IS 'The lists of parts that source rows gave, each once.';
+
+CREATE TABLE migration.mapping_entry (
+    lowest_id bigint NOT NULL,
+    highest_id bigint NOT NULL,
+    batch_id integer NOT NULL,
+    part_list_id integer NOT NULL,
+    flow_id smallint NOT NULL,
+    bucket smallint NOT NULL,
+    source_key text NOT NULL,
+    target_ids bigint[],
+    hashes bytea,
+    adopted_ids bigint[],
+    UNIQUE (flow_id, source_key)
+);
+CREATE INDEX mapping_entry_places ON migration.mapping_entry
+    USING brin (lowest_id, highest_id, bucket) WITH (pages_per_range = 16);
+COMMENT ON TABLE migration.mapping_entry IS 'One row a source row: which target rows it gave.';
+COMMENT ON COLUMN migration.mapping_entry.target_ids IS 'In the order of the parts; NULL when they ascend by one from lowest_id.';
+COMMENT ON COLUMN migration.mapping_entry.hashes IS
+    'Eight bytes a target row: the hash of what was written; NULL where another source table owns the rows.';
+COMMENT ON COLUMN migration.mapping_entry.adopted_ids IS 'Rows that were there already, with equal values.';
+
+CREATE TABLE migration.journal_entry (
+    batch_id integer NOT NULL REFERENCES migration.batch,
+    target_id bigint NOT NULL,
+    before jsonb NOT NULL,
+    PRIMARY KEY (batch_id, target_id)
+);
+
+CREATE TABLE migration.rejected_entry (
+    opened_by integer NOT NULL,
+    closed_by integer,
+    flow_id smallint NOT NULL,
+    bucket smallint NOT NULL,
+    partial boolean NOT NULL,
+    found_by_load boolean NOT NULL,
+    occurrence integer NOT NULL,
+    hash bigint NOT NULL,
+    source_key text NOT NULL,
+    reasons text[] NOT NULL,
+    detail text NOT NULL,
+    "row" jsonb NOT NULL
+);
+CREATE INDEX rejected_entry_current ON migration.rejected_entry (flow_id, source_key) WHERE closed_by IS NULL;
+COMMENT ON TABLE migration.rejected_entry IS 'Rejected from the load that opened it until the one that closed it.';
+
+CREATE TABLE migration.accounting_entry (
+    run_id text NOT NULL REFERENCES migration.run,
+    flow_id smallint NOT NULL REFERENCES migration.flow,
+    read bigint NOT NULL,
+    migrated bigint NOT NULL,
+    rejected bigint NOT NULL,
+    dropped jsonb NOT NULL,
+    coerced jsonb NOT NULL,
+    PRIMARY KEY (run_id, flow_id)
+);
+
+CREATE TABLE migration.conflict_entry (
+    flow_id smallint NOT NULL,
+    bucket smallint NOT NULL,
+    source_key text NOT NULL,
+    part text NOT NULL,
+    target_id bigint,
+    cause text NOT NULL,
+    columns text[] NOT NULL,
+    since integer NOT NULL REFERENCES migration.load
+);
+
+CREATE TABLE migration.vanished_entry (
+    flow_id smallint NOT NULL,
+    bucket smallint NOT NULL,
+    source_key text NOT NULL,
+    part text NOT NULL,
+    target_id bigint NOT NULL,
+    cause text NOT NULL,
+    since integer NOT NULL REFERENCES migration.load
+);
+
+CREATE VIEW migration.mapping AS
+SELECT flow.system, flow.source_table, entry.source_key, flow.target_table, listed.part,
+    (CASE WHEN entry.target_ids IS NULL THEN entry.lowest_id + listed.position - 1
+          ELSE entry.target_ids[listed.position] END)::text AS target_id,
+    load.run_id, batch.committed_at AS migrated_at
+FROM migration.mapping_entry AS entry
+JOIN migration.flow ON flow.id = entry.flow_id
+JOIN migration.batch ON batch.id = entry.batch_id
+JOIN migration.load ON load.id = batch.load_id
+JOIN migration.part_list ON part_list.id = entry.part_list_id
+CROSS JOIN LATERAL unnest(part_list.parts) WITH ORDINALITY AS listed (part, position);
+
+CREATE VIEW migration.rejected AS
+SELECT flow.system, latest.run_id, flow.source_table, entry.source_key, flow.target_table, entry.reasons, entry.partial,
+    entry.detail, entry."row"
+FROM migration.rejected_entry AS entry
+JOIN migration.flow ON flow.id = entry.flow_id
+CROSS JOIN LATERAL (
+    SELECT load.run_id FROM migration.load
+    WHERE load.system = flow.system AND load.target_table = flow.target_table ORDER BY load.id DESC LIMIT 1
+) AS latest
+WHERE entry.closed_by IS NULL;
+
+CREATE VIEW migration.rejected_history AS
+SELECT flow.system, load.run_id, flow.source_table, entry.source_key, flow.target_table, entry.reasons, entry.partial,
+    entry.detail, entry."row"
+FROM migration.rejected_entry AS entry
+JOIN migration.flow ON flow.id = entry.flow_id
+JOIN migration.load ON load.system = flow.system AND load.target_table = flow.target_table
+    AND load.id >= entry.opened_by AND (entry.closed_by IS NULL OR load.id < entry.closed_by);
+
+CREATE VIEW migration.accounting AS
+SELECT flow.system, entry.run_id, flow.source_table, flow.target_table, entry.read, entry.migrated, entry.rejected,
+    entry.dropped, entry.coerced
+FROM migration.accounting_entry AS entry
+JOIN migration.flow ON flow.id = entry.flow_id;
+
+CREATE VIEW migration.journal AS
+SELECT load.system, load.run_id, load.target_table, entry.target_id::text AS target_id, entry.before,
+    batch.committed_at AS written_at
+FROM migration.journal_entry AS entry
+JOIN migration.batch ON batch.id = entry.batch_id
+JOIN migration.load ON load.id = batch.load_id;
+
+CREATE VIEW migration.conflict AS
+SELECT flow.system, flow.source_table, entry.source_key, flow.target_table, entry.part, entry.target_id::text AS target_id,
+    entry.cause, entry.columns, load.run_id AS since
+FROM migration.conflict_entry AS entry
+JOIN migration.flow ON flow.id = entry.flow_id
+JOIN migration.load ON load.id = entry.since;
+
+CREATE VIEW migration.vanished AS
+SELECT flow.system, flow.source_table, entry.source_key, flow.target_table, entry.part, entry.target_id::text AS target_id,
+    entry.cause, load.run_id AS since
+FROM migration.vanished_entry AS entry
+JOIN migration.flow ON flow.id = entry.flow_id
+JOIN migration.load ON load.id = entry.since;
+
+CREATE FUNCTION migration.sources_of(wanted_table text, wanted_id bigint)
+RETURNS TABLE (system text, source_table text, source_key text) LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT flow.system, flow.source_table, entry.source_key
+    FROM migration.mapping_entry AS entry
+    JOIN migration.flow ON flow.id = entry.flow_id
+    WHERE flow.target_table = wanted_table
+        AND entry.lowest_id <= wanted_id AND entry.highest_id >= wanted_id
+        AND (entry.target_ids IS NULL OR wanted_id = ANY (entry.target_ids));
+END;
+COMMENT ON FUNCTION migration.sources_of IS 'The source rows that a target row came from.';
+
+INSERT INTO migration.schema_version (version) VALUES (1);

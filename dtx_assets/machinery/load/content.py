@@ -1,0 +1,190 @@
+"""Values of target rows on their way into and out of PostgreSQL: COPY both ways, and a hash that both sides share.
+
+No SQL that decides anything, no knowledge of runs or batches.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from io import BytesIO
+
+import orjson
+import polars as pl
+import polars_hash as plh
+import pyarrow as pa
+from psycopg import sql
+
+from dtx_assets.machinery.load.runs import Connection
+from dtx_assets.machinery.target import POLARS_TYPES, TargetColumn
+
+ROWS_A_BLOCK = 50_000
+COPY_TIME = "%Y-%m-%d %H:%M:%S%.6f+00"
+INFINITE = 9_223_372_036_854_775_807
+_NUMBER_WITH_MANY_SPELLINGS = re.compile(r"\d(?:\.\d|[eE][+-]?\d)|\d{19}")
+
+
+# --- comparing --------------------------------------------------------------------------------------------------------
+
+
+def content_hash(columns: Sequence[TargetColumn]) -> pl.Expr:
+    """A 64-bit hash (UInt64) of the values of a row: equal for what was written and what is read back.
+
+    PostgreSQL's text has no NUL, so NUL can part the values; `=` tells an empty text from NULL.
+    """
+    values = [
+        pl.when(pl.col(column.name).is_not_null()).then(pl.lit("=") + _text(column)).otherwise(pl.lit(""))
+        for column in columns
+    ]
+    return plh.concat_str(values, separator="\x00").nchash.xxhash64()
+
+
+def _text(column: TargetColumn) -> pl.Expr:
+    value = pl.col(column.name)
+    if column.type == "timestamptz":
+        return value.dt.epoch("us").cast(pl.String)
+    return value.cast(pl.String)
+
+
+def with_canonical_json(frame: pl.DataFrame, columns: Sequence[TargetColumn]) -> pl.DataFrame:
+    """JSON columns so that equal documents are equal texts, however PostgreSQL wrote them."""
+    for column in columns:
+        if column.type != "jsonb":
+            continue
+        texts = frame.get_column(column.name).drop_nulls().unique()
+        canonical = [canonical_json(text) for text in texts]
+        changed = {text: new for text, new in zip(texts, canonical, strict=True) if text != new}
+        if changed:
+            frame = frame.with_columns(pl.col(column.name).replace(changed))
+    return frame
+
+
+def canonical_json(text: str) -> str:
+    """Keys sorted, no blanks; numbers that can be spelled in several ways as tagged text, for comparing only."""
+    if _NUMBER_WITH_MANY_SPELLINGS.search(text):
+        document = json.loads(text, parse_float=_number, parse_int=_number)
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _number(text: str) -> str:
+    # No text in jsonb holds a NUL, so that this is mistaken for none.
+    return f"\x00{Decimal(text).normalize()}"
+
+
+# --- into PostgreSQL --------------------------------------------------------------------------------------------------
+
+
+def copy_in(connection: Connection, table: sql.Composable, frame: pl.DataFrame) -> None:
+    """COPY the columns of a frame into the columns of the same names."""
+    names = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(table, names)
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for block in csv_blocks(frame):
+            copy.write(block)
+
+
+def csv_blocks(frame: pl.DataFrame) -> Iterator[bytes]:
+    """CSV as COPY reads it: NULL is nothing at all, an empty text is `""`."""
+    for start in range(0, frame.height, ROWS_A_BLOCK):
+        yield (
+            frame.slice(start, ROWS_A_BLOCK)
+            .write_csv(include_header=False, datetime_format=COPY_TIME, line_terminator="\n")
+            .encode()
+        )
+
+
+def array_literal(texts: pl.Expr) -> pl.Expr:
+    """A list of texts as PostgreSQL writes a text[]."""
+    quoted = texts.list.eval(
+        pl.concat_str(pl.lit('"'), pl.element().str.replace_all(r'(["\\])', r"\${1}"), pl.lit('"'))
+    )
+    return pl.concat_str(pl.lit("{"), quoted.list.join(","), pl.lit("}"))
+
+
+def ids_literal(ids: pl.Expr) -> pl.Expr:
+    """A list of integers as PostgreSQL writes a bigint[]."""
+    return pl.concat_str(pl.lit("{"), ids.cast(pl.List(pl.String)).list.join(","), pl.lit("}"))
+
+
+def packed_hashes(hashes: pl.Series, lengths: pl.Series) -> pl.Series:
+    """UInt64 hashes one after the other, `lengths` of them a row, as PostgreSQL writes a bytea (little-endian)."""
+    ends = lengths.cast(pl.Int64).cum_sum() * 8
+    offsets = pl.concat([pl.Series([0], dtype=pl.Int64), ends.alias("")])
+    packed = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(lengths), [None, _values(offsets), _values(hashes.cast(pl.UInt64))]
+    )
+    encoded = pl.lit("\\x") + pl.col("hashes").bin.encode("hex")
+    return pl.Series("hashes", packed).to_frame().select(encoded.alias("hashes")).to_series()
+
+
+def unpacked_hashes(packed: pl.Series) -> pl.Series:
+    """The hashes of each row of a bytea column, as a list of UInt64; null where it is NULL."""
+    raw = packed.fill_null("").str.strip_prefix("\\x").str.decode("hex")
+    content = b"".join(raw.to_list())
+    values = pa.Array.from_buffers(pa.uint64(), len(content) // 8, [None, pa.py_buffer(content)])
+    ends = raw.bin.size("b").cast(pl.Int64).cum_sum() // 8
+    offsets = pl.concat([pl.Series([0], dtype=pl.Int64), ends.alias("")])
+    lists = pa.LargeListArray.from_arrays(offsets.to_arrow(), values)
+    unpacked = pl.DataFrame({"hashes": pl.Series(lists), "packed": packed})
+    return unpacked.select(pl.when(pl.col("packed").is_not_null()).then("hashes")).to_series()
+
+
+def _values(series: pl.Series) -> pa.Buffer:
+    """The values of a series of 8-byte numbers without nulls, as they lie in memory."""
+    array = series.rechunk().to_arrow()
+    return array.buffers()[1].slice(array.offset * 8, len(array) * 8)
+
+
+# --- out of PostgreSQL ------------------------------------------------------------------------------------------------
+
+
+def copy_out(connection: Connection, query: sql.Composable, schema: pl.Schema) -> pl.DataFrame:
+    """The rows of a query; its columns are text or whole numbers, in the order of the schema."""
+    statement = sql.SQL("COPY ({}) TO STDOUT").format(query)
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        content = BytesIO()
+        for block in copy:
+            content.write(block)
+    if not content.tell():
+        return pl.DataFrame(schema=schema)
+    frame = pl.read_csv(
+        content.getbuffer().tobytes(),
+        has_header=False,
+        separator="\t",
+        quote_char=None,
+        null_values="\\N",
+        empty_string_is_null=False,
+        schema=schema,
+    )
+    texts = [name for name, kind in schema.items() if kind == pl.String]
+    escaped = [name for name in texts if frame.get_column(name).str.contains("\\", literal=True).any()]
+    return frame.with_columns(
+        pl.col(name).str.replace_many(
+            ["\\\\", "\\b", "\\f", "\\n", "\\r", "\\t", "\\v"], ["\\", "\b", "\f", "\n", "\r", "\t", "\v"]
+        )
+        for name in escaped
+    )
+
+
+def readable(column: TargetColumn, table: str) -> sql.Composable:
+    """A target column as `copy_out` can take it: times as microseconds since 1970, truth as 0 and 1."""
+    name = sql.Identifier(table, column.name)
+    if column.type == "timestamptz":
+        return sql.SQL(
+            "CASE WHEN isfinite({0}) THEN (extract(epoch FROM {0}) * 1000000)::bigint WHEN {0} IS NOT NULL THEN {1} END"
+        ).format(name, sql.Literal(INFINITE))
+    if column.type == "boolean":
+        return sql.SQL("{}::int").format(name)
+    if column.type == "jsonb":
+        return sql.SQL("{}::text").format(name)
+    return name
+
+
+def readable_schema(columns: Sequence[TargetColumn]) -> dict[str, pl.DataType]:
+    return {c.name: pl.String() if c.type in ("text", "jsonb") else pl.Int64() for c in columns}
+
+
+def as_prepared(frame: pl.DataFrame, columns: Sequence[TargetColumn]) -> pl.DataFrame:
+    """What was read back, in the types in which it was prepared."""
+    return with_canonical_json(frame.with_columns(pl.col(c.name).cast(POLARS_TYPES[c.type]) for c in columns), columns)

@@ -1,0 +1,258 @@
+"""Which source row gave which target rows: the entries of `migration.mapping_entry`, made and read set by set.
+
+An entry is one source row; here it is taken apart into links (one a target row) and put together again.
+"""
+
+import polars as pl
+import polars_hash as plh
+from psycopg import sql
+
+from dtx_assets.machinery.buckets import BUCKET
+from dtx_assets.machinery.load.content import (
+    array_literal,
+    copy_in,
+    copy_out,
+    ids_literal,
+    packed_hashes,
+    unpacked_hashes,
+)
+from dtx_assets.machinery.load.runs import Connection
+
+ENTRY = sql.Identifier("migration", "mapping_entry")
+
+LINKED = pl.Schema(
+    {
+        "flow_id": pl.Int16(),
+        "source_key": pl.String(),
+        "bucket": BUCKET,
+        "part": pl.String(),
+        "target_id": pl.Int64(),
+        "hash": pl.UInt64(),
+        "adopted": pl.Boolean(),
+        "batch_id": pl.Int64(),
+    }
+)
+"""One row a (source row, target row). `hash` is null where another source table owns the row."""
+
+
+def new_entries(links: pl.DataFrame, ids: pl.Series, hashes: pl.Series) -> pl.DataFrame:
+    """Entries of links whose rows are all new: `ids` and `hashes` by position of the row."""
+    exploded = links.select(
+        (pl.col("rows").list.len().cum_sum() - pl.col("rows").list.len()).cast(pl.Int64).alias("start"), "rows"
+    ).explode("rows")
+    exploded = exploded.select(
+        ids.gather(exploded.get_column("rows")).alias("target_id"),
+        hashes.gather(exploded.get_column("rows")).alias("hash"),
+        (pl.int_range(pl.len()) - pl.col("start")).alias("position"),
+        "start",
+    )
+    return _entries(links.select("flow_id", "source_key", "bucket", "parts", "owns"), exploded, None)
+
+
+def grouped_entries(linked: pl.DataFrame) -> pl.DataFrame:
+    """Entries of LINKED rows."""
+    grouped = linked.group_by("flow_id", "source_key", maintain_order=True).agg(
+        pl.col("bucket").first(),
+        pl.col("part").alias("parts"),
+        pl.col("target_id"),
+        pl.col("hash").fill_null(0),
+        pl.col("hash").is_not_null().any().alias("owns"),
+        pl.col("target_id").filter("adopted").alias("adopted_ids"),
+    )
+    exploded = grouped.select(
+        (pl.col("parts").list.len().cum_sum() - pl.col("parts").list.len()).cast(pl.Int64).alias("start"),
+        "target_id",
+        "hash",
+    ).explode("target_id", "hash")
+    exploded = exploded.with_columns((pl.int_range(pl.len()) - pl.col("start")).alias("position"))
+    return _entries(grouped, exploded, grouped.get_column("adopted_ids"))
+
+
+def _entries(entries: pl.DataFrame, exploded: pl.DataFrame, adopted: pl.Series | None) -> pl.DataFrame:
+    lengths = entries.get_column("parts").list.len()
+    entries = entries.with_columns((lengths.cum_sum() - lengths).cast(pl.Int64).alias("start"))
+    first = exploded.filter(pl.col("position") == 0).get_column("target_id")
+    expected = exploded.select(
+        pl.col("target_id") - pl.col("position") != first.gather_every(1).gather(_index(lengths))
+    )
+    scattered = (
+        exploded.filter(expected.to_series())
+        .select("start")
+        .unique()
+        .join(exploded, on="start")
+        .sort("start", "position")
+        .group_by("start", maintain_order=True)
+        .agg(
+            pl.col("target_id").min().alias("low"),
+            pl.col("target_id").max().alias("high"),
+            pl.col("target_id").alias("ids"),
+        )
+    )
+    return (
+        entries.with_columns(
+            first.alias("first"),
+            packed_hashes(exploded.get_column("hash"), lengths).alias("hashes"),
+            (adopted if adopted is not None else pl.lit(None, pl.List(pl.Int64))).alias("adopted_ids"),
+        )
+        .join(scattered, on="start", how="left", maintain_order="left")
+        .select(
+            pl.coalesce("low", "first").alias("lowest_id"),
+            pl.coalesce("high", pl.col("first") + pl.col("parts").list.len() - 1).alias("highest_id"),
+            "parts",
+            "flow_id",
+            "bucket",
+            "source_key",
+            pl.when(pl.col("ids").is_not_null()).then(ids_literal(pl.col("ids"))).alias("target_ids"),
+            pl.when("owns").then("hashes").alias("hashes"),
+            pl.when(pl.col("adopted_ids").list.len() > 0).then(ids_literal(pl.col("adopted_ids"))).alias("adopted_ids"),
+        )
+    )
+
+
+def _index(lengths: pl.Series) -> pl.Series:
+    """For each element of lists of these lengths, the number of its list."""
+    return pl.int_range(len(lengths), eager=True).repeat_by(lengths).explode()
+
+
+def copy_entries(connection: Connection, entries: pl.DataFrame, batch_id: int, table: sql.Composable = ENTRY) -> None:
+    """Write entries that are not there yet."""
+    if entries.is_empty():
+        return
+    lists = part_list_ids(connection, entries.get_column("parts"))
+    copy_in(
+        connection,
+        table,
+        entries.with_columns(lists.alias("part_list_id"), pl.lit(batch_id).alias("batch_id")).select(
+            "lowest_id",
+            "highest_id",
+            "batch_id",
+            "part_list_id",
+            "flow_id",
+            "bucket",
+            "source_key",
+            "target_ids",
+            "hashes",
+            "adopted_ids",
+        ),
+    )
+
+
+def replace_entries(connection: Connection, entries: pl.DataFrame, batch_id: int) -> None:
+    """Write entries over those of the same source rows."""
+    if entries.is_empty():
+        return
+    connection.execute("CREATE TEMPORARY TABLE new_entry (LIKE migration.mapping_entry) ON COMMIT DROP")
+    copy_entries(connection, entries, batch_id, sql.Identifier("new_entry"))
+    connection.execute(
+        "INSERT INTO migration.mapping_entry SELECT * FROM new_entry ON CONFLICT (flow_id, source_key) DO UPDATE SET"
+        " (lowest_id, highest_id, batch_id, part_list_id, bucket, target_ids, hashes, adopted_ids) ="
+        " (excluded.lowest_id, excluded.highest_id, excluded.batch_id, excluded.part_list_id, excluded.bucket,"
+        " excluded.target_ids, excluded.hashes, excluded.adopted_ids)"
+    )
+
+
+def delete_entries(connection: Connection, keys: pl.DataFrame) -> None:
+    """Forget the source rows `keys` (flow_id, source_key)."""
+    if keys.is_empty():
+        return
+    connection.execute(
+        "DELETE FROM migration.mapping_entry AS entry"
+        " USING unnest(%s::smallint[], %s::text[]) AS gone (flow_id, source_key) WHERE entry.flow_id = gone.flow_id AND entry.source_key = gone.source_key",
+        [keys.get_column("flow_id").to_list(), keys.get_column("source_key").to_list()],
+    )
+
+
+def part_list_ids(connection: Connection, lists: pl.Series) -> pl.Series:
+    """The id of each list of parts; lists that are new are written."""
+    frame = lists.alias("parts").to_frame().with_columns(array_literal(pl.col("parts")).alias("text"))
+    distinct = frame.select("text").unique(maintain_order=True).with_columns(_digest(pl.col("text")).alias("digest"))
+    connection.execute("CREATE TEMPORARY TABLE IF NOT EXISTS new_part_list (digest uuid, parts text[]) ON COMMIT DROP")
+    connection.execute("TRUNCATE new_part_list")
+    copy_in(connection, sql.Identifier("new_part_list"), distinct.select("digest", pl.col("text").alias("parts")))
+    # Another load may write the same list at the same time: then its row is the one that counts.
+    connection.execute(
+        "INSERT INTO migration.part_list (digest, parts) SELECT digest, parts FROM new_part_list AS new"
+        " WHERE NOT EXISTS (SELECT 1 FROM migration.part_list AS old WHERE old.digest = new.digest)"
+        " ON CONFLICT (digest) DO NOTHING"
+    )
+    found = copy_out(
+        connection,
+        sql.SQL(
+            "SELECT part_list.id, replace(part_list.digest::text, '-', '') FROM migration.part_list"
+            " JOIN new_part_list USING (digest)"
+        ),
+        pl.Schema({"part_list_id": pl.Int64, "digest": pl.String}),
+    )
+    ids = distinct.join(found, on="digest", how="left")
+    return frame.join(ids, on="text", how="left", maintain_order="left").get_column("part_list_id")
+
+
+def _digest(text: pl.Expr) -> pl.Expr:
+    return plh.concat_str([text]).nchash.md5()
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_links(connection: Connection, where: sql.Composable) -> pl.DataFrame:
+    """The LINKED rows of the entries (`entry`) for which a condition holds."""
+    lists = copy_out(
+        connection,
+        sql.SQL(
+            "SELECT entry.part_list_id, listed.part FROM (SELECT DISTINCT part_list_id"
+            " FROM migration.mapping_entry AS entry WHERE {}) AS entry"
+            " JOIN migration.part_list ON part_list.id = entry.part_list_id"
+            " CROSS JOIN LATERAL unnest(part_list.parts) WITH ORDINALITY AS listed (part, position)"
+            " ORDER BY entry.part_list_id, listed.position"
+        ).format(where),
+        pl.Schema({"part_list_id": pl.Int64, "part": pl.String}),
+    )
+    entries = copy_out(
+        connection,
+        sql.SQL(
+            "SELECT flow_id, source_key, bucket, batch_id, part_list_id, lowest_id, target_ids::text, hashes::text,"
+            " adopted_ids::text FROM migration.mapping_entry AS entry WHERE {}"
+        ).format(where),
+        pl.Schema(
+            {
+                "flow_id": pl.Int16(),
+                "source_key": pl.String(),
+                "bucket": BUCKET,
+                "batch_id": pl.Int64(),
+                "part_list_id": pl.Int64(),
+                "lowest_id": pl.Int64(),
+                "target_ids": pl.String(),
+                "hashes": pl.String(),
+                "adopted_ids": pl.String(),
+            }
+        ),
+    )
+    if entries.is_empty():
+        return pl.DataFrame(schema=LINKED)
+    by_list = lists.group_by("part_list_id", maintain_order=True).agg(pl.col("part").alias("parts"))
+    entries = entries.with_columns(unpacked_hashes(entries.get_column("hashes")).alias("hashes")).join(
+        by_list, on="part_list_id", how="left", maintain_order="left"
+    )
+    length = pl.col("parts").list.len()
+    ascending = pl.int_ranges(pl.col("lowest_id"), pl.col("lowest_id") + length)
+    no_hash = pl.lit(None, pl.UInt64).repeat_by(length)
+    return (
+        entries.select(
+            "flow_id",
+            "source_key",
+            "bucket",
+            pl.col("parts").alias("part"),
+            pl.coalesce(_ids("target_ids"), ascending).alias("target_id"),
+            pl.coalesce("hashes", no_hash).alias("hash"),
+            _ids("adopted_ids").fill_null([]).alias("adopted"),
+            "batch_id",
+        )
+        .explode("part", "target_id", "hash")
+        .with_columns(pl.col("target_id").is_in(pl.col("adopted")).alias("adopted"))
+        .cast(LINKED)
+        .select(LINKED.names())
+    )
+
+
+def _ids(column: str) -> pl.Expr:
+    return pl.col(column).str.strip_chars("{}").str.split(",").cast(pl.List(pl.Int64))

@@ -1,0 +1,405 @@
+"""What a load lists for people: rejected source rows, conflicts, vanished rows, and the accounting that has to balance.
+
+Only what changed is written, so that the same load again writes nothing here either.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import polars as pl
+import polars_hash as plh
+from psycopg import sql
+
+from dtx_assets.machinery.buckets import BUCKET
+from dtx_assets.machinery.errors import StructureError
+from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.load.content import array_literal, copy_in, copy_out
+from dtx_assets.machinery.load.entries import read_links
+from dtx_assets.machinery.load.part import REJECTED, Part, PreparedParts
+from dtx_assets.machinery.load.runs import Connection, RunContext
+from dtx_assets.machinery.target import TargetTable
+
+CONFLICT = pl.Schema(
+    {
+        "flow_id": pl.Int16(),
+        "bucket": BUCKET,
+        "source_key": pl.String(),
+        "part": pl.String(),
+        "target_id": pl.Int64(),
+        "cause": pl.String(),
+        "columns": pl.List(pl.String),
+    }
+)
+VANISHED = pl.Schema(
+    {
+        "flow_id": pl.Int16(),
+        "bucket": BUCKET,
+        "source_key": pl.String(),
+        "part": pl.String(),
+        "target_id": pl.Int64(),
+    }
+)
+IN_SCOPE = sql.SQL(
+    "entry.flow_id = ANY ({flows}::smallint[]) AND (entry.bucket BETWEEN {low} AND {high} OR EXISTS"
+    " (SELECT 1 FROM staged_key WHERE (staged_key.flow_id, staged_key.source_key) = (entry.flow_id, entry.source_key)))"
+)
+"""Of these flows, and in the buckets of a part or of a source row of the part: its bucket may have been another one."""
+HOLDERS_LOOKED_UP = 1000
+
+
+class Findings:
+    """The lists of one load. Everything is written in the transaction of the part it belongs to."""
+
+    def __init__(
+        self, connection: Connection, system: str, target: TargetTable, load_id: int, flows: dict[str, int], lake: Lake
+    ) -> None:
+        self.connection, self.system, self.target = connection, system, target
+        self.load_id, self.flows, self.lake = load_id, flows, lake
+
+    def scope(self, part: Part) -> sql.Composable:
+        """IN_SCOPE of a part whose keys are staged."""
+        low, high = part.buckets
+        return IN_SCOPE.format(
+            flows=sql.Literal(list(self.flows.values())), low=sql.Literal(low), high=sql.Literal(high)
+        )
+
+    def stage_keys(self, part: Part) -> None:
+        """Put the keys of all source rows of a part into the temporary table `staged_key`."""
+        self.connection.execute(
+            "CREATE TEMPORARY TABLE IF NOT EXISTS staged_key (flow_id smallint, source_key text) ON COMMIT DROP"
+        )
+        self.connection.execute("TRUNCATE staged_key")
+        keys = [frame.select("flow_id", "source_key") for frame in (part.links, part.rejected, part.problems)]
+        copy_in(self.connection, sql.Identifier("staged_key"), pl.concat(keys).unique())
+        self.connection.execute("ANALYZE staged_key")
+
+    # --- rejected -----------------------------------------------------------------------------------------------------
+
+    def write_rejected(self, part: Part, problems: pl.DataFrame, *, first: bool) -> None:
+        """Open entries for what is rejected now, close those that are not any more."""
+        rejected = pl.concat([part.rejected, self._with_rows(problems)])
+        rejected = rejected.with_columns(
+            plh.concat_str([pl.col("reasons").list.join(","), pl.col("detail"), pl.col("row")], separator="\x00")
+            .nchash.xxhash64()
+            .reinterpret(dtype=pl.Int64)
+            .alias("hash")
+        )
+        identity = ["flow_id", "source_key", "partial", "found_by_load", "hash"]
+        rejected = rejected.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).over(identity).alias("occurrence"))
+        identity.append("occurrence")
+        if not first:
+            open_now = copy_out(
+                self.connection,
+                sql.SQL(
+                    "SELECT flow_id, source_key, partial::int, found_by_load::int, hash, occurrence"
+                    " FROM migration.rejected_entry AS entry WHERE closed_by IS NULL AND {}"
+                ).format(self.scope(part)),
+                pl.Schema(
+                    {
+                        "flow_id": pl.Int16,
+                        "source_key": pl.String,
+                        "partial": pl.Int64,
+                        "found_by_load": pl.Int64,
+                        "hash": pl.Int64,
+                        "occurrence": pl.Int64,
+                    }
+                ),
+            ).with_columns(pl.col("partial", "found_by_load").cast(pl.Boolean))
+            self._close(open_now.join(rejected, on=identity, how="anti"))
+            rejected = rejected.join(open_now, on=identity, how="anti")
+        if rejected.height:
+            copy_in(
+                self.connection,
+                sql.Identifier("migration", "rejected_entry"),
+                rejected.with_columns(
+                    array_literal(pl.col("reasons")).alias("reasons"), pl.lit(self.load_id).alias("opened_by")
+                ),
+            )
+
+    def _close(self, entries: pl.DataFrame) -> None:
+        if entries.is_empty():
+            return
+        self.connection.execute(
+            "CREATE TEMPORARY TABLE closed_entry (flow_id smallint, source_key text, partial boolean,"
+            " found_by_load boolean, hash bigint, occurrence integer) ON COMMIT DROP"
+        )
+        copy_in(self.connection, sql.Identifier("closed_entry"), entries)
+        self.connection.execute(
+            "UPDATE migration.rejected_entry AS entry SET closed_by = %s FROM closed_entry AS closed"
+            " WHERE entry.closed_by IS NULL AND (entry.flow_id, entry.source_key, entry.partial, entry.found_by_load,"
+            " entry.hash, entry.occurrence) = (closed.flow_id, closed.source_key, closed.partial, closed.found_by_load,"
+            " closed.hash, closed.occurrence)",
+            [self.load_id],
+        )
+
+    def _with_rows(self, problems: pl.DataFrame) -> pl.DataFrame:
+        """REJECTED rows of PROBLEM rows: those that reject a source row are one a source row."""
+        if problems.is_empty():
+            return pl.DataFrame(schema=REJECTED)
+        whole = (
+            problems.filter(~pl.col("partial"))
+            .group_by("flow_id", "source_key", "source_row", "bucket", "partial", maintain_order=True)
+            .agg(
+                pl.col("reason").unique().sort().alias("reasons"),
+                pl.col("detail").unique(maintain_order=True).str.join("; ").alias("detail"),
+            )
+        )
+        parts = problems.filter("partial").select(
+            "flow_id",
+            "source_key",
+            "source_row",
+            "bucket",
+            "partial",
+            pl.concat_list("reason").alias("reasons"),
+            "detail",
+        )
+        listed = pl.concat([whole, parts])
+        rows = [
+            self._source_rows(
+                source, listed.filter(pl.col("flow_id") == flow).get_column("source_row").unique()
+            ).with_columns(pl.lit(flow, pl.Int16).alias("flow_id"))
+            for source, flow in self.flows.items()
+            if (listed.get_column("flow_id") == flow).any()
+        ]
+        return (
+            listed.join(pl.concat(rows), on=["flow_id", "source_row"], how="left", maintain_order="left")
+            .with_columns(pl.col("row").fill_null("{}"), pl.lit(True).alias("found_by_load"))
+            .select(REJECTED.names())
+            .cast(REJECTED)
+        )
+
+    def _source_rows(self, source: str, numbers: pl.Series) -> pl.DataFrame:
+        """The whole legacy rows of these numbers as JSON: `source_row`, `row`."""
+        key = (self.system, "legacy", source)
+        manifest = self.lake.manifest(key)
+        if manifest is None:
+            return pl.DataFrame(schema={"source_row": pl.Int64, "row": pl.String})
+        frame = self.lake.scan(key, manifest=manifest)
+        columns = [name for name in frame.collect_schema().names() if name not in ("_row", "_undecodable")]
+        # In CSV files NULL is written as one of two words.
+        null_words = ["\\N", "NULL"] if manifest.metadata.get("dialect") == "csv" else []
+        values = [
+            pl.when(~pl.col(name).is_in(null_words)).then(pl.col(name).str.replace_all("\x00", "\\x00", literal=True))
+            for name in columns
+        ]
+        return (
+            frame.filter(pl.col("_row").is_in(numbers.implode()))
+            .select(pl.col("_row").alias("source_row"), pl.struct(values).struct.json_encode().alias("row"))
+            .collect(engine="streaming")
+        )
+
+    # --- conflicts and vanished rows ----------------------------------------------------------------------------------
+
+    def write_conflicts(self, part: Part, conflicts: pl.DataFrame) -> None:
+        """The conflicts of a part (CONFLICT) take the place of those listed before."""
+        scope = self.scope(part)
+        rows = conflicts.with_columns(array_literal(pl.col("columns")).alias("columns"))
+        listed = copy_out(
+            self.connection,
+            sql.SQL(
+                "SELECT flow_id, bucket, source_key, part, target_id, cause, columns::text"
+                " FROM migration.conflict_entry AS entry WHERE {}"
+            ).format(scope),
+            pl.Schema(dict(CONFLICT) | {"columns": pl.String()}),
+        )
+        # PostgreSQL leaves quotes out where it can.
+        listed_now = rows.with_columns(pl.col("columns").str.replace_all('"', ""))
+        gone = listed.with_columns(pl.col("columns").str.replace_all('"', "")).join(
+            listed_now, on=CONFLICT.names(), how="anti", nulls_equal=True
+        )
+        new = (
+            rows.filter(
+                ~pl.struct(listed_now.columns).is_in(listed.select(pl.struct(CONFLICT.names())).to_series().implode())
+            )
+            if listed.height
+            else rows
+        )
+        if gone.height:
+            self.connection.execute(sql.SQL("DELETE FROM migration.conflict_entry AS entry WHERE {}").format(scope))
+            new = rows
+        if new.height:
+            copy_in(
+                self.connection,
+                sql.Identifier("migration", "conflict_entry"),
+                new.with_columns(pl.lit(self.load_id).alias("since")),
+            )
+
+    def write_vanished(self, part: Part, vanished: pl.DataFrame) -> None:
+        """The rows of a part that vanished (VANISHED); why is settled when all parts are read."""
+        listed = copy_out(
+            self.connection,
+            sql.SQL(
+                "SELECT flow_id, bucket, source_key, part, target_id FROM migration.vanished_entry AS entry WHERE {}"
+            ).format(self.scope(part)),
+            VANISHED,
+        )
+        identity = ["flow_id", "source_key", "part", "target_id"]
+        # A row that lost its place in the mapping to a new one stays listed; one that is yielded again does not.
+        self._forget_vanished(listed.join(vanished, on=identity, how="semi"))
+        self._forget_vanished(listed)
+        if vanished.height:
+            copy_in(
+                self.connection,
+                sql.Identifier("migration", "vanished_entry"),
+                vanished.with_columns(pl.lit("gone").alias("cause"), pl.lit(self.load_id).alias("since")),
+            )
+
+    def _forget_vanished(self, rows: pl.DataFrame) -> None:
+        if rows.is_empty():
+            return
+        self.connection.execute(
+            "DELETE FROM migration.vanished_entry AS entry"
+            " USING unnest(%s::smallint[], %s::text[], %s::text[], %s::bigint[]) AS gone (flow_id, source_key, part, target_id) WHERE (entry.flow_id, entry.source_key, entry.part,"
+            " entry.target_id) = (gone.flow_id, gone.source_key, gone.part, gone.target_id)",
+            [rows.get_column(name).to_list() for name in ("flow_id", "source_key", "part", "target_id")],
+        )
+
+    # --- the end of a load --------------------------------------------------------------------------------------------
+
+    def book(self, accounting: list[dict[str, Any]], run_id: str) -> tuple[list[dict[str, Any]], int]:
+        """The accounting of this load, with what it rejected itself; StructureError where it does not balance."""
+        counted = {
+            flow: (int(prepared), int(loading))
+            for flow, prepared, loading in self.connection.execute(
+                "SELECT flow_id, count(*) FILTER (WHERE NOT found_by_load), count(*) FILTER (WHERE found_by_load)"
+                " FROM migration.rejected_entry WHERE closed_by IS NULL AND NOT partial AND flow_id = ANY(%s)"
+                " GROUP BY flow_id",
+                [list(self.flows.values())],
+            )
+        }
+        booked = []
+        for entry in accounting:
+            flow = self.flows[entry["source_table"]]
+            prepared, loading = counted.get(flow, (0, 0))
+            changed = {"migrated": entry["migrated"] - loading, "rejected": entry["rejected"] + loading}
+            booked.append({**entry, **changed})
+            accounted = changed["migrated"] + changed["rejected"] + sum(entry["dropped"].values())
+            if prepared != entry["rejected"] or accounted != entry["read"] or changed["migrated"] < 0:
+                raise StructureError(
+                    f"the accounting of {entry['source_table']} → {entry['target_table']} does not balance:"
+                    f" {entry['read']} read, {changed['migrated']} migrated, {prepared + loading} rejected,"
+                    f" {sum(entry['dropped'].values())} dropped",
+                    remedy="the rows are loaded, the accounting is not; this is a fault of the product: report it",
+                )
+            self.connection.execute(
+                "INSERT INTO migration.accounting_entry (run_id, flow_id, read, migrated, rejected, dropped, coerced)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (run_id, flow_id) DO UPDATE SET (read, migrated,"
+                " rejected, dropped, coerced) = (excluded.read, excluded.migrated, excluded.rejected, excluded.dropped,"
+                " excluded.coerced)",
+                [
+                    run_id,
+                    flow,
+                    entry["read"],
+                    changed["migrated"],
+                    changed["rejected"],
+                    json.dumps(entry["dropped"]),
+                    json.dumps(entry["coerced"]),
+                ],
+            )
+        return booked, sum(entry["rejected"] for entry in booked)
+
+    def settle_vanished(
+        self, parts: PreparedParts, legacy_keys: Callable[[str], pl.LazyFrame] | None, run: RunContext
+    ) -> int:
+        """Take what another part yields off the list of vanished rows, and say why each of the others is on it."""
+        vanished = copy_out(
+            self.connection,
+            sql.SQL(
+                "SELECT flow_id, bucket, source_key, part, target_id FROM migration.vanished_entry"
+                " WHERE flow_id = ANY ({}::smallint[])"
+            ).format(sql.Literal(list(self.flows.values()))),
+            VANISHED,
+        )
+        if vanished.is_empty():
+            return 0
+        same_key = (
+            "EXISTS (SELECT 1 FROM migration.vanished_entry AS v"
+            " WHERE (v.flow_id, v.source_key) = (entry.flow_id, entry.source_key))"
+        )
+        if vanished.height <= HOLDERS_LOOKED_UP:
+            same_key += (
+                " OR EXISTS (SELECT 1 FROM migration.vanished_entry AS v"
+                " WHERE v.target_id BETWEEN entry.lowest_id AND entry.highest_id)"
+            )
+        flows = sql.SQL("entry.flow_id = ANY ({}::smallint[]) AND ({})").format(
+            sql.Literal(list(self.flows.values())), sql.SQL(same_key)
+        )
+        holders = read_links(self.connection, flows)
+        yielded = parts.yielded(holders.get_column("source_key").unique())
+        still_there = (
+            holders.join(yielded, on=["flow_id", "source_key", "part"], how="semi").select("target_id").unique()
+        )
+        self._forget_vanished(vanished.join(still_there, on="target_id", how="semi"))
+        vanished = vanished.join(still_there, on="target_id", how="anti")
+        self._explain(vanished, yielded, legacy_keys, run)
+        return vanished.height
+
+    def _explain(
+        self,
+        vanished: pl.DataFrame,
+        yielded: pl.DataFrame,
+        legacy_keys: Callable[[str], pl.LazyFrame] | None,
+        run: RunContext,
+    ) -> None:
+        if vanished.is_empty():
+            return
+        keys = vanished.select("flow_id", "source_key").unique()
+        key = ["flow_id", "source_key"]
+        rejected = copy_out(
+            self.connection,
+            sql.SQL(
+                "SELECT DISTINCT flow_id, source_key FROM migration.rejected_entry"
+                " WHERE closed_by IS NULL AND NOT partial AND flow_id = ANY ({}::smallint[])"
+            ).format(sql.Literal(list(self.flows.values()))),
+            pl.Schema({"flow_id": pl.Int16, "source_key": pl.String}),
+        )
+        causes = keys.join(rejected, on=key, how="semi").with_columns(pl.lit("rejected").alias("cause"))
+        rest = keys.join(rejected, on=key, how="anti")
+        present = self._present(rest, legacy_keys)
+        decided = self._decided_otherwise(run.decisions)
+        rest = (
+            rest.join(present.with_columns(pl.lit(True).alias("present")), on=key, how="left")
+            .join(decided.with_columns(pl.lit(True).alias("decided")), on=key, how="left")
+            .join(yielded.select(key).unique().with_columns(pl.lit(True).alias("gives")), on=key, how="left")
+        )
+        cause = (
+            pl.when(pl.col("present").is_null() & pl.col("gives").is_null())
+            .then(pl.lit("gone"))
+            .when(pl.col("decided"))
+            .then(pl.lit("another decision"))
+            .when(pl.col("gives"))
+            .then(pl.lit("gone"))
+            .otherwise(pl.lit("dropped"))
+        )
+        causes = pl.concat([causes, rest.select(*key, cause.alias("cause"))])
+        self.connection.execute(
+            "UPDATE migration.vanished_entry AS entry SET cause = why.cause"
+            " FROM unnest(%s::smallint[], %s::text[], %s::text[]) AS why (flow_id, source_key, cause)"
+            " WHERE (entry.flow_id, entry.source_key) = (why.flow_id, why.source_key) AND entry.cause <> why.cause",
+            [causes.get_column(name).to_list() for name in ("flow_id", "source_key", "cause")],
+        )
+
+    def _present(self, keys: pl.DataFrame, legacy_keys: Callable[[str], pl.LazyFrame] | None) -> pl.DataFrame:
+        """Those of the keys that the legacy tables still have; none where nobody can tell."""
+        found = [keys.clear()]
+        for source, flow in self.flows.items():
+            wanted = keys.filter(pl.col("flow_id") == flow)
+            if legacy_keys is not None and wanted.height:
+                of_table = legacy_keys(source).select(pl.col("_source_key").alias("source_key"))
+                found.append(wanted.lazy().join(of_table, on="source_key", how="semi").collect())
+        return pl.concat(found)
+
+    def _decided_otherwise(self, decisions: Mapping[str, str]) -> pl.DataFrame:
+        """Keys on the list of vanished rows that were written under other decisions than these."""
+        return copy_out(
+            self.connection,
+            sql.SQL(
+                "SELECT DISTINCT v.flow_id, v.source_key FROM migration.vanished_entry AS v"
+                " JOIN migration.mapping_entry AS entry USING (flow_id, source_key)"
+                " JOIN migration.batch ON batch.id = entry.batch_id JOIN migration.load ON load.id = batch.load_id"
+                " JOIN migration.run ON run.run_id = load.run_id"
+                " WHERE v.flow_id = ANY ({}::smallint[]) AND run.decisions <> {}::jsonb"
+            ).format(sql.Literal(list(self.flows.values())), sql.Literal(json.dumps(dict(decisions)))),
+            pl.Schema({"flow_id": pl.Int16, "source_key": pl.String}),
+        )

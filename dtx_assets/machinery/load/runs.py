@@ -1,0 +1,166 @@
+"""The bookkeeping schema `migration` and the runs recorded in it. What a load writes there is `writer`."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.resources import files
+from typing import Any, Literal
+from zlib import crc32
+
+import psycopg
+
+from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
+
+SCHEMA_VERSION = 1
+LOCK_CLASS = crc32(b"dtx_assets migration") - (1 << 31)
+SECONDS_BETWEEN_TRIES = 0.5
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Mode = Literal["rehearsal", "cutover"]
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """A run that is recorded in the target database: what all its loads are done under.
+
+    `cutover_at` is None where nobody fixed it; `gate` is called before the first write of each load and raises
+    LoadError where it must not go on.
+    """
+
+    connection_url: str = field(repr=False)
+    system: str
+    run_id: str
+    mode: Mode
+    decisions: Mapping[str, str]
+    cutover_at: datetime | None = None
+    gate: Callable[[], None] | None = field(default=None, compare=False)
+
+
+def connect(url: str) -> Connection:
+    """A connection with the settings that every load relies on; LoadError, without secrets, where there is none."""
+    try:
+        connection: Connection = psycopg.connect(url, autocommit=True, application_name="dtx_assets load")
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(
+            "the URL of the target database cannot be read", remedy="give postgresql://user@host:port/database"
+        ) from error
+    except psycopg.OperationalError as error:
+        raise LoadError(
+            f"the target database cannot be reached: {_without_secrets(str(error), url)}",
+            remedy="check that it is up and that the URL, the user and its password are right",
+        ) from None
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.execute("SET extra_float_digits = 1")
+    return connection
+
+
+def _without_secrets(message: str, url: str) -> str:
+    password = re.search(r"://[^/@:]*:([^@/]+)@", url)
+    return message.replace(password[1], "***") if password else message
+
+
+def prepare_bookkeeping(connection: Connection) -> None:
+    """Create the schema `migration` where it is not there yet. Any number of runs may do it at once."""
+    if _version(connection) == SCHEMA_VERSION:
+        return
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", [LOCK_CLASS])
+        version = _version(connection)
+        if version is None:
+            try:
+                connection.execute(files(__package__).joinpath("bookkeeping.sql").read_text().encode())
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise LoadError(
+                    f"the bookkeeping cannot be created: {error.diag.message_primary}",
+                    where="schema migration of the target database",
+                    remedy="let this user create a schema: GRANT CREATE ON DATABASE … TO …",
+                ) from None
+        elif version != SCHEMA_VERSION:
+            raise StructureError(
+                f"the bookkeeping has version {version}, and this is version {SCHEMA_VERSION} of the product",
+                where="schema migration of the target database",
+                remedy="use the version that wrote it",
+            )
+
+
+def _version(connection: Connection) -> int | None:
+    [relation] = connection.execute("SELECT to_regclass('migration.schema_version')").fetchone() or (None,)
+    if relation is None:
+        return None
+    [version] = connection.execute("SELECT max(version) FROM migration.schema_version").fetchone() or (None,)
+    return version if isinstance(version, int) else None
+
+
+def open_run(
+    connection_url: str,
+    system: str,
+    run_id: str,
+    *,
+    mode: Mode,
+    decisions: Mapping[str, str],
+    cutover_at: datetime | None = None,
+    gate: Callable[[], None] | None = None,
+) -> RunContext:
+    """Record a run in `migration.run`; the same run may be opened again, by another process too."""
+    with connect(connection_url) as connection:
+        prepare_bookkeeping(connection)
+        connection.execute(
+            "INSERT INTO migration.run (run_id, system, mode, decisions, cutover_at) VALUES (%s, %s, %s, %s, %s)"
+            " ON CONFLICT (run_id) DO UPDATE SET status = 'running', finished_at = NULL",
+            [run_id, system, mode, json.dumps(dict(decisions), sort_keys=True), cutover_at],
+        )
+    return RunContext(connection_url, system, run_id, mode, dict(decisions), cutover_at, gate)
+
+
+def finish_run(run: RunContext, status: Literal["succeeded", "failed"]) -> None:
+    """Record how a run ended."""
+    with connect(run.connection_url) as connection:
+        connection.execute(
+            "UPDATE migration.run SET status = %s, finished_at = now() WHERE run_id = %s", [status, run.run_id]
+        )
+
+
+@contextmanager
+def target_lock(
+    connection: Connection,
+    system: str,
+    target_table: str,
+    *,
+    wait_seconds: float,
+    waiting: Callable[[str], None] | None = None,
+) -> Iterator[None]:
+    """Only one load of a target at a time, on all machines; LoadError where another holds it for too long."""
+    key = crc32(f"{system}/{target_table}".encode()) - (1 << 31)
+    deadline = time.monotonic() + wait_seconds
+    told = False
+    while connection.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, key]).fetchone() != (True,):
+        message = f"{target_table} is being loaded by another run ({_holder(connection, key)})"
+        if time.monotonic() >= deadline:
+            raise LoadError(
+                f"{message}, and it did not end within {wait_seconds:g} s",
+                remedy="wait until that run has ended, then run again",
+            )
+        if not told and waiting:
+            waiting(f"{message}; waiting for up to {wait_seconds:g} s")
+            told = True
+        time.sleep(SECONDS_BETWEEN_TRIES)
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, key])
+
+
+def _holder(connection: Connection, key: int) -> str:
+    # pg_locks shows the two keys as unsigned numbers.
+    found = connection.execute(
+        "SELECT activity.application_name, activity.pid, activity.backend_start FROM pg_locks AS held"
+        " JOIN pg_stat_activity AS activity USING (pid)"
+        " WHERE held.locktype = 'advisory' AND held.granted AND held.objid::bigint = %s AND held.objsubid = 2",
+        [key % (1 << 32)],
+    ).fetchone()
+    return f"{found[0]}, backend {found[1]}, connected since {found[2]:%Y-%m-%d %H:%M:%S} UTC" if found else "unknown"

@@ -1,0 +1,438 @@
+"""The load of one target: part by part, each in one transaction with everything the bookkeeping says about it.
+
+Reading a part is `part`, deciding what becomes of its rows `diff`, the mapping `entries`, values in and out `content`.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import polars as pl
+import psycopg
+from psycopg import sql
+
+from dtx_assets.machinery.errors import LoadError, StructureError
+from dtx_assets.machinery.lake import Lake, Manifest
+from dtx_assets.machinery.load.content import copy_in
+from dtx_assets.machinery.load.ddl import LiveTarget, require_target
+from dtx_assets.machinery.load.entries import copy_entries, new_entries
+from dtx_assets.machinery.load.findings import Findings
+from dtx_assets.machinery.load.part import Part, PreparedParts, without_violations
+from dtx_assets.machinery.load.runs import Connection, RunContext, connect, target_lock
+from dtx_assets.machinery.target import TargetTable
+
+OnConflict = Literal["keep_target", "overwrite"]
+TRIES = 4
+PROBED_KEYS = 1000
+"""Distinct leading keys of a part that are enough to probe whether the target has any of its rows."""
+XID_HORIZON = 1 << 31
+LegacyKeys = Callable[[str], pl.LazyFrame]
+
+
+@dataclass
+class LoadSummary:
+    """What one load did, in target rows; `rejected` counts source rows, `accounting` has the entries of spec 5."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    adopted: int = 0
+    conflicts: int = 0
+    vanished: int = 0
+    rejected: int = 0
+    skipped_parts: int = 0
+    accounting: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
+class PartOutcome:
+    """What became of the rows of one part, and what its batch remembers."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    adopted: int = 0
+    conflicts: int = 0
+    inserted_ids: str = "{}"
+    witness: dict[str, int] = field(default_factory=dict)
+    clean: bool = True
+
+
+class SlowPathNeeded(Exception):
+    """The rows of a part cannot be copied blindly."""
+
+
+def load_target(
+    system: str,
+    target: TargetTable,
+    lake: Lake,
+    connection_url: str,
+    run: RunContext,
+    *,
+    on_conflict: str = "keep_target",
+    progress: Callable[[int, int], None] | None = None,
+    legacy_keys: LegacyKeys | None = None,
+    wait_seconds: float = 60.0,
+    waiting: Callable[[str], None] | None = None,
+) -> LoadSummary:
+    """Load the prepared rows of a target into its table, and record everything in the schema `migration`.
+
+    Raises StructureError where target, prepared rows and run do not fit together, LoadError where the database refuses.
+    Parts that were committed before stay. `legacy_keys` gives the `_source_key`s of a legacy table, to tell rows that
+    are gone from rows that a rule dropped.
+    """
+    started = time.monotonic()
+    prepared = lake.require((system, "prepared", target.model))
+    rejected = lake.require((system, "rejected", target.model))
+    check_preparation(run, prepared, rejected)
+    with (
+        lake.lease(prepared, run.run_id),
+        lake.lease(rejected, run.run_id),
+        connect(connection_url) as connection,
+        target_lock(connection, system, target.name, wait_seconds=wait_seconds, waiting=waiting),
+    ):
+        live = require_target(connection, target, run.decisions)
+        if run.gate:
+            run.gate()
+        load = _TargetLoad(connection, system, target, live, lake, run, prepared, rejected, on_conflict, legacy_keys)
+        summary = load.run(progress)
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def check_preparation(run: RunContext, prepared: Manifest, rejected: Manifest) -> None:
+    """StructureError where the prepared rows were made for another run than this one."""
+    facts, where = prepared.metadata, "/".join(prepared.key)
+    remedy = f"materialise {where} again"
+    chosen: Mapping[str, str] = facts.get("decisions", {})
+    others = sorted(
+        key for key in {*chosen, *run.decisions} if chosen.get(key) != run.decisions.get(key) and key in chosen
+    )
+    if others:
+        told = ", ".join(f"{key} = {chosen[key]} instead of {run.decisions.get(key)}" for key in others)
+        raise StructureError(f"the rows were prepared under other decisions: {told}", where=where, remedy=remedy)
+    cutover_at = facts.get("cutover_at")
+    if cutover_at and run.cutover_at and datetime.fromisoformat(cutover_at) != run.cutover_at:
+        raise StructureError(
+            f"the rows were prepared for {cutover_at}, and this run is for {run.cutover_at.isoformat()}",
+            where=where,
+            remedy=remedy,
+        )
+    if facts.get("preparation") != rejected.metadata.get("preparation"):
+        raise StructureError(
+            "the prepared and the rejected rows come from different preparations", where=where, remedy=remedy
+        )
+    linked = prepared.tables["links"].rows if "links" in prepared.tables else 0
+    migrated = sum(entry["migrated"] for entry in facts.get("accounting", []))
+    if linked > migrated:
+        raise StructureError(
+            f"{migrated} source rows are accounted for as migrated, and {linked} are linked to target rows",
+            where=where,
+            remedy="this is a fault of the flow, please report it",
+        )
+
+
+class _TargetLoad:
+    """One load of one target over one connection."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        system: str,
+        target: TargetTable,
+        live: LiveTarget,
+        lake: Lake,
+        run: RunContext,
+        prepared: Manifest,
+        rejected: Manifest,
+        on_conflict: str,
+        legacy_keys: LegacyKeys | None,
+    ) -> None:
+        self.connection, self.system, self.target, self.live = connection, system, target, live
+        self.lake, self.run_context, self.prepared = lake, run, prepared
+        self.overwrite = on_conflict == "overwrite"
+        self.legacy_keys = legacy_keys
+        self.table = sql.Identifier(target.name)
+        self._flows: dict[str, int] = {}
+        self.parts = PreparedParts(lake, target, prepared, rejected, self.flow_id)
+        for source in prepared.metadata["source_tables"]:
+            self.flow_id(source)
+
+    def flow_id(self, source_table: str) -> int:
+        if source_table not in self._flows:
+            place = [self.system, source_table, self.target.name]
+            self.connection.execute(
+                "INSERT INTO migration.flow (system, source_table, target_table) SELECT %s, %s, %s"
+                " ON CONFLICT DO NOTHING",
+                place,
+            )
+            self._flows[source_table] = self._number(
+                "SELECT id FROM migration.flow WHERE (system, source_table, target_table) = (%s, %s, %s)", place
+            )
+        return self._flows[source_table]
+
+    def _number(self, query: str, values: list[Any]) -> int:
+        found = self.connection.execute(query.encode(), values).fetchone()
+        return int(found[0]) if found and found[0] is not None else 0
+
+    def run(self, progress: Callable[[int, int], None] | None) -> LoadSummary:
+        summary = LoadSummary()
+        load_id = self._open_load()
+        self.findings = Findings(self.connection, self.system, self.target, load_id, self._flows, self.lake)
+        batches = self._latest_batches()
+        self.xmins = self._xmins() if batches else {}
+        self.first_load = not batches and not self._has_entries()
+        total, done = sum(int(part["rows"]) for part in self.parts.described), 0
+        for number, described in enumerate(self.parts.described):
+            buckets = (described["buckets"][0], described["buckets"][1])
+            before = batches.get(buckets)
+            if before and self._is_untouched(before, self.parts.digest(number)):
+                summary.skipped_parts += 1
+                summary.unchanged += int(described["rows"])
+            else:
+                self._add(summary, self._load_part(self.parts.read(number), load_id))
+            done += int(described["rows"])
+            if progress:
+                progress(done, total)
+        self._finish(summary, load_id)
+        return summary
+
+    @staticmethod
+    def _add(summary: LoadSummary, outcome: PartOutcome) -> None:
+        for name in ("inserted", "updated", "unchanged", "adopted", "conflicts"):
+            setattr(summary, name, getattr(summary, name) + getattr(outcome, name))
+
+    def _open_load(self) -> int:
+        """Holding the lock, any other load of this target that says it is running was killed."""
+        self.connection.execute(
+            "UPDATE migration.load SET status = 'killed', finished_at = now()"
+            " WHERE system = %s AND target_table = %s AND status = 'running'",
+            [self.system, self.target.name],
+        )
+        return self._number(
+            "INSERT INTO migration.load (run_id, system, target_table, preparation) VALUES (%s, %s, %s, %s)"
+            " RETURNING id",
+            [self.run_context.run_id, self.system, self.target.name, self.prepared.metadata["preparation"]],
+        )
+
+    def _finish(self, summary: LoadSummary, load_id: int) -> None:
+        with self.connection.transaction():
+            summary.vanished = self.findings.settle_vanished(self.parts, self.legacy_keys, self.run_context)
+            summary.accounting, summary.rejected = self.findings.book(
+                self.prepared.metadata["accounting"], self.run_context.run_id
+            )
+            counts = {
+                name: getattr(summary, name)
+                for name in ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
+            }
+            self.connection.execute(
+                "UPDATE migration.load SET status = 'succeeded', finished_at = now(), counts = %s WHERE id = %s",
+                [json.dumps(counts), load_id],
+            )
+
+    # --- is there anything to do? -------------------------------------------------------------------------------------
+
+    def _latest_batches(self) -> dict[tuple[int, int], dict[str, Any]]:
+        """The last batch of each range of buckets, unless a later one of another range touched some of them."""
+        rows = self.connection.execute(
+            "SELECT batch.id, bucket_low, bucket_high, digest, witness, clean,"
+            " pg_snapshot_xmax(pg_current_snapshot())::text::bigint - xid::text::bigint AS age"
+            " FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
+            " WHERE load.system = %s AND load.target_table = %s ORDER BY batch.id",
+            [self.system, self.target.name],
+        ).fetchall()
+        latest: dict[tuple[int, int], dict[str, Any]] = {}
+        for _, low, high, digest, witness, clean, age in rows:
+            latest = {place: batch for place, batch in latest.items() if place[1] < low or place[0] > high}
+            latest[low, high] = {"digest": digest, "witness": witness, "clean": clean, "age": age}
+        return latest
+
+    def _xmins(self) -> dict[str, int]:
+        """How many rows of the target carry which xmin. Of one that was committed, the number can only fall."""
+        query = sql.SQL("SELECT xmin::text, count(*) FROM {} GROUP BY 1").format(self.table)
+        return {str(xmin): int(rows) for xmin, rows in self.connection.execute(query)}
+
+    def _is_untouched(self, batch: Mapping[str, Any], digest: str) -> bool:
+        return bool(
+            batch["clean"]
+            and batch["digest"] == digest
+            and batch["age"] < XID_HORIZON
+            and all(self.xmins.get(xmin, 0) == rows for xmin, rows in batch["witness"].items())
+        )
+
+    def _has_entries(self) -> bool:
+        return bool(
+            self._number(
+                "SELECT count(*) FROM (SELECT 1 FROM migration.mapping_entry WHERE flow_id = ANY(%s) LIMIT 1) AS found",
+                [list(self._flows.values())],
+            )
+        )
+
+    # --- one part, one transaction ------------------------------------------------------------------------------------
+
+    def _load_part(self, part: Part, load_id: int) -> PartOutcome:
+        fast = self.target.writes == "insert"
+        part = without_violations(self.connection, self.target, self.live, part)
+        self.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        try:
+            for tries_left in reversed(range(TRIES)):
+                try:
+                    with self.connection.transaction():
+                        return self._write_part(part, load_id, fast)
+                except SlowPathNeeded:
+                    fast = False
+                except (
+                    psycopg.errors.SerializationFailure,
+                    psycopg.errors.DeadlockDetected,
+                    psycopg.errors.UniqueViolation,
+                ) as error:
+                    # Somebody else wrote at the same time: look again.
+                    fast = False
+                    if not tries_left:
+                        raise self._refused(part, error) from None
+                except (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException) as error:
+                    raise self._refused(part, error) from None
+        finally:
+            if not self.connection.closed:
+                self.connection.isolation_level = None
+        raise LoadError(f"part {part.name} could not be written", where=self.target.name)
+
+    def _refused(self, part: Part, error: psycopg.Error) -> LoadError:
+        constraint = f", constraint {error.diag.constraint_name}" if error.diag.constraint_name else ""
+        return LoadError(
+            f"the target refused rows of part {part.name}: {error.diag.message_primary}",
+            where=f"table {error.diag.table_name or self.target.name}{constraint}",
+            remedy="the batch was rolled back whole; earlier ones stay. Mend the target or the mapping, then run again",
+        )
+
+    def _write_part(self, part: Part, load_id: int, fast: bool) -> PartOutcome:
+        if fast:
+            self._require_absent(part)
+        batch_id = self._open_batch(part, load_id)
+        if fast:
+            outcome = self._copy_rows(part, batch_id)
+            self.findings.write_rejected(part, part.problems, first=self.first_load)
+        else:
+            raise NotImplementedError
+        outcome.clean = outcome.clean and part.problems.is_empty()
+        self._close_batch(batch_id, outcome)
+        return outcome
+
+    def _open_batch(self, part: Part, load_id: int) -> int:
+        return self._number(
+            "INSERT INTO migration.batch (load_id, part, bucket_low, bucket_high, digest, columns)"
+            " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
+            [load_id, part.name, *part.buckets, part.digest, [column.name for column in part.columns]],
+        )
+
+    def _close_batch(self, batch_id: int, outcome: PartOutcome) -> None:
+        self.connection.execute(
+            "UPDATE migration.batch SET witness = %s, clean = %s, inserted_ids = %s::int8multirange,"
+            " rows_inserted = %s, rows_updated = %s, committed_at = clock_timestamp() WHERE id = %s",
+            [
+                json.dumps(outcome.witness),
+                outcome.clean,
+                outcome.inserted_ids,
+                outcome.inserted,
+                outcome.updated,
+                batch_id,
+            ],
+        )
+
+    # --- the fast path: nothing of the part is there ------------------------------------------------------------------
+
+    def _require_absent(self, part: Part) -> None:
+        if not self.first_load:
+            self.findings.stage_keys(part)
+            known = self._number(
+                "SELECT count(*) FROM (SELECT 1 FROM migration.mapping_entry AS entry WHERE flow_id = ANY(%s) AND"
+                " (bucket BETWEEN %s AND %s OR EXISTS (SELECT 1 FROM staged_key WHERE (staged_key.flow_id,"
+                " staged_key.source_key) = (entry.flow_id, entry.source_key))) LIMIT 1) AS found",
+                [list(self._flows.values()), *part.buckets],
+            )
+            if known:
+                raise SlowPathNeeded
+        if self.target.natural_key and self._has_some_key(part):
+            raise SlowPathNeeded
+
+    def _has_some_key(self, part: Part) -> bool:
+        """Whether the target has rows with the leading columns of a natural key of the part."""
+        leading: list[str] = []
+        for name in self.target.natural_key:
+            leading.append(name)
+            keys = part.rows.select(leading).unique()
+            if keys.height >= PROBED_KEYS:
+                break
+        keys = keys.drop_nulls()
+        types = {"text": "text[]", "boolean": "boolean[]"}
+        arrays = sql.SQL(", ").join(
+            sql.SQL("%s::" + types.get(self.target.column(name).type, "bigint[]")) for name in leading
+        )
+        query = sql.SQL("SELECT 1 FROM unnest({}) AS wanted ({}) JOIN {} AS present USING ({}) LIMIT 1").format(
+            arrays, _names(leading), self.table, _names(leading)
+        )
+        # The planner knows nothing of the arrays; the unique index answers in no time.
+        self.connection.execute("SET LOCAL enable_hashjoin = off")
+        self.connection.execute("SET LOCAL enable_mergejoin = off")
+        found = self.connection.execute(query, [keys.get_column(name).to_list() for name in leading]).fetchone()
+        self.connection.execute("SET LOCAL enable_hashjoin TO DEFAULT")
+        self.connection.execute("SET LOCAL enable_mergejoin TO DEFAULT")
+        return found is not None
+
+    def _copy_rows(self, part: Part, batch_id: int) -> PartOutcome:
+        ids = self.reserve_ids(part.rows.height)
+        names = [column.name for column in part.columns]
+        copy_in(self.connection, self.table, part.rows.select(ids.alias("id"), *names))
+        copy_entries(self.connection, new_entries(part.links, ids, part.rows.get_column("_hash")), batch_id)
+        return PartOutcome(
+            inserted=part.rows.height,
+            inserted_ids=multirange(ids),
+            witness={self._own_xmin(): part.rows.height} if part.rows.height else {},
+        )
+
+    def _own_xmin(self) -> str:
+        found = self.connection.execute("SELECT pg_current_xact_id()::xid::text").fetchone()
+        return str(found[0]) if found else ""
+
+    def reserve_ids(self, count: int) -> pl.Series:
+        """New ids from the sequence of the table, ascending; those that a row has already are passed over."""
+        reserved = pl.Series("id", [], dtype=pl.Int64)
+        while len(reserved) < count:
+            rows = self.connection.execute(
+                "SELECT min(id), max(id), CASE WHEN max(id) - min(id) + 1 <> count(*) THEN array_agg(id) END"
+                " FROM (SELECT nextval(%s::regclass) AS id FROM generate_series(1, %s)) AS reserved",
+                [self.live.id_sequence, count - len(reserved)],
+            ).fetchone()
+            low, high, scattered = rows or (0, -1, None)
+            fresh = (
+                pl.Series("id", scattered, dtype=pl.Int64)
+                if scattered
+                else pl.int_range(int(low), int(high) + 1, eager=True, dtype=pl.Int64).alias("id")
+            )
+            query = sql.SQL("SELECT id FROM {} WHERE id BETWEEN %s AND %s").format(self.table)
+            taken = [int(row[0]) for row in self.connection.execute(query, [low, high])]
+            if taken:
+                fresh = fresh.filter(~fresh.is_in(taken))
+            reserved = pl.concat([reserved, fresh])
+        return reserved.sort()
+
+
+def multirange(ids: pl.Series) -> str:
+    """Ids as PostgreSQL writes an int8multirange."""
+    runs = (
+        ids.alias("id")
+        .sort()
+        .to_frame()
+        .group_by((pl.col("id") - pl.int_range(pl.len())).alias("run"))
+        .agg(pl.col("id").min().alias("low"), pl.col("id").max().alias("high"))
+        .sort("low")
+    )
+    return "{" + ",".join(f"[{low},{high}]" for low, high in runs.select("low", "high").iter_rows()) + "}"
+
+
+def _names(columns: list[str]) -> sql.Composable:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
