@@ -154,7 +154,9 @@ def _print_checks(console: Console, outcome: "RunOutcome") -> None:
     passed = len(outcome.checks) - len(errors) - len(warnings)
     findings = [*errors, *warnings]
     if findings:
-        table = Table("check", "of", title="What the checks found", title_justify="left")
+        table = Table(title="What the checks found", title_justify="left")
+        table.add_column("check", overflow="fold")
+        table.add_column("of", overflow="fold")
         table.add_column("count", justify="right")
         table.add_column("severity")
         for check in findings[:SHOWN_CHECKS]:

@@ -174,8 +174,8 @@ def test_one_missing_table_stops_its_flow_only(dtx, export, target):
 
 
 def test_a_missing_required_column_names_table_and_column(dtx, export, target):
-    text = (export / "exemption.csv").read_text()
-    (export / "exemption.csv").write_text(text.replace("item_name", "item_title", 1))
+    content = (export / "exemption.csv").read_bytes()
+    (export / "exemption.csv").write_bytes(content.replace(b"item_name", b"item_title", 1))
     done = dtx("run", DTX_LEGACY_URL=str(export))
     assert done.returncode == 1
     assert "item_name" in done.stdout
