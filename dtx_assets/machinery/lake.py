@@ -260,17 +260,26 @@ def _path(key: Sequence[str]) -> str:
     return "/".join(key)
 
 
-def s3_store(url: str) -> S3Store:
-    """The store of `s3://bucket/prefix`, with what the usual `AWS_*` variables say."""
+def s3_store(url: str, resource: Any = None) -> S3Store:
+    """The store of `s3://bucket/prefix`, with what the usual `AWS_*` variables say.
+
+    `resource` is dagster-aws's S3Resource, or any object with its fields; what it sets wins.
+    """
     parts = urlsplit(url)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    options: dict[str, Any] = {"client_options": {"allow_http": True}} if (endpoint or "").startswith("http://") else {}
-    if endpoint:
-        options["endpoint"] = endpoint
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if region:
-        options["region"] = region
-    return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, **options)
+    options = {
+        "endpoint": getattr(resource, "endpoint_url", None) or endpoint,
+        "region": getattr(resource, "region_name", None)
+        or os.environ.get("AWS_REGION")
+        or os.environ.get("AWS_DEFAULT_REGION"),
+        "access_key_id": getattr(resource, "aws_access_key_id", None),
+        "secret_access_key": getattr(resource, "aws_secret_access_key", None),
+        "session_token": getattr(resource, "aws_session_token", None),
+    }
+    given: dict[str, Any] = {name: value for name, value in options.items() if value}
+    if given.get("endpoint", "").startswith("http://"):
+        given["client_options"] = {"allow_http": True}
+    return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, **given)
 
 
 def s3_storage_options() -> dict[str, str]:

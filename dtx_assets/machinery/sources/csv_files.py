@@ -1,26 +1,37 @@
-r"""Legacy tables as CSV files in a directory: read exactly, streamed, and landed as text.
+r"""Legacy tables as CSV files, in a directory or under an S3 prefix: read exactly, streamed, and landed as text.
 
-RFC 4180 with a header line; LF, CRLF or a lone CR outside quotes ends a record. Bytes that are not UTF-8 are kept beside
-the escaped text. What the texts mean, NULL markers included, is for `frames`.
+RFC 4180 with a header line. LF, CRLF and a lone CR outside quotes end a record; a quote inside a field that does not
+start with one is an ordinary character; empty lines count in a table of one column only. What the texts mean, NULL
+markers included, is for `frames`.
 """
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Self
 
+import obstore
+import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+from obstore.exceptions import BaseError as ObjectStoreError
 
 from dtx_assets.machinery.errors import SourceError
-from dtx_assets.machinery.lake import Lake, Manifest
+from dtx_assets.machinery.lake import Lake, Manifest, s3_store
 from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.sources.landing import landing_schema, landed_batch
+from dtx_assets.machinery.sources.landing import Landed, Progress, land_table
 
 FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
-"""Bytes read at once; a field must fit into a block, so the block grows when one does not."""
+"""Bytes read at once. A record has to fit into a block, so the block grows when one does not."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class CsvDirectory:
@@ -29,9 +40,13 @@ class CsvDirectory:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def __enter__(self) -> "CsvDirectory":
+    def __enter__(self) -> Self:
         if not self.directory.is_dir():
-            raise SourceError("there is no such directory of legacy tables", where=str(self.directory), remedy="correct the URL")
+            raise SourceError(
+                "there is no such directory of CSV files",
+                where=str(self.directory),
+                remedy="correct the URL, or mount the directory",
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,104 +56,340 @@ class CsvDirectory:
         return sorted(path.stem for path in self.directory.glob("*.csv"))
 
     def extract(
-        self, table: LegacyTable, lake: Lake, key: tuple[str, ...], run_id: str, progress: Callable[[int], None] | None = None
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
     ) -> Manifest:
         path = self.directory / f"{table.name}.csv"
         if not path.is_file():
+            raise missing_file(table.name, str(path), self.tables())
+        file = CsvFile(path, str(path), table)
+        try:
+            before = path.stat()
+            if landed := landed_already(lake, key, file.shown, source_bytes=before.st_size):
+                with path.open("rb") as stream:
+                    if hashlib.file_digest(stream, "sha256").hexdigest() == landed.metadata["source_digest"]:
+                        return landed
+
+            def unchanged() -> bool:
+                after = path.stat()
+                return (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+
+            return file.land(lake, key, run_id, progress, unchanged=unchanged)
+        except OSError as error:
             raise SourceError(
-                f"the table {table.name} is missing",
+                f"{table.name} cannot be read: {error.strerror or type(error).__name__}",
                 where=str(path),
-                remedy=f"export it; the directory has {', '.join(self.tables()) or 'no CSV file'}",
-            )
-        before = path.stat()
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        landed = lake.manifest(key)
-        if landed and landed.metadata.get("source_digest") == digest and landed.metadata.get("source") == str(path):
-            return landed
+                remedy="check that this account may read the file, and that the lake has room",
+            ) from None
+
+
+class CsvPrefix:
+    """`s3://bucket/prefix` with objects `<table>.csv`. An object is read once, through a temporary file.
+
+    `s3_resource` is dagster-aws's S3Resource; without one the usual `AWS_*` variables count.
+    """
+
+    def __init__(self, url: str, s3_resource: Any = None) -> None:
+        self.url = url.rstrip("/")
+        self._store = s3_store(url, s3_resource)
+
+    def __enter__(self) -> Self:
+        with self._told(self.url):
+            if not self.tables():
+                raise SourceError(
+                    "there are no CSV files under this prefix",
+                    where=self.url,
+                    remedy="correct bucket and prefix; the objects are called <table>.csv",
+                )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def tables(self) -> list[str]:
+        with self._told(self.url):
+            found = obstore.list_with_delimiter(self._store)["objects"]
+        names = (entry["path"].rsplit("/", 1)[-1] for entry in found)
+        return sorted(name.removesuffix(".csv") for name in names if name.endswith(".csv"))
+
+    def extract(
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
+    ) -> Manifest:
+        name = f"{table.name}.csv"
+        shown = f"{self.url}/{name}"
+        if table.name not in self.tables():
+            raise missing_file(table.name, shown, self.tables())
+        with self._told(shown), tempfile.TemporaryDirectory() as scratch:
+            answer = obstore.get(self._store, name)
+            size, version = answer.meta["size"], answer.meta["e_tag"]
+            landed = landed_already(lake, key, shown, source_bytes=size)
+            if landed and version and landed.metadata.get("source_version") == version:
+                return landed
+            copy = Path(scratch) / name
+            with copy.open("wb") as stream:
+                for chunk in answer.stream(min_chunk_size=FIRST_BLOCK):
+                    stream.write(chunk)
+            if copy.stat().st_size != size:
+                raise SourceError(f"{copy.stat().st_size:,} of {size:,} bytes arrived", where=shown, remedy="run again")
+            return CsvFile(copy, shown, table).land(lake, key, run_id, progress, version=version)
+
+    @contextmanager
+    def _told(self, where: str) -> Iterator[None]:
+        try:
+            yield
+        except (ObjectStoreError, OSError) as error:
+            raise SourceError(
+                f"the S3 server does not give it ({type(error).__name__.removesuffix('Error')})",
+                where=where,
+                remedy="check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials",
+            ) from None
+
+
+def missing_file(table: str, where: str, found: Sequence[str]) -> SourceError:
+    return SourceError(
+        f"the table {table} is missing",
+        where=where,
+        remedy=f"export it to there; the tables that are there: {', '.join(found) or 'none'}",
+    )
+
+
+def landed_already(lake: Lake, key: Sequence[str], source: str, *, source_bytes: int) -> Manifest | None:
+    """The landing of the same file, if it may still be the same content."""
+    landed = lake.manifest(key)
+    if landed is None:
+        return None
+    facts = landed.metadata
+    same = (facts.get("dialect"), facts.get("source"), facts.get("source_bytes")) == ("csv", source, source_bytes)
+    return landed if same else None
+
+
+class _Watched:
+    """A file as its reader sees it: digest, size and quotes of what was read so far."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("rb", buffering=0)
+        self._digest = hashlib.sha256()
+        self.bytes = self.quotes = 0
+
+    closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._stream.read(size)
+        self._digest.update(block)
+        self.bytes += len(block)
+        self.quotes += block.count(b'"')
+        return block
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+        self._stream.close()
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class CsvFile:
+    """One file: where it is, where messages say it is, and the table in it."""
+
+    path: Path
+    shown: str
+    table: LegacyTable
+
+    def land(
+        self,
+        lake: Lake,
+        key: Sequence[str],
+        run_id: str,
+        progress: Progress | None,
+        *,
+        version: str | None = None,
+        unchanged: Any = lambda: True,
+    ) -> Manifest:
+        columns = self.header()
         block = FIRST_BLOCK
         while True:
+            watched = _Watched(self.path)
+
+            def facts(landed: Landed, watched: _Watched = watched) -> dict[str, Any]:
+                if watched.quotes % 2:
+                    self.refuse_open_quote()
+                if not unchanged():
+                    raise self.error("the file changed while it was read", "run again when the export is complete")
+                source_rows = self.count(landed.rows, len(columns))
+                return {
+                    "dialect": "csv",
+                    "source": self.shown,
+                    "source_bytes": watched.bytes,
+                    "source_digest": watched.digest,
+                    "source_version": version,
+                    "source_rows": source_rows,
+                    "row_count_matches": source_rows == landed.rows,
+                    "consistent_snapshot": False,
+                    "changed_while_read": [],
+                }
+
             try:
-                with lake.write(key, run_id=run_id) as writer:
-                    rows, undecodable, columns = _land(path, table, writer, block, progress)
-                    after = path.stat()
-                    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-                        raise SourceError("the file changed while it was read", where=str(path), remedy="run again when the export is complete")
-                    writer.metadata.update(
-                        dialect="csv",
-                        source=str(path),
-                        source_digest=digest,
-                        columns=columns,
-                        source_rows=rows,
-                        row_count_matches=True,
-                        extracted_at=datetime.now(UTC).isoformat(),
-                        consistent_snapshot=False,
-                        undecodable_values=undecodable,
-                        changed_while_read=[],
-                    )
-                return lake.require(key)
-            except pa.ArrowInvalid as error:
-                if "straddl" in str(error) and block < LAST_BLOCK:
-                    block *= 8
-                    continue
-                raise SourceError(f"not readable as CSV: {str(error).split(':')[0]}", where=str(path), remedy="check quotes and delimiter") from None
+                batches = self.batches(watched, columns, block)
+                return land_table(lake, key, run_id, columns, batches, facts, progress)
+            except _RecordTooLong:
+                block = max(self.block_for_the_longest_record(), 2 * block)
+            finally:
+                watched.close()
 
-
-def _land(path: Path, table: LegacyTable, writer: Any, block: int, progress: Callable[[int], None] | None) -> tuple[int, int, list[str]]:
-    columns = _header(path, table)
-    ragged: list[tuple[int, int]] = []
-
-    def on_ragged(row: pa_csv.InvalidRow) -> str:
-        ragged.append((row.number, row.actual_columns))
-        return "error"
-
-    with path.open("rb") as stream:
+    def batches(self, stream: _Watched, columns: Sequence[str], block: int) -> Iterator[pa.RecordBatch]:
+        """The records as binary columns."""
+        # By position: the reader must not judge the names, and would stumble over a header without a line end.
+        names = [str(position) for position in range(len(columns))]
         try:
             reader = pa_csv.open_csv(
                 stream,
-                read_options=pa_csv.ReadOptions(block_size=block, use_threads=False, skip_rows=0),
-                parse_options=pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(columns) > 1, invalid_row_handler=on_ragged),
-                convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.binary()), strings_can_be_null=False),
+                read_options=pa_csv.ReadOptions(
+                    block_size=block, use_threads=False, column_names=names, skip_rows_after_names=1
+                ),
+                parse_options=pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(columns) > 1),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False
+                ),
             )
-            rows = undecodable = 0
-            with writer.parquet_writer(landing_schema(columns)) as parquet:
-                for batch in reader:
-                    landed, bad = landed_batch(batch, columns, first_row=rows + 1)
-                    parquet.write_batch(landed)
-                    rows += batch.num_rows
-                    undecodable += bad
-                    if progress:
-                        progress(rows)
-        except pa.ArrowInvalid:
-            if ragged:
-                number, fields = ragged[0]
-                raise SourceError(
-                    f"{table.name}: a row has {fields} fields, the header has {len(columns)}",
-                    where=f"{path}:{_line_of_record(path, number)}",
-                    remedy="quote fields that hold a comma, a quote or a line break, and export the table again",
-                ) from None
-            raise
-    return rows, undecodable, columns
+            yield from reader
+        except pa.ArrowInvalid as error:
+            if "straddl" in str(error):
+                if self.path.stat().st_size < FIRST_BLOCK and self.is_header_only():
+                    return
+                raise _RecordTooLong from None
+            self.refuse_open_quote()
+            self.refuse_ragged_record(len(columns))
+            # Arrow's own words may quote the row.
+            raise self.error("it is not readable as CSV", "check its quotes and its delimiter") from None
+
+    def header(self) -> list[str]:
+        with self.path.open("rb") as stream:
+            start = stream.read(4)
+        if start.startswith(UTF_16_MARKS):
+            raise self.error("the file is UTF-16", "export it as UTF-8", line=1)
+        with _csv_reader(self.path) as reader:
+            fields = [field.encode("latin-1") for field in next(reader, [])]
+        if not fields:
+            raise self.error("the file is empty: it has no header line", "export it with the column names", line=1)
+        fields[0] = _without_mark(fields[0])
+        try:
+            names = [field.decode() for field in fields]
+        except UnicodeDecodeError:
+            raise self.error("a column name is not UTF-8", "export the table as UTF-8", line=1) from None
+        if len(names) == 1 < len(self.table.columns):
+            for delimiter, called in OTHER_DELIMITERS.items():
+                if delimiter in names[0]:
+                    raise self.error(f"its fields are separated by {called}", "export it with commas", line=1)
+        if "" in names:
+            raise self.error(f"column {names.index('') + 1} has no name", "name every column in the header", line=1)
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise self.error(f"two columns are called {', '.join(doubled)}", "rename one in the export", line=1)
+        return names
+
+    def count(self, expected: int, columns: int) -> int:
+        """The records of the file, counted by another reader than the one that landed them."""
+        try:
+            quick = pl.scan_csv(self.path, infer_schema=False, encoding="utf8-lossy", glob=False)
+            if quick.select(pl.len()).collect().item() == expected:
+                return expected
+        except pl.exceptions.PolarsError:
+            pass
+        # Polars counts empty lines, and knows no lone CR and no quote within a field: it may be wrong, this one is not.
+        with _csv_reader(self.path) as reader:
+            next(reader)
+            return sum(1 for record in reader if record or columns == 1)
+
+    def is_header_only(self) -> bool:
+        with _csv_reader(self.path) as reader:
+            next(reader)
+            return next(reader, None) is None
+
+    def refuse_ragged_record(self, columns: int) -> None:
+        with _csv_reader(self.path) as reader:
+            line = 1
+            for record in reader:
+                if len(record) != columns and (record or columns == 1):
+                    raise self.error(
+                        f"a row of {len(record)} field{'s' * (len(record) != 1)}, where the header has {columns}",
+                        "quote fields that hold a comma, a quote or a line break, and export the table again",
+                        line=line,
+                    )
+                line = reader.line_num + 1
+
+    def refuse_open_quote(self) -> None:
+        """Raises SourceError where the file ends inside of quotes."""
+        sentinel = ["end of file"]
+        with _csv_reader(self.path, sentinel[0]) as reader:
+            line = following = 1
+            last: list[str] = []
+            for record in reader:
+                last, line, following = record, following, reader.line_num + 1
+        if last != sentinel:
+            raise self.open_quote_error(line)
+
+    def open_quote_error(self, line: int) -> SourceError:
+        return self.error(
+            "a quote is opened and never closed, in the record that starts here",
+            'close it, and write a quote within a quoted field as ""',
+            line=line,
+        )
+
+    def block_for_the_longest_record(self) -> int:
+        """Bytes that hold the longest record; SourceError where that would be too many."""
+        longest = length = start = 0
+        longest_start = 1
+        with self.path.open("rb") as stream:
+            open_quote = False
+            for line, text in enumerate(stream, 1):
+                if not open_quote:
+                    start, length = line, 0
+                length += len(text)
+                open_quote ^= bool(text.count(b'"') & 1)
+                if length > longest:
+                    longest, longest_start = length, start
+        if open_quote:
+            raise self.open_quote_error(start)
+        if longest > LAST_BLOCK // 2:
+            raise self.error(
+                f"a record has {longest:,} bytes, more than can be read",
+                "shorten it in the source, or take it out and migrate it by hand",
+                line=longest_start,
+            )
+        return 2 * longest
+
+    def error(self, what: str, remedy: str, *, line: int | None = None) -> SourceError:
+        where = self.shown if line is None else f"{self.shown}, line {line}"
+        return SourceError(f"{self.table.name}: {what}", where=where, remedy=remedy)
 
 
-def _header(path: Path, table: LegacyTable) -> list[str]:
-    with path.open(encoding="utf-8-sig", errors="backslashreplace", newline="") as stream:
-        header = next(csv.reader(stream), None)
-    if not header:
-        raise SourceError(f"{table.name} has no header line", where=f"{path}:1", remedy="export it with the column names")
-    doubled = sorted({name for name in header if header.count(name) > 1})
-    if doubled:
-        raise SourceError(f"{table.name} has two columns called {', '.join(doubled)}", where=f"{path}:1", remedy="rename one in the export")
-    return header
+class _RecordTooLong(Exception):
+    """A record does not fit into a block."""
 
 
-def _line_of_record(path: Path, record: int) -> int:
-    csv.field_size_limit(2**31 - 1)
-    with path.open(encoding="latin-1", newline="") as stream:
-        reader = csv.reader(stream)
-        line = 1
-        for _ in range(record):
-            line = reader.line_num + 1
-            if next(reader, None) is None:
-                break
-    return line
+def _without_mark(field: bytes) -> bytes:
+    if not field.startswith(BYTE_ORDER_MARK):
+        return field
+    field = field.removeprefix(BYTE_ORDER_MARK)
+    # The mark stood before the quote, so that the quotes were taken for ordinary characters.
+    return field[1:-1].replace(b'""', b'"') if len(field) > 1 and field[:1] == field[-1:] == b'"' else field
+
+
+@contextmanager
+def _csv_reader(path: Path, appended: str = "") -> Iterator[Any]:
+    """Python's own reader over the bytes of a file, each as one character."""
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        with path.open(encoding="latin-1", newline="") as stream:
+
+            def lines() -> Iterator[str]:
+                yield from stream
+                if appended:
+                    yield appended
+
+            yield csv.reader(lines())
+    finally:
+        csv.field_size_limit(limit)

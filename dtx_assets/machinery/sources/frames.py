@@ -8,10 +8,9 @@ import polars as pl
 from dtx_assets.machinery.errors import SourceError
 from dtx_assets.machinery.lake import Lake
 from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
 from dtx_assets.machinery.transforms import canonical_integer
 
-ROW = "_row"
-UNDECODABLE = "_undecodable"
 NULL_MARKERS = (r"\N", "NULL")
 
 
@@ -55,7 +54,7 @@ def source_key(table: LegacyTable, frame: pl.LazyFrame) -> pl.LazyFrame:
     texts = [key_text(table, name) for name in table.key]
     if len(texts) == 1 and table.has_unique_key:
         return frame.with_columns(texts[0].alias("_source_key"))
-    elements = [pl.coalesce(_json_text(text), pl.lit("null")) for text in texts]
+    elements = [_json_text(text) for text in texts]
     if table.key_repeats:
         ordinal = pl.int_range(1, pl.len() + 1).over(*(f"_key:{name}" for name in table.key), order_by=ROW)
         frame = frame.with_columns(
@@ -77,7 +76,6 @@ def key_text(table: LegacyTable, name: str) -> pl.Expr:
 
 
 def _json_text(text: pl.Expr) -> pl.Expr:
-    escaped = text.str.replace_all("\\", "\\\\", literal=True).str.replace_all('"', '\\"', literal=True)
-    for character, escape in (("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"), ("\x00", "\\u0000")):
-        escaped = escaped.str.replace_all(character, escape, literal=True)
-    return pl.format('"{}"', escaped)
+    """Text as a JSON string, NULL as `null`."""
+    encoded = pl.struct(text.alias("k")).struct.json_encode()
+    return encoded.str.strip_prefix('{"k":').str.strip_suffix("}")

@@ -1,38 +1,150 @@
-"""The form in which every reader lands a table: text columns, a row number, and the bytes that are no text."""
+"""The form in which every reader lands a table: text columns, a row number, and the bytes that are no text.
+
+Where the rows come from is the readers' business (`csv_files`, `mysql`, `postgresql`, `sqlite`), what the texts mean is
+that of `frames`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from dtx_assets.machinery.errors import SourceError
+from dtx_assets.machinery.lake import Lake, Manifest
+from dtx_assets.machinery.legacy import LegacyTable
+
+ROW = "_row"
+UNDECODABLE = "_undecodable"
 UNDECODABLE_TYPE = pa.list_(pa.struct([("column", pa.large_string()), ("bytes", pa.large_binary())]))
 
+Progress = Callable[[int], None]
+"""Called with the rows done so far."""
 
-def landing_schema(columns: list[str]) -> pa.Schema:
+
+class Source(Protocol):
+    """A place with legacy tables. While it is open, a database shows one snapshot of them."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def tables(self) -> list[str]:
+        """The names of the tables that are there."""
+        ...
+
+    def extract(
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
+    ) -> Manifest:
+        """Lands a table under `key` as text; the landing that is there stays where nothing changed.
+
+        Raises SourceError where the table is missing or cannot be read whole.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What was read of a table: rows, values that are not UTF-8, and a digest of all of it."""
+
+    rows: int
+    undecodable_values: int
+    content_digest: str
+
+
+class _Unchanged(Exception):
+    """Leaves the landing that is there in place."""
+
+
+def land_table(
+    lake: Lake,
+    key: Sequence[str],
+    run_id: str,
+    columns: Sequence[str],
+    batches: Iterable[pa.RecordBatch],
+    facts: Callable[[Landed], dict[str, Any]],
+    progress: Progress | None = None,
+) -> Manifest:
+    """Lands batches of binary columns, in the order of `columns`; gives the manifest that counts now.
+
+    `facts` is asked once all was read, may raise, and goes into the manifest. A table that is landed already with the
+    same content and the same facts is not written again.
+    """
+    if taken := {ROW, UNDECODABLE} & set(columns):
+        raise SourceError(
+            f"{key[-1]} has a column called {taken.pop()}, a name that the lake needs itself",
+            remedy="rename the column in the export, or read the table through a view",
+        )
+    before = lake.manifest(key)
+    with suppress(_Unchanged), lake.write(key, run_id=run_id) as writer:
+        landed = _write(writer.parquet_writer(landing_schema(columns)), columns, batches, progress)
+        metadata = {
+            "columns": list(columns),
+            "undecodable_values": landed.undecodable_values,
+            "content_digest": landed.content_digest,
+            **facts(landed),
+        }
+        if before and {name: before.metadata.get(name) for name in metadata} == metadata:
+            raise _Unchanged
+        writer.metadata.update(metadata, extracted_at=datetime.now(UTC).isoformat())
+    return lake.require(key)
+
+
+def _write(
+    parquet_file: Any, columns: Sequence[str], batches: Iterable[pa.RecordBatch], progress: Progress | None
+) -> Landed:
+    rows = undecodable = 0
+    digest = hashlib.blake2b(digest_size=32)
+    with parquet_file as parquet:
+        for batch in batches:
+            digest.update(batch.serialize())
+            texts, bad = landed_batch(batch, columns, first_row=rows + 1)
+            parquet.write_batch(texts)
+            rows += batch.num_rows
+            undecodable += bad
+            if progress:
+                progress(rows)
+    return Landed(rows, undecodable, digest.hexdigest())
+
+
+def landing_schema(columns: Sequence[str]) -> pa.Schema:
     return pa.schema(
-        [*((name, pa.large_string()) for name in columns), ("_row", pa.int64()), ("_undecodable", UNDECODABLE_TYPE)]
+        [*((name, pa.large_string()) for name in columns), (ROW, pa.int64()), (UNDECODABLE, UNDECODABLE_TYPE)]
     )
 
 
-def landed_batch(batch: pa.RecordBatch, columns: list[str], first_row: int) -> tuple[pa.RecordBatch, int]:
-    """A batch of binary columns as landed; the number of values that are not UTF-8."""
-    texts, lost = [], {}
-    count = 0
-    for index, name in enumerate(columns):
-        column = batch.column(index)
+def landed_batch(batch: pa.RecordBatch, columns: Sequence[str], first_row: int) -> tuple[pa.RecordBatch, int]:
+    r"""A batch of binary columns as landed, and the number of its values that are not UTF-8.
+
+    Such a value is escaped (`\xNN`) in its text column; its bytes stand in `_undecodable`.
+    """
+    texts = []
+    lost: dict[int, list[dict[str, Any]]] = {}
+    for name, column in zip(columns, batch.columns, strict=True):
         try:
             texts.append(column.cast(pa.large_string()))
         except pa.ArrowInvalid:
-            values = column.to_pylist()
-            escaped = []
-            for row, value in enumerate(values):
-                try:
-                    escaped.append(None if value is None else value.decode())
-                except UnicodeDecodeError:
-                    escaped.append(value.decode("utf-8", "backslashreplace"))
-                    lost.setdefault(row, []).append({"column": name, "bytes": value})
-                    count += 1
-            texts.append(pa.array(escaped, pa.large_string()))
-    rows = pa.array(range(first_row, first_row + batch.num_rows), pa.int64())
+            texts.append(_escaped(name, column, lost))
+    count = batch.num_rows
     undecodable = (
-        pa.array([lost.get(row) for row in range(batch.num_rows)], UNDECODABLE_TYPE) if lost else pa.nulls(batch.num_rows, UNDECODABLE_TYPE)
+        pa.array([lost.get(row) for row in range(count)], UNDECODABLE_TYPE)
+        if lost
+        else pa.nulls(count, UNDECODABLE_TYPE)
     )
-    return pa.RecordBatch.from_arrays([*texts, rows, undecodable], schema=landing_schema(columns)), count
+    rows = pa.array(range(first_row, first_row + count), pa.int64())
+    landed = pa.RecordBatch.from_arrays([*texts, rows, undecodable], schema=landing_schema(columns))
+    return landed, sum(map(len, lost.values()))
+
+
+def _escaped(name: str, column: pa.Array, lost: dict[int, list[dict[str, Any]]]) -> pa.Array:
+    texts: list[str | None] = []
+    for row, value in enumerate(column.to_pylist()):
+        try:
+            texts.append(None if value is None else value.decode())
+        except UnicodeDecodeError:
+            texts.append(value.decode("utf-8", "backslashreplace"))
+            lost.setdefault(row, []).append({"column": name, "bytes": value})
+    return pa.array(texts, pa.large_string())
