@@ -157,7 +157,8 @@ def delete_entries(connection: Connection, keys: pl.DataFrame) -> None:
         return
     connection.execute(
         "DELETE FROM migration.mapping_entry AS entry"
-        " USING unnest(%s::smallint[], %s::text[]) AS gone (flow_id, source_key) WHERE entry.flow_id = gone.flow_id AND entry.source_key = gone.source_key",
+        " USING unnest(%s::smallint[], %s::text[]) AS gone (flow_id, source_key)"
+        " WHERE (entry.flow_id, entry.source_key) = (gone.flow_id, gone.source_key)",
         [keys.get_column("flow_id").to_list(), keys.get_column("source_key").to_list()],
     )
 

@@ -194,39 +194,30 @@ class Findings:
     def write_conflicts(self, part: Part, conflicts: pl.DataFrame) -> None:
         """The conflicts of a part (CONFLICT) take the place of those listed before."""
         scope = self.scope(part)
-        rows = conflicts.with_columns(array_literal(pl.col("columns")).alias("columns"))
+        rows = conflicts.with_columns(array_literal(pl.col("columns")).alias("columns")).unique()
         listed = copy_out(
             self.connection,
             sql.SQL(
-                "SELECT flow_id, bucket, source_key, part, target_id, cause, columns::text"
+                "SELECT flow_id, bucket, source_key, part, target_id, cause, to_json(columns)::text"
                 " FROM migration.conflict_entry AS entry WHERE {}"
             ).format(scope),
             pl.Schema(dict(CONFLICT) | {"columns": pl.String()}),
+        ).with_columns(
+            pl.concat_str(pl.lit("{"), pl.col("columns").str.strip_chars("[]"), pl.lit("}")).alias("columns")
         )
-        # PostgreSQL leaves quotes out where it can.
-        listed_now = rows.with_columns(pl.col("columns").str.replace_all('"', ""))
-        gone = listed.with_columns(pl.col("columns").str.replace_all('"', "")).join(
-            listed_now, on=CONFLICT.names(), how="anti", nulls_equal=True
-        )
-        new = (
-            rows.filter(
-                ~pl.struct(listed_now.columns).is_in(listed.select(pl.struct(CONFLICT.names())).to_series().implode())
-            )
-            if listed.height
-            else rows
-        )
-        if gone.height:
-            self.connection.execute(sql.SQL("DELETE FROM migration.conflict_entry AS entry WHERE {}").format(scope))
-            new = rows
-        if new.height:
+        same = rows.join(listed, on=CONFLICT.names(), how="semi", nulls_equal=True)
+        if same.height == rows.height == listed.height:
+            return
+        self.connection.execute(sql.SQL("DELETE FROM migration.conflict_entry AS entry WHERE {}").format(scope))
+        if rows.height:
             copy_in(
                 self.connection,
                 sql.Identifier("migration", "conflict_entry"),
-                new.with_columns(pl.lit(self.load_id).alias("since")),
+                rows.with_columns(pl.lit(self.load_id).alias("since")),
             )
 
-    def write_vanished(self, part: Part, vanished: pl.DataFrame) -> None:
-        """The rows of a part that vanished (VANISHED); why is settled when all parts are read."""
+    def write_vanished(self, part: Part, vanished: pl.DataFrame, yielded: pl.Series) -> None:
+        """Add what vanished (VANISHED) to the list, take off what is yielded; why is settled at the end."""
         listed = copy_out(
             self.connection,
             sql.SQL(
@@ -234,24 +225,23 @@ class Findings:
             ).format(self.scope(part)),
             VANISHED,
         )
-        identity = ["flow_id", "source_key", "part", "target_id"]
-        # A row that lost its place in the mapping to a new one stays listed; one that is yielded again does not.
-        self._forget_vanished(listed.join(vanished, on=identity, how="semi"))
-        self._forget_vanished(listed)
-        if vanished.height:
+        self._forget_vanished(listed.filter(pl.col("target_id").is_in(yielded.implode())))
+        new = vanished.join(listed, on=["flow_id", "source_key", "part", "target_id"], how="anti")
+        if new.height:
             copy_in(
                 self.connection,
                 sql.Identifier("migration", "vanished_entry"),
-                vanished.with_columns(pl.lit("gone").alias("cause"), pl.lit(self.load_id).alias("since")),
+                new.with_columns(pl.lit("gone").alias("cause"), pl.lit(self.load_id).alias("since")),
             )
 
     def _forget_vanished(self, rows: pl.DataFrame) -> None:
         if rows.is_empty():
             return
         self.connection.execute(
-            "DELETE FROM migration.vanished_entry AS entry"
-            " USING unnest(%s::smallint[], %s::text[], %s::text[], %s::bigint[]) AS gone (flow_id, source_key, part, target_id) WHERE (entry.flow_id, entry.source_key, entry.part,"
-            " entry.target_id) = (gone.flow_id, gone.source_key, gone.part, gone.target_id)",
+            "DELETE FROM migration.vanished_entry AS entry USING (SELECT unnest(%s::smallint[]) AS flow_id,"
+            " unnest(%s::text[]) AS source_key, unnest(%s::text[]) AS part, unnest(%s::bigint[]) AS target_id) AS gone"
+            " WHERE (entry.flow_id, entry.source_key, entry.part, entry.target_id)"
+            " = (gone.flow_id, gone.source_key, gone.part, gone.target_id)",
             [rows.get_column(name).to_list() for name in ("flow_id", "source_key", "part", "target_id")],
         )
 
@@ -333,7 +323,7 @@ class Findings:
         self._forget_vanished(vanished.join(still_there, on="target_id", how="semi"))
         vanished = vanished.join(still_there, on="target_id", how="anti")
         self._explain(vanished, yielded, legacy_keys, run)
-        return vanished.height
+        return vanished.get_column("target_id").n_unique()
 
     def _explain(
         self,

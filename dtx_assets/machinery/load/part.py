@@ -98,7 +98,7 @@ class PreparedParts:
         links = links.filter(pl.col("rows").list.len() > 0)
         flows = {source: self._flow_id(source) for source in self._source_tables(links)}
         links = _with_owner(links, self._ranks(flows), rows.height, name).select(
-            pl.col("source_table").replace_strict(flows, return_dtype=pl.Int16).alias("flow_id"),
+            _flow_column(flows),
             pl.exclude("source_table"),
         )
         low, high = described["buckets"]
@@ -125,9 +125,7 @@ class PreparedParts:
             .collect(engine="streaming")
         )
         flows = {source: self._flow_id(source) for source in links.get_column("source_table").unique()}
-        return links.select(
-            pl.col("source_table").replace_strict(flows, return_dtype=pl.Int16).alias("flow_id"), "source_key", "part"
-        )
+        return links.select(_flow_column(flows), "source_key", "part")
 
     def _source_tables(self, links: pl.DataFrame) -> list[str]:
         return sorted({*self.prepared.metadata["source_tables"], *links.get_column("source_table").unique()})
@@ -144,7 +142,7 @@ class PreparedParts:
         rejected = self._lake.scan_files(self.rejected, "rows", files).collect()
         flows = {source: self._flow_id(source) for source in rejected.get_column("source_table").unique()}
         return rejected.select(
-            pl.col("source_table").replace_strict(flows, return_dtype=pl.Int16).alias("flow_id"),
+            _flow_column(flows),
             "bucket",
             "partial",
             pl.lit(False).alias("found_by_load"),
@@ -153,6 +151,12 @@ class PreparedParts:
             "detail",
             "row",
         ).cast(REJECTED)
+
+
+def _flow_column(flows: dict[str, int]) -> pl.Expr:
+    # An empty mapping would have no type.
+    known = flows or {"": 0}
+    return pl.col("source_table").replace_strict(known, return_dtype=pl.Int16).alias("flow_id")
 
 
 def _with_owner(links: pl.DataFrame, ranks: dict[str, int], rows: int, part: str) -> pl.DataFrame:

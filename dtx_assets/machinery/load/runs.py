@@ -54,7 +54,6 @@ def connect(url: str) -> Connection:
             remedy="check that it is up and that the URL, the user and its password are right",
         ) from None
     connection.execute("SET TIME ZONE 'UTC'")
-    connection.execute("SET extra_float_digits = 1")
     return connection
 
 

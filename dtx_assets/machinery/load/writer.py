@@ -5,7 +5,7 @@ Reading a part is `part`, deciding what becomes of its rows `diff`, the mapping 
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -16,13 +16,36 @@ from psycopg import sql
 
 from dtx_assets.machinery.errors import LoadError, StructureError
 from dtx_assets.machinery.lake import Lake, Manifest
-from dtx_assets.machinery.load.content import copy_in
+from dtx_assets.machinery.load.content import (
+    as_prepared,
+    content_hash,
+    copy_in,
+    copy_out,
+    readable,
+    readable_schema,
+    with_canonical_json,
+)
 from dtx_assets.machinery.load.ddl import LiveTarget, require_target
-from dtx_assets.machinery.load.entries import copy_entries, new_entries
-from dtx_assets.machinery.load.findings import Findings
-from dtx_assets.machinery.load.part import Part, PreparedParts, without_violations
+from dtx_assets.machinery.load.diff import (
+    insert_fates,
+    known_rows,
+    relink,
+    update_fates,
+    with_ownership,
+    yields_of,
+)
+from dtx_assets.machinery.load.entries import (
+    copy_entries,
+    delete_entries,
+    grouped_entries,
+    new_entries,
+    read_links,
+    replace_entries,
+)
+from dtx_assets.machinery.load.findings import CONFLICT, Findings
+from dtx_assets.machinery.load.part import PROBLEM, Part, PreparedParts, without_violations
 from dtx_assets.machinery.load.runs import Connection, RunContext, connect, target_lock
-from dtx_assets.machinery.target import TargetTable
+from dtx_assets.machinery.target import TargetColumn, TargetTable
 
 OnConflict = Literal["keep_target", "overwrite"]
 TRIES = 4
@@ -59,7 +82,50 @@ class PartOutcome:
     conflicts: int = 0
     inserted_ids: str = "{}"
     witness: dict[str, int] = field(default_factory=dict)
+    overwritten: dict[str, int] = field(default_factory=dict)
+    """How many rows that carried which xmin were updated."""
     clean: bool = True
+
+
+def conflicts_of(yields: pl.DataFrame, fates: pl.DataFrame) -> pl.DataFrame:
+    """CONFLICT rows: what is in the way of which source row."""
+    return (
+        yields.filter("owns")
+        .join(fates.filter(pl.col("fate") == "conflict"), on="_row", maintain_order="left")
+        .with_columns(pl.col("columns").fill_null([]))
+        .select(CONFLICT.names())
+    )
+
+
+def problems_of(yields: pl.DataFrame, fates: pl.DataFrame) -> pl.DataFrame:
+    """PROBLEM rows: a source row is rejected if all its target rows are in conflict, else each is listed as a part."""
+    linked = yields.join(
+        fates.select("_row", "fate", "target_id", "cause", "columns"), on="_row", maintain_order="left"
+    )
+    conflict = pl.col("fate") == "conflict"
+    columns = pl.col("columns").fill_null([]).list.join(", ")
+    return (
+        linked.with_columns((~conflict).any().over("flow_id", "source_key").alias("partial"))
+        .filter(conflict)
+        .select(
+            "flow_id",
+            "source_key",
+            "source_row",
+            "bucket",
+            pl.lit("target_conflict").alias("reason"),
+            pl.concat_str(
+                pl.col("part"),
+                pl.lit(": "),
+                pl.col("cause"),
+                pl.when(pl.col("target_id").is_not_null())
+                .then(pl.format(" (id {})", "target_id"))
+                .otherwise(pl.lit("")),
+                pl.when(columns != "").then(pl.lit(": ") + columns).otherwise(pl.lit("")),
+            ).alias("detail"),
+            "partial",
+        )
+        .cast(PROBLEM)
+    )
 
 
 class SlowPathNeeded(Exception):
@@ -157,6 +223,8 @@ class _TargetLoad:
         self.overwrite = on_conflict == "overwrite"
         self.legacy_keys = legacy_keys
         self.table = sql.Identifier(target.name)
+        self.xmins: dict[str, int] | None = None
+        self.first_load = False
         self._flows: dict[str, int] = {}
         self.parts = PreparedParts(lake, target, prepared, rejected, self.flow_id)
         for source in prepared.metadata["source_tables"]:
@@ -184,8 +252,8 @@ class _TargetLoad:
         load_id = self._open_load()
         self.findings = Findings(self.connection, self.system, self.target, load_id, self._flows, self.lake)
         batches = self._latest_batches()
-        self.xmins = self._xmins() if batches else {}
         self.first_load = not batches and not self._has_entries()
+        self.xmins = None if self.first_load else self._xmins()
         total, done = sum(int(part["rows"]) for part in self.parts.described), 0
         for number, described in enumerate(self.parts.described):
             buckets = (described["buckets"][0], described["buckets"][1])
@@ -257,11 +325,12 @@ class _TargetLoad:
         return {str(xmin): int(rows) for xmin, rows in self.connection.execute(query)}
 
     def _is_untouched(self, batch: Mapping[str, Any], digest: str) -> bool:
+        xmins = self.xmins or {}
         return bool(
             batch["clean"]
             and batch["digest"] == digest
             and batch["age"] < XID_HORIZON
-            and all(self.xmins.get(xmin, 0) == rows for xmin, rows in batch["witness"].items())
+            and all(xmins.get(xmin, 0) == rows for xmin, rows in batch["witness"].items())
         )
 
     def _has_entries(self) -> bool:
@@ -282,7 +351,11 @@ class _TargetLoad:
             for tries_left in reversed(range(TRIES)):
                 try:
                     with self.connection.transaction():
-                        return self._write_part(part, load_id, fast)
+                        outcome = self._write_part(part, load_id, fast)
+                    if self.xmins is not None:
+                        for xmin, rows in outcome.overwritten.items():
+                            self.xmins[xmin] = self.xmins.get(xmin, 0) - rows
+                    return outcome
                 except SlowPathNeeded:
                     fast = False
                 except (
@@ -304,7 +377,7 @@ class _TargetLoad:
     def _refused(self, part: Part, error: psycopg.Error) -> LoadError:
         constraint = f", constraint {error.diag.constraint_name}" if error.diag.constraint_name else ""
         return LoadError(
-            f"the target refused rows of part {part.name}: {error.diag.message_primary}",
+            f"the target refused rows of part {part.name}: {error.diag.message_primary or error}",
             where=f"table {error.diag.table_name or self.target.name}{constraint}",
             remedy="the batch was rolled back whole; earlier ones stay. Mend the target or the mapping, then run again",
         )
@@ -314,11 +387,14 @@ class _TargetLoad:
             self._require_absent(part)
         batch_id = self._open_batch(part, load_id)
         if fast:
-            outcome = self._copy_rows(part, batch_id)
-            self.findings.write_rejected(part, part.problems, first=self.first_load)
+            outcome, found = self._copy_rows(part, batch_id), part.problems
+            if not self.first_load:
+                self.findings.write_conflicts(part, pl.DataFrame(schema=CONFLICT))
         else:
-            raise NotImplementedError
-        outcome.clean = outcome.clean and part.problems.is_empty()
+            self.findings.stage_keys(part)
+            outcome, found = self._merge_rows(part, batch_id)
+        self.findings.write_rejected(part, found, first=self.first_load and fast)
+        outcome.clean = outcome.clean and found.is_empty()
         self._close_batch(batch_id, outcome)
         return outcome
 
@@ -393,6 +469,177 @@ class _TargetLoad:
             inserted_ids=multirange(ids),
             witness={self._own_xmin(): part.rows.height} if part.rows.height else {},
         )
+
+    # --- the slow path: some of it may be there -----------------------------------------------------------------------
+
+    def _merge_rows(self, part: Part, batch_id: int) -> tuple[PartOutcome, pl.DataFrame]:
+        """Compare with what is there, and write what differs; gives the problems of the part too."""
+        if self.xmins is None:
+            self.xmins = self._xmins()
+        stored = read_links(self.connection, self.findings.scope(part))
+        current = self._current_rows(part, stored)
+        yields = yields_of(part.links)
+        rows = with_canonical_json(part.rows, part.columns)
+        if self.target.writes == "insert":
+            self._require_unique(part)
+            fates = insert_fates(self.target, part.columns, rows, yields, stored, current, overwrite=self.overwrite)
+            values = part.rows
+        else:
+            filled = update_fates(part.columns, part.rows, current, overwrite=self.overwrite)
+            fates, values = filled.fates, filled.values
+        names = [column.name for column in part.columns]
+        updates = fates.filter(pl.col("fate") == "update").select("_row", pl.col("target_id").alias("id"))
+        inserts = fates.filter(pl.col("fate") == "insert").select("_row")
+        inserts = inserts.with_columns(self.reserve_ids(inserts.height).alias("new_id"))
+        self._update(updates.join(values.select("_row", *names), on="_row").drop("_row"), batch_id)
+        if inserts.height:
+            copy_in(
+                self.connection,
+                self.table,
+                inserts.join(part.rows.select("_row", *names), on="_row", maintain_order="left").select(
+                    pl.col("new_id").alias("id"), *names
+                ),
+            )
+        fates = (
+            fates.join(inserts, on="_row", how="left", maintain_order="left")
+            .with_columns(pl.coalesce("new_id", "target_id").alias("target_id"))
+            .drop("new_id")
+        )
+        mapping = relink(yields, fates, stored)
+        replace_entries(self.connection, grouped_entries(mapping.entries), batch_id)
+        delete_entries(self.connection, mapping.removed)
+        self.findings.write_vanished(part, mapping.vanished, mapping.yielded)
+        self.findings.write_conflicts(part, conflicts_of(yields, fates))
+        outcome = self._outcome(fates, current, updates, inserts, stored, self.xmins)
+        return outcome, pl.concat([part.problems, problems_of(yields, fates)])
+
+    def _outcome(
+        self,
+        fates: pl.DataFrame,
+        current: pl.DataFrame,
+        updates: pl.DataFrame,
+        inserts: pl.DataFrame,
+        stored: pl.DataFrame,
+        xmins: Mapping[str, int],
+    ) -> PartOutcome:
+        counts = dict(fates.group_by("fate").len().iter_rows())
+        updated = current.join(updates, on="id", how="semi")
+        overwritten = dict(updated.group_by(pl.col("xmin").cast(pl.String)).len().iter_rows())
+        watched = pl.concat([stored.get_column("target_id"), fates.get_column("target_id").drop_nulls()]).unique()
+        left = current.join(updates, on="id", how="anti").filter(pl.col("id").is_in(watched.implode()))
+        carried = left.get_column("xmin").cast(pl.String).unique().to_list()
+        witness = {xmin: xmins.get(xmin, 0) - overwritten.get(xmin, 0) for xmin in carried}
+        written = updates.height + inserts.height
+        return PartOutcome(
+            inserted=counts.get("insert", 0),
+            updated=counts.get("update", 0),
+            unchanged=counts.get("unchanged", 0),
+            adopted=counts.get("adopt", 0),
+            conflicts=counts.get("conflict", 0),
+            inserted_ids=multirange(inserts.get_column("new_id")),
+            witness=witness | ({self._own_xmin(): written} if written else {}),
+            overwritten=overwritten,
+            # A row that changed since the load began carries a transaction that was not counted then.
+            clean=not counts.get("conflict") and all(xmin in xmins for xmin in carried),
+        )
+
+    def _require_unique(self, part: Part) -> None:
+        key = list(self.target.natural_key)
+        if not key:
+            return
+        rows = part.rows if self.target.nulls_equal else part.rows.drop_nulls(key)
+        twice = rows.filter(pl.struct(key).is_duplicated()).select(key).head(1)
+        if twice.height:
+            raise StructureError(
+                f"two prepared rows have the same ({', '.join(key)}): {twice.row(0)}",
+                where=f"part {part.name} of {'/'.join(self.prepared.key)}",
+                remedy="this is a fault of the flow, please report it",
+            )
+
+    def _current_rows(self, part: Part, stored: pl.DataFrame) -> pl.DataFrame:
+        """The rows of the target that have a key of the part, or that its source rows led to before."""
+        known = known_rows(stored)
+        written_columns = self._written_columns(known.get_column("batch_id").unique())
+        needed = {column.name: column for column in part.columns}
+        for columns in written_columns.values():
+            needed |= {column.name: column for column in columns or ()}
+        ids = [stored.select(pl.col("target_id").alias("id"))]
+        if self.target.writes == "update":
+            ids.append(part.rows.select("id"))
+        self._stage("staged_id", pl.concat(ids).unique(), ["id"])
+        found: sql.Composable = sql.SQL("SELECT id FROM staged_id")
+        key = list(self.target.natural_key) if self.target.writes == "insert" else []
+        if key:
+            self._stage("staged_natural_key", part.rows.select(key), key)
+            found += sql.SQL(
+                " UNION SELECT present.id FROM {} AS present JOIN staged_natural_key AS wanted ON {}"
+            ).format(self.table, sql.SQL(" AND ").join(self._same_key(name) for name in key))
+        columns = list(needed.values())
+        current = copy_out(
+            self.connection,
+            sql.SQL("SELECT t.id, t.xmin::text, {} FROM {} AS t WHERE t.id IN ({})").format(
+                sql.SQL(", ").join(readable(column, "t") for column in columns), self.table, found
+            ),
+            pl.Schema({"id": pl.Int64(), "xmin": pl.Int64(), **readable_schema(columns)}),
+        )
+        raw = current.select(pl.col(c.name).alias(f"{c.name}@raw") for c in columns if c.type == "jsonb")
+        current = as_prepared(current, columns).hstack(raw)
+        return with_ownership(current.with_columns(content_hash(part.columns).alias("_hash")), known, written_columns)
+
+    def _same_key(self, name: str) -> sql.Composable:
+        nullable = self.target.nulls_equal and self.target.column(name).nullable
+        same = (
+            "(present.{0} = wanted.{0} OR (present.{0} IS NULL AND wanted.{0} IS NULL))"
+            if nullable
+            else ("present.{0} = wanted.{0}")
+        )
+        return sql.SQL(same).format(sql.Identifier(name))
+
+    def _stage(self, name: str, frame: pl.DataFrame, columns: list[str]) -> None:
+        """Put rows into a temporary table that has columns of the target."""
+        self.connection.execute(
+            sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+                sql.Identifier(name), _names(columns), self.table
+            )
+        )
+        copy_in(self.connection, sql.Identifier(name), frame.select(columns))
+        self.connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(name)))
+
+    def _written_columns(self, batch_ids: pl.Series) -> dict[int, Sequence[TargetColumn] | None]:
+        """The columns that batches wrote; None where the target has one of them no longer."""
+        known = {column.name: column for column in self.target.columns if column.name in self.live.columns}
+        rows = self.connection.execute(
+            "SELECT id, columns FROM migration.batch WHERE id = ANY(%s)", [batch_ids.to_list()]
+        )
+        return {
+            batch: [known[name] for name in names] if all(name in known for name in names) else None
+            for batch, names in rows
+        }
+
+    def _update(self, values: pl.DataFrame, batch_id: int) -> None:
+        """Write the columns of rows that are there, and what they held into the journal."""
+        if values.is_empty():
+            return
+        names = [name for name in values.columns if name != "id"]
+        self._stage("new_value", values, ["id", *names])
+        before = sql.SQL(" || ").join(
+            sql.SQL(
+                "CASE WHEN t.{0} IS DISTINCT FROM new.{0} THEN jsonb_build_object({1}, t.{0}) ELSE '{{}}' END"
+            ).format(sql.Identifier(name), sql.Literal(name))
+            for name in names
+        )
+        self.connection.execute(
+            sql.SQL(
+                "INSERT INTO migration.journal_entry (batch_id, target_id, before)"
+                " SELECT {}, t.id, {} FROM {} AS t JOIN new_value AS new USING (id)"
+            ).format(sql.Literal(batch_id), before, self.table)
+        )
+        assigned = sql.SQL(", ").join(sql.SQL("{0} = new.{0}").format(sql.Identifier(name)) for name in names)
+        done = self.connection.execute(
+            sql.SQL("UPDATE {} AS t SET {} FROM new_value AS new WHERE t.id = new.id").format(self.table, assigned)
+        )
+        if done.rowcount != values.height:
+            raise psycopg.errors.SerializationFailure("rows went away while they were updated")
 
     def _own_xmin(self) -> str:
         found = self.connection.execute("SELECT pg_current_xact_id()::xid::text").fetchone()

@@ -2,25 +2,17 @@
 
 from datetime import UTC, datetime
 
-import pytest
-
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
     REMINDER,
     Batch,
     Link,
     Refusal,
-    Shop,
     reminder,
     write_prepared,
 )
 
 SOURCES = ("notice", "hook")
-
-
-@pytest.fixture
-def shop(tmp_path, database_url):
-    return Shop(tmp_path, database_url)
 
 
 UGLY = [

@@ -1,0 +1,426 @@
+"""What becomes of each prepared row of a part, given what was written before and what is there now.
+
+Pure functions over frames: no SQL, no connection. Fates of a row: `insert`, `update`, `unchanged`, `adopt` (someone
+else made the same row), `conflict` (someone else's values are there).
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import polars as pl
+
+from dtx_assets.machinery.buckets import BUCKET
+from dtx_assets.machinery.load.content import canonical_json, content_hash, with_canonical_json
+from dtx_assets.machinery.load.entries import LINKED
+from dtx_assets.machinery.target import TargetColumn, TargetTable
+
+THEIRS = "another owner's row has other values"
+CHANGED = "someone changed what this migration wrote"
+MOVED = "someone changed the key of what this migration wrote"
+DELETED = "someone deleted what this migration wrote"
+MISSING = "the row to be filled is not there any more"
+
+_TAGGED_NUMBER = re.compile(r'"\\u0000([^"]*)"')
+
+FATES = pl.Schema(
+    {
+        "_row": pl.Int64(),
+        "fate": pl.String(),
+        "target_id": pl.Int64(),
+        "adopted": pl.Boolean(),
+        "hash": pl.UInt64(),
+        "cause": pl.String(),
+        "columns": pl.List(pl.String),
+    }
+)
+"""`target_id`: null where the row is not there; `hash`: of the values it has in the end; `columns`: that differ."""
+
+YIELDS = pl.Schema(
+    {
+        "flow_id": pl.Int16(),
+        "source_key": pl.String(),
+        "source_row": pl.Int64(),
+        "bucket": BUCKET,
+        "part": pl.String(),
+        "_row": pl.Int64(),
+        "owns": pl.Boolean(),
+    }
+)
+"""One row a (source row, prepared row)."""
+
+SOURCE = ["flow_id", "source_key"]
+PLACE = ["flow_id", "source_key", "part"]
+
+
+def yields_of(links: pl.DataFrame) -> pl.DataFrame:
+    """The links of a part taken apart, in their order."""
+    return links.rename({"parts": "part", "rows": "_row"}).explode("part", "_row").select(YIELDS.names()).cast(YIELDS)
+
+
+def known_rows(stored: pl.DataFrame) -> pl.DataFrame:
+    """What was written before, one row a target row: target_id, `written` (hash), batch_id, adopted."""
+    return (
+        stored.filter(pl.col("hash").is_not_null())
+        .sort("batch_id")
+        .group_by("target_id")
+        .agg(pl.col("hash").last().alias("written"), pl.col("batch_id").last(), pl.col("adopted").last())
+    )
+
+
+def with_ownership(
+    current: pl.DataFrame, known: pl.DataFrame, written_columns: dict[int, Sequence[TargetColumn] | None]
+) -> pl.DataFrame:
+    """Adds to the rows of the target `known`, `adopted`, and `same` (as this system left it or found it).
+
+    `written_columns` gives the columns that each batch hashed; None where one of them is not there any more.
+    """
+    current = current.join(known, left_on="id", right_on="target_id", how="left", maintain_order="left")
+    groups: dict[tuple[str, ...], tuple[Sequence[TargetColumn], list[int]]] = {}
+    for batch, columns in written_columns.items():
+        if columns is not None:
+            groups.setdefault(tuple(c.name for c in columns), (columns, []))[1].append(batch)
+    same = pl.lit(False)
+    for columns, batches in groups.values():
+        same = (
+            pl.when(pl.col("batch_id").is_in(batches)).then(content_hash(columns) == pl.col("written")).otherwise(same)
+        )
+    return current.with_columns(
+        pl.col("written").is_not_null().alias("known"),
+        pl.col("adopted").fill_null(False),
+        same.fill_null(False).alias("same"),
+    ).drop("written", "batch_id")
+
+
+# --- rows that this system creates ------------------------------------------------------------------------------------
+
+
+def insert_fates(
+    target: TargetTable,
+    columns: Sequence[TargetColumn],
+    rows: pl.DataFrame,
+    yields: pl.DataFrame,
+    stored: pl.DataFrame,
+    current: pl.DataFrame,
+    *,
+    overwrite: bool,
+) -> pl.DataFrame:
+    """FATES of the rows of a target that this system creates.
+
+    `rows`: `_row`, `_hash`, columns with canonical JSON; `current`: `id`, `xmin`, `_hash`, the same columns, and
+    what `with_ownership` adds. A natural key says which row of the target a prepared row is, else the mapping does.
+    """
+    mapped = (
+        yields.filter("owns")
+        .join(stored, on=PLACE)
+        .group_by("_row")
+        .agg(pl.col("target_id").first().alias("mapped_id"))
+    )
+    facts = current.select("id", "xmin", "_hash", "known", "adopted", "same")
+    key = list(target.natural_key)
+    keyed = pl.lit(bool(key)) & (
+        pl.lit(True) if target.nulls_equal or not key else pl.all_horizontal(pl.col(name).is_not_null() for name in key)
+    )
+    joined = rows.with_columns(keyed.alias("keyed")).join(mapped, on="_row", how="left", maintain_order="left")
+    if key:
+        present = current.select(*key, pl.col("id").alias("found_id"))
+        joined = joined.join(present, on=key, how="left", nulls_equal=target.nulls_equal, maintain_order="left")
+    else:
+        joined = joined.with_columns(pl.lit(None, pl.Int64).alias("found_id"))
+    of_mapped = facts.select(pl.col("id").alias("mapped_id"), pl.col("same").alias("mapped_same"))
+    joined = joined.join(of_mapped, on="mapped_id", how="left", maintain_order="left")
+    deleted = (
+        stored.join(current, left_on="target_id", right_on="id", how="anti").get_column("hash").drop_nulls().unique()
+    )
+    mapped_there = pl.col("mapped_same").is_not_null()
+    # Its key was changed by someone: the row is still the one that was written.
+    displaced = pl.col("keyed") & pl.col("found_id").is_null() & mapped_there & ~pl.col("mapped_same")
+    joined = joined.with_columns(
+        pl.when(displaced)
+        .then("mapped_id")
+        .when("keyed")
+        .then("found_id")
+        .otherwise(pl.when(mapped_there).then("mapped_id"))
+        .alias("id"),
+        displaced.fill_null(False).alias("displaced"),
+    ).join(facts, on="id", how="left", suffix="@now", maintain_order="left")
+    there = pl.col("id").is_not_null()
+    equal = pl.col("_hash") == pl.col("_hash@now")
+    was_deleted = ~there & (
+        (pl.col("mapped_id").is_not_null() & ~mapped_there)
+        | (pl.col("mapped_id").is_null() & pl.col("_hash").is_in(deleted.implode()))
+    )
+    fate = (
+        pl.when(there & equal & pl.col("known"))
+        .then(pl.lit("unchanged"))
+        .when(there & equal)
+        .then(pl.lit("adopt"))
+        .when(there & pl.col("known") & pl.col("same") & ~pl.col("adopted"))
+        .then(pl.lit("update"))
+        .when(there)
+        .then(pl.lit("update" if overwrite else "conflict"))
+        .when(was_deleted)
+        .then(pl.lit("insert" if overwrite else "conflict"))
+        .otherwise(pl.lit("insert"))
+    )
+    cause = (
+        pl.when("displaced")
+        .then(pl.lit(MOVED))
+        .when(~there)
+        .then(pl.lit(DELETED))
+        .when(pl.col("known") & ~pl.col("adopted"))
+        .then(pl.lit(CHANGED))
+        .otherwise(pl.lit(THEIRS))
+    )
+    fates = joined.select(
+        "_row",
+        fate.alias("fate"),
+        pl.col("id").alias("target_id"),
+        (pl.col("adopted").fill_null(False) | (fate == "adopt")).alias("adopted"),
+        pl.col("_hash").alias("hash"),
+        pl.when(fate == "conflict").then(cause).alias("cause"),
+    )
+    return fates.join(_differing(columns, rows, current, fates), on="_row", how="left", maintain_order="left").select(
+        FATES.names()
+    )
+
+
+def _differing(
+    columns: Sequence[TargetColumn], rows: pl.DataFrame, current: pl.DataFrame, fates: pl.DataFrame
+) -> pl.DataFrame:
+    """The names of the columns in which rows that are updated or in conflict differ from what is there."""
+    names = [column.name for column in columns]
+    looked_at = fates.filter(pl.col("fate").is_in(["update", "conflict"]) & pl.col("target_id").is_not_null())
+    pairs = (
+        looked_at.select("_row", "target_id")
+        .join(rows.select("_row", *names), on="_row")
+        .join(current.select("id", *names), left_on="target_id", right_on="id", suffix="@now")
+    )
+    differing = [
+        pl.when(pl.col(name).ne_missing(pl.col(f"{name}@now"))).then(pl.lit(name)).otherwise(None) for name in names
+    ]
+    return pairs.select("_row", pl.concat_list(differing).list.drop_nulls().alias("columns"))
+
+
+# --- rows of others, of which this system fills columns ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Filled:
+    """`values`: `_row`, `id` and the columns as they are to be after the load."""
+
+    fates: pl.DataFrame
+    values: pl.DataFrame
+
+
+def update_fates(
+    columns: Sequence[TargetColumn], rows: pl.DataFrame, current: pl.DataFrame, *, overwrite: bool
+) -> Filled:
+    """FATES of rows of others. Each column is written where it is NULL, empty, false or lacks the JSON key.
+
+    `current` has the columns and `<name>@raw` of JSON ones, and what `with_ownership` adds. A row is
+    written whole or not at all: one column that has another value puts the row into conflict.
+    """
+    names = [column.name for column in columns]
+    # Documents are merged as they are, not as they are compared.
+    now_names = [f"{c.name}@raw" if c.type == "jsonb" else c.name for c in columns]
+    joined = rows.select("_row", "id", *names).join(
+        current.select(
+            "id",
+            *(pl.col(now).alias(f"{name}@now") for name, now in zip(names, now_names, strict=True)),
+            "known",
+            "adopted",
+            "same",
+            pl.lit(True).alias("there"),
+        ),
+        on="id",
+        how="left",
+        maintain_order="left",
+    )
+    ours = pl.col("known") & ~pl.col("adopted")
+    for column in columns:
+        if column.type == "jsonb":
+            joined = _with_merged_json(joined, column.name)
+        else:
+            now, wanted = pl.col(f"{column.name}@now"), pl.col(column.name)
+            free = now.is_null()
+            if column.type == "text":
+                free |= now == ""
+            elif column.type == "boolean":
+                free |= ~now
+            joined = joined.with_columns(
+                (~free & now.ne_missing(wanted)).fill_null(False).alias(f"{column.name}@conflict")
+            )
+    differs = [pl.col(name).ne_missing(pl.col(f"{name}@now")) for name in names]
+    equal = ~pl.any_horizontal(differs)
+    in_the_way = pl.any_horizontal(pl.col(f"{name}@conflict") for name in names)
+    refused = pl.lit("update" if overwrite else "conflict")
+    fate = (
+        pl.when(pl.col("there").is_null())
+        .then(pl.lit("conflict"))
+        .when(equal & pl.col("known"))
+        .then(pl.lit("unchanged"))
+        .when(equal)
+        .then(pl.lit("adopt"))
+        .when(ours & pl.col("same"))
+        .then(pl.lit("update"))
+        .when(ours | in_the_way)
+        .then(refused)
+        .otherwise(pl.lit("update"))
+    )
+    cause = (
+        pl.when(pl.col("there").is_null())
+        .then(pl.lit(MISSING))
+        .when(ours)
+        .then(pl.lit(CHANGED))
+        .otherwise(pl.lit(THEIRS))
+    )
+    values = with_canonical_json(joined.select("_row", "id", *names), columns)
+    joined = joined.with_columns(fate.alias("fate"), values.select(content_hash(columns).alias("hash")).to_series())
+    fates = joined.select(
+        "_row",
+        "fate",
+        pl.when("there").then("id").alias("target_id"),
+        (pl.col("adopted").fill_null(False) & (pl.col("fate") != "update") | (pl.col("fate") == "adopt")).alias(
+            "adopted"
+        ),
+        "hash",
+        pl.when(pl.col("fate") == "conflict").then(cause).alias("cause"),
+        pl.concat_list(
+            pl.when(pl.col("there") & differs_here).then(pl.lit(name))
+            for name, differs_here in zip(names, differs, strict=True)
+        )
+        .list.drop_nulls()
+        .alias("columns"),
+    )
+    return Filled(fates.cast(FATES), joined.select("_row", "id", *names))
+
+
+def _with_merged_json(joined: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The wanted document merged into the one that is there, and whether it had other values at the same keys."""
+    pairs = joined.select(name, f"{name}@now").unique(maintain_order=True)
+    merged, conflict = [], []
+    for wanted, now in pairs.iter_rows():
+        document, differs = merge_json(now, wanted)
+        merged.append(document)
+        conflict.append(differs)
+    pairs = pairs.with_columns(
+        pl.Series("@merged", merged, dtype=pl.String), pl.Series(f"{name}@conflict", conflict, dtype=pl.Boolean)
+    )
+    return (
+        joined.join(pairs, on=[name, f"{name}@now"], how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(pl.col("@merged").alias(name))
+        .drop("@merged")
+    )
+
+
+def merge_json(now: str | None, wanted: str | None) -> tuple[str | None, bool]:
+    """The document `now` with what is `wanted` put in, and whether something else was there.
+
+    Objects are merged key by key; anything else is one value. A missing key and JSON's null can be filled. Numbers stay
+    as they were written.
+    """
+    if now is None or wanted is None:
+        return (wanted if wanted is not None else now), False
+    conflicts: list[object] = []
+    document = _merge(_with_tagged_numbers(now), _with_tagged_numbers(wanted), conflicts.append)
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = _TAGGED_NUMBER.sub(r"\1", text)
+    return (now if canonical_json(text) == canonical_json(now) else text), bool(conflicts)
+
+
+def _with_tagged_numbers(text: str) -> object:
+    # No text of jsonb holds a NUL.
+    return json.loads(text, parse_int=lambda number: f"\x00{number}", parse_float=lambda number: f"\x00{number}")
+
+
+def _merge(now: object, wanted: object, conflict: Callable[[object], None]) -> object:
+    if isinstance(now, dict) and isinstance(wanted, dict):
+        return {**now, **{key: _merge(now.get(key), value, conflict) for key, value in wanted.items()}}
+    if now is not None and _comparable(now) != _comparable(wanted):
+        conflict(wanted)
+    return wanted
+
+
+def _comparable(value: object) -> object:
+    if isinstance(value, str) and value.startswith("\x00"):
+        return Decimal(value[1:])
+    if isinstance(value, list):
+        return [_comparable(element) for element in value]
+    if isinstance(value, dict):
+        return {key: _comparable(inner) for key, inner in value.items()}
+    return value
+
+
+# --- the mapping afterwards -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Relinked:
+    """How the mapping changes: `entries` (LINKED) take the place of those of the same source rows, `removed` go.
+
+    `vanished`: target rows that the mapping knew and the part does not yield. `yielded`: ids that it does.
+    """
+
+    entries: pl.DataFrame
+    removed: pl.DataFrame
+    vanished: pl.DataFrame
+    yielded: pl.Series
+
+
+def relink(yields: pl.DataFrame, fates: pl.DataFrame, stored: pl.DataFrame) -> Relinked:
+    """The mapping of a part; in `fates`, inserted rows have their new ids.
+
+    A row in conflict keeps the place it had. What a source row gave before and gives no longer stays mapped, unless
+    another source row gives that target row now.
+    """
+    linked = yields.with_row_index("_order").join(fates, on="_row", how="left", maintain_order="left")
+    held = fates.filter(pl.col("target_id").is_not_null()).get_column("target_id").unique()
+    mapped = linked.filter(pl.col("fate") != "conflict").select(
+        "_order",
+        "flow_id",
+        "source_key",
+        "bucket",
+        "part",
+        "target_id",
+        pl.when("owns").then("hash").alias("hash"),
+        "adopted",
+    )
+    in_conflict = linked.filter(pl.col("fate") == "conflict").select("_order", *PLACE, "bucket")
+    kept = in_conflict.join(
+        stored.select(*PLACE, "target_id", "hash", "adopted"), on=PLACE, maintain_order="left"
+    ).select(mapped.columns)
+    stored = stored.with_row_index("_place")
+    held = pl.concat([held, kept.get_column("target_id")]).unique()
+    not_yielded = stored.join(yields, on=PLACE, how="anti", maintain_order="left")
+    left = not_yielded.filter(~pl.col("target_id").is_in(held.implode()))
+    buckets = yields.select(*SOURCE, pl.col("bucket").alias("new_bucket")).unique(SOURCE)
+    retained = (
+        left.join(buckets, on=SOURCE, how="left", maintain_order="left")
+        .with_columns(pl.coalesce("new_bucket", "bucket").alias("bucket"), pl.col("_place") + linked.height)
+        .select(pl.col("_place").alias("_order"), *mapped.columns[1:])
+    )
+    now = pl.concat([mapped, kept, retained]).sort("_order")
+    compared = [*PLACE, "bucket", "target_id", "hash", "adopted"]
+    changed = pl.concat(
+        [
+            now.join(stored, on=compared, how="anti", nulls_equal=True).select(SOURCE),
+            stored.join(now, on=compared, how="anti", nulls_equal=True).select(SOURCE),
+        ]
+    ).unique()
+    entries = now.join(changed, on=SOURCE, how="semi", maintain_order="left")
+    moved = (
+        stored.join(now.select(*PLACE, pl.col("target_id").alias("new_id")), on=PLACE)
+        .filter((pl.col("target_id") != pl.col("new_id")) & ~pl.col("target_id").is_in(held.implode()))
+        .select(left.columns)
+    )
+    return Relinked(
+        entries.select(pl.lit(0, pl.Int64).alias("batch_id"), pl.exclude("_order")).select(LINKED.names()),
+        changed.join(now, on=SOURCE, how="anti"),
+        pl.concat([left, moved])
+        .filter(pl.col("hash").is_not_null())
+        .select("flow_id", "bucket", "source_key", "part", "target_id"),
+        held,
+    )
