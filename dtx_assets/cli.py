@@ -94,7 +94,7 @@ def run(
             "Rejected rows": "table migration.rejected of the target database (`dtx psql` opens the embedded one)",
             "Lake": settings.masked()["lake_url"],
             "Log": str(settings.home / LOG_DIRECTORY),
-            "The graph with this history": f"`make ui` or `{Path(sys.argv[0]).name} ui`",
+            "The graph with this history": "`make ui` or `dtx ui`",
         },
     )
     raise typer.Exit(outcome.exit_code)
