@@ -30,7 +30,7 @@ from dtx_assets.machinery.schemas import legacy_schema, schema_failures, target_
 from dtx_assets.machinery.settings import Settings
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.machinery.system import System
-from dtx_assets.machinery.transforms import TransformContext, canonical_integer
+from dtx_assets.machinery.transforms import TransformContext, canonical_integer, integer_value
 
 REJECTED_SCHEMA = pl.Schema(
     {
@@ -490,6 +490,9 @@ def _with_bucket(flow: Flow, run: RunSettings, source: str, context: TransformCo
     table = run.system.legacy_tables[source]
     frame = source_key(table, legacy_frame(run.lake, run.system.name, table))
     frame = frame.join(key_fates(table, frame).lazy(), on="_row", how="left", maintain_order="left")
+    # A key that is NULL or holds a NUL rejects its row, but that row, too, must have a name in the bookkeeping.
+    nameable = pl.col("_source_key").str.replace_all("\x00", "\\x00", literal=True)
+    frame = frame.with_columns(pl.coalesce(nameable, pl.format("row {}", "_row")).alias("_source_key"))
     column, crosswalk = flow.owner[source]
     owners = context.crosswalks[crosswalk].select(
         pl.col("source_id").alias("_owner_key"), pl.col("target_id").alias("_owner")
@@ -497,7 +500,8 @@ def _with_bucket(flow: Flow, run: RunSettings, source: str, context: TransformCo
     return (
         frame.with_columns(canonical_integer(pl.col(column)).alias("_owner_key"))
         .join(owners, on="_owner_key", how="left", maintain_order="left")
-        .with_columns(bucket_of(pl.coalesce("_owner", "_row")).alias("_bucket"))
+        # Rows of one owner lie in one batch even where the owner has no match: they look up one another.
+        .with_columns(bucket_of(pl.coalesce("_owner", integer_value(pl.col("_owner_key")), "_row")).alias("_bucket"))
         .drop("_owner", "_owner_key")
     )
 
