@@ -130,14 +130,15 @@ def _requirements(outcome: Outcome, inputs: FlowInputs, rows: pl.DataFrame) -> N
     requirements = inputs.mappings["doc_requirement"].with_columns(code(pl.col("name")).alias("_name"))
     matches = (
         rows.lazy()
-        .select("_source_key", "_groups", code(pl.col(":document_type")).alias("_name"))
+        .select("_row", "_groups", code(pl.col(":document_type")).alias("_name"))
         .explode("_groups")
         .join(requirements, left_on=["_groups", "_name"], right_on=["requirements_group_id", "_name"])
-        .group_by("_source_key")
+        # Not by the key, which rows that do not count share.
+        .group_by("_row")
         .agg(pl.col("docrequirement_id").unique().sort().alias("_requirements"))
         .collect()
     )
-    rows = rows.join(matches, on="_source_key", how="left", maintain_order="left")
+    rows = rows.join(matches, on="_row", how="left", maintain_order="left")
     rows = add_problems(
         rows,
         no_group(),
