@@ -300,6 +300,17 @@ def read_webhooks(inputs: FlowInputs) -> pl.DataFrame:
     """The webhook rows with `:account_id`, `_type`, `_sequence` and what `read_addresses` finds in them."""
     rows = inputs.legacy["notification_webhook"]
     rows = rows.join(read_addresses(rows["webhook"]), on="webhook", how="left", nulls_equal=True, maintain_order="left")
+    # Bytes that are no text stand there escaped, and what is escaped could be read as something else.
+    undecodable = (
+        pl.col("_undecodable").list.eval(pl.element().struct.field("column") == "webhook").list.any().fill_null(False)
+    )
+    rows = rows.with_columns(
+        pl.when(undecodable).then(pl.lit("unparseable")).otherwise("status").alias("status"),
+        pl.when(undecodable)
+        .then(pl.lit("holds bytes that are no text in the table's encoding"))
+        .otherwise("detail")
+        .alias("detail"),
+    )
     webhooks = assess(inputs, "notification_webhook", MODEL, rows, dropped={"empty": pl.col("status") == "empty"})
     return webhooks.with_columns(
         (pl.col(":prefix") + pl.col(":type_suffix")).alias("_type"), pl.col(":sequence").alias("_sequence")
