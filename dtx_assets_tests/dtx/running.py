@@ -1,0 +1,311 @@
+"""Runs the flows of DTX on tables given as dicts, through the real parts: CSV files, lake, PostgreSQL, mapping assets.
+
+What comes out has the form of the oracle's results, so that the two can be compared. What should come out is not here.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from dtx_assets.dtx.sample import load_other_areas
+from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
+from dtx_assets.machinery.lake import Lake, Manifest
+from dtx_assets.machinery.load.ddl import create_target
+from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
+from dtx_assets.machinery.mapping_assets import MappingContext, build_mapping_asset
+from dtx_assets.machinery.prepare import Flow, RunSettings, prepare_flow
+from dtx_assets.machinery.settings import Settings
+from dtx_assets.machinery.sources import open_source
+from dtx_assets.machinery.system import System
+from dtx_assets_tests.dtx.oracle import Account, Inputs, RawRow, Rejected, Result, Value, identity, read_value_maps
+
+CUTOVER_AT = datetime(2026, 11, 21, tzinfo=UTC)
+DECISIONS = load_decisions(DECISIONS_FILE)
+VALUE_MAPS = read_value_maps(SYSTEM.mappings_dir)
+FLOWS = {flow.name: flow for flow in SYSTEM.flows}
+
+
+@dataclass(frozen=True)
+class World:
+    """What other areas handed over: crosswalks by name and rows of their target tables by table name."""
+
+    crosswalks: Mapping[str, Sequence[RawRow]]
+    other_areas: Mapping[str, Sequence[RawRow]]
+
+
+def rows(columns: str, *values: Sequence[str | int | None]) -> list[RawRow]:
+    """Rows of text: `rows("id name", (1, "W-9"))`."""
+    return [
+        {name: None if value is None else str(value) for name, value in zip(columns.split(), row, strict=True)}
+        for row in values
+    ]
+
+
+SMALL_WORLD = World(
+    crosswalks={
+        # 3 and 4 are one account; the target does not have account 999; customer 7 is in no crosswalk.
+        "crosswalk_account": rows(
+            "customer_id account_id directory_id",
+            *((1, 101, None), (2, 102, None), (3, 103, None), (4, 103, None), (5, 999, None), (6, None, None)),
+        ),
+        "crosswalk_user": rows("user_id target_user_id", (1, 11), (2, 999)),
+        # Vendor 2 is in two groups, 1 and 4 share one, 3 is in none, the target does not have the record of 5.
+        "crosswalk_record": rows("vendor_id record_id", (1, 201), (2, 202), (3, 203), (4, 204), (5, 999)),
+        "crosswalk_requirements": rows("requirements_id coi_risk_profile_id", (1, 401), (2, 999)),
+    },
+    other_areas={
+        "docutrax_users_user": rows("id", (11,)),
+        "docutrax_hierarchy_account": rows("id", (101,), (102,), (103,)),
+        "docutrax_hierarchy_record": rows("id", (201,), (202,), (203,), (204,)),
+        "docutrax_profiles_requirementsgroup": rows("id", (301,), (302,), (303,)),
+        "docutrax_profiles_requirementsgroupmember": rows(
+            "id record_id requirements_group_id", (1, 201, 301), (2, 202, 302), (3, 202, 303), (4, 204, 301)
+        ),
+        "docutrax_profiles_coiriskprofile": rows("id", (401,)),
+        "docutrax_profiles_documenttype": rows("id name", (501, "W-9"), (502, "Business License"), (503, " Bond ")),
+        "docutrax_profiles_docrequirement": rows(
+            "id requirements_group_id document_type_id is_exempted exemption_note",
+            *((601, 301, 501, "false", None), (602, 301, 502, "false", None)),
+            *((603, 302, 501, "false", None), (604, 303, 501, "false", None), (605, 303, 503, "false", None)),
+        ),
+    },
+)
+
+
+class Migration:
+    """A lake and a target database with the rows of other areas, in which flows are run again and again."""
+
+    def __init__(self, directory: Path, database_url: str, world: World = SMALL_WORLD) -> None:
+        self.directory, self.database_url, self.world = directory, database_url, world
+        self.lake = Lake(str(directory / "lake"))
+        self.settings = Settings.from_environment(
+            "dtx", environ={}, project_dir=directory, sample_dir=SYSTEM.sample_dir
+        )
+        self._numbers = count()
+        with psycopg.connect(database_url) as connection:
+            create_target(connection, SYSTEM.targets)
+            load_other_areas(connection, write_csv(directory / "target", world.other_areas))
+        self.extract(world.crosswalks, "crosswalk")
+        self.build_mappings(asset.name for asset in SYSTEM.mapping_assets)
+
+    def extract(self, tables: Mapping[str, Sequence[RawRow]], layer: str = "legacy") -> None:
+        declared = SYSTEM.crosswalk_tables if layer == "crosswalk" else SYSTEM.legacy_tables
+        directory = write_csv(self.directory / f"export-{next(self._numbers)}", tables)
+        self.extract_from(directory, {name: declared[name].columns for name in tables}, layer)
+
+    def extract_from(self, directory: Path, names: Iterable[str], layer: str = "legacy") -> None:
+        declared = SYSTEM.crosswalk_tables if layer == "crosswalk" else SYSTEM.legacy_tables
+        with open_source(str(directory)) as source:
+            for name in names:
+                source.extract(declared[name], self.lake, (SYSTEM.name, layer, name), "extraction", None)
+
+    def build_mappings(self, names: Iterable[str]) -> None:
+        chosen = set(names)
+        context = MappingContext(
+            system=SYSTEM.name,
+            lake=self.lake,
+            run_id="mappings",
+            target_url=self.database_url,
+            crosswalk_tables=SYSTEM.crosswalk_tables,
+            mappings=SYSTEM.mappings,
+        )
+        for asset in SYSTEM.mapping_assets:
+            if asset.name in chosen:
+                build_mapping_asset(asset, context)
+
+    def inputs(
+        self,
+        legacy: Mapping[str, Sequence[RawRow]],
+        *,
+        cutover_at: datetime = CUTOVER_AT,
+        timezone: str = "UTC",
+        **decisions: str,
+    ) -> Inputs:
+        """The same inputs for the oracle."""
+        return Inputs(
+            legacy=legacy,
+            crosswalks=self.world.crosswalks,
+            other_areas=self.world.other_areas,
+            value_maps=VALUE_MAPS,
+            decisions={**DECISIONS.chosen, **decisions},
+            cutover_at=cutover_at,
+            timezone=timezone,
+        )
+
+    def run(
+        self,
+        legacy: Mapping[str, Sequence[RawRow]],
+        *flows: str,
+        batch_rows: int = 100_000,
+        cutover_at: datetime = CUTOVER_AT,
+        timezone: str = "UTC",
+        **decisions: str,
+    ) -> Result:
+        """What the named flows (by default those that read the tables) make of the tables; absent ones are empty."""
+        chosen = [flow for flow in SYSTEM.flows if (flow.name in flows if flows else set(flow.sources) & set(legacy))]
+        needed = {name: legacy.get(name, ()) for flow in chosen for name in flow.sources}
+        self.extract(needed)
+        return self.prepare(
+            chosen, batch_rows=batch_rows, cutover_at=cutover_at, timezone=timezone, decisions=decisions
+        )
+
+    def prepare(
+        self,
+        flows: Iterable[Flow],
+        *,
+        batch_rows: int = 100_000,
+        cutover_at: datetime = CUTOVER_AT,
+        timezone: str = "UTC",
+        decisions: Mapping[str, str] | None = None,
+    ) -> Result:
+        """What flows make of the tables that are landed."""
+        assert not set(decisions or {}) - set(DECISIONS.chosen)
+        run = RunSettings(
+            run_id=f"run-{next(self._numbers)}",
+            system=SYSTEM,
+            settings=replace(self.settings, batch_rows=batch_rows, legacy_timezone=timezone),
+            decisions=Decisions(
+                DECISIONS.entries, DECISIONS.actions, DECISIONS.known_issues, {**DECISIONS.chosen, **(decisions or {})}
+            ),
+            cutover_at=cutover_at,
+            lake=self.lake,
+        )
+        result = Result()
+        for flow in flows:
+            for model, manifest in prepare_flow(flow, run, None).items():
+                read_prepared(self.lake, SYSTEM, model, manifest, result)
+        return result
+
+
+def read_prepared(lake: Lake, system: System, model: str, manifest: Manifest, result: Result) -> None:
+    """Adds what the prepared and rejected datasets of a model hold to `result`."""
+    target = system.target(model)
+    json_columns = {column.name for column in target.columns if column.type == "jsonb"}
+    names = [*(["id"] if target.writes == "update" else []), *(column.name for column in target.columns)]
+    by_place: dict[tuple[str, int], dict[str, Any]] = {}
+    for entry in manifest.tables["rows"].files:
+        part = entry.name.removesuffix(".parquet").rpartition("-")[2]
+        for row in lake.scan_files(manifest, "rows", [entry.name]).collect().iter_rows(named=True):
+            by_place[part, row["_row"]] = {
+                name: json.loads(row[name]) if name in json_columns and row.get(name) is not None else row[name]
+                for name in names
+                if name in row
+            }
+    result.rows[model] = list(by_place.values())
+    for entry in manifest.tables["links"].files:
+        part = entry.name.removesuffix(".parquet").rpartition("-")[2]
+        for link in lake.scan_files(manifest, "links", [entry.name]).collect().iter_rows(named=True):
+            assert len(set(link["parts"])) == len(link["parts"]) == len(link["rows"]) > 0, link
+            result.links |= {
+                (model, link["source_table"], link["source_key"], identity(model, by_place[part, row]))
+                for row in link["rows"]
+            }
+    rejected = lake.scan((system.name, "rejected", model)).collect()
+    result.rejected[model] = [
+        Rejected(row["source_table"], row["source_key"], tuple(row["reasons"]), row["partial"])
+        for row in rejected.iter_rows(named=True)
+    ]
+    result.details |= {
+        (row["source_table"], row["source_key"]): (row["detail"], json.loads(row["row"]))
+        for row in rejected.iter_rows(named=True)
+    }
+    for entry in manifest.metadata["accounting"]:
+        assert entry["target_table"] == target.name
+        result.accounting[entry["source_table"], model] = Account(
+            entry["read"], entry["migrated"], entry["rejected"], Counter(entry["dropped"]), Counter(entry["coerced"])
+        )
+
+
+def write_csv(directory: Path, tables: Mapping[str, Sequence[RawRow]]) -> Path:
+    """Writes `<table>.csv` files; None is `\\N`, text is quoted, bytes are as they are."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        declared = SYSTEM.legacy_tables.get(name) or SYSTEM.crosswalk_tables.get(name)
+        columns = list(table[0]) if table else list(declared.columns if declared else ("id",))
+        lines = [",".join(columns).encode()]
+        lines += [b",".join(_field(row.get(column)) for column in columns) for row in table]
+        (directory / f"{name}.csv").write_bytes(b"\n".join(lines) + b"\n")
+    return directory
+
+
+def _field(value: Value) -> bytes:
+    if value is None:
+        return rb"\N"
+    return b'"' + (value if isinstance(value, bytes) else value.encode()).replace(b'"', b'""') + b'"'
+
+
+# --- rows to start from: right in every column, so that a test spoils just what it is about ---------------------------
+
+
+Key = str | bytes | int | None
+
+
+def _text(key: Key) -> Value:
+    return str(key) if isinstance(key, int) else key
+
+
+def notification(number: Key = 1, customer: Key = 1, kind: Value = "COI", **changes: Value) -> RawRow:
+    """A notification row all of whose settings are NULL."""
+    row: dict[str, Value] = dict.fromkeys(SYSTEM.legacy_tables["notification"].columns)
+    row |= {
+        "notification_id": _text(number),
+        "customer_id": _text(customer),
+        "type": kind,
+        "send_hold": "SEND",
+        "user_id": "1",
+        "create_time": "2020-02-29 12:34:56",
+    }
+    return row | changes
+
+
+def webhook(value: Value, selector: Value = "NONCOMP", customer: Key = 1, kind: Value = "COI") -> RawRow:
+    return {"customer_id": _text(customer), "type": kind, "selector": selector, "webhook": value}
+
+
+def lookup(customer: Key = 1, **changes: Value) -> RawRow:
+    row: dict[str, Value] = dict.fromkeys(SYSTEM.legacy_tables["notification_lookup"].columns)
+    return row | {"customer_id": _text(customer)} | changes
+
+
+def letter(body: Value = "Hello", customer: Key = 1, **changes: Value) -> RawRow:
+    row: dict[str, Value] = dict.fromkeys(SYSTEM.legacy_tables["letter"].columns)
+    row |= {
+        "customer_id": _text(customer),
+        "type": "COI",
+        "selector": "NONCOMP",
+        "subject": "Subject",
+        "letter_body": body,
+        "edit_time": "2020-02-29 12:34:56",
+    }
+    return row | changes
+
+
+def exemption(number: Key = 1, vendor: Key = 1, **changes: Value) -> RawRow:
+    """An exemption of GL without an end."""
+    row: dict[str, Value] = {
+        "exemption_id": _text(number),
+        "vendor_id": _text(vendor),
+        "item_type": "COI",
+        "item_name": "GL",
+        "ExemptExpDate": None,
+        "ExemptReason": "Small job",
+        "ExemptReviewStatus": "COMPLIANT",
+        "create_user_id": "1",
+        "create_time": "2020-02-29 12:34:56",
+        "requirements_id": None,
+        "src": None,
+    }
+    return row | changes
+
+
+def php(*addresses: str) -> str:
+    """A PHP-serialised array of strings."""
+    elements = "".join(f'i:{n};s:{len(text.encode())}:"{text}";' for n, text in enumerate(addresses))
+    return f"a:{len(addresses)}:{{{elements}}}"

@@ -1,0 +1,300 @@
+"""The flows give what the oracle gives: on the shipped sample, and on small ugly tables made to collide.
+
+One test for each rule stands beside the flow's name; here are the meetings of rules that nobody thought of, and that
+the number of batches makes no difference.
+"""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
+from dtx_assets_tests.dtx import oracle
+from dtx_assets_tests.dtx.oracle import RawRow, Result, Value
+from dtx_assets_tests.dtx.running import (
+    DECISIONS,
+    Migration,
+    World,
+    letter,
+    lookup,
+    notification,
+    php,
+    webhook,
+)
+
+
+def differences(found: Result, expected: Result) -> list[str]:
+    """What the flows and the oracle do not agree about, in words."""
+    told: list[str] = []
+    for model, rows in found.rows.items():
+        written = set(rows[0]) if rows else set()
+        told += compared(f"{model} row", map(as_text, rows), (as_text(row, written) for row in expected.rows[model]))
+        told += compared(f"{model} rejects", found.rejected[model], expected.rejected.get(model, []))
+    told += compared("link", found.links, expected.links)
+    for pair in found.accounting:
+        books, wanted = found.accounting[pair], expected.accounting.get(pair, oracle.Account())
+        if books != wanted:
+            told.append(f"{pair}: {books} instead of {wanted}")
+    return told
+
+
+def compared(what: str, found: Any, expected: Any) -> list[str]:
+    found, expected = Counter(found), Counter(expected)
+    return [f"{what} too much: {each}" for each in (found - expected).elements()] + [
+        f"{what} missing: {each}" for each in (expected - found).elements()
+    ]
+
+
+def as_text(row: Mapping[str, Any], columns: set[str] | None = None) -> str:
+    kept = row if columns is None else {name: value for name, value in row.items() if name in columns}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+# --- the sample -------------------------------------------------------------------------------------------------------
+
+
+def read_csv(path: Path) -> list[RawRow]:
+    text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    return [{name: as_read(value) for name, value in row.items()} for row in reader]
+
+
+def as_read(value: str) -> Value:
+    data = value.encode("utf-8", errors="surrogateescape")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def read_sample() -> tuple[World, dict[str, list[RawRow]]]:
+    directory = SYSTEM.sample_dir
+    other_areas = {
+        path.stem: [{name: None if value == r"\N" else value for name, value in row.items()} for row in read_csv(path)]
+        for path in (directory / "target").glob("*.csv")
+    }
+    crosswalks = {name: read_csv(directory / f"{name}.csv") for name in SYSTEM.crosswalk_tables}
+    sources = {source for flow in SYSTEM.flows for source in flow.sources}
+    return World(crosswalks, other_areas), {source: read_csv(directory / f"{source}.csv") for source in sources}
+
+
+FIRST_OPTIONS: dict[str, str] = {}
+OTHER_OPTIONS = {
+    "timing_semantics": "cumulative",
+    "send_hold_override": "notification_only",
+    "dow_bitmap": "send_days",
+    "dow_bit_order": "monday_first",
+    "bilingual_letters": "both_languages",
+    "expired_document_exemption": "apply",
+}
+MIXED_OPTIONS = {"dow_bitmap": "metadata", "bilingual_letters": "both_languages"}
+
+
+@pytest.mark.parametrize("batch_rows", [100_000, 60])
+@pytest.mark.parametrize("decisions", [FIRST_OPTIONS, OTHER_OPTIONS, MIXED_OPTIONS], ids=["first", "other", "mixed"])
+def test_the_sample(tmp_path, database_url, decisions, batch_rows):
+    world, legacy = read_sample()
+    migration = Migration(tmp_path, database_url, world)
+    migration.extract_from(SYSTEM.sample_dir, legacy)
+    found = migration.prepare(SYSTEM.flows, batch_rows=batch_rows, decisions=decisions)
+    assert len(found.rows["NotificationSchedule"]) > 2_000
+    assert differences(found, oracle.migrate(migration.inputs(legacy, **decisions))) == []
+
+
+def test_other_zones_read_the_sample_s_times_otherwise(tmp_path, database_url):
+    world, legacy = read_sample()
+    migration = Migration(tmp_path, database_url, world)
+    migration.extract_from(SYSTEM.sample_dir, legacy)
+    found = migration.prepare(SYSTEM.flows, timezone="America/New_York")
+    assert differences(found, oracle.migrate(migration.inputs(legacy, timezone="America/New_York"))) == []
+    assert differences(found, oracle.migrate(migration.inputs(legacy, timezone="UTC")))
+
+
+# --- ugly tables ------------------------------------------------------------------------------------------------------
+
+
+def mostly(usual: tuple[Value, ...], ugly: tuple[Value, ...]) -> st.SearchStrategy[Value]:
+    """A usual value three times out of four."""
+    return st.integers(0, 3).flatmap(lambda die: st.sampled_from(ugly if die == 0 else usual))
+
+
+ids = mostly(("1", "2", "3", "4", "5", "6", "7", "8", "9"), ("2.0", "02", "10", "x", "", None, "-1", "1\0", b"\xff"))
+customers = mostly(("1", "2", "3", "4"), ("3.0", "5", "6", "7", "", "NULL", " 1", "x", None))
+kinds = mostly(("COI", "DOCUMENT"), ("coi", " Document ", "", None, "OTHER", b"COI\xff", "COI\0"))
+times = mostly(
+    ("2020-02-29 12:34:56", "2021-03-04 05:06:07", "2020-02-29 12:34:56.5"),
+    ("0000-00-00 00:00:00", "2021-02-29 00:00:00", "2021-01-01", "", None, "soon", "2021-01-01 24:00:00", b"2021\xe9"),
+)
+users = mostly(("1", "1.0"), ("2", "3", "x", "", None))
+holds = mostly(("SEND", "HOLD"), ("send ", "", None, "MAYBE"))
+bitmaps = mostly(("0", "1", "62", "127", None), ("128", "-1", "x", "", "5.0"))
+settings_ = mostly(("0", "5", "14", None), ("3650", "3651", "-1", "7.0", "x", "", "NULL", "99999999999999999999"))
+timings = mostly(("Before", "After"), ("BEFORE ", "", None, "during"))
+
+SETTING_COLUMNS = [name for name in SYSTEM.legacy_tables["notification"].columns if name.endswith("Setting")]
+TIMING_COLUMNS = [name for name in SYSTEM.legacy_tables["notification"].columns if name.endswith("Timing")]
+
+
+@st.composite
+def notifications(draw: st.DrawFn) -> RawRow:
+    usual = st.sampled_from(("0", "5", "14", None))
+    changes: dict[str, Value] = {name: draw(usual) for name in SETTING_COLUMNS}
+    changes |= dict.fromkeys(TIMING_COLUMNS, "After")
+    for name in draw(st.lists(st.sampled_from([*SETTING_COLUMNS, *TIMING_COLUMNS]), max_size=2)):
+        changes[name] = draw(timings if name in TIMING_COLUMNS else settings_)
+    changes |= {
+        "notification_id": draw(ids),
+        "type": draw(kinds),
+        "send_hold": draw(holds),
+        "dow_bitmap": draw(bitmaps),
+        "user_id": draw(users),
+        "create_time": draw(times),
+    }
+    return {**notification(customer=draw(customers)), **changes}
+
+
+addresses = mostly(
+    ("a@b.c", "z@b.c", " A@B.C ", "m.n@sub.example.org"),
+    ("", "a@b", "@b.c", "a@b@c.d", "a@.b.c", "a@b.c.", "a@.b", "a b@c.d", "é@b.c", "a\0@b.c", "no", "O:1"),
+)
+webhook_values = st.one_of(
+    st.lists(addresses, max_size=3).map(lambda each: php(*each)),
+    mostly(
+        ('s:5:"a@b.c";', 'a:2:{i:0;a:1:{i:0;s:5:"q@b.c";}s:1:"k";s:5:"r@b.c";}'),
+        (
+            *(None, "", "N;", "a:0:{}", 's:0:"";', "i:5;", "b:1;", "d:0.5;", "a:1:{i:0;i:5;}", "a:1:{i:0;N;}", "junk"),
+            *("a:1:{i:0;a:0:{}}", 's:5:"a@b.c"; ', 's:4:"a@b.c";', 'O:8:"stdClass":0:{}', 'a:1:{i:0;s:5:"a@b.c";'),
+            *('a:1:{i:0;O:1:"A":0:{}}', b's:5:"\xff@b.c";', b's:8:"\xff@b.c";', "\\N", " ", "a@b.c"),
+        ),
+    ),
+)
+selectors = mostly(tuple(oracle.SELECTORS), ("NONCOMP", " noncomp_remind_1", "OTHER", "", None, "REQUEST", "EXPIRED\0"))
+webhooks = st.builds(webhook, webhook_values, selectors, customers, kinds)
+lookups = st.fixed_dictionaries(
+    {
+        "coi_notification_id": ids,
+        "doc_notification_id": ids,
+        "coi_send_hold": holds,
+        "doc_send_hold": holds,
+        "coi_dow_bitmap": bitmaps,
+        "doc_dow_bitmap": bitmaps,
+    }
+).flatmap(lambda changes: customers.map(lambda customer: lookup(customer, **changes)))
+
+FRAGMENTS = (
+    *("__DATE__", "___DATE__", "__A____B__", "__A__B__", "__A_B___", "__[X]__", "a__b__c", "__é__", "_", "{X}", "X1"),
+    *("<p>", "</p>", "<br/>", "<", ">", "<\n>", "Favor", "Favor de", "FAVOR DE ", "de", " ", "\n", "PÓLIZA", "Póliza"),
+    *("please", "Thank you", "P&oacute;liza", "estimado", "é", '"', "\\", "$1", "${1}"),
+)
+bodies = st.one_of(
+    st.lists(st.sampled_from(FRAGMENTS), max_size=6).map("".join),
+    st.sampled_from(("", None, "NULL", "a\0b", b"caf\xe9", "Favor de", "Favor de please")),
+)
+letters = st.fixed_dictionaries(
+    {
+        "customer_id": customers,
+        "type": mostly(("COI",), ("coi", "", None, "C\0", b"\xff", "DOCUMENT ")),
+        "selector": mostly(("NONCOMP", "EXPIRED"), ("", None, "x")),
+        "subject": st.one_of(bodies, st.sampled_from((None, "Re: __PH_NAME__"))),
+        "letter_body": bodies,
+        "edit_time": times,
+    }
+).map(lambda changes: {**letter(), **changes})
+
+exemptions = st.fixed_dictionaries(
+    {
+        "exemption_id": ids,
+        "vendor_id": mostly(("1", "2", "4"), ("3", "5", "6", "2.0", "", "x", None)),
+        "item_type": kinds,
+        "item_name": mostly(
+            ("GL", "W-9", "boiler and machinery", "Business Lic."),
+            ("", None, "Bond", "business license", " w-9 ", "Other", "Primary & Non-Contributory", "GL\0", b"GL\xff"),
+        ),
+        "ExemptExpDate": mostly(
+            (None, "3000-01-01", "2050-06-30", "2026-11-20", "2027-01-31"),
+            (
+                *(
+                    "",
+                    "0000-00-00",
+                    "2026-02-30",
+                    "2026-11-21",
+                    "2026-11-21 00:00:00",
+                    "2026-11-21 10:00:00",
+                    "2051-01-01",
+                ),
+                *("2050-00-01", "2049-12-31", " 2026-01-01", "3000-01-01 00:00:00", "26-01-01", "NULL", b"2026\xff"),
+            ),
+        ),
+        "ExemptReason": mostly(
+            ("Small job", "Owner operated  ", None), ("", " \n", " lead", "a\0b", b"caf\xe9", "NULL", "tab\t", "é")
+        ),
+        "ExemptReviewStatus": mostly(("COMPLIANT",), ("compliant ", "OPEN", "", None)),
+        "create_user_id": users,
+        "create_time": times,
+        "requirements_id": mostly((None, "1"), ("", "2", "3", "1.0", "x")),
+        "src": st.sampled_from((None, "", "x", b"\xff")),
+    }
+)
+tables = st.fixed_dictionaries(
+    {
+        "notification": st.lists(notifications(), max_size=14),
+        "notification_webhook": st.lists(webhooks, max_size=14),
+        "notification_lookup": st.lists(lookups, max_size=5),
+        "letter": st.lists(letters, max_size=10),
+        "exemption": st.lists(exemptions, max_size=14),
+    }
+)
+
+
+@st.composite
+def with_repeated_rows(draw: st.DrawFn) -> dict[str, list[RawRow]]:
+    """Tables some rows of which occur again, wholly identical."""
+    drawn = draw(tables)
+    for rows in drawn.values():
+        if rows:
+            rows += [rows[place] for place in draw(st.lists(st.integers(0, len(rows) - 1), max_size=2))]
+    return drawn
+
+
+chosen_decisions = st.fixed_dictionaries(
+    {
+        key: st.sampled_from(list(next(entry for entry in DECISIONS.entries if entry.key == key).options or ()))
+        for key in OTHER_OPTIONS
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def migration(tmp_path_factory: pytest.TempPathFactory, postgres_server: EmbeddedPostgres) -> Iterator[Migration]:
+    url = postgres_server.create_database("against_oracle")
+    yield Migration(tmp_path_factory.mktemp("oracle"), url)
+    postgres_server.drop_database("against_oracle")
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.generate],
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    legacy=with_repeated_rows(),
+    decisions=chosen_decisions,
+    batch_rows=st.sampled_from((100_000, 7)),
+    timezone=st.sampled_from(("UTC", "America/New_York", "Pacific/Auckland")),
+)
+def test_ugly_tables(migration, legacy, decisions, batch_rows, timezone):
+    found = migration.run(legacy, batch_rows=batch_rows, timezone=timezone, **decisions)
+    expected = oracle.migrate(migration.inputs(legacy, timezone=timezone, **decisions))
+    assert differences(found, expected) == []
