@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.settings import mask_url
 from dtx_assets.machinery.sources.csv_files import CsvDirectory, CsvPrefix
 from dtx_assets.machinery.sources.landing import Source
+from dtx_assets.machinery.sources.mysql import MySqlDatabase
+from dtx_assets.machinery.sources.postgresql import PostgresDatabase
+from dtx_assets.machinery.sources.sqlite import SqliteFile
 
 __all__ = ["Source", "open_source"]
 
@@ -22,12 +28,33 @@ def open_source(url: str, *, s3_resource: Any = None) -> Source:
     ConfigurationError for a URL of another kind; what cannot be reached is a SourceError on entering.
     """
     scheme = urlsplit(url).scheme.partition("+")[0]
-    if scheme in ("", "file"):
-        return CsvDirectory(Path(unquote(urlsplit(url).path) if scheme else url).absolute())
-    if scheme == "s3":
-        return CsvPrefix(url, s3_resource)
+    match scheme:
+        case "":
+            return CsvDirectory(Path(url).absolute())
+        case "file":
+            return CsvDirectory(Path(unquote(urlsplit(url).path)).absolute())
+        case "s3":
+            return CsvPrefix(url, s3_resource)
+        case "mysql" | "mariadb":
+            return MySqlDatabase(_parsed(url))
+        case "postgresql" | "postgres":
+            return PostgresDatabase(url)
+        case "sqlite":
+            return SqliteFile(_parsed(url).database)
     raise ConfigurationError(
         f"legacy tables cannot be read from {scheme}://",
         where=mask_url(url),
         remedy="give a directory, file://, s3://bucket/prefix, mysql://, mariadb://, postgresql:// or sqlite:///",
     )
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        # Their messages may quote the password.
+        raise ConfigurationError(
+            "the URL cannot be read",
+            where=mask_url(url),
+            remedy="write <kind>://user:password@host:port/database, with special characters of the password as %XX",
+        ) from None

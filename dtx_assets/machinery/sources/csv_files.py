@@ -24,7 +24,7 @@ from obstore.exceptions import BaseError as ObjectStoreError
 from dtx_assets.machinery.errors import SourceError
 from dtx_assets.machinery.lake import Lake, Manifest, s3_store
 from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.sources.landing import Landed, Progress, land_table
+from dtx_assets.machinery.sources.landing import Landed, Progress, land_table, missing_table
 
 FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 """Bytes read at once. A record has to fit into a block, so the block grows when one does not."""
@@ -60,7 +60,7 @@ class CsvDirectory:
     ) -> Manifest:
         path = self.directory / f"{table.name}.csv"
         if not path.is_file():
-            raise missing_file(table.name, str(path), self.tables())
+            raise missing_table(table.name, str(path), self.tables())
         file = CsvFile(path, str(path), table)
         try:
             before = path.stat()
@@ -117,7 +117,7 @@ class CsvPrefix:
         name = f"{table.name}.csv"
         shown = f"{self.url}/{name}"
         if table.name not in self.tables():
-            raise missing_file(table.name, shown, self.tables())
+            raise missing_table(table.name, shown, self.tables())
         with self._told(shown), tempfile.TemporaryDirectory() as scratch:
             answer = obstore.get(self._store, name)
             size, version = answer.meta["size"], answer.meta["e_tag"]
@@ -142,14 +142,6 @@ class CsvPrefix:
                 where=where,
                 remedy="check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials",
             ) from None
-
-
-def missing_file(table: str, where: str, found: Sequence[str]) -> SourceError:
-    return SourceError(
-        f"the table {table} is missing",
-        where=where,
-        remedy=f"export it to there; the tables that are there: {', '.join(found) or 'none'}",
-    )
 
 
 def landed_already(lake: Lake, key: Sequence[str], source: str, *, source_bytes: int) -> Manifest | None:

@@ -5,7 +5,7 @@ that of `frames`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,8 @@ from dtx_assets.machinery.legacy import LegacyTable
 ROW = "_row"
 UNDECODABLE = "_undecodable"
 UNDECODABLE_TYPE = pa.list_(pa.struct([("column", pa.large_string()), ("bytes", pa.large_binary())]))
+
+BATCH_ROWS, BATCH_BYTES = 50_000, 8 << 20
 
 Progress = Callable[[int], None]
 """Called with the rows done so far."""
@@ -108,6 +110,49 @@ def _write(
             if progress:
                 progress(rows)
     return Landed(rows, undecodable, digest.hexdigest())
+
+
+def missing_table(table: str, where: str, found: Sequence[str]) -> SourceError:
+    return SourceError(
+        f"the table {table} is missing",
+        where=where,
+        remedy=f"export it to there; the tables that are there: {', '.join(found) or 'none'}",
+    )
+
+
+def batches_of_rows(rows: Iterable[Sequence[bytes | None]], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Rows of bytes as batches of binary columns, each of a bounded number of rows and (but for its last row) bytes."""
+    names = [str(position) for position in range(len(columns))]
+
+    def batch(values: Sequence[Sequence[bytes | None]]) -> pa.RecordBatch:
+        arrays = [pa.array(column, pa.large_binary()) for column in zip(*values, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, names)
+
+    collected: list[Sequence[bytes | None]] = []
+    size = 0
+    for row in rows:
+        collected.append(row)
+        size += sum(map(len, filter(None, row)))
+        if size >= BATCH_BYTES or len(collected) >= BATCH_ROWS:
+            yield batch(collected)
+            collected, size = [], 0
+    if collected:
+        yield batch(collected)
+
+
+def database_facts(
+    source: str, landed: Landed, source_rows: int, *, consistent: bool = True, changed: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the manifest of a table says that was read from a database; `changed`: the tables that changed meanwhile."""
+    return {
+        "dialect": "database",
+        "source": source,
+        "source_digest": None,
+        "source_rows": source_rows,
+        "row_count_matches": source_rows == landed.rows,
+        "consistent_snapshot": consistent,
+        "changed_while_read": list(changed),
+    }
 
 
 def landing_schema(columns: Sequence[str]) -> pa.Schema:

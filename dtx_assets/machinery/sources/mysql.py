@@ -1,0 +1,228 @@
+"""Legacy tables in MySQL or MariaDB: one connection, one consistent snapshot, the server's own text of every value.
+
+The text protocol without any conversion is what lands text exactly: zero dates, negative times and all digits of a
+decimal come as the server writes them; text of other character sets as the server converts it to UTF-8, TIMESTAMP in
+the zone of the server. BIT is read as a number; bytes of BLOB and GEOMETRY columns that are no text are kept as bytes.
+InnoDB tables come in the order of their primary key, all others, and those without one, as they are stored.
+"""
+
+import logging
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, Self
+
+import pymysql
+from pymysql.converters import encoders
+from pymysql.cursors import SSCursor
+from sqlalchemy.engine import URL
+
+from dtx_assets.machinery.errors import ConfigurationError, SourceError
+from dtx_assets.machinery.lake import Lake, Manifest
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.settings import mask_url
+from dtx_assets.machinery.sources.landing import (
+    Landed,
+    Progress,
+    batches_of_rows,
+    database_facts,
+    land_table,
+    missing_table,
+)
+
+TRANSACTIONAL = frozenset({"INNODB", "ROCKSDB", "TOKUDB"})
+"""Engines whose tables a snapshot shows as they were when it began."""
+
+UNCONVERTED: dict[Any, Any] = dict(encoders)
+"""Values sent are written as SQL; values that come are left as they are."""
+
+TEXT_OPTIONS = frozenset({"unix_socket", "ssl_ca", "ssl_cert", "ssl_key"})
+TRUTH_OPTIONS = frozenset({"ssl_verify_cert", "ssl_verify_identity", "ssl_disabled"})
+IGNORED_OPTIONS = frozenset({"charset"})
+
+REMEDIES = {
+    0: "run again; check the server's log for why it ended the connection",
+    1044: "grant this account SELECT on the database",
+    1045: "correct user and password in the URL",
+    1049: "correct the name of the database in the URL",
+    1142: "grant this account SELECT on the table",
+    2003: "check that the server runs, and correct host and port in the URL",
+    2006: "run again; check the server's log for why it ended the connection",
+    2013: "run again; check the server's log for why it ended the connection",
+}
+
+
+class MySqlDatabase:
+    """The tables of one MySQL or MariaDB database."""
+
+    def __init__(self, url: URL) -> None:
+        self.shown = mask_url(url.render_as_string(hide_password=False))
+        if not url.database:
+            raise ConfigurationError(
+                "the URL names no database", where=self.shown, remedy="end it with /<name of the database>"
+            )
+        self.database = url.database
+        self._options: dict[str, Any] = {
+            "host": url.host or "localhost",
+            "port": url.port or 3306,
+            "user": url.username,
+            "password": url.password or "",
+            "database": url.database,
+            **self._extra_options(url),
+        }
+
+    def _extra_options(self, url: URL) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        for name, value in url.query.items():
+            if name in TEXT_OPTIONS:
+                options[name] = value
+            elif name in TRUTH_OPTIONS:
+                options[name] = value in ("1", "true", "True", "yes")
+            elif name not in IGNORED_OPTIONS:
+                raise ConfigurationError(
+                    f"the URL has an option {name!r} that is not known for MySQL",
+                    where=self.shown,
+                    remedy=f"use {', '.join(sorted(TEXT_OPTIONS | TRUTH_OPTIONS))}",
+                )
+        return options
+
+    def __enter__(self) -> Self:
+        with self._told():
+            self._connection = self._connect()
+            try:
+                with self._connection.cursor() as cursor:
+                    cursor.execute("SET SESSION sql_mode = '', net_write_timeout = 3600")
+                    cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                    cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            except BaseException:
+                self._connection.close()
+                raise
+        return self
+
+    def _connect(self) -> Any:
+        try:
+            return pymysql.connect(
+                **self._options, charset="utf8mb4", use_unicode=False, conv=UNCONVERTED, autocommit=True
+            )
+        except RuntimeError as error:
+            # A package is missing that the server's way to take a password needs.
+            raise SourceError(
+                str(error), where=self.shown, remedy="install it, or use an account of another kind"
+            ) from None
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._connection.close()
+        except pymysql.Error as error:
+            logging.getLogger(__name__).debug("closing the connection: %s", error)
+
+    def tables(self) -> list[str]:
+        with self._told():
+            rows = self._query(
+                "SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY 1", self.database
+            )
+        return [name.decode() for (name,) in rows]
+
+    def extract(
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
+    ) -> Manifest:
+        with self._told(table.name):
+            columns = self._columns(table.name)
+            if not columns:
+                raise missing_table(table.name, self.shown, self.tables())
+            engine = self._engine(table.name)
+            transactional = engine in TRANSACTIONAL
+            before = None if transactional else self._state(table.name)
+
+            def facts(landed: Landed) -> dict[str, Any]:
+                with self._told(table.name):
+                    changed = [] if transactional or before == self._state(table.name) else [table.name]
+                    [(count,)] = self._query(selecting("count(*)", table.name))
+                return database_facts(self.shown, landed, int(count), consistent=transactional, changed=changed)
+
+            names = [name for name, _ in columns]
+            with closing(self._rows(table.name, columns, engine)) as rows:
+                return land_table(lake, key, run_id, names, batches_of_rows(rows, names), facts, progress)
+
+    def _columns(self, table: str) -> list[tuple[str, str]]:
+        """Names and data types, in the order of the table."""
+        rows = self._query(
+            "SELECT column_name, data_type FROM information_schema.columns"
+            " WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position",
+            self.database,
+            table,
+        )
+        return [(name.decode(), kind.decode().lower()) for name, kind in rows]
+
+    def _engine(self, table: str) -> str | None:
+        """The storage engine in capitals; None for a view."""
+        [(engine,)] = self._query(
+            "SELECT engine FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
+            self.database,
+            table,
+        )
+        return engine and engine.decode().upper()
+
+    def _primary_key(self, table: str) -> list[str]:
+        rows = self._query(
+            "SELECT column_name FROM information_schema.key_column_usage"
+            " WHERE table_schema = %s AND table_name = %s AND constraint_name = 'PRIMARY' ORDER BY ordinal_position",
+            self.database,
+            table,
+        )
+        return [name.decode() for (name,) in rows]
+
+    def _state(self, table: str) -> list[tuple[bytes | None, ...]]:
+        """Differs after the table has changed."""
+        return [
+            *self._query(f"CHECKSUM TABLE {quoted(table)} EXTENDED"),
+            *self._query(selecting("count(*)", table)),
+        ]
+
+    def _rows(
+        self, table: str, columns: Sequence[tuple[str, str]], engine: str | None
+    ) -> Generator[tuple[bytes | None, ...]]:
+        projection = ", ".join(f"{quoted(name)} + 0" if kind == "bit" else quoted(name) for name, kind in columns)
+        statement = selecting(projection, table)
+        key = self._primary_key(table) if engine in TRANSACTIONAL else []
+        if key:
+            statement += f" ORDER BY {', '.join(map(quoted, key))}"
+        elif engine is not None:
+            # Else the server may read an index, in its order.
+            statement += " USE INDEX ()"
+        with self._told(table), self._connection.cursor(SSCursor) as cursor:
+            try:
+                cursor.execute(statement)
+                while rows := cursor.fetchmany(1000):
+                    yield from rows
+            except pymysql.Error:
+                if not self._connection.open and cursor._result:
+                    # Else PyMySQL tries to read the other rows from the connection that is gone.
+                    cursor._result.unbuffered_active = False
+                raise
+
+    def _query(self, statement: str, *values: str) -> Sequence[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return cursor.fetchall()
+
+    @contextmanager
+    def _told(self, table: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except (pymysql.Error, ConnectionError, TimeoutError) as error:
+            code = error.args[0] if error.args and isinstance(error.args[0], int) else -1
+            said = str(error.args[-1] if error.args else "") or "the connection is lost"
+            raise SourceError(
+                f"the database does not give {f'the table {table}' if table else 'its tables'}: {said}",
+                where=self.shown,
+                remedy=REMEDIES.get(code, "check the URL, the account and the server"),
+            ) from None
+
+
+def quoted(name: str) -> str:
+    doubled = name.replace("`", "``")
+    return f"`{doubled}`"
+
+
+def selecting(projection: str, table: str) -> str:
+    return f"SELECT {projection} FROM {quoted(table)}"  # noqa: S608 - all names in it are quoted

@@ -1,0 +1,224 @@
+"""Legacy tables in PostgreSQL: one connection, one read-only snapshot, COPY of every column as the server's own text.
+
+bytea is kept as bytes. Tables come in the order in which they are stored.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, Self
+
+import polars as pl
+import psycopg
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from dtx_assets.machinery.errors import ConfigurationError, SourceError
+from dtx_assets.machinery.lake import Lake, Manifest
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.settings import mask_url
+from dtx_assets.machinery.sources.landing import Landed, Progress, database_facts, land_table, missing_table
+
+FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
+"""Bytes read at once. A row has to fit into a block, so the block grows when one does not."""
+
+SESSION = (
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    "SET LOCAL DateStyle = 'ISO, YMD'",
+    "SET LOCAL IntervalStyle = 'postgres'",
+    "SET LOCAL bytea_output = 'hex'",
+    "SET LOCAL statement_timeout = 0",
+    "SET LOCAL idle_in_transaction_session_timeout = 0",
+    # Else a scan may begin in the middle of the table, or interleave.
+    "SET LOCAL synchronize_seqscans = off",
+    "SET LOCAL max_parallel_workers_per_gather = 0",
+)
+
+
+class PostgresDatabase:
+    """The tables that the search path of one PostgreSQL database shows."""
+
+    def __init__(self, url: str) -> None:
+        self.shown = mask_url(url)
+        scheme, _, rest = url.partition("://")
+        self._url = f"{scheme.partition('+')[0]}://{rest}"
+        try:
+            conninfo_to_dict(self._url)
+        except psycopg.ProgrammingError:
+            # Its own message may quote the password.
+            raise ConfigurationError(
+                "the URL is not one that PostgreSQL understands",
+                where=self.shown,
+                remedy="write postgresql://user:password@host:port/database, with special characters as %XX",
+            ) from None
+
+    def __enter__(self) -> Self:
+        with self._told():
+            self._connection = psycopg.connect(self._url, client_encoding="utf8", connect_timeout=10)
+            try:
+                for statement in SESSION:
+                    self._connection.execute(statement)
+                encoding = self._connection.info.parameter_status("server_encoding")
+                self._without_encoding = encoding == "SQL_ASCII"
+                # The snapshot begins with the first query.
+                self._connection.execute("SELECT count(*) FROM pg_class")
+            except BaseException:
+                self._connection.close()
+                raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def tables(self) -> list[str]:
+        with self._told():
+            rows = self._connection.execute(
+                "SELECT relname FROM pg_class WHERE relkind = ANY('{r,p,v,m,f}') AND pg_table_is_visible(oid)"
+                " AND relnamespace = ANY(SELECT oid FROM pg_namespace WHERE nspname = ANY(current_schemas(false)))"
+                " ORDER BY 1"
+            ).fetchall()
+        return [name for (name,) in rows]
+
+    def extract(
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
+    ) -> Manifest:
+        # A savepoint: an error of one table leaves the snapshot to the others.
+        with self._told(table.name), self._connection.transaction():
+            columns = self._columns(table.name)
+            if not columns:
+                raise missing_table(table.name, self.shown, self.tables())
+            names = [name for name, _ in columns]
+
+            def facts(landed: Landed) -> dict[str, Any]:
+                statement = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table.name))
+                [(count,)] = self._connection.execute(statement).fetchall()
+                return database_facts(self.shown, landed, count)
+
+            block = FIRST_BLOCK
+            while True:
+                try:
+                    with closing(self._batches(table.name, columns, block)) as batches:
+                        return land_table(lake, key, run_id, names, batches, facts, progress)
+                except _RowTooLong:
+                    block *= 8
+                    if block > LAST_BLOCK:
+                        raise SourceError(
+                            f"a row of {table.name} has more bytes than can be read",
+                            where=self.shown,
+                            remedy="shorten it in the source, or take it out and migrate it by hand",
+                        ) from None
+
+    def _columns(self, table: str) -> list[tuple[str, bool]]:
+        """Names, and whether a column is bytea."""
+        return self._connection.execute(
+            "SELECT attname, atttypid = 'bytea'::regtype FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid"
+            " WHERE relname = %s AND relkind = ANY('{r,p,v,m,f}') AND pg_table_is_visible(pg_class.oid)"
+            " AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+            [table],
+        ).fetchall()
+
+    def _batches(self, table: str, columns: Sequence[tuple[str, bool]], block: int) -> Generator[pa.RecordBatch]:
+        positions = [str(position) for position in range(len(columns))]
+        projection = sql.SQL(", ").join(
+            sql.Identifier(name) if is_bytes else sql.SQL("{}::text").format(sql.Identifier(name))
+            for name, is_bytes in columns
+        )
+        statement = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv)").format(projection, sql.Identifier(table))
+        with self._bytes_as_stored(), self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            stream = _CopyStream(copy)
+            if stream.is_empty():
+                return
+            try:
+                yield from (
+                    _with_bytes(batch, columns)
+                    for batch in pa_csv.open_csv(
+                        stream,
+                        read_options=pa_csv.ReadOptions(block_size=block, use_threads=False, column_names=positions),
+                        parse_options=pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+                        convert_options=pa_csv.ConvertOptions(
+                            column_types=dict.fromkeys(positions, pa.binary()),
+                            null_values=[""],
+                            strings_can_be_null=True,
+                            quoted_strings_can_be_null=False,
+                        ),
+                    )
+                )
+            except pa.ArrowInvalid:
+                # The server's CSV has no other fault.
+                raise _RowTooLong from None
+            finally:
+                stream.drain()
+
+    @contextmanager
+    def _bytes_as_stored(self) -> Iterator[None]:
+        """A database of no encoding may hold bytes that are no text, and would refuse to send them as such."""
+        if not self._without_encoding:
+            yield
+            return
+        self._connection.execute("SET LOCAL client_encoding = 'SQL_ASCII'")
+        yield
+        self._connection.execute("SET LOCAL client_encoding = 'UTF8'")
+
+    @contextmanager
+    def _told(self, table: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            said = error.diag.message_primary or str(error).strip().splitlines()[-1]
+            raise SourceError(
+                f"the database does not give {f'the table {table}' if table else 'its tables'}: {said}",
+                where=self.shown,
+                remedy="check host, database, user and password of the URL, that the server runs, and that the"
+                " account may read the tables",
+            ) from None
+
+
+class _RowTooLong(Exception):
+    """A row does not fit into a block."""
+
+
+class _CopyStream:
+    """What COPY sends as a file that gives as many bytes as it is asked for."""
+
+    closed = False
+
+    def __init__(self, copy: psycopg.Copy) -> None:
+        self._copy = copy
+        self._waiting = bytearray()
+
+    def is_empty(self) -> bool:
+        self._fill(1)
+        return not self._waiting
+
+    def read(self, size: int) -> bytes:
+        self._fill(size)
+        taken = bytes(self._waiting[:size])
+        del self._waiting[:size]
+        return taken
+
+    def _fill(self, size: int) -> None:
+        while len(self._waiting) < size and (data := self._copy.read()):
+            self._waiting += data
+
+    def drain(self) -> None:
+        """Reads on to the end: a COPY that is left halfway would end the snapshot."""
+        while self._copy.read():
+            pass
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _with_bytes(batch: pa.RecordBatch, columns: Sequence[tuple[str, bool]]) -> pa.RecordBatch:
+    """The batch with bytea columns as their bytes."""
+    arrays = [
+        pl.Series(array.cast(pa.large_string())).str.slice(2).str.decode("hex").to_arrow().cast(pa.large_binary())
+        if is_bytes
+        else array
+        for array, (_, is_bytes) in zip(batch.columns, columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, batch.schema.names)
