@@ -5,9 +5,13 @@ Reading a part is `part`, deciding what becomes of its rows `diff`, the mapping 
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
+from queue import Empty, Queue
 from typing import Any, Literal
 
 import polars as pl
@@ -23,7 +27,6 @@ from dtx_assets.machinery.load.content import (
     copy_out,
     readable,
     readable_schema,
-    with_canonical_json,
 )
 from dtx_assets.machinery.load.ddl import LiveTarget, require_target
 from dtx_assets.machinery.load.diff import (
@@ -49,6 +52,8 @@ from dtx_assets.machinery.target import TargetColumn, TargetTable
 
 OnConflict = Literal["keep_target", "overwrite"]
 TRIES = 4
+CONNECTIONS = 2
+"""Over which the parts of a first load go: COPY keeps one core of the server busy."""
 PROBED_KEYS = 1000
 """Distinct leading keys of a part that are enough to probe whether the target has any of its rows."""
 XID_HORIZON = 1 << 31
@@ -164,7 +169,9 @@ def load_target(
         live = require_target(connection, target, run.decisions)
         if run.gate:
             run.gate()
-        load = _TargetLoad(connection, system, target, live, lake, run, prepared, rejected, on_conflict, legacy_keys)
+        load = _TargetLoad(
+            connection, connection_url, system, target, live, lake, run, prepared, rejected, on_conflict, legacy_keys
+        )
         summary = load.run(progress)
     summary.seconds = time.monotonic() - started
     return summary
@@ -208,6 +215,7 @@ class _TargetLoad:
     def __init__(
         self,
         connection: Connection,
+        url: str,
         system: str,
         target: TargetTable,
         live: LiveTarget,
@@ -218,30 +226,28 @@ class _TargetLoad:
         on_conflict: str,
         legacy_keys: LegacyKeys | None,
     ) -> None:
-        self.connection, self.system, self.target, self.live = connection, system, target, live
+        self.connection, self.url = connection, url
+        self.system, self.target, self.live = system, target, live
         self.lake, self.run_context, self.prepared = lake, run, prepared
         self.overwrite = on_conflict == "overwrite"
         self.legacy_keys = legacy_keys
         self.table = sql.Identifier(target.name)
         self.xmins: dict[str, int] | None = None
         self.first_load = False
-        self._flows: dict[str, int] = {}
-        self.parts = PreparedParts(lake, target, prepared, rejected, self.flow_id)
-        for source in prepared.metadata["source_tables"]:
-            self.flow_id(source)
+        self.parts = PreparedParts(lake, target, prepared, rejected, self._flow_id)
+        self.flows = self.parts.flows
 
-    def flow_id(self, source_table: str) -> int:
-        if source_table not in self._flows:
-            place = [self.system, source_table, self.target.name]
-            self.connection.execute(
-                "INSERT INTO migration.flow (system, source_table, target_table) SELECT %s, %s, %s"
-                " ON CONFLICT DO NOTHING",
-                place,
-            )
-            self._flows[source_table] = self._number(
-                "SELECT id FROM migration.flow WHERE (system, source_table, target_table) = (%s, %s, %s)", place
-            )
-        return self._flows[source_table]
+    def _flow_id(self, source_table: str) -> int:
+        place = [self.system, source_table, self.target.name]
+        self.connection.execute(
+            "INSERT INTO migration.flow (system, source_table, target_table) SELECT %s, %s, %s WHERE NOT EXISTS"
+            " (SELECT 1 FROM migration.flow WHERE (system, source_table, target_table) = (%s, %s, %s))"
+            " ON CONFLICT DO NOTHING",
+            [*place, *place],
+        )
+        return self._number(
+            "SELECT id FROM migration.flow WHERE (system, source_table, target_table) = (%s, %s, %s)", place
+        )
 
     def _number(self, query: str, values: list[Any]) -> int:
         found = self.connection.execute(query.encode(), values).fetchone()
@@ -250,24 +256,73 @@ class _TargetLoad:
     def run(self, progress: Callable[[int, int], None] | None) -> LoadSummary:
         summary = LoadSummary()
         load_id = self._open_load()
-        self.findings = Findings(self.connection, self.system, self.target, load_id, self._flows, self.lake)
+        self.findings = Findings(self.connection, self.system, self.target, load_id, self.flows, self.lake)
         batches = self._latest_batches()
         self.first_load = not batches and not self._has_entries()
         self.xmins = None if self.first_load else self._xmins()
-        total, done = sum(int(part["rows"]) for part in self.parts.described), 0
-        for number, described in enumerate(self.parts.described):
-            buckets = (described["buckets"][0], described["buckets"][1])
-            before = batches.get(buckets)
-            if before and self._is_untouched(before, self.parts.digest(number)):
-                summary.skipped_parts += 1
-                summary.unchanged += int(described["rows"])
-            else:
-                self._add(summary, self._load_part(self.parts.read(number), load_id))
-            done += int(described["rows"])
-            if progress:
-                progress(done, total)
+        sizes = [int(part["rows"]) for part in self.parts.described]
+        total, done, pending = sum(sizes), 0, []
+        # While the database takes one part, the next one is read.
+        with ThreadPoolExecutor(1) as reader:
+            waiting = [number for number in range(len(self.parts.described)) if not self._can_skip(number, batches)]
+            ahead = {number: reader.submit(self.parts.read, number) for number in waiting[:1]}
+            for number, described in enumerate(self.parts.described):
+                if number in ahead:
+                    part = ahead.pop(number).result()
+                    waiting.remove(number)
+                    ahead |= {coming: reader.submit(self.parts.read, coming) for coming in waiting[:1]}
+                    self._add(summary, self._load_part(part, load_id))
+                else:
+                    summary.skipped_parts += 1
+                    summary.unchanged += int(described["rows"])
+                done += int(described["rows"])
+                if progress:
+                    progress(done, total)
         self._finish(summary, load_id)
         return summary
+
+    def _load_parts(self, numbers: list[int], load_id: int) -> Iterator[tuple[int, PartOutcome]]:
+        """Load parts; those of a first load over several connections, because nothing in them can depend on another.
+
+        The first one goes alone: it writes most of what parts share, the lists of parts, which would make others wait.
+        """
+        alone = 1 if self.first_load and self.target.writes == "insert" else len(numbers)
+        for number in numbers[:alone]:
+            yield number, self._load_part(self.parts.read(number), load_id)
+        rest = numbers[alone:]
+        if not rest:
+            return
+        todo: Queue[int] = Queue()
+        for number in rest:
+            todo.put(number)
+        done: Queue[tuple[int, PartOutcome] | BaseException] = Queue()
+        with ExitStack() as connections, ThreadPoolExecutor(CONNECTIONS) as threads:
+            for _ in range(min(CONNECTIONS, len(rest))):
+                threads.submit(self._over(connections.enter_context(connect(self.url)))._work, todo, done, load_id)
+            for _ in rest:
+                answer = done.get()
+                if isinstance(answer, BaseException):
+                    todo.queue.clear()
+                    raise answer
+                yield answer
+
+    def _over(self, connection: Connection) -> "_TargetLoad":
+        """The same load over a connection of its own."""
+        other = copy(self)
+        other.connection = connection
+        other.findings = copy(self.findings)
+        other.findings.connection = connection
+        return other
+
+    def _work(self, todo: "Queue[int]", done: "Queue[tuple[int, PartOutcome] | BaseException]", load_id: int) -> None:
+        try:
+            while True:
+                number = todo.get_nowait()
+                done.put((number, self._load_part(self.parts.read(number), load_id)))
+        except Empty:
+            return
+        except BaseException as error:  # it is raised where the results are read
+            done.put(error)
 
     @staticmethod
     def _add(summary: LoadSummary, outcome: PartOutcome) -> None:
@@ -324,6 +379,11 @@ class _TargetLoad:
         query = sql.SQL("SELECT xmin::text, count(*) FROM {} GROUP BY 1").format(self.table)
         return {str(xmin): int(rows) for xmin, rows in self.connection.execute(query)}
 
+    def _can_skip(self, number: int, batches: Mapping[tuple[int, int], Mapping[str, Any]]) -> bool:
+        low, high = self.parts.described[number]["buckets"]
+        before = batches.get((low, high))
+        return before is not None and self._is_untouched(before, self.parts.digest(number))
+
     def _is_untouched(self, batch: Mapping[str, Any], digest: str) -> bool:
         xmins = self.xmins or {}
         return bool(
@@ -337,7 +397,7 @@ class _TargetLoad:
         return bool(
             self._number(
                 "SELECT count(*) FROM (SELECT 1 FROM migration.mapping_entry WHERE flow_id = ANY(%s) LIMIT 1) AS found",
-                [list(self._flows.values())],
+                [list(self.flows.values())],
             )
         )
 
@@ -363,8 +423,9 @@ class _TargetLoad:
                     psycopg.errors.DeadlockDetected,
                     psycopg.errors.UniqueViolation,
                 ) as error:
-                    # Somebody else wrote at the same time: look again.
-                    fast = False
+                    # Somebody else wrote at the same time: look again. Of parts that are loaded together one may have
+                    # written a list of parts that the other needs; its rows are nobody's still.
+                    fast = fast and self.first_load and not isinstance(error, psycopg.errors.UniqueViolation)
                     if not tries_left:
                         raise self._refused(part, error) from None
                 except (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException) as error:
@@ -428,7 +489,7 @@ class _TargetLoad:
                 "SELECT count(*) FROM (SELECT 1 FROM migration.mapping_entry AS entry WHERE flow_id = ANY(%s) AND"
                 " (bucket BETWEEN %s AND %s OR EXISTS (SELECT 1 FROM staged_key WHERE (staged_key.flow_id,"
                 " staged_key.source_key) = (entry.flow_id, entry.source_key))) LIMIT 1) AS found",
-                [list(self._flows.values()), *part.buckets],
+                [list(self.flows.values()), *part.buckets],
             )
             if known:
                 raise SlowPathNeeded
@@ -479,10 +540,11 @@ class _TargetLoad:
         stored = read_links(self.connection, self.findings.scope(part))
         current = self._current_rows(part, stored)
         yields = yields_of(part.links)
-        rows = with_canonical_json(part.rows, part.columns)
         if self.target.writes == "insert":
             self._require_unique(part)
-            fates = insert_fates(self.target, part.columns, rows, yields, stored, current, overwrite=self.overwrite)
+            fates = insert_fates(
+                self.target, part.columns, part.comparable, yields, stored, current, overwrite=self.overwrite
+            )
             values = part.rows
         else:
             filled = update_fates(part.columns, part.rows, current, overwrite=self.overwrite)
