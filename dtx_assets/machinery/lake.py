@@ -7,23 +7,26 @@ the version it names. Nothing here knows what a dataset means.
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import obstore
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from obstore.exceptions import BaseError as ObjectStoreError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from dtx_assets.machinery.errors import ConfigurationError, StructureError
+from dtx_assets.machinery.settings import mask_url
 
 LEASE_SECONDS = 24 * 3600
 """A lease older than this belongs to a run that died."""
@@ -66,9 +69,10 @@ class Lake:
         self._directory: Path | None = None
         self.store: ObjectStore
         if parts.scheme in ("", "file"):
-            self._directory = Path(parts.path if parts.scheme else url).absolute()
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self.store = LocalStore(self._directory)
+            self._directory = Path(unquote(parts.path) if parts.scheme else url).absolute()
+            with self._told():
+                self._directory.mkdir(parents=True, exist_ok=True)
+                self.store = LocalStore(self._directory)
         elif parts.scheme == "s3":
             self.store = s3_store(url)
         else:
@@ -81,10 +85,12 @@ class Lake:
 
     def manifest(self, key: Sequence[str]) -> Manifest | None:
         """The manifest of a dataset as it is now; None where it was never written."""
-        try:
-            content = bytes(obstore.get(self.store, f"{_path(key)}/manifest.json").bytes())
-        except FileNotFoundError:
-            return None
+        name = f"{_path(key)}/manifest.json"
+        with self._told():
+            try:
+                content = bytes(obstore.get(self.store, name).bytes())
+            except FileNotFoundError:
+                return None
         facts = json.loads(content)
         tables = {
             name: TableFiles(tuple(FileEntry(**entry) for entry in files)) for name, files in facts["tables"].items()
@@ -145,7 +151,8 @@ class Lake:
                 "tables": {name: [asdict(entry) for entry in entries] for name, entries in writer.tables.items()},
                 "metadata": writer.metadata,
             }
-            obstore.put(self.store, f"{_path(key)}/manifest.json", json.dumps(manifest).encode())
+            with self._told():
+                obstore.put(self.store, f"{_path(key)}/manifest.json", json.dumps(manifest).encode())
         except BaseException:
             self._remove_version(key, writer.version)
             raise
@@ -155,11 +162,12 @@ class Lake:
     def lease(self, manifest: Manifest, run_id: str) -> Iterator[None]:
         """While it is held, no run removes the version that `manifest` names."""
         name = f"{_path(manifest.key)}/leases/{manifest.version}.{run_id}.{uuid4().hex}"
-        obstore.put(self.store, name, b"")
+        with self._told():
+            obstore.put(self.store, name, b"")
         try:
             yield
         finally:
-            obstore.delete(self.store, name)
+            self._delete([name])
 
     def _remove_old_versions(self, key: Sequence[str], keep: set[str]) -> None:
         now = datetime.now(UTC)
@@ -179,15 +187,35 @@ class Lake:
 
     def _remove_version(self, key: Sequence[str], version: str) -> None:
         paths = [entry["path"] for entry in self._list(f"{_path(key)}/{version}/")]
-        if paths:
-            obstore.delete(self.store, paths)
+        self._delete(paths)
         if self._directory:
-            directory = self._directory / _path(key) / version
-            if directory.is_dir():
-                directory.rmdir()
+            with suppress(FileNotFoundError):
+                (self._directory / _path(key) / version).rmdir()
+
+    def _delete(self, paths: list[str]) -> None:
+        # A directory stumbles over a file that another run has removed meanwhile, and would leave the others.
+        for batch in [[path] for path in paths] if self._directory else filter(None, [paths]):
+            with self._told(), suppress(FileNotFoundError):
+                obstore.delete(self.store, batch)
 
     def _list(self, prefix: str) -> list[Any]:
-        return [entry for page in obstore.list(self.store, prefix) for entry in page]
+        with self._told():
+            return [entry for page in obstore.list(self.store, prefix) for entry in page]
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """A store that cannot be used is told without what it said, which may hold credentials."""
+        try:
+            yield
+        except (ObjectStoreError, OSError) as error:
+            remedy = (
+                "check that the directory can be made and written, and that the disk is not full"
+                if self._directory
+                else "check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials"
+            )
+            raise ConfigurationError(
+                f"the lake cannot be used ({type(error).__name__})", where=mask_url(self.url), remedy=remedy
+            ) from None
 
 
 class DatasetWriter:
@@ -241,15 +269,14 @@ class DatasetWriter:
             counted = rows[0] if rows[0] is not None else pq.read_metadata(path).num_rows
         else:
             # Through a local file: its rows and size are known before the upload, and a failed upload starts again.
-            import tempfile
-
             with tempfile.TemporaryFile() as stream:
                 yield cast(BinaryIO, stream), rows.append
-                size = stream.tell()
+                size = stream.seek(0, os.SEEK_END)
                 stream.seek(0)
                 counted = rows[0] if rows[0] is not None else pq.read_metadata(stream).num_rows
                 stream.seek(0)
-                obstore.put(self._lake.store, inner, cast(BinaryIO, stream))
+                with self._lake._told():
+                    obstore.put(self._lake.store, inner, cast(BinaryIO, stream))
         entries.append(FileEntry(name, counted, size))
 
 
