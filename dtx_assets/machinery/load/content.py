@@ -12,8 +12,9 @@ from io import BytesIO
 import orjson
 import polars as pl
 import polars_hash as plh
+import psycopg
 import pyarrow as pa
-from psycopg import sql
+from psycopg import pq, sql
 
 from dtx_assets.machinery.load.runs import Connection
 from dtx_assets.machinery.target import POLARS_TYPES, TargetColumn
@@ -21,6 +22,8 @@ from dtx_assets.machinery.target import POLARS_TYPES, TargetColumn
 ROWS_A_BLOCK = 50_000
 COPY_TIME = "%Y-%m-%d %H:%M:%S%.6f+00"
 INFINITE = 9_223_372_036_854_775_807
+_PLAIN_TEXTS = r'^\[(?:"[^"\\\x00-\x1f\x7f]*"(?:,"[^"\\\x00-\x1f\x7f]*")*)?\]$'
+_SPACED_TEXTS = r'^\["[^"\\\s]*"(?:, "[^"\\\s]*")+\]$'
 _NUMBER_WITH_MANY_SPELLINGS = re.compile(r"\d(?:\.\d|[eE][+-]?\d)|\d{19}")
 
 
@@ -51,11 +54,17 @@ def with_canonical_json(frame: pl.DataFrame, columns: Sequence[TargetColumn]) ->
     for column in columns:
         if column.type != "jsonb":
             continue
-        texts = frame.get_column(column.name).drop_nulls().unique()
+        # Most documents are short lists of plain texts, of which PostgreSQL only spaces out the elements.
+        value = pl.col(column.name)
+        spaced = value.str.contains(_SPACED_TEXTS)
+        frame = frame.with_columns(
+            pl.when(spaced).then(value.str.replace_all('", "', '","', literal=True)).otherwise(value)
+        )
+        texts = frame.filter(~value.str.contains(_PLAIN_TEXTS)).get_column(column.name).drop_nulls().unique()
         canonical = [canonical_json(text) for text in texts]
         changed = {text: new for text, new in zip(texts, canonical, strict=True) if text != new}
         if changed:
-            frame = frame.with_columns(pl.col(column.name).replace(changed))
+            frame = frame.with_columns(value.replace(changed))
     return frame
 
 
@@ -141,15 +150,11 @@ def _values(series: pl.Series) -> pa.Buffer:
 
 def copy_out(connection: Connection, query: sql.Composable, schema: pl.Schema) -> pl.DataFrame:
     """The rows of a query; its columns are text or whole numbers, in the order of the schema."""
-    statement = sql.SQL("COPY ({}) TO STDOUT").format(query)
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        content = BytesIO()
-        for block in copy:
-            content.write(block)
-    if not content.tell():
+    content = _copied(connection, sql.SQL("COPY ({}) TO STDOUT").format(query).as_bytes(connection))
+    if not content:
         return pl.DataFrame(schema=schema)
     frame = pl.read_csv(
-        content.getbuffer().tobytes(),
+        content,
         has_header=False,
         separator="\t",
         quote_char=None,
@@ -165,6 +170,20 @@ def copy_out(connection: Connection, query: sql.Composable, schema: pl.Schema) -
         )
         for name in escaped
     )
+
+
+def _copied(connection: Connection, statement: bytes) -> bytes:
+    """What COPY gives. Straight from libpq: it hands out each row by itself, and there may be millions."""
+    libpq, content = connection.pgconn, BytesIO()
+    result = libpq.exec_(statement)
+    if result.status == pq.ExecStatus.COPY_OUT:
+        while (block := libpq.get_copy_data(0))[0] > 0:
+            content.write(block[1])
+        while (last := libpq.get_result()) is not None:
+            result = last
+    if result.status != pq.ExecStatus.COMMAND_OK:
+        raise psycopg.errors.error_from_result(result, connection.info.encoding)
+    return content.getvalue()
 
 
 def readable(column: TargetColumn, table: str) -> sql.Composable:

@@ -42,7 +42,8 @@ PROBLEM = pl.Schema(
 
 @dataclass(frozen=True)
 class Part:
-    """`rows`: `_row` (its position), `id` where rows are updated, the columns, `_hash`.
+    """`rows`: `_row` (its position), `id` where rows are updated, the columns, `_hash`; `comparable` the same with
+    canonical JSON.
 
     `links`: flow_id, source_key, source_row, bucket, parts, rows, owns (whether this source table owns the content).
     `rejected` is REJECTED; `problems` is PROBLEM: what the load itself found.
@@ -53,6 +54,7 @@ class Part:
     digest: str
     columns: tuple[TargetColumn, ...]
     rows: pl.DataFrame
+    comparable: pl.DataFrame
     links: pl.DataFrame
     rejected: pl.DataFrame
     problems: pl.DataFrame
@@ -64,7 +66,7 @@ class PreparedParts:
     def __init__(
         self, lake: Lake, target: TargetTable, prepared: Manifest, rejected: Manifest, flow_id: Callable[[str], int]
     ) -> None:
-        self._lake, self._target, self._flow_id = lake, target, flow_id
+        self._lake, self._target = lake, target
         self.prepared, self.rejected = prepared, rejected
         self.described: list[dict[str, Any]] = prepared.metadata["parts"]
         names = [str(part["part"]) for part in self.described]
@@ -72,6 +74,12 @@ class PreparedParts:
         for entry in rejected.tables["rows"].files:
             part = entry.name.removeprefix("rejected-").removesuffix(".parquet")
             self._rejected_files[part if part in self._rejected_files else names[-1]].append(entry.name)
+        sources = list(prepared.metadata["source_tables"])
+        for manifest, table in ((prepared, "links"), (rejected, "rows")):
+            if manifest.tables[table].rows:
+                found = lake.scan_files(manifest, table).select(pl.col("source_table").unique())
+                sources += found.collect(engine="streaming").to_series().sort().to_list()
+        self.flows = {source: flow_id(source) for source in dict.fromkeys(sources)}
 
     def digest(self, number: int) -> str:
         """Changes with anything a part holds, rejected rows included."""
@@ -93,12 +101,12 @@ class PreparedParts:
         links = self._lake.scan_files(self.prepared, "links", [f"links-{name}.parquet"]).collect()
         known = {column.name: column for column in self._target.columns}
         columns = tuple(known[column] for column in rows.columns if column not in ("_row", "id"))
-        comparable = with_canonical_json(rows.select(column.name for column in columns), columns)
-        rows = rows.with_columns(comparable.select(content_hash(columns).alias("_hash")).to_series())
+        comparable = with_canonical_json(rows, columns)
+        hashes = comparable.select(content_hash(columns).alias("_hash")).to_series()
+        rows, comparable = rows.with_columns(hashes), comparable.with_columns(hashes)
         links = links.filter(pl.col("rows").list.len() > 0)
-        flows = {source: self._flow_id(source) for source in self._source_tables(links)}
-        links = _with_owner(links, self._ranks(flows), rows.height, name).select(
-            _flow_column(flows),
+        links = _with_owner(links, self._ranks(), rows.height, name).select(
+            _flow_column(self.flows),
             pl.exclude("source_table"),
         )
         low, high = described["buckets"]
@@ -110,6 +118,7 @@ class PreparedParts:
             self.digest(number),
             columns,
             rows,
+            comparable,
             links,
             self._read_rejected(number),
             pl.DataFrame(schema=PROBLEM),
@@ -124,25 +133,19 @@ class PreparedParts:
             .explode("part")
             .collect(engine="streaming")
         )
-        flows = {source: self._flow_id(source) for source in links.get_column("source_table").unique()}
-        return links.select(_flow_column(flows), "source_key", "part")
+        return links.select(_flow_column(self.flows), "source_key", "part")
 
-    def _source_tables(self, links: pl.DataFrame) -> list[str]:
-        return sorted({*self.prepared.metadata["source_tables"], *links.get_column("source_table").unique()})
-
-    def _ranks(self, flows: dict[str, int]) -> dict[str, int]:
+    def _ranks(self) -> dict[str, int]:
         """The first source table of a target owns the content of its rows."""
-        order = list(self.prepared.metadata["source_tables"])
-        return {source: order.index(source) if source in order else len(order) for source in flows}
+        return {source: rank for rank, source in enumerate(self.flows)}
 
     def _read_rejected(self, number: int) -> pl.DataFrame:
         files = self._rejected_files[str(self.described[number]["part"])]
         if not files:
             return pl.DataFrame(schema=REJECTED)
         rejected = self._lake.scan_files(self.rejected, "rows", files).collect()
-        flows = {source: self._flow_id(source) for source in rejected.get_column("source_table").unique()}
         return rejected.select(
-            _flow_column(flows),
+            _flow_column(self.flows),
             "bucket",
             "partial",
             pl.lit(False).alias("found_by_load"),
@@ -154,9 +157,7 @@ class PreparedParts:
 
 
 def _flow_column(flows: dict[str, int]) -> pl.Expr:
-    # An empty mapping would have no type.
-    known = flows or {"": 0}
-    return pl.col("source_table").replace_strict(known, return_dtype=pl.Int16).alias("flow_id")
+    return pl.col("source_table").replace_strict(flows, return_dtype=pl.Int16).alias("flow_id")
 
 
 def _with_owner(links: pl.DataFrame, ranks: dict[str, int], rows: int, part: str) -> pl.DataFrame:
@@ -220,6 +221,7 @@ def without_violations(connection: Connection, target: TargetTable, live: LiveTa
         replace(
             part,
             rows=part.rows.filter(~pl.col("_row").is_in(gone.implode())),
+            comparable=part.comparable.filter(~pl.col("_row").is_in(gone.implode())),
             links=part.links.filter(~pl.int_range(pl.len()).is_in(dropped.get_column("_link").implode())),
             problems=problems.cast(PROBLEM),
         )
@@ -243,6 +245,7 @@ def _renumbered(part: Part) -> Part:
     return replace(
         part,
         rows=rows.with_columns(pl.col("_new").alias("_row")).drop("_new"),
+        comparable=part.comparable.with_columns(rows.get_column("_new").alias("_row")),
         links=links.drop("_link").select(part.links.columns),
     )
 

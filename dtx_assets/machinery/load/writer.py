@@ -261,23 +261,16 @@ class _TargetLoad:
         self.first_load = not batches and not self._has_entries()
         self.xmins = None if self.first_load else self._xmins()
         sizes = [int(part["rows"]) for part in self.parts.described]
-        total, done, pending = sum(sizes), 0, []
-        # While the database takes one part, the next one is read.
-        with ThreadPoolExecutor(1) as reader:
-            waiting = [number for number in range(len(self.parts.described)) if not self._can_skip(number, batches)]
-            ahead = {number: reader.submit(self.parts.read, number) for number in waiting[:1]}
-            for number, described in enumerate(self.parts.described):
-                if number in ahead:
-                    part = ahead.pop(number).result()
-                    waiting.remove(number)
-                    ahead |= {coming: reader.submit(self.parts.read, coming) for coming in waiting[:1]}
-                    self._add(summary, self._load_part(part, load_id))
-                else:
-                    summary.skipped_parts += 1
-                    summary.unchanged += int(described["rows"])
-                done += int(described["rows"])
-                if progress:
-                    progress(done, total)
+        numbers = [number for number in range(len(sizes)) if not self._can_skip(number, batches)]
+        summary.skipped_parts = len(sizes) - len(numbers)
+        done = summary.unchanged = sum(size for number, size in enumerate(sizes) if number not in numbers)
+        if progress:
+            progress(done, sum(sizes))
+        for number, outcome in self._load_parts(numbers, load_id):
+            self._add(summary, outcome)
+            done += sizes[number]
+            if progress:
+                progress(done, sum(sizes))
         self._finish(summary, load_id)
         return summary
 
