@@ -1,8 +1,8 @@
 r"""Legacy tables as CSV files, in a directory or under an S3 prefix: read exactly, streamed, and landed as text.
 
-RFC 4180 with a header line. LF, CRLF and a lone CR outside quotes end a record; a quote inside a field that does not
-start with one is an ordinary character; empty lines count in a table of one column only. What the texts mean, NULL
-markers included, is for `frames`.
+RFC 4180 with a header line. LF or CRLF ends a record, or CR throughout the file; a CR within a field that is not quoted
+is refused. A quote inside a field that does not start with one is an ordinary character; empty lines count in a table
+of one column only. What the texts mean, NULL markers included, is for `frames`.
 """
 
 import csv
@@ -31,6 +31,11 @@ FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+S3_REFUSALS = {
+    "NotFoundError": "has no such bucket or object",
+    "PermissionDeniedError": "refuses access",
+    "UnauthenticatedError": "does not accept the credentials",
+}
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -138,7 +143,7 @@ class CsvPrefix:
             yield
         except (ObjectStoreError, OSError) as error:
             raise SourceError(
-                f"the S3 server does not give it ({type(error).__name__.removesuffix('Error')})",
+                f"the S3 server {S3_REFUSALS.get(type(error).__name__, 'cannot be reached')}",
                 where=where,
                 remedy="check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials",
             ) from None
@@ -155,12 +160,12 @@ def landed_already(lake: Lake, key: Sequence[str], source: str, *, source_bytes:
 
 
 class _Watched:
-    """A file as its reader sees it: digest, size and quotes of what was read so far."""
+    """A file as its reader sees it: digest, size and special characters of what was read so far."""
 
     def __init__(self, path: Path) -> None:
         self._stream = path.open("rb", buffering=0)
         self._digest = hashlib.sha256()
-        self.bytes = self.quotes = 0
+        self.bytes = self.quotes = self.carriage_returns = self.line_feeds = 0
 
     closed = False
 
@@ -169,6 +174,8 @@ class _Watched:
         self._digest.update(block)
         self.bytes += len(block)
         self.quotes += block.count(b'"')
+        self.carriage_returns += block.count(b"\r")
+        self.line_feeds += block.count(b"\n")
         return block
 
     def readable(self) -> bool:
@@ -209,6 +216,9 @@ class CsvFile:
             def facts(landed: Landed, watched: _Watched = watched) -> dict[str, Any]:
                 if watched.quotes % 2:
                     self.refuse_open_quote()
+                # With more columns it made a row of too few fields.
+                if len(columns) == 1 and watched.carriage_returns and watched.line_feeds:
+                    self.refuse_carriage_return_in_field()
                 if not unchanged():
                     raise self.error("the file changed while it was read", "run again when the export is complete")
                 source_rows = self.count(landed.rows, len(columns))
@@ -322,6 +332,19 @@ class CsvFile:
                 last, line, following = record, following, reader.line_num + 1
         if last != sentinel:
             raise self.open_quote_error(line)
+
+    def refuse_carriage_return_in_field(self) -> None:
+        with self.path.open("rb") as stream:
+            reader = csv.reader(line.decode("latin-1") for line in stream)
+            try:
+                for _ in reader:
+                    pass
+            except csv.Error:
+                raise self.error(
+                    "a carriage return stands in a field that is not quoted",
+                    "quote fields that hold a line break, and export the table again",
+                    line=reader.line_num,
+                ) from None
 
     def open_quote_error(self, line: int) -> SourceError:
         return self.error(

@@ -84,7 +84,8 @@ def test_bytes_that_are_no_text_are_kept_beside_their_escaped_form(server, maria
     assert point.startswith("\x00\x00\x00\x00\x01\x01")
     [(row, column, value), (_, _, geometry)] = place.undecodable("t")
     assert (row, column, value) == (1, "b", b"\xff\x00")
-    assert geometry.endswith(b"\x00@") and len(geometry) == 25
+    assert geometry.endswith(b"\x00@")
+    assert len(geometry) == 25
 
 
 def test_names_of_any_kind(server, mariadb_url, place):

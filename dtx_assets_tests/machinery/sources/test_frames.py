@@ -1,0 +1,129 @@
+"""Landed tables as flows read them: NULLs by dialect and kind, keys that name a row."""
+
+import json
+
+import polars as pl
+import pytest
+
+from dtx_assets.machinery.errors import SourceError, StructureError
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.sources.frames import legacy_frame, source_key
+from dtx_assets_tests.machinery.sources.landing_place import LandingPlace
+
+KINDS = {"id": "integer", "code": "code", "day": "date", "at": "time"}
+
+
+def table(*columns: str, **options) -> LegacyTable:
+    return LegacyTable("t", "area", columns, kind_of=lambda name: KINDS.get(name, "text"), **options)
+
+
+def landed(place: LandingPlace, frame: pl.DataFrame, dialect: str = "csv", layer: str = "legacy") -> None:
+    with place.lake.write(("toy", layer, "t"), run_id="r") as writer:
+        writer.add(frame.with_row_index("_row", 1).with_columns(pl.col("_row").cast(pl.Int64)))
+        writer.metadata.update(dialect=dialect, source="where it was")
+
+
+COLUMNS = ("id", "code", "day", "at", "text")
+MARKERS = ["", "NULL", "\\N", " ", "null", "x"]
+
+
+def test_nulls_of_a_csv_go_by_marker_and_kind(place):
+    landed(place, pl.DataFrame(dict.fromkeys(COLUMNS, MARKERS)))
+    frame = legacy_frame(place.lake, "toy", table(*COLUMNS)).collect()
+    assert frame["text"].to_list() == ["", None, None, " ", "null", "x"]
+    for column in ("id", "code", "day", "at"):
+        assert frame[column].to_list() == [None, None, None, " ", "null", "x"]
+    assert frame["_row"].to_list() == [1, 2, 3, 4, 5, 6]
+
+
+def test_of_a_database_nothing_but_null_is_null(place):
+    values = [*MARKERS, None]
+    landed(place, pl.DataFrame(dict.fromkeys(COLUMNS, values)), "database")
+    frame = legacy_frame(place.lake, "toy", table(*COLUMNS)).collect()
+    assert all(frame[column].to_list() == values for column in COLUMNS)
+
+
+def test_missing_columns(place):
+    landed(place, pl.DataFrame({"id": ["1"], "extra": ["e"]}))
+    frame = legacy_frame(place.lake, "toy", table("id", "text", required=("id",))).collect()
+    assert frame.drop("_row").to_dicts() == [{"id": "1", "extra": "e", "text": None}]
+    assert frame.schema["text"] == pl.String
+    with pytest.raises(SourceError, match="t lacks the required columns text, day") as caught:
+        legacy_frame(place.lake, "toy", table("id", required=("id", "text", "day")))
+    assert caught.value.where == "where it was"
+    assert "id, extra" in caught.value.remedy
+
+
+def test_a_table_that_was_not_landed(place):
+    with pytest.raises(StructureError, match="toy/legacy/t has not been materialised"):
+        legacy_frame(place.lake, "toy", table("id"))
+
+
+def test_crosswalks_lie_in_a_layer_of_their_own(place):
+    landed(place, pl.DataFrame({"id": ["NULL"]}), layer="crosswalk")
+    assert legacy_frame(place.lake, "toy", table("id"), layer="crosswalk").collect()["id"].to_list() == [None]
+
+
+def keys(place: LandingPlace, declared: LegacyTable, frame: pl.DataFrame) -> list[str | None]:
+    landed(place, frame, "database")
+    keyed = source_key(declared, legacy_frame(place.lake, "toy", declared)).collect()
+    assert keyed["_row"].is_sorted()
+    assert set(keyed.columns) == {*frame.columns, "_row", "_source_key"}
+    return keyed["_source_key"].to_list()
+
+
+def test_a_key_of_one_column_is_its_text_integers_the_one_way(place):
+    ids = ["12", "12.0", "012", "-3", " 4", "x", "", None, "99999999999999999999"]
+    assert keys(place, table("id", key=("id",)), pl.DataFrame({"id": ids})) == [
+        "12",
+        "12",
+        "12",
+        "-3",
+        " 4",
+        "x",
+        "",
+        None,
+        "99999999999999999999",
+    ]
+    assert keys(place, table("text", key=("text",)), pl.DataFrame({"text": ["012", "a b"]})) == ["012", "a b"]
+
+
+def test_a_key_of_several_columns_is_a_json_array_of_texts(place):
+    texts = ['say "hi"\\', "tab\tnew\nline\x00\x01", "é", "", None]
+    found = keys(
+        place,
+        table("id", "text", key=("id", "text")),
+        pl.DataFrame({"id": ["1.0", "2", "3", None, "5"], "text": texts}),
+    )
+    assert [json.loads(key) for key in found] == [
+        ["1", texts[0]],
+        ["2", texts[1]],
+        ["3", "é"],
+        [None, ""],
+        ["5", None],
+    ]
+    assert found[2] == '["3","é"]'
+
+
+def test_rows_of_a_key_that_repeats_are_told_apart_by_their_ordinal(place):
+    frame = pl.DataFrame({"id": ["1", "2", "1.0", "1", "2", None, None], "text": ["a", "a", "a", "b", "a", "c", "c"]})
+    declared = table("id", "text", key=("id", "text"), key_repeats=True)
+    assert keys(place, declared, frame) == [
+        '["1","a"]',
+        '["2","a"]',
+        '["1","a","2"]',
+        '["1","b"]',
+        '["2","a","2"]',
+        '[null,"c"]',
+        '[null,"c","2"]',
+    ]
+    assert keys(place, table("id", key=("id",), key_repeats=True), pl.DataFrame({"id": ["7", "7", "8", "7.0"]})) == [
+        '["7"]',
+        '["7","2"]',
+        '["8"]',
+        '["7","3"]',
+    ]
+
+
+def test_without_a_key_a_row_is_named_by_its_ordinal(place):
+    assert keys(place, table("text"), pl.DataFrame({"text": ["a", "a", None]})) == ["1", "2", "3"]

@@ -1,0 +1,208 @@
+"""PostgreSQL as a source: every value as the server's own text, one snapshot, faults told without secrets."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from dtx_assets.machinery.errors import ConfigurationError, SourceError
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.sources import open_source, postgresql
+
+
+@pytest.fixture
+def server(database_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def execute(server: psycopg.Connection, *statements: str) -> None:
+    for statement in statements:
+        server.execute(statement)
+
+
+def test_every_type_lands_as_the_servers_own_text(server, database_url, place):
+    execute(
+        server,
+        "CREATE TABLE t (i int, n numeric(30,15), f float8, at timestamptz, ts timestamp, day date, b boolean,"
+        " c char(4), v varchar, j jsonb, a int[], u uuid)",
+        "SET TimeZone = 'UTC'",
+        "INSERT INTO t VALUES (-1, 0.123456789012345, 0.1, '2021-01-01 00:00:01.5+00', 'infinity', '0044-03-15 BC',"
+        " true, 'ab', E' \"v\"\\r\\n,\\\\N ', '{\"a\": 1}', '{1,NULL}', '00000000-0000-0000-0000-000000000001')",
+        "INSERT INTO t (v) VALUES ('')",
+        "INSERT INTO t (v) VALUES (NULL), ('NULL'), ('\\.')",
+        "ALTER ROLE CURRENT_USER SET DateStyle = 'German'",
+    )
+    manifest = place.land(database_url, "t")
+    execute(server, "ALTER ROLE CURRENT_USER RESET DateStyle")
+    rows = place.frame("t").drop("_row", "_undecodable").to_dicts()
+    assert rows[0] == {
+        "i": "-1",
+        "n": "0.123456789012345",
+        "f": "0.1",
+        "at": "2021-01-01 00:00:01.5+00",
+        "ts": "infinity",
+        "day": "0044-03-15 BC",
+        "b": "true",
+        "c": "ab",
+        "v": ' "v"\r\n,\\N ',
+        "j": '{"a": 1}',
+        "a": "{1,NULL}",
+        "u": "00000000-0000-0000-0000-000000000001",
+    }
+    assert [row["v"] for row in rows[1:]] == ["", None, "NULL", "\\."]
+    assert rows[1]["i"] is None
+    facts = manifest.metadata
+    assert (facts["dialect"], facts["source_rows"], facts["row_count_matches"]) == ("database", 5, True)
+    assert (facts["consistent_snapshot"], facts["changed_while_read"]) == (True, [])
+
+
+def test_bytea_is_kept_as_bytes(server, database_url, place):
+    execute(
+        server,
+        "CREATE TABLE t (id int, b bytea)",
+        r"INSERT INTO t VALUES (1, '\xff00'), (2, 'text'), (3, NULL), (4, '')",
+    )
+    assert place.land(database_url, "t").metadata["undecodable_values"] == 1
+    assert place.rows("t") == [("1", "\\xff\x00"), ("2", "text"), ("3", None), ("4", "")]
+    assert place.undecodable("t") == [(1, "b", b"\xff\x00")]
+
+
+def test_a_database_without_encoding(server, postgres_server, place):
+    execute(server, "CREATE DATABASE no_encoding ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    try:
+        url = postgres_server.create_database("no_encoding_unused")
+        url = make_url(url).set(database="no_encoding").render_as_string(hide_password=False)
+        with psycopg.connect(url, autocommit=True, client_encoding="sql_ascii") as connection:
+            connection.execute("CREATE TABLE t (v text)")
+            connection.execute(rb"INSERT INTO t VALUES (E'caf\xe9'), ('caf' || E'\303\251')")
+            connection.execute("CREATE TABLE u (v text)")
+        with open_source(url) as source:
+            place.land_from(source, "t")
+            place.land_from(source, "u")
+        assert place.rows("t") == [("caf\\xe9",), ("café",)]
+        assert place.undecodable("t") == [(1, "v", b"caf\xe9")]
+    finally:
+        execute(server, "DROP DATABASE no_encoding WITH (FORCE)")
+        postgres_server.drop_database("no_encoding_unused")
+
+
+def test_names_of_any_kind(server, database_url, place):
+    names = ["a b", "50%", "#", "it's", "a/b?", 'say "x"', "{}", "Größe", "%s", "MixedCase"]
+    quoted = ", ".join('"' + name.replace('"', '""') + '" int' for name in names)
+    execute(server, f'CREATE TABLE "T %s" ({quoted})', 'INSERT INTO "T %s" VALUES (0,1,2,3,4,5,6,7,8,9)')
+    assert place.land(database_url, "T %s").metadata["columns"] == names
+    assert place.rows("T %s") == [tuple("0123456789")]
+
+
+def test_a_table_of_one_column_keeps_null_and_empty_apart(server, database_url, place):
+    execute(server, "CREATE TABLE t (v text)", "INSERT INTO t VALUES (NULL), (''), ('x'), (NULL)")
+    execute(server, "CREATE TABLE no_rows (v text)")
+    place.land(database_url, "t")
+    assert place.rows("t") == [(None,), ("",), ("x",), (None,)]
+    assert place.land(database_url, "no_rows").metadata["source_rows"] == 0
+    assert place.frame("no_rows").columns == ["v", "_row", "_undecodable"]
+
+
+def test_rows_come_as_they_are_stored(server, database_url, place):
+    execute(server, "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (3), (1), (2)", "ANALYZE t")
+    place.land(database_url, "t")
+    assert place.rows("t") == [("3",), ("1",), ("2",)]
+
+
+def test_all_tables_are_read_as_they_were_when_the_source_was_opened(server, database_url, place):
+    execute(server, "CREATE TABLE a (v int)", "CREATE TABLE b (v int)", "INSERT INTO a VALUES (1)")
+    with open_source(database_url) as source:
+        execute(server, "INSERT INTO a VALUES (2)", "INSERT INTO b VALUES (2)")
+        manifests = [place.land_from(source, name) for name in ("a", "b")]
+    assert (place.rows("a"), place.rows("b")) == ([("1",)], [])
+    assert [each.metadata["source_rows"] for each in manifests] == [1, 0]
+
+
+def test_rows_larger_than_a_block(server, database_url, place, monkeypatch):
+    monkeypatch.setattr(postgresql, "FIRST_BLOCK", 1 << 16)
+    execute(
+        server,
+        "CREATE TABLE t (id int, l text)",
+        "INSERT INTO t SELECT i, CASE i WHEN 500 THEN repeat(E'ä\"\\n', 2000000) ELSE 'x' END"
+        " FROM generate_series(1, 1000) i",
+    )
+    place.land(database_url, "t")
+    frame = place.frame("t")
+    assert frame["id"].cast(int).to_list() == list(range(1, 1001))
+    assert frame["l"][499] == 'ä"\n' * 2_000_000
+    monkeypatch.setattr(postgresql, "LAST_BLOCK", 1 << 20)
+    with open_source(database_url) as source:
+        with pytest.raises(SourceError, match="more bytes than can be read"):
+            place.land_from(source, "t")
+        execute(server, "CREATE TABLE later (v int)")
+        with pytest.raises(SourceError, match="the table later is missing"):
+            place.land_from(source, "later")
+
+
+def test_an_error_in_one_table_leaves_the_snapshot_to_the_others(server, database_url, place):
+    execute(
+        server,
+        "CREATE TABLE a AS SELECT generate_series(1, 2000000) v",
+        "CREATE TABLE b (v int)",
+        "CREATE VIEW broken AS SELECT 1 / v AS v FROM b",
+        "INSERT INTO b VALUES (0)",
+    )
+
+    def full(_rows: int) -> None:
+        raise OSError("no space left")
+
+    with open_source(database_url) as source:
+        execute(server, "INSERT INTO b VALUES (2)")
+        with pytest.raises(OSError, match="no space left"):
+            source.extract(LegacyTable("a", "area", ()), place.lake, ("toy", "legacy", "a"), "r", full)
+        with pytest.raises(SourceError, match="division by zero"):
+            place.land_from(source, "broken")
+        place.land_from(source, "b")
+    assert place.is_untouched("a")
+    assert place.is_untouched("broken")
+    assert place.rows("b") == [("0",)]
+
+
+def test_a_server_that_goes_away_in_mid_read(server, database_url, place):
+    execute(server, "CREATE TABLE t AS SELECT i, repeat('x', 500) FROM generate_series(1, 200000) i")
+
+    def kill(_rows: int) -> None:
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+
+    with open_source(database_url) as source, pytest.raises(SourceError, match="does not give the table t"):
+        source.extract(LegacyTable("t", "area", ()), place.lake, ("toy", "legacy", "t"), "r", kill)
+    assert place.is_untouched("t")
+
+
+def test_a_missing_table_is_told_with_those_that_are_there(server, database_url, place):
+    execute(server, "CREATE TABLE letter (v int)", "CREATE SCHEMA other", "CREATE TABLE other.hidden (v int)")
+    with pytest.raises(SourceError, match="the table hidden is missing") as caught:
+        place.land(database_url, "hidden")
+    assert caught.value.remedy.endswith("letter")
+    assert place.is_untouched("hidden")
+
+
+@pytest.mark.parametrize("changes", [{"password": "Wr0ngSecret"}, {"database": "nosuch"}, {"port": 1}])
+def test_what_cannot_be_reached_is_told_without_its_password(database_url, place, changes):
+    url = make_url(database_url).set(**changes)
+    with pytest.raises(SourceError) as caught:
+        place.land(url.render_as_string(hide_password=False), "t")
+    assert "check host, database, user and password" in caught.value.remedy
+    assert url.password not in str(caught.value)
+    assert "***" in caught.value.where
+
+
+def test_a_url_that_is_wrong():
+    with pytest.raises(ConfigurationError) as caught:
+        open_source("postgresql://u:s3cret%zz@h/d")
+    assert "s3cret" not in str(caught.value)
+    assert "%XX" in caught.value.remedy
+
+
+def test_every_scheme_of_the_server(server, database_url, place):
+    execute(server, "CREATE TABLE t (v int)", "INSERT INTO t VALUES (1)")
+    for scheme in ("postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
+        place.land(make_url(database_url).set(drivername=scheme).render_as_string(hide_password=False), "t")
+        assert place.rows("t") == [("1",)]
