@@ -394,6 +394,8 @@ def run(inputs: FlowInputs) -> Outcome:
     schedules = schedules.join(
         recipients, left_on="_row", right_on="_schedule", how="left", maintain_order="left"
     ).with_columns(pl.col("email_recipients").fill_null("[]"))
+    if inputs.decision("activation") == "hold_until_activated":
+        schedules = schedules.with_columns(pl.lit(False).alias("is_active"))
     columns = inputs.system.target(MODEL).columns_under(inputs.context.decisions)
     outcome.prepared[MODEL] = Prepared(
         schedules.select("_row", *(pl.col(column.name).cast(POLARS_TYPES[column.type]) for column in columns)),
@@ -461,7 +463,7 @@ NOTIFICATION_SCHEDULE = Flow(
     accounted=(("notification", MODEL), ("notification_webhook", MODEL)),
     mappings=("account", "user", "notification_type", "send_hold", "webhook_selector"),
     targets=(MODEL,),
-    decisions=("timing_semantics", "send_hold_override", "dow_bitmap", "dow_bit_order"),
+    decisions=("timing_semantics", "send_hold_override", "dow_bitmap", "dow_bit_order", "activation"),
     owner={
         "notification": ("customer_id", "account"),
         "notification_webhook": ("customer_id", "account"),
