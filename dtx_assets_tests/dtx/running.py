@@ -4,13 +4,15 @@ What comes out has the form of the oracle's results, so that the two can be comp
 """
 
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 
@@ -27,6 +29,8 @@ from dtx_assets.machinery.system import System
 from dtx_assets_tests.dtx.oracle import Account, Inputs, RawRow, Rejected, Result, Value, identity, read_value_maps
 
 CUTOVER_AT = datetime(2026, 11, 21, tzinfo=UTC)
+Dialect = Literal["csv", "database"]
+
 DECISIONS = load_decisions(DECISIONS_FILE)
 VALUE_MAPS = read_value_maps(SYSTEM.mappings_dir)
 FLOWS = {flow.name: flow for flow in SYSTEM.flows}
@@ -48,12 +52,16 @@ def rows(columns: str, *values: Sequence[str | int | None]) -> list[RawRow]:
     ]
 
 
+MANY = range(20, 60)
+"""Customers with an account each, for tests with a row for each of many values: customer 20 is account 1020."""
+
 SMALL_WORLD = World(
     crosswalks={
         # 3 and 4 are one account; the target does not have account 999; customer 7 is in no crosswalk.
         "crosswalk_account": rows(
             "customer_id account_id directory_id",
             *((1, 101, None), (2, 102, None), (3, 103, None), (4, 103, None), (5, 999, None), (6, None, None)),
+            *((customer, 1000 + customer, None) for customer in MANY),
         ),
         "crosswalk_user": rows("user_id target_user_id", (1, 11), (2, 999)),
         # Vendor 2 is in two groups, 1 and 4 share one, 3 is in none, the target does not have the record of 5.
@@ -62,7 +70,7 @@ SMALL_WORLD = World(
     },
     other_areas={
         "docutrax_users_user": rows("id", (11,)),
-        "docutrax_hierarchy_account": rows("id", (101,), (102,), (103,)),
+        "docutrax_hierarchy_account": rows("id", (101,), (102,), (103,), *((1000 + customer,) for customer in MANY)),
         "docutrax_hierarchy_record": rows("id", (201,), (202,), (203,), (204,)),
         "docutrax_profiles_requirementsgroup": rows("id", (301,), (302,), (303,)),
         "docutrax_profiles_requirementsgroupmember": rows(
@@ -95,16 +103,17 @@ class Migration:
         self.extract(world.crosswalks, "crosswalk")
         self.build_mappings(asset.name for asset in SYSTEM.mapping_assets)
 
-    def extract(self, tables: Mapping[str, Sequence[RawRow]], layer: str = "legacy") -> None:
-        declared = SYSTEM.crosswalk_tables if layer == "crosswalk" else SYSTEM.legacy_tables
-        directory = write_csv(self.directory / f"export-{next(self._numbers)}", tables)
-        self.extract_from(directory, {name: declared[name].columns for name in tables}, layer)
+    def extract(self, tables: Mapping[str, Sequence[RawRow]], layer: str = "legacy", dialect: Dialect = "csv") -> None:
+        directory = self.directory / f"export-{next(self._numbers)}"
+        write = write_csv if dialect == "csv" else write_sqlite
+        self.extract_from(write(directory, tables), tables, layer)
 
-    def extract_from(self, directory: Path, names: Iterable[str], layer: str = "legacy") -> None:
+    def extract_from(self, url: Path | str, names: Iterable[str], layer: str = "legacy") -> None:
+        """Lands tables from a directory of CSV files or a database."""
         declared = SYSTEM.crosswalk_tables if layer == "crosswalk" else SYSTEM.legacy_tables
-        with open_source(str(directory)) as source:
+        with open_source(str(url)) as source:
             for name in names:
-                source.extract(declared[name], self.lake, (SYSTEM.name, layer, name), "extraction", None)
+                source.extract(declared[name], self.lake, (SYSTEM.name, layer, name), "extraction")
 
     def build_mappings(self, names: Iterable[str]) -> None:
         chosen = set(names)
@@ -126,6 +135,7 @@ class Migration:
         *,
         cutover_at: datetime = CUTOVER_AT,
         timezone: str = "UTC",
+        dialect: Dialect = "csv",
         **decisions: str,
     ) -> Inputs:
         """The same inputs for the oracle."""
@@ -137,6 +147,7 @@ class Migration:
             decisions={**DECISIONS.chosen, **decisions},
             cutover_at=cutover_at,
             timezone=timezone,
+            dialect=dialect,
         )
 
     def run(
@@ -146,12 +157,13 @@ class Migration:
         batch_rows: int = 100_000,
         cutover_at: datetime = CUTOVER_AT,
         timezone: str = "UTC",
+        dialect: Dialect = "csv",
         **decisions: str,
     ) -> Result:
         """What the named flows (by default those that read the tables) make of the tables; absent ones are empty."""
         chosen = [flow for flow in SYSTEM.flows if (flow.name in flows if flows else set(flow.sources) & set(legacy))]
         needed = {name: legacy.get(name, ()) for flow in chosen for name in flow.sources}
-        self.extract(needed)
+        self.extract(needed, dialect=dialect)
         return self.prepare(
             chosen, batch_rows=batch_rows, cutover_at=cutover_at, timezone=timezone, decisions=decisions
         )
@@ -227,18 +239,56 @@ def write_csv(directory: Path, tables: Mapping[str, Sequence[RawRow]]) -> Path:
     """Writes `<table>.csv` files; None is `\\N`, text is quoted, bytes are as they are."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        declared = SYSTEM.legacy_tables.get(name) or SYSTEM.crosswalk_tables.get(name)
-        columns = list(table[0]) if table else list(declared.columns if declared else ("id",))
+        columns = _columns(name, table)
         lines = [",".join(columns).encode()]
         lines += [b",".join(_field(row.get(column)) for column in columns) for row in table]
         (directory / f"{name}.csv").write_bytes(b"\n".join(lines) + b"\n")
     return directory
 
 
+def write_sqlite(directory: Path, tables: Mapping[str, Sequence[RawRow]]) -> str:
+    """Writes the tables into an SQLite file and gives its URL; None is NULL, anything else is as it is."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "legacy.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for name, table in tables.items():
+            columns = _columns(name, table)
+            listed = ", ".join(f'"{column}"' for column in columns)
+            places = ", ".join("?" * len(columns))
+            connection.execute(f'CREATE TABLE "{name}" ({listed})')
+            connection.executemany(
+                f'INSERT INTO "{name}" VALUES ({places})', [[row.get(column) for column in columns] for row in table]
+            )
+    return f"sqlite:///{path}"
+
+
+def _columns(name: str, table: Sequence[RawRow]) -> list[str]:
+    if table:
+        return list(table[0])
+    declared = SYSTEM.legacy_tables.get(name) or SYSTEM.crosswalk_tables.get(name)
+    return list(declared.columns if declared else ("id",))
+
+
 def _field(value: Value) -> bytes:
     if value is None:
         return rb"\N"
     return b'"' + (value if isinstance(value, bytes) else value.encode()).replace(b'"', b'""') + b'"'
+
+
+def reasons(result: Result, model: str, *, partial: bool = False) -> dict[str, list[str]]:
+    """The reasons of the rejected rows by source key, or those of the partial entries."""
+    return {each.source_key: list(each.reasons) for each in result.rejected[model] if each.partial == partial}
+
+
+def by(rows: Iterable[Mapping[str, Any]], *names: str) -> dict[Any, Any]:
+    """The last named column by the others: `by(rows, "account_id", "name")` is name by account."""
+    found = {}
+    for row in rows:
+        *parts, value = (row[name] for name in names)
+        key = parts[0] if len(parts) == 1 else tuple(parts)
+        assert key not in found, f"two rows for {key}"
+        found[key] = value
+    return found
 
 
 # --- rows to start from: right in every column, so that a test spoils just what it is about ---------------------------

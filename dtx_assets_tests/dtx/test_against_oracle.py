@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
 from dtx_assets_tests.dtx import oracle
 from dtx_assets_tests.dtx.oracle import RawRow, Result, Value
 from dtx_assets_tests.dtx.running import (
@@ -273,13 +272,6 @@ chosen_decisions = st.fixed_dictionaries(
 )
 
 
-@pytest.fixture(scope="module")
-def migration(tmp_path_factory: pytest.TempPathFactory, postgres_server: EmbeddedPostgres) -> Iterator[Migration]:
-    url = postgres_server.create_database("against_oracle")
-    yield Migration(tmp_path_factory.mktemp("oracle"), url)
-    postgres_server.drop_database("against_oracle")
-
-
 @settings(
     max_examples=40,
     deadline=None,
@@ -293,8 +285,9 @@ def migration(tmp_path_factory: pytest.TempPathFactory, postgres_server: Embedde
     decisions=chosen_decisions,
     batch_rows=st.sampled_from((100_000, 7)),
     timezone=st.sampled_from(("UTC", "America/New_York", "Pacific/Auckland")),
+    dialect=st.sampled_from(("csv", "database")),
 )
-def test_ugly_tables(migration, legacy, decisions, batch_rows, timezone):
-    found = migration.run(legacy, batch_rows=batch_rows, timezone=timezone, **decisions)
-    expected = oracle.migrate(migration.inputs(legacy, timezone=timezone, **decisions))
+def test_ugly_tables(migration, legacy, decisions, batch_rows, timezone, dialect):
+    found = migration.run(legacy, batch_rows=batch_rows, timezone=timezone, dialect=dialect, **decisions)
+    expected = oracle.migrate(migration.inputs(legacy, timezone=timezone, dialect=dialect, **decisions))
     assert differences(found, expected) == []
