@@ -7,6 +7,7 @@ of one column only. What the texts mean, NULL markers included, is for `frames`.
 
 import csv
 import hashlib
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -31,12 +32,8 @@ FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-S3_REFUSALS = {
-    "NotFoundError": "has no such bucket or object",
-    "PermissionDeniedError": "refuses access",
-    "UnauthenticatedError": "does not accept the credentials",
-}
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+S3_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
 class CsvDirectory:
@@ -142,8 +139,10 @@ class CsvPrefix:
         try:
             yield
         except (ObjectStoreError, OSError) as error:
+            # The message as a whole is long, and names the access key.
+            answer = S3_ERROR_CODE.search(str(error))
             raise SourceError(
-                f"the S3 server {S3_REFUSALS.get(type(error).__name__, 'cannot be reached')}",
+                f"the S3 server answers {answer[1]}" if answer else "the S3 server cannot be reached",
                 where=where,
                 remedy="check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials",
             ) from None
