@@ -87,8 +87,12 @@ def prepare_bookkeeping(connection: Connection) -> None:
 
 
 def _version(connection: Connection) -> int | None:
-    [relation] = connection.execute("SELECT to_regclass('migration.schema_version')").fetchone() or (None,)
-    if relation is None:
+    # Not by to_regclass: that may answer from what this connection knew before it waited for the lock.
+    found = connection.execute(
+        "SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+        " WHERE (nspname, relname) = ('migration', 'schema_version')"
+    ).fetchone()
+    if found is None:
         return None
     [version] = connection.execute("SELECT max(version) FROM migration.schema_version").fetchone() or (None,)
     return version if isinstance(version, int) else None

@@ -1,0 +1,177 @@
+"""Loads that meet others: killed ones, two of the same target, an application that writes at the same time."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psycopg
+import pytest
+
+from dtx_assets.machinery.errors import LoadError
+from dtx_assets.machinery.load import writer
+from dtx_assets_tests.machinery.load.prepared import REMINDER, Batch, Link, Shop, reminder, write_prepared
+
+PARTS, OWNERS = 8, 12
+LOAD = """
+import sys
+from pathlib import Path
+from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.load import load_target, open_run
+from dtx_assets_tests.machinery.load.prepared import REMINDER, SYSTEM
+lake, url, run_id = sys.argv[1:]
+def progress(done, total):
+    print(done, flush=True)
+run = open_run(url, SYSTEM, run_id, mode="rehearsal", decisions={})
+load_target(SYSTEM, REMINDER, Lake(lake), url, run, progress=progress)
+"""
+
+
+def prepare(shop: Shop, **values):
+    batches = []
+    for part in range(PARTS):
+        rows = [reminder(1 + (part * OWNERS + n) % 99, f"{part:02d}", **values) for n in range(OWNERS)]
+        links = [Link("notice", f"{part}.{n}", {"x": n}, bucket=part * 512 + n) for n in range(OWNERS)]
+        batches.append(Batch(rows, links))
+    write_prepared(shop.lake, REMINDER, batches, sources=["notice"])
+
+
+def is_whole(shop: Shop) -> int:
+    """How many batches are there; each of them with all of its rows and their mapping, or not at all."""
+    batches = shop.sql(
+        "SELECT b.part, b.rows_inserted, (SELECT count(*) FROM shop_reminder WHERE b.inserted_ids @> id),"
+        " (SELECT count(*) FROM migration.mapping_entry WHERE batch_id = b.id) FROM migration.batch AS b"
+    )
+    assert {row[1:] for row in batches} <= {(OWNERS, OWNERS, OWNERS)}
+    [(rows, mapped)] = shop.sql("SELECT (SELECT count(*) FROM shop_reminder), (SELECT count(*) FROM migration.mapping)")
+    assert rows == mapped == len(batches) * OWNERS
+    return len(batches)
+
+
+def test_a_killed_load_leaves_whole_batches_and_goes_on(shop):
+    prepare(shop)
+    # A lock on the target holds the load up at a place where it has committed some parts.
+    command = [sys.executable, "-c", LOAD, shop.lake.url, shop.url, "killed"]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ}, text=True) as process,
+        psycopg.connect(shop.url) as blocker,
+    ):
+        while int(process.stdout.readline()) < OWNERS:
+            pass
+        blocker.execute("LOCK TABLE shop_reminder IN SHARE MODE")
+        time.sleep(0.5)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = is_whole(shop)
+    assert 1 <= done <= PARTS
+    summary = shop.load(REMINDER, "second", wait_seconds=10)
+    assert summary.skipped_parts == done
+    assert summary.inserted == (PARTS - done) * OWNERS
+    assert is_whole(shop) == PARTS
+    assert shop.sql("SELECT run_id, status FROM migration.load ORDER BY id")[0][0] == "killed"
+    assert shop.sql("SELECT read, migrated FROM migration.accounting WHERE run_id = 'second'") == [(96, 96)]
+    state = shop.state()
+    assert shop.load(REMINDER, "third").skipped_parts == PARTS
+    assert shop.state() == state
+
+
+def test_the_second_of_two_loads_waits_or_stops(shop, monkeypatch):
+    prepare(shop)
+    held, go_on = threading.Event(), threading.Event()
+    real = writer._TargetLoad._write_part
+
+    def slow(self, part, load_id, fast):
+        held.set()
+        assert go_on.wait(30)
+        return real(self, part, load_id, fast)
+
+    monkeypatch.setattr(writer._TargetLoad, "_write_part", slow)
+    summaries, told = {}, []
+    first = threading.Thread(target=lambda: summaries.update(first=shop.load(REMINDER, "first")))
+    first.start()
+    try:
+        assert held.wait(30)
+        with pytest.raises(LoadError, match="shop_reminder is being loaded by another run"):
+            shop.load(REMINDER, "impatient", wait_seconds=0)
+        patient = threading.Thread(
+            target=lambda: summaries.update(
+                patient=shop.load(REMINDER, "patient", wait_seconds=30, waiting=told.append)
+            )
+        )
+        patient.start()
+        while not told:
+            time.sleep(0.05)
+    finally:
+        go_on.set()
+    first.join()
+    patient.join()
+    assert "dtx_assets load, backend" in told[0]
+    assert "waiting for up to 30 s" in told[0]
+    assert summaries["first"].inserted == PARTS * OWNERS
+    assert summaries["patient"].skipped_parts == PARTS
+
+
+def test_an_application_that_writes_the_same_row_meanwhile_wins(shop, monkeypatch):
+    prepare(shop)
+    real = writer._TargetLoad._copy_rows
+    once = []
+
+    def meet(self, part, batch_id):
+        # After the load looked and before it writes, someone else makes one of its rows.
+        if part.name == "00003" and not once:
+            once.append(True)
+            row = part.rows.row(0, named=True)
+            shop.sql(
+                "INSERT INTO shop_reminder (owner_id, stage, days, addresses, is_active)"
+                " VALUES (%s, %s, 55, '[]', true)",
+                row["owner_id"],
+                row["stage"],
+            )
+        return real(self, part, batch_id)
+
+    monkeypatch.setattr(writer._TargetLoad, "_copy_rows", meet)
+    summary = shop.load(REMINDER)
+    assert once
+    assert (summary.inserted, summary.conflicts, summary.rejected) == (PARTS * OWNERS - 1, 1, 1)
+    assert shop.sql("SELECT count(*) FROM shop_reminder WHERE days = 55") == [(1,)]
+
+
+def test_an_edit_between_looking_and_writing_is_not_overwritten(shop, monkeypatch):
+    prepare(shop)
+    shop.load(REMINDER)
+    prepare(shop, days=2)
+    real = writer._TargetLoad._update
+    once = []
+
+    def meet(self, values, batch_id):
+        if not once:
+            once.append(values.row(0, named=True)["id"])
+            shop.sql("UPDATE shop_reminder SET note = 'edited just now' WHERE id = %s", once[0])
+        return real(self, values, batch_id)
+
+    monkeypatch.setattr(writer._TargetLoad, "_update", meet)
+    summary = shop.load(REMINDER, "second")
+    assert (summary.updated, summary.conflicts) == (PARTS * OWNERS - 1, 1)
+    assert shop.sql("SELECT id, days FROM shop_reminder WHERE note IS NOT NULL") == [(once[0], 1)]
+    assert shop.sql("SELECT count(*) FROM migration.journal") == [(PARTS * OWNERS - 1,)]
+
+
+def test_many_runs_may_prepare_the_bookkeeping_at_once(shop):
+    shop.sql("DROP SCHEMA IF EXISTS migration CASCADE")
+    errors = []
+
+    def open_one(number):
+        try:
+            shop.run(f"run {number}")
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=open_one, args=[n]) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert shop.sql("SELECT count(*), min(status) FROM migration.run") == [(6, "running")]
