@@ -292,12 +292,16 @@ class _TargetLoad:
         with ExitStack() as connections, ThreadPoolExecutor(CONNECTIONS) as threads:
             for _ in range(min(CONNECTIONS, len(rest))):
                 threads.submit(self._over(connections.enter_context(connect(self.url)))._work, todo, done, load_id)
-            for _ in rest:
-                answer = done.get()
-                if isinstance(answer, BaseException):
+            try:
+                for _ in rest:
+                    answer = done.get()
+                    if isinstance(answer, BaseException):
+                        raise answer
+                    yield answer
+            finally:
+                # Failed or interrupted: what is being written is finished, nothing more is begun.
+                with todo.mutex:
                     todo.queue.clear()
-                    raise answer
-                yield answer
 
     def _over(self, connection: Connection) -> "_TargetLoad":
         """The same load over a connection of its own."""
