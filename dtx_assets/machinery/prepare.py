@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +29,7 @@ from dtx_assets.machinery.mapping.execute import RowProblem, add_problems, apply
 from dtx_assets.machinery.schemas import legacy_schema, schema_failures, target_schema
 from dtx_assets.machinery.settings import Settings
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
+from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
 from dtx_assets.machinery.system import System
 from dtx_assets.machinery.transforms import TransformContext, canonical_integer, integer_value
 
@@ -54,6 +55,9 @@ LINKS_SCHEMA = pl.Schema(
         "rows": pl.List(pl.Int64),
     }
 )
+EXTRA = "extra:"
+"""Stands before the name of a column that no one named, so that it meets no column that a flow makes."""
+
 BATCH_BYTES = 24 * 1024 * 1024
 """Compressed bytes of legacy rows in one batch at most, so that tables of long texts come in smaller batches."""
 
@@ -77,8 +81,9 @@ class RunSettings:
 class FlowInputs:
     """The rows of one batch and what they are mapped with.
 
-    `legacy` holds, for each source table, the text columns and `_row`, `_source_key`, `_bucket`, `_key_fate` (null,
-    `identical` or `duplicate_key`). `mappings` holds the mapping assets by name.
+    `legacy` holds, for each source table, the named columns as text, other ones as `extra:<name>`, and `_row`,
+    `_source_key`, `_bucket`, `_key_fate` (null, `identical` or `duplicate_key`). `mappings` holds the mapping assets by
+    name.
     """
 
     system: System
@@ -123,7 +128,8 @@ class Flow:
     """From source tables to target models. The first source owns the rows; the others feed or only link to them.
 
     `owner` names, for each source table, the column of the owner id and the mapping asset that gives it: rows of one
-    owner lie in one batch. `accounted` are the sources whose rows are counted. `merge` makes the rows of a target of
+    owner lie in one batch. `accounted` are the sources whose rows are counted. `required` gives the columns by source
+    table that the chosen options need besides those a table always requires. `merge` makes the rows of a target of
     all batches together, where several batches may give one row.
     """
 
@@ -137,6 +143,7 @@ class Flow:
     owner: Mapping[str, tuple[str, str]]
     run: Callable[[FlowInputs], Outcome]
     merge: Mapping[str, Callable[[pl.DataFrame], Prepared]] = field(default_factory=dict)
+    required: Callable[[Mapping[str, str]], Mapping[str, tuple[str, ...]]] = lambda _decisions: {}
     uses_cutover_time: bool = False
     description: str = ""
 
@@ -237,8 +244,11 @@ def finish_source(outcome: Outcome, inputs: FlowInputs, source: str, model: str,
 
 def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, partial: bool) -> pl.DataFrame:
     """REJECTED_SCHEMA rows of `frame`, whose `_problems` say why; the whole source row goes with them as JSON."""
-    columns = [name for name in inputs.legacy[source].columns if not name.startswith("_")]
-    row = pl.struct(pl.col(name).str.replace_all("\x00", "\\x00", literal=True) for name in columns)
+    named = inputs.system.legacy_tables[source].columns
+    columns = [name for name in inputs.legacy[source].columns if name in named or name.startswith(EXTRA)]
+    row = pl.struct(
+        pl.col(name).str.replace_all("\x00", "\\x00", literal=True).alias(name.removeprefix(EXTRA)) for name in columns
+    )
     details = pl.col("_problems").list.eval(
         pl.format(
             "{}{}",
@@ -488,7 +498,11 @@ def _batches(
 
 def _with_bucket(flow: Flow, run: RunSettings, source: str, context: TransformContext) -> pl.LazyFrame:
     table = run.system.legacy_tables[source]
-    frame = source_key(table, legacy_frame(run.lake, run.system.name, table))
+    table = replace(table, required=(*table.required, *flow.required(run.decisions.chosen).get(source, ())))
+    frame = legacy_frame(run.lake, run.system.name, table)
+    known = (*table.columns, ROW, UNDECODABLE)
+    frame = frame.rename(lambda name: name if name in known else EXTRA + name)
+    frame = source_key(table, frame)
     frame = frame.join(key_fates(table, frame).lazy(), on="_row", how="left", maintain_order="left")
     # A key that is NULL or holds a NUL rejects its row, but that row, too, must have a name in the bookkeeping.
     nameable = pl.col("_source_key").str.replace_all("\x00", "\\x00", literal=True)

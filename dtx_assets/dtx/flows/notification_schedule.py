@@ -3,6 +3,7 @@
 One wide notification row becomes up to sixteen schedules; the webhook rows give them their recipients.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -151,6 +152,15 @@ def setting_problems(prefix: str) -> list[RowProblem]:
                 )
             )
     return problems
+
+
+def bitmap_columns(decisions: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The columns of day-of-week bitmaps, by source table, that are read under the chosen options."""
+    if decisions["dow_bitmap"] == "accept_gap":
+        return {}
+    if decisions["send_hold_override"] == "notification_only":
+        return {"notification": ("dow_bitmap",)}
+    return {"notification": ("dow_bitmap",), "notification_lookup": ("coi_dow_bitmap", "doc_dow_bitmap")}
 
 
 def send_days(bitmap: pl.Expr, bit_order: str) -> pl.Expr:
@@ -470,5 +480,6 @@ NOTIFICATION_SCHEDULE = Flow(
         "notification_lookup": ("customer_id", "account"),
     },
     run=run,
+    required=bitmap_columns,
     description="A customer's wide row becomes a schedule for each stage; webhooks give the recipients.",
 )
