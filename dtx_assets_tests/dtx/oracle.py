@@ -428,7 +428,7 @@ def notification_schedules(inputs: Inputs, lookups: LookUps, result: Result) -> 
 
         common = {
             "account_id": account,
-            "is_active": is_active,
+            "is_active": is_active and decisions["activation"] == "as_legacy",
             "created_by_id": user_or_null(lookups, source, "user_id"),
             "created": instant_or_null(inputs, source, "create_time"),
             "send_days": days,

@@ -94,6 +94,7 @@ OTHER_OPTIONS = {
     "dow_bit_order": "monday_first",
     "bilingual_letters": "both_languages",
     "expired_document_exemption": "apply",
+    "activation": "hold_until_activated",
 }
 MIXED_OPTIONS = {"dow_bitmap": "metadata", "bilingual_letters": "both_languages"}
 
@@ -273,7 +274,7 @@ chosen_decisions = st.fixed_dictionaries(
 
 
 @settings(
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     phases=[Phase.generate],
     derandomize=True,

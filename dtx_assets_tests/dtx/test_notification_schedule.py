@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from dtx_assets.machinery.errors import SourceError
 from dtx_assets_tests.dtx.running import MANY, by, lookup, notification, php, reasons, webhook
 
 MODEL = "NotificationSchedule"
@@ -237,6 +238,13 @@ def test_send_hold_is_send_or_hold(migration):
     assert reasons(result, MODEL) == {key: ["unmapped_value"] for key in ("22", "23", "24", "25")}
 
 
+def test_under_hold_until_activated_no_schedule_is_active_and_the_same_rows_are_rejected(migration):
+    rows = many(send_hold=("SEND", "HOLD", "MAYBE"))
+    result = migration.run({"notification": rows}, activation="hold_until_activated")
+    assert initial_of(result, "is_active") == {1020: False, 1021: False}
+    assert reasons(result, MODEL) == {"22": ["unmapped_value"]}
+
+
 LOOKED_UP = {
     "notification": [
         notification(1, 1, "COI", send_hold="SEND", dow_bitmap="1"),
@@ -447,6 +455,54 @@ def test_a_row_without_a_key_is_rejected_and_can_be_found(migration):
         r"1\x00": ["schema_violation"],
     }
     assert survivors(result) == {"4"}
+
+
+# --- columns (1.2) ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["% of 'it' #/?", "status", "detail", "account_id", ":account_id", "_index", "_type"])
+def test_a_column_nobody_named_changes_nothing_and_goes_with_the_rejected_row(migration, name):
+    tables = {
+        "notification": [{**notification(1), name: "one"}, {**notification(2, 2, "LEASE"), name: "two"}],
+        "notification_webhook": [{**webhook(php("a@b.c", "no")), name: "three"}],
+    }
+    result = migration.run(tables)
+    assert recipients_of(result) == {101: ["a@b.c"]}
+    assert result.details["notification", "2"][1][name] == "two"
+    assert result.details["notification_webhook", key_of(1)][1][name] == "three"
+    assert set(result.details["notification", "2"][1]) == set(tables["notification"][1])
+
+
+def without(row, column):
+    return {name: value for name, value in row.items() if name != column}
+
+
+@pytest.mark.parametrize(
+    ("decisions", "table", "column"),
+    [
+        ({}, "notification", "CESERTiming"),
+        ({}, "notification_lookup", "doc_send_hold"),
+        ({"dow_bitmap": "send_days"}, "notification", "dow_bitmap"),
+        ({"dow_bitmap": "metadata"}, "notification_lookup", "doc_dow_bitmap"),
+        ({"dow_bitmap": "send_days", "send_hold_override": "notification_only"}, "notification", "dow_bitmap"),
+    ],
+)
+def test_a_column_that_the_chosen_options_read_is_required(migration, decisions, table, column):
+    tables = {"notification": [notification()], "notification_lookup": [lookup()]}
+    tables[table] = [without(tables[table][0], column)]
+    with pytest.raises(SourceError, match=rf"(?s){table} lacks the required column {column}.*{table}\.csv"):
+        migration.run(tables, **decisions)
+
+
+def test_a_column_that_no_chosen_option_reads_may_be_missing(migration):
+    tables = {
+        "notification": [without(notification(), "dow_bitmap")],
+        "notification_lookup": [without(without(lookup(), "coi_dow_bitmap"), "doc_dow_bitmap")],
+    }
+    assert migration.run(tables).accounting[BOOKS].migrated == 1
+    with_bitmap = {**tables, "notification": [notification(dow_bitmap="2")]}
+    result = migration.run(with_bitmap, dow_bitmap="send_days", send_hold_override="notification_only")
+    assert initial_of(result, "send_days") == {101: ["mon"]}
 
 
 # --- NULL by dialect (1.2) --------------------------------------------------------------------------------------------
