@@ -5,8 +5,10 @@ then replaces the manifest, so a dataset is replaced whole or not at all, and wh
 the version it names. Nothing here knows what a dataset means.
 """
 
+import errno
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +32,9 @@ from dtx_assets.machinery.settings import mask_url
 
 LEASE_SECONDS = 24 * 3600
 """A lease older than this belongs to a run that died."""
+
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""What only writing fails with: a full disk or quota, a limit of the file system, one that became read-only."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +156,21 @@ class Lake:
                 "tables": {name: [asdict(entry) for entry in entries] for name, entries in writer.tables.items()},
                 "metadata": writer.metadata,
             }
+            content = json.dumps(manifest).encode()
             with self._told():
-                obstore.put(self.store, f"{_path(key)}/manifest.json", json.dumps(manifest).encode())
+                obstore.put(self.store, f"{_path(key)}/manifest.json", content)
         except BaseException:
-            self._remove_version(key, writer.version)
+            # What cannot be removed now is removed by a later run; it must not hide what went wrong.
+            with suppress(ConfigurationError):
+                self._abandon(key, writer.version)
             raise
         self._remove_old_versions(key, keep={writer.version, *([before.version] if before else [])})
+
+    def _abandon(self, key: Sequence[str], version: str) -> None:
+        """Removes a version that was not finished, unless its manifest arrived though putting it there failed."""
+        now = self.manifest(key)
+        if now is None or now.version != version:
+            self._remove_version(key, version)
 
     @contextmanager
     def lease(self, manifest: Manifest, run_id: str) -> Iterator[None]:
@@ -189,7 +203,7 @@ class Lake:
         paths = [entry["path"] for entry in self._list(f"{_path(key)}/{version}/")]
         self._delete(paths)
         if self._directory:
-            with suppress(FileNotFoundError):
+            with self._told(), suppress(FileNotFoundError):
                 (self._directory / _path(key) / version).rmdir()
 
     def _delete(self, paths: list[str]) -> None:
@@ -215,6 +229,25 @@ class Lake:
             )
             raise ConfigurationError(
                 f"the lake cannot be used ({type(error).__name__})", where=mask_url(self.url), remedy=remedy
+            ) from None
+
+    @contextmanager
+    def _told_when_full(self) -> Iterator[None]:
+        """What a writer says where there is no place to write; any other error of the writing block is its own."""
+        try:
+            yield
+        except (OSError, pl.exceptions.ComputeError) as error:
+            # Polars keeps the number in its message only.
+            said = re.search(r"\(os error (\d+)\)", str(error))
+            number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
+            if number not in _CANNOT_WRITE:
+                raise
+            raise ConfigurationError(
+                f"the lake cannot be written: {os.strerror(number)}",
+                where=mask_url(self.url) if self._directory else tempfile.gettempdir(),
+                remedy="make room there, or give another place to the lake"
+                if self._directory
+                else "make room there, or set TMPDIR to a larger place",
             ) from None
 
 
@@ -260,8 +293,10 @@ class DatasetWriter:
         directory = self._lake._directory
         if directory:
             path = directory / inner
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as stream:
+            with self._lake._told():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                opened = path.open("wb")
+            with self._lake._told_when_full(), opened as stream:
                 yield cast(BinaryIO, stream), rows.append
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -269,7 +304,7 @@ class DatasetWriter:
             counted = rows[0] if rows[0] is not None else pq.read_metadata(path).num_rows
         else:
             # Through a local file: its rows and size are known before the upload, and a failed upload starts again.
-            with tempfile.TemporaryFile() as stream:
+            with self._lake._told_when_full(), tempfile.TemporaryFile() as stream:
                 yield cast(BinaryIO, stream), rows.append
                 size = stream.seek(0, os.SEEK_END)
                 stream.seek(0)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import textwrap
 import threading
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import obstore
@@ -305,6 +307,101 @@ def test_a_directory_that_cannot_be_made(tmp_path):
     with pytest.raises(ConfigurationError, match="the lake cannot be used") as told:
         Lake(str(tmp_path / "file" / "lake"))
     assert str(tmp_path / "file" / "lake") in told.value.where
+
+
+@contextmanager
+def unwritable(directory: Path) -> Iterator[None]:
+    """Takes away the right to write, from root too."""
+    directory.chmod(0o555)
+    if is_root := os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        directory.chmod(0o755)
+
+
+def test_a_directory_that_became_read_only(server_directory):
+    lake = Lake(str(server_directory / "lake"))
+    before = write(lake, "old")
+    dataset = Path(lake.location(before, "")).parent
+    with unwritable(dataset), pytest.raises(ConfigurationError, match="the lake cannot be used") as told:
+        write(lake, "new")
+    assert told.value.where == lake.url
+    assert "written" in told.value.remedy
+    assert lake.require(KEY) == before
+    assert values(lake) == ["old"]
+
+
+@pytest.mark.parametrize("way", ["add", "sink", "parquet_writer"])
+def test_a_full_disk(directory_lake, way):
+    before = write(directory_lake, "old")
+    frame = pl.DataFrame({"value": [f"{number} {'x' * 90}" for number in range(20_000)]})
+
+    def write_to_a_full_disk() -> None:
+        with directory_lake.write(KEY, run_id="r") as writer:
+            file = Path(directory_lake.location(before, "")).parent / writer.version / "rows-00000.parquet"
+            file.parent.mkdir()
+            file.symlink_to("/dev/full")
+            if way == "add":
+                writer.add(frame)
+            elif way == "sink":
+                writer.sink(frame.lazy())
+            else:
+                with writer.parquet_writer(frame.to_arrow().schema) as parquet:
+                    parquet.write_table(frame.to_arrow())
+
+    with pytest.raises(ConfigurationError, match="the lake cannot be written: No space left on device") as told:
+        write_to_a_full_disk()
+    assert told.value.where == directory_lake.url
+    assert "make room" in told.value.remedy
+    assert lake_is_as(directory_lake, before)
+
+
+def lake_is_as(lake: Lake, manifest: Manifest) -> bool:
+    return lake.require(KEY) == manifest and values(lake) == ["old"]
+
+
+def test_an_error_of_what_is_written_stays_its_own(directory_lake):
+    def sink_what_fails() -> None:
+        with directory_lake.write(KEY, run_id="r") as writer:
+            writer.sink(pl.LazyFrame({"value": ["a"]}).select(pl.col("value").str.to_integer(strict=True)))
+
+    with pytest.raises(pl.exceptions.PolarsError, match="integer parsing failed"):
+        sink_what_fails()
+    assert paths(directory_lake) == []
+
+
+def test_metadata_that_is_no_json_replaces_nothing(lake):
+    before = write(lake, "old")
+
+    def note_what_is_no_json() -> None:
+        with lake.write(KEY, run_id="r") as writer:
+            writer.add(pl.DataFrame({"value": ["new"]}))
+            writer.metadata["at"] = datetime(2026, 1, 1, tzinfo=UTC)
+
+    with pytest.raises(TypeError, match="datetime"):
+        note_what_is_no_json()
+    assert lake_is_as(lake, before)
+    assert versions(lake) == {before.version}
+
+
+def test_a_manifest_that_arrived_though_putting_it_failed_keeps_its_files(lake, monkeypatch):
+    """As when a connection breaks after the server has done what it was asked."""
+    write(lake, "old")
+    put = obstore.put
+
+    def put_and_fail(*arguments: object) -> None:
+        put(*arguments)
+        if str(arguments[1]).endswith("manifest.json"):
+            raise ConnectionResetError
+
+    monkeypatch.setattr(obstore, "put", put_and_fail)
+    with pytest.raises(ConfigurationError, match="ConnectionResetError"):
+        write(lake, "new")
+    assert values(lake) == ["new"]
 
 
 def test_wrong_s3_credentials_are_told_without_them(s3_bucket, monkeypatch):
