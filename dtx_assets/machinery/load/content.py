@@ -6,7 +6,7 @@ No SQL that decides anything, no knowledge of runs or batches.
 import json
 import re
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from io import BytesIO
 
 import orjson
@@ -21,6 +21,7 @@ from dtx_assets.machinery.target import POLARS_TYPES, TargetColumn
 
 ROWS_A_BLOCK = 50_000
 COPY_TIME = "%Y-%m-%d %H:%M:%S%.6f+00"
+_EXACT = Context(prec=1_000_000)
 INFINITE = 9_223_372_036_854_775_807
 _PLAIN_TEXTS = r'^\[(?:"[^"\\\x00-\x1f\x7f]*"(?:,"[^"\\\x00-\x1f\x7f]*")*)?\]$'
 _SPACED_TEXTS = r'^\["[^"\\\s]*"(?:, "[^"\\\s]*")+\]$'
@@ -76,9 +77,12 @@ def canonical_json(text: str) -> str:
     return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _number(text: str) -> str:
-    # No text in jsonb holds a NUL, so that this is mistaken for none.
-    return f"\x00{Decimal(text).normalize()}"
+def _number(text: str) -> int | str:
+    """Whole numbers as such, however they are spelled; others as tagged text: no text in jsonb holds a NUL."""
+    number = Decimal(text)
+    if abs(number) < 10**18 and number == number.to_integral_value():
+        return int(number)
+    return f"\x00{number.normalize(_EXACT)}"
 
 
 # --- into PostgreSQL --------------------------------------------------------------------------------------------------

@@ -100,6 +100,10 @@ def test_the_hash_stays_what_it_was():
         ('["a, b"]', '["a","b"]', False),
         ('[", "]', '[",",","]', False),
         ('["\\u00e9"]', '["é"]', True),
+        ('{"\\u00e0":0}', '{"à": 0}', True),
+        ("[-0.0]", "[0]", True),
+        ("[1e400]", "[1e401]", False),
+        ("[0." + "1" * 40 + "]", "[0." + "1" * 39 + "2]", False),
     ],
 )
 def test_equal_documents_are_equal_texts(one, other, equal):
