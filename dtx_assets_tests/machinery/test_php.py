@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import phpserialize
 import polars as pl
 import pytest
 from hypothesis import example, given
@@ -446,3 +447,15 @@ class TestPhpStrings:
 
     def test_a_value_too_long_to_remember_is_read_like_any_other(self) -> None:
         assert strings_of(f's:10000:"{"x" * 10_000}";') == [ok(["x" * 10_000], [])]
+
+
+WRITTEN_BY_PHPSERIALIZE = st.recursive(
+    st.integers(-(2**63), 2**63 - 1) | st.booleans() | st.none() | st.binary(max_size=20),
+    lambda inner: st.dictionaries(st.integers(0, 50), inner, max_size=4),
+    max_leaves=10,
+).filter(lambda value: not any(mark in phpserialize.dumps(value) for mark in (b"O:", b"C:", b"E:")))
+
+
+@given(WRITTEN_BY_PHPSERIALIZE)
+def test_what_phpserialize_writes_is_read_back(value: object) -> None:
+    assert parse(phpserialize.dumps(value)) == value
