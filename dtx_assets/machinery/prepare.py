@@ -187,14 +187,13 @@ def _add_schema_problems(frame: pl.DataFrame, failures: pl.DataFrame, by: str) -
     """A `schema_violation` for what `failures` (`by`, `column`, `check`) names; `by` tells rows apart."""
     if failures.is_empty():
         return frame
-    listed = failures.group_by(by).agg(
-        pl.col("column").first(), pl.col("check").unique(maintain_order=True).alias("_checks")
+    failed = pl.format("{}: {}", "column", "check")
+    listed = failures.group_by(by, maintain_order=True).agg(
+        failed.unique(maintain_order=True).str.join("; ").alias("_failed")
     )
-    joined = frame.join(listed.rename({"column": "_column"}), on=by, how="left", maintain_order="left")
-    detail = pl.format("{}: {}", "_column", pl.col("_checks").list.join(", "))
-    return add_problems(joined, RowProblem(pl.col("_checks").is_not_null(), "schema_violation", "", detail)).drop(
-        "_checks", "_column"
-    )
+    joined = frame.join(listed, on=by, how="left", maintain_order="left")
+    problem = RowProblem(pl.col("_failed").is_not_null(), "schema_violation", "", pl.col("_failed"))
+    return add_problems(joined, problem).drop("_failed")
 
 
 def is_sound() -> pl.Expr:

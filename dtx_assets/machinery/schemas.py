@@ -13,7 +13,8 @@ from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.target import POLARS_TYPES, TargetTable
 
 INTEGER_TEXT = r"^-?[0-9]+(\.0)?$"
-INTEGER_RANGE = {"integer": (-(2**31), 2**31 - 1), "bigint": (-(2**63), 2**63 - 1)}
+INTEGER_RANGE = (-(2**31), 2**31 - 1)
+"""Of PostgreSQL's `integer`; what `bigint` holds is what Int64 holds."""
 
 
 def legacy_schema(table: LegacyTable, not_null: Sequence[str] = ()) -> pa.DataFrameSchema:
@@ -22,7 +23,7 @@ def legacy_schema(table: LegacyTable, not_null: Sequence[str] = ()) -> pa.DataFr
     for name in dict.fromkeys((*(table.key if table.has_unique_key else ()), *not_null)):
         checks = []
         if name in table.key and table.kind_of(name) == "integer":
-            checks.append(pa.Check.str_matches(INTEGER_TEXT, name=f"{name} is an integer"))
+            checks.append(pa.Check.str_matches(INTEGER_TEXT, error=f"{name} is an integer"))
         columns[name] = pa.Column(pl.String, checks, nullable=False)
     return pa.DataFrameSchema(columns, name=table.name, strict=False)
 
@@ -33,12 +34,11 @@ def target_schema(table: TargetTable) -> pa.DataFrameSchema:
     for column in table.columns:
         checks = []
         if column.allowed:
-            checks.append(pa.Check.isin(list(column.allowed), name=f"{column.name} is an allowed value"))
+            checks.append(pa.Check.isin(list(column.allowed), error=f"{column.name} is an allowed value"))
         if column.max_length is not None:
-            checks.append(pa.Check.str_length(max_value=column.max_length, name=f"{column.name} is not too long"))
+            checks.append(pa.Check.str_length(max_value=column.max_length, error=f"{column.name} is not too long"))
         if column.type == "integer":
-            low, high = INTEGER_RANGE["integer"]
-            checks.append(pa.Check.in_range(low, high, name=f"{column.name} fits an integer"))
+            checks.append(pa.Check.in_range(*INTEGER_RANGE, error=f"{column.name} fits an integer"))
         columns[column.name] = pa.Column(POLARS_TYPES[column.type], checks, nullable=column.nullable, required=False)
     return pa.DataFrameSchema(columns, name=table.name, strict=False)
 
