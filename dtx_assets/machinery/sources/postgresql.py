@@ -5,6 +5,7 @@ bytea is kept as bytes. Tables come in the order in which they are stored.
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from threading import Lock
 from typing import Any, Self
 
 import polars as pl
@@ -179,23 +180,29 @@ class _RowTooLong(Exception):
 
 
 class _CopyStream:
-    """What COPY sends as a file that gives as many bytes as it is asked for."""
+    """What COPY sends as a file that gives as many bytes as it is asked for.
 
-    closed = False
+    Arrow reads ahead in a thread of its own, and goes on for a while after it was told to stop.
+    """
 
     def __init__(self, copy: psycopg.Copy) -> None:
         self._copy = copy
         self._waiting = bytearray()
+        self._lock = Lock()
+        self.closed = False
 
     def is_empty(self) -> bool:
         self._fill(1)
         return not self._waiting
 
     def read(self, size: int) -> bytes:
-        self._fill(size)
-        taken = bytes(self._waiting[:size])
-        del self._waiting[:size]
-        return taken
+        with self._lock:
+            if self.closed:
+                return b""
+            self._fill(size)
+            taken = bytes(self._waiting[:size])
+            del self._waiting[:size]
+            return taken
 
     def _fill(self, size: int) -> None:
         while len(self._waiting) < size and (data := self._copy.read()):
@@ -203,8 +210,10 @@ class _CopyStream:
 
     def drain(self) -> None:
         """Reads on to the end: a COPY that is left halfway would end the snapshot."""
-        while self._copy.read():
-            pass
+        with self._lock:
+            self.closed = True
+            while self._copy.read():
+                pass
 
     def readable(self) -> bool:
         return True

@@ -186,6 +186,15 @@ def test_a_file_that_changes_while_it_is_read(directory, place):
     assert place.is_untouched("pair")
 
 
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n3,4\n", b'a,b\n"1\n",2\n3,4'])
+def test_rows_that_do_not_arrive_are_missed(directory, place, monkeypatch, content):
+    whole = csv_files.CsvFile.batches
+    monkeypatch.setattr(csv_files.CsvFile, "batches", lambda *args: (batch.slice(1) for batch in whole(*args)))
+    facts = land(directory, place, content).metadata
+    assert (facts["source_rows"], facts["row_count_matches"]) == (2, False)
+    assert place.rows("pair") == [("3", "4")]
+
+
 def test_progress_counts_rows(directory, place, monkeypatch):
     monkeypatch.setattr(csv_files, "FIRST_BLOCK", 1 << 12)
     (directory / "pair.csv").write_bytes(b"a,b\n" + b"1,2\n" * 5000)
