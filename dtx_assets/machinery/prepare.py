@@ -8,9 +8,10 @@ import hashlib
 import json
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
@@ -22,7 +23,7 @@ import polars as pl
 
 from dtx_assets.machinery.buckets import BUCKET, batch_count, bucket_of, bucket_range
 from dtx_assets.machinery.errors import StructureError
-from dtx_assets.machinery.lake import DatasetWriter, Lake, Manifest
+from dtx_assets.machinery.lake import LEASE_SECONDS, DatasetWriter, Lake, Manifest
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems, apply_columns
@@ -57,6 +58,9 @@ LINKS_SCHEMA = pl.Schema(
 )
 EXTRA = "extra:"
 """Stands before the name of a column that no one named, so that it meets no column that a flow makes."""
+
+SCRATCH = "batches-"
+"""Begins the names of directories with the rows of a run's batches."""
 
 BATCH_BYTES = 24 * 1024 * 1024
 """Compressed bytes of legacy rows in one batch at most, so that tables of long texts come in smaller batches."""
@@ -312,8 +316,8 @@ def prepare_flow(
     sources = {name: lake.require(run.key("legacy", name)) for name in flow.sources}
     mappings = {name: lake.require(run.key("mapping", name)) for name in flow.mappings}
     fingerprint = _fingerprint(flow, run, sources, mappings)
-    before = {model: lake.manifest(run.key("prepared", model)) for model in flow.targets}
-    if all(manifest and manifest.metadata.get("fingerprint") == fingerprint for manifest in before.values()):
+    before = {model: _prepared_before(run, model, fingerprint) for model in flow.targets}
+    if all(before.values()):
         return {model: manifest for model, manifest in before.items() if manifest}
 
     context = TransformContext(
@@ -328,7 +332,11 @@ def prepare_flow(
     total = sum(manifest.tables["rows"].rows for manifest in sources.values())
     done, books = 0, _Books()
     merged: dict[str, list[pl.DataFrame]] = {model: [] for model in flow.merge}
-    with _writers(flow, run) as writers, _batches(flow, run, sources, context) as batches:
+    with (
+        _held(run, (*sources.values(), *mappings.values())),
+        _writers(flow, run) as writers,
+        _batches(flow, run, sources, context) as batches,
+    ):
         for part, (low, high), legacy in batches:
             outcome = flow.run(FlowInputs(system, legacy, context.crosswalks, context))
             books.add(outcome)
@@ -345,6 +353,7 @@ def prepare_flow(
                 progress(done, total)
         for model, candidates in merged.items():
             writers[model].add_part("00000", bucket_range(0, 1), flow.merge[model](pl.concat(candidates)), None)
+        _refuse_changed_sources(run, sources)
         accounting = books.balance(flow, sources, system)
         for model in flow.targets:
             writers[model].finish(
@@ -357,6 +366,34 @@ def prepare_flow(
                 }
             )
     return {model: lake.require(run.key("prepared", model)) for model in flow.targets}
+
+
+def _prepared_before(run: RunSettings, model: str, fingerprint: str) -> Manifest | None:
+    """What was prepared from the same, where the rejected rows beside it are of that preparation too."""
+    prepared, rejected = (run.lake.manifest(run.key(layer, model)) for layer in ("prepared", "rejected"))
+    if prepared is None or rejected is None or prepared.metadata.get("fingerprint") != fingerprint:
+        return None
+    return prepared if rejected.metadata.get("preparation") == prepared.metadata.get("preparation") else None
+
+
+@contextmanager
+def _held(run: RunSettings, manifests: Sequence[Manifest]) -> Iterator[None]:
+    """While it is held, no other run removes what this one reads."""
+    with ExitStack() as stack:
+        for manifest in manifests:
+            stack.enter_context(run.lake.lease(manifest, run.run_id))
+        yield
+
+
+def _refuse_changed_sources(run: RunSettings, sources: Mapping[str, Manifest]) -> None:
+    """Raises StructureError where a source was landed anew: its rows may be those of either landing."""
+    changed = [name for name, manifest in sources.items() if run.lake.require(manifest.key).version != manifest.version]
+    if changed:
+        raise StructureError(
+            f"another run landed {', '.join(changed)} anew while its rows were prepared",
+            where=run.system.name,
+            remedy="nothing was prepared; run again",
+        )
 
 
 class _ModelWriter:
@@ -466,7 +503,8 @@ def _batches(
         return
 
     run.settings.home.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix="batches-", dir=run.settings.home))
+    _remove_left_over_scratch(run.settings.home)
+    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=run.settings.home))
     try:
         for name, frame in frames.items():
             width = bucket_range(0, batches)[1] + 1
@@ -493,6 +531,14 @@ def _batches(
         yield read()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_left_over_scratch(home: Path) -> None:
+    """Removes what runs that were killed have left in the state directory."""
+    for path in home.glob(f"{SCRATCH}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > LEASE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _with_bucket(flow: Flow, run: RunSettings, source: str, context: TransformContext) -> pl.LazyFrame:
