@@ -96,9 +96,9 @@ def s3_bucket(s3_server: servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> s
     return bucket
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Headless Chromium, as Playwright's synchronous `Browser`."""
+    """Headless Chromium, as Playwright's synchronous `Browser`; its event loop must not outlive the module's tests."""
     with _skipped_where_missing():
         chromium = servers.find_program("chromium", "chromium-browser", "google-chrome")
     from playwright.sync_api import sync_playwright
