@@ -206,15 +206,14 @@ def is_sound() -> pl.Expr:
 
 
 def with_target_problems(inputs: FlowInputs, model: str, sources: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """`sources` with a `schema_violation` for each one whose prepared rows the target's schema refuses."""
+    """`sources` with a `schema_violation` for each one whose prepared rows the target's schema refuses.
+
+    `rows` are the prepared rows, each with the `_row` of its source as `_source_row`.
+    """
     failures = schema_failures(target_schema(inputs.system.target(model)), rows)
-    refused = (
-        rows.select("_source_key")
-        .with_row_index("index")
-        .join(failures, on="index")
-        .unique(["_source_key", "column", "check"])
-    )
-    return _add_schema_problems(sources, refused, "_source_key")
+    # Not by the key, which rows that do not count share.
+    refused = rows.select(pl.col("_source_row").alias("_row")).with_row_index("index").join(failures, on="index")
+    return _add_schema_problems(sources, refused.drop("index"), "_row")
 
 
 def finish_source(outcome: Outcome, inputs: FlowInputs, source: str, model: str, frame: pl.DataFrame) -> pl.DataFrame:
