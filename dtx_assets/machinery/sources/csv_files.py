@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -30,7 +31,7 @@ from dtx_assets.machinery.sources.landing import Landed, Progress, land_table, m
 FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 """Bytes read at once. A record has to fit into a block, so the block grows when one does not."""
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf".decode("latin-1")
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 S3_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -287,7 +288,6 @@ class CsvFile:
             fields = [field.encode("latin-1") for field in next(reader, [])]
         if not fields:
             raise self.error("the file is empty: it has no header line", "export it with the column names", line=1)
-        fields[0] = _without_mark(fields[0])
         try:
             names = [field.decode() for field in fields]
         except UnicodeDecodeError:
@@ -390,22 +390,16 @@ class _RecordTooLong(Exception):
     """A record does not fit into a block."""
 
 
-def _without_mark(field: bytes) -> bytes:
-    if not field.startswith(BYTE_ORDER_MARK):
-        return field
-    field = field.removeprefix(BYTE_ORDER_MARK)
-    # The mark stood before the quote, so that the quotes were taken for ordinary characters.
-    return field[1:-1].replace(b'""', b'"') if len(field) > 1 and field[:1] == field[-1:] == b'"' else field
-
-
 @contextmanager
 def _csv_reader(path: Path, appended: str = "") -> Iterator[Any]:
-    """Python's own reader over the bytes of a file, each as one character."""
+    """Python's own reader over the bytes of a file, each as one character, without a byte-order mark."""
     limit = csv.field_size_limit(sys.maxsize)
     try:
         with path.open(encoding="latin-1", newline="") as stream:
 
             def lines() -> Iterator[str]:
+                # A mark before a quote would make the quote an ordinary character.
+                yield from (line.removeprefix(BYTE_ORDER_MARK) for line in islice(stream, 1))
                 yield from stream
                 if appended:
                     yield appended

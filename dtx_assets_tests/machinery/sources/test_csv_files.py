@@ -86,6 +86,12 @@ def test_a_carriage_return_within_a_field_does_not_make_two_rows(directory, plac
     assert place.rows("single") == [("1",), ("2",)]
 
 
+def test_a_byte_order_mark_before_a_quoted_name(directory, place):
+    content = b'\xef\xbb\xbf"a, ""b""\nc",d\n1,2\n'
+    assert land(directory, place, content).metadata["columns"] == ['a, "b"\nc', "d"]
+    assert place.rows(PAIR.name) == [("1", "2")]
+
+
 def test_column_names_are_kept_exactly(directory, place):
     names = ["a b", "50%", "#", "it's", "a/b?", 'say "x"', "Größe", " ", "line\nbreak", "A", "a"]
     buffer = io.StringIO()
