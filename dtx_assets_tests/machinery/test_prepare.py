@@ -1,4 +1,4 @@
-"""The prepare engine on a made-up zoo: nothing is lost, batches make no difference, the old stays until the new is whole."""
+"""The prepare engine on a made-up zoo: nothing is lost, batches make no difference, the old stays until all is done."""
 
 import json
 import os
