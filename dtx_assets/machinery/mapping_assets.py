@@ -17,6 +17,7 @@ from psycopg import sql
 from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.lake import Lake, Manifest
 from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.load.runs import connect
 from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.transforms import canonical_integer, integer_value
@@ -128,20 +129,34 @@ def build_mapping_asset(asset: MappingAsset, context: MappingContext) -> Manifes
 
 
 def read_target_rows(url: str, table: str, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """The named columns of a whole target table; StructureError where table or column is missing."""
-    query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv, HEADER)").format(
+    """The named columns of a whole target table; StructureError where one is missing, or not to be read."""
+    query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv)").format(
         sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(*table.split("."))
     )
     buffer = BytesIO()
     try:
-        with psycopg.connect(url) as connection, connection.cursor() as cursor, cursor.copy(query) as copy:
+        with connect(url) as connection, connection.cursor() as cursor, cursor.copy(query) as copy:
             for block in copy:
                 buffer.write(block)
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise StructureError(
             f"the target database lacks what another area should have made: {error.diag.message_primary}",
             where=table,
-            remedy="load that area first, or check DTX_TARGET_URL",
+            remedy="load that area first, or check which database the target URL names",
+        ) from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StructureError(
+            f"the target database does not let its rows be read: {error.diag.message_primary}",
+            where=table,
+            remedy="grant SELECT on it to the user of the target URL",
         ) from None
     buffer.seek(0)
-    return pl.read_csv(buffer, schema=dict(columns))
+    try:
+        return pl.read_csv(buffer, schema=dict(columns), has_header=False, raise_if_empty=False)
+    except pl.exceptions.PolarsError:
+        wanted = ", ".join(f"{name} ({dtype})" for name, dtype in columns.items())
+        raise StructureError(
+            "the target database holds other types than this migration knows",
+            where=table,
+            remedy=f"compare the table with its declaration: {wanted}",
+        ) from None
