@@ -11,7 +11,8 @@ class MigrationError(Exception):
         self.what = what
         self.where = where
         self.remedy = remedy
-        super().__init__("\n".join(part for part in (what, where and f"  at: {where}", remedy and f"  do: {remedy}") if part))
+        parts = (what, where and f"  at: {where}", remedy and f"  do: {remedy}")
+        super().__init__("\n".join(part for part in parts if part))
 
 
 class ConfigurationError(MigrationError):
@@ -23,7 +24,7 @@ class SourceError(MigrationError):
 
 
 class StructureError(MigrationError):
-    """Nothing can be prepared or loaded: accounting does not balance, the target lacks a column, a crosswalk contradicts itself."""
+    """Nothing can be prepared or loaded: the accounting is off, the target lacks a column, a crosswalk contradicts itself."""
 
 
 class LoadError(MigrationError):

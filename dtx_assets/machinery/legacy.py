@@ -15,8 +15,8 @@ ColumnKind = Literal["text", "code", "integer", "date", "time"]
 class LegacyTable:
     """One table of the legacy database.
 
-    `columns` are the named ones, in the order of the source; more may turn up and are kept. `required` are those a chosen
-    flow reads. `key` is empty where rows can only be told apart by their ordinal, as they are where `key_repeats`.
+    `columns` are the named ones, in the order of the source; more may turn up and are kept. `required` are those a
+    chosen flow reads. `key` is empty where rows can only be told apart by their ordinal, as they are where `key_repeats`.
     """
 
     name: str

@@ -19,7 +19,7 @@ POLARS_TYPES: dict[ColumnType, pl.DataType] = {
     "timestamptz": pl.Datetime("us", "UTC"),
     "jsonb": pl.String(),
 }
-"""How a prepared column is held: JSON as canonical text (keys sorted, no blanks), integers wide so that a range check can see them."""
+"""How a prepared column is held: JSON as canonical text (keys sorted, no blanks), integers wide for the range check."""
 
 
 @dataclass(frozen=True)
