@@ -24,7 +24,7 @@ class SourceError(MigrationError):
 
 
 class StructureError(MigrationError):
-    """Nothing can be prepared or loaded: the accounting is off, the target lacks a column, a crosswalk contradicts itself."""
+    """Nothing can be prepared or loaded: the accounting is off, a column is missing, a crosswalk contradicts itself."""
 
 
 class LoadError(MigrationError):

@@ -16,7 +16,7 @@ class LegacyTable:
     """One table of the legacy database.
 
     `columns` are the named ones, in the order of the source; more may turn up and are kept. `required` are those a
-    chosen flow reads. `key` is empty where rows can only be told apart by their ordinal, as they are where `key_repeats`.
+    chosen flow reads. `key` is empty where only an ordinal tells rows apart, as it does where `key_repeats`.
     """
 
     name: str
