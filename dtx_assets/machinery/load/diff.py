@@ -94,6 +94,26 @@ def with_ownership(
     ).drop("written", "batch_id")
 
 
+def with_former_rows(current: pl.DataFrame, made: pl.DataFrame, own_xmins: pl.Series) -> pl.DataFrame:
+    """Rows that the mapping does not know are `known` too where this system made them.
+
+    `made`: `low` and `beyond` of the ids that it gave, ascending. Such a row is the `same` while the transaction that
+    wrote it last is one of `own_xmins`.
+    """
+    former = (
+        current.select("id")
+        .sort("id")
+        .join_asof(made, left_on="id", right_on="low")
+        .filter(pl.col("id") < pl.col("beyond"))
+        .get_column("id")
+    )
+    found = ~pl.col("known") & pl.col("id").is_in(former.implode())
+    return current.with_columns(
+        pl.when(found).then(pl.col("xmin").is_in(own_xmins.implode())).otherwise("same").alias("same"),
+        (pl.col("known") | found).alias("known"),
+    )
+
+
 # --- rows that this system creates ------------------------------------------------------------------------------------
 
 
@@ -150,7 +170,8 @@ def insert_fates(
     equal = pl.col("_hash") == pl.col("_hash@now")
     was_deleted = ~there & (
         (pl.col("mapped_id").is_not_null() & ~mapped_there)
-        | (pl.col("mapped_id").is_null() & pl.col("_hash").is_in(deleted.implode()))
+        # Without a key, an equal row of another source row is another row.
+        | (pl.col("keyed") & pl.col("mapped_id").is_null() & pl.col("_hash").is_in(deleted.implode()))
     )
     fate = (
         pl.when(there & equal & pl.col("known"))

@@ -4,7 +4,8 @@ Only what changed is written, so that the same load again writes nothing here ei
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -52,10 +53,17 @@ class Findings:
     """The lists of one load. Everything is written in the transaction of the part it belongs to."""
 
     def __init__(
-        self, connection: Connection, system: str, target: TargetTable, load_id: int, flows: dict[str, int], lake: Lake
+        self,
+        connection: Connection,
+        system: str,
+        target: TargetTable,
+        load_id: int,
+        flows: dict[str, int],
+        lake: Lake,
+        prepared_at: datetime,
     ) -> None:
         self.connection, self.system, self.target = connection, system, target
-        self.load_id, self.flows, self.lake = load_id, flows, lake
+        self.load_id, self.flows, self.lake, self.prepared_at = load_id, flows, lake, prepared_at
 
     def scope(self, part: Part) -> sql.Composable:
         """IN_SCOPE of a part whose keys are staged."""
@@ -175,6 +183,12 @@ class Findings:
         manifest = self.lake.manifest(key)
         if manifest is None:
             return pl.DataFrame(schema={"source_row": pl.Int64, "row": pl.String})
+        if manifest.created_at > self.prepared_at:
+            raise StructureError(
+                f"{source} was extracted anew after its rows were prepared: a rejected row cannot be told whole",
+                where=f"{'/'.join(key)}, rejected by {self.target.name}",
+                remedy=f"materialise {self.system}/prepared/{self.target.model} again",
+            )
         frame = self.lake.scan(key, manifest=manifest)
         columns = [name for name in frame.collect_schema().names() if name not in ("_row", "_undecodable")]
         # In CSV files NULL is written as one of two words.
@@ -322,13 +336,14 @@ class Findings:
         )
         self._forget_vanished(vanished.join(still_there, on="target_id", how="semi"))
         vanished = vanished.join(still_there, on="target_id", how="anti")
-        self._explain(vanished, yielded, legacy_keys, run)
+        self._explain(vanished, yielded, parts.sources, legacy_keys, run)
         return vanished.get_column("target_id").n_unique()
 
     def _explain(
         self,
         vanished: pl.DataFrame,
         yielded: pl.DataFrame,
+        sources: Collection[str],
         legacy_keys: Callable[[str], pl.LazyFrame] | None,
         run: RunContext,
     ) -> None:
@@ -346,7 +361,7 @@ class Findings:
         )
         causes = keys.join(rejected, on=key, how="semi").with_columns(pl.lit("rejected").alias("cause"))
         rest = keys.join(rejected, on=key, how="anti")
-        present = self._present(rest, legacy_keys)
+        present = self._present(rest, sources, legacy_keys)
         decided = self._decided_otherwise(run.decisions)
         rest = (
             rest.join(present.with_columns(pl.lit(True).alias("present")), on=key, how="left")
@@ -370,12 +385,17 @@ class Findings:
             [causes.get_column(name).to_list() for name in ("flow_id", "source_key", "cause")],
         )
 
-    def _present(self, keys: pl.DataFrame, legacy_keys: Callable[[str], pl.LazyFrame] | None) -> pl.DataFrame:
+    def _present(
+        self, keys: pl.DataFrame, sources: Collection[str], legacy_keys: Callable[[str], pl.LazyFrame] | None
+    ) -> pl.DataFrame:
         """Those of the keys that the legacy tables still have; none where nobody can tell."""
         found = [keys.clear()]
         for source, flow in self.flows.items():
             wanted = keys.filter(pl.col("flow_id") == flow)
-            if legacy_keys is not None and wanted.height:
+            if source not in sources:
+                # The table gives nothing to this target any more: its rows went away by choice, not at the source.
+                found.append(wanted)
+            elif legacy_keys is not None and wanted.height:
                 of_table = legacy_keys(source).select(pl.col("_source_key").alias("source_key"))
                 found.append(wanted.lazy().join(of_table, on="source_key", how="semi").collect())
         return pl.concat(found)

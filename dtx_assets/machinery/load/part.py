@@ -64,8 +64,15 @@ class PreparedParts:
     """The parts of the prepared and rejected datasets of one target, read one at a time."""
 
     def __init__(
-        self, lake: Lake, target: TargetTable, prepared: Manifest, rejected: Manifest, flow_id: Callable[[str], int]
+        self,
+        lake: Lake,
+        target: TargetTable,
+        prepared: Manifest,
+        rejected: Manifest,
+        flow_id: Callable[[str], int],
+        earlier_sources: Sequence[str] = (),
     ) -> None:
+        """`earlier_sources`: the tables that rows of the target came from in earlier loads."""
         self._lake, self._target = lake, target
         self.prepared, self.rejected = prepared, rejected
         self.described: list[dict[str, Any]] = prepared.metadata["parts"]
@@ -79,7 +86,9 @@ class PreparedParts:
             if manifest.tables[table].rows:
                 found = lake.scan_files(manifest, table).select(pl.col("source_table").unique())
                 sources += found.collect(engine="streaming").to_series().sort().to_list()
-        self.flows = {source: flow_id(source) for source in dict.fromkeys(sources)}
+        self.sources = frozenset(sources)
+        # What earlier tables gave has to be found too, to be listed as vanished; they come last, and own nothing.
+        self.flows = {source: flow_id(source) for source in dict.fromkeys([*sources, *earlier_sources])}
 
     def digest(self, number: int) -> str:
         """Changes with anything a part holds, rejected rows included."""

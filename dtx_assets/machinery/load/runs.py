@@ -19,6 +19,15 @@ SCHEMA_VERSION = 1
 LOCK_CLASS = crc32(b"dtx_assets migration") - (1 << 31)
 SECONDS_BETWEEN_TRIES = 0.5
 
+REMEDIES: dict[type[psycopg.Error], str] = {
+    psycopg.errors.InsufficientPrivilege: (
+        "let this user SELECT, INSERT and UPDATE the target's tables, SELECT those they refer to, use their sequences,"
+        " make temporary tables, and own the schema migration"
+    ),
+    psycopg.errors.ReadOnlySqlTransaction: "give the URL of the primary server: a replica cannot be written",
+    psycopg.errors.DiskFull: "make room on the server; batches that were committed stay whole, run again then",
+}
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 Mode = Literal["rehearsal", "cutover"]
 
@@ -60,6 +69,23 @@ def connect(url: str) -> Connection:
 def _without_secrets(message: str, url: str) -> str:
     password = re.search(r"://[^/@:]*:([^@/]+)@", url)
     return message.replace(password[1], "***") if password else message
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """What the server refuses, or a connection that is lost, as LoadError: without rows, statements or secrets."""
+    try:
+        yield
+    except psycopg.Error as error:
+        # Without a code of the server, and with the connection whole, it is a fault of ours: that is not hidden.
+        if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
+            raise
+        remedy = next(
+            (remedy for kinds, remedy in REMEDIES.items() if isinstance(error, kinds)),
+            "batches that were committed stay whole; when the database is well, run again",
+        )
+        said = error.diag.message_primary or "the connection was lost"
+        raise LoadError(f"the target database stopped the load: {said}", remedy=remedy) from None
 
 
 def prepare_bookkeeping(connection: Connection) -> None:
@@ -109,7 +135,7 @@ def open_run(
     gate: Callable[[], None] | None = None,
 ) -> RunContext:
     """Record a run in `migration.run`; the same run may be opened again, by another process too."""
-    with connect(connection_url) as connection:
+    with refusals_told(), connect(connection_url) as connection:
         prepare_bookkeeping(connection)
         connection.execute(
             "INSERT INTO migration.run (run_id, system, mode, decisions, cutover_at) VALUES (%s, %s, %s, %s, %s)"
@@ -121,7 +147,7 @@ def open_run(
 
 def finish_run(run: RunContext, status: Literal["succeeded", "failed"]) -> None:
     """Record how a run ended."""
-    with connect(run.connection_url) as connection:
+    with refusals_told(), connect(run.connection_url) as connection:
         connection.execute(
             "UPDATE migration.run SET status = %s, finished_at = now() WHERE run_id = %s", [status, run.run_id]
         )

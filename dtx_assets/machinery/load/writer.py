@@ -34,6 +34,7 @@ from dtx_assets.machinery.load.diff import (
     known_rows,
     relink,
     update_fates,
+    with_former_rows,
     with_ownership,
     yields_of,
 )
@@ -47,7 +48,7 @@ from dtx_assets.machinery.load.entries import (
 )
 from dtx_assets.machinery.load.findings import CONFLICT, Findings
 from dtx_assets.machinery.load.part import PROBLEM, Part, PreparedParts, without_violations
-from dtx_assets.machinery.load.runs import Connection, RunContext, connect, target_lock
+from dtx_assets.machinery.load.runs import Connection, RunContext, connect, refusals_told, target_lock
 from dtx_assets.machinery.target import TargetColumn, TargetTable
 
 OnConflict = Literal["keep_target", "overwrite"]
@@ -161,6 +162,7 @@ def load_target(
     rejected = lake.require((system, "rejected", target.model))
     check_preparation(run, prepared, rejected)
     with (
+        refusals_told(),
         lake.lease(prepared, run.run_id),
         lake.lease(rejected, run.run_id),
         connect(connection_url) as connection,
@@ -234,8 +236,15 @@ class _TargetLoad:
         self.table = sql.Identifier(target.name)
         self.xmins: dict[str, int] | None = None
         self.first_load = False
-        self.parts = PreparedParts(lake, target, prepared, rejected, self._flow_id)
+        self.parts = PreparedParts(lake, target, prepared, rejected, self._flow_id, self._earlier_sources())
         self.flows = self.parts.flows
+
+    def _earlier_sources(self) -> list[str]:
+        rows = self.connection.execute(
+            "SELECT source_table FROM migration.flow WHERE system = %s AND target_table = %s ORDER BY id",
+            [self.system, self.target.name],
+        )
+        return [str(row[0]) for row in rows]
 
     def _flow_id(self, source_table: str) -> int:
         place = [self.system, source_table, self.target.name]
@@ -256,7 +265,9 @@ class _TargetLoad:
     def run(self, progress: Callable[[int, int], None] | None) -> LoadSummary:
         summary = LoadSummary()
         load_id = self._open_load()
-        self.findings = Findings(self.connection, self.system, self.target, load_id, self.flows, self.lake)
+        self.findings = Findings(
+            self.connection, self.system, self.target, load_id, self.flows, self.lake, self.prepared.created_at
+        )
         batches = self._latest_batches()
         self.first_load = not batches and not self._has_entries()
         self.xmins = None if self.first_load else self._xmins()
@@ -643,7 +654,33 @@ class _TargetLoad:
         )
         raw = current.select(pl.col(c.name).alias(f"{c.name}@raw") for c in columns if c.type == "jsonb")
         current = as_prepared(current, columns).hstack(raw)
-        return with_ownership(current.with_columns(content_hash(part.columns).alias("_hash")), known, written_columns)
+        current = with_ownership(
+            current.with_columns(content_hash(part.columns).alias("_hash")), known, written_columns
+        )
+        return current if current.get_column("known").all() else self._with_former_rows(current)
+
+    def _with_former_rows(self, current: pl.DataFrame) -> pl.DataFrame:
+        """Rows that earlier batches made and the mapping knows no longer are ours too: their source row moved away."""
+        of_target = sql.SQL(
+            "FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
+            " WHERE load.system = {} AND load.target_table = {}"
+        ).format(sql.Literal(self.system), sql.Literal(self.target.name))
+        made = copy_out(
+            self.connection,
+            sql.SQL(
+                "SELECT lower(ids), upper(ids) FROM (SELECT unnest(batch.inserted_ids) AS ids {}) AS made ORDER BY 1"
+            ).format(of_target),
+            pl.Schema({"low": pl.Int64(), "beyond": pl.Int64()}),
+        )
+        own_xmins = copy_out(
+            self.connection,
+            sql.SQL(
+                "SELECT xid::xid::text {} AND pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+                " - xid::text::bigint < {}"
+            ).format(of_target, sql.Literal(XID_HORIZON)),
+            pl.Schema({"xmin": pl.Int64()}),
+        ).to_series()
+        return with_former_rows(current, made, own_xmins)
 
     def _same_key(self, name: str) -> sql.Composable:
         nullable = self.target.nulls_equal and self.target.column(name).nullable

@@ -175,3 +175,27 @@ def test_many_runs_may_prepare_the_bookkeeping_at_once(shop):
         thread.join()
     assert errors == []
     assert shop.sql("SELECT count(*), min(status) FROM migration.run") == [(6, "running")]
+
+
+@pytest.mark.parametrize("lost_in", ["00000", "00005"])
+def test_a_connection_that_is_lost_is_told_and_leaves_whole_batches(shop, monkeypatch, lost_in):
+    prepare(shop)
+    real = writer._TargetLoad._copy_rows
+
+    def cut_off(self, part, batch_id):
+        if part.name == lost_in:
+            shop.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'dtx_assets load' AND datname = current_database()"
+            )
+        return real(self, part, batch_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer._TargetLoad, "_copy_rows", cut_off)
+        with pytest.raises(LoadError, match="the target database stopped the load") as error:
+            shop.load(REMINDER)
+    assert "run again" in str(error.value)
+    done = is_whole(shop)
+    assert done < PARTS
+    assert shop.load(REMINDER, "second").inserted == (PARTS - done) * OWNERS
+    assert is_whole(shop) == PARTS

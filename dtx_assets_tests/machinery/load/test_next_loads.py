@@ -1,8 +1,11 @@
 """Loads over rows that are there: what changed at the source, what someone else did in between, what vanished."""
 
 import polars as pl
+import psycopg
 import pytest
 
+from dtx_assets.machinery.load import create_target
+from dtx_assets.machinery.target import TargetColumn, TargetTable
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
     REMINDER,
@@ -421,3 +424,84 @@ def test_several_source_rows_of_one_row_are_all_mapped(shop):
     shop.sql("UPDATE shop_requirement SET note = 'theirs'")
     summary = shop.load(REQUIREMENT, "second")
     assert (summary.conflicts, summary.rejected) == (1, 2)
+
+
+def test_an_equal_row_of_another_source_row_is_not_taken_for_a_deleted_one(shop):
+    overrides(shop, {"1": "same", "2": "other"})
+    shop.load(OVERRIDE)
+    shop.sql("DELETE FROM shop_override WHERE reason = 'same'")
+    overrides(shop, {"1": "same", "2": "other", "3": "same"})
+    summary = shop.load(OVERRIDE, "second")
+    assert (summary.inserted, summary.unchanged, summary.conflicts) == (1, 1, 1)
+    assert listed(shop, "conflict", "source_key, cause") == [("1", "someone deleted what this migration wrote")]
+    assert shop.sql("SELECT reason FROM shop_override ORDER BY 1") == [("other",), ("same",)]
+
+
+def test_a_source_row_that_moves_back_finds_its_own_row_again(shop):
+    def of_owner(owner, **values):
+        link = Link("notice", "7", {"a": 0})
+        write_prepared(shop.lake, REMINDER, [Batch([reminder(owner, "a", **values)], [link])], sources=["notice"])
+
+    of_owner(1)
+    shop.load(REMINDER)
+    of_owner(5)
+    shop.load(REMINDER, "second")
+    of_owner(1, days=3)
+    summary = shop.load(REMINDER, "third")
+    assert (summary.updated, summary.adopted, summary.conflicts) == (1, 0, 0)
+    assert reminders(shop) == [(1, "a", 3, None), (5, "a", 1, None)]
+    assert listed(shop, "mapping", "source_key, target_id") == [("7", "1")]
+    assert listed(shop, "vanished", "source_key, target_id") == [("7", "2")]
+    # What someone changed meanwhile is theirs, though this system made it.
+    shop.sql("UPDATE shop_reminder SET note = 'theirs' WHERE owner_id = 5")
+    of_owner(5)
+    assert shop.load(REMINDER, "fourth").conflicts == 1
+    assert listed(shop, "conflict", "cause, target_id") == [("someone changed what this migration wrote", "2")]
+    assert reminders(shop)[1] == (5, "a", 1, "theirs")
+
+
+@pytest.mark.parametrize(
+    ("decisions", "cause"), [({"pass": "archive"}, "another decision"), ({"pass": "override"}, "dropped")]
+)
+def test_what_a_table_gave_is_listed_when_it_gives_nothing_any_more(shop, decisions, cause):
+    def write(tables, chosen, rejected=()):
+        rows = [{"owner_id": 1, "reason": table, "until": None} for table in tables]
+        links = [Link(table, "1", {"1": number}) for number, table in enumerate(tables)]
+        write_prepared(shop.lake, OVERRIDE, [Batch(rows, links, rejected)], sources=tables, decisions=chosen)
+
+    def keys(table):
+        assert table == "waiver", "nobody extracts the other table any more"
+        return pl.LazyFrame({"_source_key": ["1"]})
+
+    first = {"pass": "override"}
+    write(["waiver", "pass"], first, [Refusal("pass", "2", ["unparseable"])])
+    shop.load(OVERRIDE, decisions=first)
+    write(["waiver"], decisions)
+    summary = shop.load(OVERRIDE, "second", decisions=decisions, legacy_keys=keys)
+    assert (summary.unchanged, summary.vanished) == (1, 1)
+    assert listed(shop, "vanished", "source_table, source_key, cause") == [("pass", "1", cause)]
+    assert listed(shop, "rejected", "source_table, source_key") == []
+    assert shop.sql("SELECT run_id, source_key FROM migration.rejected_history") == [("first", "2")]
+    state = shop.state()
+    assert shop.load(OVERRIDE, "third", decisions=decisions, legacy_keys=keys).vanished == 1
+    assert shop.state() == state
+
+
+def test_keys_of_a_single_text_are_compared_exactly(shop):
+    name = TargetColumn("name", "text", "", nullable=True)
+    tag = TargetTable("shop_tag", "Tag", "all", (name,), writes="insert", natural_key=("name",))
+    with psycopg.connect(shop.url) as connection:
+        create_target(connection, [tag])
+    # A line that says nothing but \. ends COPY before PostgreSQL 18.
+    names = ["\\.", "", "a\nb", '"', "NULL", "\\N", None, "\\.\n\\."]
+
+    def write(names):
+        links = [Link("word", str(number), {"1": number}) for number in range(len(names))]
+        write_prepared(shop.lake, tag, [Batch([{"name": n} for n in names], links)], sources=["word"])
+
+    write(names)
+    assert shop.load(tag).inserted == len(names)
+    write([*names, "new"])
+    summary = shop.load(tag, "second")
+    assert (summary.inserted, summary.unchanged, summary.conflicts) == (1, len(names), 0)
+    assert {row[0] for row in shop.sql("SELECT name FROM shop_tag")} == {*names, "new"}

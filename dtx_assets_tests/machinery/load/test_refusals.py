@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime
 
+import polars as pl
 import psycopg
 import pytest
 
 from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
-from dtx_assets.machinery.load import compare_target, live_target, open_run, target_ddl, untouched
+from dtx_assets.machinery.load import compare_target, live_target, load_target, open_run, target_ddl, untouched
 from dtx_assets.machinery.load.runs import connect
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
@@ -137,8 +138,6 @@ def test_rows_that_the_target_cannot_take_are_rejected_with_the_column(shop):
 
 
 def test_the_whole_source_row_goes_with_a_rejection_of_the_load(shop):
-    import polars as pl
-
     legacy = pl.DataFrame({"id": ["7", "8"], "Some Column?": ["NULL", "a\x00b"], "_row": [1, 2]})
     with shop.lake.write((SYSTEM, "legacy", "notice"), run_id="x") as writer:
         writer.add(legacy)
@@ -186,8 +185,6 @@ def test_rows_that_were_prepared_for_another_instant_are_refused(shop):
     prepare(shop, [reminder(1, "a")], cutover_at=prepared_for)
 
     def load(run_id, cutover_at):
-        from dtx_assets.machinery.load import load_target
-
         return load_target(SYSTEM, REMINDER, shop.lake, shop.url, shop.run(run_id, cutover_at=cutover_at))
 
     with pytest.raises(StructureError, match="prepared for 2026-01-01"):
@@ -213,8 +210,6 @@ def test_a_target_that_was_not_prepared_is_told_what_to_do(shop):
 
 def test_the_gate_closes_before_anything_is_written(shop):
     from dataclasses import replace
-
-    from dtx_assets.machinery.load import load_target
 
     prepare(shop, [reminder(1, "a")])
 
@@ -266,3 +261,55 @@ def test_a_user_who_may_not_create_the_bookkeeping_is_told(shop):
             open_run(url, SYSTEM, "r", mode="rehearsal", decisions={})
     finally:
         shop.sql("DROP ROLE reader")
+
+
+def test_a_rejected_row_is_not_taken_from_a_later_extract(shop):
+    """Row numbers are those of the extract that was prepared: in another one they name other rows."""
+
+    def extract(ids):
+        with shop.lake.write((SYSTEM, "legacy", "notice"), run_id="x") as writer:
+            writer.add(pl.DataFrame({"id": ids, "_row": range(1, len(ids) + 1)}))
+            writer.metadata["dialect"] = "csv"
+
+    extract(["7"])
+    prepare(shop, [reminder(1, "a", days=None)])
+    extract(["new", "7"])
+    with pytest.raises(StructureError, match="notice was extracted anew") as error:
+        shop.load(REMINDER)
+    assert "materialise shop/prepared/Reminder again" in str(error.value)
+    assert shop.sql("SELECT count(*) FROM migration.rejected") == [(0,)]
+    prepare(shop, [reminder(1, "a", days=None)])
+    assert shop.load(REMINDER, "second").rejected == 1
+
+
+def test_a_user_who_may_not_write_the_target_is_told(shop):
+    prepare(shop, [reminder(1, "a")])
+    shop.run("first")
+    shop.sql("CREATE ROLE reader LOGIN PASSWORD 'pw'")
+    try:
+        info = psycopg.conninfo.conninfo_to_dict(shop.url)
+        for grant in (
+            f"TEMPORARY ON DATABASE {info['dbname']}",
+            "USAGE ON SCHEMA migration",
+            "SELECT ON ALL TABLES IN SCHEMA public",
+            "USAGE ON ALL SEQUENCES IN SCHEMA public",
+            "ALL ON ALL TABLES IN SCHEMA migration",
+        ):
+            shop.sql(f"GRANT {grant} TO reader")
+        url = f"postgresql://reader:pw@{info['host']}:{info['port']}/{info['dbname']}"
+        run = open_run(url, SYSTEM, "second", mode="rehearsal", decisions={})
+        with pytest.raises(LoadError, match="permission denied for table shop_reminder") as error:
+            load_target(SYSTEM, REMINDER, shop.lake, url, run)
+        assert "SELECT, INSERT and UPDATE" in str(error.value)
+        assert shop.sql("SELECT count(*) FROM migration.mapping") == [(0,)]
+    finally:
+        shop.sql("DROP OWNED BY reader")
+        shop.sql("DROP ROLE reader")
+
+
+def test_a_server_that_cannot_be_written_is_told(shop):
+    name = psycopg.conninfo.conninfo_to_dict(shop.url)["dbname"]
+    shop.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(LoadError, match="read-only transaction") as error:
+        shop.run("first")
+    assert "primary server" in str(error.value)
