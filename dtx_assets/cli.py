@@ -198,14 +198,11 @@ def code_location(system: str) -> ModuleType:
 
 
 def read_settings(location: ModuleType) -> "Settings":
-    """Settings and decisions from the environment; what is wrong with them is told before anything starts."""
-    from dtx_assets.machinery.mapping.decisions import load_decisions
+    """Settings from the environment; what is wrong with them is told before anything starts."""
     from dtx_assets.machinery.settings import Settings, apply_environment_files
 
     apply_environment_files()
-    settings = Settings.from_environment(location.SYSTEM.name, sample_dir=location.SYSTEM.sample_dir)
-    load_decisions(location.SYSTEM.mappings_dir / "decisions.yaml", settings.decisions_path)
-    return settings
+    return Settings.from_environment(location.SYSTEM.name, sample_dir=location.SYSTEM.sample_dir)
 
 
 def output() -> "Console":

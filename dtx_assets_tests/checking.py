@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from dtx_assets.dtx.checks import CHECK_GROUPS
+from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
 from dtx_assets.dtx.tables import CROSSWALKS, LEGACY_TABLES
 from dtx_assets.machinery.checks import CheckContext, CheckGroup, CheckOutcome
@@ -19,6 +19,7 @@ from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
 from dtx_assets.machinery.prepare import LINKS_SCHEMA, REJECTED_SCHEMA
 
 DECISIONS = load_decisions(DECISIONS_FILE)
+CHECK_GROUPS = build_check_groups(SYSTEM)
 UNDECODABLE = pl.List(pl.Struct({"column": pl.String, "bytes": pl.Binary}))
 RUN = "run"
 

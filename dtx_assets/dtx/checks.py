@@ -20,7 +20,6 @@ from dtx_assets.dtx.flows.notification_schedule import (
     counted_lookups,
 )
 from dtx_assets.dtx.letters import has_marker, macro_names
-from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.dtx.tables import LEGACY_TABLES
 from dtx_assets.machinery.checks import (
     CheckContext,
@@ -1018,8 +1017,6 @@ def build_check_groups(system: System) -> tuple[CheckGroup, ...]:
         ]
     )
 
-
-CHECK_GROUPS = build_check_groups(SYSTEM)
 
 COVERS: dict[str, tuple[str, ...]] = {
     "A8-1": ("legacy/notification:timing_semantics_are_confirmed_by_people_and_data",),

@@ -11,7 +11,7 @@ from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.dtx.transforms import TRANSFORMS
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.mapping.load import load_mappings
-from dtx_assets.machinery.system import System
+from dtx_assets.machinery.system import FlowMaker, System, always
 
 PROJECT_DIR = Path(__file__).parents[2]
 MAPPINGS_DIR = PROJECT_DIR / "mappings" / "dtx"
@@ -30,8 +30,17 @@ FUNCTIONS = {
 """The functions that mapping files name: what a table of columns cannot say."""
 
 
+FLOWS: tuple[FlowMaker, ...] = (
+    always(EMAIL_TEMPLATE),
+    always(NOTIFICATION_SCHEDULE),
+    always(EXEMPTION),
+)
+"""What each flow of the plan is made by, from the options that were chosen."""
+
+
 def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
     """The system with the mapping files of `mappings_dir`; ConfigurationError names all that is wrong with them."""
+    decisions = load_decisions(mappings_dir / DECISIONS_FILE.name)
     mappings = load_mappings(
         mappings_dir,
         legacy_tables=LEGACY_TABLES,
@@ -39,14 +48,15 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         transforms=TRANSFORMS,
         functions=FUNCTIONS,
         crosswalks=CROSSWALK_NAMES,
-        decisions=load_decisions(mappings_dir / DECISIONS_FILE.name),
+        decisions=decisions,
     )
     return System(
         name="dtx",
         legacy_tables=LEGACY_TABLES,
         crosswalk_tables=CROSSWALKS,
         targets=mappings.completed(TARGETS),
-        flows=(EMAIL_TEMPLATE, NOTIFICATION_SCHEDULE, EXEMPTION),
+        flow_makers=FLOWS,
+        decisions=decisions,
         mapping_assets=mapping_assets(mappings),
         mappings=mappings,
         mappings_dir=mappings_dir,

@@ -38,7 +38,7 @@ from dtx_assets.machinery.lake import Manifest
 from dtx_assets.machinery.lake_io import LakeIOManager
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.load import load_target, untouched
-from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
+from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lineage
 from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, build_mapping_asset
 from dtx_assets.machinery.prepare import Flow, prepare_flow
@@ -158,7 +158,7 @@ class Graph:
     def __init__(self, system: System, load_order: Sequence[str] = ()) -> None:
         self.system = system
         self.load_order = tuple(load_order)
-        self.decisions = load_decisions(system.mappings_dir / "decisions.yaml", None)
+        self.decisions = system.decisions
         self.owners = [f"team:{system.name}-migration"]
         self.project = system.mappings_dir.parents[1]
 
@@ -184,10 +184,31 @@ class Graph:
         paragraphs = [text, *decision_paragraphs(self.decisions, decision)]
         return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
+    @property
+    def choices(self) -> list[Decision]:
+        """The decisions that have options, each with the one that was chosen."""
+        return [
+            entry.model_copy(update={"chosen": self.decisions.chosen[entry.key]})
+            for entry in self.decisions.entries
+            if entry.options
+        ]
+
+    def area_of(self, decision: Decision) -> str:
+        """The group of the plan's area that a decision is of."""
+        return next(group for group, title in self.system.areas.items() if title.startswith(f"Area {decision.area}:"))
+
+    def flows_by_option(self, decision: str) -> dict[str, tuple[Flow, ...]]:
+        """The flows of the graph under each option of a decision, the other choices as they are."""
+        return {
+            option: self.system.flows_under({**self.decisions.chosen, decision: option})
+            for option in self.decisions.entry(decision).options
+        }
+
     def assets(self) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         value_maps = [asset for asset in self.system.mapping_assets if asset.kind == "value_map"]
         return [
             *build_handed_over_specs(self),
+            *build_decision_specs(self),
             build_extraction(self),
             build_run_report(self),
             *([build_mapping_step(self, "value_maps", value_maps)] if value_maps else []),
@@ -225,6 +246,44 @@ def decision_paragraphs(decisions: Decisions, named: str) -> list[str]:
                     f"Status: {entry.status}."
                 )
     return paragraphs or ([f"Plan: {named}."] if named else [])
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+def build_decision_specs(graph: Graph) -> list[dg.AssetSpec]:
+    """External assets: each decision that has options, with what every option makes of the graph."""
+    return [
+        graph.spec(
+            graph.key("decision", decision.key),
+            graph.area_of(decision),
+            f"**Decision A{decision.area} #{decision.number}: {decision.title}.** {decision.text}\n\n"
+            f"Chosen: **{decision.chosen}** ({decision.status}). DTX_DECISIONS names a file that chooses otherwise.",
+            kinds={"yaml"},
+            metadata={
+                "chosen": decision.chosen or "",
+                "status": decision.status,
+                "to be confirmed by": decision.confirm_by or "nobody",
+                "options": markdown_table(
+                    ("option", "chosen", "what it adds to the graph"), option_rows(graph, decision)
+                ),
+                **code_references(graph.project, graph.system.mappings_dir / "decisions.yaml"),
+            },
+        )
+        for decision in graph.choices
+    ]
+
+
+def option_rows(graph: Graph, decision: Decision) -> Iterator[tuple[str, str, str]]:
+    """Each option, whether it is chosen, and the flows that only this option or another one has."""
+    by_option = {
+        option: {f"{source} → {model}" for flow in flows for source, model in flow.accounted}
+        for option, flows in graph.flows_by_option(decision.key).items()
+    }
+    everywhere = set.intersection(*by_option.values())
+    for option, flows in by_option.items():
+        added = ", ".join(sorted(flows - everywhere))
+        yield option, "chosen" if option == decision.chosen else "not chosen", added or "no asset of its own"
 
 
 # --- extraction -------------------------------------------------------------------------------------------------------
@@ -498,12 +557,14 @@ def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
     """One step that prepares all targets of a flow: `prepared/<Model>` and `rejected/<Model>` of each."""
     system = graph.system
     specs: dict[dg.AssetKey, dg.AssetSpec] = {}
-    lineages = {model: column_lineage(system.mappings.for_target(model), system.name) for model in flow.targets}
+    lineages = {
+        model: column_lineage(system.mappings.for_target(model), system.name, flow.sources) for model in flow.targets
+    }
     for model in flow.targets:
         target = system.target(model)
         upstream = flow_upstream(graph, flow, lineages[model])
         references = code_references(graph.project, flow.run, system.mappings_dir / f"{model}.yaml")
-        descriptions = column_descriptions(system.mappings.for_target(model))
+        descriptions = column_descriptions(system.mappings.for_target(model), flow.sources)
         prepared, rejected = graph.key("prepared", model), graph.key("rejected", model)
         specs[prepared] = graph.spec(
             prepared,
@@ -556,8 +617,9 @@ def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
 def flow_upstream(
     graph: Graph, flow: Flow, lineage: Mapping[str, Sequence[tuple[Sequence[str], str]]]
 ) -> list[dg.AssetKey]:
-    """The tables a flow reads, the mappings it joins with, and the value maps its columns go through."""
-    keys = [graph.key("legacy", source) for source in flow.sources]
+    """The decisions and tables a flow reads, the mappings it joins with, the value maps its columns go through."""
+    keys = [graph.key("decision", decision) for decision in flow.decisions]
+    keys += [graph.key("legacy", source) for source in flow.sources]
     keys += [graph.key("mapping", mapping) for mapping in flow.mappings]
     keys += [graph.key(*key[1:]) for sources in lineage.values() for key, _ in sources]
     return list(dict.fromkeys(keys))
@@ -629,6 +691,7 @@ def rejected_metadata(environment: RunEnvironment, model: str) -> dict[str, Any]
 def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
     """One step that loads the prepared rows of a model into its table."""
     system = graph.system
+    flow = system.flow_of(target.model)
     spec = graph.spec(
         graph.key("target", target.model),
         target.area,
@@ -637,7 +700,7 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
         kinds={"postgres"},
         metadata={
             "dagster/column_schema": target_column_schema(
-                target, column_descriptions(system.mappings.for_target(target.model))
+                target, column_descriptions(system.mappings.for_target(target.model), flow.sources if flow else None)
             ),
             "dagster/table_name": target.name,
             "filled": "inserts rows" if target.writes == "insert" else "fills columns of rows that other areas own",
@@ -716,12 +779,14 @@ def build_unfilled_target(graph: Graph, target: TargetTable) -> dg.AssetSpec:
 def why_unfilled(graph: Graph, target: TargetTable) -> str:
     if target.writes == "nothing" and target.area != OTHER_AREAS:
         return "no: this migration writes nothing here, and a check shows it"
-    needed = {column.needed_when for column in target.columns if column.needed_when}
-    if needed:
-        chosen = (
-            f"{key} = {option} would; chosen is {graph.decisions.chosen.get(key)}" for key, option in sorted(needed)
-        )
-        return f"not filled yet: decision {'; '.join(chosen)}"
+    would = [
+        f"{decision.key} = {option} would; chosen is {decision.chosen}"
+        for decision in graph.choices
+        for option, flows in graph.flows_by_option(decision.key).items()
+        if any(target.model in flow.targets for flow in flows)
+    ]
+    if would:
+        return f"not filled: decision {'; '.join(would)}"
     return "no: another area's table, only read" if target.area == OTHER_AREAS else "not filled yet"
 
 

@@ -70,8 +70,8 @@ def target_column_schema(table: TargetTable, descriptions: Mapping[str, str] | N
     for column in table.columns:
         meaning = column.description
         if column.needed_when:
-            decision, option = column.needed_when
-            meaning += f" Needed when {decision} is {option}."
+            decision, *options = column.needed_when
+            meaning += f" Needed when {decision} is {' or '.join(options)}."
         if origin := (descriptions or {}).get(column.name):
             meaning += f" {origin}"
         other = [f"references {column.references}"] if column.references else []

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from dtx_assets.machinery.embedded_postgres import embedded_postgres
+from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.lake import Lake
 from dtx_assets.machinery.load import RunContext, create_target, finish_run, open_run
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
@@ -63,7 +64,18 @@ class RunEnvironment:
 
     @cached_property
     def decisions(self) -> Decisions:
-        return load_decisions(self.system.mappings_dir / "decisions.yaml", self.settings.decisions_path)
+        """What was chosen; the graph was built for it, and says so where the files changed since."""
+        now = load_decisions(self.system.mappings_dir / "decisions.yaml", self.settings.decisions_path)
+        built_for = self.system.decisions.chosen
+        changed = sorted(key for key, option in now.chosen.items() if built_for.get(key) != option)
+        if changed:
+            raise ConfigurationError(
+                "the graph was built for other decisions: "
+                + ", ".join(f"{key} = {built_for.get(key)}, now {now.chosen[key]}" for key in changed),
+                where=str(self.settings.decisions_path or self.system.mappings_dir / "decisions.yaml"),
+                remedy="reload the code location, or start the run again",
+            )
+        return now
 
     @cached_property
     def lake(self) -> Lake:

@@ -169,6 +169,14 @@ def read_environment(environ: Mapping[str, str] | None = None, project_dir: Path
     return {**variables, **environ}
 
 
+def decisions_path(
+    system: str, *, environ: Mapping[str, str] | None = None, project_dir: Path | None = None
+) -> Path | None:
+    """The file that overrides decisions, which the graph is built from before anything else is read."""
+    project_dir = (project_dir or Path.cwd()).absolute()
+    return _Reader(system, read_environment(environ, project_dir), project_dir).existing_file("DECISIONS")
+
+
 def apply_environment_files(project_dir: Path | None = None) -> None:
     """Put the variables of the environment files into the process's environment, where they are not set yet.
 

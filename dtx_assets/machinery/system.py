@@ -1,7 +1,8 @@
 """What the machinery has to know about one migration. A system is built once, when its code location loads."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,25 +11,54 @@ from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.target import TargetTable
 
 if TYPE_CHECKING:
+    from dtx_assets.machinery.mapping.decisions import Decisions
     from dtx_assets.machinery.mapping.load import Mappings
     from dtx_assets.machinery.mapping_assets import MappingAsset
     from dtx_assets.machinery.prepare import Flow
 
+FlowMaker = Callable[[Mapping[str, str]], "Flow | None"]
+
+
+def always(flow: "Flow") -> FlowMaker:
+    """The maker of a flow that every option has."""
+    return lambda _chosen: flow
+
+
+def under(decision: str, *options: str, flow: "Flow") -> FlowMaker:
+    """The maker of a flow that only these options of a decision have."""
+    return lambda chosen: flow if chosen[decision] in options else None
+
 
 @dataclass(frozen=True)
 class System:
-    """One migration: its tables, its targets, its flows and the reviewable data they run on."""
+    """One migration: its tables, its targets, its flows and the reviewable data they run on.
+
+    `flow_makers` give the flow that the chosen options call for, or None where they call for none.
+    """
 
     name: str
     legacy_tables: Mapping[str, LegacyTable]
     crosswalk_tables: Mapping[str, LegacyTable]
     targets: tuple[TargetTable, ...]
-    flows: "tuple[Flow, ...]"
+    flow_makers: "tuple[FlowMaker, ...]"
+    decisions: "Decisions"
     mapping_assets: "tuple[MappingAsset, ...]"
     mappings: "Mappings"
     mappings_dir: Path
     sample_dir: Path
     areas: Mapping[str, str]
+
+    @cached_property
+    def flows(self) -> "tuple[Flow, ...]":
+        """The flows of the chosen options, in the order of their makers."""
+        return self.flows_under(self.decisions.chosen)
+
+    def flows_under(self, chosen: Mapping[str, str]) -> "tuple[Flow, ...]":
+        return tuple(flow for maker in self.flow_makers if (flow := maker(chosen)) is not None)
+
+    def under(self, decisions: "Decisions") -> "System":
+        """The same migration with other choices."""
+        return replace(self, decisions=decisions)
 
     def target(self, model: str) -> TargetTable:
         for table in self.targets:

@@ -31,8 +31,11 @@ class TargetColumn:
     max_length: int | None = None
     references: str | None = None
     allowed: tuple[str, ...] = ()
-    needed_when: tuple[str, str] | None = None
-    """(decision, option) that alone needs this column; None where every option does."""
+    needed_when: tuple[str, ...] = ()
+    """A decision and those of its options that need this column; empty where every option does."""
+
+    def is_needed(self, decisions: Mapping[str, str]) -> bool:
+        return not self.needed_when or decisions.get(self.needed_when[0]) in self.needed_when[1:]
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,4 @@ class TargetTable:
 
     def columns_under(self, decisions: Mapping[str, str]) -> tuple[TargetColumn, ...]:
         """The columns that are written under the chosen options."""
-        return tuple(
-            column
-            for column in self.columns
-            if column.needed_when is None or decisions.get(column.needed_when[0]) == column.needed_when[1]
-        )
+        return tuple(column for column in self.columns if column.is_needed(decisions))

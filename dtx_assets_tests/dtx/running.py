@@ -33,7 +33,6 @@ Dialect = Literal["csv", "database"]
 
 DECISIONS = load_decisions(DECISIONS_FILE)
 VALUE_MAPS = read_value_maps(SYSTEM.mappings_dir)
-FLOWS = {flow.name: flow for flow in SYSTEM.flows}
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,8 @@ class Migration:
         **decisions: str,
     ) -> Result:
         """What the named flows (by default those that read the tables) make of the tables; absent ones are empty."""
-        chosen = [flow for flow in SYSTEM.flows if (flow.name in flows if flows else set(flow.sources) & set(legacy))]
+        every = SYSTEM.flows_under({**DECISIONS.chosen, **decisions})
+        chosen = [flow for flow in every if (flow.name in flows if flows else set(flow.sources) & set(legacy))]
         needed = {name: legacy.get(name, ()) for flow in chosen for name in flow.sources}
         self.extract(needed, dialect=dialect)
         return self.prepare(

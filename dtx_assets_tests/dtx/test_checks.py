@@ -13,14 +13,13 @@ import polars as pl
 import pytest
 
 from dtx_assets.dtx.checks import (
-    CHECK_GROUPS,
     COVERS,
     NOT_YET_COVERED,
     TimingEvidence,
     bit_order_evidence,
 )
 from dtx_assets.machinery.checks import CheckOutcome
-from dtx_assets_tests.checking import DECISIONS, Checking, decisions
+from dtx_assets_tests.checking import CHECK_GROUPS, DECISIONS, Checking, decisions
 
 WORDS = Mapping[str, Any]
 

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
-from dtx_assets.dtx.checks import CHECK_GROUPS
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.checks import CheckContext, CheckOutcome
@@ -23,7 +22,7 @@ from dtx_assets.machinery.mapping_assets import MappingContext, build_mapping_as
 from dtx_assets.machinery.masking import mask_emails
 from dtx_assets.machinery.prepare import RunSettings, prepare_flow
 from dtx_assets.machinery.sources import open_source
-from dtx_assets_tests.checking import DECISIONS, RUN
+from dtx_assets_tests.checking import CHECK_GROUPS, DECISIONS, RUN
 
 FINDS_NOTHING = {
     "row_count_equals_source",

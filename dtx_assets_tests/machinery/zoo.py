@@ -36,7 +36,7 @@ from dtx_assets.machinery.prepare import (
     with_target_problems,
 )
 from dtx_assets.machinery.settings import Settings
-from dtx_assets.machinery.system import System
+from dtx_assets.machinery.system import System, always
 from dtx_assets.machinery.target import POLARS_TYPES, TargetColumn, TargetTable
 from dtx_assets.machinery.transforms import GENERIC
 
@@ -249,7 +249,8 @@ class Zoo:
             {"animal": ANIMAL, "visit": VISIT},
             {},
             (ANIMALS, SPECIES),
-            (FLOW, SPECIES_FLOW),
+            (always(FLOW), always(SPECIES_FLOW)),
+            Decisions((), (), (), {}),
             (),
             mappings,
             self.mappings_dir,

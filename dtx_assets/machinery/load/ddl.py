@@ -4,7 +4,7 @@ Tables are created in the embedded or a rehearsal database only; in production t
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
@@ -25,6 +25,7 @@ COMPATIBLE = {
 
 def target_ddl(tables: Sequence[TargetTable]) -> str:
     """SQL that creates the tables, those that others refer to first; what is there stays."""
+    tables = _whole_tables(tables)
     names = {table.name for table in tables}
     return "\n\n".join(
         statement for table in _in_order_of_reference(tables) for statement in _table_statements(table, names)
@@ -35,6 +36,18 @@ def create_target(connection: Connection, tables: Sequence[TargetTable]) -> None
     """Create the target tables in an embedded or rehearsal database."""
     with connection.transaction():
         connection.execute(target_ddl(tables).encode())
+
+
+def _whole_tables(tables: Sequence[TargetTable]) -> list[TargetTable]:
+    """One declaration a table, with the columns of all models that fill it."""
+    whole: dict[str, TargetTable] = {}
+    for table in tables:
+        first = whole.get(table.name, replace(table, columns=()))
+        known = {column.name for column in first.columns}
+        added = tuple(column for column in table.columns if column.name not in known)
+        key = first.natural_key or table.natural_key
+        whole[table.name] = replace(first, columns=(*first.columns, *added), natural_key=key)
+    return list(whole.values())
 
 
 def _table_statements(table: TargetTable, names: Collection[str]) -> list[str]:
@@ -59,7 +72,7 @@ def _column_line(column: TargetColumn, names: Collection[str]) -> str:
     kind = f"varchar({column.max_length})" if column.type == "text" and column.max_length else column.type
     parts = [_quoted(column.name), kind]
     # A column that only one option of a decision writes is not there to be filled under the others.
-    if not column.nullable and column.needed_when is None:
+    if not column.nullable and not column.needed_when:
         parts.append("NOT NULL")
     if column.references in names:
         parts.append(f"REFERENCES {_quoted(column.references or '')} DEFERRABLE INITIALLY DEFERRED")

@@ -1,9 +1,9 @@
 """Where each target column comes from, as plain data: for Dagster's lineage, for descriptions, for the mapping book."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from dtx_assets.machinery.mapping.model import ColumnMapping, TargetMapping
+from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.mapping.load import Mappings
@@ -12,10 +12,15 @@ Upstream = tuple[tuple[str, ...], str]
 """(asset key, column)."""
 
 
-def column_lineage(mapping: TargetMapping, system: str) -> dict[str, list[Upstream]]:
-    """For each target column the legacy columns it comes from, and the mapping assets it passes through."""
+def column_lineage(
+    mapping: TargetMapping, system: str, sources: Container[str] | None = None
+) -> dict[str, list[Upstream]]:
+    """For each target column the legacy columns it comes from, and the mapping assets it passes through.
+
+    `sources` are the tables that count: those that the chosen options read; None is all.
+    """
     lineage: dict[str, list[Upstream]] = {}
-    for table, source in mapping.sources.items():
+    for table, source in _read(mapping, sources):
         for name, column in source.columns.items():
             found = lineage.setdefault(name, [])
             found += [upstream for upstream in _upstreams(system, table, column) if upstream not in found]
@@ -35,10 +40,14 @@ def _upstreams(system: str, table: str, column: ColumnMapping) -> Iterable[Upstr
         yield (system, "mapping", name), used or "target_id"
 
 
-def column_descriptions(mapping: TargetMapping) -> dict[str, str]:
+def _read(mapping: TargetMapping, sources: Container[str] | None) -> Iterator[tuple[str, SourceMapping]]:
+    return ((table, source) for table, source in mapping.sources.items() if sources is None or table in sources)
+
+
+def column_descriptions(mapping: TargetMapping, sources: Container[str] | None = None) -> dict[str, str]:
     """How each target column is made, in words; what several sources give is told source by source."""
     sentences: dict[str, list[str]] = {}
-    for table, source in mapping.sources.items():
+    for table, source in _read(mapping, sources):
         for name, column in source.columns.items():
             sentences.setdefault(name, []).append(describe(table, column))
     return {name: "; ".join(told) for name, told in sentences.items()}

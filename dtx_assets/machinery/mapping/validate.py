@@ -283,7 +283,7 @@ def _check_fits(place: _Place, column: TargetColumn, entry: ColumnMapping, known
         (place / "missing").wrong(f"{column.name} cannot be NULL", "reject what is not listed")
     if entry.allow_null:
         (place / "allow_null").wrong(f"{column.name} cannot be NULL", "remove `allow_null`")
-    if entry.when and column.needed_when != (entry.when.decision, entry.when.option):
+    if entry.when and not {entry.when.decision, entry.when.option} <= set(column.needed_when):
         (place / "when").wrong(f"{column.name} cannot be NULL under the other options", "remove `when`")
 
 
