@@ -6,12 +6,9 @@ the lake is here. What the rows of a flow become is the systems' business; writi
 
 import hashlib
 import json
-import shutil
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
@@ -21,18 +18,17 @@ from uuid import uuid4
 
 import polars as pl
 
-from dtx_assets.machinery.buckets import BUCKET, batch_count, bucket_of, bucket_range
+from dtx_assets.machinery.batches import EXTRA, SourceRows, legacy_batches
+from dtx_assets.machinery.buckets import BUCKET, bucket_range
 from dtx_assets.machinery.errors import StructureError
-from dtx_assets.machinery.lake import LEASE_SECONDS, DatasetWriter, Lake, Manifest
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.lake import DatasetWriter, Lake, Manifest
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems, apply_columns
 from dtx_assets.machinery.schemas import legacy_schema, schema_failures, target_schema
 from dtx_assets.machinery.settings import Settings
-from dtx_assets.machinery.sources.frames import legacy_frame, source_key
-from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
+from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.system import System
-from dtx_assets.machinery.transforms import TransformContext, canonical_integer, integer_value
+from dtx_assets.machinery.transforms import TransformContext
 
 REJECTED_SCHEMA = pl.Schema(
     {
@@ -56,14 +52,6 @@ LINKS_SCHEMA = pl.Schema(
         "rows": pl.List(pl.Int64),
     }
 )
-EXTRA = "extra:"
-"""Stands before the name of a column that no one named, so that it meets no column that a flow makes."""
-
-SCRATCH = "batches-"
-"""Begins the names of directories with the rows of a run's batches."""
-
-BATCH_BYTES = 24 * 1024 * 1024
-"""Compressed bytes of legacy rows in one batch at most, so that tables of long texts come in smaller batches."""
 
 
 @dataclass
@@ -334,7 +322,12 @@ def prepare_flow(
     with (
         _held(run, (*sources.values(), *mappings.values())),
         _writers(flow, run) as writers,
-        _batches(flow, run, sources, context) as batches,
+        legacy_batches(
+            [_source_rows(flow, run, name, manifest, context) for name, manifest in sources.items()],
+            sources.values(),
+            run.settings.batch_rows,
+            run.settings.home,
+        ) as batches,
     ):
         for part, (low, high), legacy in batches:
             outcome = flow.run(FlowInputs(system, legacy, context.crosswalks, context))
@@ -365,6 +358,17 @@ def prepare_flow(
                 }
             )
     return {model: lake.require(run.key("prepared", model)) for model in flow.targets}
+
+
+def _source_rows(
+    flow: Flow, run: RunSettings, source: str, manifest: Manifest, context: TransformContext
+) -> SourceRows:
+    """The rows of a source, with the columns that the chosen options need besides those that it always has to have."""
+    table = run.system.legacy_tables[source]
+    table = replace(table, required=(*table.required, *flow.required(run.decisions.chosen).get(source, ())))
+    column, crosswalk = flow.owner[source]
+    frame = legacy_frame(run.lake, run.system.name, table, manifest=manifest)
+    return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, context.crosswalks[crosswalk])
 
 
 def _prepared_before(run: RunSettings, model: str, fingerprint: str) -> Manifest | None:
@@ -484,115 +488,6 @@ class _Books:
                     remedy="nothing was prepared; this is a fault of the flow, please report it",
                 )
         return entries
-
-
-@contextmanager
-def _batches(
-    flow: Flow, run: RunSettings, sources: Mapping[str, Manifest], context: TransformContext
-) -> Iterator[Iterator[tuple[str, tuple[int, int], dict[str, pl.DataFrame]]]]:
-    """The legacy rows of the flow batch by batch: (part, bucket range, frames by source table)."""
-    frames = {name: _with_bucket(flow, run, name, context) for name in flow.sources}
-    rows = sum(manifest.tables["rows"].rows for manifest in sources.values())
-    size = sum(entry.bytes for manifest in sources.values() for entry in manifest.tables["rows"].files)
-    batches = max(batch_count(rows, run.settings.batch_rows), batch_count(size, BATCH_BYTES))
-    if batches == 1:
-        yield iter(
-            [("00000", bucket_range(0, 1), {name: frame.collect(engine="streaming") for name, frame in frames.items()})]
-        )
-        return
-
-    run.settings.home.mkdir(parents=True, exist_ok=True)
-    _remove_left_over_scratch(run.settings.home)
-    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=run.settings.home))
-    try:
-        for name, frame in frames.items():
-            width = bucket_range(0, batches)[1] + 1
-            frame.with_columns((pl.col("_bucket") // width).alias("_batch")).sink_parquet(
-                pl.PartitionBy(scratch / name, key="_batch", include_key=False),
-                mkdir=True,
-                engine="streaming",
-                compression="lz4",
-            )
-        schemas = {name: frame.collect_schema() for name, frame in frames.items()}
-
-        def read() -> Iterator[tuple[str, tuple[int, int], dict[str, pl.DataFrame]]]:
-            for batch in range(batches):
-                legacy = {}
-                for name in frames:
-                    files = sorted((scratch / name / f"_batch={batch}").glob("*.parquet"))
-                    legacy[name] = (
-                        pl.read_parquet(files, hive_partitioning=False).sort("_row")
-                        if files
-                        else pl.DataFrame(schema=schemas[name])
-                    )
-                yield f"{batch:05d}", bucket_range(batch, batches), legacy
-
-        yield read()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _remove_left_over_scratch(home: Path) -> None:
-    """Removes what runs that were killed have left in the state directory."""
-    for path in home.glob(f"{SCRATCH}*"):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > LEASE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _with_bucket(flow: Flow, run: RunSettings, source: str, context: TransformContext) -> pl.LazyFrame:
-    table = run.system.legacy_tables[source]
-    table = replace(table, required=(*table.required, *flow.required(run.decisions.chosen).get(source, ())))
-    frame = legacy_frame(run.lake, run.system.name, table)
-    known = (*table.columns, ROW, UNDECODABLE)
-    frame = frame.rename(lambda name: name if name in known else EXTRA + name)
-    frame = source_key(table, frame)
-    frame = frame.join(key_fates(table, frame).lazy(), on="_row", how="left", maintain_order="left")
-    # A key that is NULL or holds a NUL rejects its row, but that row, too, must have a name in the bookkeeping.
-    nameable = pl.col("_source_key").str.replace_all("\x00", "\\x00", literal=True)
-    frame = frame.with_columns(pl.coalesce(nameable, pl.format("row {}", "_row")).alias("_source_key"))
-    column, crosswalk = flow.owner[source]
-    owners = context.crosswalks[crosswalk].select(
-        pl.col("source_id").alias("_owner_key"), pl.col("target_id").alias("_owner")
-    )
-    return (
-        frame.with_columns(canonical_integer(pl.col(column)).alias("_owner_key"))
-        .join(owners, on="_owner_key", how="left", maintain_order="left")
-        # Rows of one owner lie in one batch even where the owner has no match: they look up one another.
-        .with_columns(bucket_of(pl.coalesce("_owner", integer_value(pl.col("_owner_key")), "_row")).alias("_bucket"))
-        .drop("_owner", "_owner_key")
-    )
-
-
-def key_fates(table: LegacyTable, frame: pl.LazyFrame) -> pl.DataFrame:
-    """Rows of a table with a unique key that do not count: `_row` and `_key_fate`.
-
-    `identical`: wholly the same as an earlier row. `duplicate_key`: a later row has the same key and other content.
-    """
-    nothing = pl.DataFrame(schema={"_row": pl.Int64, "_key_fate": pl.String})
-    if not table.has_unique_key:
-        return nothing
-    keyed = pl.all_horizontal(pl.col(name).is_not_null() for name in table.key)
-    repeated = (
-        frame.filter(keyed)
-        .select("_source_key")
-        .group_by("_source_key")
-        .len()
-        .filter(pl.col("len") > 1)
-        .select("_source_key")
-        .collect(engine="streaming")
-    )
-    if repeated.is_empty():
-        return nothing
-    columns = [name for name in frame.collect_schema().names() if name not in ("_row", "_source_key")]
-    rows = frame.filter(keyed).join(repeated.lazy(), on="_source_key", how="semi").sort("_row").collect()
-    first = rows.select("_row", "_source_key", *columns).unique(columns, keep="first", maintain_order=True)
-    winner = pl.col("_row").max().over("_source_key")
-    losers = first.filter(pl.col("_row") != winner).select("_row", pl.lit("duplicate_key").alias("_key_fate"))
-    identical = rows.join(first.select("_row"), on="_row", how="anti").select(
-        "_row", pl.lit("identical").alias("_key_fate")
-    )
-    return pl.concat([losers, identical])
 
 
 def _content_digest(frame: pl.DataFrame) -> bytes:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dtx_assets.machinery.batches import key_fates
 from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.prepare import key_fates
 from dtx_assets.machinery.sources.frames import source_key
 from dtx_assets_tests.machinery.zoo import UNDECODABLE
 

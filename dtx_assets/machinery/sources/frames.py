@@ -6,7 +6,7 @@ Landing itself is the readers' business. Everything here is an expression over a
 import polars as pl
 
 from dtx_assets.machinery.errors import SourceError
-from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.lake import Lake, Manifest
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
 from dtx_assets.machinery.transforms import canonical_integer
@@ -14,13 +14,16 @@ from dtx_assets.machinery.transforms import canonical_integer
 NULL_MARKERS = (r"\N", "NULL")
 
 
-def legacy_frame(lake: Lake, system: str, table: LegacyTable, *, layer: str = "legacy") -> pl.LazyFrame:
+def legacy_frame(
+    lake: Lake, system: str, table: LegacyTable, *, layer: str = "legacy", manifest: Manifest | None = None
+) -> pl.LazyFrame:
     r"""The rows of a landed table as text, with `_row` and `_undecodable`.
 
     In a CSV `\N` and `NULL` are NULL everywhere and an empty field is NULL in every column that is not text; from a
     database nothing but NULL is. A named column that is missing is NULL throughout; a required one is a SourceError.
+    `manifest` names a landing; None is the latest.
     """
-    manifest = lake.require((system, layer, table.name))
+    manifest = manifest or lake.require((system, layer, table.name))
     frame = lake.scan(manifest.key, manifest=manifest)
     present = [name for name in frame.collect_schema().names() if name not in (ROW, UNDECODABLE)]
     missing = [name for name in table.required if name not in present]
