@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 import psycopg
+from dagster_aws.s3 import S3Resource
 
 from dtx_assets.machinery.checks import CheckContext, CheckGroup, CheckSpec
 from dtx_assets.machinery.dagster_metadata import (
@@ -54,7 +55,7 @@ from dtx_assets.machinery.target import TargetTable
 if TYPE_CHECKING:
     from dtx_assets.machinery.run_environment import SeedEmbedded
 
-ENVIRONMENT = "migration"
+ENVIRONMENT, S3 = "migration", "s3"
 OTHER_AREAS, REPORTS = "other_areas", "reports"
 RESOURCES = {ENVIRONMENT}
 FIRST, LAST = {"dagster/priority": "10"}, {"dagster/priority": "-10"}
@@ -67,11 +68,12 @@ def build_definitions(
     *,
     load_order: Sequence[str] = (),
     seed_embedded: "SeedEmbedded | None" = None,
+    s3: S3Resource | None = None,
 ) -> dg.Definitions:
     """Everything a code location of this system serves.
 
     `load_order` names models that are loaded before the others, first one first; `seed_embedded` puts the rows of other
-    areas that lie beside a sample into the embedded database.
+    areas that lie beside a sample into the embedded database; `s3` is how S3 is reached, by default as `AWS_*` says.
     """
     graph = Graph(system, load_order)
     return dg.Definitions(
@@ -85,7 +87,11 @@ def build_definitions(
                 description=f"The whole migration of {system.name}: extract, map, prepare, load, check.",
             )
         ],
-        resources={ENVIRONMENT: environment_resource(system, seed_embedded), "io_manager": io_manager(system)},
+        resources={
+            ENVIRONMENT: environment_resource(system, seed_embedded),
+            "io_manager": io_manager(system),
+            S3: s3 or S3Resource(),
+        },
         loggers={"console": dg.colored_console_logger, LOGGER: run_log},
         executor=dg.in_process_executor,
     )
@@ -97,11 +103,15 @@ def build_definitions(
 def environment_resource(system: System, seed_embedded: "SeedEmbedded | None") -> dg.ResourceDefinition:
     """The `RunEnvironment` of a run; made without looking at the environment, which each step does when it asks."""
 
-    @dg.resource(description="Settings from the environment, the lake, the decisions and the target database.")
+    @dg.resource(
+        description="Settings from the environment, the lake, the decisions and the target database.",
+        required_resource_keys={S3},
+    )
     def environment(context: dg.InitResourceContext) -> Iterator[RunEnvironment]:
         apply_environment_files()
-        run_id = context.run_id or "no run"
-        with RunEnvironment(system, run_id, run_started_at(context.instance, run_id), seed_embedded) as shared:
+        run_id = context.run.run_id if context.run else "no run"
+        started_at = run_started_at(context.instance, run_id)
+        with RunEnvironment(system, run_id, started_at, seed_embedded, s3_resource(context)) as shared:
             yield shared
 
     return environment
@@ -110,14 +120,23 @@ def environment_resource(system: System, seed_embedded: "SeedEmbedded | None") -
 def io_manager(system: System) -> dg.IOManagerDefinition:
     """Lets an asset of one's own take the rows of any asset of the lake as a LazyFrame argument, and give one back."""
 
-    @dg.io_manager(description="Parquet datasets in the lake; loads a LazyFrame, stores a LazyFrame or DataFrame.")
-    def lake_io_manager(_context: dg.InitResourceContext) -> LakeIOManager:
+    @dg.io_manager(
+        description="Parquet datasets in the lake; loads a LazyFrame, stores a LazyFrame or DataFrame.",
+        required_resource_keys={S3},
+    )
+    def lake_io_manager(context: dg.InitResourceContext) -> LakeIOManager:
         apply_environment_files()
         from dtx_assets.machinery.settings import Settings
 
-        return LakeIOManager(url=Settings.from_environment(system.name, sample_dir=system.sample_dir).lake_url)
+        settings = Settings.from_environment(system.name, sample_dir=system.sample_dir)
+        return LakeIOManager(url=settings.lake_url).with_s3(s3_resource(context))
 
     return lake_io_manager
+
+
+def s3_resource(context: dg.InitResourceContext) -> Any:
+    """The S3Resource itself: what Dagster hands to steps and resources under its key is a client made of it."""
+    return context.resources.original_resource_dict[S3]
 
 
 def run_started_at(instance: dg.DagsterInstance | None, run_id: str) -> datetime:
@@ -366,7 +385,7 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                     if not wanted:
                         continue
                     if url not in opened:
-                        opened[url] = stack.enter_context(open_source(url))
+                        opened[url] = stack.enter_context(open_source(url, s3_resource=environment.s3))
                     for key, table in wanted.items():
                         progress = StepProgress(f"extract {table.name}", context.log.info)
                         try:

@@ -66,9 +66,12 @@ class Manifest:
 
 
 class Lake:
-    """A directory (path or `file://`) or `s3://bucket/prefix`; credentials and endpoint of S3 come from `AWS_*`."""
+    """A directory (path or `file://`) or `s3://bucket/prefix`.
 
-    def __init__(self, url: str) -> None:
+    Credentials and endpoint of S3 come from dagster-aws's S3Resource, and from `AWS_*` where it says nothing.
+    """
+
+    def __init__(self, url: str, s3: Any = None) -> None:
         parts = urlsplit(url)
         self.url = url
         self._directory: Path | None = None
@@ -79,7 +82,8 @@ class Lake:
                 self._directory.mkdir(parents=True, exist_ok=True)
                 self.store = LocalStore(self._directory)
         elif parts.scheme == "s3":
-            self.store = s3_store(url)
+            self.store = s3_store(url, s3)
+            self._s3 = s3
         else:
             raise ConfigurationError(
                 f"the lake cannot be kept under {parts.scheme}://",
@@ -138,7 +142,7 @@ class Lake:
         return str(self._directory / inner) if self._directory else f"{self.url.rstrip('/')}/{inner}"
 
     def _storage_options(self) -> dict[str, str] | None:
-        return None if self._directory else s3_storage_options()
+        return None if self._directory else s3_storage_options(self._s3)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -328,9 +332,37 @@ def s3_store(url: str, resource: Any = None) -> S3Store:
     `resource` is dagster-aws's S3Resource, or any object with its fields; what it sets wins.
     """
     parts = urlsplit(url)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    options = {
-        "endpoint": getattr(resource, "endpoint_url", None) or endpoint,
+    given: dict[str, Any] = _s3_settings(resource)
+    client: dict[str, Any] = {"allow_http": True} if given.get("endpoint", "").startswith("http://") else {}
+    if getattr(resource, "verify", None) is False:
+        client["allow_invalid_certificates"] = True
+    if getattr(resource, "use_unsigned_session", False):
+        given["skip_signature"] = True
+    if client:
+        given["client_options"] = client
+    return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, **given)
+
+
+def s3_storage_options(resource: Any = None) -> dict[str, str]:
+    """The same for Polars."""
+    options = {f"aws_{name}": value for name, value in _s3_settings(resource).items()}
+    if "aws_endpoint" in options:
+        options["aws_endpoint_url"] = options.pop("aws_endpoint")
+        if options["aws_endpoint_url"].startswith("http://"):
+            options["aws_allow_http"] = "true"
+    if getattr(resource, "use_unsigned_session", False):
+        options["aws_skip_signature"] = "true"
+    if getattr(resource, "verify", None) is False:
+        options["allow_invalid_certificates"] = "true"
+    return options
+
+
+def _s3_settings(resource: Any) -> dict[str, str]:
+    """Endpoint, region and keys that the resource or the environment names; the stores find other ones themselves."""
+    settings = {
+        "endpoint": getattr(resource, "endpoint_url", None)
+        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL"),
         "region": getattr(resource, "region_name", None)
         or os.environ.get("AWS_REGION")
         or os.environ.get("AWS_DEFAULT_REGION"),
@@ -338,18 +370,27 @@ def s3_store(url: str, resource: Any = None) -> S3Store:
         "secret_access_key": getattr(resource, "aws_secret_access_key", None),
         "session_token": getattr(resource, "aws_session_token", None),
     }
-    given: dict[str, Any] = {name: value for name, value in options.items() if value}
-    if given.get("endpoint", "").startswith("http://"):
-        given["client_options"] = {"allow_http": True}
-    return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, **given)
+    if profile := getattr(resource, "profile_name", None):
+        settings |= _profile_keys(profile)
+    return {name: value for name, value in settings.items() if value}
 
 
-def s3_storage_options() -> dict[str, str]:
-    """The same for Polars."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    options = {}
-    if endpoint:
-        options["aws_endpoint_url"] = endpoint
-        if endpoint.startswith("http://"):
-            options["aws_allow_http"] = "true"
-    return options
+def _profile_keys(profile: str) -> dict[str, str | None]:
+    """The keys of a profile of the AWS configuration files, as they are now."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        credentials = boto3.Session(profile_name=profile).get_credentials()
+    except BotoCoreError as error:
+        raise ConfigurationError(
+            f"the AWS profile {profile!r} cannot be used ({type(error).__name__})",
+            where="S3Resource.profile_name",
+            remedy="name a profile that the AWS configuration files have",
+        ) from None
+    keys = credentials.get_frozen_credentials() if credentials else None
+    return {
+        "access_key_id": keys and keys.access_key,
+        "secret_access_key": keys and keys.secret_key,
+        "session_token": keys and keys.token,
+    }

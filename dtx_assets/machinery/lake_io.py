@@ -3,8 +3,11 @@
 The lake itself, and all that knows versions and leases, is `lake`.
 """
 
+from typing import Any, Self
+
 import dagster as dg
 import polars as pl
+from pydantic import PrivateAttr
 
 from dtx_assets.machinery.lake import Lake
 
@@ -16,11 +19,17 @@ class LakeIOManager(dg.ConfigurableIOManager):
     """
 
     url: str
+    _s3: Any = PrivateAttr(default=None)
+
+    def with_s3(self, s3: Any) -> Self:
+        """The same with dagster-aws's S3Resource for a lake on S3."""
+        self._s3 = s3
+        return self
 
     def handle_output(self, context: dg.OutputContext, obj: pl.LazyFrame | pl.DataFrame) -> None:
         if obj is None:
             return
-        lake, key = Lake(self.url), tuple(context.asset_key.path)
+        lake, key = Lake(self.url, self._s3), tuple(context.asset_key.path)
         with lake.write(key, run_id=context.run_id) as writer:
             if isinstance(obj, pl.LazyFrame):
                 rows = writer.sink(obj)
@@ -32,5 +41,5 @@ class LakeIOManager(dg.ConfigurableIOManager):
         )
 
     def load_input(self, context: dg.InputContext) -> pl.LazyFrame | pl.DataFrame:
-        frame = Lake(self.url).scan(tuple(context.asset_key.path))
+        frame = Lake(self.url, self._s3).scan(tuple(context.asset_key.path))
         return frame.collect(engine="streaming") if context.dagster_type.typing_type is pl.DataFrame else frame

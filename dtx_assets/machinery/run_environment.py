@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import psycopg
@@ -34,16 +34,23 @@ TARGET_ROWS = "target"
 class RunEnvironment:
     """A context manager: what it started on the way (the embedded PostgreSQL) it gives up at its end.
 
-    `seed_embedded` puts the rows of other areas that lie beside a sample into the embedded database.
+    `seed_embedded` puts the rows of other areas that lie beside a sample into the embedded database; `s3` is
+    dagster-aws's S3Resource.
     """
 
     def __init__(
-        self, system: System, run_id: str, started_at: datetime, seed_embedded: "SeedEmbedded | None" = None
+        self,
+        system: System,
+        run_id: str,
+        started_at: datetime,
+        seed_embedded: "SeedEmbedded | None" = None,
+        s3: Any = None,
     ) -> None:
         self.system = system
         self.run_id = run_id
         self.started_at = started_at
         self.seed_embedded = seed_embedded
+        self.s3 = s3
         self.failures: list[str] = []
         self._resources = ExitStack()
         self._load: RunContext | None = None
@@ -79,7 +86,7 @@ class RunEnvironment:
 
     @cached_property
     def lake(self) -> Lake:
-        return Lake(self.settings.lake_url)
+        return Lake(self.settings.lake_url, self.s3)
 
     @property
     def cutover_at(self) -> datetime:
