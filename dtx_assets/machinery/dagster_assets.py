@@ -744,7 +744,7 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
                 environment.load(),
                 on_conflict=environment.decisions.chosen.get("on_target_conflict", "keep_target"),
                 progress=StepProgress(f"load {target.model}", context.log.info),
-                legacy_keys=legacy_keys(environment),
+                legacy_rows=legacy_rows(environment),
                 waiting=context.log.info,
             )
             yield dg.MaterializeResult(metadata=load_metadata(summary))
@@ -752,15 +752,15 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
     return load
 
 
-def legacy_keys(environment: RunEnvironment) -> Callable[[str], pl.LazyFrame]:
-    """The keys of a legacy table as it is in the lake: they tell rows that are gone from those a rule dropped."""
+def legacy_rows(environment: RunEnvironment) -> Callable[[str], pl.LazyFrame]:
+    """The rows of a legacy table as flows read them, with `_source_key`."""
     system = environment.system
 
-    def keys(table: str) -> pl.LazyFrame:
+    def rows(table: str) -> pl.LazyFrame:
         declared = system.legacy_tables[table]
-        return source_key(declared, legacy_frame(environment.lake, system.name, declared)).select("_source_key")
+        return source_key(declared, legacy_frame(environment.lake, system.name, declared))
 
-    return keys
+    return rows
 
 
 def load_metadata(summary: Any) -> dict[str, Any]:

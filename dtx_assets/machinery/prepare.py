@@ -354,6 +354,7 @@ def prepare_flow(
                     "fingerprint": fingerprint,
                     "decisions": dict(run.decisions.chosen),
                     "cutover_at": run.cutover_at.isoformat() if flow.uses_cutover_time else None,
+                    "sources": {name: manifest.version for name, manifest in sources.items()},
                     "source_tables": [source for source, target in flow.accounted if target == model],
                 }
             )

@@ -5,7 +5,6 @@ Only what changed is written, so that the same load again writes nothing here ei
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -20,6 +19,9 @@ from dtx_assets.machinery.load.entries import read_links
 from dtx_assets.machinery.load.part import REJECTED, Part, PreparedParts
 from dtx_assets.machinery.load.runs import Connection, RunContext
 from dtx_assets.machinery.target import TargetTable
+
+LegacyRows = Callable[[str], pl.LazyFrame]
+"""The rows of a legacy table as flows read them, with `_row` and `_source_key`."""
 
 CONFLICT = pl.Schema(
     {
@@ -60,10 +62,12 @@ class Findings:
         load_id: int,
         flows: dict[str, int],
         lake: Lake,
-        prepared_at: datetime,
+        prepared_from: Mapping[str, str],
+        legacy_rows: LegacyRows | None,
     ) -> None:
         self.connection, self.system, self.target = connection, system, target
-        self.load_id, self.flows, self.lake, self.prepared_at = load_id, flows, lake, prepared_at
+        self.load_id, self.flows, self.lake = load_id, flows, lake
+        self.prepared_from, self.legacy_rows = prepared_from, legacy_rows
 
     def scope(self, part: Part) -> sql.Composable:
         """IN_SCOPE of a part whose keys are staged."""
@@ -183,22 +187,20 @@ class Findings:
         manifest = self.lake.manifest(key)
         if manifest is None:
             return pl.DataFrame(schema={"source_row": pl.Int64, "row": pl.String})
-        if manifest.created_at > self.prepared_at:
+        if self.prepared_from.get(source, manifest.version) != manifest.version:
             raise StructureError(
                 f"{source} was extracted anew after its rows were prepared: a rejected row cannot be told whole",
                 where=f"{'/'.join(key)}, rejected by {self.target.name}",
                 remedy=f"materialise {self.system}/prepared/{self.target.model} again",
             )
-        frame = self.lake.scan(key, manifest=manifest)
-        columns = [name for name in frame.collect_schema().names() if name not in ("_row", "_undecodable")]
-        # In CSV files NULL is written as one of two words.
-        null_words = ["\\N", "NULL"] if manifest.metadata.get("dialect") == "csv" else []
-        values = [
-            pl.when(~pl.col(name).is_in(null_words)).then(pl.col(name).str.replace_all("\x00", "\\x00", literal=True))
-            for name in columns
+        frame = self.legacy_rows(source) if self.legacy_rows else self.lake.scan(key, manifest=manifest)
+        columns = [
+            name for name in frame.collect_schema().names() if name not in ("_row", "_source_key", "_undecodable")
         ]
+        values = [pl.col(name).str.replace_all("\x00", "\\x00", literal=True) for name in columns]
         return (
-            frame.filter(pl.col("_row").is_in(numbers.implode()))
+            frame.select("_row", *columns)
+            .filter(pl.col("_row").is_in(numbers.implode()))
             .select(pl.col("_row").alias("source_row"), pl.struct(values).struct.json_encode().alias("row"))
             .collect(engine="streaming")
         )
@@ -303,9 +305,7 @@ class Findings:
             )
         return booked, sum(entry["rejected"] for entry in booked)
 
-    def settle_vanished(
-        self, parts: PreparedParts, legacy_keys: Callable[[str], pl.LazyFrame] | None, run: RunContext
-    ) -> int:
+    def settle_vanished(self, parts: PreparedParts, run: RunContext) -> int:
         """Take what another part yields off the list of vanished rows, and say why each of the others is on it."""
         vanished = copy_out(
             self.connection,
@@ -336,7 +336,7 @@ class Findings:
         )
         self._forget_vanished(vanished.join(still_there, on="target_id", how="semi"))
         vanished = vanished.join(still_there, on="target_id", how="anti")
-        self._explain(vanished, yielded, parts.sources, legacy_keys, run)
+        self._explain(vanished, yielded, parts.sources, run)
         return vanished.get_column("target_id").n_unique()
 
     def _explain(
@@ -344,7 +344,6 @@ class Findings:
         vanished: pl.DataFrame,
         yielded: pl.DataFrame,
         sources: Collection[str],
-        legacy_keys: Callable[[str], pl.LazyFrame] | None,
         run: RunContext,
     ) -> None:
         if vanished.is_empty():
@@ -361,7 +360,7 @@ class Findings:
         )
         causes = keys.join(rejected, on=key, how="semi").with_columns(pl.lit("rejected").alias("cause"))
         rest = keys.join(rejected, on=key, how="anti")
-        present = self._present(rest, sources, legacy_keys)
+        present = self._present(rest, sources)
         decided = self._decided_otherwise(run.decisions)
         rest = (
             rest.join(present.with_columns(pl.lit(True).alias("present")), on=key, how="left")
@@ -385,9 +384,7 @@ class Findings:
             [causes.get_column(name).to_list() for name in ("flow_id", "source_key", "cause")],
         )
 
-    def _present(
-        self, keys: pl.DataFrame, sources: Collection[str], legacy_keys: Callable[[str], pl.LazyFrame] | None
-    ) -> pl.DataFrame:
+    def _present(self, keys: pl.DataFrame, sources: Collection[str]) -> pl.DataFrame:
         """Those of the keys that the legacy tables still have; none where nobody can tell."""
         found = [keys.clear()]
         for source, flow in self.flows.items():
@@ -395,8 +392,8 @@ class Findings:
             if source not in sources:
                 # The table gives nothing to this target any more: its rows went away by choice, not at the source.
                 found.append(wanted)
-            elif legacy_keys is not None and wanted.height:
-                of_table = legacy_keys(source).select(pl.col("_source_key").alias("source_key"))
+            elif self.legacy_rows is not None and wanted.height:
+                of_table = self.legacy_rows(source).select(pl.col("_source_key").alias("source_key"))
                 found.append(wanted.lazy().join(of_table, on="source_key", how="semi").collect())
         return pl.concat(found)
 

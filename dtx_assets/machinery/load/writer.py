@@ -46,7 +46,7 @@ from dtx_assets.machinery.load.entries import (
     read_links,
     replace_entries,
 )
-from dtx_assets.machinery.load.findings import CONFLICT, Findings
+from dtx_assets.machinery.load.findings import CONFLICT, Findings, LegacyRows
 from dtx_assets.machinery.load.part import PROBLEM, Part, PreparedParts, without_violations
 from dtx_assets.machinery.load.runs import Connection, RunContext, connect, refusals_told, target_lock
 from dtx_assets.machinery.target import TargetColumn, TargetTable
@@ -58,7 +58,6 @@ CONNECTIONS = 2
 PROBED_KEYS = 1000
 """Distinct leading keys of a part that are enough to probe whether the target has any of its rows."""
 XID_HORIZON = 1 << 31
-LegacyKeys = Callable[[str], pl.LazyFrame]
 
 
 @dataclass
@@ -147,15 +146,15 @@ def load_target(
     *,
     on_conflict: str = "keep_target",
     progress: Callable[[int, int], None] | None = None,
-    legacy_keys: LegacyKeys | None = None,
+    legacy_rows: LegacyRows | None = None,
     wait_seconds: float = 60.0,
     waiting: Callable[[str], None] | None = None,
 ) -> LoadSummary:
     """Load the prepared rows of a target into its table, and record everything in the schema `migration`.
 
     Raises StructureError where target, prepared rows and run do not fit together, LoadError where the database refuses.
-    Parts that were committed before stay. `legacy_keys` gives the `_source_key`s of a legacy table, to tell rows that
-    are gone from rows that a rule dropped.
+    Parts that were committed before stay. `legacy_rows` tell what a rejected row held, and rows that are gone from rows
+    that a rule dropped.
     """
     started = time.monotonic()
     prepared = lake.require((system, "prepared", target.model))
@@ -172,7 +171,7 @@ def load_target(
         if run.gate:
             run.gate()
         load = _TargetLoad(
-            connection, connection_url, system, target, live, lake, run, prepared, rejected, on_conflict, legacy_keys
+            connection, connection_url, system, target, live, lake, run, prepared, rejected, on_conflict, legacy_rows
         )
         summary = load.run(progress)
     summary.seconds = time.monotonic() - started
@@ -226,13 +225,13 @@ class _TargetLoad:
         prepared: Manifest,
         rejected: Manifest,
         on_conflict: str,
-        legacy_keys: LegacyKeys | None,
+        legacy_rows: LegacyRows | None,
     ) -> None:
         self.connection, self.url = connection, url
         self.system, self.target, self.live = system, target, live
         self.lake, self.run_context, self.prepared = lake, run, prepared
         self.overwrite = on_conflict == "overwrite"
-        self.legacy_keys = legacy_keys
+        self.legacy_rows = legacy_rows
         self.table = sql.Identifier(target.name)
         self.xmins: dict[str, int] | None = None
         self.first_load = False
@@ -266,7 +265,14 @@ class _TargetLoad:
         summary = LoadSummary()
         load_id = self._open_load()
         self.findings = Findings(
-            self.connection, self.system, self.target, load_id, self.flows, self.lake, self.prepared.created_at
+            self.connection,
+            self.system,
+            self.target,
+            load_id,
+            self.flows,
+            self.lake,
+            self.prepared.metadata.get("sources", {}),
+            self.legacy_rows,
         )
         batches = self._latest_batches()
         self.first_load = not batches and not self._has_entries()
@@ -352,7 +358,7 @@ class _TargetLoad:
 
     def _finish(self, summary: LoadSummary, load_id: int) -> None:
         with self.connection.transaction():
-            summary.vanished = self.findings.settle_vanished(self.parts, self.legacy_keys, self.run_context)
+            summary.vanished = self.findings.settle_vanished(self.parts, self.run_context)
             summary.accounting, summary.rejected = self.findings.book(
                 self.prepared.metadata["accounting"], self.run_context.run_id
             )

@@ -170,6 +170,9 @@ def write_prepared(
             decisions=dict(decisions or {}),
             cutover_at=cutover_at.isoformat() if cutover_at else None,
             source_tables=list(sources),
+            sources={
+                source: landed.version for source in sources if (landed := lake.manifest((SYSTEM, "legacy", source)))
+            },
         )
         rejected.metadata.update(preparation=preparation)
 

@@ -243,7 +243,7 @@ def test_vanished_rows_stay_and_are_listed_with_their_cause(shop):
         rejected=[Refusal("notice", "2", ["orphan_reference"])],
         dropped={"notice": {"empty": 1}},
     )
-    summary = shop.load(REMINDER, "second", legacy_keys=lambda source: pl.LazyFrame({"_source_key": keys[source]}))
+    summary = shop.load(REMINDER, "second", legacy_rows=lambda source: pl.LazyFrame({"_source_key": keys[source]}))
     assert summary.vanished == 7
     assert len(reminders(shop)) == 8
     assert listed(shop, "vanished", "source_key, part, cause") == [
@@ -269,7 +269,7 @@ def test_what_another_decision_leaves_out_is_told_so(shop):
     shop.load(REMINDER, decisions={"which": "all"})
     prepare(shop, THREE[:2], decisions={"which": "some"}, dropped={"notice": {"not chosen": 1}})
     keys = pl.LazyFrame({"_source_key": ["1", "2"]})
-    shop.load(REMINDER, "second", decisions={"which": "some"}, legacy_keys=lambda _: keys)
+    shop.load(REMINDER, "second", decisions={"which": "some"}, legacy_rows=lambda _: keys)
     assert listed(shop, "vanished", "source_key, cause") == [("2", "another decision")]
 
 
@@ -477,13 +477,13 @@ def test_what_a_table_gave_is_listed_when_it_gives_nothing_any_more(shop, decisi
     write(["waiver", "pass"], first, [Refusal("pass", "2", ["unparseable"])])
     shop.load(OVERRIDE, decisions=first)
     write(["waiver"], decisions)
-    summary = shop.load(OVERRIDE, "second", decisions=decisions, legacy_keys=keys)
+    summary = shop.load(OVERRIDE, "second", decisions=decisions, legacy_rows=keys)
     assert (summary.unchanged, summary.vanished) == (1, 1)
     assert listed(shop, "vanished", "source_table, source_key, cause") == [("pass", "1", cause)]
     assert listed(shop, "rejected", "source_table, source_key") == []
     assert shop.sql("SELECT run_id, source_key FROM migration.rejected_history") == [("first", "2")]
     state = shop.state()
-    assert shop.load(OVERRIDE, "third", decisions=decisions, legacy_keys=keys).vanished == 1
+    assert shop.load(OVERRIDE, "third", decisions=decisions, legacy_rows=keys).vanished == 1
     assert shop.state() == state
 
 

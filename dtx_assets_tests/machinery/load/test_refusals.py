@@ -141,9 +141,9 @@ def test_the_whole_source_row_goes_with_a_rejection_of_the_load(shop):
     legacy = pl.DataFrame({"id": ["7", "8"], "Some Column?": ["NULL", "a\x00b"], "_row": [1, 2]})
     with shop.lake.write((SYSTEM, "legacy", "notice"), run_id="x") as writer:
         writer.add(legacy)
-        writer.metadata["dialect"] = "csv"
     prepare(shop, [reminder(1, "a", days=None), reminder(2, "a", days=None)])
-    shop.load(REMINDER)
+    as_read = legacy.lazy().with_columns(pl.col("Some Column?").replace("NULL", None), _source_key=pl.lit("?"))
+    shop.load(REMINDER, legacy_rows=lambda _: as_read)
     assert shop.sql('SELECT "row" FROM migration.rejected ORDER BY source_key') == [
         ({"id": "7", "Some Column?": None},),
         ({"id": "8", "Some Column?": "a\\x00b"},),
