@@ -10,9 +10,9 @@ from typing import Literal
 
 import polars as pl
 
+from dtx_assets.dtx.addresses import ADDRESS
 from dtx_assets.dtx.exemptions import expiry_date, is_sentinel, sentinel_patterns
 from dtx_assets.dtx.flows.notification_schedule import (
-    ADDRESS,
     LONGEST_WAIT,
     LOOKUP_PREFIX,
     STAGES,
@@ -969,13 +969,21 @@ def evaluate_account(context: CheckContext) -> dict[str, CheckOutcome]:
 
 # --- all of them ------------------------------------------------------------------------------------------------------
 
-CROSSWALK_USERS: dict[str, tuple[tuple[str, str], ...]] = {
-    "user": (("notification", "user_id"), ("exemption", "create_user_id")),
-    "account": (("notification", "customer_id"), ("notification_webhook", "customer_id"), ("letter", "customer_id")),
-    "record": (("exemption", "vendor_id"),),
-    "requirements": (("exemption", "requirements_id"),),
-}
-"""The legacy columns that go through each crosswalk."""
+
+def crosswalk_users(system: System, crosswalk: str) -> tuple[tuple[str, str], ...]:
+    """The legacy columns that go through a crosswalk under the chosen options."""
+    users: list[tuple[str, str]] = []
+    for flow in system.flows:
+        for source, model in flow.accounted:
+            mapped = system.mappings.for_target(model).sources[source]
+            owner, owned_through = flow.owner[source]
+            users += [(source, owner)] if owned_through == crosswalk else []
+            users += [
+                (source, column.from_[0])
+                for column in (mapped.columns | mapped.helpers).values()
+                if column.crosswalk == crosswalk
+            ]
+    return tuple(dict.fromkeys(users))
 
 
 def irrelevant_decisions(decisions: Decisions) -> Collection[str]:
@@ -999,7 +1007,11 @@ def build_check_groups(system: System) -> tuple[CheckGroup, ...]:
             CheckGroup(AUDIT, AUDIT_SPECS, evaluate_audit, (AUDIT,)),
             CheckGroup(WEBHOOK, WEBHOOK_SPECS, evaluate_webhook, (WEBHOOK,)),
             CheckGroup(LETTER, LETTER_SPECS, evaluate_letter, (LETTER,)),
-            *(crosswalk_checks(asset, CROSSWALK_USERS[name]) for name, asset in crosswalks.items()),
+            *(
+                crosswalk_checks(asset, users)
+                for name, asset in crosswalks.items()
+                if (users := crosswalk_users(system, name))
+            ),
             CheckGroup(ACCOUNT, ACCOUNT_SPECS, evaluate_account, (ACCOUNT,)),
             *(group for flow in system.flows for group in flow_checks(flow)),
             users_are_found("NotificationSchedule", "notification", "user_id"),

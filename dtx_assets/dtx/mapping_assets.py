@@ -2,10 +2,12 @@
 
 import polars as pl
 
+from dtx_assets.dtx.addresses import with_addresses
 from dtx_assets.dtx.tables import CROSSWALKS, FILE_REPOSITORY, NOTIFICATIONS
 from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, crosswalk_asset
+from dtx_assets.machinery.transforms import canonical_integer
 
 _TABLE_OF = {target.model: target.name for target in TARGETS}
 _ID = pl.Int64()
@@ -17,6 +19,51 @@ def _requirements_groups(context: MappingContext) -> pl.LazyFrame:
     return context.target_rows(
         _TABLE_OF["RequirementsGroupMember"], {"record_id": _ID, "requirements_group_id": _ID}
     ).sort("record_id", "requirements_group_id")
+
+
+def _reviewers(context: MappingContext) -> pl.LazyFrame:
+    emails = context.target_rows(
+        _TABLE_OF["AccountEmail"], {"id": _ID, "account_id": _ID, "email": pl.String(), "email_type": pl.String()}
+    )
+    lower = pl.col("email").str.to_lowercase()
+    return (
+        emails.filter(pl.col("email_type") == "reviewer")
+        .with_columns(lower.alias("lower"))
+        # Of several spellings the one in lower case counts, else the oldest.
+        .sort("account_id", "lower", pl.col("email") != lower, "id")
+        .unique(["account_id", "lower"], keep="first", maintain_order=True)
+        .select("account_id", "lower", "email")
+    )
+
+
+def _reviewer_cross_reference(context: MappingContext) -> pl.LazyFrame:
+    """One row an address of a source row: `state` is already there, new or invalid (pre-migration action 3)."""
+    rows = with_addresses(context.legacy("reviewer_address").collect(), "email_string").lazy()
+    accounts = context.mapping("account").select(
+        pl.col("source_id").alias("_customer"), pl.col("target_id").alias("account_id")
+    )
+    theirs = _reviewers(context.without_own_rows())
+    rows = rows.with_columns(canonical_integer(pl.col("customer_id")).alias("_customer")).join(
+        accounts, on="_customer", how="left"
+    )
+    facts = ["reviewer_address_id", "customer_id", "account_id"]
+    without_account = pl.when(pl.col("account_id").is_null()).then(pl.lit("no account"))
+    valid = (
+        rows.select("_row", *facts, pl.col("_addresses").alias("email"))
+        .explode("email", empty_as_null=False, keep_nulls=False)
+        .join(
+            theirs.select("account_id", pl.col("lower").alias("email"), pl.lit("already there").alias("state")),
+            on=["account_id", "email"],
+            how="left",
+        )
+        .with_columns(pl.coalesce("state", without_account, pl.lit("new")).alias("state"))
+    )
+    invalid = (
+        rows.select("_row", *facts, pl.col("_invalid").alias("email"))
+        .explode("email", empty_as_null=False, keep_nulls=False)
+        .with_columns(pl.lit("invalid").alias("state"))
+    )
+    return pl.concat([valid, invalid]).sort("_row", "email").drop("_row")
 
 
 def _doc_requirements(context: MappingContext) -> pl.LazyFrame:
@@ -107,6 +154,23 @@ def mapping_assets(mappings: Mappings) -> tuple[MappingAsset, ...]:
             (("target", "RequirementsGroup"), ("target", "DocumentType")),
             "The rows of DocRequirement that Area 6 made, by requirements group and name of document type.",
             _doc_requirements,
+        ),
+        MappingAsset(
+            "reviewer",
+            "reference",
+            FILE_REPOSITORY,
+            (("target", "AccountEmail"),),
+            "The reviewers that accounts have already, as the target database has them now, each once.",
+            _reviewers,
+        ),
+        MappingAsset(
+            "reviewer_cross_reference",
+            "reference",
+            FILE_REPOSITORY,
+            (("legacy", "reviewer_address"), ("mapping", "account"), ("target", "AccountEmail")),
+            "The addresses of reviewer_address beside the reviewers that Area 2 made: already there, new or invalid "
+            "(pre-migration action 3).",
+            _reviewer_cross_reference,
         ),
         *(_value_map(name, area, mappings) for name, area in _VALUE_MAP_AREAS.items()),
     )

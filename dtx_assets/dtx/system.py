@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dtx_assets.dtx.flows.account_email import ACCOUNT_EMAIL, reviewer_addresses
 from dtx_assets.dtx.flows.email_template import EMAIL_TEMPLATE, bilingual_rows
 from dtx_assets.dtx.flows.exemption import EXEMPTION, exemption_groups, one_row_a_requirement
 from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
@@ -25,6 +26,7 @@ FUNCTIONS = {
         bilingual_rows,
         exemption_groups,
         one_row_a_requirement,
+        reviewer_addresses,
     )
 }
 """The functions that mapping files name: what a table of columns cannot say."""
@@ -34,6 +36,7 @@ FLOWS: tuple[FlowMaker, ...] = (
     always(EMAIL_TEMPLATE),
     always(NOTIFICATION_SCHEDULE),
     always(EXEMPTION),
+    always(ACCOUNT_EMAIL),
 )
 """What each flow of the plan is made by, from the options that were chosen."""
 

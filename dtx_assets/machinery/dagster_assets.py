@@ -558,6 +558,7 @@ def mapping_context(environment: RunEnvironment, asset: MappingAsset) -> Mapping
         target_url=environment.target_url if needs_target else "",
         crosswalk_tables=system.crosswalk_tables,
         mappings=system.mappings,
+        legacy_tables=system.legacy_tables,
     )
 
 

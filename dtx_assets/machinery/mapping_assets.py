@@ -6,7 +6,7 @@ the column mappings' business.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Literal
 
@@ -33,13 +33,28 @@ class MappingContext:
     target_url: str
     crosswalk_tables: Mapping[str, LegacyTable]
     mappings: Mappings
+    legacy_tables: Mapping[str, LegacyTable] = field(default_factory=dict)
+    own_rows: bool = True
+    """Whether rows that this migration inserted count among the rows of the target."""
+
+    def legacy(self, name: str) -> pl.LazyFrame:
+        return legacy_frame(self.lake, self.system, self.legacy_tables[name])
+
+    def mapping(self, name: str) -> pl.LazyFrame:
+        return self.lake.scan((self.system, "mapping", name))
 
     def crosswalk(self, name: str) -> pl.LazyFrame:
         return legacy_frame(self.lake, self.system, self.crosswalk_tables[name], layer="crosswalk")
 
     def target_rows(self, table: str, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         """The columns of a table of another area, as they are in the target database now."""
-        return read_target_rows(self.target_url, table, columns).lazy()
+        return read_target_rows(
+            self.target_url, table, columns, inserted_by=None if self.own_rows else self.system
+        ).lazy()
+
+    def without_own_rows(self) -> "MappingContext":
+        """The same, as if this migration had inserted nothing yet."""
+        return replace(self, own_rows=False)
 
 
 @dataclass(frozen=True)
@@ -128,16 +143,27 @@ def build_mapping_asset(asset: MappingAsset, context: MappingContext) -> Manifes
     return context.lake.require(key)
 
 
-def read_target_rows(url: str, table: str, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """The named columns of a whole target table; StructureError where one is missing, or not to be read."""
-    query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv)").format(
+def read_target_rows(
+    url: str, table: str, columns: Mapping[str, pl.DataType], *, inserted_by: str | None = None
+) -> pl.DataFrame:
+    """The named columns of a whole target table; StructureError where one is missing, or not to be read.
+
+    `inserted_by`: a system whose own rows are left out.
+    """
+    query = sql.SQL("SELECT {} FROM {} AS t").format(
         sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(*table.split("."))
     )
     buffer = BytesIO()
     try:
-        with connect(url) as connection, connection.cursor() as cursor, cursor.copy(query) as copy:
-            for block in copy:
-                buffer.write(block)
+        with connect(url) as connection, connection.cursor() as cursor:
+            if inserted_by and cursor.execute("SELECT to_regclass('migration.batch')").fetchone() != (None,):
+                query += sql.SQL(
+                    " WHERE NOT EXISTS (SELECT 1 FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
+                    " WHERE (load.system, load.target_table) = ({}, {}) AND batch.inserted_ids @> t.id)"
+                ).format(sql.Literal(inserted_by), sql.Literal(table))
+            with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)) as copy:
+                for block in copy:
+                    buffer.write(block)
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise StructureError(
             f"the target database lacks what another area should have made: {error.diag.message_primary}",

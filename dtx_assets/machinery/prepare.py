@@ -193,6 +193,22 @@ def is_sound() -> pl.Expr:
     return pl.col("_rule").is_null() & (pl.col("_problems").list.len() == 0)
 
 
+def settle_duplicates(
+    frame: pl.DataFrame, key: Sequence[str], order: Sequence[pl.Expr], column: str, detail: str
+) -> pl.DataFrame:
+    """A `duplicate_key` for each sound row that shares `key` with one that comes after it in `order`."""
+    beaten = (
+        frame.lazy()
+        .filter(is_sound())
+        .sort(*order, "_row", nulls_last=False)
+        .select("_row", (pl.col("_row") != pl.col("_row").last().over(key)).alias("_beaten"))
+    )
+    joined = frame.lazy().join(beaten, on="_row", how="left", maintain_order="left").collect()
+    return add_problems(joined, RowProblem(pl.col("_beaten").fill_null(False), "duplicate_key", column, detail)).drop(
+        "_beaten"
+    )
+
+
 def with_target_problems(inputs: FlowInputs, model: str, sources: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """`sources` with a `schema_violation` for each one whose prepared rows the target's schema refuses.
 

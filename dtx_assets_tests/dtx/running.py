@@ -100,7 +100,11 @@ class Migration:
             create_target(connection, SYSTEM.targets)
             load_other_areas(connection, write_csv(directory / "target", world.other_areas))
         self.extract(world.crosswalks, "crosswalk")
-        self.build_mappings(asset.name for asset in SYSTEM.mapping_assets)
+        self.build_mappings(
+            asset.name
+            for asset in SYSTEM.mapping_assets
+            if not any(layer == "legacy" and name in SYSTEM.legacy_tables for layer, name in asset.upstream)
+        )
 
     def extract(self, tables: Mapping[str, Sequence[RawRow]], layer: str = "legacy", dialect: Dialect = "csv") -> None:
         directory = self.directory / f"export-{next(self._numbers)}"
@@ -123,6 +127,7 @@ class Migration:
             target_url=self.database_url,
             crosswalk_tables=SYSTEM.crosswalk_tables,
             mappings=SYSTEM.mappings,
+            legacy_tables=SYSTEM.legacy_tables,
         )
         for asset in SYSTEM.mapping_assets:
             if asset.name in chosen:

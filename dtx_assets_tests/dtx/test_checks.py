@@ -17,7 +17,9 @@ from dtx_assets.dtx.checks import (
     NOT_YET_COVERED,
     TimingEvidence,
     bit_order_evidence,
+    crosswalk_users,
 )
+from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.checks import CheckOutcome
 from dtx_assets_tests.checking import CHECK_GROUPS, DECISIONS, Checking, decisions
 
@@ -663,7 +665,7 @@ def test_letters_that_share_a_key_and_those_that_share_account_name_and_language
 
 
 def test_customers_that_share_an_account(checking: Checking) -> None:
-    for table in ("notification", "notification_webhook", "letter"):
+    for table, _ in crosswalk_users(SYSTEM, "account"):
         checking.legacy(table)
     checking.crosswalk("account", {"1": 10, "2": 20, "3": None, "4": None})
     assert checking.outcomes("mapping", "account")["accounts_have_one_customer"].passed

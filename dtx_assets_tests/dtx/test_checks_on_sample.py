@@ -35,6 +35,7 @@ FINDS_NOTHING = {
     "notification_read_is_migrated_rejected_or_dropped",
     "notification_webhook_read_is_migrated_rejected_or_dropped",
     "exemption_read_is_migrated_rejected_or_dropped",
+    "reviewer_address_read_is_migrated_rejected_or_dropped",
 }
 """What the sample is sound in: its structure, the accounting, the order of the bits, columns that are always NULL."""
 
@@ -55,7 +56,9 @@ def outcomes(
         create_target(connection, SYSTEM.targets)
         load_other_areas(connection, SYSTEM.sample_dir / "target")
         connection.commit()
-    mapping = MappingContext(SYSTEM.name, lake, RUN, url, SYSTEM.crosswalk_tables, SYSTEM.mappings)
+    mapping = MappingContext(
+        SYSTEM.name, lake, RUN, url, SYSTEM.crosswalk_tables, SYSTEM.mappings, SYSTEM.legacy_tables
+    )
     for asset in SYSTEM.mapping_assets:
         build_mapping_asset(asset, mapping)
     run = RunSettings(RUN, SYSTEM, settings, DECISIONS, datetime(2026, 11, 21, tzinfo=UTC), lake)

@@ -9,8 +9,8 @@ from typing import Literal
 
 import polars as pl
 
+from dtx_assets.dtx.addresses import address_problems, list_invalid_addresses, with_addresses
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
-from dtx_assets.machinery.php import php_strings
 from dtx_assets.machinery.prepare import (
     Flow,
     FlowInputs,
@@ -20,7 +20,6 @@ from dtx_assets.machinery.prepare import (
     finish_source,
     is_sound,
     link_rows,
-    rejected_rows,
     with_target_problems,
 )
 from dtx_assets.machinery.target import POLARS_TYPES
@@ -265,62 +264,9 @@ def with_one_a_type(notifications: pl.DataFrame, inputs: FlowInputs) -> pl.DataF
 # --- webhooks ---------------------------------------------------------------------------------------------------------
 
 
-ADDRESS = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
-"""One `@` with something before it, a dot inside the part after it, no white space (spec 4.1)."""
-
-
-def read_addresses(webhooks: pl.Series) -> pl.DataFrame:
-    """What distinct webhook values hold: `webhook`, `status`, `detail`, `_leaves`, `_addresses`, `_invalid`, `_nul`.
-
-    `_addresses` are the valid ones, trimmed and lower-cased; `_invalid` are the other leaves as they stand there.
-    """
-    values = webhooks.unique().alias("webhook").to_frame().with_columns(php_strings(pl.col("webhook")).alias("_php"))
-    values = values.unnest("_php").with_row_index("_value")
-    leaves = (
-        values.lazy()
-        .select("_value", "strings")
-        .explode("strings", empty_as_null=False, keep_nulls=False)
-        .with_columns(pl.col("strings").str.strip_chars().str.to_lowercase().alias("_clean"))
-        .with_columns(pl.col("_clean").str.contains(ADDRESS).alias("_valid"))
-        .group_by("_value")
-        .agg(
-            pl.col("_clean").filter("_valid").alias("_addresses"),
-            pl.col("strings").filter(~pl.col("_valid")).alias("_invalid"),
-            (pl.col("_valid") & pl.col("_clean").str.contains("\x00", literal=True)).any().alias("_nul"),
-        )
-    )
-    nothing = pl.lit([], dtype=pl.List(pl.String))
-    return (
-        values.lazy()
-        .join(leaves, on="_value", how="left", maintain_order="left")
-        .select(
-            "webhook",
-            "status",
-            "detail",
-            (pl.col("strings").list.len() + pl.col("others").list.len()).alias("_leaves"),
-            pl.col("_addresses").fill_null(nothing),
-            pl.concat_list(pl.col("_invalid").fill_null(nothing), pl.col("others")).alias("_invalid"),
-            pl.col("_nul").fill_null(False),
-        )
-        .collect()
-    )
-
-
 def read_webhooks(inputs: FlowInputs) -> pl.DataFrame:
-    """The webhook rows with `:account_id`, `_type`, `_sequence` and what `read_addresses` finds in them."""
-    rows = inputs.legacy["notification_webhook"]
-    rows = rows.join(read_addresses(rows["webhook"]), on="webhook", how="left", nulls_equal=True, maintain_order="left")
-    # Bytes that are no text stand there escaped, and what is escaped could be read as something else.
-    undecodable = (
-        pl.col("_undecodable").list.eval(pl.element().struct.field("column") == "webhook").list.any().fill_null(False)
-    )
-    rows = rows.with_columns(
-        pl.when(undecodable).then(pl.lit("unparseable")).otherwise("status").alias("status"),
-        pl.when(undecodable)
-        .then(pl.lit("holds bytes that are no text in the table's encoding"))
-        .otherwise("detail")
-        .alias("detail"),
-    )
+    """The webhook rows with `:account_id`, `_type`, `_sequence` and what `with_addresses` finds in them."""
+    rows = with_addresses(inputs.legacy["notification_webhook"], "webhook")
     webhooks = assess(inputs, "notification_webhook", MODEL, rows, dropped={"empty": pl.col("status") == "empty"})
     return webhooks.with_columns(
         (pl.col(":prefix") + pl.col(":type_suffix")).alias("_type"), pl.col(":sequence").alias("_sequence")
@@ -341,14 +287,7 @@ def finish_webhooks(
     )
     webhooks = add_problems(
         webhooks,
-        RowProblem(pl.col("status") == "unparseable", "unparseable", "webhook", pl.col("detail")),
-        RowProblem(pl.col("_nul"), "unparseable", "webhook", "an address holds a NUL"),
-        RowProblem(
-            (pl.col("status") == "ok") & (pl.col("_addresses").list.len() == 0),
-            "invalid_email",
-            "webhook",
-            pl.format("none of {} values is an address", "_leaves"),
-        ),
+        *address_problems("webhook"),
         RowProblem(
             pl.col(":account_id").is_not_null()
             & pl.col("_type").is_not_null()
@@ -360,13 +299,7 @@ def finish_webhooks(
         ),
     )
     migrated = finish_source(outcome, inputs, "notification_webhook", MODEL, webhooks)
-    invalid = migrated.explode("_invalid", empty_as_null=False, keep_nulls=False)
-    if invalid.height:
-        detail = pl.format("not an address: {}", pl.col("_invalid").str.head(200))
-        invalid = add_problems(
-            invalid, RowProblem(pl.col("_invalid").is_not_null(), "invalid_email", "webhook", detail)
-        )
-        outcome.reject(MODEL, rejected_rows(inputs, "notification_webhook", invalid, partial=True))
+    list_invalid_addresses(outcome, inputs, "notification_webhook", MODEL, migrated, "webhook")
     return migrated
 
 
