@@ -12,7 +12,7 @@ from dtx_assets.machinery.transforms import canonical_integer
 _TABLE_OF = {target.model: target.name for target in TARGETS}
 _ID = pl.Int64()
 
-CROSSWALK_NAMES = ("user", "account", "record", "requirements")
+CROSSWALK_NAMES = ("user", "account", "directory", "record", "requirements")
 
 
 def _requirements_groups(context: MappingContext) -> pl.LazyFrame:
@@ -99,6 +99,7 @@ _VALUE_MAP_AREAS = {
     "document_type": FILE_REPOSITORY,
     "exemption_status": FILE_REPOSITORY,
     "sentinel_dates": FILE_REPOSITORY,
+    "form_field_property": FILE_REPOSITORY,
 }
 
 
@@ -121,6 +122,14 @@ def mapping_assets(mappings: Mappings) -> tuple[MappingAsset, ...]:
             area=NOTIFICATIONS,
             target=("Account", _TABLE_OF["Account"]),
             extras=("directory_id",),
+        ),
+        crosswalk_asset(
+            "directory",
+            CROSSWALKS["crosswalk_account"],
+            "customer_id",
+            "directory_id",
+            area=FILE_REPOSITORY,
+            target=("Directory", _TABLE_OF["Directory"]),
         ),
         crosswalk_asset(
             "record",

@@ -3,16 +3,19 @@
 from pathlib import Path
 
 from dtx_assets.dtx.flows.account_email import ACCOUNT_EMAIL, reviewer_addresses
+from dtx_assets.dtx.flows.account_meta import account_meta, account_values
+from dtx_assets.dtx.flows.directory_labels import DIRECTORY_LABELS, label_settings
 from dtx_assets.dtx.flows.email_template import EMAIL_TEMPLATE, bilingual_rows
 from dtx_assets.dtx.flows.exemption import EXEMPTION, exemption_groups, one_row_a_requirement
 from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
+from dtx_assets.dtx.flows.record_fields import RECORD_FIELDS, one_column_a_property
 from dtx_assets.dtx.mapping_assets import CROSSWALK_NAMES, mapping_assets
 from dtx_assets.dtx.tables import AREAS, CROSSWALKS, LEGACY_TABLES
 from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.dtx.transforms import TRANSFORMS
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.mapping.load import load_mappings
-from dtx_assets.machinery.system import FlowMaker, System, always
+from dtx_assets.machinery.system import FlowMaker, System, always, under
 
 PROJECT_DIR = Path(__file__).parents[2]
 MAPPINGS_DIR = PROJECT_DIR / "mappings" / "dtx"
@@ -27,6 +30,9 @@ FUNCTIONS = {
         exemption_groups,
         one_row_a_requirement,
         reviewer_addresses,
+        account_values,
+        one_column_a_property,
+        label_settings,
     )
 }
 """The functions that mapping files name: what a table of columns cannot say."""
@@ -37,6 +43,9 @@ FLOWS: tuple[FlowMaker, ...] = (
     always(NOTIFICATION_SCHEDULE),
     always(EXEMPTION),
     always(ACCOUNT_EMAIL),
+    account_meta,
+    under("form_field", "record_internal_id", flow=RECORD_FIELDS),
+    under("keyword", "directory_settings", flow=DIRECTORY_LABELS),
 )
 """What each flow of the plan is made by, from the options that were chosen."""
 

@@ -90,4 +90,11 @@ def until_note(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
     )
 
 
+@OWN.transform("form_field_key")
+def form_field_key(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
+    """The key under which an account keeps a custom form field (Area 11 decision 5)."""
+    (name,) = inputs
+    return Outcome(pl.lit("form_field.") + name)
+
+
 TRANSFORMS = GENERIC | OWN

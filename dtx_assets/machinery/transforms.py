@@ -153,6 +153,12 @@ def localized(naive: pl.Expr, timezone: str) -> pl.Expr:
     ).dt.convert_time_zone("UTC")
 
 
+def json_text(text: pl.Expr) -> pl.Expr:
+    """Text as a JSON string, NULL as `null`."""
+    encoded = pl.struct(text.alias("k")).struct.json_encode()
+    return encoded.str.strip_prefix('{"k":').str.strip_suffix("}")
+
+
 def json_strings(strings: pl.Expr) -> pl.Expr:
     """A list of texts as a compact JSON array; NULL stays NULL."""
     return pl.when(strings.is_not_null()).then(

@@ -36,6 +36,7 @@ FINDS_NOTHING = {
     "notification_webhook_read_is_migrated_rejected_or_dropped",
     "exemption_read_is_migrated_rejected_or_dropped",
     "reviewer_address_read_is_migrated_rejected_or_dropped",
+    "keyword_read_is_migrated_rejected_or_dropped",
 }
 """What the sample is sound in: its structure, the accounting, the order of the bits, columns that are always NULL."""
 

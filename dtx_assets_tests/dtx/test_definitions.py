@@ -84,7 +84,14 @@ def test_targets_of_the_plan_have_its_decision_in_their_description():
 def test_targets_that_are_not_filled_say_so():
     specs = {name_of(spec.key): spec for spec in defs.resolve_all_asset_specs()}
     filled = {model for flow in SYSTEM.flows for model in flow.targets}
-    assert filled == {"EmailTemplate", "NotificationSchedule", "ManualOverride", "DocRequirement", "AccountEmail"}
+    assert filled == {
+        "EmailTemplate",
+        "NotificationSchedule",
+        "ManualOverride",
+        "DocRequirement",
+        "AccountEmail",
+        "AccountMeta",
+    }
     for target in SYSTEM.targets:
         said = specs[f"dtx/target/{target.model}"].metadata["filled"]
         assert said.startswith("no") != (target.model in filled), (target.model, said)

@@ -99,7 +99,7 @@ def apply_columns(
             outcome = Outcome(_constant(column))
         else:
             outcome = transforms[column.transform or "text"](inputs, context, **column.with_)
-            if name in source.columns:
+            if name in source.columns or column.written:
                 outcome = _refusing_what_is_no_text(rows, outcome, local, inputs)
         active = column.when is None or context.decisions.get(column.when.decision) == column.when.option
         values[f":{name}"] = outcome.value if active else pl.lit(None)

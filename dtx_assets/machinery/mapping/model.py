@@ -71,6 +71,9 @@ class ColumnMapping(_Strict):
     uses: Names = Field(
         (), description="what else the transform or function reads: `<value map>.<column>`, or a crosswalk"
     )
+    written: bool = Field(
+        False, description="a helper that a function of the source writes: it must be text as a column must"
+    )
     when: When | None = None
     note: str | None = Field(None, description="a remark for the mapping book")
 

@@ -9,7 +9,7 @@ from dtx_assets.machinery.errors import SourceError
 from dtx_assets.machinery.lake import Lake, Manifest
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
-from dtx_assets.machinery.transforms import canonical_integer
+from dtx_assets.machinery.transforms import canonical_integer, json_text
 
 NULL_MARKERS = (r"\N", "NULL")
 
@@ -57,7 +57,7 @@ def source_key(table: LegacyTable, frame: pl.LazyFrame) -> pl.LazyFrame:
     texts = [key_text(table, name) for name in table.key]
     if len(texts) == 1 and table.has_unique_key:
         return frame.with_columns(texts[0].alias("_source_key"))
-    elements = [_json_text(text) for text in texts]
+    elements = [json_text(text) for text in texts]
     if table.key_repeats:
         ordinal = pl.int_range(1, pl.len() + 1).over(*(f"_key:{name}" for name in table.key), order_by=ROW)
         frame = frame.with_columns(
@@ -76,9 +76,3 @@ def key_text(table: LegacyTable, name: str) -> pl.Expr:
     """The text of a key column: an integer is written the one way, anything else is as it came."""
     column = pl.col(name)
     return pl.coalesce(canonical_integer(column), column) if table.kind_of(name) == "integer" else column
-
-
-def _json_text(text: pl.Expr) -> pl.Expr:
-    """Text as a JSON string, NULL as `null`."""
-    encoded = pl.struct(text.alias("k")).struct.json_encode()
-    return encoded.str.strip_prefix('{"k":').str.strip_suffix("}")

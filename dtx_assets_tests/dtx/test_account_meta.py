@@ -1,0 +1,209 @@
+"""keyword and form_field → AccountMeta, Record and Directory (spec 4.6), under every option of their decisions."""
+
+from pathlib import Path
+
+import pytest
+
+from dtx_assets.dtx.system import SYSTEM
+from dtx_assets_tests.dtx.oracle import RawRow, Result, Value
+from dtx_assets_tests.dtx.running import DECISIONS, SMALL_WORLD, Migration, World, by, reasons, rows
+
+WORLD = World(
+    {
+        **SMALL_WORLD.crosswalks,
+        # 3 and 4 share a directory, the target does not have that of 5, 6 has none.
+        "crosswalk_account": rows(
+            "customer_id account_id directory_id",
+            *((1, 101, 801), (2, 102, 802), (3, 103, 803), (4, 103, 803), (5, 999, 899), (6, 101, None)),
+        ),
+        "crosswalk_record": rows("vendor_id record_id", (1, 201), (2, 202), (3, 203), (4, 203), (5, 999)),
+    },
+    {**SMALL_WORLD.other_areas, "docutrax_hierarchy_directory": rows("id", (801,), (802,), (803,))},
+)
+
+
+@pytest.fixture
+def migration(tmp_path: Path, database_url: str) -> Migration:
+    return Migration(tmp_path, database_url, WORLD)
+
+
+def keyword(name: Value, replacement: Value, customer: int = 1) -> RawRow:
+    return {"customer_id": str(customer), "keyword": name, "replacement": replacement}
+
+
+def field(number: int, value: Value, name: Value = "custom_field_0", vendor: Value = "1", customer: int = 1) -> RawRow:
+    row: dict[str, Value] = dict.fromkeys(SYSTEM.legacy_tables["form_field"].columns)
+    return row | {
+        "form_field_id": str(number),
+        "customer_id": str(customer),
+        "vendor_id": vendor,
+        "form_name": "vendor_view",
+        "model_name": "Vendorhistory",
+        "property_name": name,
+        "value": value,
+    }
+
+
+def values(result: Result) -> dict[tuple[int, str], str]:
+    return by(result.rows["AccountMeta"], "account_id", "key", "value")
+
+
+def flows_under(**chosen: str) -> set[str]:
+    return {flow.name for flow in SYSTEM.flows_under({**DECISIONS.chosen, **chosen})}
+
+
+def test_the_options_make_the_graph():
+    assert {"account_meta"} <= flows_under()
+    assert "account_meta" not in flows_under(keyword="archive")
+    assert {"account_meta", "directory_labels"} <= flows_under(keyword="directory_settings", form_field="account_meta")
+    assert "record_fields" in flows_under(form_field="record_internal_id")
+    assert not {"account_meta", "directory_labels", "record_fields"} & flows_under(keyword="archive")
+
+
+# --- keyword ----------------------------------------------------------------------------------------------------------
+
+KEYWORDS = [
+    keyword("GROUP_NAME", "Centers"),
+    keyword("GROUP_NAME", "Malls", customer=2),
+    keyword("EMPTY", ""),
+    keyword("NONE", None),
+    keyword(None, "None"),
+    keyword('Caf\u00e9 "x"', "a\nb"),
+    keyword("SHARED", "first", customer=3),
+    keyword("SHARED", "later", customer=4),
+    keyword("LOST", "x", customer=7),
+    keyword("NUL", "a\x00b"),
+    keyword("TWICE", "one"),
+    keyword("TWICE", "two"),
+    keyword("TWICE", "two"),
+]
+
+
+def test_a_keyword_becomes_a_value_of_its_account(migration):
+    result = migration.run({"keyword": KEYWORDS})
+    assert values(result) == {
+        (101, "GROUP_NAME"): "Centers",
+        (102, "GROUP_NAME"): "Malls",
+        (101, "EMPTY"): "",
+        (101, 'Caf\u00e9 "x"'): "a\nb",
+        (103, "SHARED"): "later",
+        (101, "TWICE"): "two",
+    }
+    assert reasons(result, "AccountMeta") == {
+        '["3","SHARED"]': ["duplicate_key"],
+        '["7","LOST"]': ["orphan_reference"],
+        '["1","NUL"]': ["unparseable"],
+        '["1","TWICE"]': ["duplicate_key"],
+    }
+    account = result.accounting["keyword", "AccountMeta"]
+    assert (account.read, account.migrated, account.rejected) == (13, 6, 4)
+    assert dict(account.dropped) == {"empty": 2, "identical": 1}
+
+
+def test_a_keyword_becomes_a_label_of_its_directory(migration):
+    result = migration.run(
+        {"keyword": [*KEYWORDS, keyword("X", "y", customer=6), keyword("X", "y", customer=5)]},
+        keyword="directory_settings",
+    )
+    labels = {(row["id"], *label) for row in result.rows["Directory"] for label in row["settings"]["labels"].items()}
+    assert labels == {
+        (801, "GROUP_NAME", "Centers"),
+        (802, "GROUP_NAME", "Malls"),
+        (801, "EMPTY", ""),
+        (801, 'Caf\u00e9 "x"', "a\nb"),
+        (803, "SHARED", "later"),
+        (801, "TWICE", "two"),
+    }
+    assert all(list(row["settings"]) == ["labels"] for row in result.rows["Directory"])
+    assert reasons(result, "Directory") == {
+        '["3","SHARED"]': ["duplicate_key"],
+        '["7","LOST"]': ["orphan_reference"],
+        '["1","NUL"]': ["unparseable"],
+        '["1","TWICE"]': ["duplicate_key"],
+        '["6","X"]': ["orphan_reference"],
+        '["5","X"]': ["orphan_reference"],
+    }
+
+
+# --- form_field -------------------------------------------------------------------------------------------------------
+
+
+def test_a_value_that_all_vendors_agree_on_is_kept_as_it_is_others_by_vendor(migration):
+    fields = [
+        field(1, "Lease 7", "custom_field_0", vendor="1"),
+        field(2, "Lease 7", "custom_field_0", vendor="2"),
+        field(3, "b", "custom_field_1", vendor="10"),
+        field(4, 'a"\u00e9', "custom_field_1", vendor="9"),
+        # Customers 3 and 4 are one account.
+        field(5, "x", "other", vendor="3", customer=3),
+        field(6, "y", "other", vendor="4", customer=4),
+        # The highest id counts, as a number.
+        field(9, "old", "twice"),
+        field(10, "new", "twice", vendor="1.0"),
+        field(11, None),
+        field(12, ""),
+        field(13, "v", None),
+        field(14, "v", vendor=None),
+        field(15, "v", customer=7),
+    ]
+    result = migration.run({"form_field": fields}, form_field="account_meta", keyword="archive")
+    assert values(result) == {
+        (101, "form_field.custom_field_0"): "Lease 7",
+        (101, "form_field.custom_field_1"): '{"10":"b","9":"a\\"\u00e9"}',
+        (103, "form_field.other"): '{"3":"x","4":"y"}',
+        (101, "form_field.twice"): "new",
+    }
+    assert reasons(result, "AccountMeta") == {
+        "9": ["duplicate_key"],
+        "13": ["schema_violation"],
+        "14": ["schema_violation"],
+        "15": ["orphan_reference"],
+    }
+    account = result.accounting["form_field", "AccountMeta"]
+    assert (account.read, account.migrated, dict(account.dropped)) == (13, 7, {"empty": 2})
+    split = migration.run({"form_field": fields}, form_field="account_meta", keyword="archive", batch_rows=1)
+    assert values(split) == values(result)
+    assert split.links == result.links
+
+
+def test_keyword_and_form_field_fill_one_table_and_never_the_same_row(migration):
+    tables = {
+        "keyword": [keyword("form_field.custom_field_0", "label"), keyword("GROUP_NAME", "Centers")],
+        "form_field": [field(1, "value"), field(2, "value", "custom_field_1")],
+    }
+    result = migration.run(tables, form_field="account_meta")
+    assert values(result) == {
+        (101, "form_field.custom_field_0"): "label",
+        (101, "form_field.custom_field_1"): "value",
+        (101, "GROUP_NAME"): "Centers",
+    }
+    assert reasons(result, "AccountMeta") == {"1": ["duplicate_key"]}
+
+
+def test_the_first_two_custom_fields_are_filled_into_the_record(migration):
+    fields = [
+        field(1, "Lease 7", "custom_field_0", vendor="1"),
+        field(2, "Unit 3", " Custom_Field_1 ", vendor="1"),
+        field(3, "x", "custom_field_2", vendor="1"),
+        field(4, "x", None, vendor="1"),
+        # Vendors 3 and 4 are one record.
+        field(9, "old", vendor="3"),
+        field(10, "new", vendor="4"),
+        field(11, "lost", vendor="5"),
+        field(12, None, vendor="5"),
+        field(13, "a\x00b", vendor="2"),
+    ]
+    result = migration.run({"form_field": fields}, form_field="record_internal_id")
+    assert {(row["id"], row["internal_id"], row["internal_id1"]) for row in result.rows["Record"]} == {
+        (201, "Lease 7", None),
+        (201, None, "Unit 3"),
+        (203, "new", None),
+    }
+    assert reasons(result, "Record") == {
+        "3": ["unmapped_value"],
+        "4": ["unmapped_value"],
+        "9": ["duplicate_key"],
+        "11": ["orphan_reference"],
+        "13": ["unparseable"],
+    }
+    assert dict(result.accounting["form_field", "Record"].dropped) == {"empty": 1}
