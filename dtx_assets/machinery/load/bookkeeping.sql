@@ -25,22 +25,25 @@ CREATE TABLE migration.flow (
     system text NOT NULL,
     source_table text NOT NULL,
     target_table text NOT NULL,
-    UNIQUE (system, target_table, source_table)
+    model text NOT NULL DEFAULT '',
+    UNIQUE (system, target_table, source_table, model)
 );
 COMMENT ON TABLE migration.flow IS 'From which source table to which target table rows went.';
+COMMENT ON COLUMN migration.flow.model IS 'Several models may fill one table; each knows its own rows only.';
 
 CREATE TABLE migration.load (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id text NOT NULL REFERENCES migration.run,
     system text NOT NULL,
     target_table text NOT NULL,
+    model text NOT NULL DEFAULT '',
     preparation text NOT NULL,
     status text NOT NULL DEFAULT 'running',
     started_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
     counts jsonb NOT NULL DEFAULT '{}'
 );
-CREATE INDEX load_target ON migration.load (system, target_table, id);
+CREATE INDEX load_target ON migration.load (system, target_table, model, id);
 COMMENT ON TABLE migration.load IS 'One load of one target table within a run.';
 
 CREATE TABLE migration.batch (
@@ -169,7 +172,8 @@ FROM migration.rejected_entry AS entry
 JOIN migration.flow ON flow.id = entry.flow_id
 CROSS JOIN LATERAL (
     SELECT load.run_id FROM migration.load
-    WHERE load.system = flow.system AND load.target_table = flow.target_table ORDER BY load.id DESC LIMIT 1
+    WHERE (load.system, load.target_table, load.model) = (flow.system, flow.target_table, flow.model)
+    ORDER BY load.id DESC LIMIT 1
 ) AS latest
 WHERE entry.closed_by IS NULL;
 
@@ -178,7 +182,7 @@ SELECT flow.system, load.run_id, flow.source_table, entry.source_key, flow.targe
     entry.detail, entry."row"
 FROM migration.rejected_entry AS entry
 JOIN migration.flow ON flow.id = entry.flow_id
-JOIN migration.load ON load.system = flow.system AND load.target_table = flow.target_table
+JOIN migration.load ON (load.system, load.target_table, load.model) = (flow.system, flow.target_table, flow.model)
     AND load.id >= entry.opened_by AND (entry.closed_by IS NULL OR load.id < entry.closed_by);
 
 CREATE VIEW migration.accounting AS
@@ -220,4 +224,4 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION migration.sources_of IS 'The source rows that a target row came from.';
 
-INSERT INTO migration.schema_version (version) VALUES (1);
+INSERT INTO migration.schema_version (version) VALUES (2);

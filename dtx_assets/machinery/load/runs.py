@@ -15,7 +15,7 @@ import psycopg
 
 from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LOCK_CLASS = crc32(b"dtx_assets migration") - (1 << 31)
 SECONDS_BETWEEN_TRIES = 0.5
 
@@ -89,7 +89,7 @@ def refusals_told() -> Iterator[None]:
 
 
 def prepare_bookkeeping(connection: Connection) -> None:
-    """Create the schema `migration` where it is not there yet. Any number of runs may do it at once."""
+    """Create the schema `migration`, or bring an older one up to date. Any number of runs may do it at once."""
     if _version(connection) == SCHEMA_VERSION:
         return
     with connection.transaction():
@@ -104,7 +104,10 @@ def prepare_bookkeeping(connection: Connection) -> None:
                     where="schema migration of the target database",
                     remedy="let this user create a schema: GRANT CREATE ON DATABASE … TO …",
                 ) from None
-        elif version != SCHEMA_VERSION:
+        elif version < SCHEMA_VERSION:
+            for later in range(version + 1, SCHEMA_VERSION + 1):
+                connection.execute(files(__package__).joinpath(f"bookkeeping_{later}.sql").read_text().encode())
+        elif version > SCHEMA_VERSION:
             raise StructureError(
                 f"the bookkeeping has version {version}, and this is version {SCHEMA_VERSION} of the product",
                 where="schema migration of the target database",

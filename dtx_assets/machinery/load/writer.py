@@ -233,28 +233,40 @@ class _TargetLoad:
         self.overwrite = on_conflict == "overwrite"
         self.legacy_rows = legacy_rows
         self.table = sql.Identifier(target.name)
+        self.place = [system, target.name, target.model]
         self.xmins: dict[str, int] | None = None
         self.first_load = False
         self.parts = PreparedParts(lake, target, prepared, rejected, self._flow_id, self._earlier_sources())
         self.flows = self.parts.flows
 
     def _earlier_sources(self) -> list[str]:
+        self._claim_former_loads()
         rows = self.connection.execute(
-            "SELECT source_table FROM migration.flow WHERE system = %s AND target_table = %s ORDER BY id",
-            [self.system, self.target.name],
+            "SELECT source_table FROM migration.flow WHERE (system, target_table, model) = (%s, %s, %s) ORDER BY id",
+            self.place,
         )
         return [str(row[0]) for row in rows]
 
+    def _claim_former_loads(self) -> None:
+        """What was written before models were told apart belongs to the first that asks."""
+        for table in ("flow", "load"):
+            self.connection.execute(
+                sql.SQL(
+                    "UPDATE migration.{} SET model = %s WHERE (system, target_table, model) = (%s, %s, '')"
+                ).format(sql.Identifier(table)),
+                [self.target.model, self.system, self.target.name],
+            )
+
     def _flow_id(self, source_table: str) -> int:
-        place = [self.system, source_table, self.target.name]
+        place = [*self.place, source_table]
         self.connection.execute(
-            "INSERT INTO migration.flow (system, source_table, target_table) SELECT %s, %s, %s WHERE NOT EXISTS"
-            " (SELECT 1 FROM migration.flow WHERE (system, source_table, target_table) = (%s, %s, %s))"
-            " ON CONFLICT DO NOTHING",
+            "INSERT INTO migration.flow (system, target_table, model, source_table) SELECT %s, %s, %s, %s"
+            " WHERE NOT EXISTS (SELECT 1 FROM migration.flow"
+            " WHERE (system, target_table, model, source_table) = (%s, %s, %s, %s)) ON CONFLICT DO NOTHING",
             [*place, *place],
         )
         return self._number(
-            "SELECT id FROM migration.flow WHERE (system, source_table, target_table) = (%s, %s, %s)", place
+            "SELECT id FROM migration.flow WHERE (system, target_table, model, source_table) = (%s, %s, %s, %s)", place
         )
 
     def _number(self, query: str, values: list[Any]) -> int:
@@ -347,13 +359,13 @@ class _TargetLoad:
         """Holding the lock, any other load of this target that says it is running was killed."""
         self.connection.execute(
             "UPDATE migration.load SET status = 'killed', finished_at = now()"
-            " WHERE system = %s AND target_table = %s AND status = 'running'",
-            [self.system, self.target.name],
+            " WHERE (system, target_table, model) = (%s, %s, %s) AND status = 'running'",
+            self.place,
         )
         return self._number(
-            "INSERT INTO migration.load (run_id, system, target_table, preparation) VALUES (%s, %s, %s, %s)"
+            "INSERT INTO migration.load (run_id, system, target_table, model, preparation) VALUES (%s, %s, %s, %s, %s)"
             " RETURNING id",
-            [self.run_context.run_id, self.system, self.target.name, self.prepared.metadata["preparation"]],
+            [self.run_context.run_id, *self.place, self.prepared.metadata["preparation"]],
         )
 
     def _finish(self, summary: LoadSummary, load_id: int) -> None:
@@ -379,8 +391,8 @@ class _TargetLoad:
             "SELECT batch.id, bucket_low, bucket_high, digest, witness, clean,"
             " pg_snapshot_xmax(pg_current_snapshot())::text::bigint - xid::text::bigint AS age"
             " FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
-            " WHERE load.system = %s AND load.target_table = %s ORDER BY batch.id",
-            [self.system, self.target.name],
+            " WHERE (load.system, load.target_table, load.model) = (%s, %s, %s) ORDER BY batch.id",
+            self.place,
         ).fetchall()
         latest: dict[tuple[int, int], dict[str, Any]] = {}
         for _, low, high, digest, witness, clean, age in rows:
@@ -669,8 +681,8 @@ class _TargetLoad:
         """Rows that earlier batches made and the mapping knows no longer are ours too: their source row moved away."""
         of_target = sql.SQL(
             "FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
-            " WHERE load.system = {} AND load.target_table = {}"
-        ).format(sql.Literal(self.system), sql.Literal(self.target.name))
+            " WHERE (load.system, load.target_table, load.model) = ({}, {}, {})"
+        ).format(*map(sql.Literal, self.place))
         made = copy_out(
             self.connection,
             sql.SQL(
