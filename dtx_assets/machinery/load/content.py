@@ -43,6 +43,12 @@ def content_hash(columns: Sequence[TargetColumn]) -> pl.Expr:
     return plh.concat_str(values, separator="\x00").nchash.xxhash64()
 
 
+def unit_hash(columns: Sequence[TargetColumn]) -> pl.Expr:
+    """A 64-bit hash (UInt64) of the values that are not NULL, with the names of their columns."""
+    values = [pl.concat_str(pl.lit(f"{column.name}="), _text(column)) for column in columns]
+    return plh.concat_str([pl.concat_str(values, separator="\x00", ignore_nulls=True)]).nchash.xxhash64()
+
+
 def _text(column: TargetColumn) -> pl.Expr:
     value = pl.col(column.name)
     if column.type == "timestamptz":

@@ -13,7 +13,7 @@ from decimal import Decimal
 import polars as pl
 
 from dtx_assets.machinery.buckets import BUCKET
-from dtx_assets.machinery.load.content import canonical_json, content_hash, with_canonical_json
+from dtx_assets.machinery.load.content import canonical_json, content_hash, unit_hash, with_canonical_json
 from dtx_assets.machinery.load.entries import LINKED
 from dtx_assets.machinery.target import TargetColumn, TargetTable
 
@@ -230,58 +230,74 @@ def _differing(
 
 @dataclass(frozen=True)
 class Filled:
-    """`values`: `_row`, `id` and the columns as they are to be after the load."""
+    """`values`: one row an updated target row, `id` and the columns as they are to be after the load."""
 
     fates: pl.DataFrame
     values: pl.DataFrame
 
 
-def update_fates(
-    columns: Sequence[TargetColumn], rows: pl.DataFrame, current: pl.DataFrame, *, overwrite: bool
-) -> Filled:
-    """FATES of rows of others. Each column is written where it is NULL, empty, false or lacks the JSON key.
+UNIT = ["target_id", "part"]
+"""What tells units apart: a prepared row of such a target is what one part fills of one row."""
 
-    `current` has the columns and `<name>@raw` of JSON ones, and what `with_ownership` adds. A row is
-    written whole or not at all: one column that has another value puts the row into conflict.
+
+def known_units(stored: pl.DataFrame) -> pl.DataFrame:
+    """What was written before, one row a unit: target_id, part, `written` (hash), adopted."""
+    return (
+        stored.filter(pl.col("hash").is_not_null())
+        .sort("batch_id")
+        .group_by(UNIT)
+        .agg(pl.col("hash").last().alias("written"), pl.col("adopted").last())
+    )
+
+
+def update_fates(
+    columns: Sequence[TargetColumn],
+    rows: pl.DataFrame,
+    yields: pl.DataFrame,
+    stored: pl.DataFrame,
+    current: pl.DataFrame,
+    *,
+    overwrite: bool,
+) -> Filled:
+    """FATES of units. Each column is written where it is NULL, empty, false or lacks the JSON key.
+
+    `rows`: `_row`, `id` and the columns; NULL is not written, of JSON just the keys that the document names. `current`
+    has `id`, the columns and `<name>@raw` of JSON ones. A unit is written whole or not at all; several units may fill
+    one row, and each of them is looked at alone: what it fills, as it was written or found before, is its own.
     """
     names = [column.name for column in columns]
     # Documents are merged as they are, not as they are compared.
     now_names = [f"{c.name}@raw" if c.type == "jsonb" else c.name for c in columns]
-    joined = rows.select("_row", "id", *names).join(
-        current.select(
-            "id",
-            *(pl.col(now).alias(f"{name}@now") for name, now in zip(names, now_names, strict=True)),
-            "known",
-            "adopted",
-            "same",
-            pl.lit(True).alias("there"),
-        ),
-        on="id",
-        how="left",
-        maintain_order="left",
+    parts = yields.group_by("_row").agg(pl.col("part").first())
+    now = current.select(
+        "id",
+        *(pl.col(raw).alias(f"{name}@now") for name, raw in zip(names, now_names, strict=True)),
+        pl.lit(True).alias("there"),
     )
-    ours = pl.col("known") & ~pl.col("adopted")
+    joined = (
+        rows.select("_row", "id", *names)
+        .join(parts, on="_row", how="left", maintain_order="left")
+        .join(now, on="id", how="left", maintain_order="left")
+        .join(known_units(stored), left_on=["id", "part"], right_on=UNIT, how="left", maintain_order="left")
+    )
     for column in columns:
-        if column.type == "jsonb":
-            joined = _with_merged_json(joined, column.name)
-        else:
-            now, wanted = pl.col(f"{column.name}@now"), pl.col(column.name)
-            free = now.is_null()
-            if column.type == "text":
-                free |= now == ""
-            elif column.type == "boolean":
-                free |= ~now
-            joined = joined.with_columns(
-                (~free & now.ne_missing(wanted)).fill_null(False).alias(f"{column.name}@conflict")
-            )
-    differs = [pl.col(name).ne_missing(pl.col(f"{name}@now")) for name in names]
-    equal = ~pl.any_horizontal(differs)
+        joined = _looked_at_json(joined, column.name) if column.type == "jsonb" else _looked_at(joined, column)
+    found = with_canonical_json(joined.select(pl.col(f"{name}@found").alias(name) for name in names), columns)
+    wanted = with_canonical_json(joined.select(names), columns)
+    joined = joined.with_columns(
+        (found.select(unit_hash(columns)).to_series() == pl.col("written")).fill_null(False).alias("same"),
+        wanted.select(unit_hash(columns)).to_series().alias("hash"),
+    )
+    known = pl.col("written").is_not_null()
+    adopted = pl.col("adopted").fill_null(False)
+    ours = known & ~adopted
+    equal = ~pl.any_horizontal(pl.col(f"{name}@differs") for name in names)
     in_the_way = pl.any_horizontal(pl.col(f"{name}@conflict") for name in names)
     refused = pl.lit("update" if overwrite else "conflict")
     fate = (
         pl.when(pl.col("there").is_null())
         .then(pl.lit("conflict"))
-        .when(equal & pl.col("known"))
+        .when(equal & known)
         .then(pl.lit("unchanged"))
         .when(equal)
         .then(pl.lit("adopt"))
@@ -298,43 +314,88 @@ def update_fates(
         .then(pl.lit(CHANGED))
         .otherwise(pl.lit(THEIRS))
     )
-    values = with_canonical_json(joined.select("_row", "id", *names), columns)
-    joined = joined.with_columns(fate.alias("fate"), values.select(content_hash(columns).alias("hash")).to_series())
+    joined = joined.with_columns(fate.alias("fate"))
     fates = joined.select(
         "_row",
         "fate",
         pl.when("there").then("id").alias("target_id"),
-        (pl.col("adopted").fill_null(False) & (pl.col("fate") != "update") | (pl.col("fate") == "adopt")).alias(
-            "adopted"
-        ),
+        (adopted & (pl.col("fate") != "update") | (pl.col("fate") == "adopt")).alias("adopted"),
         "hash",
         pl.when(pl.col("fate") == "conflict").then(cause).alias("cause"),
-        pl.concat_list(
-            pl.when(pl.col("there") & differs_here).then(pl.lit(name))
-            for name, differs_here in zip(names, differs, strict=True)
-        )
+        pl.concat_list(pl.when(pl.col("there") & pl.col(f"{name}@differs")).then(pl.lit(name)) for name in names)
         .list.drop_nulls()
         .alias("columns"),
     )
-    return Filled(fates.cast(FATES), joined.select("_row", "id", *names))
+    return Filled(fates.cast(FATES), _filled_rows(columns, joined.filter(pl.col("fate") == "update")))
 
 
-def _with_merged_json(joined: pl.DataFrame, name: str) -> pl.DataFrame:
-    """The wanted document merged into the one that is there, and whether it had other values at the same keys."""
+def _looked_at(joined: pl.DataFrame, column: TargetColumn) -> pl.DataFrame:
+    """Adds `@found` (what the unit's column holds), `@differs` and `@conflict` of a plain column."""
+    name = column.name
+    now, wanted = pl.col(f"{name}@now"), pl.col(name)
+    free = now.is_null()
+    if column.type == "text":
+        free |= now == ""
+    elif column.type == "boolean":
+        free |= ~now
+    differs = wanted.is_not_null() & now.ne_missing(wanted)
+    return joined.with_columns(
+        pl.when(wanted.is_not_null()).then(now).alias(f"{name}@found"),
+        differs.alias(f"{name}@differs"),
+        (differs & ~free).alias(f"{name}@conflict"),
+    )
+
+
+def _looked_at_json(joined: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The same of a JSON column: of the document that is there, only the keys that are wanted are looked at."""
     pairs = joined.select(name, f"{name}@now").unique(maintain_order=True)
-    merged, conflict = [], []
+    found, differs, conflict = [], [], []
     for wanted, now in pairs.iter_rows():
-        document, differs = merge_json(now, wanted)
-        merged.append(document)
-        conflict.append(differs)
-    pairs = pairs.with_columns(
-        pl.Series("@merged", merged, dtype=pl.String), pl.Series(f"{name}@conflict", conflict, dtype=pl.Boolean)
+        merged, taken = merge_json(now, wanted)
+        found.append(project_json(now, wanted))
+        differs.append(merged != now)
+        conflict.append(taken)
+    looked_at = pairs.with_columns(
+        pl.Series(f"{name}@found", found, dtype=pl.String),
+        pl.Series(f"{name}@differs", differs, dtype=pl.Boolean),
+        pl.Series(f"{name}@conflict", conflict, dtype=pl.Boolean),
     )
-    return (
-        joined.join(pairs, on=[name, f"{name}@now"], how="left", nulls_equal=True, maintain_order="left")
-        .with_columns(pl.col("@merged").alias(name))
-        .drop("@merged")
+    return joined.join(looked_at, on=[name, f"{name}@now"], how="left", nulls_equal=True, maintain_order="left")
+
+
+def _filled_rows(columns: Sequence[TargetColumn], units: pl.DataFrame) -> pl.DataFrame:
+    """One row a target row with all its units written: `id` and the columns; those that no unit writes as they are."""
+    filled = units.group_by("id", maintain_order=True).agg(
+        pl.col(column.name).drop_nulls()
+        if column.type == "jsonb"
+        else pl.coalesce(pl.col(column.name).drop_nulls().first(), pl.col(f"{column.name}@now").first())
+        for column in columns
     )
+    documents = [column.name for column in columns if column.type == "jsonb"]
+    now = units.group_by("id").agg(pl.col(f"{name}@now").first() for name in documents)
+    filled = filled.join(now, on="id", how="left", maintain_order="left")
+    for name in documents:
+        merged = []
+        for wanted, there in filled.select(name, f"{name}@now").iter_rows():
+            document = there
+            for each in wanted:
+                document, _ = merge_json(document, each)
+            merged.append(document)
+        filled = filled.with_columns(pl.Series(name, merged, dtype=pl.String))
+    return filled.select("id", *(column.name for column in columns))
+
+
+def project_json(now: str | None, wanted: str | None) -> str | None:
+    """What the document `now` holds at the keys that `wanted` names, however deep."""
+    if now is None or wanted is None:
+        return None
+    return json.dumps(_project(json.loads(now), json.loads(wanted)))
+
+
+def _project(now: object, wanted: object) -> object:
+    if isinstance(now, dict) and isinstance(wanted, dict):
+        return {key: _project(now[key], inner) for key, inner in wanted.items() if key in now}
+    return now
 
 
 def merge_json(now: str | None, wanted: str | None) -> tuple[str | None, bool]:
@@ -375,6 +436,11 @@ def _comparable(value: object) -> object:
     return value
 
 
+def identity_of(target: TargetTable) -> list[str]:
+    """What a source row gives to a target: a row, or a unit of a row of another area."""
+    return UNIT if target.writes == "update" else ["target_id"]
+
+
 # --- the mapping afterwards -------------------------------------------------------------------------------------------
 
 
@@ -382,23 +448,26 @@ def _comparable(value: object) -> object:
 class Relinked:
     """How the mapping changes: `entries` (LINKED) take the place of those of the same source rows, `removed` go.
 
-    `vanished`: target rows that the mapping knew and the part does not yield. `yielded`: ids that it does.
+    `vanished`: target rows, or units of them, that the mapping knew and the part does not yield. `yielded`: those that
+    it does, by target_id or UNIT.
     """
 
     entries: pl.DataFrame
     removed: pl.DataFrame
     vanished: pl.DataFrame
-    yielded: pl.Series
+    yielded: pl.DataFrame
 
 
-def relink(yields: pl.DataFrame, fates: pl.DataFrame, stored: pl.DataFrame) -> Relinked:
-    """The mapping of a part; in `fates`, inserted rows have their new ids.
+def relink(
+    yields: pl.DataFrame, fates: pl.DataFrame, stored: pl.DataFrame, identity: Sequence[str] = ("target_id",)
+) -> Relinked:
+    """The mapping of a part; in `fates`, inserted rows have their new ids. `identity` may be UNIT.
 
     A row in conflict keeps the place it had. What a source row gave before and gives no longer stays mapped, unless
     another source row gives that target row now.
     """
     linked = yields.with_row_index("_order").join(fates, on="_row", how="left", maintain_order="left")
-    held = fates.filter(pl.col("target_id").is_not_null()).get_column("target_id").unique()
+    held = linked.filter(pl.col("target_id").is_not_null()).select(identity).unique()
     mapped = linked.filter(pl.col("fate") != "conflict").select(
         "_order",
         "flow_id",
@@ -414,9 +483,9 @@ def relink(yields: pl.DataFrame, fates: pl.DataFrame, stored: pl.DataFrame) -> R
         stored.select(*PLACE, "target_id", "hash", "adopted"), on=PLACE, maintain_order="left"
     ).select(mapped.columns)
     stored = stored.with_row_index("_place")
-    held = pl.concat([held, kept.get_column("target_id")]).unique()
+    held = pl.concat([held, kept.select(identity)]).unique()
     not_yielded = stored.join(yields, on=PLACE, how="anti", maintain_order="left")
-    left = not_yielded.filter(~pl.col("target_id").is_in(held.implode()))
+    left = not_yielded.join(held, on=identity, how="anti", maintain_order="left")
     buckets = yields.select(*SOURCE, pl.col("bucket").alias("new_bucket")).unique(SOURCE)
     retained = (
         left.join(buckets, on=SOURCE, how="left", maintain_order="left")
@@ -434,7 +503,8 @@ def relink(yields: pl.DataFrame, fates: pl.DataFrame, stored: pl.DataFrame) -> R
     entries = now.join(changed, on=SOURCE, how="semi", maintain_order="left")
     moved = (
         stored.join(now.select(*PLACE, pl.col("target_id").alias("new_id")), on=PLACE)
-        .filter((pl.col("target_id") != pl.col("new_id")) & ~pl.col("target_id").is_in(held.implode()))
+        .filter(pl.col("target_id") != pl.col("new_id"))
+        .join(held, on=identity, how="anti", maintain_order="left")
         .select(left.columns)
     )
     return Relinked(

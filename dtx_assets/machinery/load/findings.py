@@ -15,6 +15,7 @@ from dtx_assets.machinery.buckets import BUCKET
 from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.lake import Lake
 from dtx_assets.machinery.load.content import array_literal, copy_in, copy_out
+from dtx_assets.machinery.load.diff import identity_of
 from dtx_assets.machinery.load.entries import read_links
 from dtx_assets.machinery.load.part import REJECTED, Part, PreparedParts
 from dtx_assets.machinery.load.runs import Connection, RunContext
@@ -232,7 +233,7 @@ class Findings:
                 rows.with_columns(pl.lit(self.load_id).alias("since")),
             )
 
-    def write_vanished(self, part: Part, vanished: pl.DataFrame, yielded: pl.Series) -> None:
+    def write_vanished(self, part: Part, vanished: pl.DataFrame, yielded: pl.DataFrame) -> None:
         """Add what vanished (VANISHED) to the list, take off what is yielded; why is settled at the end."""
         listed = copy_out(
             self.connection,
@@ -241,7 +242,7 @@ class Findings:
             ).format(self.scope(part)),
             VANISHED,
         )
-        self._forget_vanished(listed.filter(pl.col("target_id").is_in(yielded.implode())))
+        self._forget_vanished(listed.join(yielded, on=yielded.columns, how="semi"))
         new = vanished.join(listed, on=["flow_id", "source_key", "part", "target_id"], how="anti")
         if new.height:
             copy_in(
@@ -331,11 +332,10 @@ class Findings:
         )
         holders = read_links(self.connection, flows)
         yielded = parts.yielded(holders.get_column("source_key").unique())
-        still_there = (
-            holders.join(yielded, on=["flow_id", "source_key", "part"], how="semi").select("target_id").unique()
-        )
-        self._forget_vanished(vanished.join(still_there, on="target_id", how="semi"))
-        vanished = vanished.join(still_there, on="target_id", how="anti")
+        identity = identity_of(self.target)
+        still_there = holders.join(yielded, on=["flow_id", "source_key", "part"], how="semi").select(identity).unique()
+        self._forget_vanished(vanished.join(still_there, on=identity, how="semi"))
+        vanished = vanished.join(still_there, on=identity, how="anti")
         self._explain(vanished, yielded, parts.sources, run)
         return vanished.get_column("target_id").n_unique()
 

@@ -193,7 +193,7 @@ def _with_owner(links: pl.DataFrame, ranks: dict[str, int], rows: int, part: str
 
 def without_violations(connection: Connection, target: TargetTable, live: LiveTarget, part: Part) -> Part:
     """The part without the source rows of which the live target would refuse a row; they are its `problems`."""
-    found = [*_misfits(part, live), *_orphans(connection, target, part)]
+    found = [*_misfits(part, live, target), *_orphans(connection, target, part)]
     if not found:
         return part
     refused = pl.concat(found).group_by("_row").agg(pl.col("reason").first(), pl.col("detail").first())
@@ -259,13 +259,14 @@ def _renumbered(part: Part) -> Part:
     )
 
 
-def _misfits(part: Part, live: LiveTarget) -> list[pl.DataFrame]:
+def _misfits(part: Part, live: LiveTarget, target: TargetTable) -> list[pl.DataFrame]:
     """Values that are too long, too large, or NULL where the live column takes none."""
     found = []
     for column in part.columns:
         value, of = pl.col(column.name), live.columns[column.name]
         tests = []
-        if not of.nullable:
+        # NULL is what a unit of a row of others does not write.
+        if not of.nullable and target.writes == "insert":
             tests.append((value.is_null(), "is NULL, and the target requires a value"))
         if of.max_length is not None and column.type == "text":
             tests.append((value.str.len_chars() > of.max_length, f"is longer than {of.max_length} characters"))

@@ -30,6 +30,8 @@ from dtx_assets.machinery.load.content import (
 )
 from dtx_assets.machinery.load.ddl import LiveTarget, require_target
 from dtx_assets.machinery.load.diff import (
+    Filled,
+    identity_of,
     insert_fates,
     known_rows,
     relink,
@@ -62,7 +64,10 @@ XID_HORIZON = 1 << 31
 
 @dataclass
 class LoadSummary:
-    """What one load did, in target rows; `rejected` counts source rows, `accounting` has the entries of spec 5."""
+    """What one load did, in target rows, or units of rows of others that it fills.
+
+    `rejected` counts source rows, `accounting` has the entries of spec 5.
+    """
 
     inserted: int = 0
     updated: int = 0
@@ -251,9 +256,9 @@ class _TargetLoad:
         """What was written before models were told apart belongs to the first that asks."""
         for table in ("flow", "load"):
             self.connection.execute(
-                sql.SQL(
-                    "UPDATE migration.{} SET model = %s WHERE (system, target_table, model) = (%s, %s, '')"
-                ).format(sql.Identifier(table)),
+                sql.SQL("UPDATE migration.{} SET model = %s WHERE (system, target_table, model) = (%s, %s, '')").format(
+                    sql.Identifier(table)
+                ),
                 [self.target.model, self.system, self.target.name],
             )
 
@@ -566,20 +571,24 @@ class _TargetLoad:
         stored = read_links(self.connection, self.findings.scope(part))
         current = self._current_rows(part, stored)
         yields = yields_of(part.links)
+        filled: Filled | None = None
+        self._require_unique(part, yields)
         if self.target.writes == "insert":
-            self._require_unique(part)
             fates = insert_fates(
                 self.target, part.columns, part.comparable, yields, stored, current, overwrite=self.overwrite
             )
-            values = part.rows
         else:
-            filled = update_fates(part.columns, part.rows, current, overwrite=self.overwrite)
-            fates, values = filled.fates, filled.values
+            filled = update_fates(part.columns, part.rows, yields, stored, current, overwrite=self.overwrite)
+            fates = filled.fates
         names = [column.name for column in part.columns]
         updates = fates.filter(pl.col("fate") == "update").select("_row", pl.col("target_id").alias("id"))
+        if filled is None:
+            values = updates.join(part.rows.select("_row", *names), on="_row").drop("_row")
+        else:
+            values, updates = filled.values, filled.values.select("id")
         inserts = fates.filter(pl.col("fate") == "insert").select("_row")
         inserts = inserts.with_columns(self.reserve_ids(inserts.height).alias("new_id"))
-        self._update(updates.join(values.select("_row", *names), on="_row").drop("_row"), batch_id)
+        self._update(values, batch_id)
         if inserts.height:
             copy_in(
                 self.connection,
@@ -593,7 +602,7 @@ class _TargetLoad:
             .with_columns(pl.coalesce("new_id", "target_id").alias("target_id"))
             .drop("new_id")
         )
-        mapping = relink(yields, fates, stored)
+        mapping = relink(yields, fates, stored, identity_of(self.target))
         replace_entries(self.connection, grouped_entries(mapping.entries), batch_id)
         delete_entries(self.connection, mapping.removed)
         self.findings.write_vanished(part, mapping.vanished, mapping.yielded)
@@ -631,11 +640,16 @@ class _TargetLoad:
             clean=not counts.get("conflict") and all(xmin in xmins for xmin in carried),
         )
 
-    def _require_unique(self, part: Part) -> None:
-        key = list(self.target.natural_key)
+    def _require_unique(self, part: Part, yields: pl.DataFrame) -> None:
+        if self.target.writes == "update":
+            key = ["id", "part"]
+            parts = yields.group_by("_row").agg(pl.col("part").first())
+            rows = part.rows.select("_row", "id").join(parts, on="_row")
+        else:
+            key = list(self.target.natural_key)
+            rows = part.rows if self.target.nulls_equal or not key else part.rows.drop_nulls(key)
         if not key:
             return
-        rows = part.rows if self.target.nulls_equal else part.rows.drop_nulls(key)
         twice = rows.filter(pl.struct(key).is_duplicated()).select(key).head(1)
         if twice.height:
             raise StructureError(
@@ -647,12 +661,13 @@ class _TargetLoad:
     def _current_rows(self, part: Part, stored: pl.DataFrame) -> pl.DataFrame:
         """The rows of the target that have a key of the part, or that its source rows led to before."""
         known = known_rows(stored)
-        written_columns = self._written_columns(known.get_column("batch_id").unique())
+        fills = self.target.writes == "update"
+        written_columns = {} if fills else self._written_columns(known.get_column("batch_id").unique())
         needed = {column.name: column for column in part.columns}
         for columns in written_columns.values():
             needed |= {column.name: column for column in columns or ()}
         ids = [stored.select(pl.col("target_id").alias("id"))]
-        if self.target.writes == "update":
+        if fills:
             ids.append(part.rows.select("id"))
         self._stage("staged_id", pl.concat(ids).unique(), ["id"])
         found: sql.Composable = sql.SQL("SELECT id FROM staged_id")
@@ -672,6 +687,8 @@ class _TargetLoad:
         )
         raw = current.select(pl.col(c.name).alias(f"{c.name}@raw") for c in columns if c.type == "jsonb")
         current = as_prepared(current, columns).hstack(raw)
+        if fills:
+            return current
         current = with_ownership(
             current.with_columns(content_hash(part.columns).alias("_hash")), known, written_columns
         )
