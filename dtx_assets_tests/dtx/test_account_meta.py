@@ -1,10 +1,13 @@
 """keyword and form_field → AccountMeta, Record and Directory (spec 4.6), under every option of their decisions."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.machinery.load import LoadSummary, load_target, open_run
 from dtx_assets_tests.dtx.oracle import RawRow, Result, Value
 from dtx_assets_tests.dtx.running import DECISIONS, SMALL_WORLD, Migration, World, by, reasons, rows
 
@@ -145,12 +148,16 @@ def test_a_value_that_all_vendors_agree_on_is_kept_as_it_is_others_by_vendor(mig
         field(13, "v", None),
         field(14, "v", vendor=None),
         field(15, "v", customer=7),
+        field(16, "v", vendor="some"),
+        field(17, "v", " other ", vendor="3", customer=3),
     ]
     result = migration.run({"form_field": fields}, form_field="account_meta", keyword="archive")
     assert values(result) == {
         (101, "form_field.custom_field_0"): "Lease 7",
         (101, "form_field.custom_field_1"): '{"10":"b","9":"a\\"\u00e9"}',
         (103, "form_field.other"): '{"3":"x","4":"y"}',
+        # A property is told by its exact name: it is no code.
+        (103, "form_field. other "): "v",
         (101, "form_field.twice"): "new",
     }
     assert reasons(result, "AccountMeta") == {
@@ -158,9 +165,10 @@ def test_a_value_that_all_vendors_agree_on_is_kept_as_it_is_others_by_vendor(mig
         "13": ["schema_violation"],
         "14": ["schema_violation"],
         "15": ["orphan_reference"],
+        "16": ["unparseable"],
     }
     account = result.accounting["form_field", "AccountMeta"]
-    assert (account.read, account.migrated, dict(account.dropped)) == (13, 7, {"empty": 2})
+    assert (account.read, account.migrated, dict(account.dropped)) == (15, 8, {"empty": 2})
     split = migration.run({"form_field": fields}, form_field="account_meta", keyword="archive", batch_rows=1)
     assert values(split) == values(result)
     assert split.links == result.links
@@ -183,9 +191,13 @@ def test_keyword_and_form_field_fill_one_table_and_never_the_same_row(migration)
 def test_the_first_two_custom_fields_are_filled_into_the_record(migration):
     fields = [
         field(1, "Lease 7", "custom_field_0", vendor="1"),
-        field(2, "Unit 3", " Custom_Field_1 ", vendor="1"),
+        field(2, "Unit 3", "custom_field_1", vendor="1"),
         field(3, "x", "custom_field_2", vendor="1"),
         field(4, "x", None, vendor="1"),
+        # No code column: the name must be exact.
+        field(5, "x", "Custom_Field_1", vendor="2"),
+        field(6, "x", " custom_field_0", vendor="2"),
+        field(7, "x", "custom_field_2", vendor="5"),
         # Vendors 3 and 4 are one record.
         field(9, "old", vendor="3"),
         field(10, "new", vendor="4"),
@@ -202,8 +214,67 @@ def test_the_first_two_custom_fields_are_filled_into_the_record(migration):
     assert reasons(result, "Record") == {
         "3": ["unmapped_value"],
         "4": ["unmapped_value"],
+        "5": ["unmapped_value"],
+        "6": ["unmapped_value"],
+        "7": ["orphan_reference", "unmapped_value"],
         "9": ["duplicate_key"],
         "11": ["orphan_reference"],
         "13": ["unparseable"],
     }
     assert dict(result.accounting["form_field", "Record"].dropped) == {"empty": 1}
+
+
+# --- in the target ----------------------------------------------------------------------------------------------------
+
+META = "docutrax_hierarchy_accountmeta"
+
+
+def load(migration: Migration, run_id: str, model: str = "AccountMeta") -> LoadSummary:
+    context = open_run(migration.database_url, "dtx", run_id, mode="rehearsal", decisions={})
+    context = replace(context, decisions=migration.lake.require(("dtx", "prepared", model)).metadata["decisions"])
+    return load_target("dtx", SYSTEM.target(model), migration.lake, migration.database_url, context)
+
+
+def stored(migration: Migration, query: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(migration.database_url) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_both_sources_are_loaded_once_and_a_change_reaches_just_its_row(migration):
+    tables = {
+        "keyword": [keyword("GROUP_NAME", "Centers"), keyword("EMPTY", ""), keyword("TAKEN", "by hand", customer=2)],
+        "form_field": [field(1, "a"), field(2, "b", vendor="2"), field(3, "same", "other"), field(4, "same", "other")],
+    }
+    with psycopg.connect(migration.database_url) as connection:
+        connection.execute(f"INSERT INTO {META} (account_id, key, value) VALUES (102, 'TAKEN', 'by someone')")
+    migration.run(tables, form_field="account_meta")
+    first = load(migration, "first")
+    assert (first.inserted, first.conflicts, first.rejected) == (4, 1, 2)
+    everything = f"SELECT account_id, key, value FROM {META} ORDER BY 1, 2"
+    expected = [
+        (101, "EMPTY", ""),
+        (101, "GROUP_NAME", "Centers"),
+        (101, "form_field.custom_field_0", '{"1":"a","2":"b"}'),
+        (101, "form_field.other", "same"),
+        (102, "TAKEN", "by someone"),
+    ]
+    assert sorted(stored(migration, everything)) == expected
+    mapped = "SELECT source_table, source_key, part FROM migration.mapping ORDER BY 1, 2"
+    assert stored(migration, mapped) == [
+        ("form_field", "1", "form_field.custom_field_0"),
+        ("form_field", "2", "form_field.custom_field_0"),
+        ("form_field", "4", "form_field.other"),
+        ("keyword", '["1","EMPTY"]', "EMPTY"),
+        ("keyword", '["1","GROUP_NAME"]', "GROUP_NAME"),
+    ]
+
+    migration.run(tables, form_field="account_meta")
+    second = load(migration, "second")
+    assert (second.inserted, second.updated, second.vanished) == (0, 0, 0)
+
+    migration.run({**tables, "form_field": [*tables["form_field"], field(5, "c")]}, form_field="account_meta")
+    third = load(migration, "third")
+    assert (third.inserted, third.updated, third.vanished) == (0, 1, 0)
+    assert stored(migration, f"SELECT value FROM {META} WHERE key = 'form_field.custom_field_0'") == [
+        ('{"1":"c","2":"b"}',)
+    ]

@@ -37,7 +37,9 @@ def labels(inputs: FlowInputs) -> pl.DataFrame:
 
 def form_values(inputs: FlowInputs) -> pl.DataFrame:
     """The rows of form_field; of one account, vendor and property the highest id counts."""
-    rows = assess_form_fields(inputs, MODEL, not_null=("vendor_id", "property_name")).rename({":text": ":value"})
+    key = (":account_id", ":vendor", ":key")
+    rows = assess_form_fields(inputs, MODEL, key=key, not_null=("vendor_id", "property_name"))
+    rows = rows.rename({":text": ":value"}).with_columns(pl.col(":vendor").cast(pl.String).alias("_vendor"))
     if KEYWORD in inputs.legacy:
         taken = labels(inputs).filter(is_sound()).select(":account_id", ":key", pl.lit(True).alias("_taken"))
         rows = rows.join(taken, on=[":account_id", ":key"], how="left", maintain_order="left")

@@ -18,7 +18,7 @@ def one_column_a_property(rows: pl.DataFrame) -> pl.DataFrame:
 
 def run(inputs: FlowInputs) -> Outcome:
     outcome = Outcome()
-    rows = assess_form_fields(inputs, MODEL, owner=":record", place=":column")
+    rows = assess_form_fields(inputs, MODEL, key=(":record", ":column"))
     migrated = finish_source(outcome, inputs, SOURCE, MODEL, rows)
     units = one_column_a_property(migrated.sort(":record", ":column")).with_columns(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("_target_row")

@@ -147,9 +147,10 @@ def _look_up(
         assert column.output is not None
         reason, coercion = "unmapped_value", f"{column.value_map}_not_listed"
         table = context.value_maps[column.value_map]
-        entries = table.lazy().select(code(pl.col(table.columns[0])).alias(key), pl.col(column.output).alias(found))
+        keys = pl.col(table.columns[0])
+        listed_key, keyed = (keys, source) if column.exact else (code(keys), code(source))
+        entries = table.lazy().select(listed_key.alias(key), pl.col(column.output).alias(found))
         detail = pl.format("{} is not listed in " + column.value_map + ".csv", shown(source))
-        keyed = code(source)
     entries = entries.with_columns((pl.col(found).is_not_null() if column.crosswalk else pl.lit(True)).alias(listed))
     frame = frame.with_columns(keyed.alias(key)).join(entries, on=key, how="left", maintain_order="left")
     is_missing = pl.col(listed).fill_null(False).not_()

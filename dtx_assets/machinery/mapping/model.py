@@ -37,6 +37,7 @@ class When(_Strict):
 _BELONGS_TO = {
     "with_": ("transform",),
     "output": ("value_map",),
+    "exact": ("value_map",),
     "missing": ("value_map", "crosswalk"),
     "allow_null": ("value_map", "crosswalk"),
     "type": ("constant",),
@@ -61,6 +62,7 @@ class ColumnMapping(_Strict):
         None, description="name of a value map (mappings/<system>/<name>.csv); its first column is the key"
     )
     output: str | None = Field(None, description="column of the value map that gives the value")
+    exact: bool = Field(False, description="the text must be as the value map lists it, blanks and case included")
     crosswalk: str | None = Field(None, description="name of a crosswalk: legacy id to target id")
     missing: Literal["reject", "null", "keep"] = Field(
         "reject",

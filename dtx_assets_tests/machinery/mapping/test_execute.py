@@ -106,6 +106,13 @@ def test_a_value_map_compares_trimmed_and_without_case() -> None:
     assert frame["_problems"].to_list()[4][0]["detail"] == "z" * 40 + " is not listed in species.csv"
 
 
+def test_a_value_map_may_ask_for_the_exact_text() -> None:
+    column = {"from": "kind", "value_map": "species", "output": "species", "exact": True}
+    frame = apply({"kind": [" Cat", " cat", "Cat"]}, {"species": column})
+    assert frame[":species"].to_list() == ["Felis", None, None]
+    assert problems(frame) == [[], [("unmapped_value", "kind")], [("unmapped_value", "kind")]]
+
+
 @pytest.mark.parametrize(
     ("missing", "values", "coercions"),
     [
@@ -185,6 +192,12 @@ def test_a_nul_or_undecodable_bytes_reject_only_where_the_text_is_written() -> N
         [],
     ]
     assert frame[":code"].to_list() == rows["code"]
+
+
+def test_a_helper_that_is_written_must_be_text_as_a_column_must() -> None:
+    rows: dict[str, list[Any]] = {"label": ["ok", "a\x00b"]}
+    helpers = {"label": {"from": "label", "transform": "text", "written": True}}
+    assert problems(apply(rows, {}, helpers)) == [[], [("unparseable", "label")]]
 
 
 def test_a_constant_of_a_column_that_no_plan_knows_has_its_type() -> None:
