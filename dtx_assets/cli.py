@@ -43,6 +43,19 @@ Examples:
 Exit code: 0 all is well, 1 a step failed, 2 wrong usage or configuration, 3 everything ran and a check failed.
 """
 
+EXAMPLES_QUERY = """
+Examples:
+
+  dtx archive query work_log "SELECT customer_id, count(*) FROM work_log GROUP BY ALL ORDER BY 2 DESC"
+
+  dtx archive query vornado_feed 'SELECT "Tenant ID", "Lease End" FROM vornado_feed' --csv
+
+  dtx archive query messagequeue "DESCRIBE messagequeue"
+
+All columns are text, as they came: CAST what is a number or a time. In a table that came from a CSV, the texts \\N and
+NULL mean NULL. Bytes that are not UTF-8 are shown escaped, and stand in TABLE_undecodable.
+"""
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -54,6 +67,8 @@ app = typer.Typer(
 )
 target_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The target database.")
 app.add_typer(target_app, name="target")
+archive_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The archived legacy tables.")
+app.add_typer(archive_app, name="archive")
 
 SystemArgument = Annotated[str, typer.Argument(metavar="[SYSTEM]", help=f"Which migration: {', '.join(SYSTEMS)}.")]
 
@@ -93,6 +108,7 @@ def run(
         {
             "Rejected rows": "table migration.rejected of the target database (`dtx psql` opens the embedded one)",
             "Lake": settings.masked()["lake_url"],
+            "Archive": f"{settings.masked()['archive_url']} (`dtx archive list`)",
             "Log": str(settings.home / LOG_DIRECTORY),
             "The graph with this history": "`make ui` or `dtx ui`",
         },
@@ -128,6 +144,62 @@ def target_ddl(system: SystemArgument = "dtx") -> None:
     from dtx_assets.machinery.load import target_ddl as render
 
     typer.echo(render(code_location(system).SYSTEM.targets))
+
+
+@archive_app.command("list", epilog="Examples:\n\n  dtx archive list\n\n  dtx archive list --json | jq '.[].rows'")
+def archive_list(
+    system: SystemArgument = "dtx",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all that the manifests say.")] = False,
+) -> None:
+    """Which tables are archived, with rows, columns, sizes and checksums."""
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.archive import archives, open_archive
+    from dtx_assets.machinery.console import print_archives
+
+    place = open_archive(settings.archive_url)
+    stored = archives(place, system, location.SYSTEM.legacy_tables)
+    if as_json:
+        listed = [{**manifest.metadata, "location": place.location(manifest, "")} for manifest in stored.values()]
+        typer.echo(json.dumps(listed, indent=2))
+    else:
+        print_archives(output(), stored.values(), settings.masked()["archive_url"])
+
+
+@archive_app.command("query", epilog=EXAMPLES_QUERY)
+def archive_query(
+    table: Annotated[str, typer.Argument(help="A legacy table that is archived.")],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT.")],
+    system: Annotated[str, typer.Option(help=f"Which migration: {', '.join(SYSTEMS)}.")] = "dtx",
+    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, all rows.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, all rows.")] = False,
+) -> None:
+    """Look into an archived table with SQL (DuckDB). What it answers is NOT masked: personal data is shown as it is."""
+    if as_csv and as_json:
+        raise ConfigurationError("--csv and --json exclude each other", where="--csv, --json")
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.archive import archives, open_archive
+    from dtx_assets.machinery.archive_query import ask
+    from dtx_assets.machinery.console import print_answer, write_csv, write_json
+
+    place = open_archive(settings.archive_url)
+    stored = archives(place, system, location.SYSTEM.legacy_tables)
+    if table not in stored:
+        raise ConfigurationError(
+            f"{table!r} is not archived" if table in location.SYSTEM.legacy_tables else f"there is no table {table!r}",
+            where=settings.masked()["archive_url"],
+            remedy=f"one of: {', '.join(stored)}" if stored else "`dtx run` archives all tables",
+        )
+    with ask(place, stored[table], sql) as answer:
+        if as_csv:
+            write_csv(sys.stdout, answer)
+        elif as_json:
+            write_json(sys.stdout, answer)
+        else:
+            print_answer(output(), answer)
 
 
 @app.command(epilog="Examples:\n\n  dtx ui\n\n  dtx ui --read-only --port 3001")

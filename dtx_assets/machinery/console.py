@@ -3,11 +3,14 @@
 Nothing here runs anything or imports Dagster.
 """
 
+import csv
+import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -18,9 +21,12 @@ from dtx_assets.machinery.errors import MigrationError
 from dtx_assets.machinery.progress import SECONDS_BETWEEN_LINES, duration_text, progress_text
 
 if TYPE_CHECKING:
+    from dtx_assets.machinery.archive_query import Answer
+    from dtx_assets.machinery.lake import Manifest
     from dtx_assets.machinery.run import AssetState, CheckState, RunOutcome
 
 SHOWN_CHECKS = 60
+SHOWN_ROWS = 200
 
 
 def step_title(step: str, system: str) -> str:
@@ -183,6 +189,66 @@ def print_states(console: Console, assets: Sequence["AssetState"], checks: Seque
         state = Text(check.state, style=styles.get(check.state, "dim"))
         table.add_row(check.name, check.asset, state, moment(check.at), number(check.count))
     console.print(table)
+
+
+def print_archives(console: Console, archives: Iterable["Manifest"], where: str) -> None:
+    """Rows, columns, bytes and SHA-256 of the files of each archive."""
+    table = Table("table", title=f"Archives in {where}", title_justify="left")
+    for name in ("rows", "columns"):
+        table.add_column(name, justify="right")
+    for name in ("extracted at", "file"):
+        table.add_column(name)
+    table.add_column("bytes", justify="right")
+    table.add_column("SHA-256", overflow="fold")
+    for manifest in archives:
+        facts = manifest.metadata
+        shown = [facts["table"], number(facts["rows"]), number(len(facts["columns"])), facts["extracted_at"][:19]]
+        for entry in (entry for files in manifest.tables.values() for entry in files.files):
+            table.add_row(*shown, entry.name, number(entry.bytes), facts["sha256"][entry.name])
+            shown = [""] * len(shown)
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print(Text(f"Nothing is archived in {where}; `dtx run` archives all tables."), soft_wrap=True)
+
+
+def print_answer(console: Console, answer: "Answer") -> None:
+    """The first rows of an answer, one line break or other control character as one sign."""
+    table = Table()
+    for name in answer.columns:
+        table.add_column(Text(visible(name)))
+    shown = list(islice(answer.rows, SHOWN_ROWS + 1))
+    for row in shown[:SHOWN_ROWS]:
+        table.add_row(*(Text("NULL", style="dim") if value is None else Text(visible(value)) for value in row))
+    console.print(table)
+    if len(shown) > SHOWN_ROWS:
+        console.print(f"The first {SHOWN_ROWS} rows; --csv and --json give all.", highlight=False)
+
+
+def visible(value: object) -> str:
+    """The text of a value, without what would move the cursor or colour the terminal."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(value))
+
+
+def write_csv(stream: TextIO, answer: "Answer") -> None:
+    """All rows as CSV; NULL is an empty field."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(answer.columns)
+    writer.writerows(answer.rows)
+
+
+def write_json(stream: TextIO, answer: "Answer") -> None:
+    """All rows as an array of JSON objects, one a line; bytes are hexadecimal, times, dates and decimals texts."""
+    separator = "["
+    for row in answer.rows:
+        named = dict(zip(answer.columns, row, strict=True))
+        stream.write(f"{separator}{json.dumps(named, ensure_ascii=False, default=json_text)}")
+        separator = ",\n "
+    stream.write("[]\n" if separator == "[" else "]\n")
+
+
+def json_text(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def moment(at: Any) -> str:

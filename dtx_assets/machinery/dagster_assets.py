@@ -21,6 +21,8 @@ import polars as pl
 import psycopg
 from dagster_aws.s3 import S3Resource
 
+from dtx_assets.machinery.archive import CHECK as READS_BACK
+from dtx_assets.machinery.archive import archive_table, differences
 from dtx_assets.machinery.checks import CheckContext, CheckGroup, CheckSpec
 from dtx_assets.machinery.dagster_metadata import (
     accounting_metadata,
@@ -38,7 +40,7 @@ from dtx_assets.machinery.errors import MigrationError
 from dtx_assets.machinery.lake import Manifest
 from dtx_assets.machinery.lake_io import LakeIOManager
 from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.load import load_target, untouched
+from dtx_assets.machinery.load import book_archive, load_target, untouched
 from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lineage
 from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, build_mapping_asset
@@ -46,7 +48,7 @@ from dtx_assets.machinery.prepare import Flow, prepare_flow
 from dtx_assets.machinery.progress import StepProgress, duration_text
 from dtx_assets.machinery.run_environment import RunEnvironment
 from dtx_assets.machinery.run_log import LOGGER, run_log
-from dtx_assets.machinery.settings import apply_environment_files
+from dtx_assets.machinery.settings import apply_environment_files, mask_url
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.machinery.system import System
@@ -230,6 +232,7 @@ class Graph:
             *build_decision_specs(self),
             build_extraction(self),
             build_run_report(self),
+            *(build_archive(self, table) for table in self.system.legacy_tables.values()),
             *([build_mapping_step(self, "value_maps", value_maps)] if value_maps else []),
             *(
                 build_mapping_step(self, asset.name, [asset])
@@ -496,6 +499,110 @@ def build_run_report(graph: Graph) -> dg.AssetsDefinition:
             yield dg.MaterializeResult(metadata=extraction_report_metadata(outcomes))
 
     return run_report
+
+
+# --- archives -------------------------------------------------------------------------------------------------------
+
+
+def build_archive(graph: Graph, table: LegacyTable) -> dg.AssetsDefinition:
+    """One step that archives a table, and the check that reads the archive back.
+
+    A step for each: Dagster skips a step when anything it depends on is missing, and a table that cannot be extracted
+    must not keep the others from the archive.
+    """
+    system = graph.system
+    key = graph.key("archive", table.name)
+    only_archived = table.name not in system.migrated_tables
+    text = f"All rows of `{table.name}` as they came, every column, as a compressed CSV and as Parquet."
+    if only_archived:
+        text += " That is all that happens to them: each counts as migrated to the archive."
+    spec = graph.spec(
+        key,
+        table.area,
+        graph.described(text, table.decision),
+        skippable=True,
+        deps=[graph.key("legacy", table.name)],
+        kinds={"csv", "parquet"},
+        metadata={
+            "dagster/column_schema": legacy_column_schema(table),
+            "migrated to": "the archive only" if only_archived else "the archive, and target tables",
+        },
+    )
+    check = CheckSpec(
+        READS_BACK,
+        ("archive", table.name),
+        "The files have the SHA-256 they were written with, and both hold the rows that are landed.",
+        severity="ERROR",
+        structure=True,
+    )
+
+    @dg.multi_asset(
+        name=f"{system.name}_archive_{table.name}",
+        specs=[spec],
+        check_specs=[check_spec(key, check, [])],
+        can_subset=True,
+        required_resource_keys=RESOURCES,
+        op_tags=LAST,
+    )
+    def archive(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            if key in context.selected_asset_keys:
+                progress = StepProgress(f"archive {table.name}", context.log.info)
+                manifest = archive_table(
+                    environment.lake, environment.archive, system.name, table.name, environment.run_id, progress
+                )
+                booked = [book_archive(environment.load(), table.name, manifest.metadata["rows"])] * only_archived
+                yield dg.MaterializeResult(asset_key=key, metadata=archive_metadata(environment, manifest, booked))
+            if context.selected_asset_check_keys:
+                wrong = differences(environment.lake, environment.archive, system.name, table.name)
+                if wrong:
+                    environment.failures.append(f"archive/{table.name}: {READS_BACK}")
+                yield dg.AssetCheckResult(
+                    passed=not wrong,
+                    asset_key=key,
+                    check_name=READS_BACK,
+                    severity=dg.AssetCheckSeverity.ERROR,
+                    metadata={"count": len(wrong), **archive_check_metadata(wrong)},
+                )
+
+    return archive
+
+
+def archive_metadata(
+    environment: RunEnvironment, manifest: Manifest, booked: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    facts = manifest.metadata
+    return {
+        "dagster/row_count": facts["rows"],
+        "columns": len(facts["columns"]),
+        "files": markdown_table(
+            ("file", "bytes", "SHA-256"),
+            [
+                (entry.name, f"{entry.bytes:,}", facts["sha256"][entry.name])
+                for files in manifest.tables.values()
+                for entry in files.files
+            ],
+        ),
+        "location": dg.MetadataValue.path(mask_url(environment.archive.location(manifest, ""))),
+        "extracted at": str(facts["extracted_at"]),
+        "verified": f"read back and compared with the landed rows before {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC",
+        "written": "reused: nothing it depends on has changed"
+        if manifest.run_id != environment.run_id
+        else "by this run",
+        "values that are not UTF-8": facts["undecodable_values"],
+        "how to read it": facts["how_to_read"],
+        **(accounting_metadata(booked) if booked else {}),
+    }
+
+
+def archive_check_metadata(wrong: Sequence[str]) -> dict[str, Any]:
+    if not wrong:
+        return {}
+    return {
+        "what is wrong": "; ".join(wrong),
+        "do": "keep what is there for whoever looks into it, remove its manifest.json, materialise the archive again",
+    }
 
 
 # --- mappings ---------------------------------------------------------------------------------------------------------

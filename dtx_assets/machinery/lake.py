@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +32,9 @@ from dtx_assets.machinery.settings import mask_url
 
 LEASE_SECONDS = 24 * 3600
 """A lease older than this belongs to a run that died."""
+
+COPY_BYTES = 8 << 20
+"""What is fetched at once of an object that is copied."""
 
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """What only writing fails with: a full disk or quota, a limit of the file system, one that became read-only."""
@@ -68,12 +71,14 @@ class Manifest:
 class Lake:
     """A directory (path or `file://`) or `s3://bucket/prefix`.
 
-    Credentials and endpoint of S3 come from dagster-aws's S3Resource, and from `AWS_*` where it says nothing.
+    Credentials and endpoint of S3 come from dagster-aws's S3Resource, and from `AWS_*` where it says nothing. `called`
+    is what messages say of it: the archive is kept the same way.
     """
 
-    def __init__(self, url: str, s3: Any = None) -> None:
+    def __init__(self, url: str, s3: Any = None, *, called: str = "the lake") -> None:
         parts = urlsplit(url)
         self.url = url
+        self.called = called
         self._directory: Path | None = None
         self.store: ObjectStore
         if parts.scheme in ("", "file"):
@@ -86,7 +91,7 @@ class Lake:
             self._s3 = s3
         else:
             raise ConfigurationError(
-                f"the lake cannot be kept under {parts.scheme}://",
+                f"{called} cannot be kept under {parts.scheme}://",
                 remedy="give a directory, file:// or s3://bucket/prefix",
             )
 
@@ -140,6 +145,32 @@ class Lake:
         """Where a file of a dataset is: a path or an `s3://` address."""
         inner = f"{_path(manifest.key)}/{manifest.version}/{file}"
         return str(self._directory / inner) if self._directory else f"{self.url.rstrip('/')}/{inner}"
+
+    def is_complete(self, manifest: Manifest) -> bool:
+        """Whether all files of a version are there, with as many bytes as were written."""
+        for entry in (entry for files in manifest.tables.values() for entry in files.files):
+            with self._told():
+                try:
+                    found = obstore.head(self.store, f"{_path(manifest.key)}/{manifest.version}/{entry.name}")
+                except FileNotFoundError:
+                    return False
+            if found["size"] != entry.bytes:
+                return False
+        return True
+
+    @contextmanager
+    def local_file(self, key: Sequence[str], version: str, file: str) -> Iterator[Path]:
+        """A file of a version as one of this machine: itself in a directory, else a copy while the block lasts."""
+        inner = f"{_path(key)}/{version}/{file}"
+        if self._directory:
+            yield self._directory / inner
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch) / file
+            with self._told(), self._told_when_full(), copy.open("wb") as stream:
+                for chunk in obstore.get(self.store, inner).stream(min_chunk_size=COPY_BYTES):
+                    stream.write(chunk)
+            yield copy
 
     def _storage_options(self) -> dict[str, str] | None:
         return None if self._directory else s3_storage_options(self._s3)
@@ -232,7 +263,7 @@ class Lake:
                 else "check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials"
             )
             raise ConfigurationError(
-                f"the lake cannot be used ({type(error).__name__})", where=mask_url(self.url), remedy=remedy
+                f"{self.called} cannot be used ({type(error).__name__})", where=mask_url(self.url), remedy=remedy
             ) from None
 
     @contextmanager
@@ -247,9 +278,9 @@ class Lake:
             if number not in _CANNOT_WRITE:
                 raise
             raise ConfigurationError(
-                f"the lake cannot be written: {os.strerror(number)}",
+                f"{self.called} cannot be written: {os.strerror(number)}",
                 where=mask_url(self.url) if self._directory else tempfile.gettempdir(),
-                remedy="make room there, or give another place to the lake"
+                remedy=f"make room there, or give another place to {self.called}"
                 if self._directory
                 else "make room there, or set TMPDIR to a larger place",
             ) from None
@@ -289,9 +320,15 @@ class DatasetWriter:
             note(None)
 
     @contextmanager
-    def _open(self, table: str, file: str | None) -> Iterator[tuple[BinaryIO, Any]]:
+    def stream(self, file: str, *, table: str) -> Iterator[tuple[BinaryIO, Callable[[int], None]]]:
+        """A file of any other format, by its whole name, and what has to be called with its rows."""
+        with self._open(table, file, suffix="") as opened:
+            yield opened
+
+    @contextmanager
+    def _open(self, table: str, file: str | None, suffix: str = ".parquet") -> Iterator[tuple[BinaryIO, Any]]:
         entries = self.tables.setdefault(table, [])
-        name = f"{file or f'{table}-{len(entries):05d}'}.parquet"
+        name = f"{file or f'{table}-{len(entries):05d}'}{suffix}"
         inner = f"{_path(self._key)}/{self.version}/{name}"
         rows: list[int | None] = []
         directory = self._lake._directory

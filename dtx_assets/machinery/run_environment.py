@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from dtx_assets.machinery.archive import open_archive
 from dtx_assets.machinery.embedded_postgres import embedded_postgres
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.lake import Lake
@@ -87,6 +88,10 @@ class RunEnvironment:
     @cached_property
     def lake(self) -> Lake:
         return Lake(self.settings.lake_url, self.s3)
+
+    @cached_property
+    def archive(self) -> Lake:
+        return open_archive(self.settings.archive_url, self.s3)
 
     @property
     def cutover_at(self) -> datetime:

@@ -68,5 +68,10 @@ class System:
             f"{self.name} has no target model {model!r}", remedy=f"one of: {', '.join(t.model for t in self.targets)}"
         )
 
+    @cached_property
+    def migrated_tables(self) -> frozenset[str]:
+        """The legacy tables whose rows a flow accounts for; of any other, the archive is all there is."""
+        return frozenset(source for flow in self.flows for source, _ in flow.accounted)
+
     def flow_of(self, model: str) -> "Flow | None":
         return next((flow for flow in self.flows if model in flow.targets), None)

@@ -1,5 +1,6 @@
 """Writing prepared rows into the target database, and everything the schema `migration` remembers of it."""
 
+from dtx_assets.machinery.load.archived import book_archive
 from dtx_assets.machinery.load.ddl import compare_target, create_target, live_target, target_ddl, untouched
 from dtx_assets.machinery.load.runs import RunContext, finish_run, open_run, prepare_bookkeeping
 from dtx_assets.machinery.load.writer import LoadSummary, load_target
@@ -7,6 +8,7 @@ from dtx_assets.machinery.load.writer import LoadSummary, load_target
 __all__ = [
     "LoadSummary",
     "RunContext",
+    "book_archive",
     "compare_target",
     "create_target",
     "finish_run",
