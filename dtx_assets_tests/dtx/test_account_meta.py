@@ -278,3 +278,61 @@ def test_both_sources_are_loaded_once_and_a_change_reaches_just_its_row(migratio
     assert stored(migration, f"SELECT value FROM {META} WHERE key = 'form_field.custom_field_0'") == [
         ('{"1":"c","2":"b"}',)
     ]
+
+
+def test_labels_are_merged_beside_what_the_directory_has(migration):
+    with psycopg.connect(migration.database_url) as connection:
+        connection.execute(
+            "UPDATE docutrax_hierarchy_directory SET settings = %s WHERE id = 801",
+            ['{"theme": "dark", "labels": {"TAKEN": "by someone", "EQUAL": "same"}}'],
+        )
+    tables = {
+        "keyword": [
+            keyword("TAKEN", "other"),
+            keyword("EQUAL", "same"),
+            keyword("A", "a"),
+            keyword("B", ""),
+            keyword("A", "c", customer=3),
+        ]
+    }
+    chosen = {"keyword": "directory_settings"}
+    migration.run(tables, **chosen)
+    first = load(migration, "first", "Directory")
+    assert (first.updated, first.adopted, first.conflicts, first.rejected) == (3, 1, 1, 1)
+    settings = "SELECT id, settings FROM docutrax_hierarchy_directory ORDER BY id"
+    expected = [
+        (801, {"theme": "dark", "labels": {"TAKEN": "by someone", "EQUAL": "same", "A": "a", "B": ""}}),
+        (802, None),
+        (803, {"labels": {"A": "c"}}),
+    ]
+    assert stored(migration, settings) == expected
+    migration.run(tables, **chosen)
+    second = load(migration, "second", "Directory")
+    assert (second.updated, second.vanished) == (0, 0)
+    assert stored(migration, settings) == expected
+
+    tables["keyword"][2] = keyword("A", "new")
+    migration.run(tables, **chosen)
+    assert load(migration, "third", "Directory").updated == 1
+    assert stored(migration, settings)[0][1]["labels"] == expected[0][1]["labels"] | {"A": "new"}
+
+
+def test_custom_fields_fill_what_is_empty_in_the_record(migration):
+    with psycopg.connect(migration.database_url) as connection:
+        connection.execute("UPDATE docutrax_hierarchy_record SET internal_id = 'by hand' WHERE id = 201")
+        connection.execute("UPDATE docutrax_hierarchy_record SET internal_id = '' WHERE id = 202")
+    fields = [
+        field(1, "Lease 7", vendor="1"),
+        field(2, "Unit 3", "custom_field_1", vendor="1"),
+        field(3, "Lease 8", vendor="2"),
+    ]
+    migration.run({"form_field": fields}, form_field="record_internal_id")
+    first = load(migration, "first", "Record")
+    assert (first.updated, first.conflicts, first.rejected) == (2, 1, 1)
+    expected = [(201, "by hand", "Unit 3"), (202, "Lease 8", None), (203, None, None), (204, None, None)]
+    records = "SELECT id, internal_id, internal_id1 FROM docutrax_hierarchy_record ORDER BY id"
+    assert stored(migration, records) == expected
+    migration.run({"form_field": fields}, form_field="record_internal_id")
+    second = load(migration, "second", "Record")
+    assert (second.updated, second.vanished) == (0, 0)
+    assert stored(migration, records) == expected
