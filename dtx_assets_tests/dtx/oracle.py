@@ -1,5 +1,7 @@
 r"""What sections 1.2, 4.1 to 4.3 and 5 of the contract say, done a second time: plain, slow and without the package.
 
+Sections 4.4 to 4.6, and `migrate`, which does it all: `oracle_options`.
+
 It takes legacy tables as lists of dicts of text and gives target rows, rejected rows and the accounting. Nothing of
 `dtx_assets` is imported, so that a misreading has to be made twice to go unseen. Comments cite the contract where the
 reading is not obvious. Tests that compare the two are elsewhere.
@@ -42,6 +44,10 @@ class Inputs:
     cutover_at: datetime
     timezone: str = "UTC"
     dialect: str = "csv"
+    files: Path | None = None
+    """The root of the file repository."""
+    documents: Mapping[int, int] = field(default_factory=dict)
+    """The Document that an earlier load made of a legacy file."""
 
 
 @dataclass(frozen=True, order=True)
@@ -85,6 +91,9 @@ IDENTITIES = {
     "NotificationSchedule": ("account_id", "type", "sequence"),
     "EmailTemplate": ("entity_type", "entity_id", "name", "language"),
     "DocRequirement": ("id",),
+    "AccountEmail": ("account_id", "email", "email_type"),
+    "AccountMeta": ("account_id", "key"),
+    "ResponseMetric": ("account_id", "record_id", "event"),
 }
 
 
@@ -101,6 +110,13 @@ KEYS = {
     "notification_lookup": ("customer_id",),
     "letter": ("customer_id", "type", "selector"),
     "exemption": ("exemption_id",),
+    "reviewer_address": ("reviewer_address_id",),
+    "keyword": ("customer_id", "keyword"),
+    "form_field": ("form_field_id",),
+    "envelope": ("envelope_id",),
+    "imap_upload": ("imap_upload_id",),
+    "repo_file": ("repo_file_id",),
+    "vornado_feed": (),
 }
 MAY_REPEAT = {"notification_webhook", "notification_lookup", "letter"}
 CODE_COLUMNS = {"type", "selector", "send_hold", "item_type", "ExemptReviewStatus", "status", "event"}
@@ -201,25 +217,28 @@ def read_table(inputs: Inputs, table: str) -> list[Source]:
         values = {column: read_value(column, value, inputs.dialect) for column, value in raw.items()}
         parts = tuple(key_value(column, values.get(column)) for column in columns)
         seen[parts] += 1
-        if table not in MAY_REPEAT:
+        # "Where a key may repeat, or there is none, rows are told apart by an ordinal."
+        ordinal = [str(seen[parts])] if table in MAY_REPEAT and seen[parts] > 1 else []
+        if not columns:
+            key: str | None = str(number)
+        elif len(columns) == 1 and table not in MAY_REPEAT:
             key = parts[0]
-        else:  # "Where a key may repeat, … rows are told apart by an ordinal."
-            ordinal = [str(seen[parts])] if seen[parts] > 1 else []
+        else:
             key = json.dumps([*parts, *ordinal], ensure_ascii=False, separators=(",", ":"))
         # The bookkeeping needs a text PostgreSQL can hold, even where the key is no key.
         name = f"row {number}" if key is None else key.replace("\0", r"\x00")
         sources.append(Source(table, number, name, values))
-    if table not in MAY_REPEAT:
-        judge_repeated_keys(sources, columns[0])
+    if columns and table not in MAY_REPEAT:
+        judge_repeated_keys(sources, columns)
     return sources
 
 
-def judge_repeated_keys(sources: list[Source], column: str) -> None:
+def judge_repeated_keys(sources: list[Source], columns: tuple[str, ...]) -> None:
     groups: dict[str, list[Source]] = {}
     for source in sources:
-        if integer(source[column]) is None:
+        if len(columns) == 1 and integer(source[columns[0]]) is None:
             source.reasons.add("schema_violation")  # "for what no rule of section 4 names": nothing names this row
-        if source[column] is not None:
+        if all(source[column] is not None for column in columns):
             groups.setdefault(source.key, []).append(source)
     for group in groups.values():
         distinct: list[Source] = []
@@ -241,6 +260,9 @@ class LookUps:
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
         self.account = self._crosswalk("crosswalk_account", "customer_id", "account_id", "docutrax_hierarchy_account")
+        self.directory = self._crosswalk(
+            "crosswalk_account", "customer_id", "directory_id", "docutrax_hierarchy_directory"
+        )
         self.user = self._crosswalk("crosswalk_user", "user_id", "target_user_id", "docutrax_users_user")
         self.record = self._crosswalk("crosswalk_record", "vendor_id", "record_id", "docutrax_hierarchy_record")
         self.risk_profile = self._crosswalk(
@@ -475,7 +497,7 @@ def webhook_rows(
     model = "NotificationSchedule"
     webhooks = read_table(inputs, "notification_webhook")
     for source in webhooks:
-        leaves = webhook_leaves(source)
+        leaves = address_leaves(source, "webhook")
         if source.rule:
             continue
         account = find(lookups.account, source["customer_id"])
@@ -506,9 +528,11 @@ def webhook_rows(
     return webhooks
 
 
-def webhook_leaves(source: Source) -> list[Any]:
-    """The leaves of a webhook value; a rule or a reason where it has none to read."""
-    value = source["webhook"]
+def address_leaves(source: Source, column: str) -> list[Any]:
+    """The leaves of a value that holds addresses; a rule or a reason where it has none to read."""
+    value = source[column]
+    if source.rule:
+        return []
     if value is None or value in ("", "N;"):
         source.rule = "empty"
         return []
@@ -797,21 +821,7 @@ def exemptions(inputs: Inputs, lookups: LookUps, result: Result) -> None:
     keep_books(result, "DocRequirement", documents)
 
 
-# --- all of it --------------------------------------------------------------------------------------------------------
-
-FLOWS = {
-    "notification_schedule": notification_schedules,
-    "email_template": email_templates,
-    "exemption": exemptions,
-}
-
-
-def migrate(inputs: Inputs, flows: Iterable[str] = tuple(FLOWS)) -> Result:
-    """What the flows make of the inputs."""
-    lookups, result = LookUps(inputs), Result()
-    for flow in flows:
-        FLOWS[flow](inputs, lookups, result)
-    return result
+# --- value maps -------------------------------------------------------------------------------------------------------
 
 
 def read_value_maps(directory: Path) -> dict[str, list[dict[str, str]]]:

@@ -57,20 +57,39 @@ MANY = range(20, 60)
 SMALL_WORLD = World(
     crosswalks={
         # 3 and 4 are one account; the target does not have account 999; customer 7 is in no crosswalk.
+        # 2 and 3 are in one directory; the target does not have directory 899; 4 and 6 have none.
         "crosswalk_account": rows(
             "customer_id account_id directory_id",
-            *((1, 101, None), (2, 102, None), (3, 103, None), (4, 103, None), (5, 999, None), (6, None, None)),
+            *((1, 101, 801), (2, 102, 802), (3, 103, 802), (4, 103, None), (5, 999, 899), (6, None, None)),
             *((customer, 1000 + customer, None) for customer in MANY),
         ),
         "crosswalk_user": rows("user_id target_user_id", (1, 11), (2, 999)),
         # Vendor 2 is in two groups, 1 and 4 share one, 3 is in none, the target does not have the record of 5.
-        "crosswalk_record": rows("vendor_id record_id", (1, 201), (2, 202), (3, 203), (4, 204), (5, 999)),
+        # 3 and 7 are one record.
+        "crosswalk_record": rows("vendor_id record_id", (1, 201), (2, 202), (3, 203), (4, 204), (5, 999), (7, 203)),
+        # 4 and 5 are one document; the target does not have document 999; 7 is in no crosswalk.
+        "crosswalk_repo_file": rows(
+            "repo_file_id target_model target_id",
+            *((1, "Document", 901), (2, "Certificate", 902), (3, "Document", 999)),
+            *((4, " document ", 902), (5, "Document", 902), (6, "Document", None)),
+        ),
         "crosswalk_requirements": rows("requirements_id coi_risk_profile_id", (1, 401), (2, 999)),
     },
     other_areas={
         "docutrax_users_user": rows("id", (11,)),
         "docutrax_hierarchy_account": rows("id", (101,), (102,), (103,), *((1000 + customer,) for customer in MANY)),
+        "docutrax_hierarchy_directory": rows("id", (801,), (802,)),
         "docutrax_hierarchy_record": rows("id", (201,), (202,), (203,), (204,)),
+        "docutrax_hierarchy_accountemail": rows(
+            "id account_id email email_type",
+            *((1, 101, "A@B.c", "reviewer"), (2, 101, "z@b.c", "primary")),
+            *((3, 103, "M.N@sub.example.org", "reviewer"), (4, 103, "m.n@sub.example.org", "reviewer")),
+            *((5, 103, "Z@b.C", "reviewer"), (6, 103, "Z@B.C", "reviewer")),
+        ),
+        "docutrax_profiles_document": rows(
+            "id account_id file original_filename content_hash status needs_review",
+            *((number, 101, f"documents/area4/{number}", "x.pdf", "0" * 64, "new", "false") for number in (901, 902)),
+        ),
         "docutrax_profiles_requirementsgroup": rows("id", (301,), (302,), (303,)),
         "docutrax_profiles_requirementsgroupmember": rows(
             "id record_id requirements_group_id", (1, 201, 301), (2, 202, 302), (3, 202, 303), (4, 204, 301)
@@ -356,6 +375,90 @@ def exemption(number: Key = 1, vendor: Key = 1, **changes: Value) -> RawRow:
         "create_time": "2020-02-29 12:34:56",
         "requirements_id": None,
         "src": None,
+    }
+    return row | changes
+
+
+def reviewer_address(value: Value, number: Key = 1, customer: Key = 1) -> RawRow:
+    return {
+        "reviewer_address_id": _text(number),
+        "customer_id": _text(customer),
+        "email_string": value,
+        "type": "",
+        "level": "0",
+    }
+
+
+def keyword(name: Value, replacement: Value = "Tenants", customer: Key = 1) -> RawRow:
+    return {"customer_id": _text(customer), "keyword": name, "replacement": replacement}
+
+
+def form_field(number: Key, value: Value, name: Value = "custom_field_0", vendor: Key = 1, customer: Key = 1) -> RawRow:
+    row: dict[str, Value] = dict.fromkeys(SYSTEM.legacy_tables["form_field"].columns)
+    return row | {
+        "form_field_id": _text(number),
+        "customer_id": _text(customer),
+        "vendor_id": _text(vendor),
+        "property_name": name,
+        "value": value,
+    }
+
+
+def envelope(number: Key = 1, vendor_data: Value = 'a:1:{s:4:"name";s:4:"Acme";}', **changes: Value) -> RawRow:
+    """A voided envelope of customer 1 and vendor 1."""
+    row: dict[str, Value] = {
+        "envelope_id": _text(number),
+        "customer_id": "1",
+        "vendor_id": "1",
+        "event": "Voided",
+        "vendor_data": vendor_data,
+        "clicks": "3",
+        "access_time": "2021-07-13 06:13:16",
+        "create_time": "2020-02-29 12:34:56",
+        "update_time": "2023-07-22 12:27:10",
+    }
+    return row | changes
+
+
+def imap_upload(number: Key = 1, file: Key = 1, **changes: Value) -> RawRow:
+    row: dict[str, Value] = {
+        "imap_upload_id": _text(number),
+        "sender": "sender@example.com",
+        "filename": "certificate.pdf",
+        "filesize": "1024",
+        "repo_file_id": _text(file),
+        "received_time": "2020-01-02 03:04:05",
+    }
+    return row | changes
+
+
+def repo_file(number: Key = 100, **changes: Value) -> RawRow:
+    """An uploaded file of customer 1 and vendor 1 that nobody linked."""
+    row: dict[str, Value] = dict.fromkeys(SYSTEM.legacy_tables["repo_file"].columns)
+    row |= {
+        "repo_file_id": _text(number),
+        "customer_id": "1",
+        "name": "certificate.pdf",
+        "vendor_id": "1",
+        "status": "SUBMITTED",
+        "upload_user_id": "1",
+        "intake_date": "2020-02-29 12:34:56",
+        "repo_filepath": "unlinked/certificate_01.pdf",
+        "type": "application/pdf",
+    }
+    return row | changes
+
+
+def lease(vendor: Key = 1, start: Value = "01/01/2020", end: Value = "12/31/2025", **changes: Value) -> RawRow:
+    """A line of vornado_feed."""
+    row: dict[str, Value] = {
+        "PH_ID": _text(vendor),
+        "Property Code": "P154",
+        "Tenant ID": "t0000001",
+        "Tenant Name": "Ivory Paving LLC",
+        "Lease Start": start,
+        "Lease End": end,
+        "Status": "Current",
     }
     return row | changes
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from dtx_assets.dtx.system import SYSTEM
 from dtx_assets_tests.dtx import oracle
 from dtx_assets_tests.dtx.oracle import RawRow, Result, Value
+from dtx_assets_tests.dtx.oracle_options import migrate
 from dtx_assets_tests.dtx.running import (
     DECISIONS,
     Migration,
@@ -82,7 +83,7 @@ def read_sample() -> tuple[World, dict[str, list[RawRow]]]:
         for path in (directory / "target").glob("*.csv")
     }
     crosswalks = {name: read_csv(directory / f"{name}.csv") for name in SYSTEM.crosswalk_tables}
-    sources = {source for flow in SYSTEM.flows for source in flow.sources}
+    sources = [name for name in SYSTEM.legacy_tables if name in oracle.KEYS]
     return World(crosswalks, other_areas), {source: read_csv(directory / f"{source}.csv") for source in sources}
 
 
@@ -107,7 +108,7 @@ def test_the_sample(tmp_path, database_url, decisions, batch_rows):
     migration.extract_from(SYSTEM.sample_dir, legacy)
     found = migration.prepare(SYSTEM.flows, batch_rows=batch_rows, decisions=decisions)
     assert len(found.rows["NotificationSchedule"]) > 2_000
-    assert differences(found, oracle.migrate(migration.inputs(legacy, **decisions))) == []
+    assert differences(found, migrate(migration.inputs(legacy, **decisions))) == []
 
 
 def test_other_zones_read_the_sample_s_times_otherwise(tmp_path, database_url):
@@ -115,8 +116,8 @@ def test_other_zones_read_the_sample_s_times_otherwise(tmp_path, database_url):
     migration = Migration(tmp_path, database_url, world)
     migration.extract_from(SYSTEM.sample_dir, legacy)
     found = migration.prepare(SYSTEM.flows, timezone="America/New_York")
-    assert differences(found, oracle.migrate(migration.inputs(legacy, timezone="America/New_York"))) == []
-    assert differences(found, oracle.migrate(migration.inputs(legacy, timezone="UTC")))
+    assert differences(found, migrate(migration.inputs(legacy, timezone="America/New_York"))) == []
+    assert differences(found, migrate(migration.inputs(legacy, timezone="UTC")))
 
 
 # --- ugly tables ------------------------------------------------------------------------------------------------------
@@ -290,5 +291,5 @@ chosen_decisions = st.fixed_dictionaries(
 )
 def test_ugly_tables(migration, legacy, decisions, batch_rows, timezone, dialect):
     found = migration.run(legacy, batch_rows=batch_rows, timezone=timezone, dialect=dialect, **decisions)
-    expected = oracle.migrate(migration.inputs(legacy, timezone=timezone, dialect=dialect, **decisions))
+    expected = migrate(migration.inputs(legacy, timezone=timezone, dialect=dialect, **decisions))
     assert differences(found, expected) == []
