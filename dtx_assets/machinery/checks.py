@@ -18,7 +18,7 @@ import polars as pl
 from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.lake import Lake, Manifest
 from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.mapping.decisions import Decisions
+from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 from dtx_assets.machinery.mapping_assets import MappingAsset
 from dtx_assets.machinery.masking import mask, plain
 from dtx_assets.machinery.prepare import Flow
@@ -778,7 +778,22 @@ def decision_checks(model: str, irrelevant: Callable[[Decisions], Collection[str
 
     `irrelevant` gives the decisions that make no difference under what else was chosen.
     """
-    asset = ("target", model)
+    return _decision_checks(
+        ("target", model),
+        lambda decisions: [
+            entry for entry in decisions.entries if model in entry.affects and entry.key not in irrelevant(decisions)
+        ],
+    )
+
+
+def archived_by_decision_checks(table: str) -> CheckGroup:
+    """The same of a legacy table that a decision of its name sends to the archive only."""
+    return _decision_checks(
+        ("legacy", table), lambda decisions: [entry for entry in decisions.entries if entry.key == table]
+    )
+
+
+def _decision_checks(asset: DatasetName, concerned_by: Callable[[Decisions], list[Decision]]) -> CheckGroup:
     specs = (
         CheckSpec(
             "decisions_are_confirmed",
@@ -797,10 +812,7 @@ def decision_checks(model: str, irrelevant: Callable[[Decisions], Collection[str
     )
 
     def evaluate(context: CheckContext) -> dict[str, CheckOutcome]:
-        left_out = irrelevant(context.decisions)
-        concerned = [
-            entry for entry in context.decisions.entries if model in entry.affects and entry.key not in left_out
-        ]
+        concerned = concerned_by(context.decisions)
         waiting = [entry for entry in concerned if entry.status == "open"]
         named = {entry.blocking_action for entry in concerned}
         undone = [

@@ -31,6 +31,9 @@ FINDS_NOTHING = {
     "crosswalk_does_not_contradict_itself",
     "data_supports_the_chosen_dow_bit_order",
     "dropped_columns_are_empty",
+    "type_and_level_are_always_empty",
+    "statuses_are_known",
+    "keywords_are_those_of_the_plan",
     "letter_read_is_migrated_rejected_or_dropped",
     "notification_read_is_migrated_rejected_or_dropped",
     "notification_webhook_read_is_migrated_rejected_or_dropped",
@@ -38,7 +41,8 @@ FINDS_NOTHING = {
     "reviewer_address_read_is_migrated_rejected_or_dropped",
     "keyword_read_is_migrated_rejected_or_dropped",
 }
-"""What the sample is sound in: its structure, the accounting, the order of the bits, columns that are always NULL."""
+"""What the sample is sound in: its structure, the accounting, the order of the bits, codes and columns
+that the plan calls always the same."""
 
 
 @pytest.fixture(scope="module")
