@@ -277,9 +277,7 @@ IMAP_UPLOAD_SPECS = (
 def evaluate_imap_upload(context: CheckContext) -> dict[str, CheckOutcome]:
     same = ["sender", "filename", "filesize"]
     repeated = (
-        context.legacy("imap_upload")
-        .group_by(same)
-        .agg(pl.len().alias("uploads"), pl.col("_source_key").first())
+        context.legacy("imap_upload").group_by(same).agg(pl.len().alias("uploads"), pl.col("_source_key").first())
     )
     survey = Survey(repeated, personal=LEGACY_TABLES["imap_upload"].personal)
     survey.rows("again", pl.col("uploads") > 1, show=("filename", "uploads"))

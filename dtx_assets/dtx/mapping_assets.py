@@ -92,6 +92,7 @@ def _value_map(name: str, area: str, mappings: Mappings) -> MappingAsset:
 _VALUE_MAP_AREAS = {
     "notification_type": NOTIFICATIONS,
     "send_hold": NOTIFICATIONS,
+    "envelope_event": NOTIFICATIONS,
     "webhook_selector": NOTIFICATIONS,
     "spanish_markers": NOTIFICATIONS,
     "placeholders": NOTIFICATIONS,

@@ -6,6 +6,7 @@ from dtx_assets.dtx.flows.account_email import ACCOUNT_EMAIL, reviewer_addresses
 from dtx_assets.dtx.flows.account_meta import account_meta, account_values
 from dtx_assets.dtx.flows.directory_labels import DIRECTORY_LABELS, label_settings
 from dtx_assets.dtx.flows.email_template import EMAIL_TEMPLATE, bilingual_rows
+from dtx_assets.dtx.flows.envelope import RESPONSE_METRIC, RESPONSE_TRACKING, response_metrics
 from dtx_assets.dtx.flows.exemption import EXEMPTION, exemption_groups, one_row_a_requirement
 from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
 from dtx_assets.dtx.flows.record_fields import RECORD_FIELDS, one_column_a_property
@@ -30,6 +31,7 @@ FUNCTIONS = {
         exemption_groups,
         one_row_a_requirement,
         reviewer_addresses,
+        response_metrics,
         account_values,
         one_column_a_property,
         label_settings,
@@ -44,6 +46,8 @@ FLOWS: tuple[FlowMaker, ...] = (
     always(EXEMPTION),
     always(ACCOUNT_EMAIL),
     account_meta,
+    under("envelope", "response_tracking", flow=RESPONSE_TRACKING),
+    under("envelope", "aggregate", flow=RESPONSE_METRIC),
     under("form_field", "record_internal_id", flow=RECORD_FIELDS),
     under("keyword", "directory_settings", flow=DIRECTORY_LABELS),
 )

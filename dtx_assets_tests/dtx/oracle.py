@@ -99,7 +99,7 @@ IDENTITIES = {
 
 def identity(model: str, row: Mapping[str, Any]) -> str:
     """A text that tells a target row from others; all its values where the target has no natural key."""
-    return json.dumps([row[name] for name in IDENTITIES.get(model, sorted(row))], default=str)
+    return json.dumps([row[name] for name in IDENTITIES.get(model, sorted(row))], default=str, sort_keys=True)
 
 
 # --- 1.2: reading legacy tables ---------------------------------------------------------------------------------------

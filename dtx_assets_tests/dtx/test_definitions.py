@@ -96,6 +96,10 @@ def test_targets_that_are_not_filled_say_so():
         said = specs[f"dtx/target/{target.model}"].metadata["filled"]
         assert said.startswith("no") != (target.model in filled), (target.model, said)
     assert "writes nothing here" in specs["dtx/target/EmailLog"].metadata["filled"]
+    assert (
+        "envelope = response_tracking would; chosen is archive"
+        in specs["dtx/target/ResponseTracking"].metadata["filled"]
+    )
 
 
 def test_no_asset_has_more_checks_than_the_ui_can_show():
