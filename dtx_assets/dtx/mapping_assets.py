@@ -6,13 +6,13 @@ from dtx_assets.dtx.addresses import with_addresses
 from dtx_assets.dtx.tables import CROSSWALKS, FILE_REPOSITORY, NOTIFICATIONS
 from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.machinery.mapping.load import Mappings
-from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, crosswalk_asset
-from dtx_assets.machinery.transforms import canonical_integer
+from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, crosswalk_asset, refuse_contradictions
+from dtx_assets.machinery.transforms import canonical_integer, code, integer_value
 
 _TABLE_OF = {target.model: target.name for target in TARGETS}
 _ID = pl.Int64()
 
-CROSSWALK_NAMES = ("user", "account", "directory", "record", "requirements")
+CROSSWALK_NAMES = ("user", "account", "directory", "record", "requirements", "document")
 
 
 def _requirements_groups(context: MappingContext) -> pl.LazyFrame:
@@ -64,6 +64,25 @@ def _reviewer_cross_reference(context: MappingContext) -> pl.LazyFrame:
         .with_columns(pl.lit("invalid").alias("state"))
     )
     return pl.concat([valid, invalid]).sort("_row", "email").drop("_row")
+
+
+def _documents(context: MappingContext) -> pl.LazyFrame:
+    crosswalk = context.crosswalk("crosswalk_repo_file").select(
+        canonical_integer(pl.col("repo_file_id")).alias("source_id"),
+        code(pl.col("target_model")).alias("model"),
+        integer_value(pl.col("target_id")).alias("target_id"),
+    )
+    crosswalk = crosswalk.filter(pl.col("source_id").is_not_null()).unique()
+    refuse_contradictions("crosswalk_repo_file", "repo_file_id", crosswalk)
+    existing = context.target_rows(_TABLE_OF["Document"], {"id": _ID}).rename({"id": "target_id"})
+    ours = context.own_mapping("repo_file", _TABLE_OF["Document"]).rename({"source_key": "source_id"})
+    theirs = crosswalk.filter(pl.col("model") == "document").select("source_id", "target_id")
+    return (
+        pl.concat([ours, theirs])
+        .join(existing, on="target_id", how="semi")
+        .unique("source_id", keep="first", maintain_order=True)
+        .sort("source_id")
+    )
 
 
 def _doc_requirements(context: MappingContext) -> pl.LazyFrame:
@@ -181,6 +200,15 @@ def mapping_assets(mappings: Mappings) -> tuple[MappingAsset, ...]:
             "The addresses of reviewer_address beside the reviewers that Area 2 made: already there, new or invalid "
             "(pre-migration action 3).",
             _reviewer_cross_reference,
+        ),
+        MappingAsset(
+            "document",
+            "reference",
+            FILE_REPOSITORY,
+            (("legacy", "crosswalk_repo_file"),),
+            "Legacy file → the Document that this migration or Area 4 made of it.",
+            _documents,
+            after=("Document",),
         ),
         *(_value_map(name, area, mappings) for name, area in _VALUE_MAP_AREAS.items()),
     )

@@ -8,8 +8,10 @@ from dtx_assets.dtx.flows.directory_labels import DIRECTORY_LABELS, label_settin
 from dtx_assets.dtx.flows.email_template import EMAIL_TEMPLATE, bilingual_rows
 from dtx_assets.dtx.flows.envelope import RESPONSE_METRIC, RESPONSE_TRACKING, response_metrics
 from dtx_assets.dtx.flows.exemption import EXEMPTION, exemption_groups, one_row_a_requirement
+from dtx_assets.dtx.flows.imap_upload import DOCUMENT_METADATA, IMAP_UPLOAD, upload_metadata
 from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
 from dtx_assets.dtx.flows.record_fields import RECORD_FIELDS, one_column_a_property
+from dtx_assets.dtx.flows.vornado import RECORD_LEASES, leases_of_records
 from dtx_assets.dtx.mapping_assets import CROSSWALK_NAMES, mapping_assets
 from dtx_assets.dtx.tables import AREAS, CROSSWALKS, LEGACY_TABLES
 from dtx_assets.dtx.targets import TARGETS
@@ -32,6 +34,8 @@ FUNCTIONS = {
         one_row_a_requirement,
         reviewer_addresses,
         response_metrics,
+        upload_metadata,
+        leases_of_records,
         account_values,
         one_column_a_property,
         label_settings,
@@ -46,6 +50,9 @@ FLOWS: tuple[FlowMaker, ...] = (
     always(EXEMPTION),
     always(ACCOUNT_EMAIL),
     account_meta,
+    under("imap_upload", "model", flow=IMAP_UPLOAD),
+    under("imap_upload", "document_metadata", flow=DOCUMENT_METADATA),
+    under("vornado_feed", "seed_records", flow=RECORD_LEASES),
     under("envelope", "response_tracking", flow=RESPONSE_TRACKING),
     under("envelope", "aggregate", flow=RESPONSE_METRIC),
     under("form_field", "record_internal_id", flow=RECORD_FIELDS),

@@ -27,7 +27,7 @@ _IMAP_MODEL = ("imap_upload", "model")
 _IMAP_METADATA = ("imap_upload", "document_metadata")
 _INTERNAL_ID = ("form_field", "record_internal_id")
 _DIRECTORY_SETTINGS = ("keyword", "directory_settings")
-_SEED_RECORDS = ("vornado_feed", "seed_records")
+_SEED_RECORDS = ("vornado_feed", "seed_records", "generic_import")
 
 _NOTIFICATION_TARGETS = (
     TargetTable(
@@ -257,7 +257,23 @@ _FILE_TARGETS = (
             TargetColumn("needs_review", "boolean", "Always true: nobody has linked it."),
             TargetColumn("created_by_id", "bigint", "The user who uploaded it.", nullable=True, references=_USER),
             TargetColumn("created", "timestamptz", "When it came in.", nullable=True),
-            TargetColumn("metadata", "jsonb", "The e-mail it came with.", nullable=True, needed_when=_IMAP_METADATA),
+        ),
+    ),
+    TargetTable(
+        name=_DOCUMENT,
+        model="DocumentMetadata",
+        area=FILE_REPOSITORY,
+        writes="update",
+        decision="A11 #4",
+        description="The metadata of documents, this migration's and Area 4's: the e-mail they came with.",
+        columns=(
+            TargetColumn(
+                "metadata",
+                "jsonb",
+                "More about the document (object); the e-mail under `imap`.",
+                nullable=True,
+                needed_when=_IMAP_METADATA,
+            ),
         ),
     ),
     TargetTable(
@@ -370,11 +386,21 @@ _OTHER_TARGETS = (
         model="Record",
         area=OTHER_AREAS,
         writes="update",
-        decision="A11 #5, #11",
-        description="Vendors of DTX 1.0. Rows are Area 3's; custom fields and leases may be filled in.",
+        decision="A11 #5",
+        description="Vendors of DTX 1.0. Rows are Area 3's; custom fields may be filled in.",
         columns=(
             TargetColumn("internal_id", "text", "First custom field.", nullable=True, needed_when=_INTERNAL_ID),
             TargetColumn("internal_id1", "text", "Second custom field.", nullable=True, needed_when=_INTERNAL_ID),
+        ),
+    ),
+    TargetTable(
+        name=_RECORD,
+        model="RecordVornado",
+        area=OTHER_AREAS,
+        writes="update",
+        decision="A11 #11",
+        description="The metadata of records: the leases of one client's tenants.",
+        columns=(
             TargetColumn(
                 "metadata",
                 "jsonb",

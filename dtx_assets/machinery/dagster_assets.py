@@ -643,11 +643,12 @@ def build_mapping_step(graph: Graph, name: str, assets: Sequence[MappingAsset]) 
 
 def mapping_upstream(graph: Graph, asset: MappingAsset) -> list[dg.AssetKey]:
     """What a mapping is made from. Rows of other areas that this migration updates are read as they are before that."""
-    return [
+    read = [
         graph.key(layer, name)
         for layer, name in asset.upstream
         if not (layer == "target" and graph.system.flow_of(name))
     ]
+    return read + [graph.key("target", model) for model in asset.after]
 
 
 def mapping_sources(system: System, asset: MappingAsset) -> list[Path | Callable[..., Any]]:
@@ -657,7 +658,7 @@ def mapping_sources(system: System, asset: MappingAsset) -> list[Path | Callable
 
 def mapping_context(environment: RunEnvironment, asset: MappingAsset) -> MappingContext:
     system = environment.system
-    needs_target = any(layer == "target" for layer, _ in asset.upstream)
+    needs_target = bool(asset.after) or any(layer == "target" for layer, _ in asset.upstream)
     return MappingContext(
         system=system.name,
         lake=environment.lake,

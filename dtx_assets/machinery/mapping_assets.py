@@ -17,6 +17,7 @@ from psycopg import sql
 from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.lake import Lake, Manifest
 from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.load.content import copy_out
 from dtx_assets.machinery.load.runs import connect
 from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.sources.frames import legacy_frame
@@ -52,6 +53,18 @@ class MappingContext:
             self.target_url, table, columns, inserted_by=None if self.own_rows else self.system
         ).lazy()
 
+    def own_mapping(self, source_table: str, target_table: str) -> pl.LazyFrame:
+        """What source rows became in earlier loads and in this run: `source_key`, `target_id` (Int64)."""
+        schema = {"source_key": pl.String(), "target_id": pl.Int64()}
+        query = sql.SQL(
+            "SELECT source_key, target_id FROM migration.mapping"
+            " WHERE (system, source_table, target_table) = ({}, {}, {})"
+        ).format(sql.Literal(self.system), sql.Literal(source_table), sql.Literal(target_table))
+        with connect(self.target_url) as connection:
+            if connection.execute("SELECT to_regclass('migration.mapping')").fetchone() == (None,):
+                return pl.LazyFrame(schema=schema)
+            return copy_out(connection, query, pl.Schema(schema)).lazy()
+
     def without_own_rows(self) -> "MappingContext":
         """The same, as if this migration had inserted nothing yet."""
         return replace(self, own_rows=False)
@@ -67,6 +80,8 @@ class MappingAsset:
     upstream: tuple[tuple[str, str], ...]
     description: str
     build: Callable[[MappingContext], pl.LazyFrame]
+    after: tuple[str, ...] = ()
+    """Models that this migration fills first: what it wrote is part of the mapping."""
 
 
 def crosswalk_asset(
