@@ -24,6 +24,7 @@ from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.lake import DatasetWriter, Lake, Manifest
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems, apply_columns
+from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.schemas import legacy_schema, schema_failures, target_schema
 from dtx_assets.machinery.settings import Settings
 from dtx_assets.machinery.sources.frames import legacy_frame
@@ -161,6 +162,8 @@ def assess(
     source_mapping = inputs.system.mappings.for_target(model).sources[source]
     assessed = apply_columns(frame, source_mapping, inputs.context, inputs.system.mappings.transforms)
     failures = schema_failures(legacy_schema(table, not_null), assessed)
+    # A key without a match is an `orphan_reference`; that it is no key is no second reason.
+    failures = failures.filter(pl.col("column").is_in(_must_match(source_mapping)).not_())
     assessed = _add_schema_problems(assessed.with_row_index("_index"), failures.rename({"index": "_index"}), "_index")
     rules = [pl.when(pl.col("_key_fate") == "identical").then(pl.lit("identical"))]
     rules += [pl.when(when.fill_null(False)).then(pl.lit(rule)) for rule, when in (dropped or {}).items()]
@@ -173,6 +176,17 @@ def assess(
             "the same key occurs again in a later row with other content; the later row counts",
         ),
     ).with_columns(pl.coalesce(rules).alias("_rule"))
+
+
+def _must_match(mapping: SourceMapping) -> list[str]:
+    """The legacy columns whose row is rejected where a crosswalk does not have their value."""
+    columns = (*mapping.columns.values(), *mapping.helpers.values())
+    return [
+        name
+        for column in columns
+        if column.crosswalk and column.missing == "reject" and not column.allow_null
+        for name in column.from_
+    ]
 
 
 def _add_schema_problems(frame: pl.DataFrame, failures: pl.DataFrame, by: str) -> pl.DataFrame:

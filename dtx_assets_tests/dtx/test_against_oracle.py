@@ -34,11 +34,12 @@ from dtx_assets_tests.dtx.running import (
 
 def differences(found: Result, expected: Result) -> list[str]:
     """What the flows and the oracle do not agree about, in words."""
-    told: list[str] = []
+    told = compared("model", list(found.rows), list(expected.rows))
     for model, rows in found.rows.items():
         written = set(rows[0]) if rows else set()
-        told += compared(f"{model} row", map(as_text, rows), (as_text(row, written) for row in expected.rows[model]))
-        told += compared(f"{model} rejects", found.rejected[model], expected.rejected.get(model, []))
+        expected_rows = (as_text(row, written) for row in expected.rows.get(model, ()))
+        told += compared(f"{model} row", map(as_text, rows), expected_rows)
+        told += compared(f"{model} rejects", found.rejected[model], expected.rejected.get(model, ()))
     told += compared("link", found.links, expected.links)
     for pair in found.accounting:
         books, wanted = found.accounting[pair], expected.accounting.get(pair, oracle.Account())
