@@ -552,7 +552,8 @@ def build_archive(graph: Graph, table: LegacyTable) -> dg.AssetsDefinition:
                 manifest = archive_table(
                     environment.lake, environment.archive, system.name, table.name, environment.run_id, progress
                 )
-                booked = [book_archive(environment.load(), table.name, manifest.metadata["rows"])] * only_archived
+                rows = manifest.metadata["rows"]
+                booked = [book_archive(environment.load(), table.name, rows)] if only_archived else []
                 yield dg.MaterializeResult(asset_key=key, metadata=archive_metadata(environment, manifest, booked))
             if context.selected_asset_check_keys:
                 wrong = differences(environment.lake, environment.archive, system.name, table.name)
