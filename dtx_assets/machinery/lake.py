@@ -363,13 +363,14 @@ def _path(key: Sequence[str]) -> str:
     return "/".join(key)
 
 
-def s3_store(url: str, resource: Any = None) -> S3Store:
+def s3_store(url: str, resource: Any = None, **settings: Any) -> S3Store:
     """The store of `s3://bucket/prefix`, with what the usual `AWS_*` variables say.
 
-    `resource` is dagster-aws's S3Resource, or any object with its fields; what it sets wins.
+    `resource` is dagster-aws's S3Resource, or any object with its fields; what it sets wins. `settings` are more of
+    obstore's own.
     """
     parts = urlsplit(url)
-    given: dict[str, Any] = _s3_settings(resource)
+    given: dict[str, Any] = {**_s3_settings(resource), **settings}
     client: dict[str, Any] = {"allow_http": True} if given.get("endpoint", "").startswith("http://") else {}
     if getattr(resource, "verify", None) is False:
         client["allow_invalid_certificates"] = True

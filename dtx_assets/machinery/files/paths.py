@@ -1,0 +1,73 @@
+"""Paths that a database names: resolved inside their root or refused, and the names files get in an object store."""
+
+import os
+import stat
+import unicodedata
+from pathlib import Path
+from typing import BinaryIO
+
+LONGEST_NAME = 150
+"""Bytes of the last part of an object key (spec 4.5)."""
+
+
+class FileProblem(Exception):
+    """A file that cannot be migrated; `reason` is its code (spec 5), the message a sentence."""
+
+    reason = "file_missing"
+
+
+class FileMissing(FileProblem):
+    pass
+
+
+class UnsafePath(FileProblem):
+    reason = "unsafe_path"
+
+
+def without_prefix(path: bytes, prefix: str) -> bytes:
+    """The path without a mount point that was stored with it; `/mnt/efs` is none of `/mnt/efs2/x`."""
+    start = os.fsencode(prefix).rstrip(b"/")
+    if start and (path == start or path.startswith(start + b"/")):
+        return path[len(start) :].lstrip(b"/")
+    return path
+
+
+def open_inside(root: Path, relative: bytes) -> BinaryIO:
+    """A regular file below `root`, opened without waiting; FileProblem for anything else, which is never opened."""
+    if b"\x00" in relative:
+        raise UnsafePath("the path holds a NUL")
+    if relative.startswith(b"/"):
+        raise UnsafePath("the path is absolute")
+    if b".." in relative.split(b"/"):
+        raise UnsafePath("the path has a part ..")
+    base = os.path.realpath(os.fsencode(root))
+    try:
+        resolved = os.path.realpath(base + b"/" + relative)
+        if os.path.commonpath([base, resolved]) != base:
+            raise UnsafePath("a symbolic link leads out of the root")
+        # Devices and pipes would keep whoever opens them waiting; a link put there since is not followed.
+        descriptor = os.open(resolved, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise FileMissing("there is no such file") from None
+    except OSError as error:
+        raise FileMissing(f"the file cannot be opened: {os.strerror(error.errno or 0)}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileMissing("it is no regular file")
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def object_name(name: str) -> str:
+    r"""The last part of an object key: what follows the last `/` or `\`, without control characters.
+
+    At most LONGEST_NAME bytes with the extension kept, and `file` where nothing is left.
+    """
+    last = name.replace("\\", "/").rpartition("/")[2]
+    last = "".join(letter for letter in last if unicodedata.category(letter) != "Cc")
+    if len(last.encode()) > LONGEST_NAME:
+        stem, dot, extension = last.rpartition(".")
+        kept = f"{dot}{extension}" if stem and len(extension.encode()) < LONGEST_NAME else ""
+        room = LONGEST_NAME - len(kept.encode())
+        last = (stem if kept else last).encode()[:room].decode(errors="ignore") + kept
+    # Stores take a key with a part . or .. for another one.
+    return last if last not in ("", ".", "..") else "file"
