@@ -2,50 +2,76 @@
 
 import json
 import math
+import re
 from typing import Any
 
 import polars as pl
 
+from dtx_assets.machinery.mapping.execute import RowProblem
 from dtx_assets.machinery.php import PhpError, PhpValue, decode_distinct, flatten_leaves, parse
 
-CONTACT = pl.Struct({"contact": pl.String, "detail": pl.String})
+CONTACT = pl.Struct({":contact": pl.String, "_why_not": pl.String})
 """The contact as compact JSON with its keys sorted, or why there is none."""
 
+MAX_NESTING = 100
+"""Arrays within one another; what is deeper is no contact, and JSON readers have their limits."""
 
-def contacts(column: pl.Expr) -> pl.Expr:
-    """A column of serialised contacts as CONTACT; NULL stays NULL."""
-    return column.map_batches(
-        lambda values: decode_distinct(values, read_contact, CONTACT), return_dtype=CONTACT, is_elementwise=True
+_LOOKS_SERIALISED = re.compile(rb'a:[0-9]+:\{|[sSOCE]:[0-9]+:"')
+
+
+def with_contacts(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with `:contact`, the contact in `vendor_data` as JSON, or `_why_not`; equal values are read once."""
+    read = decode_distinct(rows["vendor_data"], read_contact, CONTACT).struct.unnest()
+    # Bytes that are no text stand there escaped, and what is escaped could be read as something else.
+    undecodable = pl.col("_undecodable").list.eval(pl.element().struct.field("column") == "vendor_data").list.any()
+    why_not = (
+        pl.when(undecodable)
+        .then(pl.lit("holds bytes that are no text in the table's encoding"))
+        .otherwise("_why_not")
+        .alias("_why_not")
     )
+    return rows.hstack(read).with_columns(why_not, pl.when(undecodable.fill_null(False).not_()).then(":contact"))
+
+
+CONTACT_PROBLEM = RowProblem(
+    pl.col(":contact").is_null(), "unparseable", "vendor_data", pl.coalesce("_why_not", pl.lit("there is no contact"))
+)
+"""What rejects a row of `with_contacts`."""
 
 
 def read_contact(payload: bytes) -> dict[str, str | None]:
-    """The contact of one value; the legacy keys are kept, `email` becomes an array."""
+    """The contact that a value holds, serialised once or twice.
+
+    The legacy keys are kept, as texts. A PHP array becomes an object, a list too: its keys `0`, `1` … are kept like
+    any others. `email` becomes an array, whatever it was.
+    """
     try:
         value = parse(payload)
         if isinstance(value, bytes):
             value = parse(value)
         if not isinstance(value, dict):
             raise PhpError("the value is no array", 0)
-        contact = {_text(key): _json_value(element) for key, element in value.items()}
+        contact = _json_value(value)
         contact["email"] = _addresses(value.get(b"email"))
     except PhpError as error:
-        return {"contact": None, "detail": str(error)}
+        return {":contact": None, "_why_not": str(error)}
     text = json.dumps(contact, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     if "\\u0000" in text and "\x00" in _texts(contact):
-        return {"contact": None, "detail": "holds a NUL, which PostgreSQL cannot hold"}
-    return {"contact": text, "detail": None}
+        return {":contact": None, "_why_not": "holds a NUL, which PostgreSQL cannot hold"}
+    return {":contact": text, "_why_not": None}
 
 
 def _addresses(value: PhpValue) -> list[str]:
-    """The addresses of a contact: a string may be a serialised array itself, nested arrays are flattened."""
-    if isinstance(value, bytes) and value:
+    """The addresses of a contact: a string may be a serialised value itself, nested arrays are flattened."""
+    if isinstance(value, bytes):
+        serialised = value
         try:
-            value = parse(value)
+            value = parse(serialised)
         except PhpError:
-            # An address that is not serialised again.
-            return [_text(value)]
-    if value in (None, b""):
+            # One address as it is; what begins like an array or a string of PHP was cut, or holds an object.
+            if _LOOKS_SERIALISED.match(serialised):
+                raise
+    if value == b"":
         return []
     return [_text(leaf) for leaf in flatten_leaves(value) if leaf is not None]
 
@@ -59,11 +85,13 @@ def _text(leaf: PhpValue) -> str:
     return json.dumps(leaf)
 
 
-def _json_value(value: PhpValue) -> Any:
+def _json_value(value: PhpValue, depth: int = 0) -> Any:
     if isinstance(value, bytes):
         return _text(value)
     if isinstance(value, dict):
-        return {_text(key): _json_value(element) for key, element in value.items()}
+        if depth == MAX_NESTING:
+            raise PhpError(f"arrays are nested more than {MAX_NESTING} deep", 0)
+        return {_text(key): _json_value(element, depth + 1) for key, element in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         raise PhpError("holds a number that JSON does not have", 0)
     return value

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dtx_assets.dtx.contacts import with_contacts
 from dtx_assets.dtx.flows.account_email import ACCOUNT_EMAIL, reviewer_addresses
 from dtx_assets.dtx.flows.account_meta import account_meta, account_values
 from dtx_assets.dtx.flows.directory_labels import DIRECTORY_LABELS, label_settings
@@ -33,6 +34,7 @@ FUNCTIONS = {
         exemption_groups,
         one_row_a_requirement,
         reviewer_addresses,
+        with_contacts,
         response_metrics,
         upload_metadata,
         leases_of_records,

@@ -5,7 +5,6 @@ from datetime import date
 
 import polars as pl
 
-from dtx_assets.dtx.contacts import contacts
 from dtx_assets.dtx.exemptions import expiry_date, sentinel_patterns
 from dtx_assets.dtx.letters import has_marker, macro_names, with_placeholders
 from dtx_assets.machinery.transforms import (
@@ -97,16 +96,6 @@ def form_field_key(inputs: Sequence[pl.Expr], context: TransformContext) -> Outc
     """The key under which an account keeps a custom form field (Area 11 decision 5)."""
     (name,) = inputs
     return Outcome(pl.lit("form_field.") + name)
-
-
-@OWN.transform("contact")
-def contact(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
-    """A PHP-serialised contact as JSON, read twice where it is serialised twice (Area 8 decision 6)."""
-    (serialised,) = inputs
-    read = contacts(serialised)
-    value = read.struct.field("contact")
-    detail = pl.coalesce(read.struct.field("detail"), pl.lit("there is no contact"))
-    return Outcome(value, (Problem("unparseable", value.is_null(), detail),))
 
 
 NEVER_ENDS = date(2050, 12, 31)

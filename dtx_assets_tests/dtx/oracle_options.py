@@ -282,6 +282,7 @@ def directory_labels(inputs: Inputs, lookups: LookUps, result: Result) -> None:
 
 EVENTS = {"voided": "Voided", "completed": "Completed", "declined": "Declined"}
 SERIALISED_OBJECT = re.compile(r'[OCE]:[0-9]+:"')
+LOOKS_SERIALISED = re.compile(r'a:[0-9]+:\{|[sSOCE]:[0-9]+:"')
 
 
 def read_php(text: str) -> Any:
@@ -313,7 +314,7 @@ def emails_of(value: Any) -> list[str]:
         try:
             value = read_php(value)
         except ValueError:
-            if SERIALISED_OBJECT.match(value):
+            if LOOKS_SERIALISED.match(value):  # "Undecodable: rejected", and no address looks like that
                 raise
     if isinstance(value, dict):
         return [text_of(leaf) for leaf in flatten(value) if leaf is not None]

@@ -5,6 +5,8 @@ The sums need no contact: under `aggregate` vendor_data is not read, so that one
 
 import polars as pl
 
+from dtx_assets.dtx.contacts import CONTACT_PROBLEM, with_contacts
+from dtx_assets.machinery.mapping.execute import add_problems
 from dtx_assets.machinery.prepare import (
     Flow,
     FlowInputs,
@@ -25,7 +27,9 @@ GROUP = ["account_id", "record_id", "event"]
 
 def track_responses(inputs: FlowInputs) -> Outcome:
     outcome = Outcome()
-    rows = assess(inputs, SOURCE, TRACKING, not_null=("clicks", "create_time", "update_time"))
+    rows = with_contacts(inputs.legacy[SOURCE])
+    rows = assess(inputs, SOURCE, TRACKING, rows, not_null=("clicks", "create_time", "update_time"))
+    rows = add_problems(rows, CONTACT_PROBLEM)
     columns = inputs.system.target(TRACKING).columns
     responses = rows.filter(is_sound()).select(
         pl.col("_row").alias("_source_row"),
