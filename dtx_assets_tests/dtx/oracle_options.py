@@ -611,7 +611,6 @@ ALWAYS: dict[str, tuple[Flow, ...]] = {
     "letter": (email_templates,),
     "exemption": (exemptions,),
     "reviewer_address": (account_emails,),
-    "repo_file": (documents,),
 }
 UNDER: dict[tuple[str, str], Flow] = {
     ("keyword", "account_meta"): account_metas,
@@ -623,7 +622,6 @@ UNDER: dict[tuple[str, str], Flow] = {
     ("imap_upload", "model"): imap_uploads,
     ("imap_upload", "document_metadata"): imap_metadata,
     ("vornado_feed", "seed_records"): leases,
-    ("vornado_feed", "generic_import"): leases,
 }
 
 
