@@ -111,6 +111,7 @@ def write_prepared(
     decisions: Mapping[str, str] | None = None,
     cutover_at: datetime | None = None,
     dropped: Mapping[str, Mapping[str, int]] | None = None,
+    system: str = SYSTEM,
 ) -> None:
     """The prepared and rejected datasets of a model, with accounting that balances; the batches share the buckets."""
     preparation, parts = uuid4().hex, []
@@ -119,8 +120,8 @@ def write_prepared(
     schema = {"_row": pl.Int64(), **({"id": pl.Int64()} if target.writes == "update" else {})}
     schema |= {name: POLARS_TYPES[target.column(name).type] for name in names if name != "id"}
     with (
-        lake.write((SYSTEM, "prepared", target.model), run_id="prepared") as prepared,
-        lake.write((SYSTEM, "rejected", target.model), run_id="prepared") as rejected,
+        lake.write((system, "prepared", target.model), run_id="prepared") as prepared,
+        lake.write((system, "rejected", target.model), run_id="prepared") as rejected,
     ):
         for number, batch in enumerate(batches):
             name = f"{number:05d}"
@@ -171,7 +172,7 @@ def write_prepared(
             cutover_at=cutover_at.isoformat() if cutover_at else None,
             source_tables=list(sources),
             sources={
-                source: landed.version for source in sources if (landed := lake.manifest((SYSTEM, "legacy", source)))
+                source: landed.version for source in sources if (landed := lake.manifest((system, "legacy", source)))
             },
         )
         rejected.metadata.update(preparation=preparation)
