@@ -372,6 +372,8 @@ def response_trackings(inputs: Inputs, lookups: LookUps, result: Result) -> None
             row["contact"] = contact_of(source["vendor_data"])
         except ValueError:
             source.reasons.add("unparseable")
+        if not -(2**31) <= (row["clicks"] or 0) < 2**31:
+            source.reasons.add("schema_violation")  # an integer, and none that the column can hold
         if source.is_sound:
             result.rows[model].append(row)
             result.link(model, source, row)
@@ -542,7 +544,8 @@ def object_name(name: str) -> str:
         suffix = PurePosixPath(last).suffix
         stem = last.removesuffix(suffix).encode()[: LONGEST_NAME - len(suffix.encode())]
         last = stem.decode(errors="ignore") + suffix
-    return last or "file"
+    # A key with a part . or .. is none that a store can keep: there, too, nothing is left.
+    return last if last not in ("", ".", "..") else "file"
 
 
 def judge_path(inputs: Inputs, value: Value) -> tuple[str | None, bytes]:
