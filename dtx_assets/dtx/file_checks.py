@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from dtx_assets.dtx.addresses import ADDRESS
+from dtx_assets.dtx.repo_files import is_linked
 from dtx_assets.dtx.tables import LEGACY_TABLES
 from dtx_assets.machinery.checks import (
     CheckContext,
@@ -58,13 +59,6 @@ def table_survey(context: CheckContext, table: str) -> Survey:
 
 def has_text(column: str) -> pl.Expr:
     return pl.col(column).fill_null("").str.strip_chars() != ""
-
-
-def is_linked(column: str) -> pl.Expr:
-    """Whether a file has an id there: not NULL, not 0 (spec 4.5)."""
-    return (pl.col(column).is_not_null() & (integer_value(pl.col(column)) != 0)).fill_null(True) & pl.col(
-        column
-    ).is_not_null()
 
 
 def always_null_columns(context: CheckContext, table: str) -> CheckOutcome:

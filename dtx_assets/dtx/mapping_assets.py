@@ -3,6 +3,7 @@
 import polars as pl
 
 from dtx_assets.dtx.addresses import with_addresses
+from dtx_assets.dtx.repo_files import file_inventory, handled_files
 from dtx_assets.dtx.tables import CROSSWALKS, FILE_REPOSITORY, NOTIFICATIONS
 from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.machinery.mapping.load import Mappings
@@ -200,6 +201,22 @@ def mapping_assets(mappings: Mappings) -> tuple[MappingAsset, ...]:
             "The addresses of reviewer_address beside the reviewers that Area 2 made: already there, new or invalid "
             "(pre-migration action 3).",
             _reviewer_cross_reference,
+        ),
+        MappingAsset(
+            "handled_file",
+            "reference",
+            FILE_REPOSITORY,
+            (("legacy", "crosswalk_repo_file"),),
+            "The legacy files that Area 4 made a Document or Certificate of.",
+            handled_files,
+        ),
+        MappingAsset(
+            "file_inventory",
+            "reference",
+            FILE_REPOSITORY,
+            (("legacy", "repo_file"), ("legacy", "crosswalk_repo_file")),
+            "What the files hold that this migration moves: size, time and SHA-256, or why a file cannot be had.",
+            file_inventory,
         ),
         MappingAsset(
             "document",

@@ -6,6 +6,7 @@ from dtx_assets.dtx.contacts import with_contacts
 from dtx_assets.dtx.flows.account_email import ACCOUNT_EMAIL, reviewer_addresses
 from dtx_assets.dtx.flows.account_meta import account_meta, account_values
 from dtx_assets.dtx.flows.directory_labels import DIRECTORY_LABELS, label_settings
+from dtx_assets.dtx.flows.document import DOCUMENT, files_of_documents
 from dtx_assets.dtx.flows.email_template import EMAIL_TEMPLATE, bilingual_rows
 from dtx_assets.dtx.flows.envelope import RESPONSE_METRIC, RESPONSE_TRACKING, response_metrics
 from dtx_assets.dtx.flows.exemption import EXEMPTION, exemption_groups, one_row_a_requirement
@@ -34,6 +35,7 @@ FUNCTIONS = {
         exemption_groups,
         one_row_a_requirement,
         reviewer_addresses,
+        files_of_documents,
         with_contacts,
         response_metrics,
         upload_metadata,
@@ -51,6 +53,7 @@ FLOWS: tuple[FlowMaker, ...] = (
     always(NOTIFICATION_SCHEDULE),
     always(EXEMPTION),
     always(ACCOUNT_EMAIL),
+    always(DOCUMENT),
     account_meta,
     under("imap_upload", "model", flow=IMAP_UPLOAD),
     under("imap_upload", "document_metadata", flow=DOCUMENT_METADATA),

@@ -245,6 +245,7 @@ _FILE_TARGETS = (
         area=FILE_REPOSITORY,
         writes="insert",
         decision="A11 #1",
+        file_columns=("file", "content_hash"),
         description="A file in the object store. Area 4 makes most; this project adds the files nobody linked.",
         columns=(
             TargetColumn("account_id", "bigint", "Whose file it is.", references=_ACCOUNT),

@@ -37,6 +37,7 @@ from dtx_assets.machinery.dagster_metadata import (
     target_column_schema,
 )
 from dtx_assets.machinery.errors import MigrationError
+from dtx_assets.machinery.files.sending import FileSender
 from dtx_assets.machinery.lake import Manifest
 from dtx_assets.machinery.lake_io import LakeIOManager
 from dtx_assets.machinery.legacy import LegacyTable
@@ -636,7 +637,9 @@ def build_mapping_step(graph: Graph, name: str, assets: Sequence[MappingAsset]) 
         with told(environment):
             for key, asset in by_key.items():
                 if key in context.selected_asset_keys:
-                    manifest = build_mapping_asset(asset, mapping_context(environment, asset))
+                    manifest = build_mapping_asset(
+                        asset, mapping_context(environment, asset, StepProgress(f"read {asset.name}", context.log.info))
+                    )
                     yield dg.MaterializeResult(asset_key=key, metadata=mapping_metadata(environment, manifest))
 
     return mapping_step
@@ -657,7 +660,9 @@ def mapping_sources(system: System, asset: MappingAsset) -> list[Path | Callable
     return [file] if file.exists() else [asset.build]
 
 
-def mapping_context(environment: RunEnvironment, asset: MappingAsset) -> MappingContext:
+def mapping_context(
+    environment: RunEnvironment, asset: MappingAsset, progress: StepProgress | None = None
+) -> MappingContext:
     system = environment.system
     needs_target = bool(asset.after) or any(layer == "target" for layer, _ in asset.upstream)
     return MappingContext(
@@ -668,6 +673,7 @@ def mapping_context(environment: RunEnvironment, asset: MappingAsset) -> Mapping
         crosswalk_tables=system.crosswalk_tables,
         mappings=system.mappings,
         legacy_tables=system.legacy_tables,
+        files=environment.legacy_files(progress),
     )
 
 
@@ -846,6 +852,7 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
     def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
+            sender = file_sender(context, environment, target)
             summary = load_target(
                 system.name,
                 target,
@@ -855,11 +862,39 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
                 on_conflict=environment.decisions.chosen.get("on_target_conflict", "keep_target"),
                 progress=StepProgress(f"load {target.model}", context.log.info),
                 legacy_rows=legacy_rows(environment),
+                send=sender,
                 waiting=context.log.info,
             )
-            yield dg.MaterializeResult(metadata=load_metadata(summary))
+            yield dg.MaterializeResult(metadata={**load_metadata(summary), **sending_metadata(sender)})
 
     return load
+
+
+def file_sender(
+    context: dg.AssetExecutionContext, environment: RunEnvironment, target: TargetTable
+) -> FileSender | None:
+    """Sends the files of a target's rows, where it has any; what killed runs left half sent is removed first."""
+    if target.file_columns is None:
+        return None
+    store = environment.file_store()
+    try:
+        if abandoned := store.remove_abandoned():
+            context.log.info(f"{abandoned} half-sent files of earlier runs were removed")
+    except Exception as error:  # a store may not let them be listed, and a run can do without
+        context.log.warning(f"half-sent files of earlier runs cannot be looked for ({type(error).__name__})")
+    progress = StepProgress(f"send files of {target.model}", context.log.info)
+    return FileSender(target, store, environment.legacy_files(), progress)
+
+
+def sending_metadata(sender: FileSender | None) -> dict[str, Any]:
+    if sender is None:
+        return {}
+    return {
+        "files sent": sender.counts["sent"],
+        "files that were there": sender.counts["present"],
+        "files that could not be sent": sender.counts["rejected"],
+        "bytes sent": sender.bytes_sent,
+    }
 
 
 def legacy_rows(environment: RunEnvironment) -> Callable[[str], pl.LazyFrame]:

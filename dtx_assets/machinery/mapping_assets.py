@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from dtx_assets.machinery.errors import StructureError
+from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.lake import Lake, Manifest
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.load.content import copy_out
@@ -35,6 +36,7 @@ class MappingContext:
     crosswalk_tables: Mapping[str, LegacyTable]
     mappings: Mappings
     legacy_tables: Mapping[str, LegacyTable] = field(default_factory=dict)
+    files: LegacyFiles | None = None
     own_rows: bool = True
     """Whether rows that this migration inserted count among the rows of the target."""
 

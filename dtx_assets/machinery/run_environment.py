@@ -18,6 +18,8 @@ import psycopg
 from dtx_assets.machinery.archive import open_archive
 from dtx_assets.machinery.embedded_postgres import embedded_postgres
 from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.files.inventory import LegacyFiles
+from dtx_assets.machinery.files.store import FileStore, open_store
 from dtx_assets.machinery.lake import Lake
 from dtx_assets.machinery.load import RunContext, create_target, finish_run, open_run
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
@@ -113,6 +115,19 @@ class RunEnvironment:
     def target_url(self) -> str:
         """The target database; where none is named, the embedded one, made ready on the way."""
         return self.settings.target_url or self._embedded_url()
+
+    def legacy_files(self, progress: Callable[[int, int], None] | None = None) -> LegacyFiles:
+        settings = self.settings
+        return LegacyFiles(Path(settings.files_url), settings.files_prefix, settings.verify_files, progress)
+
+    def file_store(self) -> FileStore:
+        settings = self.settings
+        return open_store(
+            settings.object_store_url,
+            self.s3,
+            encryption=settings.object_store_encryption,
+            storage_class=settings.object_store_storage_class,
+        )
 
     def load(self) -> RunContext:
         """The load of this run, recorded in the target database when the first step asks for it."""

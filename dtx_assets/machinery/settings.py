@@ -29,6 +29,9 @@ VARIABLES = {
     "FILES_URL": "the root directory of the legacy files",
     "FILES_PREFIX": "what to take off a stored file path first",
     "OBJECT_STORE_URL": "where files go",
+    "OBJECT_STORE_SSE": "server-side encryption of the object store, such as AES256 or aws:kms",
+    "OBJECT_STORE_STORAGE_CLASS": "storage class of objects, such as STANDARD_IA",
+    "VERIFY_FILES": "1 to read every file again, of the same size and time too",
     "ARCHIVE_URL": "where archived tables go",
     "LAKE_URL": "where Parquet between steps lives",
     "DECISIONS": "a YAML file that overrides decisions",
@@ -69,6 +72,9 @@ class Settings:
     files_url: str
     files_prefix: str
     object_store_url: str
+    object_store_encryption: str | None
+    object_store_storage_class: str | None
+    verify_files: bool
     archive_url: str
     lake_url: str
     decisions_path: Path | None
@@ -109,6 +115,9 @@ class Settings:
             files_url=read.location("FILES_URL", ()) or str(sample_dir.absolute() / "files"),
             files_prefix=read.value("FILES_PREFIX") or "",
             object_store_url=read.location("OBJECT_STORE_URL", _STORE) or str(beside_lake / "object_store"),
+            object_store_encryption=read.value("OBJECT_STORE_SSE"),
+            object_store_storage_class=read.value("OBJECT_STORE_STORAGE_CLASS"),
+            verify_files=read.whole_number("VERIFY_FILES", 0, 1) == 1,
             archive_url=read.location("ARCHIVE_URL", _STORE) or str(beside_lake / "archive"),
             lake_url=lake_url,
             decisions_path=read.existing_file("DECISIONS"),

@@ -53,6 +53,8 @@ class TargetTable:
     writes: Literal["insert", "update", "nothing"] = "nothing"
     natural_key: tuple[str, ...] = ()
     nulls_equal: bool = False
+    file_columns: tuple[str, str] | None = None
+    """Where a file belongs to each row: the column of its key in the object store, and that of its SHA-256."""
     decision: str = ""
     description: str = ""
 

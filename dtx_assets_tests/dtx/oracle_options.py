@@ -372,8 +372,9 @@ def response_trackings(inputs: Inputs, lookups: LookUps, result: Result) -> None
             row["contact"] = contact_of(source["vendor_data"])
         except ValueError:
             source.reasons.add("unparseable")
-        if not -(2**31) <= (row["clicks"] or 0) < 2**31:
-            source.reasons.add("schema_violation")  # an integer, and none that the column can hold
+        # What the target cannot hold shows in the row that is made; a source row with another fault makes none.
+        if source.is_sound and not -(2**31) <= (row["clicks"] or 0) < 2**31:
+            source.reasons.add("schema_violation")
         if source.is_sound:
             result.rows[model].append(row)
             result.link(model, source, row)

@@ -18,6 +18,7 @@ import psycopg
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
+from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.lake import Lake, Manifest
 from dtx_assets.machinery.load.ddl import create_target
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
@@ -115,6 +116,7 @@ class Migration:
             "dtx", environ={}, project_dir=directory, sample_dir=SYSTEM.sample_dir
         )
         self._numbers = count()
+        self.files = SYSTEM.sample_dir / "files"
         with psycopg.connect(database_url) as connection:
             create_target(connection, SYSTEM.targets)
             load_other_areas(connection, write_csv(directory / "target", world.other_areas))
@@ -147,6 +149,7 @@ class Migration:
             crosswalk_tables=SYSTEM.crosswalk_tables,
             mappings=SYSTEM.mappings,
             legacy_tables=SYSTEM.legacy_tables,
+            files=LegacyFiles(self.files),
         )
         for asset in SYSTEM.mapping_assets:
             if asset.name in chosen:

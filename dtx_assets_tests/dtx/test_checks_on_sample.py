@@ -16,6 +16,7 @@ from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.checks import CheckContext, CheckOutcome
 from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
+from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.lake import Lake
 from dtx_assets.machinery.load.ddl import create_target
 from dtx_assets.machinery.mapping_assets import MappingContext, build_mapping_asset
@@ -40,6 +41,7 @@ FINDS_NOTHING = {
     "exemption_read_is_migrated_rejected_or_dropped",
     "reviewer_address_read_is_migrated_rejected_or_dropped",
     "keyword_read_is_migrated_rejected_or_dropped",
+    "repo_file_read_is_migrated_rejected_or_dropped",
 }
 """What the sample is sound in: its structure, the accounting, the order of the bits, codes and columns
 that the plan calls always the same."""
@@ -62,7 +64,14 @@ def outcomes(
         load_other_areas(connection, SYSTEM.sample_dir / "target")
         connection.commit()
     mapping = MappingContext(
-        SYSTEM.name, lake, RUN, url, SYSTEM.crosswalk_tables, SYSTEM.mappings, SYSTEM.legacy_tables
+        SYSTEM.name,
+        lake,
+        RUN,
+        url,
+        SYSTEM.crosswalk_tables,
+        SYSTEM.mappings,
+        SYSTEM.legacy_tables,
+        LegacyFiles(SYSTEM.sample_dir / "files"),
     )
     for asset in SYSTEM.mapping_assets:
         build_mapping_asset(asset, mapping)

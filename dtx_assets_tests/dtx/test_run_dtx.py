@@ -20,7 +20,15 @@ from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres, remove_embedded_postgres
 from dtx_assets.machinery.load import create_target
 
-LOADED = ("EmailTemplate", "NotificationSchedule", "ManualOverride", "DocRequirement")
+LOADED = (
+    "EmailTemplate",
+    "NotificationSchedule",
+    "ManualOverride",
+    "DocRequirement",
+    "AccountEmail",
+    "AccountMeta",
+    "Document",
+)
 
 
 @dataclass
@@ -108,7 +116,7 @@ def test_the_rows_of_the_summary_balance(embedded):
         for line in done.stdout.splitlines()
         if "docutrax_" in line
     ]
-    assert len(rows) == 5
+    assert len(rows) == 8
     for source, _, *numbers in rows:
         read, migrated, rejected, dropped = (int(number.replace(",", "")) for number in numbers)
         assert read == migrated + rejected + dropped, source

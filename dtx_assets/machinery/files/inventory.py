@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,21 @@ INVENTORY = pl.Schema(
 """One row a path: what it holds, or why it cannot be migrated (`problem` is a reason code)."""
 
 CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class LegacyFiles:
+    """Where legacy files are: their root, a mount point that was stored with their paths, whether to read all again."""
+
+    root: Path
+    prefix: str = ""
+    verify: bool = False
+    progress: Callable[[int, int], None] | None = None
+
+    def inventory(self, paths: pl.Series, known: pl.DataFrame | None) -> pl.DataFrame:
+        return inventory(self.root, paths, known, prefix=self.prefix, verify=self.verify, progress=self.progress)
+
+
 READERS = 8
 Fact = tuple[bytes, int | None, int | None, str | None, str | None, str | None]
 

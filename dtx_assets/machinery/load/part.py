@@ -109,7 +109,8 @@ class PreparedParts:
         rows = self._lake.scan_files(self.prepared, "rows", [f"rows-{name}.parquet"]).sort("_row").collect()
         links = self._lake.scan_files(self.prepared, "links", [f"links-{name}.parquet"]).collect()
         known = {column.name: column for column in self._target.columns}
-        columns = tuple(known[column] for column in rows.columns if column not in ("_row", "id"))
+        # What begins with an underscore is for whoever sends what belongs to a row, and is not written.
+        columns = tuple(known[column] for column in rows.columns if column != "id" and not column.startswith("_"))
         comparable = with_canonical_json(rows, columns)
         hashes = comparable.select(content_hash(columns).alias("_hash")).to_series()
         rows, comparable = rows.with_columns(hashes), comparable.with_columns(hashes)
@@ -193,7 +194,11 @@ def _with_owner(links: pl.DataFrame, ranks: dict[str, int], rows: int, part: str
 
 def without_violations(connection: Connection, target: TargetTable, live: LiveTarget, part: Part) -> Part:
     """The part without the source rows of which the live target would refuse a row; they are its `problems`."""
-    found = [*_misfits(part, live, target), *_orphans(connection, target, part)]
+    return without_rows(part, [*_misfits(part, live, target), *_orphans(connection, target, part)])
+
+
+def without_rows(part: Part, found: Sequence[pl.DataFrame]) -> Part:
+    """The part without the source rows of what is `found` (`_row`, `reason`, `detail`); they become `problems`."""
     if not found:
         return part
     refused = pl.concat(found).group_by("_row").agg(pl.col("reason").first(), pl.col("detail").first())
@@ -232,7 +237,7 @@ def without_violations(connection: Connection, target: TargetTable, live: LiveTa
             rows=part.rows.filter(~pl.col("_row").is_in(gone.implode())),
             comparable=part.comparable.filter(~pl.col("_row").is_in(gone.implode())),
             links=part.links.filter(~pl.int_range(pl.len()).is_in(dropped.get_column("_link").implode())),
-            problems=problems.cast(PROBLEM),
+            problems=pl.concat([part.problems, problems.cast(PROBLEM)]),
         )
     )
 

@@ -49,7 +49,7 @@ from dtx_assets.machinery.load.entries import (
     replace_entries,
 )
 from dtx_assets.machinery.load.findings import CONFLICT, Findings, LegacyRows
-from dtx_assets.machinery.load.part import PROBLEM, Part, PreparedParts, without_violations
+from dtx_assets.machinery.load.part import PROBLEM, Part, PreparedParts, without_rows, without_violations
 from dtx_assets.machinery.load.runs import Connection, RunContext, connect, refusals_told, target_lock
 from dtx_assets.machinery.target import TargetColumn, TargetTable
 
@@ -60,6 +60,8 @@ CONNECTIONS = 2
 PROBED_KEYS = 1000
 """Distinct leading keys of a part that are enough to probe whether the target has any of its rows."""
 XID_HORIZON = 1 << 31
+Send = Callable[[pl.DataFrame], pl.DataFrame]
+"""Takes the prepared rows of a part; gives those that could not be sent: `_row`, `reason`, `detail`."""
 
 
 @dataclass
@@ -152,6 +154,7 @@ def load_target(
     on_conflict: str = "keep_target",
     progress: Callable[[int, int], None] | None = None,
     legacy_rows: LegacyRows | None = None,
+    send: Send | None = None,
     wait_seconds: float = 60.0,
     waiting: Callable[[str], None] | None = None,
 ) -> LoadSummary:
@@ -159,7 +162,7 @@ def load_target(
 
     Raises StructureError where target, prepared rows and run do not fit together, LoadError where the database refuses.
     Parts that were committed before stay. `legacy_rows` tell what a rejected row held, and rows that are gone from rows
-    that a rule dropped.
+    that a rule dropped. `send` brings what belongs to the rows of a part to where it has to be before they are written.
     """
     started = time.monotonic()
     prepared = lake.require((system, "prepared", target.model))
@@ -176,7 +179,18 @@ def load_target(
         if run.gate:
             run.gate()
         load = _TargetLoad(
-            connection, connection_url, system, target, live, lake, run, prepared, rejected, on_conflict, legacy_rows
+            connection,
+            connection_url,
+            system,
+            target,
+            live,
+            lake,
+            run,
+            prepared,
+            rejected,
+            on_conflict,
+            legacy_rows,
+            send,
         )
         summary = load.run(progress)
     summary.seconds = time.monotonic() - started
@@ -231,7 +245,9 @@ class _TargetLoad:
         rejected: Manifest,
         on_conflict: str,
         legacy_rows: LegacyRows | None,
+        send: Send | None = None,
     ) -> None:
+        self.send = send
         self.connection, self.url = connection, url
         self.system, self.target, self.live = system, target, live
         self.lake, self.run_context, self.prepared = lake, run, prepared
@@ -437,6 +453,9 @@ class _TargetLoad:
     def _load_part(self, part: Part, load_id: int) -> PartOutcome:
         fast = self.target.writes == "insert"
         part = without_violations(self.connection, self.target, self.live, part)
+        if self.send and part.rows.height:
+            refused = self.send(part.rows)
+            part = without_rows(part, [refused] if refused.height else [])
         self.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         try:
             for tries_left in reversed(range(TRIES)):

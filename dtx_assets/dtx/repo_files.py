@@ -1,0 +1,67 @@
+"""The rows of repo_file: which of them this migration moves, and what their files hold (Area 11 decision 1)."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from dtx_assets.machinery.mapping_assets import MappingContext
+from dtx_assets.machinery.transforms import canonical_integer, code, integer_value
+
+SOURCE = "repo_file"
+LINKS = ("certificate_id", "document_id")
+
+
+def is_linked(column: str) -> pl.Expr:
+    """Whether a file has an id there: not NULL, not 0; what is no number is a link all the same."""
+    return pl.col(column).is_not_null() & (integer_value(pl.col(column)) != 0).fill_null(True)
+
+
+def rules(handled: pl.Expr) -> Mapping[str, pl.Expr]:
+    """What drops a row, in the order in which it is asked; `handled` is whether Area 4 names its file."""
+    return {
+        "deleted": code(pl.col("status")) == "deleted",
+        "handled_by_area_4": handled,
+        "linked_not_in_crosswalk": pl.any_horizontal(is_linked(column) for column in LINKS),
+    }
+
+
+def with_handled(rows: pl.LazyFrame, handled: pl.LazyFrame) -> pl.LazyFrame:
+    """Adds `_handled`; `handled` has the `source_id` of every file that Area 4 names."""
+    return rows.with_columns(canonical_integer(pl.col("repo_file_id")).alias("_file_id")).join(
+        handled.select(pl.col("source_id").alias("_file_id"), pl.lit(True).alias("_handled")),
+        on="_file_id",
+        how="left",
+        maintain_order="left",
+    )
+
+
+def path_bytes() -> pl.Expr:
+    """The path as the legacy system has it, which need not be text."""
+    raw = (
+        pl.col("_undecodable")
+        .list.eval(pl.element().filter(pl.element().struct.field("column") == "repo_filepath").struct.field("bytes"))
+        .list.first()
+    )
+    return pl.coalesce(raw, pl.col("repo_filepath").cast(pl.Binary))
+
+
+def handled_files(context: MappingContext) -> pl.LazyFrame:
+    """`source_id` of every file that Area 4 made something of."""
+    files = context.crosswalk("crosswalk_repo_file").select(
+        canonical_integer(pl.col("repo_file_id")).alias("source_id")
+    )
+    return files.drop_nulls().unique().sort("source_id")
+
+
+def file_inventory(context: MappingContext) -> pl.LazyFrame:
+    """INVENTORY of the files of the rows that no rule drops, `path` in hexadecimal; only what changed is read again."""
+    key = (context.system, "mapping", "file_inventory")
+    before = context.lake.manifest(key)
+    known = None
+    if before:
+        known = context.lake.scan(key, manifest=before).with_columns(pl.col("path").str.decode("hex")).collect()
+    rows = with_handled(context.legacy(SOURCE), handled_files(context))
+    dropped = pl.any_horizontal(rule.fill_null(False) for rule in rules(pl.col("_handled")).values())
+    paths = rows.filter(~dropped).select(path_bytes().alias("path")).collect(engine="streaming").to_series()
+    assert context.files is not None
+    return context.files.inventory(paths, known).lazy().with_columns(pl.col("path").bin.encode("hex"))

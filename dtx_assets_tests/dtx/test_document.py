@@ -1,0 +1,247 @@
+"""repo_file → Document and the file itself (spec 4.5): what is moved, what is refused, no row without its file."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.machinery.files.inventory import LegacyFiles
+from dtx_assets.machinery.files.sending import FileSender
+from dtx_assets.machinery.files.store import DirectoryStore, open_store
+from dtx_assets.machinery.load import LoadSummary, load_target, open_run
+from dtx_assets_tests.dtx.oracle import RawRow, Result, Value
+from dtx_assets_tests.dtx.running import SMALL_WORLD, Migration, World, reasons, rows
+
+MODEL = "Document"
+TABLE = "docutrax_profiles_document"
+WORLD = World(
+    {**SMALL_WORLD.crosswalks, "crosswalk_repo_file": rows("repo_file_id target_model target_id", (77, "Document", 1))},
+    SMALL_WORLD.other_areas,
+)
+CONTENT = b"%PDF content"
+
+
+def file(number: Value = "1", path: Value = "in/a.pdf", **changes: Value) -> RawRow:
+    row: dict[str, Value] = dict.fromkeys(SYSTEM.legacy_tables["repo_file"].columns)
+    row |= {
+        "repo_file_id": number,
+        "customer_id": "1",
+        "vendor_id": "1",
+        "name": "scan.pdf",
+        "status": "SUBMITTED",
+        "upload_user_id": "1",
+        "intake_date": "2020-02-29 12:34:56",
+        "repo_filepath": path,
+    }
+    return row | changes
+
+
+@pytest.fixture
+def migration(tmp_path: Path, database_url: str) -> Migration:
+    migration = Migration(tmp_path / "migration", database_url, WORLD)
+    migration.files = tmp_path / "files"
+    (migration.files / "in").mkdir(parents=True)
+    (migration.files / "in" / "a.pdf").write_bytes(CONTENT)
+    (migration.files / "in" / "b.pdf").write_bytes(b"b")
+    (migration.files / "out").symlink_to(tmp_path)
+    return migration
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    found = open_store(str(tmp_path / "store"))
+    assert isinstance(found, DirectoryStore)
+    return found
+
+
+def prepare(migration: Migration, *files: RawRow, **options: Any) -> Result:
+    migration.extract({"repo_file": files})
+    migration.build_mappings(["handled_file", "file_inventory"])
+    return migration.prepare([flow for flow in SYSTEM.flows if flow.name == "document"], **options)
+
+
+def load(migration: Migration, store: Any, run_id: str) -> tuple[LoadSummary, FileSender]:
+    target = SYSTEM.target(MODEL)
+    context = open_run(migration.database_url, "dtx", run_id, mode="rehearsal", decisions={})
+    context = replace(context, decisions=migration.lake.require(("dtx", "prepared", MODEL)).metadata["decisions"])
+    sender = FileSender(target, store, LegacyFiles(migration.files))
+    return load_target("dtx", target, migration.lake, migration.database_url, context, send=sender), sender
+
+
+def documents(migration: Migration) -> list[tuple[Any, ...]]:
+    with psycopg.connect(migration.database_url) as connection:
+        query = f"SELECT file, content_hash FROM {TABLE} WHERE file NOT LIKE 'documents/area4/%' ORDER BY 1"
+        return connection.execute(query).fetchall()
+
+
+def sent(store: DirectoryStore) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(store.directory)): path.read_bytes()
+        for path in store.directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_an_orphan_becomes_a_document_for_review(migration):
+    [row] = prepare(migration, file("7.0")).rows[MODEL]
+    assert {name: value for name, value in row.items() if name not in ("created",)} == {
+        "account_id": 101,
+        "record_id": 201,
+        "uploaded_by_id": 201,
+        "file": "documents/101/7/scan.pdf",
+        "original_filename": "scan.pdf",
+        "content_hash": hashlib.sha256(CONTENT).hexdigest(),
+        "status": "new",
+        "needs_review": True,
+        "created_by_id": 11,
+    }
+    assert row["created"].isoformat() == "2020-02-29T12:34:56+00:00"
+
+
+def test_rules_drop_rows_before_their_files_are_looked_at(migration):
+    result = prepare(
+        migration,
+        file("1", "../x", status=" Deleted "),
+        file("77.0", "none"),
+        file("3", "none", certificate_id="5"),
+        file("4", "none", document_id="5"),
+        file("5", certificate_id="0", document_id="0.0", attachment_id="9"),
+        file("6", "none", status="deleted", document_id="5"),
+    )
+    account = result.accounting["repo_file", MODEL]
+    assert dict(account.dropped) == {"deleted": 2, "handled_by_area_4": 1, "linked_not_in_crosswalk": 2}
+    assert (account.migrated, account.rejected) == (1, 0)
+    inventory = migration.lake.scan(("dtx", "mapping", "file_inventory")).collect()
+    assert [bytes.fromhex(path) for path in inventory["path"]] == [b"in/a.pdf"]
+
+
+def test_files_that_cannot_be_had_and_rows_without_account_or_name_are_rejected(migration):
+    result = prepare(
+        migration,
+        file("1", "../a.pdf"),
+        file("2", "/etc/hostname"),
+        file("3", "out/store"),
+        file("4", b"in/a\0.pdf"),
+        file("5", "in/none.pdf"),
+        file("6", "in"),
+        file("7", None),
+        file("8", customer_id="7"),
+        file("9", "in/none.pdf", customer_id="7", name=None),
+        file("10", name="a\0b"),
+    )
+    assert reasons(result, MODEL) == {
+        "1": ["unsafe_path"],
+        "2": ["unsafe_path"],
+        "3": ["unsafe_path"],
+        "4": ["unsafe_path"],
+        "5": ["file_missing"],
+        "6": ["file_missing"],
+        "7": ["file_missing"],
+        "8": ["orphan_reference"],
+        "9": ["file_missing", "orphan_reference", "schema_violation"],
+        "10": ["unparseable"],
+    }
+
+
+def test_what_is_not_found_or_no_time_is_null_and_counted(migration):
+    result = prepare(
+        migration,
+        file("1", vendor_id=None, upload_user_id=None, intake_date=None),
+        file("2", vendor_id="9", upload_user_id="9", intake_date="0000-00-00 00:00:00"),
+    )
+    for row in result.rows[MODEL]:
+        assert [row[name] for name in ("record_id", "uploaded_by_id", "created_by_id", "created")] == [None] * 4
+    coerced = result.accounting["repo_file", MODEL].coerced
+    assert dict(coerced) == {"record_not_found": 1, "user_not_found": 1, "zero_date": 1}
+
+
+def test_files_are_sent_before_their_rows_are_there_and_once_only(migration, store):
+    prepare(migration, file("1"), file("2", "in/b.pdf", name="b/B.PDF"), batch_rows=1)
+    summary, sender = load(migration, store, "first")
+    assert (summary.inserted, dict(sender.counts), sender.bytes_sent) == (2, {"sent": 2}, len(CONTENT) + 1)
+    assert sent(store) == {"documents/101/1/scan.pdf": CONTENT, "documents/101/2/B.PDF": b"b"}
+    assert documents(migration) == [
+        ("documents/101/1/scan.pdf", hashlib.sha256(CONTENT).hexdigest()),
+        ("documents/101/2/B.PDF", hashlib.sha256(b"b").hexdigest()),
+    ]
+    prepare(migration, file("1"), file("2", "in/b.pdf", name="b/B.PDF"), batch_rows=1)
+    again, sender = load(migration, store, "second")
+    assert (again.inserted, again.updated, sender.counts.total()) == (0, 0, 0)
+
+
+def test_a_file_that_changed_is_sent_again_and_its_row_updated(migration, store):
+    prepare(migration, file("1"))
+    load(migration, store, "first")
+    (migration.files / "in" / "a.pdf").write_bytes(b"another content")
+    prepare(migration, file("1"))
+    summary, sender = load(migration, store, "second")
+    assert (summary.updated, dict(sender.counts)) == (1, {"sent": 1})
+    assert sent(store) == {"documents/101/1/scan.pdf": b"another content"}
+    assert documents(migration) == [("documents/101/1/scan.pdf", hashlib.sha256(b"another content").hexdigest())]
+
+
+def test_a_file_that_changed_since_it_was_prepared_rejects_its_row_alone(migration, store):
+    prepare(migration, file("1"), file("2", "in/b.pdf"))
+    (migration.files / "in" / "b.pdf").write_bytes(b"c")
+    summary, _ = load(migration, store, "first")
+    assert (summary.inserted, summary.rejected) == (1, 1)
+    assert [name for name, _ in documents(migration)] == ["documents/101/1/scan.pdf"]
+    assert list(sent(store)) == ["documents/101/1/scan.pdf"]
+    with psycopg.connect(migration.database_url) as connection:
+        rejected = connection.execute("SELECT source_key, reasons, detail FROM migration.rejected").fetchall()
+    assert rejected == [("2", ["file_missing"], "file: the file changed since it was prepared")]
+    # When it was prepared again, it goes.
+    prepare(migration, file("1"), file("2", "in/b.pdf"))
+    summary, _ = load(migration, store, "second")
+    assert (summary.inserted, summary.rejected) == (1, 0)
+
+
+def test_a_row_that_the_target_refuses_sends_no_file(migration, store):
+    with psycopg.connect(migration.database_url) as connection:
+        connection.execute(f"ALTER TABLE {TABLE} ALTER original_filename TYPE varchar(5)")
+    prepare(migration, file("1"), file("2", name="b"))
+    summary, _ = load(migration, store, "first")
+    assert (summary.inserted, summary.rejected) == (1, 1)
+    assert list(sent(store)) == ["documents/101/2/b"]
+
+
+@pytest.mark.parametrize("moment", ["sending", "sent"])
+def test_a_load_that_is_killed_leaves_no_row_without_its_file(migration, store, moment, tmp_path):
+    prepare(migration, *(file(str(number), name=f"{number}.pdf") for number in range(1, 40)))
+    decisions = migration.lake.require(("dtx", "prepared", MODEL)).metadata["decisions"]
+    script = textwrap.dedent(f"""
+        import os
+        from pathlib import Path
+        from dtx_assets.dtx.system import SYSTEM
+        from dtx_assets.machinery.files.inventory import LegacyFiles
+        from dtx_assets.machinery.files.sending import FileSender
+        from dtx_assets.machinery.files.store import open_store
+        from dtx_assets.machinery.lake import Lake
+        from dtx_assets.machinery.load import load_target, open_run
+        from dtx_assets.machinery.load import writer
+        target = SYSTEM.target("Document")
+        sender = FileSender(target, open_store({str(store.directory)!r}), LegacyFiles(Path({str(migration.files)!r})))
+        if {moment!r} == "sending":
+            sender.progress = lambda done: os._exit(9) if done == 20 else None
+        else:
+            writer._TargetLoad._write_part = lambda *_: os._exit(9)
+        run = open_run({migration.database_url!r}, "dtx", "killed", mode="rehearsal", decisions={decisions!r})
+        load_target("dtx", target, Lake({migration.lake.url!r}), {migration.database_url!r}, run, send=sender)
+    """)
+    assert subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ}).returncode == 9
+    assert documents(migration) == []
+    there = {name for name in sent(store) if ".sending-" not in name}
+    assert there <= {f"documents/101/{number}/{number}.pdf" for number in range(1, 40)}
+    assert len(there) >= 20
+    summary, sender = load(migration, store, "next")
+    assert summary.inserted == 39
+    assert sender.counts["present"] >= 20
+    assert {name for name, _ in documents(migration)} <= set(sent(store))
