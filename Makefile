@@ -32,9 +32,10 @@ check: $(INSTALLED_DEV) ## Lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED_DEV) ## Measure the notification flow beside a plain COPY of the same rows
+bench: $(INSTALLED_DEV) ## Measure the notification flow beside a plain COPY, sending files beside rclone
 	$(BIN)/python benchmarks/php_values.py
 	$(BIN)/python benchmarks/notification_flow.py $(ARGS)
+	$(BIN)/python benchmarks/file_transfer.py
 
 lock: $(INSTALLED_DEV) ## Write the versions that are installed now to requirements.lock
 	$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable > requirements.lock

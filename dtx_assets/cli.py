@@ -80,11 +80,16 @@ def run(
         str | None, typer.Option(metavar="ASSETS", help="Only these assets, in Dagster's selection syntax.")
     ] = None,
     mode: Annotated[str | None, typer.Option(help="rehearsal or cutover; DTX_MODE when not given.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every legacy file again, of the same size and time too.")
+    ] = False,
 ) -> None:
     """Migrate: extract, map, prepare, load and check, in this process, and say what came of it."""
     location = code_location(system)
     if mode is not None:
         os.environ[f"{system.upper()}_MODE"] = mode
+    if verify:
+        os.environ[f"{system.upper()}_VERIFY_FILES"] = "1"
     settings = read_settings(location)
 
     from dtx_assets.machinery.console import RunDisplay, print_summary

@@ -73,6 +73,10 @@ class DirectoryStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
+    def is_empty(self) -> bool:
+        """Whether nothing is there, so that no file has to be looked for."""
+        return not self.directory.is_dir() or not any(self.directory.iterdir())
+
     def has(self, file: FileToSend) -> bool:
         path = self.directory / file.key
         if not path.is_file() or path.stat().st_size != file.size:
@@ -115,6 +119,10 @@ class BucketStore:
         self.storage_class = storage_class
         self.store: S3Store = s3_store(url, s3, **({"server_side_encryption": encryption} if encryption else {}))
 
+    def is_empty(self) -> bool:
+        """Whether nothing is there, so that no file has to be looked for."""
+        return next(iter(obstore.list(self.store, chunk_size=1)), None) is None
+
     def has(self, file: FileToSend) -> bool:
         try:
             found = obstore.get(self.store, file.key, options={"head": True})
@@ -131,8 +139,8 @@ class BucketStore:
             made = obstore.put(self.store, file.key, content, attributes=attributes, use_multipart=False)
             etag = (made["e_tag"] or "").strip('"')
             # Without encryption, and in one piece, it is the MD5 of the bytes that arrived.
-            if len(etag) == 32 and etag != hashlib.md5(content, usedforsecurity=False).hexdigest():
-                raise StoreRefused("the store reports another checksum than that of the file")
+            if etag == hashlib.md5(content, usedforsecurity=False).hexdigest():
+                return
         else:
             obstore.put(
                 self.store,
@@ -199,11 +207,12 @@ def send(
     rejected, and nothing of it is left under its key.
     """
     with ThreadPoolExecutor(SENDERS) as senders:
+        look_first = not _is_empty(store)
         under_way: set[Future[FileResult]] = set()
         waiting = iter(files)
         while True:
             for file in waiting:
-                under_way.add(senders.submit(_send_one, file, root, store, prefix))
+                under_way.add(senders.submit(_send_one, file, root, store, prefix, look_first))
                 if len(under_way) >= WAITING:
                     break
             if not under_way:
@@ -216,13 +225,21 @@ def send(
                 yield result
 
 
-def _send_one(file: FileToSend, root: Path, store: FileStore, prefix: str) -> FileResult:
+def _is_empty(store: FileStore) -> bool:
+    try:
+        return store.is_empty()
+    except (ObjectStoreError, OSError):
+        # What is wrong with the store is found out file by file.
+        return False
+
+
+def _send_one(file: FileToSend, root: Path, store: FileStore, prefix: str, look_first: bool) -> FileResult:
     why = ""
     for attempt in range(TRIES):
         if attempt:
             time.sleep(FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 – no secret, just not all at once
         try:
-            if store.has(file):
+            if (look_first or attempt) and store.has(file):
                 return FileResult(file, "present")
             with open_inside(root, without_prefix(file.path, prefix)) as source:
                 store.put(file, source)

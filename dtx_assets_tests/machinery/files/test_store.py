@@ -145,6 +145,9 @@ class Refusing:
     def __init__(self, times: int) -> None:
         self.left, self.got = times, []
 
+    def is_empty(self) -> bool:
+        raise obstore.exceptions.GenericError("503 SlowDown")
+
     def has(self, _file: FileToSend) -> bool:
         return False
 
