@@ -591,6 +591,9 @@ SCALARS: dict[bytes, tuple[bytes, Callable[[bytes], Any]]] = {
 }
 
 
+SERIALISED_OBJECT = re.compile(rb'[OCE]:[0-9]+:"')
+
+
 def _parse_php(data: bytes, at: int, seen: list[Any]) -> tuple[Any, int]:
     """The value that begins at a byte, and where it ends; `seen` are the values so far, which `R:` refers to."""
     kind = data[at : at + 1]
@@ -606,6 +609,8 @@ def _parse_php(data: bytes, at: int, seen: list[Any]) -> tuple[Any, int]:
     if kind == b"s" and (found := re.compile(rb's:([0-9]+):"').match(data, at)):
         end = found.end() + int(found[1])
         if data[end : end + 2] == b'";':
+            if SERIALISED_OBJECT.match(data, found.end(), end):
+                raise ValueError("a serialised object")  # also where a later value of the same key takes its place
             seen.append(data[found.end() : end].decode())
             return seen[-1], end + 2
     if kind == b"a" and (found := re.compile(rb"a:([0-9]+):\{").match(data, at)):

@@ -281,25 +281,16 @@ def directory_labels(inputs: Inputs, lookups: LookUps, result: Result) -> None:
 # --- 4.6: envelope ----------------------------------------------------------------------------------------------------
 
 EVENTS = {"voided": "Voided", "completed": "Completed", "declined": "Declined"}
-SERIALISED_OBJECT = re.compile(r'[OCE]:[0-9]+:"')
 LOOKS_SERIALISED = re.compile(r'a:[0-9]+:\{|[sSOCE]:[0-9]+:"')
-
-
-def read_php(text: str) -> Any:
-    """A PHP value; ValueError also where a string in it is a serialised object."""
-    value = parse_php(text)
-    if any(isinstance(leaf, str) and SERIALISED_OBJECT.match(leaf) for leaf in flatten(value)):
-        raise ValueError("a serialised object")
-    return value
 
 
 def contact_of(value: Value) -> dict[str, Any]:
     """A contact with its addresses as an array; ValueError where there is none."""
     if not isinstance(value, str):
         raise ValueError("no text")
-    contact = read_php(value)
+    contact = parse_php(value)
     if isinstance(contact, str):
-        contact = read_php(contact)  # "decoded twice where it is doubly serialised"
+        contact = parse_php(contact)  # "decoded twice where it is doubly serialised"
     if not isinstance(contact, dict):
         raise ValueError("no array")
     found = {str(key): as_json(element) for key, element in contact.items()}
@@ -312,7 +303,7 @@ def contact_of(value: Value) -> dict[str, Any]:
 def emails_of(value: Any) -> list[str]:
     if isinstance(value, str):
         try:
-            value = read_php(value)
+            value = parse_php(value)
         except ValueError:
             if LOOKS_SERIALISED.match(value):  # "Undecodable: rejected", and no address looks like that
                 raise
@@ -615,6 +606,7 @@ ALWAYS: dict[str, tuple[Flow, ...]] = {
     "letter": (email_templates,),
     "exemption": (exemptions,),
     "reviewer_address": (account_emails,),
+    "repo_file": (documents,),
 }
 UNDER: dict[tuple[str, str], Flow] = {
     ("keyword", "account_meta"): account_metas,

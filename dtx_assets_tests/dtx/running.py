@@ -34,6 +34,12 @@ Dialect = Literal["csv", "database"]
 
 DECISIONS = load_decisions(DECISIONS_FILE)
 VALUE_MAPS = read_value_maps(SYSTEM.mappings_dir)
+OF_LEGACY_TABLES = {
+    asset.name
+    for asset in SYSTEM.mapping_assets
+    if any(layer == "legacy" and name in SYSTEM.legacy_tables for layer, name in asset.upstream)
+}
+"""The mapping assets that change with the legacy tables."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +127,7 @@ class Migration:
             create_target(connection, SYSTEM.targets)
             load_other_areas(connection, write_csv(directory / "target", world.other_areas))
         self.extract(world.crosswalks, "crosswalk")
-        self.build_mappings(
-            asset.name
-            for asset in SYSTEM.mapping_assets
-            if not any(layer == "legacy" and name in SYSTEM.legacy_tables for layer, name in asset.upstream)
-        )
+        self.build_mappings({asset.name for asset in SYSTEM.mapping_assets} - OF_LEGACY_TABLES)
 
     def extract(self, tables: Mapping[str, Sequence[RawRow]], layer: str = "legacy", dialect: Dialect = "csv") -> None:
         directory = self.directory / f"export-{next(self._numbers)}"
@@ -174,6 +176,7 @@ class Migration:
             cutover_at=cutover_at,
             timezone=timezone,
             dialect=dialect,
+            files=self.files,
         )
 
     def run(
@@ -215,6 +218,15 @@ class Migration:
             ),
             cutover_at=cutover_at,
             lake=self.lake,
+        )
+        flows = list(flows)
+        self.build_mappings(OF_LEGACY_TABLES & {name for flow in flows for name in flow.mappings})
+        flows = list(flows)
+        needed = {name for flow in flows for name in flow.mappings}
+        self.build_mappings(
+            asset.name
+            for asset in SYSTEM.mapping_assets
+            if asset.name in needed and any(name in SYSTEM.legacy_tables for _, name in asset.upstream)
         )
         result = Result()
         for flow in flows:

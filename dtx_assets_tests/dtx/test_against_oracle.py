@@ -124,9 +124,9 @@ def test_other_zones_read_the_sample_s_times_otherwise(tmp_path, database_url):
 # --- ugly tables ------------------------------------------------------------------------------------------------------
 
 
-def mostly(usual: tuple[Value, ...], ugly: tuple[Value, ...]) -> st.SearchStrategy[Value]:
-    """A usual value three times out of four."""
-    return st.integers(0, 3).flatmap(lambda die: st.sampled_from(ugly if die == 0 else usual))
+def mostly(usual: tuple[Value, ...], ugly: tuple[Value, ...], one_in: int = 4) -> st.SearchStrategy[Value]:
+    """An ugly value once in `one_in` times."""
+    return st.integers(1, one_in).flatmap(lambda die: st.sampled_from(ugly if die == one_in else usual))
 
 
 ids = mostly(("1", "2", "3", "4", "5", "6", "7", "8", "9"), ("2.0", "02", "10", "x", "", None, "-1", "1\0", b"\xff"))
