@@ -87,6 +87,7 @@ CREATE TABLE migration.mapping_entry (
     target_ids bigint[],
     hashes bytea,
     adopted_ids bigint[],
+    shapes text[],
     UNIQUE (flow_id, source_key)
 );
 CREATE INDEX mapping_entry_places ON migration.mapping_entry
@@ -96,6 +97,8 @@ COMMENT ON COLUMN migration.mapping_entry.target_ids IS 'In the order of the par
 COMMENT ON COLUMN migration.mapping_entry.hashes IS
     'Eight bytes a target row: the hash of what was written; NULL where another source table owns the rows.';
 COMMENT ON COLUMN migration.mapping_entry.adopted_ids IS 'Rows that were there already, with equal values.';
+COMMENT ON COLUMN migration.mapping_entry.shapes IS
+    'Of rows of other areas, what each part wrote: its columns and JSON keys; empty where that was there already.';
 
 CREATE TABLE migration.journal_entry (
     batch_id integer NOT NULL REFERENCES migration.batch,
@@ -224,4 +227,4 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION migration.sources_of IS 'The source rows that a target row came from.';
 
-INSERT INTO migration.schema_version (version) VALUES (2);
+INSERT INTO migration.schema_version (version) VALUES (3);

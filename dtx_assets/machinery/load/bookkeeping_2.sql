@@ -1,4 +1,5 @@
--- From version 1 to 2: several models may fill one table. What a load wrote before belongs to the model that asks first.
+-- From version 1 to 2: several models may fill one table. What was written before belongs to the model that
+-- has its columns, which takes it over at its next load.
 
 ALTER TABLE migration.flow ADD COLUMN model text NOT NULL DEFAULT '';
 ALTER TABLE migration.flow DROP CONSTRAINT flow_system_target_table_source_table_key;

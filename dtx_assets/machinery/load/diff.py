@@ -6,13 +6,14 @@ else made the same row), `conflict` (someone else's values are there).
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 import polars as pl
 
 from dtx_assets.machinery.buckets import BUCKET
+from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.load.content import canonical_json, content_hash, unit_hash, with_canonical_json
 from dtx_assets.machinery.load.entries import LINKED
 from dtx_assets.machinery.target import TargetColumn, TargetTable
@@ -32,11 +33,13 @@ FATES = pl.Schema(
         "target_id": pl.Int64(),
         "adopted": pl.Boolean(),
         "hash": pl.UInt64(),
+        "shape": pl.String(),
         "cause": pl.String(),
         "columns": pl.List(pl.String),
     }
 )
-"""`target_id`: null where the row is not there; `hash`: of the values it has in the end; `columns`: that differ."""
+"""`target_id`: null where the row is not there; `hash`: of the values it has in the end; `shape`: the columns and JSON
+keys that a unit writes; `columns`: that differ."""
 
 YIELDS = pl.Schema(
     {
@@ -201,6 +204,7 @@ def insert_fates(
         pl.col("id").alias("target_id"),
         (pl.col("adopted").fill_null(False) | (fate == "adopt")).alias("adopted"),
         pl.col("_hash").alias("hash"),
+        pl.lit(None, pl.String).alias("shape"),
         pl.when(fate == "conflict").then(cause).alias("cause"),
     )
     return fates.join(_differing(columns, rows, current, fates), on="_row", how="left", maintain_order="left").select(
@@ -241,12 +245,12 @@ UNIT = ["target_id", "part"]
 
 
 def known_units(stored: pl.DataFrame) -> pl.DataFrame:
-    """What was written before, one row a unit: target_id, part, `written` (hash), adopted."""
+    """What was written before, one row a unit: target_id, part, `written` (hash), `had` (shape), adopted."""
     return (
         stored.filter(pl.col("hash").is_not_null())
         .sort("batch_id")
         .group_by(UNIT)
-        .agg(pl.col("hash").last().alias("written"), pl.col("adopted").last())
+        .agg(pl.col("hash").last().alias("written"), pl.col("shape").last().alias("had"), pl.col("adopted").last())
     )
 
 
@@ -263,7 +267,8 @@ def update_fates(
 
     `rows`: `_row`, `id` and the columns; NULL is not written, of JSON just the keys that the document names. `current`
     has `id`, the columns and `<name>@raw` of JSON ones. A unit is written whole or not at all; several units may fill
-    one row, and each of them is looked at alone: what it fills, as it was written or found before, is its own.
+    one row, and each of them is looked at alone: what it fills, as it was written or found before, is its own. A key
+    or column that a unit filled before and fills no longer stays as it is.
     """
     names = [column.name for column in columns]
     # Documents are merged as they are, not as they are compared.
@@ -282,6 +287,7 @@ def update_fates(
     )
     for column in columns:
         joined = _looked_at_json(joined, column.name) if column.type == "jsonb" else _looked_at(joined, column)
+    joined = _as_it_was(joined.with_columns(_shape(names)), columns)
     found = with_canonical_json(joined.select(pl.col(f"{name}@found").alias(name) for name in names), columns)
     wanted = with_canonical_json(joined.select(names), columns)
     joined = joined.with_columns(
@@ -321,6 +327,7 @@ def update_fates(
         pl.when("there").then("id").alias("target_id"),
         (adopted & (pl.col("fate") != "update") | (pl.col("fate") == "adopt")).alias("adopted"),
         "hash",
+        "shape",
         pl.when(pl.col("fate") == "conflict").then(cause).alias("cause"),
         pl.concat_list(pl.when(pl.col("there") & pl.col(f"{name}@differs")).then(pl.lit(name)) for name in names)
         .list.drop_nulls()
@@ -330,7 +337,7 @@ def update_fates(
 
 
 def _looked_at(joined: pl.DataFrame, column: TargetColumn) -> pl.DataFrame:
-    """Adds `@found` (what the unit's column holds), `@differs` and `@conflict` of a plain column."""
+    """Adds `@shape` (not null where the unit writes it), `@differs` and `@conflict` of a plain column."""
     name = column.name
     now, wanted = pl.col(f"{name}@now"), pl.col(name)
     free = now.is_null()
@@ -340,7 +347,7 @@ def _looked_at(joined: pl.DataFrame, column: TargetColumn) -> pl.DataFrame:
         free |= ~now
     differs = wanted.is_not_null() & now.ne_missing(wanted)
     return joined.with_columns(
-        pl.when(wanted.is_not_null()).then(now).alias(f"{name}@found"),
+        pl.when(wanted.is_not_null()).then(pl.lit("null")).alias(f"{name}@shape"),
         differs.alias(f"{name}@differs"),
         (differs & ~free).alias(f"{name}@conflict"),
     )
@@ -349,73 +356,145 @@ def _looked_at(joined: pl.DataFrame, column: TargetColumn) -> pl.DataFrame:
 def _looked_at_json(joined: pl.DataFrame, name: str) -> pl.DataFrame:
     """The same of a JSON column: of the document that is there, only the keys that are wanted are looked at."""
     pairs = joined.select(name, f"{name}@now").unique(maintain_order=True)
-    found, differs, conflict = [], [], []
+    shapes, differs, conflict = [], [], []
     for wanted, now in pairs.iter_rows():
         merged, taken = merge_json(now, wanted)
-        found.append(project_json(now, wanted))
+        shapes.append(shape_of(wanted))
         differs.append(merged != now)
         conflict.append(taken)
     looked_at = pairs.with_columns(
-        pl.Series(f"{name}@found", found, dtype=pl.String),
+        pl.Series(f"{name}@shape", shapes, dtype=pl.String),
         pl.Series(f"{name}@differs", differs, dtype=pl.Boolean),
         pl.Series(f"{name}@conflict", conflict, dtype=pl.Boolean),
     )
     return joined.join(looked_at, on=[name, f"{name}@now"], how="left", nulls_equal=True, maintain_order="left")
 
 
-def _filled_rows(columns: Sequence[TargetColumn], units: pl.DataFrame) -> pl.DataFrame:
-    """One row a target row with all its units written: `id` and the columns; those that no unit writes as they are."""
-    filled = units.group_by("id", maintain_order=True).agg(
-        pl.col(column.name).drop_nulls()
-        if column.type == "jsonb"
-        else pl.coalesce(pl.col(column.name).drop_nulls().first(), pl.col(f"{column.name}@now").first())
-        for column in columns
+def _shape(names: Sequence[str]) -> pl.Expr:
+    """What a unit writes, as JSON: `{"note":null,"settings":{"labels":{"NAME":null}}}`."""
+    members = [pl.concat_str(pl.lit(f"{json.dumps(name)}:"), pl.col(f"{name}@shape")) for name in names]
+    listed = pl.concat_str(members, separator=",", ignore_nulls=True)
+    return pl.concat_str(pl.lit("{"), listed, pl.lit("}")).alias("shape")
+
+
+def _as_it_was(joined: pl.DataFrame, columns: Sequence[TargetColumn]) -> pl.DataFrame:
+    """Adds `@found`: what the columns hold now of what the unit wrote before, which may be more or less than now."""
+    joined = joined.with_columns(pl.coalesce("had", "shape").alias("had"))
+    had = joined.get_column("had").unique(maintain_order=True)
+    written = [json.loads(shape) for shape in had]
+    names = [column.name for column in columns]
+    parts = pl.DataFrame(
+        {"had": had}
+        | {
+            f"{name}@had": pl.Series(
+                [json.dumps(shape[name]) if name in shape else None for shape in written], dtype=pl.String
+            )
+            for name in names
+        }
     )
-    documents = [column.name for column in columns if column.type == "jsonb"]
-    now = units.group_by("id").agg(pl.col(f"{name}@now").first() for name in documents)
-    filled = filled.join(now, on="id", how="left", maintain_order="left")
-    for name in documents:
-        merged = []
-        for wanted, there in filled.select(name, f"{name}@now").iter_rows():
-            document = there
-            for each in wanted:
-                document, _ = merge_json(document, each)
-            merged.append(document)
-        filled = filled.with_columns(pl.Series(name, merged, dtype=pl.String))
+    joined = joined.join(parts, on="had", how="left", maintain_order="left")
+    for column in columns:
+        name = column.name
+        now, part = f"{name}@now", f"{name}@had"
+        if column.type != "jsonb":
+            joined = joined.with_columns(pl.when(pl.col(part).is_not_null()).then(now).alias(f"{name}@found"))
+            continue
+        pairs = joined.select(now, part).unique(maintain_order=True)
+        found = [project_json(document, shape) for document, shape in pairs.iter_rows()]
+        pairs = pairs.with_columns(pl.Series(f"{name}@found", found, dtype=pl.String))
+        joined = joined.join(pairs, on=[now, part], how="left", nulls_equal=True, maintain_order="left")
+    return joined
+
+
+def _filled_rows(columns: Sequence[TargetColumn], units: pl.DataFrame) -> pl.DataFrame:
+    """One row a target row with all its units written: `id` and the columns; those that no unit writes as they are.
+
+    StructureError where two units want different values in one place.
+    """
+    filled = units.group_by("id", maintain_order=True).agg(
+        *(pl.col(column.name).drop_nulls().unique(maintain_order=True) for column in columns),
+        *(pl.col(f"{column.name}@now").first() for column in columns),
+    )
+    for column in columns:
+        name = column.name
+        if column.type == "jsonb":
+            documents = filled.select("id", name, f"{name}@now")
+            merged = [_merged(place, name, now, wanted) for place, wanted, now in documents.iter_rows()]
+            filled = filled.with_columns(pl.Series(name, merged, dtype=pl.String))
+            continue
+        twice = filled.filter(pl.col(name).list.len() > 1).get_column("id")
+        if len(twice):
+            raise _at_odds(name, twice[0])
+        filled = filled.with_columns(pl.coalesce(pl.col(name).list.first(), f"{name}@now").alias(name))
     return filled.select("id", *(column.name for column in columns))
 
 
-def project_json(now: str | None, wanted: str | None) -> str | None:
-    """What the document `now` holds at the keys that `wanted` names, however deep."""
-    if now is None or wanted is None:
+def _merged(place: int, name: str, now: str | None, units: Iterable[str]) -> str | None:
+    wanted: str | None = None
+    for unit in units:
+        wanted, at_odds = merge_json(wanted, unit)
+        if at_odds:
+            raise _at_odds(name, place)
+    return merge_json(now, wanted)[0]
+
+
+def _at_odds(name: str, place: int) -> StructureError:
+    return StructureError(
+        f"two prepared rows want different values in {name} of the row with id {place}",
+        remedy="this is a fault of the flow, please report it",
+    )
+
+
+# --- documents --------------------------------------------------------------------------------------------------------
+
+EMPTY_DOCUMENTS = frozenset(("null", "false", '""', "[]", "{}"))
+
+
+def shape_of(document: str | None) -> str | None:
+    """The keys of a document, however deep, without its values: `{"labels":{"NAME":null}}`."""
+    return None if document is None else json.dumps(_shape_of(json.loads(document)))
+
+
+def _shape_of(document: object) -> object:
+    return {key: _shape_of(inner) for key, inner in document.items()} if isinstance(document, dict) else None
+
+
+def project_json(now: str | None, shape: str | None) -> str | None:
+    """What the document `now` holds at the keys of a shape (`shape_of`)."""
+    if now is None or shape is None:
         return None
-    return json.dumps(_project(json.loads(now), json.loads(wanted)))
+    return _as_text(_project(_with_tagged_numbers(now), json.loads(shape)))
 
 
-def _project(now: object, wanted: object) -> object:
-    if isinstance(now, dict) and isinstance(wanted, dict):
-        return {key: _project(now[key], inner) for key, inner in wanted.items() if key in now}
+def _project(now: object, shape: object) -> object:
+    if isinstance(now, dict) and isinstance(shape, dict):
+        return {key: _project(now[key], inner) for key, inner in shape.items() if key in now}
     return now
 
 
 def merge_json(now: str | None, wanted: str | None) -> tuple[str | None, bool]:
     """The document `now` with what is `wanted` put in, and whether something else was there.
 
-    Objects are merged key by key; anything else is one value. A missing key and JSON's null can be filled. Numbers stay
-    as they were written.
+    Objects are merged key by key; anything else is one value. An empty document, a missing key and JSON's null can be
+    filled. Numbers stay as they were written.
     """
     if now is None or wanted is None:
         return (wanted if wanted is not None else now), False
+    if now in EMPTY_DOCUMENTS:
+        return (now if canonical_json(wanted) == now else wanted), False
     conflicts: list[object] = []
-    document = _merge(_with_tagged_numbers(now), _with_tagged_numbers(wanted), conflicts.append)
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    text = _TAGGED_NUMBER.sub(r"\1", text)
+    text = _as_text(_merge(_with_tagged_numbers(now), _with_tagged_numbers(wanted), conflicts.append))
     return (now if canonical_json(text) == canonical_json(now) else text), bool(conflicts)
 
 
 def _with_tagged_numbers(text: str) -> object:
     # No text of jsonb holds a NUL.
     return json.loads(text, parse_int=lambda number: f"\x00{number}", parse_float=lambda number: f"\x00{number}")
+
+
+def _as_text(document: object) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _TAGGED_NUMBER.sub(r"\1", text)
 
 
 def _merge(now: object, wanted: object, conflict: Callable[[object], None]) -> object:
@@ -428,7 +507,8 @@ def _merge(now: object, wanted: object, conflict: Callable[[object], None]) -> o
 
 def _comparable(value: object) -> object:
     if isinstance(value, str) and value.startswith("\x00"):
-        return Decimal(value[1:])
+        # Not the number itself: Python takes 1 for true and 0 for false.
+        return ("number", Decimal(value[1:]))
     if isinstance(value, list):
         return [_comparable(element) for element in value]
     if isinstance(value, dict):
@@ -477,10 +557,11 @@ def relink(
         "target_id",
         pl.when("owns").then("hash").alias("hash"),
         "adopted",
+        "shape",
     )
     in_conflict = linked.filter(pl.col("fate") == "conflict").select("_order", *PLACE, "bucket")
     kept = in_conflict.join(
-        stored.select(*PLACE, "target_id", "hash", "adopted"), on=PLACE, maintain_order="left"
+        stored.select(*PLACE, "target_id", "hash", "adopted", "shape"), on=PLACE, maintain_order="left"
     ).select(mapped.columns)
     stored = stored.with_row_index("_place")
     held = pl.concat([held, kept.select(identity)]).unique()

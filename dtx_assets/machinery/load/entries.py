@@ -29,10 +29,11 @@ LINKED = pl.Schema(
         "target_id": pl.Int64(),
         "hash": pl.UInt64(),
         "adopted": pl.Boolean(),
+        "shape": pl.String(),
         "batch_id": pl.Int64(),
     }
 )
-"""One row a (source row, target row). `hash` is null where another source table owns the row."""
+"""One row a (source row, target row). `hash` is null where another source table owns the row, `shape` but for units."""
 
 
 def new_entries(links: pl.DataFrame, ids: pl.Series, hashes: pl.Series) -> pl.DataFrame:
@@ -58,6 +59,9 @@ def grouped_entries(linked: pl.DataFrame) -> pl.DataFrame:
         pl.col("hash").fill_null(0),
         pl.col("hash").is_not_null().any().alias("owns"),
         pl.col("target_id").filter("adopted").alias("adopted_ids"),
+        # One source row may give several units of one row, of which some were there.
+        pl.when("adopted").then(pl.lit("")).otherwise(pl.col("shape").fill_null("{}")).alias("shapes"),
+        pl.col("shape").is_not_null().any().alias("has_shapes"),
     )
     exploded = grouped.select(
         (pl.col("parts").list.len().cum_sum() - pl.col("parts").list.len()).cast(pl.Int64).alias("start"),
@@ -65,10 +69,13 @@ def grouped_entries(linked: pl.DataFrame) -> pl.DataFrame:
         "hash",
     ).explode("target_id", "hash")
     exploded = exploded.with_columns((pl.int_range(pl.len()) - pl.col("start")).alias("position"))
-    return _entries(grouped, exploded, grouped.get_column("adopted_ids"))
+    shapes = grouped.select(pl.when("has_shapes").then(array_literal(pl.col("shapes"))).alias("shapes")).to_series()
+    return _entries(grouped, exploded, grouped.get_column("adopted_ids"), shapes)
 
 
-def _entries(entries: pl.DataFrame, exploded: pl.DataFrame, adopted: pl.Series | None) -> pl.DataFrame:
+def _entries(
+    entries: pl.DataFrame, exploded: pl.DataFrame, adopted: pl.Series | None, shapes: pl.Series | None = None
+) -> pl.DataFrame:
     lengths = entries.get_column("parts").list.len()
     entries = entries.with_columns((lengths.cum_sum() - lengths).cast(pl.Int64).alias("start"))
     first = exploded.filter(pl.col("position") == 0).get_column("target_id")
@@ -93,6 +100,7 @@ def _entries(entries: pl.DataFrame, exploded: pl.DataFrame, adopted: pl.Series |
             first.alias("first"),
             packed_hashes(exploded.get_column("hash"), lengths).alias("hashes"),
             (adopted if adopted is not None else pl.lit(None, pl.List(pl.Int64))).alias("adopted_ids"),
+            (shapes if shapes is not None else pl.lit(None, pl.String)).alias("shapes"),
         )
         .join(scattered, on="start", how="left", maintain_order="left")
         .select(
@@ -105,6 +113,7 @@ def _entries(entries: pl.DataFrame, exploded: pl.DataFrame, adopted: pl.Series |
             pl.when(pl.col("ids").is_not_null()).then(ids_literal(pl.col("ids"))).alias("target_ids"),
             pl.when("owns").then("hashes").alias("hashes"),
             pl.when(pl.col("adopted_ids").list.len() > 0).then(ids_literal(pl.col("adopted_ids"))).alias("adopted_ids"),
+            "shapes",
         )
     )
 
@@ -133,6 +142,7 @@ def copy_entries(connection: Connection, entries: pl.DataFrame, batch_id: int, t
             "target_ids",
             "hashes",
             "adopted_ids",
+            "shapes",
         ),
     )
 
@@ -145,9 +155,9 @@ def replace_entries(connection: Connection, entries: pl.DataFrame, batch_id: int
     copy_entries(connection, entries, batch_id, sql.Identifier("new_entry"))
     connection.execute(
         "INSERT INTO migration.mapping_entry SELECT * FROM new_entry ON CONFLICT (flow_id, source_key) DO UPDATE SET"
-        " (lowest_id, highest_id, batch_id, part_list_id, bucket, target_ids, hashes, adopted_ids) ="
+        " (lowest_id, highest_id, batch_id, part_list_id, bucket, target_ids, hashes, adopted_ids, shapes) ="
         " (excluded.lowest_id, excluded.highest_id, excluded.batch_id, excluded.part_list_id, excluded.bucket,"
-        " excluded.target_ids, excluded.hashes, excluded.adopted_ids)"
+        " excluded.target_ids, excluded.hashes, excluded.adopted_ids, excluded.shapes)"
     )
 
 
@@ -212,7 +222,7 @@ def read_links(connection: Connection, where: sql.Composable) -> pl.DataFrame:
         connection,
         sql.SQL(
             "SELECT flow_id, source_key, bucket, batch_id, part_list_id, lowest_id, target_ids::text, hashes::text,"
-            " adopted_ids::text FROM migration.mapping_entry AS entry WHERE {}"
+            " adopted_ids::text, to_json(shapes)::text FROM migration.mapping_entry AS entry WHERE {}"
         ).format(where),
         pl.Schema(
             {
@@ -225,6 +235,7 @@ def read_links(connection: Connection, where: sql.Composable) -> pl.DataFrame:
                 "target_ids": pl.String(),
                 "hashes": pl.String(),
                 "adopted_ids": pl.String(),
+                "shapes": pl.String(),
             }
         ),
     )
@@ -237,6 +248,10 @@ def read_links(connection: Connection, where: sql.Composable) -> pl.DataFrame:
     length = pl.col("parts").list.len()
     ascending = pl.int_ranges(pl.col("lowest_id"), pl.col("lowest_id") + length)
     no_hash = pl.lit(None, pl.UInt64).repeat_by(length)
+    # Only units have shapes; the many rows of other targets are spared them.
+    has_shapes = bool(entries.get_column("shapes").is_not_null().any())
+    no_shape = pl.lit(None, pl.String)
+    shapes = pl.coalesce(pl.col("shapes").str.json_decode(pl.List(pl.String)), no_shape.repeat_by(length))
     return (
         entries.select(
             "flow_id",
@@ -246,10 +261,14 @@ def read_links(connection: Connection, where: sql.Composable) -> pl.DataFrame:
             pl.coalesce(_ids("target_ids"), ascending).alias("target_id"),
             pl.coalesce("hashes", no_hash).alias("hash"),
             _ids("adopted_ids").fill_null([]).alias("adopted"),
+            (shapes if has_shapes else no_shape).alias("shape"),
             "batch_id",
         )
-        .explode("part", "target_id", "hash")
-        .with_columns(pl.col("target_id").is_in(pl.col("adopted")).alias("adopted"))
+        .explode("part", "target_id", "hash", *(["shape"] if has_shapes else []))
+        .with_columns(
+            pl.coalesce(pl.col("shape") == "", pl.col("target_id").is_in(pl.col("adopted"))).alias("adopted"),
+            pl.when(~pl.col("shape").is_in(["", "{}"])).then("shape").alias("shape"),
+        )
         .cast(LINKED)
         .select(LINKED.names())
     )

@@ -15,7 +15,7 @@ import psycopg
 
 from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 LOCK_CLASS = crc32(b"dtx_assets migration") - (1 << 31)
 SECONDS_BETWEEN_TRIES = 0.5
 

@@ -269,14 +269,19 @@ class _TargetLoad:
         return [str(row[0]) for row in rows]
 
     def _claim_former_loads(self) -> None:
-        """What was written before models were told apart belongs to the first that asks."""
-        for table in ("flow", "load"):
-            self.connection.execute(
-                sql.SQL("UPDATE migration.{} SET model = %s WHERE (system, target_table, model) = (%s, %s, '')").format(
-                    sql.Identifier(table)
-                ),
-                [self.target.model, self.system, self.target.name],
-            )
+        """What was written before models were told apart belongs to the model that has the columns."""
+        columns = [column.name for column in self.target.columns]
+        with self.connection.transaction():
+            for table in ("flow", "load"):
+                self.connection.execute(
+                    sql.SQL(
+                        "UPDATE migration.{} SET model = %s WHERE (system, target_table, model) = (%s, %s, '')"
+                        " AND EXISTS (SELECT 1 FROM migration.batch JOIN migration.load AS former"
+                        " ON former.id = batch.load_id WHERE (former.system, former.target_table, former.model)"
+                        " = (%s, %s, '') AND batch.columns && %s)"
+                    ).format(sql.Identifier(table)),
+                    [self.target.model, *([self.system, self.target.name] * 2), columns],
+                )
 
     def _flow_id(self, source_table: str) -> int:
         place = [*self.place, source_table]
@@ -717,13 +722,14 @@ class _TargetLoad:
         """Rows that earlier batches made and the mapping knows no longer are ours too: their source row moved away."""
         of_target = sql.SQL(
             "FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
-            " WHERE (load.system, load.target_table, load.model) = ({}, {}, {})"
-        ).format(*map(sql.Literal, self.place))
+            " WHERE (load.system, load.target_table) = ({}, {})"
+        ).format(*map(sql.Literal, self.place[:2]))
+        of_model = sql.SQL("{} AND load.model = {}").format(of_target, sql.Literal(self.target.model))
         made = copy_out(
             self.connection,
             sql.SQL(
                 "SELECT lower(ids), upper(ids) FROM (SELECT unnest(batch.inserted_ids) AS ids {}) AS made ORDER BY 1"
-            ).format(of_target),
+            ).format(of_model),
             pl.Schema({"low": pl.Int64(), "beyond": pl.Int64()}),
         )
         own_xmins = copy_out(

@@ -161,68 +161,306 @@ def test_the_same_unit_twice_is_a_fault_that_is_told(shop, fill):
         fill("first", ("a", 1, "A", label("A", "x")), ("b", 1, "A", label("A", "y")))
 
 
-def test_two_models_fill_one_table_and_do_not_see_each_other(shop, fill):
+PRECISE = '{"n": 0.1000000000000000000001, "big": 1e400, "long": 12345678901234567890.5}'
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "left"),
+    [
+        ({"note": "x"}, {"note": "y", "is_exempted": True}, (True, "y", None)),
+        ({"note": "x", "is_exempted": True}, {"note": "y"}, (True, "y", None)),
+        ({"note": "x", "settings": '{"k": 1}'}, {"note": "y"}, (False, "y", {"k": 1})),
+        (
+            {"settings": '{"i": {"f": 1, "g": 2}}'},
+            {"settings": '{"i": {"f": 3}}'},
+            (False, None, {"i": {"f": 3, "g": 2}}),
+        ),
+        (
+            {"settings": '{"i": {"f": 1}}'},
+            {"settings": '{"i": {"f": 3, "h": 2}}'},
+            (False, None, {"i": {"f": 3, "h": 2}}),
+        ),
+        ({"settings": '{"i": [1, 2]}'}, {"settings": '{"i": [3]}'}, (False, None, {"i": [3]})),
+        ({"settings": '{"i": {"f": 1}}'}, {"settings": '{"i": "text"}'}, (False, None, {"i": "text"})),
+        (
+            {"settings": PRECISE},
+            {"settings": '{"n": 1, "big": 1, "long": 1}'},
+            (False, None, {"n": 1, "big": 1, "long": 1}),
+        ),
+    ],
+)
+def test_a_unit_may_come_to_write_more_or_less_than_before(shop, fill, before, after, left):
+    requirement(shop, 1)
+    assert fill("first", ("a", 1, "A", before)).updated == 1
+    shop.sql("UPDATE shop_requirement SET settings = coalesce(settings, '{}') || '{\"theirs\": 1.50}'")
+    summary = fill("second", ("a", 1, "A", after))
+    assert (summary.updated, summary.conflicts) == (1, 0)
+    # What it no longer writes stays.
+    assert row(shop) == (*left[:2], {**(left[2] or {}), "theirs": 1.5})
+    state = shop.state()
+    assert fill("third", ("a", 1, "A", after)).unchanged == 1
+    assert shop.state() == state
+
+
+@pytest.mark.parametrize(
+    ("before", "edit", "after"),
+    [
+        ({"note": "x", "is_exempted": True}, "is_exempted = false", {"note": "y"}),
+        (
+            {"settings": '{"i": {"f": 1, "g": 2}}'},
+            """settings = '{"i": {"f": 1, "g": 9}}'""",
+            {"settings": '{"i": {"f": 3}}'},
+        ),
+        ({"settings": '{"i": {"f": 1, "g": 2}}'}, """settings = '{"i": {"f": 1}}'""", {"settings": '{"i": {"f": 3}}'}),
+        ({"settings": PRECISE}, """settings = settings || '{"n": 0.1}'""", {"settings": '{"n": 1}'}),
+    ],
+)
+def test_a_unit_is_changed_where_someone_changed_what_it_wrote_and_writes_no_more(shop, fill, before, edit, after):
+    requirement(shop, 1)
+    fill("first", ("a", 1, "A", before))
+    shop.sql(f"UPDATE shop_requirement SET {edit}")
+    edited = row(shop)
+    summary = fill("second", ("a", 1, "A", after))
+    assert (summary.updated, summary.conflicts) == (0, 1)
+    assert row(shop) == edited
+
+
+def given_by_one_source_row(shop: Shop, run_id: str, *units: Mapping[str, Any]) -> Any:
+    """Units of the row 1, with the parts 0, 1, …"""
+    empty = dict.fromkeys(column.name for column in REQUIREMENT.columns)
+    links = [Link("keyword", "k", {str(number): number for number in range(len(units))})]
+    write_prepared(
+        shop.lake, REQUIREMENT, [Batch([{"id": 1, **empty, **unit} for unit in units], links)], sources=["keyword"]
+    )
+    return shop.load(REQUIREMENT, run_id)
+
+
+def test_of_the_units_of_one_source_row_those_that_were_there_are_not_ours(shop):
+    requirement(shop, 1, note="same")
+    summary = given_by_one_source_row(shop, "first", {"note": "same"}, label("A", "x"))
+    assert (summary.adopted, summary.updated) == (1, 1)
+    summary = given_by_one_source_row(shop, "second", {"note": "same"}, label("A", "new"))
+    assert (summary.unchanged, summary.updated) == (1, 1)
+    summary = given_by_one_source_row(shop, "third", {"note": "new"}, label("A", "newer"))
+    assert (summary.conflicts, summary.updated, summary.rejected) == (1, 1, 0)
+    assert row(shop) == (False, "same", {"labels": {"A": "newer"}})
+    assert shop.sql("SELECT source_key, partial, reasons FROM migration.rejected") == [("k", True, ["target_conflict"])]
+    assert shop.sql("SELECT part, cause FROM migration.conflict") == [("0", "another owner's row has other values")]
+
+
+def test_all_source_rows_of_a_unit_share_its_conflict(shop):
+    requirement(shop, 1, note="theirs")
+    empty = dict.fromkeys(column.name for column in REQUIREMENT.columns)
+    links = [Link("keyword", key, {"note": 0}, number=number) for number, key in enumerate("ab", 1)]
+    write_prepared(shop.lake, REQUIREMENT, [Batch([{"id": 1, **empty, "note": "ours"}], links)], sources=["keyword"])
+    summary = shop.load(REQUIREMENT, "first")
+    assert (summary.conflicts, summary.rejected) == (1, 2)
+    shop.sql("UPDATE shop_requirement SET note = NULL")
+    summary = shop.load(REQUIREMENT, "second")
+    assert (summary.updated, summary.rejected) == (1, 0)
+    state = shop.state()
+    shop.load(REQUIREMENT, "third")
+    assert shop.state() == state
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        [("a", 1, "A", {"note": "x"}), ("b", 1, "B", {"note": "y"})],
+        [("a", 1, "A", label("K", "x")), ("b", 1, "B", label("K", "y"))],
+        [("a", 1, "A", {"settings": '{"k": 1}'}), ("b", 1, "B", {"settings": '{"k": true}'})],
+    ],
+)
+def test_units_of_a_row_that_want_different_values_in_one_place_are_a_fault_that_is_told(shop, fill, units):
+    requirement(shop, 1)
+    with pytest.raises(StructureError, match=r"two prepared rows want different values in (note|settings) .* id 1"):
+        fill("first", *units)
+    assert row(shop) == (False, None, None)
+
+
+@pytest.mark.parametrize("there", ["NULL", "'null'", "'{}'", "'[]'", "'\"\"'", "'false'"])
+def test_an_empty_document_is_filled(shop, fill, there):
+    shop.sql(f"INSERT INTO shop_requirement (id, is_exempted, settings) VALUES (1, false, {there})")
+    summary = fill("first", ("a", 1, "A", label("A", "x")), ("b", 1, "B", label("B", "y")))
+    assert (summary.updated, summary.conflicts) == (2, 0)
+    assert row(shop)[2] == {"labels": {"A": "x", "B": "y"}}
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted"),
+    [
+        ("true", "1"),
+        ("1", "true"),
+        ("false", "0"),
+        ("0", "false"),
+        ("[true]", "[1]"),
+        ('"1"', "1"),
+        ("1.5", "1.50000001"),
+    ],
+)
+def test_values_of_another_kind_are_other_values(shop, fill, there, wanted):
+    shop.sql(
+        "INSERT INTO shop_requirement (id, is_exempted, settings) VALUES (1, false, %s::text::jsonb)",
+        f'{{"k": {there}}}',
+    )
+    before = row(shop)
+    assert fill("first", ("a", 1, "A", {"settings": f'{{"k": {wanted}}}'})).conflicts == 1
+    assert repr(row(shop)) == repr(before)
+
+
+@pytest.mark.parametrize("order", ["NS", "SN"])
+def test_two_models_fill_one_table_and_do_not_see_each_other(shop, fill, order):
     requirement(shop, 1)
     requirement(shop, 2)
-    notes: list[Unit] = [("1", 1, "note", {"note": "one"}), ("2", 2, "note", {"note": "two"})]
-    labels: list[Unit] = [("1", 1, "A", label("A", "x"))]
-    assert fill("n1", *notes, target=NOTES, source="field").updated == 2
-    assert fill("s1", *labels, target=SETTINGS, source="field").updated == 1
+    filled: dict[str, tuple[Any, list[Unit]]] = {
+        "N": (NOTES, [("1", 1, "note", {"note": "one"}), ("2", 2, "note", {"note": "two"})]),
+        "S": (SETTINGS, [("1", 1, "A", label("A", "x"))]),
+    }
+
+    def load(model: str, run_id: str):
+        target, units = filled[model]
+        return fill(f"{model} {run_id}", *units, target=target, source=f"field {model}")
+
+    for model in order:
+        assert load(model, "first").updated == len(filled[model][1])
     before = shop.state()
     for run_id in ("second", "third"):
-        summary = fill(f"n-{run_id}", *notes, target=NOTES, source="field")
-        assert (summary.unchanged, summary.updated, summary.vanished, summary.conflicts) == (2, 0, 0, 0)
-        summary = fill(f"s-{run_id}", *labels, target=SETTINGS, source="field")
-        assert (summary.unchanged, summary.updated, summary.vanished, summary.conflicts) == (1, 0, 0, 0)
+        for model in order:
+            summary = load(model, run_id)
+            counts = (summary.unchanged, summary.updated, summary.vanished, summary.conflicts)
+            assert counts == (len(filled[model][1]), 0, 0, 0), (model, run_id)
+            # What the other model wrote since was looked at once.
+            assert summary.skipped_parts == (run_id == "third" or model == order[-1]), (model, run_id)
     assert shop.state() == before
     assert row(shop) == (False, "one", {"labels": {"A": "x"}})
+
+
+def test_one_model_changes_beside_what_another_filled_later(shop, fill):
+    requirement(shop, 1)
+    fill("notes", ("1", 1, "note", {"note": "one"}), target=NOTES)
+    fill("settings", ("1", 1, "A", label("A", "x")), target=SETTINGS, source="other")
+    summary = fill("again", ("1", 1, "note", {"note": "new"}), target=NOTES)
+    assert (summary.updated, summary.conflicts) == (1, 0)
+    assert row(shop) == (False, "new", {"labels": {"A": "x"}})
+
+
+def as_version_1_had_it(shop: Shop) -> None:
+    shop.sql("DROP VIEW migration.rejected; DROP VIEW migration.rejected_history")
+    shop.sql("ALTER TABLE migration.flow DROP COLUMN model; ALTER TABLE migration.load DROP COLUMN model")
+    shop.sql("ALTER TABLE migration.flow ADD UNIQUE (system, target_table, source_table)")
+    shop.sql("CREATE INDEX load_target ON migration.load (system, target_table, id)")
+    shop.sql("ALTER TABLE migration.mapping_entry DROP COLUMN shapes")
+    shop.sql("DELETE FROM migration.schema_version; INSERT INTO migration.schema_version VALUES (1)")
 
 
 def test_bookkeeping_of_before_models_were_told_apart_is_brought_up_to_date(shop, fill):
     requirement(shop, 1)
     units: list[Unit] = [("a", 1, "A", label("A", "x"))]
     fill("first", *units)
-    # As version 1 had it.
-    shop.sql("DROP VIEW migration.rejected; DROP VIEW migration.rejected_history")
-    shop.sql("ALTER TABLE migration.flow DROP COLUMN model; ALTER TABLE migration.load DROP COLUMN model")
-    shop.sql("ALTER TABLE migration.flow ADD UNIQUE (system, target_table, source_table)")
-    shop.sql("CREATE INDEX load_target ON migration.load (system, target_table, id)")
-    shop.sql("DELETE FROM migration.schema_version; INSERT INTO migration.schema_version VALUES (1)")
+    as_version_1_had_it(shop)
     summary = fill("second", *units)
     assert (summary.unchanged, summary.skipped_parts) == (1, 1)
-    assert shop.sql("SELECT max(version) FROM migration.schema_version") == [(2,)]
-    assert shop.sql("SELECT model FROM migration.flow") == [("Requirement",)]
+    assert shop.sql("SELECT array_agg(version ORDER BY version) FROM migration.schema_version") == [([1, 2, 3],)]
+    assert shop.sql("SELECT DISTINCT model FROM migration.flow") == [("Requirement",)]
     assert shop.sql("SELECT count(*) FROM migration.rejected_history") == [(0,)]
+    # What units of before wrote is not told: what they write now stands for it.
+    assert fill("third", ("a", 1, "A", label("A", "new"))).updated == 1
+    assert row(shop)[2] == {"labels": {"A": "new"}}
 
 
-LABELS = st.dictionaries(st.sampled_from("ABC"), st.sampled_from(["x", "y"]), max_size=3)
+def test_a_model_takes_over_what_was_written_before_in_its_own_columns_only(shop, fill):
+    requirement(shop, 1)
+    fill("first", ("a", 1, "note", {"note": "x"}), target=NOTES)
+    as_version_1_had_it(shop)
+    fill("second", ("a", 1, "A", label("A", "x")), target=SETTINGS, source="other")
+    assert shop.sql("SELECT source_table, model FROM migration.flow ORDER BY 1") == [
+        ("keyword", ""),
+        ("other", "Settings"),
+    ]
+    summary = fill("third", ("a", 1, "note", {"note": "new"}), target=NOTES)
+    assert (summary.updated, summary.conflicts) == (1, 0)
+    assert row(shop)[1] == "new"
+
+
+VALUE = st.sampled_from(["x", "y"])
+LABELS = st.dictionaries(st.sampled_from("ABC"), VALUE, max_size=3)
+PLACE = st.tuples(st.sampled_from([1, 2]), st.sampled_from(["note", "A", "B"]))
+"""Row and part; the part is the column `note` or a label."""
 STEPS = st.lists(
-    st.tuples(st.just("load"), LABELS) | st.tuples(st.just("edit"), LABELS) | st.tuples(st.just("remove"), LABELS),
+    st.tuples(st.sampled_from(["keep_target", "overwrite"]), st.dictionaries(PLACE, VALUE, max_size=6))
+    | st.tuples(st.just("edit"), st.dictionaries(PLACE, VALUE | st.none(), min_size=1, max_size=2)),
     min_size=1,
-    max_size=6,
+    max_size=7,
 )
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(theirs=LABELS, steps=STEPS)
-def test_loads_and_edits_in_any_order_are_as_a_model_says(shop, fill, theirs, steps):
-    shop.sql("DROP SCHEMA IF EXISTS migration CASCADE")
-    shop.sql("TRUNCATE shop_requirement")
-    requirement(shop, 1, document={"labels": dict(theirs)})
-    there, ours = dict(theirs), {}
-    for number, (step, labels) in enumerate(steps):
-        if step == "load":
-            fill(f"run {number}", *((name, 1, name, label(name, value)) for name, value in labels.items()))
-            for name, value in labels.items():
-                free = name not in there and name not in ours
-                as_left = name in ours and there.get(name) == ours[name]
-                if free or as_left:
-                    there[name] = ours[name] = value
-        else:
-            for name, value in labels.items():
-                if step == "edit":
-                    there[name] = value
+@given(theirs=st.dictionaries(PLACE, VALUE, max_size=3), steps=STEPS)
+def test_loads_and_edits_in_any_order_are_as_a_model_says(shop, theirs, steps):
+    shop.sql("DROP SCHEMA IF EXISTS migration CASCADE; TRUNCATE shop_requirement")
+    there: dict[tuple[int, str], str] = dict(theirs)
+    ours: dict[tuple[int, str], str] = {}
+    found: dict[tuple[int, str], str] = {}
+
+    def write_rows() -> None:
+        for number in (1, 2):
+            labels = {part: value for (of, part), value in there.items() if of == number and part != "note"}
+            shop.sql(
+                "INSERT INTO shop_requirement (id, is_exempted, note, settings) VALUES (%s, false, %s, %s::text::jsonb)"
+                " ON CONFLICT (id) DO UPDATE SET note = excluded.note, settings = excluded.settings",
+                number,
+                there.get((number, "note")),
+                json.dumps({"labels": labels, "theirs": 1}),
+            )
+
+    def rows() -> dict[tuple[int, str], str]:
+        filled = {}
+        for number, note, document in shop.sql("SELECT id, note, settings FROM shop_requirement"):
+            assert document["theirs"] == 1
+            filled |= {(number, part): value for part, value in document["labels"].items()}
+            filled |= {(number, "note"): note} if note is not None else {}
+        return filled
+
+    def prepare(units: Mapping[tuple[int, str], str]) -> None:
+        batches = []
+        for of in (1, 2):
+            mine = [(part, value) for (number, part), value in sorted(units.items()) if number == of]
+            empty = dict.fromkeys(column.name for column in REQUIREMENT.columns)
+            values = [{"note": value} if part == "note" else label(part, value) for part, value in mine]
+            links = [
+                Link("keyword", f"{of} {part}", {part: n}, bucket=of * 2048 - 1) for n, (part, _) in enumerate(mine)
+            ]
+            batches.append(Batch([{"id": of, **empty, **value} for value in values], links))
+        write_prepared(shop.lake, REQUIREMENT, batches, sources=["keyword"])
+
+    write_rows()
+    for number, (step, places) in enumerate(steps):
+        if step == "edit":
+            there = {place: value for place, value in (there | places).items() if value is not None}
+            write_rows()
+            continue
+        conflicts = set()
+        for place, value in places.items():
+            free = place not in there and place not in ours
+            as_left = place in ours and there.get(place) == ours[place]
+            if there.get(place) == value:
+                if place not in ours:
+                    found[place] = value
                 else:
-                    there.pop(name, None)
-            shop.sql("UPDATE shop_requirement SET settings = %s::text::jsonb", json.dumps({"labels": there}))
-        assert row(shop)[2] == {"labels": there}, (step, labels)
+                    ours[place] = value
+            elif free or as_left or step == "overwrite":
+                there[place] = ours[place] = value
+                found.pop(place, None)
+            else:
+                conflicts.add(place)
+        prepare(places)
+        summary = shop.load(REQUIREMENT, f"run {number}", on_conflict=step)
+        assert rows() == there, (step, places)
+        assert summary.conflicts == len(conflicts)
+        listed = {(int(of), part) for of, part in shop.sql("SELECT target_id, part FROM migration.conflict")}
+        assert listed == conflicts
+        gone = {(int(of), part) for of, part in shop.sql("SELECT target_id, part FROM migration.vanished")}
+        assert gone == (ours.keys() | found.keys()) - places.keys()
+        state = shop.state()
+        shop.load(REQUIREMENT, f"run {number} again", on_conflict=step)
+        assert shop.state() == state
