@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -9,13 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import obstore
 import psycopg
 import pytest
 
 from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.machinery.files import store as store_module
 from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.files.sending import FileSender
-from dtx_assets.machinery.files.store import DirectoryStore, open_store
+from dtx_assets.machinery.files.store import BucketStore, FileStore, open_store
 from dtx_assets.machinery.load import LoadSummary, load_target, open_run
 from dtx_assets_tests.dtx.oracle import RawRow, Result, Value
 from dtx_assets_tests.dtx.running import SMALL_WORLD, Migration, World, reasons, rows
@@ -55,11 +58,15 @@ def migration(tmp_path: Path, database_url: str) -> Migration:
     return migration
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> DirectoryStore:
-    found = open_store(str(tmp_path / "store"))
-    assert isinstance(found, DirectoryStore)
-    return found
+@pytest.fixture(params=["directory", "bucket"])
+def store(request, tmp_path: Path) -> FileStore:
+    if request.param == "directory":
+        return open_store(str(tmp_path / "store"))
+    return open_store(f"s3://{request.getfixturevalue('s3_bucket')}/the/prefix")
+
+
+def address(store: FileStore) -> str:
+    return store.url if isinstance(store, BucketStore) else str(store.directory)
 
 
 def prepare(migration: Migration, *files: RawRow, **options: Any) -> Result:
@@ -82,11 +89,14 @@ def documents(migration: Migration) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
-def sent(store: DirectoryStore) -> dict[str, bytes]:
+def sent(store: FileStore) -> dict[str, bytes]:
+    if isinstance(store, BucketStore):
+        paths = [entry["path"] for page in obstore.list(store.store) for entry in page]
+        return {path: bytes(obstore.get(store.store, path).bytes()) for path in paths}
     return {
         str(path.relative_to(store.directory)): path.read_bytes()
         for path in store.directory.rglob("*")
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(".sending-")
     }
 
 
@@ -204,6 +214,49 @@ def test_a_file_that_changed_since_it_was_prepared_rejects_its_row_alone(migrati
     assert (summary.inserted, summary.rejected) == (1, 0)
 
 
+def test_a_document_that_someone_changed_or_deleted_keeps_its_file_as_it_is(migration, store):
+    files = [file("1"), file("2", "in/b.pdf"), file("3", "in/a.pdf", name="c")]
+    prepare(migration, *files)
+    load(migration, store, "first")
+    with psycopg.connect(migration.database_url) as connection:
+        connection.execute(f"UPDATE {TABLE} SET status = 'reviewed' WHERE file LIKE 'documents/101/1/%'")
+        connection.execute(f"DELETE FROM {TABLE} WHERE file LIKE 'documents/101/3/%'")
+    before = documents(migration)
+    (migration.files / "in" / "a.pdf").write_bytes(b"another content")
+    prepare(migration, *files)
+    summary, sender = load(migration, store, "second")
+    assert (summary.conflicts, summary.updated, summary.inserted) == (2, 0, 0)
+    assert sender.counts.total() == 0
+    assert documents(migration) == before
+    assert sent(store)["documents/101/1/scan.pdf"] == CONTENT
+
+
+def test_of_a_part_that_changed_just_the_files_of_changed_rows_are_looked_at(migration, store):
+    prepare(migration, file("1"), file("2", "in/b.pdf"))
+    load(migration, store, "first")
+    prepare(migration, file("1", name="renamed.pdf"), file("2", "in/b.pdf"), file("3"))
+    summary, sender = load(migration, store, "second")
+    assert (summary.inserted, summary.updated, summary.unchanged) == (1, 1, 1)
+    assert dict(sender.counts) == {"sent": 2}
+
+
+def test_a_store_that_is_down_rejects_rows_and_the_next_load_takes_them_up(migration, store, monkeypatch):
+    prepare(migration, file("1"), file("2", "in/b.pdf"))
+    monkeypatch.setattr(store_module, "FIRST_DELAY", 0)
+    with monkeypatch.context() as down:
+        down.setattr(type(store), "put", refuse)
+        summary, _ = load(migration, store, "first")
+    assert (summary.inserted, summary.rejected) == (0, 2)
+    assert (documents(migration), sent(store)) == ([], {})
+    summary, _ = load(migration, store, "second")
+    assert (summary.inserted, summary.rejected) == (2, 0)
+    assert {name for name, _ in documents(migration)} == set(sent(store))
+
+
+def refuse(*_: Any) -> None:
+    raise obstore.exceptions.GenericError("503 SlowDown")
+
+
 def test_a_row_that_the_target_refuses_sends_no_file(migration, store):
     with psycopg.connect(migration.database_url) as connection:
         connection.execute(f"ALTER TABLE {TABLE} ALTER original_filename TYPE varchar(5)")
@@ -213,35 +266,48 @@ def test_a_row_that_the_target_refuses_sends_no_file(migration, store):
     assert list(sent(store)) == ["documents/101/2/b"]
 
 
-@pytest.mark.parametrize("moment", ["sending", "sent"])
+@pytest.mark.parametrize("moment", ["between files", "within a file", "before the transaction ends"])
 def test_a_load_that_is_killed_leaves_no_row_without_its_file(migration, store, moment, tmp_path):
-    prepare(migration, *(file(str(number), name=f"{number}.pdf") for number in range(1, 40)))
+    (migration.files / "in" / "large").write_bytes(b"x" * (3 * store_module.PART_BYTES))
+    files = [file(str(number), name=f"{number}.pdf") for number in range(1, 40)]
+    prepare(migration, *files, file("40", "in/large", name="40.pdf"))
     decisions = migration.lake.require(("dtx", "prepared", MODEL)).metadata["decisions"]
     script = textwrap.dedent(f"""
-        import os
+        import os, signal
         from pathlib import Path
         from dtx_assets.dtx.system import SYSTEM
         from dtx_assets.machinery.files.inventory import LegacyFiles
         from dtx_assets.machinery.files.sending import FileSender
-        from dtx_assets.machinery.files.store import open_store
+        from dtx_assets.machinery.files import store
         from dtx_assets.machinery.lake import Lake
         from dtx_assets.machinery.load import load_target, open_run
         from dtx_assets.machinery.load import writer
         target = SYSTEM.target("Document")
-        sender = FileSender(target, open_store({str(store.directory)!r}), LegacyFiles(Path({str(migration.files)!r})))
-        if {moment!r} == "sending":
-            sender.progress = lambda done: os._exit(9) if done == 20 else None
+        sender = FileSender(target, store.open_store({address(store)!r}), LegacyFiles(Path({str(migration.files)!r})))
+        kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+        chunks, close = store.chunks, writer._TargetLoad._close_batch
+        def killed_within(file):
+            for number, chunk in enumerate(chunks(file)):
+                yield kill() if number == 20 else chunk
+        if {moment!r} == "between files":
+            sender.progress = lambda done, *_: kill() if done == 20 else None
+        elif {moment!r} == "within a file":
+            store.chunks = killed_within
         else:
-            writer._TargetLoad._write_part = lambda *_: os._exit(9)
+            writer._TargetLoad._close_batch = lambda *arguments: (close(*arguments), kill())
         run = open_run({migration.database_url!r}, "dtx", "killed", mode="rehearsal", decisions={decisions!r})
         load_target("dtx", target, Lake({migration.lake.url!r}), {migration.database_url!r}, run, send=sender)
     """)
-    assert subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ}).returncode == 9
+    assert subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ}).returncode == -signal.SIGKILL
     assert documents(migration) == []
-    there = {name for name in sent(store) if ".sending-" not in name}
-    assert there <= {f"documents/101/{number}/{number}.pdf" for number in range(1, 40)}
-    assert len(there) >= 20
+    there = set(sent(store))
+    wanted = {f"documents/101/{number}/{number}.pdf" for number in range(1, 41)}
+    assert there <= (wanted - {"documents/101/40/40.pdf"} if moment == "within a file" else wanted)
+    assert len(there) >= (0 if moment == "within a file" else 20)
     summary, sender = load(migration, store, "next")
-    assert summary.inserted == 39
-    assert sender.counts["present"] >= 20
-    assert {name for name, _ in documents(migration)} <= set(sent(store))
+    assert summary.inserted == 40
+    # What was on its way to the server when the load was killed may arrive after all.
+    assert sender.counts["present"] >= len(there)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sent(store).items()}
+    assert dict(documents(migration)) == hashes
+    assert set(hashes) == wanted

@@ -3,6 +3,7 @@
 The rules are tested beside the flows, the load beside the load: here is that they are wired together.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -209,6 +210,25 @@ def test_selected_assets_and_what_they_need(dtx, target):
     assert loaded["EmailTemplate"] > 0
     assert loaded["NotificationSchedule"] == 0
     assert dtx.states()["assets"]["legacy/notification"]["at"] is None
+
+
+def test_every_document_of_the_sample_has_its_file(dtx, target):
+    ours = (
+        "SELECT file, content_hash FROM docutrax_profiles_document JOIN migration.mapping ON target_id = id::text"
+        " WHERE target_table = 'docutrax_profiles_document'"
+    )
+    done = dtx("run", "--select", "+target/Document")
+    assert done.returncode in (0, 3), done.stdout + done.stderr
+    with psycopg.connect(target) as connection:
+        documents = dict(connection.execute(ours).fetchall())
+    store = dtx.directory / ".dtx" / "object_store"
+    there = {
+        str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (store / "documents").rglob("*")
+        if path.is_file()
+    }
+    assert documents == there
+    assert len(documents) > 5
 
 
 def test_a_load_alone_needs_prepared_rows_and_says_so(dtx):

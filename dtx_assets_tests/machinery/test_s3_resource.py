@@ -5,13 +5,16 @@ from typing import Any
 import boto3
 import dagster as dg
 import polars as pl
+import psycopg
 import pytest
 from dagster_aws.s3 import S3Resource
 
+from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.dagster_assets import build_definitions
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.lake import Lake, s3_storage_options, s3_store
+from dtx_assets.machinery.load import create_target
 
 
 @pytest.fixture
@@ -52,6 +55,37 @@ def test_a_run_reads_its_source_and_keeps_its_lake_with_the_resource_alone(
     landed = lake.scan(tuple(keyword.path)).collect()
     counted = lake.scan(("keywords_of_customers",)).collect()
     assert counted.get_column("len").sum() == landed.height > 50
+
+
+def test_files_go_to_the_bucket_with_the_resource_alone(resource, s3_bucket, tmp_path, database_url, monkeypatch):
+    with psycopg.connect(database_url) as connection:
+        create_target(connection, SYSTEM.targets)
+        load_other_areas(connection, SYSTEM.sample_dir / "target")
+    settings = {
+        "OBJECT_STORE_URL": f"s3://{s3_bucket}/files",
+        "TARGET_URL": database_url,
+        "HOME": str(tmp_path),
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(f"DTX_{name}", value)
+    job = build_definitions(SYSTEM, [], s3=resource).resolve_implicit_global_asset_job_def()
+    loaded = dg.AssetKey(["dtx", "target", "Document"])
+    selected = dg.AssetSelection.assets(loaded).upstream().resolve(job.asset_layer.asset_graph)
+    done = job.execute_in_process(asset_selection=list(selected), instance=dg.DagsterInstance.ephemeral())
+    [materialized] = [
+        event.step_materialization_data.materialization
+        for event in done.get_asset_materialization_events()
+        if event.asset_key == loaded
+    ]
+    files_sent = materialized.metadata["files sent"].value
+    listed = resource.get_client().list_objects_v2(Bucket=s3_bucket, Prefix="files/documents/")
+    assert listed["KeyCount"] == files_sent > 5
+    with psycopg.connect(database_url) as connection:
+        keys = connection.execute(
+            "SELECT 'files/' || file FROM docutrax_profiles_document JOIN migration.mapping ON target_id = id::text"
+            " WHERE target_table = 'docutrax_profiles_document'"
+        ).fetchall()
+    assert {key for (key,) in keys} == {entry["Key"] for entry in listed["Contents"]}
 
 
 def test_without_keys_the_store_refuses(resource, s3_bucket):

@@ -61,7 +61,7 @@ PROBED_KEYS = 1000
 """Distinct leading keys of a part that are enough to probe whether the target has any of its rows."""
 XID_HORIZON = 1 << 31
 Send = Callable[[pl.DataFrame], pl.DataFrame]
-"""Takes the prepared rows of a part; gives those that could not be sent: `_row`, `reason`, `detail`."""
+"""Takes the prepared rows that are to be written; gives those that could not be sent: `_row`, `reason`, `detail`."""
 
 
 @dataclass
@@ -459,7 +459,7 @@ class _TargetLoad:
         fast = self.target.writes == "insert"
         part = without_violations(self.connection, self.target, self.live, part)
         if self.send and part.rows.height:
-            refused = self.send(part.rows)
+            refused = self.send(self._to_be_written(part))
             part = without_rows(part, [refused] if refused.height else [])
         self.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         try:
@@ -489,6 +489,24 @@ class _TargetLoad:
             if not self.connection.closed:
                 self.connection.isolation_level = None
         raise LoadError(f"part {part.name} could not be written", where=self.target.name)
+
+    def _to_be_written(self, part: Part) -> pl.DataFrame:
+        """The rows of a part that are to be written as the target is now: what belongs to the others stays as it is."""
+        with self.connection.transaction():
+            self.findings.stage_keys(part)
+            stored = read_links(self.connection, self.findings.scope(part))
+            current = self._current_rows(part, stored)
+        fates = insert_fates(
+            self.target,
+            part.columns,
+            part.comparable,
+            yields_of(part.links),
+            stored,
+            current,
+            overwrite=self.overwrite,
+        )
+        written = fates.filter(pl.col("fate").is_in(["insert", "update"])).get_column("_row")
+        return part.rows.filter(pl.col("_row").is_in(written.implode()))
 
     def _refused(self, part: Part, error: psycopg.Error) -> LoadError:
         constraint = f", constraint {error.diag.constraint_name}" if error.diag.constraint_name else ""
