@@ -3,8 +3,8 @@
 import polars as pl
 
 from dtx_assets.dtx.repo_files import SOURCE, path_bytes, rules, with_handled
+from dtx_assets.machinery.files.content_types import content_type_of
 from dtx_assets.machinery.files.paths import object_name
-from dtx_assets.machinery.files.store import content_type_of
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
 from dtx_assets.machinery.php import decode_distinct
 from dtx_assets.machinery.prepare import (

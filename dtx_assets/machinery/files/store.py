@@ -1,7 +1,6 @@
 """Where files go: a directory or a bucket. An object is there whole and verified, or not at all."""
 
 import hashlib
-import mimetypes
 import os
 import random
 import tempfile
@@ -19,6 +18,7 @@ from obstore.exceptions import BaseError as ObjectStoreError
 from obstore.store import S3Store
 
 from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.files.content_types import content_type_of
 from dtx_assets.machinery.files.inventory import chunks
 from dtx_assets.machinery.files.paths import FileMissing, FileProblem, open_inside, without_prefix
 from dtx_assets.machinery.lake import LEASE_SECONDS, s3_store
@@ -30,7 +30,6 @@ PART_BYTES = 8 << 20
 """A larger file goes up in parts of this size."""
 TRIES = 5
 FIRST_DELAY = 0.2
-DEFAULT_TYPE = "application/octet-stream"
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,6 @@ class FileResult:
 
 class StoreRefused(Exception):
     """The store does not hold what was sent."""
-
-
-def content_type_of(name: str, given: str | None = None) -> str:
-    """The given type where it is one, else by the extension of the name."""
-    if given and given.count("/") == 1 and given.isascii() and not any(letter.isspace() for letter in given.strip()):
-        return given.strip().lower()
-    return mimetypes.guess_type(name)[0] or DEFAULT_TYPE
 
 
 # --- a directory ------------------------------------------------------------------------------------------------------
