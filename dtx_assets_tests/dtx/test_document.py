@@ -161,6 +161,26 @@ def test_files_that_cannot_be_had_and_rows_without_account_or_name_are_rejected(
     }
 
 
+def test_a_path_need_not_be_text_and_what_is_not_written_rejects_no_row(migration):
+    (Path(os.fsdecode(os.fsencode(migration.files) + b"/in/\xff\n.pdf"))).write_bytes(CONTENT)
+    result = prepare(
+        migration,
+        file("1", b"in/\xff\n.pdf", type=b"\xff\0", treatment=b"\xff\0", size="x"),
+        file("2", ""),
+        file("3", " in/a.pdf"),
+        file("4", "in/./a.pdf"),
+        file("5", "in//a.pdf", name="\x01/"),
+        file("6", certificate_id="none"),
+    )
+    assert reasons(result, MODEL) == {"2": ["file_missing"], "3": ["file_missing"]}
+    assert [(row["file"], row["content_hash"]) for row in result.rows[MODEL]] == [
+        ("documents/101/1/scan.pdf", hashlib.sha256(CONTENT).hexdigest()),
+        ("documents/101/4/scan.pdf", hashlib.sha256(CONTENT).hexdigest()),
+        ("documents/101/5/file", hashlib.sha256(CONTENT).hexdigest()),
+    ]
+    assert dict(result.accounting["repo_file", MODEL].dropped) == {"linked_not_in_crosswalk": 1}
+
+
 def test_what_is_not_found_or_no_time_is_null_and_counted(migration):
     result = prepare(
         migration,
@@ -185,6 +205,15 @@ def test_files_are_sent_before_their_rows_are_there_and_once_only(migration, sto
     prepare(migration, file("1"), file("2", "in/b.pdf", name="b/B.PDF"), batch_rows=1)
     again, sender = load(migration, store, "second")
     assert (again.inserted, again.updated, sender.counts.total()) == (0, 0, 0)
+
+
+def test_a_file_that_was_touched_only_changes_nothing(migration, store):
+    prepare(migration, file("1"))
+    load(migration, store, "first")
+    (migration.files / "in" / "a.pdf").touch()
+    prepare(migration, file("1"))
+    summary, sender = load(migration, store, "second")
+    assert (summary.skipped_parts, summary.unchanged, sender.counts.total()) == (1, 1, 0)
 
 
 def test_a_file_that_changed_is_sent_again_and_its_row_updated(migration, store):
