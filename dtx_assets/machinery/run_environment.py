@@ -18,7 +18,7 @@ import psycopg
 from dtx_assets.machinery.archive import open_archive
 from dtx_assets.machinery.embedded_postgres import embedded_postgres
 from dtx_assets.machinery.errors import ConfigurationError
-from dtx_assets.machinery.files.inventory import LegacyFiles
+from dtx_assets.machinery.files.inventory import LegacyFiles, Progress
 from dtx_assets.machinery.files.store import FileStore, open_store
 from dtx_assets.machinery.lake import Lake
 from dtx_assets.machinery.load import RunContext, create_target, finish_run, open_run
@@ -116,7 +116,7 @@ class RunEnvironment:
         """The target database; where none is named, the embedded one, made ready on the way."""
         return self.settings.target_url or self._embedded_url()
 
-    def legacy_files(self, progress: Callable[[int, int], None] | None = None) -> LegacyFiles:
+    def legacy_files(self, progress: Progress | None = None) -> LegacyFiles:
         settings = self.settings
         return LegacyFiles(Path(settings.files_url), settings.files_prefix, settings.verify_files, progress)
 

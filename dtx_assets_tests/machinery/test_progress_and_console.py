@@ -34,6 +34,11 @@ def test_progress_says_rows_speed_and_time_left(done, total, seconds, shown):
     assert progress_text(done, total, seconds) == shown
 
 
+def test_progress_of_files_says_their_bytes_too():
+    assert progress_text(30, 120, 10.0, 25_000_000) == "30 of 120 files, 3 files/s, 2 MB/s, 30 s left"
+    assert progress_text(30, None, 10.0, 0) == "30 files, 3 files/s, 0 MB/s"
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(0.44, "0.4 s"), (42, "42 s"), (59.9, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
@@ -57,10 +62,11 @@ def test_without_a_listener_a_line_goes_to_the_log_every_ten_seconds():
 
 def test_a_listener_hears_every_step_and_the_log_nothing():
     heard, lines = [], []
-    listener = SimpleNamespace(advanced=lambda what, done, total: heard.append((what, done, total)))
+    listener = SimpleNamespace(advanced=lambda *told: heard.append(told))
     with listening(listener):
         StepProgress("load X", lines.append, clock=lambda: 1e9)(5, 10)
-    assert heard == [("load X", 5, 10)]
+        StepProgress("send files of X", lines.append, clock=lambda: 1e9)(5, None, 4096)
+    assert heard == [("load X", 5, 10, None), ("send files of X", 5, None, 4096)]
     assert lines == []
 
 

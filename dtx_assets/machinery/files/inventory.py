@@ -3,14 +3,15 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 import polars as pl
 
 from dtx_assets.machinery.files.paths import FileMissing, FileProblem, open_inside, without_prefix
+from dtx_assets.machinery.files.workers import concurrently
 
 INVENTORY = pl.Schema(
     {
@@ -26,6 +27,9 @@ INVENTORY = pl.Schema(
 
 CHUNK = 1 << 20
 
+Progress = Callable[[int, int | None, int], None]
+"""Told how many files are done, of how many where that is known, and their bytes."""
+
 
 @dataclass(frozen=True)
 class LegacyFiles:
@@ -34,13 +38,14 @@ class LegacyFiles:
     root: Path
     prefix: str = ""
     verify: bool = False
-    progress: Callable[[int, int], None] | None = None
+    progress: Progress | None = None
 
     def inventory(self, paths: pl.Series, known: pl.DataFrame | None) -> pl.DataFrame:
         return inventory(self.root, paths, known, prefix=self.prefix, verify=self.verify, progress=self.progress)
 
 
 READERS = 8
+ROWS = 10_000
 Fact = tuple[bytes, int | None, int | None, str | None, str | None, str | None]
 
 
@@ -51,29 +56,39 @@ def inventory(
     *,
     prefix: str = "",
     verify: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> pl.DataFrame:
     """INVENTORY of the distinct `paths` (Binary) below `root`; NULL is left out.
 
-    `known` is an earlier inventory: a file of the same size and time is not read again, unless `verify`. `progress` is
-    told the files that are done and their number.
+    `known` is an earlier inventory: a file of the same size and time is not read again, unless `verify`.
     """
-    distinct = paths.cast(pl.Binary).drop_nulls().unique().sort()
-    before = {} if known is None or verify else {row[0]: row for row in known.iter_rows()}
-    facts: list[Fact] = []
-    with ThreadPoolExecutor(READERS) as readers:
-        for fact in readers.map(lambda path: _look_at(root, path, prefix, before.get(path)), distinct):
-            facts.append(fact)
-            if progress:
-                progress(len(facts), len(distinct))
-    return pl.DataFrame(facts, schema=INVENTORY, orient="row")
+    wanted = pl.DataFrame({"path": paths.cast(pl.Binary).drop_nulls().unique().sort()})
+    before = pl.DataFrame(schema=INVENTORY) if known is None or verify else known.select(INVENTORY.names())
+    asked = wanted.join(before.unique("path"), on="path", how="left", maintain_order="left")
+    looks = concurrently(lambda fact: _look_at(root, fact, prefix), asked.iter_rows(buffer_size=ROWS), READERS)
+    told = _telling(progress, len(wanted), looks) if progress else looks
+    parts = [pl.DataFrame(schema=INVENTORY)]
+    # Rows of Python objects are held by the thousand, not by the million.
+    while facts := list(islice(told, ROWS)):
+        parts.append(pl.DataFrame(facts, schema=INVENTORY, orient="row"))
+    return pl.concat(parts).sort("path")
 
 
-def _look_at(root: Path, path: bytes, prefix: str, before: Fact | None) -> Fact:
+def _telling(progress: Progress, total: int, facts: Iterator[Fact]) -> Iterator[Fact]:
+    size = 0
+    for done, fact in enumerate(facts, start=1):
+        size += fact[1] or 0
+        progress(done, total, size)
+        yield fact
+
+
+def _look_at(root: Path, before: Fact, prefix: str) -> Fact:
+    """What the path of `before` holds now; the rest of `before` is what was found then, or None."""
+    path = before[0]
     try:
         with open_inside(root, without_prefix(path, prefix)) as file:
             size, mtime_ns = _state(file)
-            if before and (before[1], before[2]) == (size, mtime_ns) and before[3]:
+            if before[3] and (before[1], before[2]) == (size, mtime_ns):
                 return before
             digest = hashlib.sha256()
             for chunk in chunks(file):

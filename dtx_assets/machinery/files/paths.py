@@ -27,7 +27,7 @@ class UnsafePath(FileProblem):
 def without_prefix(path: bytes, prefix: str) -> bytes:
     """The path without a mount point that was stored with it; `/mnt/efs` is none of `/mnt/efs2/x`."""
     start = os.fsencode(prefix).rstrip(b"/")
-    if start and (path == start or path.startswith(start + b"/")):
+    if prefix and (path == start or path.startswith(start + b"/")):
         return path[len(start) :].lstrip(b"/")
     return path
 
@@ -45,16 +45,42 @@ def open_inside(root: Path, relative: bytes) -> BinaryIO:
         resolved = os.path.realpath(base + b"/" + relative)
         if os.path.commonpath([base, resolved]) != base:
             raise UnsafePath("a symbolic link leads out of the root")
-        # Devices and pipes would keep whoever opens them waiting; a link put there since is not followed.
-        descriptor = os.open(resolved, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = _open_regular(base, os.path.relpath(resolved, base).split(b"/"))
     except FileNotFoundError:
         raise FileMissing("there is no such file") from None
     except OSError as error:
         raise FileMissing(f"the file cannot be opened: {os.strerror(error.errno or 0)}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FileMissing("it is no regular file")
     return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def _open_regular(base: bytes, parts: list[bytes]) -> int:
+    """A descriptor of the file; no part of its path is a symbolic link, and one put there since is not followed."""
+    where = os.open(base, _DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, _DIRECTORY, dir_fd=where)
+            os.close(where)
+            where = inner
+        # Opening a device can do things.
+        _require_regular(os.stat(parts[-1], dir_fd=where, follow_symlinks=False))
+        # Opening a pipe, put there since, would keep whoever opens it waiting.
+        descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where)
+    finally:
+        os.close(where)
+    try:
+        _require_regular(os.fstat(descriptor))
+    except FileMissing:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+_DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _require_regular(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise FileMissing("it is no regular file")
 
 
 def object_name(name: str) -> str:

@@ -2,12 +2,11 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 
-from dtx_assets.machinery.files.inventory import LegacyFiles
+from dtx_assets.machinery.files.inventory import LegacyFiles, Progress
 from dtx_assets.machinery.files.paths import FileMissing
 from dtx_assets.machinery.files.store import FileResult, FileStore, FileToSend, send
 from dtx_assets.machinery.target import TargetTable
@@ -26,13 +25,13 @@ class FileSender:
         target: TargetTable,
         store: FileStore,
         files: LegacyFiles,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         assert target.file_columns is not None
         self.key, self.sha256 = target.file_columns
         self.store, self.files, self.progress = store, files, progress
         self.counts: Counter[str] = Counter()
-        self.bytes_sent = 0
+        self.bytes_sent = self.bytes_done = 0
         self._lock = threading.Lock()
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -50,6 +49,6 @@ class FileSender:
         with self._lock:
             self.counts[result.status] += 1
             self.bytes_sent += result.file.size if result.status == "sent" else 0
-            done = self.counts.total()
-        if self.progress:
-            self.progress(done)
+            self.bytes_done += result.file.size
+            if self.progress:
+                self.progress(self.counts.total(), None, self.bytes_done)

@@ -3,15 +3,17 @@
 import hashlib
 import os
 import random
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 import obstore
 from obstore.exceptions import BaseError as ObjectStoreError
@@ -21,15 +23,24 @@ from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.files.content_types import content_type_of
 from dtx_assets.machinery.files.inventory import chunks
 from dtx_assets.machinery.files.paths import FileMissing, FileProblem, open_inside, without_prefix
+from dtx_assets.machinery.files.workers import concurrently
 from dtx_assets.machinery.lake import LEASE_SECONDS, s3_store
 
 SENDERS = 8
-WAITING = 4 * SENDERS
-"""Files that are on their way or next; each holds at most one part in memory."""
+PARTS_AT_ONCE = 2
+"""Of one file; a sender holds at most these and the next one in memory."""
 PART_BYTES = 8 << 20
 """A larger file goes up in parts of this size."""
+MOST_PARTS = 10_000
+"""S3 takes no more of one object."""
 TRIES = 5
 FIRST_DELAY = 0.2
+REQUEST_RETRIES: Any = {"max_retries": 8}
+"""What obstore itself does about a single request that the store answers with 5xx, or not at all: 20 s or so."""
+DOWN_AFTER = 2 * SENDERS
+"""So many files after one another that could not be sent, each tried TRIES times: the store is down."""
+SECONDS_DOWN = 15.0
+"""A store that is down is tried again with one file, once, after these; the others are rejected at once."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +90,23 @@ class DirectoryStore:
     def put(self, file: FileToSend, source: BinaryIO) -> None:
         path = self.directory / file.key
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".sending-", dir=path.parent)
+        unfinished = path.with_name(f".sending-{uuid4().hex}")
         try:
-            with os.fdopen(descriptor, "wb") as stream:
+            with unfinished.open("xb") as stream:
                 for chunk in verified(file, source):
                     stream.write(chunk)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(name).replace(path)
+            unfinished.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             raise
+        # The name is on the disk as well, before a row that names it is written.
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     def remove_abandoned(self) -> int:
         """Removes what killed runs left half written; gives how many."""
@@ -109,7 +126,9 @@ class BucketStore:
     def __init__(self, url: str, s3: Any = None, *, encryption: str | None = None, storage_class: str | None = None):
         self.url, self.s3 = url, s3
         self.storage_class = storage_class
-        self.store: S3Store = s3_store(url, s3, **({"server_side_encryption": encryption} if encryption else {}))
+        settings: dict[str, Any] = {"server_side_encryption": encryption} if encryption else {}
+        self.store: S3Store = s3_store(url, s3, retry_config=REQUEST_RETRIES, **settings)
+        self._making_client = threading.Lock()
 
     def is_empty(self) -> bool:
         """Whether nothing is there, so that no file has to be looked for."""
@@ -126,43 +145,97 @@ class BucketStore:
         attributes = {"Content-Type": content_type_of(file.key, file.content_type), "sha256": file.sha256}
         if self.storage_class:
             attributes["Storage-Class"] = self.storage_class
-        if file.size <= PART_BYTES:
+        size = part_bytes(file.size)
+        expected = EntityTag(size)
+        if file.size <= size:
             content = b"".join(verified(file, source))
+            expected.add(content)
             made = obstore.put(self.store, file.key, content, attributes=attributes, use_multipart=False)
-            etag = (made["e_tag"] or "").strip('"')
-            # Without encryption, and in one piece, it is the MD5 of the bytes that arrived.
-            if etag == hashlib.md5(content, usedforsecurity=False).hexdigest():
-                return
         else:
-            obstore.put(
+            # A run that was killed may have begun to send the same file.
+            with suppress(Exception):  # a store may not let them be listed, and sending can do without
+                self._abort(f"{self._prefix}{file.key}", lambda upload: upload["Key"] == f"{self._prefix}{file.key}")
+            made = obstore.put(
                 self.store,
                 file.key,
-                verified(file, source),
+                expected.of(verified(file, source)),
                 attributes=attributes,
                 use_multipart=True,
-                chunk_size=PART_BYTES,
-                max_concurrency=2,
+                chunk_size=size,
+                max_concurrency=PARTS_AT_ONCE,
             )
-        if not self.has(file):
-            raise StoreRefused("the store reports another size or hash than that of the file")
+        if (made["e_tag"] or "").strip('"') != str(expected) and self._digest(file) != file.sha256:
+            obstore.delete(self.store, file.key)
+            raise StoreRefused("the store holds other bytes than those of the file")
+
+    def _digest(self, file: FileToSend) -> str:
+        """The SHA-256 of what is there: a store that encrypts with keys of its own says nothing about the bytes."""
+        digest = hashlib.sha256()
+        for start in range(0, file.size, PART_BYTES):
+            end = min(start + PART_BYTES, file.size)
+            digest.update(obstore.get_range(self.store, file.key, start=start, end=end))
+        return digest.hexdigest() if obstore.head(self.store, file.key)["size"] == file.size else ""
 
     def remove_abandoned(self) -> int:
         """Aborts uploads in parts that killed runs left; gives how many."""
-        parts = urlsplit(self.url)
-        client, prefix = self._client(), parts.path.strip("/")
         old = datetime.now(UTC) - timedelta(seconds=LEASE_SECONDS)
-        pages = client.get_paginator("list_multipart_uploads").paginate(
-            Bucket=parts.netloc, Prefix=f"{prefix}/" if prefix else ""
-        )
-        found = [upload for page in pages for upload in page.get("Uploads", []) if upload["Initiated"] < old]
+        return self._abort(self._prefix, lambda upload: upload["Initiated"] < old)
+
+    def _abort(self, prefix: str, abandoned: Callable[[Any], bool]) -> int:
+        bucket = urlsplit(self.url).netloc
+        with self._making_client:
+            client = self._client
+        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+        found = [upload for page in pages for upload in page.get("Uploads", []) if abandoned(upload)]
         for upload in found:
-            client.abort_multipart_upload(Bucket=parts.netloc, Key=upload["Key"], UploadId=upload["UploadId"])
+            client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
         return len(found)
 
+    @cached_property
     def _client(self) -> Any:
         from dagster_aws.s3 import S3Resource
 
         return (self.s3 or S3Resource()).get_client()
+
+    @property
+    def _prefix(self) -> str:
+        prefix = urlsplit(self.url).path.strip("/")
+        return f"{prefix}/" if prefix else ""
+
+
+class EntityTag:
+    """What S3 calls an object: the MD5 of its bytes or, where it came in parts, that of their MD5s, and how many."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._room = size
+        self._part = hashlib.md5(usedforsecurity=False)
+        self._whole: list[bytes] = []
+
+    def add(self, content: bytes) -> None:
+        left = memoryview(content)
+        while left:
+            if not self._room:
+                self._whole.append(self._part.digest())
+                self._part, self._room = hashlib.md5(usedforsecurity=False), self._size
+            self._part.update(left[: self._room])
+            left, self._room = left[self._room :], max(self._room - len(left), 0)
+
+    def of(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The same chunks, each added."""
+        for chunk in chunks:
+            self.add(chunk)
+            yield chunk
+
+    def __str__(self) -> str:
+        if not self._whole:
+            return self._part.hexdigest()
+        parts = [*self._whole, self._part.digest()]
+        return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
+
+
+def part_bytes(size: int) -> int:
+    """The size of the parts of a file of `size` bytes: PART_BYTES, unless there would be too many."""
+    return max(PART_BYTES, -(-size // MOST_PARTS))
 
 
 FileStore = DirectoryStore | BucketStore
@@ -198,23 +271,11 @@ def send(
     What the store has with the same hash is not sent again. A file that does not hold what was found before is
     rejected, and nothing of it is left under its key.
     """
-    with ThreadPoolExecutor(SENDERS) as senders:
-        look_first = not _is_empty(store)
-        under_way: set[Future[FileResult]] = set()
-        waiting = iter(files)
-        while True:
-            for file in waiting:
-                under_way.add(senders.submit(_send_one, file, root, store, prefix, look_first))
-                if len(under_way) >= WAITING:
-                    break
-            if not under_way:
-                return
-            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in done:
-                result = future.result()
-                if progress:
-                    progress(result)
-                yield result
+    sender = _Sender(root, store, prefix)
+    for result in concurrently(sender, files, SENDERS):
+        if progress:
+            progress(result)
+        yield result
 
 
 def _is_empty(store: FileStore) -> bool:
@@ -225,30 +286,56 @@ def _is_empty(store: FileStore) -> bool:
         return False
 
 
-def _send_one(file: FileToSend, root: Path, store: FileStore, prefix: str, look_first: bool) -> FileResult:
-    why = ""
-    for attempt in range(TRIES):
-        if attempt:
-            time.sleep(FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 – no secret, just not all at once
-        try:
-            if (look_first or attempt) and store.has(file):
-                return FileResult(file, "present")
-            with open_inside(root, without_prefix(file.path, prefix)) as source:
-                store.put(file, source)
-            return FileResult(file, "sent")
-        except FileProblem as problem:
-            return FileResult(file, "rejected", str(problem))
-        except StoreRefused as refused:
-            why = str(refused)
-        except (ObjectStoreError, OSError) as error:
-            # Not what it says, which may hold credentials.
-            why = f"the object store cannot take it ({type(error).__name__})"
-        except Exception as error:
-            # What a reader raised comes back through the store as it is, or wrapped.
-            if "changed since" in str(error):
-                return FileResult(file, "rejected", CHANGED)
-            raise
-    return FileResult(file, "rejected", f"{why}; tried {TRIES} times")
+class _Sender:
+    """Sends one file after the other, from any thread; knows when there is no use in trying."""
+
+    def __init__(self, root: Path, store: FileStore, prefix: str) -> None:
+        self.root, self.store, self.prefix = root, store, prefix
+        self.look_first = not _is_empty(store)
+        self._failed, self._last_try = 0, 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self, file: FileToSend) -> FileResult:
+        tries = self._tries()
+        if not tries:
+            return FileResult(file, "rejected", "the object store cannot be reached; not tried")
+        why = ""
+        for attempt in range(tries):
+            if attempt:
+                time.sleep(FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 – no secret, just not all at once
+            try:
+                status: Literal["sent", "present"] = "present"
+                if not ((self.look_first or attempt) and self.store.has(file)):
+                    status = "sent"
+                    with open_inside(self.root, without_prefix(file.path, self.prefix)) as source:
+                        self.store.put(file, source)
+            except FileProblem as problem:
+                return FileResult(file, "rejected", str(problem))
+            except StoreRefused as refused:
+                why = str(refused)
+            except (ObjectStoreError, OSError) as error:
+                # Not what it says, which may hold credentials.
+                why = f"the object store cannot take it ({type(error).__name__})"
+            else:
+                self._note(answered=True)
+                return FileResult(file, status)
+        self._note(answered=False)
+        return FileResult(file, "rejected", f"{why}; tried {tries} times")
+
+    def _tries(self) -> int:
+        with self._lock:
+            if self._failed < DOWN_AFTER:
+                return TRIES
+            now = time.monotonic()
+            if now - self._last_try < SECONDS_DOWN:
+                return 0
+            self._last_try = now
+            return 1
+
+    def _note(self, *, answered: bool) -> None:
+        with self._lock:
+            self._failed = 0 if answered else self._failed + 1
+            self._last_try = time.monotonic()
 
 
 CHANGED = "the file changed since it was prepared"
@@ -257,14 +344,17 @@ CHANGED = "the file changed since it was prepared"
 def verified(file: FileToSend, source: BinaryIO) -> Iterator[bytes]:
     """The chunks of a file; the last one is given only when all of them hash to what was found before."""
     digest, size, held = hashlib.sha256(), 0, b""
-    for chunk in chunks(source):
-        digest.update(chunk)
-        size += len(chunk)
-        if size > file.size:
-            raise FileMissing(CHANGED)
-        if held:
-            yield held
-        held = chunk
+    try:
+        for chunk in chunks(source):
+            digest.update(chunk)
+            size += len(chunk)
+            if size > file.size:
+                raise FileMissing(CHANGED)
+            if held:
+                yield held
+            held = chunk
+    except OSError as error:
+        raise FileMissing(f"the file cannot be read: {os.strerror(error.errno or 0)}") from None
     if size != file.size or digest.hexdigest() != file.sha256:
         raise FileMissing(CHANGED)
     yield held

@@ -68,6 +68,47 @@ def test_what_is_no_file_is_missing_and_keeps_no_one_waiting(root, path):
         open_inside(root, path)
 
 
+@pytest.mark.parametrize("swapped", ["in", "in/a.pdf"])
+def test_a_link_that_was_put_there_in_between_is_not_followed(root, tmp_path, monkeypatch, swapped):
+    (tmp_path / "a.pdf").write_bytes(b"secret")
+    real = os.path.realpath
+
+    def swap_afterwards(path):
+        found = real(path)
+        if found.endswith(b"a.pdf"):
+            (root / swapped).rename(tmp_path / "kept")
+            (root / swapped).symlink_to(tmp_path if swapped == "in" else tmp_path / "a.pdf")
+        return found
+
+    monkeypatch.setattr(os.path, "realpath", swap_afterwards)
+    with pytest.raises(FileMissing):
+        open_inside(root, b"in/a.pdf")
+
+
+def test_a_pipe_that_was_put_there_in_between_keeps_no_one_waiting(root, monkeypatch):
+    real = os.stat
+
+    def swap_afterwards(path, **options):
+        found = real(path, **options)
+        if path == b"a.pdf":
+            (root / "in" / "a.pdf").unlink()
+            os.mkfifo(root / "in" / "a.pdf")
+        return found
+
+    monkeypatch.setattr(os, "stat", swap_afterwards)
+    with pytest.raises(FileMissing, match="no regular file"):
+        open_inside(root, b"in/a.pdf")
+
+
+def test_no_descriptor_is_left_open(root):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for path in (b"in/none.pdf", b"in", b"pipe", b"in/a.pdf/x", b"escape.pdf"):
+        with pytest.raises((FileMissing, UnsafePath)):
+            open_inside(root, path)
+    open_inside(root, b"in/a.pdf").close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_a_file_that_may_not_be_read_is_missing(root, monkeypatch):
     def refused(*_arguments, **_options):
         raise PermissionError(13, "Permission denied")
@@ -82,6 +123,8 @@ def test_a_prefix_is_taken_off_whole_parts_only():
     assert without_prefix(b"/mnt/efs/in/a.pdf", "/mnt/efs/") == b"in/a.pdf"
     assert without_prefix(b"/mnt/efs2/a.pdf", "/mnt/efs") == b"/mnt/efs2/a.pdf"
     assert without_prefix(b"/a.pdf", "") == b"/a.pdf"
+    assert without_prefix(b"/in/a.pdf", "/") == b"in/a.pdf"
+    assert without_prefix(b"/mnt/efs/../a.pdf", "/mnt/efs") == b"../a.pdf"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +156,7 @@ def test_any_name_makes_one_part_of_a_key(name):
 def test_an_inventory_says_what_each_path_holds_or_why_it_cannot_be_had(root):
     paths = pl.Series([b"in/a.pdf", b"in/a.pdf", b"in/empty", b"none", b"escape.pdf", None], dtype=pl.Binary)
     told = []
-    found = inventory(root, paths, progress=lambda done, total: told.append((done, total)))
+    found = inventory(root, paths, progress=lambda *each: told.append(each))
     assert found.schema == INVENTORY
     rows = {row["path"]: row for row in found.iter_rows(named=True)}
     assert set(rows) == {b"in/a.pdf", b"in/empty", b"none", b"escape.pdf"}
@@ -121,7 +164,8 @@ def test_an_inventory_says_what_each_path_holds_or_why_it_cannot_be_had(root):
     assert (rows[b"in/empty"]["size"], rows[b"in/empty"]["problem"]) == (0, None)
     assert rows[b"none"]["problem"] == "file_missing"
     assert rows[b"escape.pdf"]["problem"] == "unsafe_path"
-    assert told[-1] == (4, 4)
+    assert [each[:2] for each in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told[-1][2] == len(b"content of a")
 
 
 def test_only_what_changed_is_read_again(root, monkeypatch):

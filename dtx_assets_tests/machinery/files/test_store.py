@@ -2,11 +2,6 @@
 
 import hashlib
 import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -169,42 +164,6 @@ def test_a_store_that_slows_down_is_asked_again_and_one_that_is_down_rejects(roo
     assert result.status == "rejected"
     assert "pa55word" not in (result.detail or "")
     assert "tried 5 times" in (result.detail or "")
-
-
-def test_a_run_that_is_killed_leaves_no_half_file_and_the_next_one_goes_on(root, s3_bucket):
-    store = BucketStore(f"s3://{s3_bucket}/the/prefix")
-    (root / "huge.bin").write_bytes(os.urandom(6 * PART_BYTES))
-    file = to_send(root, "huge.bin")
-    script = textwrap.dedent(f"""
-        import time
-        from pathlib import Path
-        from dtx_assets.machinery.files import store as module
-        real = module.chunks
-        def slow(file):
-            for number, chunk in enumerate(real(file)):
-                if number == 24:
-                    print("half", flush=True)
-                    time.sleep(60)
-                yield chunk
-        module.chunks = slow
-        store = module.open_store({store.url!r})
-        list(module.send([module.{file!r}], Path({str(root)!r}), store))
-    """)
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "half\n"
-        time.sleep(0.5)
-        process.send_signal(signal.SIGKILL)
-    assert leftovers(store) == []
-    assert [result.status for result in send([file], root, store)] == ["sent"]
-    assert content(store, file.key) == (root / "huge.bin").read_bytes()
-    # What the killed run had begun is aborted when it is old enough to be nobody's.
-    store_module.LEASE_SECONDS, kept = -3600, store_module.LEASE_SECONDS
-    try:
-        assert store.remove_abandoned() == 1
-        assert store.remove_abandoned() == 0
-    finally:
-        store_module.LEASE_SECONDS = kept
 
 
 def test_half_files_of_a_killed_run_are_removed_from_a_directory(tmp_path):
