@@ -92,7 +92,7 @@ def build_definitions(
         ],
         resources={
             ENVIRONMENT: environment_resource(system, seed_embedded),
-            "io_manager": io_manager(system),
+            "io_manager": io_manager(),
             S3: s3 or S3Resource(),
         },
         loggers={"console": dg.colored_console_logger, LOGGER: run_log},
@@ -120,19 +120,17 @@ def environment_resource(system: System, seed_embedded: "SeedEmbedded | None") -
     return environment
 
 
-def io_manager(system: System) -> dg.IOManagerDefinition:
+def io_manager() -> dg.IOManagerDefinition:
     """Lets an asset of one's own take the rows of any asset of the lake as a LazyFrame argument, and give one back."""
 
     @dg.io_manager(
         description="Parquet datasets in the lake; loads a LazyFrame, stores a LazyFrame or DataFrame.",
-        required_resource_keys={S3},
+        # Not `s3` itself: Dagster would make a client of it for every output of every step.
+        required_resource_keys=RESOURCES,
     )
     def lake_io_manager(context: dg.InitResourceContext) -> LakeIOManager:
-        apply_environment_files()
-        from dtx_assets.machinery.settings import Settings
-
-        settings = Settings.from_environment(system.name, sample_dir=system.sample_dir)
-        return LakeIOManager(url=settings.lake_url).with_s3(s3_resource(context))
+        environment: RunEnvironment = context.resources.migration
+        return LakeIOManager(url=environment.settings.lake_url).with_s3(environment.s3)
 
     return lake_io_manager
 
