@@ -212,23 +212,44 @@ def test_selected_assets_and_what_they_need(dtx, target):
     assert dtx.states()["assets"]["legacy/notification"]["at"] is None
 
 
-def test_every_document_of_the_sample_has_its_file(dtx, target):
+def documents(url: str) -> dict[str, str]:
+    """Keys and hashes of the documents that this migration made."""
     ours = (
         "SELECT file, content_hash FROM docutrax_profiles_document JOIN migration.mapping ON target_id = id::text"
         " WHERE target_table = 'docutrax_profiles_document'"
     )
-    done = dtx("run", "--select", "+target/Document")
-    assert done.returncode in (0, 3), done.stdout + done.stderr
-    with psycopg.connect(target) as connection:
-        documents = dict(connection.execute(ours).fetchall())
+    with psycopg.connect(url) as connection:
+        return dict(connection.execute(ours).fetchall())
+
+
+def objects(dtx: Command) -> dict[str, str]:
+    """Keys and hashes of what the object store holds."""
     store = dtx.directory / ".dtx" / "object_store"
-    there = {
+    return {
         str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (store / "documents").rglob("*")
         if path.is_file()
     }
-    assert documents == there
-    assert len(documents) > 5
+
+
+def test_every_document_has_its_file_and_verify_finds_one_that_changed_unseen(dtx, target, export):
+    def run(*options: str) -> None:
+        done = dtx("run", "--select", "+target/Document", *options, DTX_FILES_URL=str(export / "files"))
+        assert done.returncode in (0, 3), done.stdout + done.stderr
+
+    run()
+    first = documents(target)
+    assert first == objects(dtx)
+    assert len(first) > 5
+    changed = export / "files" / "unlinked" / "certificate_01.pdf"
+    before = changed.stat()
+    changed.write_bytes(bytes(reversed(changed.read_bytes())))
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    run()
+    assert documents(target) == first
+    run("--verify")
+    assert documents(target).keys() == first.keys()
+    assert documents(target) == objects(dtx) != first
 
 
 def test_a_load_alone_needs_prepared_rows_and_says_so(dtx):
