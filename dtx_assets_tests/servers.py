@@ -202,6 +202,8 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
         "-master.telemetry=false",
         "-admin.ui=false",
         "-webdav=false",
+        # Every bucket takes volumes of its own, and as many as the free disk allows are soon gone.
+        "-volume.max=10000",
         f"-s3.config={identities}",
         f"-s3.localSocket={directory / 's3.sock'}",
         f"-filer.localSocket={directory / 'filer.sock'}",

@@ -62,10 +62,25 @@ def page_of_the_ui(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -
         page.close()
 
 
+def zoom_out(page: Page) -> None:
+    page.mouse.move(1300, 1600)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, 200)
+    page.keyboard.up("Control")
+
+
 def test_the_lineage_page_shows_the_assets_of_an_area(page_of_the_ui):
     page_of_the_ui.goto("/locations/dtx/asset-groups/notifications/lineage")
     for name in ("NotificationSchedule", "EmailTemplate", "letter", "notification_webhook"):
-        expect(page_of_the_ui.get_by_text(re.compile(rf"^{name}$")).first).to_be_visible(timeout=60_000)
+        node = page_of_the_ui.get_by_text(re.compile(rf"^{name}$")).first
+        # The page draws only the nodes in view, once the layout of the whole group is computed.
+        for _ in range(10):
+            try:
+                expect(node).to_be_visible(timeout=5_000)
+                break
+            except AssertionError:
+                zoom_out(page_of_the_ui)
+        expect(node).to_be_visible(timeout=20_000)
 
 
 def test_an_asset_page_shows_the_decision_and_the_columns(page_of_the_ui):
