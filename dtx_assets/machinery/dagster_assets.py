@@ -41,7 +41,7 @@ from dtx_assets.machinery.files.sending import FileSender
 from dtx_assets.machinery.lake import Manifest
 from dtx_assets.machinery.lake_io import LakeIOManager
 from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.load import book_archive, load_target, untouched
+from dtx_assets.machinery.load import SentFilesOfRun, book_archive, load_target, untouched
 from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lineage
 from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, build_mapping_asset
@@ -881,7 +881,8 @@ def file_sender(
     except Exception as error:  # a store may not let them be listed, and a run can do without
         context.log.warning(f"half-sent files of earlier runs cannot be looked for ({type(error).__name__})")
     progress = StepProgress(f"send files of {target.model}", context.log.info)
-    return FileSender(target, store, environment.legacy_files(), progress)
+    noted = SentFilesOfRun(environment.load(), target.name)
+    return FileSender(target, store, environment.legacy_files(), progress, noted)
 
 
 def sending_metadata(sender: FileSender | None) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import polars as pl
 
@@ -10,6 +12,15 @@ from dtx_assets.machinery.files.inventory import LegacyFiles, Progress
 from dtx_assets.machinery.files.paths import FileMissing
 from dtx_assets.machinery.files.store import FileResult, FileStore, FileToSend, send
 from dtx_assets.machinery.target import TargetTable
+
+
+class SentFiles(Protocol):
+    """Who remembers what a run sends, so that it can be taken back."""
+
+    def about_to_send(self, keys: pl.Series, digests: pl.Series) -> None: ...
+
+    def not_sent(self, keys: Sequence[str]) -> None: ...
+
 
 REFUSED = pl.Schema({"_row": pl.Int64(), "reason": pl.String(), "detail": pl.String()})
 
@@ -26,21 +37,27 @@ class FileSender:
         store: FileStore,
         files: LegacyFiles,
         progress: Progress | None = None,
+        noted: SentFiles | None = None,
     ) -> None:
         assert target.file_columns is not None
         self.key, self.sha256 = target.file_columns
-        self.store, self.files, self.progress = store, files, progress
+        self.store, self.files, self.progress, self.noted = store, files, progress, noted
         self.counts: Counter[str] = Counter()
         self.bytes_sent = self.bytes_done = 0
         self._lock = threading.Lock()
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         numbers = dict(zip(rows.get_column(self.key), rows.get_column("_row"), strict=True))
+        if self.noted:
+            self.noted.about_to_send(rows.get_column(self.key), rows.get_column(self.sha256))
         wanted = rows.select("_path", self.key, "_size", self.sha256, "_content_type").iter_rows()
         files = (FileToSend(bytes.fromhex(path), key, size, digest, kind) for path, key, size, digest, kind in wanted)
+        results = list(send(files, Path(self.files.root), self.store, prefix=self.files.prefix, progress=self._note))
+        if self.noted:
+            self.noted.not_sent([result.file.key for result in results if result.status != "sent"])
         refused = [
             (numbers[result.file.key], FileMissing.reason, f"{self.key}: {result.detail}")
-            for result in send(files, Path(self.files.root), self.store, prefix=self.files.prefix, progress=self._note)
+            for result in results
             if result.status == "rejected"
         ]
         return pl.DataFrame(refused, schema=REFUSED, orient="row")

@@ -108,6 +108,17 @@ class DirectoryStore:
         finally:
             os.close(directory)
 
+    def remove(self, key: str, sha256: str) -> bool:
+        """Removes an object that holds what was sent; whether it did."""
+        path = self.directory / key
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            if _digest(stream) != sha256:
+                return False
+        path.unlink()
+        return True
+
     def remove_abandoned(self) -> int:
         """Removes what killed runs left half written; gives how many."""
         old = time.time() - LEASE_SECONDS
@@ -175,6 +186,17 @@ class BucketStore:
             end = min(start + PART_BYTES, file.size)
             digest.update(obstore.get_range(self.store, file.key, start=start, end=end))
         return digest.hexdigest() if obstore.head(self.store, file.key)["size"] == file.size else ""
+
+    def remove(self, key: str, sha256: str) -> bool:
+        """Removes an object that holds what was sent; whether it did."""
+        try:
+            found = obstore.get(self.store, key, options={"head": True})
+        except FileNotFoundError:
+            return False
+        if found.attributes.get("sha256") != sha256:
+            return False
+        obstore.delete(self.store, key)
+        return True
 
     def remove_abandoned(self) -> int:
         """Aborts uploads in parts that killed runs left; gives how many."""

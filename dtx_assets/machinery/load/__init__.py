@@ -3,11 +3,15 @@
 from dtx_assets.machinery.load.archived import book_archive
 from dtx_assets.machinery.load.ddl import compare_target, create_target, live_target, target_ddl, untouched
 from dtx_assets.machinery.load.runs import RunContext, finish_run, open_run, prepare_bookkeeping
+from dtx_assets.machinery.load.sent_files import SentFilesOfRun
+from dtx_assets.machinery.load.undo import UndoSummary, undo_run
 from dtx_assets.machinery.load.writer import LoadSummary, load_target
 
 __all__ = [
     "LoadSummary",
     "RunContext",
+    "SentFilesOfRun",
+    "UndoSummary",
     "book_archive",
     "compare_target",
     "create_target",
@@ -17,5 +21,6 @@ __all__ = [
     "open_run",
     "prepare_bookkeeping",
     "target_ddl",
+    "undo_run",
     "untouched",
 ]

@@ -16,7 +16,7 @@ from dtx_assets.machinery.buckets import BUCKET
 from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.load.content import canonical_json, content_hash, unit_hash, with_canonical_json
 from dtx_assets.machinery.load.entries import LINKED
-from dtx_assets.machinery.target import TargetColumn, TargetTable
+from dtx_assets.machinery.target import POLARS_TYPES, TargetColumn, TargetTable
 
 THEIRS = "another owner's row has other values"
 CHANGED = "someone changed what this migration wrote"
@@ -287,7 +287,8 @@ def update_fates(
     )
     for column in columns:
         joined = _looked_at_json(joined, column.name) if column.type == "jsonb" else _looked_at(joined, column)
-    joined = _as_it_was(joined.with_columns(_shape(names)), columns)
+    joined = joined.with_columns(_shape(names)).with_columns(pl.coalesce("had", "shape").alias("had"))
+    joined = _as_it_was(joined, columns)
     found = with_canonical_json(joined.select(pl.col(f"{name}@found").alias(name) for name in names), columns)
     wanted = with_canonical_json(joined.select(names), columns)
     joined = joined.with_columns(
@@ -379,7 +380,6 @@ def _shape(names: Sequence[str]) -> pl.Expr:
 
 def _as_it_was(joined: pl.DataFrame, columns: Sequence[TargetColumn]) -> pl.DataFrame:
     """Adds `@found`: what the columns hold now of what the unit wrote before, which may be more or less than now."""
-    joined = joined.with_columns(pl.coalesce("had", "shape").alias("had"))
     had = joined.get_column("had").unique(maintain_order=True)
     written = [json.loads(shape) for shape in had]
     names = [column.name for column in columns]
@@ -519,6 +519,53 @@ def _comparable(value: object) -> object:
 def identity_of(target: TargetTable) -> list[str]:
     """What a source row gives to a target: a row, or a unit of a row of another area."""
     return UNIT if target.writes == "update" else ["target_id"]
+
+
+def units_as_written(units: pl.DataFrame, now: pl.DataFrame, columns: Sequence[TargetColumn]) -> pl.DataFrame:
+    """Adds to LINKED units `had` (the shape of what they wrote), `there`, and `same`: nobody changed what they wrote.
+
+    `now`: `id` and the columns of the rows as they are.
+    """
+    held = now.select(
+        pl.col("id").alias("target_id"),
+        *(pl.col(c.name).cast(POLARS_TYPES[c.type]).alias(f"{c.name}@now") for c in columns),
+        pl.lit(True).alias("there"),
+    )
+    joined = units.join(held, on="target_id", how="left", maintain_order="left").with_columns(
+        pl.coalesce("shape", pl.lit(_columns_shape(columns))).alias("had"), pl.col("there").fill_null(False)
+    )
+    joined = _as_it_was(joined, columns)
+    found = with_canonical_json(joined.select(pl.col(f"{c.name}@found").alias(c.name) for c in columns), columns)
+    return joined.with_columns(
+        (found.select(unit_hash(columns)).to_series() == pl.col("hash")).fill_null(False).alias("same")
+    )
+
+
+def _columns_shape(columns: Sequence[TargetColumn]) -> str:
+    return json.dumps({column.name: None for column in columns})
+
+
+def restored_document(now: object, before: object, shape: object) -> object:
+    """The document `now` with the places of a shape as they were `before`; what is beside them stays.
+
+    Where nothing is left of a document that was empty, it is as empty as it was.
+    """
+    if not (isinstance(now, dict) and isinstance(shape, dict)):
+        return before
+    held = before if isinstance(before, dict) else {}
+    kept = dict(now)
+    for key, inner in shape.items():
+        if key in held:
+            kept[key] = restored_document(kept.get(key), held[key], inner)
+        elif isinstance(inner, dict) and isinstance(kept.get(key), dict):
+            rest = restored_document(kept[key], None, inner)
+            if rest:
+                kept[key] = rest
+            else:
+                kept.pop(key, None)
+        else:
+            kept.pop(key, None)
+    return kept or before
 
 
 # --- the mapping afterwards -------------------------------------------------------------------------------------------

@@ -154,6 +154,11 @@ def replace_entries(connection: Connection, entries: pl.DataFrame, batch_id: int
     connection.execute("CREATE TEMPORARY TABLE new_entry (LIKE migration.mapping_entry) ON COMMIT DROP")
     copy_entries(connection, entries, batch_id, sql.Identifier("new_entry"))
     connection.execute(
+        "INSERT INTO migration.former_entry (batch_id, relation, entry) SELECT %s, 'mapping_entry', to_jsonb(former)"
+        " FROM migration.mapping_entry AS former JOIN new_entry USING (flow_id, source_key)",
+        [batch_id],
+    )
+    connection.execute(
         "INSERT INTO migration.mapping_entry SELECT * FROM new_entry ON CONFLICT (flow_id, source_key) DO UPDATE SET"
         " (lowest_id, highest_id, batch_id, part_list_id, bucket, target_ids, hashes, adopted_ids, shapes) ="
         " (excluded.lowest_id, excluded.highest_id, excluded.batch_id, excluded.part_list_id, excluded.bucket,"
@@ -161,15 +166,17 @@ def replace_entries(connection: Connection, entries: pl.DataFrame, batch_id: int
     )
 
 
-def delete_entries(connection: Connection, keys: pl.DataFrame) -> None:
+def delete_entries(connection: Connection, keys: pl.DataFrame, batch_id: int) -> None:
     """Forget the source rows `keys` (flow_id, source_key)."""
     if keys.is_empty():
         return
     connection.execute(
-        "DELETE FROM migration.mapping_entry AS entry"
+        "WITH forgotten AS (DELETE FROM migration.mapping_entry AS entry"
         " USING unnest(%s::smallint[], %s::text[]) AS gone (flow_id, source_key)"
-        " WHERE (entry.flow_id, entry.source_key) = (gone.flow_id, gone.source_key)",
-        [keys.get_column("flow_id").to_list(), keys.get_column("source_key").to_list()],
+        " WHERE (entry.flow_id, entry.source_key) = (gone.flow_id, gone.source_key) RETURNING to_jsonb(entry) AS entry)"
+        " INSERT INTO migration.former_entry (batch_id, relation, entry)"
+        " SELECT %s, 'mapping_entry', entry FROM forgotten",
+        [keys.get_column("flow_id").to_list(), keys.get_column("source_key").to_list(), batch_id],
     )
 
 
@@ -205,25 +212,25 @@ def _digest(text: pl.Expr) -> pl.Expr:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_links(connection: Connection, where: sql.Composable) -> pl.DataFrame:
+def read_links(connection: Connection, where: sql.Composable, table: sql.Composable = ENTRY) -> pl.DataFrame:
     """The LINKED rows of the entries (`entry`) for which a condition holds."""
     lists = copy_out(
         connection,
         sql.SQL(
             "SELECT entry.part_list_id, listed.part FROM (SELECT DISTINCT part_list_id"
-            " FROM migration.mapping_entry AS entry WHERE {}) AS entry"
+            " FROM {} AS entry WHERE {}) AS entry"
             " JOIN migration.part_list ON part_list.id = entry.part_list_id"
             " CROSS JOIN LATERAL unnest(part_list.parts) WITH ORDINALITY AS listed (part, position)"
             " ORDER BY entry.part_list_id, listed.position"
-        ).format(where),
+        ).format(table, where),
         pl.Schema({"part_list_id": pl.Int64, "part": pl.String}),
     )
     entries = copy_out(
         connection,
         sql.SQL(
             "SELECT flow_id, source_key, bucket, batch_id, part_list_id, lowest_id, target_ids::text, hashes::text,"
-            " adopted_ids::text, to_json(shapes)::text FROM migration.mapping_entry AS entry WHERE {}"
-        ).format(where),
+            " adopted_ids::text, to_json(shapes)::text FROM {} AS entry WHERE {}"
+        ).format(table, where),
         pl.Schema(
             {
                 "flow_id": pl.Int16(),

@@ -208,7 +208,7 @@ class Findings:
 
     # --- conflicts and vanished rows ----------------------------------------------------------------------------------
 
-    def write_conflicts(self, part: Part, conflicts: pl.DataFrame) -> None:
+    def write_conflicts(self, part: Part, conflicts: pl.DataFrame, batch_id: int) -> None:
         """The conflicts of a part (CONFLICT) take the place of those listed before."""
         scope = self.scope(part)
         rows = conflicts.with_columns(array_literal(pl.col("columns")).alias("columns")).unique()
@@ -225,7 +225,13 @@ class Findings:
         same = rows.join(listed, on=CONFLICT.names(), how="semi", nulls_equal=True)
         if same.height == rows.height == listed.height:
             return
-        self.connection.execute(sql.SQL("DELETE FROM migration.conflict_entry AS entry WHERE {}").format(scope))
+        self.connection.execute(
+            sql.SQL(
+                "WITH former AS (DELETE FROM migration.conflict_entry AS entry WHERE {}"
+                " RETURNING to_jsonb(entry) AS entry) INSERT INTO migration.former_entry (batch_id, relation, entry)"
+                " SELECT {}, 'conflict_entry', entry FROM former"
+            ).format(scope, sql.Literal(batch_id))
+        )
         if rows.height:
             copy_in(
                 self.connection,
@@ -233,7 +239,7 @@ class Findings:
                 rows.with_columns(pl.lit(self.load_id).alias("since")),
             )
 
-    def write_vanished(self, part: Part, vanished: pl.DataFrame, yielded: pl.DataFrame) -> None:
+    def write_vanished(self, part: Part, vanished: pl.DataFrame, yielded: pl.DataFrame, batch_id: int) -> None:
         """Add what vanished (VANISHED) to the list, take off what is yielded; why is settled at the end."""
         listed = copy_out(
             self.connection,
@@ -242,7 +248,7 @@ class Findings:
             ).format(self.scope(part)),
             VANISHED,
         )
-        self._forget_vanished(listed.join(yielded, on=yielded.columns, how="semi"))
+        self._forget_vanished(listed.join(yielded, on=yielded.columns, how="semi"), batch_id)
         new = vanished.join(listed, on=["flow_id", "source_key", "part", "target_id"], how="anti")
         if new.height:
             copy_in(
@@ -251,15 +257,23 @@ class Findings:
                 new.with_columns(pl.lit("gone").alias("cause"), pl.lit(self.load_id).alias("since")),
             )
 
-    def _forget_vanished(self, rows: pl.DataFrame) -> None:
+    def _forget_vanished(self, rows: pl.DataFrame, batch_id: int | None = None) -> None:
+        """Without a batch they are not kept for an undo: the next load finds them again."""
         if rows.is_empty():
             return
         self.connection.execute(
-            "DELETE FROM migration.vanished_entry AS entry USING (SELECT unnest(%s::smallint[]) AS flow_id,"
-            " unnest(%s::text[]) AS source_key, unnest(%s::text[]) AS part, unnest(%s::bigint[]) AS target_id) AS gone"
+            "WITH former AS (DELETE FROM migration.vanished_entry AS entry"
+            " USING (SELECT unnest(%s::smallint[]) AS flow_id, unnest(%s::text[]) AS source_key,"
+            " unnest(%s::text[]) AS part, unnest(%s::bigint[]) AS target_id) AS gone"
             " WHERE (entry.flow_id, entry.source_key, entry.part, entry.target_id)"
-            " = (gone.flow_id, gone.source_key, gone.part, gone.target_id)",
-            [rows.get_column(name).to_list() for name in ("flow_id", "source_key", "part", "target_id")],
+            " = (gone.flow_id, gone.source_key, gone.part, gone.target_id) RETURNING to_jsonb(entry) AS entry)"
+            " INSERT INTO migration.former_entry (batch_id, relation, entry)"
+            " SELECT %s::integer, 'vanished_entry', entry FROM former WHERE %s::integer IS NOT NULL",
+            [
+                *(rows.get_column(name).to_list() for name in ("flow_id", "source_key", "part", "target_id")),
+                batch_id,
+                batch_id,
+            ],
         )
 
     # --- the end of a load --------------------------------------------------------------------------------------------

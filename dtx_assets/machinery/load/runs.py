@@ -15,7 +15,11 @@ import psycopg
 
 from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+FIRST_VERSION = 3
+"""Of a schema that is created anew; the changes since are made to it as to an older one."""
+LOCK_TIMEOUT, STATEMENT_TIMEOUT = "10s", "30min"
+"""How long a load waits for a lock that the live application holds before it tries again, and for one statement."""
 LOCK_CLASS = crc32(b"dtx_assets migration") - (1 << 31)
 SECONDS_BETWEEN_TRIES = 0.5
 
@@ -25,19 +29,24 @@ REMEDIES: dict[type[psycopg.Error], str] = {
         " make temporary tables, and own the schema migration"
     ),
     psycopg.errors.ReadOnlySqlTransaction: "give the URL of the primary server: a replica cannot be written",
+    psycopg.errors.LockNotAvailable: (
+        "something holds a lock on the target for too long: see pg_stat_activity, run again when it is gone"
+    ),
+    psycopg.errors.QueryCanceled: "the server was too slow for one statement: see what loads it, then run again",
     psycopg.errors.DiskFull: "make room on the server; batches that were committed stay whole, run again then",
 }
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Mode = Literal["rehearsal", "cutover"]
+Gate = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class RunContext:
     """A run that is recorded in the target database: what all its loads are done under.
 
-    `cutover_at` is None where nobody fixed it; `gate` is called before the first write of each load and raises
-    LoadError where it must not go on.
+    `cutover_at` is None where nobody fixed it; `gate` is called with the model before the first write of each load and
+    raises GateClosed where it must not go on. A dry run writes nothing that stays.
     """
 
     connection_url: str = field(repr=False)
@@ -46,7 +55,10 @@ class RunContext:
     mode: Mode
     decisions: Mapping[str, str]
     cutover_at: datetime | None = None
-    gate: Callable[[], None] | None = field(default=None, compare=False)
+    gate: Gate | None = field(default=None, compare=False)
+    accepted: Mapping[str, Mapping[str, str]] = field(default_factory=dict, compare=False)
+    restore_point: str | None = None
+    dry: bool = False
 
 
 def connect(url: str) -> Connection:
@@ -63,6 +75,8 @@ def connect(url: str) -> Connection:
             remedy="check that it is up and that the URL, the user and its password are right",
         ) from None
     connection.execute("SET TIME ZONE 'UTC'")
+    connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
+    connection.execute("SELECT set_config('statement_timeout', %s, false)", [STATEMENT_TIMEOUT])
     return connection
 
 
@@ -104,10 +118,10 @@ def prepare_bookkeeping(connection: Connection) -> None:
                     where="schema migration of the target database",
                     remedy="let this user create a schema: GRANT CREATE ON DATABASE … TO …",
                 ) from None
-        elif version < SCHEMA_VERSION:
-            for later in range(version + 1, SCHEMA_VERSION + 1):
-                connection.execute(files(__package__).joinpath(f"bookkeeping_{later}.sql").read_text().encode())
-        elif version > SCHEMA_VERSION:
+            version = FIRST_VERSION
+        for later in range(version + 1, SCHEMA_VERSION + 1):
+            connection.execute(files(__package__).joinpath(f"bookkeeping_{later}.sql").read_text().encode())
+        if version > SCHEMA_VERSION:
             raise StructureError(
                 f"the bookkeeping has version {version}, and this is version {SCHEMA_VERSION} of the product",
                 where="schema migration of the target database",
@@ -135,17 +149,35 @@ def open_run(
     mode: Mode,
     decisions: Mapping[str, str],
     cutover_at: datetime | None = None,
-    gate: Callable[[], None] | None = None,
+    gate: Gate | None = None,
+    accepted: Mapping[str, Mapping[str, str]] | None = None,
+    restore_point: str | None = None,
 ) -> RunContext:
     """Record a run in `migration.run`; the same run may be opened again, by another process too."""
-    with refusals_told(), connect(connection_url) as connection:
+    run = RunContext(
+        connection_url, system, run_id, mode, dict(decisions), cutover_at, gate, dict(accepted or {}), restore_point
+    )
+    with refusals_told(), connect(run.connection_url) as connection:
         prepare_bookkeeping(connection)
-        connection.execute(
-            "INSERT INTO migration.run (run_id, system, mode, decisions, cutover_at) VALUES (%s, %s, %s, %s, %s)"
-            " ON CONFLICT (run_id) DO UPDATE SET status = 'running', finished_at = NULL",
-            [run_id, system, mode, json.dumps(dict(decisions), sort_keys=True), cutover_at],
-        )
-    return RunContext(connection_url, system, run_id, mode, dict(decisions), cutover_at, gate)
+        record_run(connection, run)
+    return run
+
+
+def record_run(connection: Connection, run: RunContext) -> None:
+    connection.execute(
+        "INSERT INTO migration.run (run_id, system, mode, decisions, cutover_at, accepted, restore_point)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (run_id) DO UPDATE SET status = 'running', finished_at = NULL",
+        [
+            run.run_id,
+            run.system,
+            run.mode,
+            json.dumps(dict(run.decisions), sort_keys=True),
+            run.cutover_at,
+            json.dumps(run.accepted),
+            run.restore_point,
+        ],
+    )
 
 
 def finish_run(run: RunContext, status: Literal["succeeded", "failed"]) -> None:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -50,7 +50,16 @@ from dtx_assets.machinery.load.entries import (
 )
 from dtx_assets.machinery.load.findings import CONFLICT, Findings, LegacyRows
 from dtx_assets.machinery.load.part import PROBLEM, Part, PreparedParts, without_rows, without_violations
-from dtx_assets.machinery.load.runs import Connection, RunContext, connect, refusals_told, target_lock
+from dtx_assets.machinery.load.runs import (
+    Connection,
+    RunContext,
+    connect,
+    prepare_bookkeeping,
+    record_run,
+    refusals_told,
+    target_lock,
+)
+from dtx_assets.machinery.load.samples import Sample, merged_samples, samples_of, samples_of_copied
 from dtx_assets.machinery.target import TargetColumn, TargetTable
 
 OnConflict = Literal["keep_target", "overwrite"]
@@ -80,6 +89,7 @@ class LoadSummary:
     rejected: int = 0
     skipped_parts: int = 0
     accounting: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -97,6 +107,7 @@ class PartOutcome:
     overwritten: dict[str, int] = field(default_factory=dict)
     """How many rows that carried which xmin were updated."""
     clean: bool = True
+    samples: list[Sample] = field(default_factory=list)
 
 
 def conflicts_of(yields: pl.DataFrame, fates: pl.DataFrame) -> pl.DataFrame:
@@ -163,6 +174,9 @@ def load_target(
     Raises StructureError where target, prepared rows and run do not fit together, LoadError where the database refuses.
     Parts that were committed before stay. `legacy_rows` tell what a rejected row held, and rows that are gone from rows
     that a rule dropped. `send` brings what belongs to the rows of a part to where it has to be before they are written.
+
+    A dry run does all of it in a transaction that is rolled back, but sends nothing. What it writes into the target is
+    taken back part by part, so that no lock on it lasts longer than the part.
     """
     started = time.monotonic()
     prepared = lake.require((system, "prepared", target.model))
@@ -174,10 +188,14 @@ def load_target(
         lake.lease(rejected, run.run_id),
         connect(connection_url) as connection,
         target_lock(connection, system, target.name, wait_seconds=wait_seconds, waiting=waiting),
+        rolled_back_if(connection, run.dry),
     ):
+        if run.dry:
+            prepare_bookkeeping(connection)
+            record_run(connection, run)
         live = require_target(connection, target, run.decisions)
         if run.gate:
-            run.gate()
+            run.gate(target.model)
         load = _TargetLoad(
             connection,
             connection_url,
@@ -190,11 +208,20 @@ def load_target(
             rejected,
             on_conflict,
             legacy_rows,
-            send,
+            None if run.dry else send,
         )
         summary = load.run(progress)
+        if summary.inserted + summary.updated and not run.dry:
+            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(target.name)))
     summary.seconds = time.monotonic() - started
     return summary
+
+
+@contextmanager
+def rolled_back_if(connection: Connection, dry: bool) -> Iterator[None]:
+    """Everything inside in one transaction that is rolled back at its end, or just as it is."""
+    with connection.transaction(force_rollback=True) if dry else nullcontext():
+        yield
 
 
 def check_preparation(run: RunContext, prepared: Manifest, rejected: Manifest) -> None:
@@ -257,6 +284,7 @@ class _TargetLoad:
         self.place = [system, target.name, target.model]
         self.xmins: dict[str, int] | None = None
         self.first_load = False
+        self._dry_ids = 0
         self.parts = PreparedParts(lake, target, prepared, rejected, self._flow_id, self._earlier_sources())
         self.flows = self.parts.flows
 
@@ -334,7 +362,8 @@ class _TargetLoad:
 
         The first one goes alone: it writes most of what parts share, the lists of parts, which would make others wait.
         """
-        alone = 1 if self.first_load and self.target.writes == "insert" else len(numbers)
+        several = self.first_load and self.target.writes == "insert" and not self.run_context.dry
+        alone = 1 if several else len(numbers)
         for number in numbers[:alone]:
             yield number, self._load_part(self.parts.read(number), load_id)
         rest = numbers[alone:]
@@ -378,6 +407,7 @@ class _TargetLoad:
 
     @staticmethod
     def _add(summary: LoadSummary, outcome: PartOutcome) -> None:
+        summary.samples = merged_samples(summary.samples, outcome.samples)
         for name in ("inserted", "updated", "unchanged", "adopted", "conflicts"):
             setattr(summary, name, getattr(summary, name) + getattr(outcome, name))
 
@@ -417,7 +447,8 @@ class _TargetLoad:
             "SELECT batch.id, bucket_low, bucket_high, digest, witness, clean,"
             " pg_snapshot_xmax(pg_current_snapshot())::text::bigint - xid::text::bigint AS age"
             " FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
-            " WHERE (load.system, load.target_table, load.model) = (%s, %s, %s) ORDER BY batch.id",
+            " WHERE (load.system, load.target_table, load.model) = (%s, %s, %s)"
+            " AND undone_at IS NULL ORDER BY batch.id",
             self.place,
         ).fetchall()
         latest: dict[tuple[int, int], dict[str, Any]] = {}
@@ -461,7 +492,8 @@ class _TargetLoad:
         if self.send and part.rows.height:
             refused = self.send(self._to_be_written(part))
             part = without_rows(part, [refused] if refused.height else [])
-        self.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        if not self.run_context.dry:
+            self.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         try:
             for tries_left in reversed(range(TRIES)):
                 try:
@@ -477,6 +509,7 @@ class _TargetLoad:
                     psycopg.errors.SerializationFailure,
                     psycopg.errors.DeadlockDetected,
                     psycopg.errors.UniqueViolation,
+                    psycopg.errors.LockNotAvailable,
                 ) as error:
                     # Somebody else wrote at the same time: look again. Of parts that are loaded together one may have
                     # written a list of parts that the other needs; its rows are nobody's still.
@@ -486,7 +519,7 @@ class _TargetLoad:
                 except (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException) as error:
                     raise self._refused(part, error) from None
         finally:
-            if not self.connection.closed:
+            if not self.connection.closed and not self.run_context.dry:
                 self.connection.isolation_level = None
         raise LoadError(f"part {part.name} could not be written", where=self.target.name)
 
@@ -517,13 +550,16 @@ class _TargetLoad:
         )
 
     def _write_part(self, part: Part, load_id: int, fast: bool) -> PartOutcome:
+        if self.run_context.dry:
+            # Temporary tables last as long as the one transaction that all parts are in.
+            self.connection.execute("DISCARD TEMP")
         if fast:
             self._require_absent(part)
         batch_id = self._open_batch(part, load_id)
         if fast:
             outcome, found = self._copy_rows(part, batch_id), part.problems
             if not self.first_load:
-                self.findings.write_conflicts(part, pl.DataFrame(schema=CONFLICT))
+                self.findings.write_conflicts(part, pl.DataFrame(schema=CONFLICT), batch_id)
         else:
             self.findings.stage_keys(part)
             outcome, found = self._merge_rows(part, batch_id)
@@ -596,12 +632,14 @@ class _TargetLoad:
     def _copy_rows(self, part: Part, batch_id: int) -> PartOutcome:
         ids = self.reserve_ids(part.rows.height)
         names = [column.name for column in part.columns]
-        copy_in(self.connection, self.table, part.rows.select(ids.alias("id"), *names))
+        with rolled_back_if(self.connection, self.run_context.dry):
+            copy_in(self.connection, self.table, part.rows.select(ids.alias("id"), *names))
         copy_entries(self.connection, new_entries(part.links, ids, part.rows.get_column("_hash")), batch_id)
         return PartOutcome(
             inserted=part.rows.height,
             inserted_ids=multirange(ids),
             witness={self._own_xmin(): part.rows.height} if part.rows.height else {},
+            samples=samples_of_copied(part) if self.run_context.dry else [],
         )
 
     # --- the slow path: some of it may be there -----------------------------------------------------------------------
@@ -630,15 +668,16 @@ class _TargetLoad:
             values, updates = filled.values, filled.values.select("id")
         inserts = fates.filter(pl.col("fate") == "insert").select("_row")
         inserts = inserts.with_columns(self.reserve_ids(inserts.height).alias("new_id"))
-        self._update(values, batch_id)
-        if inserts.height:
-            copy_in(
-                self.connection,
-                self.table,
-                inserts.join(part.rows.select("_row", *names), on="_row", maintain_order="left").select(
-                    pl.col("new_id").alias("id"), *names
-                ),
-            )
+        with rolled_back_if(self.connection, self.run_context.dry):
+            self._update(values, batch_id)
+            if inserts.height:
+                copy_in(
+                    self.connection,
+                    self.table,
+                    inserts.join(part.rows.select("_row", *names), on="_row", maintain_order="left").select(
+                        pl.col("new_id").alias("id"), *names
+                    ),
+                )
         fates = (
             fates.join(inserts, on="_row", how="left", maintain_order="left")
             .with_columns(pl.coalesce("new_id", "target_id").alias("target_id"))
@@ -646,10 +685,12 @@ class _TargetLoad:
         )
         mapping = relink(yields, fates, stored, identity_of(self.target))
         replace_entries(self.connection, grouped_entries(mapping.entries), batch_id)
-        delete_entries(self.connection, mapping.removed)
-        self.findings.write_vanished(part, mapping.vanished, mapping.yielded)
-        self.findings.write_conflicts(part, conflicts_of(yields, fates))
+        delete_entries(self.connection, mapping.removed, batch_id)
+        self.findings.write_vanished(part, mapping.vanished, mapping.yielded, batch_id)
+        self.findings.write_conflicts(part, conflicts_of(yields, fates), batch_id)
         outcome = self._outcome(fates, current, updates, inserts, stored, self.xmins)
+        if self.run_context.dry:
+            outcome.samples = samples_of(part, yields, fates, current)
         return outcome, pl.concat([part.problems, problems_of(yields, fates)])
 
     def _outcome(
@@ -820,7 +861,13 @@ class _TargetLoad:
         return str(found[0]) if found else ""
 
     def reserve_ids(self, count: int) -> pl.Series:
-        """New ids from the sequence of the table, ascending; those that a row has already are passed over."""
+        """New ids from the sequence of the table, ascending; those that a row has already are passed over.
+
+        A dry run takes none: a sequence is not rolled back. Its rows have ids below zero for the moment.
+        """
+        if self.run_context.dry:
+            self._dry_ids -= count
+            return pl.int_range(self._dry_ids, self._dry_ids + count, eager=True, dtype=pl.Int64).alias("id")
         reserved = pl.Series("id", [], dtype=pl.Int64)
         while len(reserved) < count:
             rows = self.connection.execute(

@@ -213,7 +213,7 @@ def test_the_gate_closes_before_anything_is_written(shop):
 
     prepare(shop, [reminder(1, "a")])
 
-    def closed():
+    def closed(_model):
         raise LoadError("a blocking check is red")
 
     run = replace(shop.run("first"), gate=closed)
