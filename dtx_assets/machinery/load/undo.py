@@ -1,7 +1,7 @@
 """The undo of a run: what it inserted is deleted, what it updated restored, batch by batch, the last one first.
 
-What someone changed since, or refers to, is left as it is and listed. Each batch is one transaction, so an undo that was
-killed goes on where it stopped.
+What someone changed since, or refers to, is left as it is and listed. Each batch is one transaction, so an undo that
+was killed goes on where it stopped.
 """
 
 import json
