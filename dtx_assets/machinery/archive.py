@@ -28,6 +28,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from dtx_assets.machinery.errors import StructureError
+from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.lake import DatasetWriter, Lake, Manifest, TableFiles
 from dtx_assets.machinery.sources.landing import UNDECODABLE, Progress
 
@@ -71,6 +72,7 @@ def archive_table(
     ):
         writer.metadata.update(described(landed, table))
         write_files(writer, table, rows, landed, progress)
+        reach("archive.written")
         written = Manifest(key, writer.version, landed.created_at, run_id, tables_of(writer), writer.metadata)
         with local_files(archive, written) as files:
             writer.metadata["sha256"] = {name: sha256(path) for name, path in files.items()}
@@ -80,6 +82,7 @@ def archive_table(
                     where=archive.location(written, ""),
                     remedy="check the disk or the object store, and run again; the archive that was there stays",
                 )
+            reach("archive.verified")
     return archive.require(key)
 
 

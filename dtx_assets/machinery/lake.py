@@ -28,6 +28,7 @@ from obstore.exceptions import BaseError as ObjectStoreError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from dtx_assets.machinery.errors import ConfigurationError, StructureError
+from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.settings import mask_url
 
 LEASE_SECONDS = 24 * 3600
@@ -192,8 +193,10 @@ class Lake:
                 "metadata": writer.metadata,
             }
             content = json.dumps(manifest).encode()
+            reach("lake.before_manifest")
             with self._told():
                 obstore.put(self.store, f"{_path(key)}/manifest.json", content)
+            reach("lake.after_manifest")
         except BaseException:
             # What cannot be removed now is removed by a later run; it must not hide what went wrong.
             with suppress(ConfigurationError):

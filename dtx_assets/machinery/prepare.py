@@ -21,6 +21,7 @@ import polars as pl
 from dtx_assets.machinery.batches import EXTRA, SourceRows, legacy_batches
 from dtx_assets.machinery.buckets import BUCKET, bucket_range
 from dtx_assets.machinery.errors import StructureError
+from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.lake import DatasetWriter, Lake, Manifest
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems, apply_columns
@@ -370,6 +371,7 @@ def prepare_flow(
                     writers[model].add_rejected(part, rejected)
                 else:
                     writers[model].add_part(part, (low, high), prepared, rejected)
+                reach("prepare.after_part")
             done += sum(frame.height for frame in legacy.values())
             if progress:
                 progress(done, total)
@@ -388,6 +390,7 @@ def prepare_flow(
                     "source_tables": [source for source, target in flow.accounted if target == model],
                 }
             )
+        reach("prepare.before_publish")
     return {model: lake.require(run.key("prepared", model)) for model in flow.targets}
 
 

@@ -20,6 +20,7 @@ from obstore.exceptions import BaseError as ObjectStoreError
 from obstore.store import S3Store
 
 from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.files.content_types import content_type_of
 from dtx_assets.machinery.files.inventory import chunks
 from dtx_assets.machinery.files.paths import FileMissing, FileProblem, open_inside, without_prefix
@@ -97,6 +98,7 @@ class DirectoryStore:
                     stream.write(chunk)
                 stream.flush()
                 os.fsync(stream.fileno())
+            reach("upload.before_rename")
             unfinished.replace(path)
         except BaseException:
             unfinished.unlink(missing_ok=True)
@@ -330,7 +332,9 @@ class _Sender:
                 if not ((self.look_first or attempt) and self.store.has(file)):
                     status = "sent"
                     with open_inside(self.root, without_prefix(file.path, self.prefix)) as source:
+                        reach("upload.before")
                         self.store.put(file, source)
+                        reach("upload.after")
             except FileProblem as problem:
                 return FileResult(file, "rejected", str(problem))
             except StoreRefused as refused:
@@ -374,6 +378,7 @@ def verified(file: FileToSend, source: BinaryIO) -> Iterator[bytes]:
                 raise FileMissing(CHANGED)
             if held:
                 yield held
+                reach("upload.amid")
             held = chunk
     except OSError as error:
         raise FileMissing(f"the file cannot be read: {os.strerror(error.errno or 0)}") from None

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.load.runs import RunContext, connect, refusals_told
 
 ARCHIVE = "archive"
@@ -25,6 +26,8 @@ def book_archive(run: RunContext, source_table: str, rows: int) -> dict[str, Any
             " ON CONFLICT (run_id, flow_id) DO UPDATE SET (read, migrated) = (excluded.read, excluded.migrated)",
             [run.run_id, rows, rows, *place],
         )
+        reach("archive.before_commit")
+    reach("archive.after_commit")
     return {
         "source_table": source_table,
         "target_table": ARCHIVE,

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
+from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.load.content import as_prepared, content_hash, copy_in, copy_out, readable, readable_schema
 from dtx_assets.machinery.load.ddl import live_target
 from dtx_assets.machinery.load.diff import UNIT, identity_of, known_rows, restored_document, units_as_written
@@ -86,6 +87,7 @@ def undo_run(
         for undone in runs:
             _undo(connection, system, targets, undone, dry, wait_seconds, waiting, summary)
             _remove_files(connection, targets, undone, None if dry else remove_file, summary)
+            reach("undo.finished")
             connection.execute(
                 "UPDATE migration.run SET status = 'rolled back', finished_at = now() WHERE run_id = %s", [undone]
             )
@@ -154,6 +156,7 @@ def _undo(
         with target_lock(connection, system, table, wait_seconds=wait_seconds, waiting=waiting):
             undo = _LoadUndo(connection, system, target, int(load_id), run_id, dry, summary)
             undo.run()
+            reach("undo.after_settling")
 
 
 def _remove_files(
@@ -182,6 +185,7 @@ def _remove_files(
                 summary.files_in_use += 1
             elif remove_file is None or remove_file(str(object_key), str(sha256)):
                 summary.files_removed += 1
+                reach("undo.file_removed")
             connection.execute(
                 "DELETE FROM migration.sent_file WHERE (run_id, target_table, object_key) = (%s, %s, %s)",
                 [run_id, target.name, object_key],
@@ -247,6 +251,8 @@ class _LoadUndo:
             try:
                 with self.connection.transaction():
                     done = self._undone(batch_id, names, xid)
+                    reach("undo.before_commit")
+                reach("undo.after_commit")
                 break
             except (
                 psycopg.errors.SerializationFailure,

@@ -19,6 +19,7 @@ import psycopg
 from psycopg import sql
 
 from dtx_assets.machinery.errors import LoadError, StructureError
+from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.lake import Lake, Manifest
 from dtx_assets.machinery.load.content import (
     as_prepared,
@@ -330,6 +331,7 @@ class _TargetLoad:
     def run(self, progress: Callable[[int, int], None] | None) -> LoadSummary:
         summary = LoadSummary()
         load_id = self._open_load()
+        reach("load.opened")
         self.findings = Findings(
             self.connection,
             self.system,
@@ -427,6 +429,7 @@ class _TargetLoad:
     def _finish(self, summary: LoadSummary, load_id: int) -> None:
         with self.connection.transaction():
             summary.vanished = self.findings.settle_vanished(self.parts, self.run_context)
+            reach("load.after_settling")
             summary.accounting, summary.rejected = self.findings.book(
                 self.prepared.metadata["accounting"], self.run_context.run_id
             )
@@ -438,6 +441,8 @@ class _TargetLoad:
                 "UPDATE migration.load SET status = 'succeeded', finished_at = now(), counts = %s WHERE id = %s",
                 [json.dumps(counts), load_id],
             )
+            reach("load.after_booking")
+        reach("load.finished")
 
     # --- is there anything to do? -------------------------------------------------------------------------------------
 
@@ -491,6 +496,7 @@ class _TargetLoad:
         part = without_violations(self.connection, self.target, self.live, part)
         if self.send and part.rows.height:
             refused = self.send(self._to_be_written(part))
+            reach("load.files_sent")
             part = without_rows(part, [refused] if refused.height else [])
         if not self.run_context.dry:
             self.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -499,6 +505,8 @@ class _TargetLoad:
                 try:
                     with self.connection.transaction():
                         outcome = self._write_part(part, load_id, fast)
+                        reach("load.before_commit")
+                    reach("load.after_commit")
                     if self.xmins is not None:
                         for xmin, rows in outcome.overwritten.items():
                             self.xmins[xmin] = self.xmins.get(xmin, 0) - rows
@@ -556,6 +564,7 @@ class _TargetLoad:
         if fast:
             self._require_absent(part)
         batch_id = self._open_batch(part, load_id)
+        reach("load.batch_opened")
         if fast:
             outcome, found = self._copy_rows(part, batch_id), part.problems
             if not self.first_load:
@@ -564,6 +573,7 @@ class _TargetLoad:
             self.findings.stage_keys(part)
             outcome, found = self._merge_rows(part, batch_id)
         self.findings.write_rejected(part, found, first=self.first_load and fast)
+        reach("load.after_rejected")
         outcome.clean = outcome.clean and found.is_empty()
         self._close_batch(batch_id, outcome)
         return outcome
@@ -588,6 +598,7 @@ class _TargetLoad:
                 batch_id,
             ],
         )
+        reach("load.batch_closed")
 
     # --- the fast path: nothing of the part is there ------------------------------------------------------------------
 
@@ -632,9 +643,12 @@ class _TargetLoad:
     def _copy_rows(self, part: Part, batch_id: int) -> PartOutcome:
         ids = self.reserve_ids(part.rows.height)
         names = [column.name for column in part.columns]
+        reach("load.before_copy")
         with rolled_back_if(self.connection, self.run_context.dry):
             copy_in(self.connection, self.table, part.rows.select(ids.alias("id"), *names))
+            reach("load.after_copy")
         copy_entries(self.connection, new_entries(part.links, ids, part.rows.get_column("_hash")), batch_id)
+        reach("load.after_mapping")
         return PartOutcome(
             inserted=part.rows.height,
             inserted_ids=multirange(ids),
@@ -668,9 +682,11 @@ class _TargetLoad:
             values, updates = filled.values, filled.values.select("id")
         inserts = fates.filter(pl.col("fate") == "insert").select("_row")
         inserts = inserts.with_columns(self.reserve_ids(inserts.height).alias("new_id"))
+        reach("load.before_merge")
         with rolled_back_if(self.connection, self.run_context.dry):
             self._update(values, batch_id)
             if inserts.height:
+                reach("load.before_copy")
                 copy_in(
                     self.connection,
                     self.table,
@@ -678,6 +694,7 @@ class _TargetLoad:
                         pl.col("new_id").alias("id"), *names
                     ),
                 )
+                reach("load.after_copy")
         fates = (
             fates.join(inserts, on="_row", how="left", maintain_order="left")
             .with_columns(pl.coalesce("new_id", "target_id").alias("target_id"))
@@ -685,9 +702,13 @@ class _TargetLoad:
         )
         mapping = relink(yields, fates, stored, identity_of(self.target))
         replace_entries(self.connection, grouped_entries(mapping.entries), batch_id)
+        reach("load.after_mapping")
         delete_entries(self.connection, mapping.removed, batch_id)
+        reach("load.after_removal")
         self.findings.write_vanished(part, mapping.vanished, mapping.yielded, batch_id)
+        reach("load.after_vanished")
         self.findings.write_conflicts(part, conflicts_of(yields, fates), batch_id)
+        reach("load.after_conflicts")
         outcome = self._outcome(fates, current, updates, inserts, stored, self.xmins)
         if self.run_context.dry:
             outcome.samples = samples_of(part, yields, fates, current)
@@ -849,12 +870,14 @@ class _TargetLoad:
                 " SELECT {}, t.id, {} FROM {} AS t JOIN new_value AS new USING (id)"
             ).format(sql.Literal(batch_id), before, self.table)
         )
+        reach("load.after_journal")
         assigned = sql.SQL(", ").join(sql.SQL("{0} = new.{0}").format(sql.Identifier(name)) for name in names)
         done = self.connection.execute(
             sql.SQL("UPDATE {} AS t SET {} FROM new_value AS new WHERE t.id = new.id").format(self.table, assigned)
         )
         if done.rowcount != values.height:
             raise psycopg.errors.SerializationFailure("rows went away while they were updated")
+        reach("load.after_update")
 
     def _own_xmin(self) -> str:
         found = self.connection.execute("SELECT pg_current_xact_id()::xid::text").fetchone()

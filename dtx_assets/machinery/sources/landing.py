@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 import pyarrow as pa
 
 from dtx_assets.machinery.errors import SourceError
+from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.lake import Lake, Manifest
 from dtx_assets.machinery.legacy import LegacyTable
 
@@ -83,6 +84,7 @@ def land_table(
     before = lake.manifest(key)
     with suppress(_Unchanged), lake.write(key, run_id=run_id) as writer:
         landed = _write(writer.parquet_writer(landing_schema(columns)), columns, batches, progress)
+        reach("extract.table_read")
         metadata = {
             "columns": list(columns),
             "undecodable_values": landed.undecodable_values,
