@@ -4,6 +4,9 @@ ALTER TABLE migration.run ADD COLUMN restore_point text;
 COMMENT ON COLUMN migration.run.accepted IS 'Check or question → reason, by whom and when it was accepted.';
 COMMENT ON COLUMN migration.run.restore_point IS 'Where the target database can be put back to, noted before a cutover.';
 
+ALTER TABLE migration.load ADD COLUMN subset text;
+COMMENT ON COLUMN migration.load.subset IS 'Which source rows it took; NULL is all of them.';
+
 ALTER TABLE migration.batch ADD COLUMN undone_at timestamptz;
 
 CREATE TABLE migration.former_entry (

@@ -69,21 +69,24 @@ class Findings:
         self.connection, self.system, self.target = connection, system, target
         self.load_id, self.flows, self.lake = load_id, flows, lake
         self.prepared_from, self.legacy_rows = prepared_from, legacy_rows
+        self.keys_only = False
+        """Whether a part is no whole range of buckets: then what is not named in it is none of its business."""
 
     def scope(self, part: Part) -> sql.Composable:
         """IN_SCOPE of a part whose keys are staged."""
-        low, high = part.buckets
+        low, high = (1, 0) if self.keys_only else part.buckets
         return IN_SCOPE.format(
             flows=sql.Literal(list(self.flows.values())), low=sql.Literal(low), high=sql.Literal(high)
         )
 
     def stage_keys(self, part: Part) -> None:
-        """Put the keys of all source rows of a part into the temporary table `staged_key`."""
+        """Put the keys of all source rows of a part, dropped ones that it names too, into the table `staged_key`."""
         self.connection.execute(
             "CREATE TEMPORARY TABLE IF NOT EXISTS staged_key (flow_id smallint, source_key text) ON COMMIT DROP"
         )
         self.connection.execute("TRUNCATE staged_key")
-        keys = [frame.select("flow_id", "source_key") for frame in (part.links, part.rejected, part.problems)]
+        named = (part.links, part.rejected, part.problems, part.dropped)
+        keys = [frame.select("flow_id", "source_key") for frame in named]
         copy_in(self.connection, sql.Identifier("staged_key"), pl.concat(keys).unique())
         self.connection.execute("ANALYZE staged_key")
 
@@ -98,24 +101,26 @@ class Findings:
             .reinterpret(dtype=pl.Int64)
             .alias("hash")
         )
-        identity = ["flow_id", "source_key", "partial", "found_by_load", "hash"]
+        # The bucket too: where it is another one, another part has what was listed before in its scope.
+        identity = ["flow_id", "bucket", "source_key", "partial", "found_by_load", "hash"]
         rejected = rejected.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).over(identity).alias("occurrence"))
         identity.append("occurrence")
         if not first:
             open_now = copy_out(
                 self.connection,
                 sql.SQL(
-                    "SELECT flow_id, source_key, partial::int, found_by_load::int, hash, occurrence"
+                    "SELECT flow_id, bucket, source_key, partial::int, found_by_load::int, hash, occurrence"
                     " FROM migration.rejected_entry AS entry WHERE closed_by IS NULL AND {}"
                 ).format(self.scope(part)),
                 pl.Schema(
                     {
-                        "flow_id": pl.Int16,
-                        "source_key": pl.String,
-                        "partial": pl.Int64,
-                        "found_by_load": pl.Int64,
-                        "hash": pl.Int64,
-                        "occurrence": pl.Int64,
+                        "flow_id": pl.Int16(),
+                        "bucket": BUCKET,
+                        "source_key": pl.String(),
+                        "partial": pl.Int64(),
+                        "found_by_load": pl.Int64(),
+                        "hash": pl.Int64(),
+                        "occurrence": pl.Int64(),
                     }
                 ),
             ).with_columns(pl.col("partial", "found_by_load").cast(pl.Boolean))
@@ -125,7 +130,7 @@ class Findings:
             copy_in(
                 self.connection,
                 sql.Identifier("migration", "rejected_entry"),
-                rejected.with_columns(
+                rejected.drop("source_row").with_columns(
                     array_literal(pl.col("reasons")).alias("reasons"), pl.lit(self.load_id).alias("opened_by")
                 ),
             )
@@ -134,15 +139,15 @@ class Findings:
         if entries.is_empty():
             return
         self.connection.execute(
-            "CREATE TEMPORARY TABLE closed_entry (flow_id smallint, source_key text, partial boolean,"
+            "CREATE TEMPORARY TABLE closed_entry (flow_id smallint, bucket smallint, source_key text, partial boolean,"
             " found_by_load boolean, hash bigint, occurrence integer) ON COMMIT DROP"
         )
         copy_in(self.connection, sql.Identifier("closed_entry"), entries)
         self.connection.execute(
             "UPDATE migration.rejected_entry AS entry SET closed_by = %s FROM closed_entry AS closed"
-            " WHERE entry.closed_by IS NULL AND (entry.flow_id, entry.source_key, entry.partial, entry.found_by_load,"
-            " entry.hash, entry.occurrence) = (closed.flow_id, closed.source_key, closed.partial, closed.found_by_load,"
-            " closed.hash, closed.occurrence)",
+            " WHERE entry.closed_by IS NULL AND (entry.flow_id, entry.bucket, entry.source_key, entry.partial,"
+            " entry.found_by_load, entry.hash, entry.occurrence) = (closed.flow_id, closed.bucket, closed.source_key,"
+            " closed.partial, closed.found_by_load, closed.hash, closed.occurrence)",
             [self.load_id],
         )
 
@@ -278,8 +283,24 @@ class Findings:
 
     # --- the end of a load --------------------------------------------------------------------------------------------
 
-    def book(self, accounting: list[dict[str, Any]], run_id: str) -> tuple[list[dict[str, Any]], int]:
-        """The accounting of this load, with what it rejected itself; StructureError where it does not balance."""
+    def rejected_keys(self) -> pl.DataFrame:
+        """The source rows on the list of rejected rows: `flow_id`, `source_key`, `bucket`."""
+        return copy_out(
+            self.connection,
+            sql.SQL(
+                "SELECT flow_id, source_key, min(bucket) FROM migration.rejected_entry"
+                " WHERE closed_by IS NULL AND flow_id = ANY ({}::smallint[]) GROUP BY flow_id, source_key"
+            ).format(sql.Literal(list(self.flows.values()))),
+            pl.Schema({"flow_id": pl.Int16(), "source_key": pl.String(), "bucket": BUCKET}),
+        )
+
+    def book(
+        self, accounting: list[dict[str, Any]], run_id: str, subset: str | None = None
+    ) -> tuple[list[dict[str, Any]], int]:
+        """The accounting of this load, with what it rejected itself; StructureError where it does not balance.
+
+        That of the first source rows is booked as it is given; a subset of another kind is booked by what is listed.
+        """
         counted = {
             flow: (int(prepared), int(loading))
             for flow, prepared, loading in self.connection.execute(
@@ -296,7 +317,18 @@ class Findings:
             changed = {"migrated": entry["migrated"] - loading, "rejected": entry["rejected"] + loading}
             booked.append({**entry, **changed})
             accounted = changed["migrated"] + changed["rejected"] + sum(entry["dropped"].values())
-            if prepared != entry["rejected"] or accounted != entry["read"] or changed["migrated"] < 0:
+            if subset == "first":
+                changed = {"migrated": entry["migrated"], "rejected": entry["rejected"]}
+                booked[-1] |= changed
+            elif subset == "rejected":
+                # Rows that are not taken may have become sound or not: the lists say what holds of them.
+                rejected = prepared + loading
+                changed = {
+                    "migrated": entry["read"] - rejected - sum(entry["dropped"].values()),
+                    "rejected": rejected,
+                }
+                booked[-1] |= changed
+            elif prepared != entry["rejected"] or accounted != entry["read"] or changed["migrated"] < 0:
                 raise StructureError(
                     f"the accounting of {entry['source_table']} → {entry['target_table']} does not balance:"
                     f" {entry['read']} read, {changed['migrated']} migrated, {prepared + loading} rejected,"

@@ -4,7 +4,7 @@ Nothing is written here; what is compared with the target's rows is in `diff`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from io import BytesIO
 from typing import Any
@@ -29,11 +29,13 @@ REJECTED = pl.Schema(
         "partial": pl.Boolean(),
         "found_by_load": pl.Boolean(),
         "source_key": pl.String(),
+        "source_row": pl.Int64(),
         "reasons": pl.List(pl.String),
         "detail": pl.String(),
         "row": pl.String(),
     }
 )
+SOURCE_KEY = pl.Schema({"flow_id": pl.Int16(), "source_key": pl.String()})
 PROBLEM = pl.Schema(
     {"flow_id": pl.Int16(), "source_key": pl.String(), "source_row": pl.Int64(), "bucket": BUCKET}
     | {"reason": pl.String(), "detail": pl.String(), "partial": pl.Boolean()}
@@ -46,7 +48,8 @@ class Part:
     canonical JSON.
 
     `links`: flow_id, source_key, source_row, bucket, parts, rows, owns (whether this source table owns the content).
-    `rejected` is REJECTED; `problems` is PROBLEM: what the load itself found.
+    `rejected` is REJECTED; `problems` is PROBLEM: what the load itself found; `dropped` (flow_id, source_key) names
+    source rows that were rejected before and that a rule drops now, where only such rows are looked at.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Part:
     links: pl.DataFrame
     rejected: pl.DataFrame
     problems: pl.DataFrame
+    dropped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SOURCE_KEY))
 
 
 class PreparedParts:
@@ -160,10 +164,25 @@ class PreparedParts:
             "partial",
             pl.lit(False).alias("found_by_load"),
             "source_key",
+            "source_row",
             "reasons",
             "detail",
             "row",
         ).cast(REJECTED)
+
+    def absent(self, keys: pl.DataFrame) -> pl.DataFrame:
+        """Those of the source rows (`flow_id`, `source_key`) that give nothing and are not rejected."""
+        found = [
+            self._lake.scan_files(manifest, table)
+            .select("source_table", "source_key")
+            .filter(pl.col("source_key").is_in(keys.get_column("source_key").unique().implode()))
+            .collect(engine="streaming")
+            .select(_flow_column(self.flows), "source_key")
+            for manifest, table in ((self.prepared, "links"), (self.rejected, "rows"))
+            if manifest.tables[table].rows
+        ]
+        named = pl.concat([keys.select(SOURCE_KEY.names()).clear(), *found])
+        return keys.join(named, on=SOURCE_KEY.names(), how="anti")
 
 
 def _flow_column(flows: dict[str, int]) -> pl.Expr:
@@ -231,7 +250,7 @@ def without_rows(part: Part, found: Sequence[pl.DataFrame]) -> Part:
     problems = dropped.select(
         "flow_id", "source_key", "source_row", "bucket", "reason", "detail", partial=pl.lit(False)
     )
-    return _renumbered(
+    return renumbered(
         replace(
             part,
             rows=part.rows.filter(~pl.col("_row").is_in(gone.implode())),
@@ -242,7 +261,7 @@ def without_rows(part: Part, found: Sequence[pl.DataFrame]) -> Part:
     )
 
 
-def _renumbered(part: Part) -> Part:
+def renumbered(part: Part) -> Part:
     """Rows are numbered by their position again, and links follow; what they linked to and is gone is left out."""
     rows = part.rows.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_new"))
     exploded = (

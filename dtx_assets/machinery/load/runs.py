@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
 import psycopg
 
 from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
+
+if TYPE_CHECKING:
+    from dtx_assets.machinery.load.subset import Subset
 
 SCHEMA_VERSION = 4
 FIRST_VERSION = 3
@@ -46,7 +49,7 @@ class RunContext:
     """A run that is recorded in the target database: what all its loads are done under.
 
     `cutover_at` is None where nobody fixed it; `gate` is called with the model before the first write of each load and
-    raises GateClosed where it must not go on. A dry run writes nothing that stays.
+    raises LoadError where it must not go on. A dry run writes nothing that stays; a subset are some of the source rows.
     """
 
     connection_url: str = field(repr=False)
@@ -59,6 +62,7 @@ class RunContext:
     accepted: Mapping[str, Mapping[str, str]] = field(default_factory=dict, compare=False)
     restore_point: str | None = None
     dry: bool = False
+    subset: "Subset | None" = None
 
 
 def connect(url: str) -> Connection:
@@ -152,10 +156,20 @@ def open_run(
     gate: Gate | None = None,
     accepted: Mapping[str, Mapping[str, str]] | None = None,
     restore_point: str | None = None,
+    subset: "Subset | None" = None,
 ) -> RunContext:
     """Record a run in `migration.run`; the same run may be opened again, by another process too."""
     run = RunContext(
-        connection_url, system, run_id, mode, dict(decisions), cutover_at, gate, dict(accepted or {}), restore_point
+        connection_url,
+        system,
+        run_id,
+        mode,
+        dict(decisions),
+        cutover_at,
+        gate,
+        dict(accepted or {}),
+        restore_point,
+        subset=subset,
     )
     with refusals_told(), connect(run.connection_url) as connection:
         prepare_bookkeeping(connection)

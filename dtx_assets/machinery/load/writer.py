@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from queue import Empty, Queue
 from typing import Any, Literal
@@ -61,6 +61,7 @@ from dtx_assets.machinery.load.runs import (
     target_lock,
 )
 from dtx_assets.machinery.load.samples import Sample, merged_samples, samples_of, samples_of_copied
+from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
 from dtx_assets.machinery.target import TargetColumn, TargetTable
 
 OnConflict = Literal["keep_target", "overwrite"]
@@ -108,6 +109,8 @@ class PartOutcome:
     overwritten: dict[str, int] = field(default_factory=dict)
     """How many rows that carried which xmin were updated."""
     clean: bool = True
+    taken: pl.DataFrame | None = None
+    """Of a subset: source rows that were `read` and `rejected` by `flow_id`."""
     samples: list[Sample] = field(default_factory=list)
 
 
@@ -149,6 +152,20 @@ def problems_of(yields: pl.DataFrame, fates: pl.DataFrame) -> pl.DataFrame:
             "partial",
         )
         .cast(PROBLEM)
+    )
+
+
+def taken_of(part: Part, problems: pl.DataFrame) -> pl.DataFrame:
+    """How many source rows of each flow a part had, and how many of them are rejected."""
+    rejected = pl.concat(
+        frame.filter(~pl.col("partial")).select("flow_id", "source_key").unique() for frame in (part.rejected, problems)
+    )
+    return (
+        pl.concat([part.links.select("flow_id", "source_key"), rejected])
+        .unique()
+        .join(rejected.with_columns(pl.lit(True).alias("rejected")), on=["flow_id", "source_key"], how="left")
+        .group_by("flow_id")
+        .agg(pl.len().alias("read"), pl.col("rejected").count())
     )
 
 
@@ -285,6 +302,7 @@ class _TargetLoad:
         self.place = [system, target.name, target.model]
         self.xmins: dict[str, int] | None = None
         self.first_load = False
+        self.subset = run.subset
         self._dry_ids = 0
         self.parts = PreparedParts(lake, target, prepared, rejected, self._flow_id, self._earlier_sources())
         self.flows = self.parts.flows
@@ -342,6 +360,10 @@ class _TargetLoad:
             self.prepared.metadata.get("sources", {}),
             self.legacy_rows,
         )
+        self.findings.keys_only = self.subset is not None
+        if self.subset and self.subset.kind == "rejected":
+            self.wanted = self.findings.rejected_keys()
+            self.dropped = self.parts.absent(self.wanted)
         batches = self._latest_batches()
         self.first_load = not batches and not self._has_entries()
         self.xmins = None if self.first_load else self._xmins()
@@ -351,12 +373,15 @@ class _TargetLoad:
         done = summary.unchanged = sum(size for number, size in enumerate(sizes) if number not in numbers)
         if progress:
             progress(done, sum(sizes))
+        taken = []
         for number, outcome in self._load_parts(numbers, load_id):
             self._add(summary, outcome)
+            if outcome.taken is not None:
+                taken.append(outcome.taken)
             done += sizes[number]
             if progress:
                 progress(done, sum(sizes))
-        self._finish(summary, load_id)
+        self._finish(summary, load_id, taken)
         return summary
 
     def _load_parts(self, numbers: list[int], load_id: int) -> Iterator[tuple[int, PartOutcome]]:
@@ -367,7 +392,7 @@ class _TargetLoad:
         several = self.first_load and self.target.writes == "insert" and not self.run_context.dry
         alone = 1 if several else len(numbers)
         for number in numbers[:alone]:
-            yield number, self._load_part(self.parts.read(number), load_id)
+            yield number, self._load_part(self._read(number), load_id)
         rest = numbers[alone:]
         if not rest:
             return
@@ -389,6 +414,18 @@ class _TargetLoad:
                 with todo.mutex:
                     todo.queue.clear()
 
+    def _read(self, number: int) -> Part:
+        """A part, or what the load takes of it. Such a batch never stands for the whole part."""
+        part = self.parts.read(number)
+        if self.subset is None:
+            return part
+        part = replace(part, digest=f"{self.subset} of {part.digest}")
+        if self.subset.kind == "first":
+            return first_rows(part, self.subset.rows)
+        low, high = part.buckets
+        dropped = self.dropped.filter(pl.col("bucket").is_between(low, high)).select(part.dropped.columns)
+        return replace(rows_of_keys(part, self.wanted), dropped=dropped)
+
     def _over(self, connection: Connection) -> "_TargetLoad":
         """The same load over a connection of its own."""
         other = copy(self)
@@ -401,7 +438,7 @@ class _TargetLoad:
         try:
             while True:
                 number = todo.get_nowait()
-                done.put((number, self._load_part(self.parts.read(number), load_id)))
+                done.put((number, self._load_part(self._read(number), load_id)))
         except Empty:
             return
         except BaseException as error:  # it is raised where the results are read
@@ -421,17 +458,23 @@ class _TargetLoad:
             self.place,
         )
         return self._number(
-            "INSERT INTO migration.load (run_id, system, target_table, model, preparation) VALUES (%s, %s, %s, %s, %s)"
-            " RETURNING id",
-            [self.run_context.run_id, *self.place, self.prepared.metadata["preparation"]],
+            "INSERT INTO migration.load (run_id, system, target_table, model, preparation, subset)"
+            " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
+            [
+                self.run_context.run_id,
+                *self.place,
+                self.prepared.metadata["preparation"],
+                str(self.subset) if self.subset else None,
+            ],
         )
 
-    def _finish(self, summary: LoadSummary, load_id: int) -> None:
+    def _finish(self, summary: LoadSummary, load_id: int, taken: Sequence[pl.DataFrame]) -> None:
         with self.connection.transaction():
-            summary.vanished = self.findings.settle_vanished(self.parts, self.run_context)
+            if self.subset is None:
+                summary.vanished = self.findings.settle_vanished(self.parts, self.run_context)
             reach("load.after_settling")
             summary.accounting, summary.rejected = self.findings.book(
-                self.prepared.metadata["accounting"], self.run_context.run_id
+                self._accounting(taken), self.run_context.run_id, self.subset.kind if self.subset else None
             )
             counts = {
                 name: getattr(summary, name)
@@ -443,6 +486,21 @@ class _TargetLoad:
             )
             reach("load.after_booking")
         reach("load.finished")
+
+    def _accounting(self, taken: Sequence[pl.DataFrame]) -> list[dict[str, Any]]:
+        """Of the whole preparation; of the first source rows, those that were taken."""
+        entries: list[dict[str, Any]] = self.prepared.metadata["accounting"]
+        if self.subset is None or self.subset.kind == "rejected":
+            return entries
+        counts = {
+            flow: (read, rejected) for flow, read, rejected in pl.concat(taken).group_by("flow_id").sum().iter_rows()
+        }
+        booked = []
+        for entry in entries:
+            read, rejected = counts.get(self.flows[entry["source_table"]], (0, 0))
+            counted = {"read": read, "migrated": read - rejected, "rejected": rejected}
+            booked.append({**entry, **counted, "dropped": {}, "coerced": {}})
+        return booked
 
     # --- is there anything to do? -------------------------------------------------------------------------------------
 
@@ -575,6 +633,8 @@ class _TargetLoad:
         self.findings.write_rejected(part, found, first=self.first_load and fast)
         reach("load.after_rejected")
         outcome.clean = outcome.clean and found.is_empty()
+        if self.subset:
+            outcome.taken = taken_of(part, found)
         self._close_batch(batch_id, outcome)
         return outcome
 

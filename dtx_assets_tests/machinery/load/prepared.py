@@ -93,6 +93,7 @@ class Refusal:
     bucket: int = 0
     detail: str = "for a reason"
     row: Mapping[str, Any] = field(default_factory=dict)
+    number: int = 1
 
 
 @dataclass
@@ -136,7 +137,7 @@ def write_prepared(
             )
             refused = pl.DataFrame(
                 [
-                    [r.table, r.key, 1, r.bucket, list(r.reasons), r.partial, r.detail, json.dumps(r.row)]
+                    [r.table, r.key, r.number, r.bucket, list(r.reasons), r.partial, r.detail, json.dumps(r.row)]
                     for r in batch.rejected
                 ],
                 schema=REJECTED_SCHEMA,

@@ -352,6 +352,7 @@ def as_version_1_had_it(shop: Shop) -> None:
     shop.sql(
         "ALTER TABLE migration.mapping_entry DROP COLUMN shapes; ALTER TABLE migration.batch DROP COLUMN undone_at"
     )
+    shop.sql("ALTER TABLE migration.load DROP COLUMN subset")
     shop.sql("ALTER TABLE migration.run DROP COLUMN restore_point; DROP INDEX migration.mapping_entry_batch")
     shop.sql("DROP TABLE migration.former_entry, migration.activation, migration.sent_file, migration.left_entry")
     shop.sql("DELETE FROM migration.schema_version; INSERT INTO migration.schema_version VALUES (1)")
