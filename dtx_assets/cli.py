@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command needs it: `dtx --help` answers at once.
 """
 
+import getpass
 import importlib
 import json
 import os
@@ -10,19 +11,25 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from uuid import uuid4
 
 import typer
 
 from dtx_assets.machinery.errors import ConfigurationError, MigrationError
 
 if TYPE_CHECKING:
+    from dagster import AssetKey
     from rich.console import Console
 
+    from dtx_assets.machinery.run import RunOutcome
+    from dtx_assets.machinery.run_environment import RunEnvironment
     from dtx_assets.machinery.settings import Settings
 
 SYSTEMS = {"dtx": "dtx_assets.dtx.definitions"}
@@ -39,6 +46,10 @@ Examples:
   dtx run --select "+target/EmailTemplate"       with all it needs
 
   dtx run --select 'group:"notifications"'       one area
+
+  dtx run --limit 100                            the first rows of each table
+
+  dtx run --mode cutover --restore-point snap-7 --accept 'accounting_balances=…'
 
 Exit code: 0 all is well, 1 a step failed, 2 wrong usage or configuration, 3 everything ran and a check failed.
 """
@@ -80,6 +91,16 @@ def run(
         str | None, typer.Option(metavar="ASSETS", help="Only these assets, in Dagster's selection syntax.")
     ] = None,
     mode: Annotated[str | None, typer.Option(help="rehearsal or cutover; DTX_MODE when not given.")] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHECK=REASON", help="Cut over in spite of it; recorded. May be given many times."),
+    ] = None,
+    restore_point: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A snapshot of the target database; a cutover asks for it.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Load only the first N source rows of each table.")
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every legacy file again, of the same size and time too.")
     ] = False,
@@ -90,35 +111,76 @@ def run(
         os.environ[f"{system.upper()}_MODE"] = mode
     if verify:
         os.environ[f"{system.upper()}_VERIFY_FILES"] = "1"
-    settings = read_settings(location)
 
-    from dtx_assets.machinery.console import RunDisplay, print_summary
-    from dtx_assets.machinery.progress import listening
-    from dtx_assets.machinery.run import LOG_DIRECTORY, open_instance, planned_job, run_job, select_assets
+    from dtx_assets.machinery.run import select_assets
 
     selection = None if select is None else select_assets(location.defs, system, select)
-    console = output()
-    job = planned_job(location.defs, system, selection)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with (
-        open_instance(settings.home) as instance,
-        RunDisplay(console, system, len(job.nodes)) as display,
-        listening(display),
-    ):
-        outcome = run_job(job, settings.home, instance, display)
-    print_summary(
-        console,
-        system,
-        outcome,
-        {
-            "Rejected rows": "table migration.rejected of the target database (`dtx psql` opens the embedded one)",
-            "Lake": settings.masked()["lake_url"],
-            "Archive": f"{settings.masked()['archive_url']} (`dtx archive list`)",
-            "Log": str(settings.home / LOG_DIRECTORY),
-            "The graph with this history": "`make ui` or `dtx ui`",
-        },
-    )
-    raise typer.Exit(outcome.exit_code)
+    options = {
+        "accept": accepted_with_reasons(accept or []),
+        "accepted_by": operator(),
+        **({"restore_point": restore_point} if restore_point else {}),
+        **({"limit": limit} if limit else {}),
+    }
+    execute(location, system, system, options, selection)
+
+
+@app.command(epilog="Examples:\n\n  dtx plan\n\n  dtx plan --json | jq '.in_the_way[].name'")
+def plan(
+    system: SystemArgument = "dtx",
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Plan only the first N source rows of each table.")
+    ] = None,
+    mode: Annotated[str, typer.Option(help="Whose gate is looked at: rehearsal or cutover.")] = "cutover",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """A dry run: what `dtx run` would do to each target now, and what would be in the way. Nothing of it stays."""
+    location = code_location(system)
+
+    from dtx_assets.machinery.console import print_plan
+
+    options = {"mode": mode, **({"limit": limit} if limit else {})}
+    outcome = perform(location, system, f"{system}_plan", options, quiet=as_json)
+    if outcome.plan is None:
+        summarise(location, system, outcome)
+    elif as_json:
+        typer.echo(json.dumps(outcome.plan, indent=2, default=str))
+    else:
+        print_plan(output(), outcome.plan)
+    raise typer.Exit(outcome.exit_code if outcome.plan is None else 0)
+
+
+@app.command(epilog="Example:\n\n  dtx replay")
+def replay(system: SystemArgument = "dtx") -> None:
+    """Take the rejected rows again, after a value map, a crosswalk or a decision was mended; nothing is extracted."""
+    location = code_location(system)
+    execute(location, system, f"{system}_replay", {"only_rejected": True})
+
+
+@app.command(epilog="Examples:\n\n  dtx rollback 3f2a --dry-run\n\n  dtx rollback 3f2a --with-later")
+def rollback(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run; its first characters are enough.")],
+    system: Annotated[str, typer.Option(help=f"Which migration: {', '.join(SYSTEMS)}.")] = "dtx",
+    with_later: Annotated[bool, typer.Option("--with-later", help="Undo the runs that built on it first.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be undone.")] = False,
+) -> None:
+    """Undo a run: delete what it inserted, restore what it updated; what someone changed since is left and listed."""
+    with environment_of(system) as environment:
+        from dtx_assets.machinery.operations import roll_back, undo_lines
+
+        summary = roll_back(environment, run_id, with_later=with_later, dry=dry_run, log=typer.echo)
+        for line in undo_lines(summary, dry=dry_run):
+            typer.echo(line)
+
+
+@app.command(epilog="Example:\n\n  dtx activate")
+def activate(system: SystemArgument = "dtx") -> None:
+    """Switch on the rows that were loaded inactive; recorded as a run, which `dtx rollback` undoes."""
+    with environment_of(system) as environment:
+        from dtx_assets.machinery.operations import activate_targets
+
+        for model, summary in activate_targets(environment, typer.echo).items():
+            typer.echo(f"{model}: {summary.updated:,} rows switched on, {summary.conflicts:,} in conflict")
+        typer.echo(f"Run {environment.run_id}; `dtx rollback {environment.run_id[:8]}` switches them off again.")
 
 
 @app.command(epilog="Examples:\n\n  dtx status\n\n  dtx status --json | jq '.checks[] | select(.state == \"failed\")'")
@@ -280,6 +342,108 @@ def read_settings(location: ModuleType) -> "Settings":
 
     apply_environment_files()
     return Settings.from_environment(location.SYSTEM.name, sample_dir=location.SYSTEM.sample_dir)
+
+
+def execute(
+    location: ModuleType,
+    system: str,
+    job: str,
+    options: dict[str, Any],
+    selection: "set[AssetKey] | None" = None,
+) -> NoReturn:
+    """Run a job in this process, say what came of it, and end with its exit code."""
+    outcome = perform(location, system, job, options, selection)
+    summarise(location, system, outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+def perform(
+    location: ModuleType,
+    system: str,
+    job_name: str,
+    options: dict[str, Any],
+    selection: "set[AssetKey] | None" = None,
+    *,
+    quiet: bool = False,
+) -> "RunOutcome":
+    """Run a job, or what is selected of it, in this process, with its progress on the terminal."""
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.console import RunDisplay
+    from dtx_assets.machinery.progress import listening
+    from dtx_assets.machinery.run import open_instance, planned_job, run_job
+
+    job = planned_job(location.defs, job_name, selection)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with (
+        open_instance(settings.home) as instance,
+        RunDisplay(errors() if quiet else output(), system, len(job.nodes)) as display,
+        listening(display),
+    ):
+        return run_job(job, settings.home, instance, display, options)
+
+
+def summarise(location: ModuleType, system: str, outcome: "RunOutcome") -> None:
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.console import print_summary
+    from dtx_assets.machinery.run import LOG_DIRECTORY
+
+    print_summary(
+        output(),
+        system,
+        outcome,
+        {
+            "Rejected rows": "table migration.rejected of the target database (`dtx psql` opens the embedded one)",
+            "Lake": settings.masked()["lake_url"],
+            "Archive": f"{settings.masked()['archive_url']} (`dtx archive list`)",
+            "Log": str(settings.home / LOG_DIRECTORY),
+            "The graph with this history": "`make ui` or `dtx ui`",
+        },
+    )
+
+
+@contextmanager
+def environment_of(system: str) -> "Iterator[RunEnvironment]":
+    """What the steps of a run share, for what is no run of assets; with an id of its own."""
+    location = code_location(system)
+    read_settings(location)
+
+    from dtx_assets.dtx.sample import load_other_areas
+    from dtx_assets.machinery.run_environment import RunEnvironment, RunOptions
+
+    options = RunOptions(accepted_by=operator())
+    with RunEnvironment(
+        location.SYSTEM, str(uuid4()), datetime.now(UTC), load_other_areas, options=options
+    ) as environment:
+        yield environment
+
+
+def accepted_with_reasons(given: list[str]) -> dict[str, str]:
+    """`CHECK=REASON` taken apart; ConfigurationError where there is no reason."""
+    reasons = {}
+    for text in given:
+        name, equals, reason = text.partition("=")
+        if not equals or not reason.strip():
+            raise ConfigurationError(
+                f"{text!r} gives no reason", where="--accept", remedy=f"say why: --accept '{name}=the reason'"
+            )
+        reasons[name.strip()] = reason.strip()
+    return reasons
+
+
+def operator() -> str:
+    """Who runs this, as far as the machine knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def errors() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, width=160, force_terminal=False)
 
 
 def output() -> "Console":

@@ -3,7 +3,7 @@
 from dtx_assets.dtx import system
 from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.machinery.dagster_assets import build_definitions
+from dtx_assets.machinery.definitions import build_definitions
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.settings import decisions_path
 

@@ -18,6 +18,7 @@ from dtx_assets.dtx.mapping_assets import CROSSWALK_NAMES, mapping_assets
 from dtx_assets.dtx.tables import AREAS, CROSSWALKS, LEGACY_TABLES
 from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.dtx.transforms import TRANSFORMS
+from dtx_assets.machinery.gate import Question
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.mapping.load import load_mappings
 from dtx_assets.machinery.system import FlowMaker, System, always, under
@@ -66,6 +67,21 @@ FLOWS: tuple[FlowMaker, ...] = (
 """What each flow of the plan is made by, from the options that were chosen."""
 
 
+QUESTIONS = (
+    Question(
+        "dtx1_stopped_sending",
+        "has DTX 1.0 stopped sending? Else every reminder is sent twice from the moment of the load",
+        asked_when=lambda chosen: chosen["activation"] == "as_legacy",
+    ),
+    Question(
+        "dtx2_queue_known",
+        "is it known whether DTX 2.0's queue tasks are on or off? It sends at 8 every morning from what is loaded",
+        asked_when=lambda chosen: chosen["activation"] == "as_legacy",
+    ),
+)
+"""What a cutover asks (area 8, decision 1): the answers are accepted by name, with a reason."""
+
+
 def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
     """The system with the mapping files of `mappings_dir`; ConfigurationError names all that is wrong with them."""
     decisions = load_decisions(mappings_dir / DECISIONS_FILE.name)
@@ -90,6 +106,7 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         mappings_dir=mappings_dir,
         sample_dir=Path(__file__).parent / "sample",
         areas=AREAS,
+        questions=QUESTIONS,
     )
 
 

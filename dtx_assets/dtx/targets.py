@@ -36,6 +36,7 @@ _NOTIFICATION_TARGETS = (
         area=NOTIFICATIONS,
         writes="insert",
         natural_key=("account_id", "type", "sequence"),
+        held_column="is_active",
         decision="A8 #1",
         description="When which reminder goes to whom: a row per account, type and sequence.",
         columns=(

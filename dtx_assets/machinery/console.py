@@ -7,7 +7,7 @@ import csv
 import json
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -150,6 +150,38 @@ def print_summary(console: Console, system: str, outcome: "RunOutcome", where: d
         console.print(Text(f"{label}: {place}"), soft_wrap=True)
     state = "finished" if outcome.succeeded else "FAILED"
     console.print(Text(f"Run {outcome.run_id} {state} after {duration_text(outcome.seconds)}."), soft_wrap=True)
+
+
+def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
+    """What a run would do to each target, examples of what changes or is in conflict, and what is in the way."""
+    table = Table("target", title="What a run would do", title_justify="left")
+    names = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
+    for name in names:
+        table.add_column(name, justify="right")
+    for load in plan["loads"]:
+        table.add_row(load["model"], *(f"{load[name]:,}" for name in names))
+    console.print(table)
+    changes = [
+        (load["model"], change, name, values)
+        for load in plan["loads"]
+        for change in load["changes"]
+        if change["fate"] != "insert"
+        for name, values in change["columns"].items()
+    ]
+    if changes:
+        table = Table("target", "what", "source row", "column", "is", "would be", title="Examples, masked")
+        for model, change, name, (before, after) in changes:
+            place = " ".join(filter(None, (change["source_key"], change["part"])))
+            table.add_row(*map(Text, (model, change["cause"] or change["fate"], place, name, before, after)))
+        console.print(table)
+    waiting = [found for found in plan["in_the_way"] if not found["accepted"]]
+    if waiting:
+        table = Table("what", "why", title=f"In the way of a cutover: {len(waiting)}", title_justify="left")
+        for found in waiting:
+            table.add_row(Text(found["name"], overflow="fold"), Text(found["text"], overflow="fold"))
+        console.print(table)
+    else:
+        console.print("Nothing is in the way.")
 
 
 def _print_checks(console: Console, outcome: "RunOutcome") -> None:

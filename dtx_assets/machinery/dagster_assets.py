@@ -12,14 +12,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
 import psycopg
-from dagster_aws.s3 import S3Resource
 
 from dtx_assets.machinery.archive import CHECK as READS_BACK
 from dtx_assets.machinery.archive import archive_table, differences
@@ -39,111 +37,38 @@ from dtx_assets.machinery.dagster_metadata import (
 from dtx_assets.machinery.errors import MigrationError
 from dtx_assets.machinery.files.sending import FileSender
 from dtx_assets.machinery.lake import Manifest
-from dtx_assets.machinery.lake_io import LakeIOManager
 from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.load import SentFilesOfRun, book_archive, load_target, untouched
+from dtx_assets.machinery.load import (
+    LoadSummary,
+    RunContext,
+    SentFilesOfRun,
+    book_archive,
+    load_target,
+    untouched,
+)
 from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lineage
 from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, build_mapping_asset
 from dtx_assets.machinery.prepare import Flow, prepare_flow
 from dtx_assets.machinery.progress import StepProgress, duration_text
-from dtx_assets.machinery.run_environment import RunEnvironment
-from dtx_assets.machinery.run_log import LOGGER, run_log
-from dtx_assets.machinery.settings import apply_environment_files, mask_url
+from dtx_assets.machinery.run_environment import ENVIRONMENT, RunEnvironment
+from dtx_assets.machinery.settings import mask_url
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.machinery.system import System
 from dtx_assets.machinery.target import TargetTable
 
 if TYPE_CHECKING:
-    from dtx_assets.machinery.run_environment import SeedEmbedded
+    pass
 
-ENVIRONMENT, S3 = "migration", "s3"
 OTHER_AREAS, REPORTS = "other_areas", "reports"
 RESOURCES = {ENVIRONMENT}
-FIRST, LAST = {"dagster/priority": "10"}, {"dagster/priority": "-10"}
-"""In one process, steps that are ready run in the order of their priority."""
-
-
-def build_definitions(
-    system: System,
-    check_groups: Sequence[CheckGroup],
-    *,
-    load_order: Sequence[str] = (),
-    seed_embedded: "SeedEmbedded | None" = None,
-    s3: S3Resource | None = None,
-) -> dg.Definitions:
-    """Everything a code location of this system serves.
-
-    `load_order` names models that are loaded before the others, first one first; `seed_embedded` puts the rows of other
-    areas that lie beside a sample into the embedded database; `s3` is how S3 is reached, by default as `AWS_*` says.
-    """
-    graph = Graph(system, load_order)
-    return dg.Definitions(
-        assets=graph.assets(),
-        asset_checks=[build_check_step(graph, group) for group in check_groups] + graph.untouched_checks(),
-        jobs=[
-            dg.define_asset_job(
-                system.name,
-                # Checks of external assets are in the second only.
-                dg.AssetSelection.all() | dg.AssetSelection.all_asset_checks(),
-                description=f"The whole migration of {system.name}: extract, map, prepare, load, check.",
-            )
-        ],
-        resources={
-            ENVIRONMENT: environment_resource(system, seed_embedded),
-            "io_manager": io_manager(),
-            S3: s3 or S3Resource(),
-        },
-        loggers={"console": dg.colored_console_logger, LOGGER: run_log},
-        executor=dg.in_process_executor,
-    )
+FIRST, CHECKS, LAST = {"dagster/priority": "20"}, {"dagster/priority": "10"}, {"dagster/priority": "-20"}
+LOADS = -10
+"""In one process, steps that are ready run in the order of their priority: what can be checked is, before a load."""
 
 
 # --- what steps share -------------------------------------------------------------------------------------------------
-
-
-def environment_resource(system: System, seed_embedded: "SeedEmbedded | None") -> dg.ResourceDefinition:
-    """The `RunEnvironment` of a run; made without looking at the environment, which each step does when it asks."""
-
-    @dg.resource(
-        description="Settings from the environment, the lake, the decisions and the target database.",
-        required_resource_keys={S3},
-    )
-    def environment(context: dg.InitResourceContext) -> Iterator[RunEnvironment]:
-        apply_environment_files()
-        run_id = context.run.run_id if context.run else "no run"
-        started_at = run_started_at(context.instance, run_id)
-        with RunEnvironment(system, run_id, started_at, seed_embedded, s3_resource(context)) as shared:
-            yield shared
-
-    return environment
-
-
-def io_manager() -> dg.IOManagerDefinition:
-    """Lets an asset of one's own take the rows of any asset of the lake as a LazyFrame argument, and give one back."""
-
-    @dg.io_manager(
-        description="Parquet datasets in the lake; loads a LazyFrame, stores a LazyFrame or DataFrame.",
-        # Not `s3` itself: Dagster would make a client of it for every output of every step.
-        required_resource_keys=RESOURCES,
-    )
-    def lake_io_manager(context: dg.InitResourceContext) -> LakeIOManager:
-        environment: RunEnvironment = context.resources.migration
-        return LakeIOManager(url=environment.settings.lake_url).with_s3(environment.s3)
-
-    return lake_io_manager
-
-
-def s3_resource(context: dg.InitResourceContext) -> Any:
-    """The S3Resource itself: what Dagster hands to steps and resources under its key is a client made of it."""
-    return context.resources.original_resource_dict[S3]
-
-
-def run_started_at(instance: dg.DagsterInstance | None, run_id: str) -> datetime:
-    """When the run was created: the same for all its steps, in whatever process they are."""
-    record = instance.get_run_record_by_id(run_id) if instance else None
-    return record.create_timestamp.astimezone(UTC) if record else datetime.now(UTC)
 
 
 @contextmanager
@@ -198,6 +123,22 @@ class Graph:
             self.key(layer, name),
             *(self.key(made, model) for made in ("prepared", "rejected") for model in models),
         }
+
+    def models_made_from(self, layer: str, name: str) -> frozenset[str]:
+        """The models whose rows are made from a dataset; those of a target are not made from it."""
+        if layer == "target":
+            return frozenset()
+        mappings = {
+            asset.name
+            for asset in self.system.mapping_assets
+            if (layer, name) == ("mapping", asset.name) or ("legacy", name) in asset.upstream
+        }
+        return frozenset(
+            model
+            for flow in self.system.flows
+            for model in flow.targets
+            if name in (*flow.sources, *flow.targets) or mappings & set(flow.mappings)
+        )
 
     def described(self, text: str, decision: str) -> str:
         """A description with the plan's decision: its number, its text, what was chosen."""
@@ -758,10 +699,10 @@ def flow_upstream(
     return list(dict.fromkeys(keys))
 
 
-def priority(graph: Graph, models: Iterable[str]) -> dict[str, str]:
+def priority(graph: Graph, models: Iterable[str], least: int = 0) -> dict[str, str]:
     """Models of the load order come before the others, the first of it first."""
     ranks = [len(graph.load_order) - graph.load_order.index(model) for model in models if model in graph.load_order]
-    return {"dagster/priority": str(max(ranks, default=0))}
+    return {"dagster/priority": str(least + max(ranks, default=0))}
 
 
 def prepared_metadata(
@@ -845,27 +786,39 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
         name=f"{system.name}_load_{target.model}",
         specs=[spec],
         required_resource_keys=RESOURCES,
-        op_tags=priority(graph, [target.model]),
+        op_tags=priority(graph, [target.model], LOADS),
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
             sender = file_sender(context, environment, target)
-            summary = load_target(
-                system.name,
-                target,
-                environment.lake,
-                environment.target_url,
-                environment.load(),
-                on_conflict=environment.decisions.chosen.get("on_target_conflict", "keep_target"),
-                progress=StepProgress(f"load {target.model}", context.log.info),
-                legacy_rows=legacy_rows(environment),
-                send=sender,
-                waiting=context.log.info,
-            )
+            summary = load_model(environment, target, environment.load(), context.log.info, send=sender)
             yield dg.MaterializeResult(metadata={**load_metadata(summary), **sending_metadata(sender)})
 
     return load
+
+
+def load_model(
+    environment: RunEnvironment,
+    target: TargetTable,
+    run: RunContext,
+    log: Callable[[str], None],
+    *,
+    send: FileSender | None = None,
+) -> LoadSummary:
+    """Load a model, or try to where the run is dry."""
+    return load_target(
+        environment.system.name,
+        target,
+        environment.lake,
+        environment.target_url,
+        run,
+        on_conflict=environment.decisions.chosen.get("on_target_conflict", "keep_target"),
+        progress=StepProgress(f"{'plan' if run.dry else 'load'} {target.model}", log),
+        legacy_rows=legacy_rows(environment),
+        send=send,
+        waiting=log,
+    )
 
 
 def file_sender(
@@ -969,6 +922,7 @@ def build_check_step(graph: Graph, group: CheckGroup) -> dg.AssetChecksDefinitio
         specs=specs,
         can_subset=True,
         required_resource_keys=RESOURCES,
+        op_tags=CHECKS,
     )
     def check_step(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         environment: RunEnvironment = context.resources.migration

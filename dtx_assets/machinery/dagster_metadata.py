@@ -19,6 +19,8 @@ from dtx_assets.machinery.target import TargetTable
 if TYPE_CHECKING:
     from dtx_assets.machinery.lake import Manifest
 
+PLAN_DATA = "plan"
+"""The metadata of report/plan that holds all of it."""
 ACCOUNTING_DATA = "accounting data"
 """The entry that holds the accounting as data, beside the table that people read."""
 PREVIEW_ROWS = 5

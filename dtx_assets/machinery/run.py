@@ -19,9 +19,10 @@ from typing import Any
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
-from dtx_assets.machinery.dagster_metadata import ACCOUNTING_DATA
+from dtx_assets.machinery.dagster_metadata import ACCOUNTING_DATA, PLAN_DATA
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.masking import mask_emails
+from dtx_assets.machinery.run_environment import ENVIRONMENT
 from dtx_assets.machinery.run_log import LOGGER, EventListener, logging_runs
 
 EXIT_OK, EXIT_STEP_FAILED, EXIT_USAGE, EXIT_CHECK_FAILED = 0, 1, 2, 3
@@ -68,6 +69,8 @@ class RunOutcome:
     checks: list[CheckResult] = field(default_factory=list)
     accounting: list[dict[str, Any]] = field(default_factory=list)
     loads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    plan: dict[str, Any] | None = None
+    """What a dry run found (`dagster_jobs.build_plan`)."""
 
     @property
     def exit_code(self) -> int:
@@ -171,15 +174,28 @@ def close_matches(wanted: str, known: Sequence[str]) -> str:
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-def planned_job(definitions: dg.Definitions, system: str, selection: set[dg.AssetKey] | None) -> dg.JobDefinition:
-    job = definitions.resolve_job_def(system)
-    return job if selection is None else job.get_subset(asset_selection=selection)
+def planned_job(definitions: dg.Definitions, name: str, selection: set[dg.AssetKey] | None) -> dg.JobDefinition:
+    job = definitions.resolve_job_def(name)
+    if selection is None:
+        return job
+    in_job = selection & set(job.asset_layer.executable_asset_keys)
+    if not in_job:
+        listed = ", ".join(sorted("/".join(key.path[1:]) for key in selection))
+        raise ConfigurationError(f"{listed} is not made by a run", where="--select", remedy="`dtx plan` is a dry run")
+    return job.get_subset(asset_selection=in_job)
 
 
 def run_job(
-    job: dg.JobDefinition, home: Path, instance: dg.DagsterInstance, listener: EventListener | None = None
+    job: dg.JobDefinition,
+    home: Path,
+    instance: dg.DagsterInstance,
+    listener: EventListener | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> RunOutcome:
-    """Run all steps of a job in this process, with its history in `instance`. Failures are in the outcome."""
+    """Run all steps of a job in this process, with its history in `instance`. Failures are in the outcome.
+
+    `options` are those of the run (RunOptions), as its configuration form has them.
+    """
     started = time.monotonic()
     close_dead_runs(instance)
     logs = home / LOG_DIRECTORY
@@ -187,7 +203,10 @@ def run_job(
     log = logs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.log"
     with logging_runs(log, listener or (lambda _event: None)):
         result = job.execute_in_process(
-            run_config={"loggers": {LOGGER: {}}},
+            run_config={
+                "loggers": {LOGGER: {}},
+                "resources": {ENVIRONMENT: {"config": dict(options or {})}},
+            },
             instance=instance,
             raise_on_error=False,
             tags={PROCESS_TAG: this_process()},
@@ -239,6 +258,8 @@ def read_outcome(result: dg.ExecuteInProcessResult, steps: Sequence[str], second
             for entry in _json(made.metadata, ACCOUNTING_DATA):
                 # Loads come after preparations, and their entries count conflicts too.
                 accounting[entry["source_table"], entry["target_table"]] = entry
+            if isinstance(plan := made.metadata.get(PLAN_DATA), dg.JsonMetadataValue):
+                outcome.plan = dict(plan.value) if isinstance(plan.value, Mapping) else None
             if made.asset_key.path[1] == "target":
                 outcome.loads[made.asset_key.path[2]] = {
                     name: value.value for name, value in made.metadata.items() if isinstance(value.value, int | str)
@@ -312,10 +333,16 @@ def latest_states(
 ) -> tuple[list[AssetState], list[CheckState]]:
     """The last materialisation of each asset and the last evaluation of each check, from the instance's history."""
     graph = definitions.resolve_asset_graph()
-    keys = sorted(key for key in graph.get_all_asset_keys() if graph.get(key).is_materializable)
-    records = {record.asset_entry.asset_key: record for record in instance.get_asset_records(keys)}
+    assets = asset_states(instance, (key for key in graph.get_all_asset_keys() if graph.get(key).is_materializable))
+    return assets, check_states(instance, graph.asset_check_keys)
+
+
+def asset_states(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> list[AssetState]:
+    """The last materialisation of each of these assets."""
+    ordered = sorted(keys)
+    records = {record.asset_entry.asset_key: record for record in instance.get_asset_records(ordered)}
     assets = []
-    for key in keys:
+    for key in ordered:
         record = records.get(key)
         event = record.asset_entry.last_materialization if record else None
         name = "/".join(key.path[1:])
@@ -325,8 +352,12 @@ def latest_states(
         rows = event.asset_materialization.metadata.get("dagster/row_count")
         count = rows.value if rows is not None and isinstance(rows.value, int) else None
         assets.append(AssetState(name, datetime.fromtimestamp(event.timestamp, UTC), count, event.run_id))
+    return assets
 
-    check_keys = sorted(graph.asset_check_keys, key=lambda key: (key.asset_key.path, key.name))
+
+def check_states(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey]) -> list[CheckState]:
+    """The last evaluation of each of these checks."""
+    check_keys = sorted(keys, key=lambda key: (key.asset_key.path, key.name))
     executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(check_keys)
     checks = []
     for check in check_keys:
@@ -337,9 +368,10 @@ def latest_states(
         elif evaluation is None:
             state = "running" if execution.status.value == "PLANNED" else "not finished"
             checks.append(CheckState(name, check.name, state, run_id=execution.run_id))
-        else:
+        elif execution.event:
             result = check_result(evaluation)
             state = "passed" if result.passed else "failed" if result.is_error else "warned"
-            at = datetime.fromtimestamp(execution.create_timestamp, UTC)
+            # Not when the record was made, which is the start of the run.
+            at = datetime.fromtimestamp(execution.event.timestamp, UTC)
             checks.append(CheckState(name, check.name, state, at, result.count, execution.run_id))
-    return assets, checks
+    return checks

@@ -4,8 +4,9 @@ All of it is found at run time, from the environment, and only when a step asks:
 Everything here is used by Dagster steps, and nothing here imports Dagster.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,25 +21,52 @@ from dtx_assets.machinery.embedded_postgres import embedded_postgres
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.files.inventory import LegacyFiles, Progress
 from dtx_assets.machinery.files.store import FileStore, open_store
+from dtx_assets.machinery.gate import Obstacle, require_open
 from dtx_assets.machinery.lake import Lake
-from dtx_assets.machinery.load import RunContext, create_target, finish_run, open_run
+from dtx_assets.machinery.load import RunContext, Subset, create_target, finish_run, open_run
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
 from dtx_assets.machinery.prepare import RunSettings
-from dtx_assets.machinery.settings import Settings
+from dtx_assets.machinery.settings import Mode, Settings
 from dtx_assets.machinery.system import System
 
 if TYPE_CHECKING:
     SeedEmbedded = Callable[[psycopg.Connection, Path], object]
 
+Obstacles = Callable[["RunEnvironment", Collection[str]], list[Obstacle]]
+"""What keeps target models from being loaded, accepted or not."""
+
+ENVIRONMENT = "migration"
+"""The key of the Dagster resource that is a RunEnvironment."""
 TARGET_ROWS = "target"
 """The folder of a sample that holds the rows of other areas."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What one run was asked for beyond the environment: the form of its configuration.
+
+    `accept` gives a reason for each obstacle of a cutover that is accepted, by its name.
+    """
+
+    mode: Mode | None = None
+    accept: Mapping[str, str] = field(default_factory=dict)
+    accepted_by: str = ""
+    restore_point: str | None = None
+    limit: int | None = None
+    only_rejected: bool = False
+
+    @property
+    def subset(self) -> Subset | None:
+        if self.only_rejected:
+            return Subset("rejected")
+        return Subset("first", self.limit) if self.limit else None
 
 
 class RunEnvironment:
     """A context manager: what it started on the way (the embedded PostgreSQL) it gives up at its end.
 
     `seed_embedded` puts the rows of other areas that lie beside a sample into the embedded database; `s3` is
-    dagster-aws's S3Resource.
+    dagster-aws's S3Resource; `obstacles` says what is in the way of a load, nothing where nobody can tell.
     """
 
     def __init__(
@@ -48,12 +76,16 @@ class RunEnvironment:
         started_at: datetime,
         seed_embedded: "SeedEmbedded | None" = None,
         s3: Any = None,
+        options: RunOptions | None = None,
+        obstacles: Obstacles = lambda _environment, _models: [],
     ) -> None:
         self.system = system
         self.run_id = run_id
         self.started_at = started_at
         self.seed_embedded = seed_embedded
         self.s3 = s3
+        self.options = options or RunOptions()
+        self._obstacles = obstacles
         self.failures: list[str] = []
         self._resources = ExitStack()
         self._load: RunContext | None = None
@@ -129,6 +161,10 @@ class RunEnvironment:
             storage_class=settings.object_store_storage_class,
         )
 
+    @property
+    def mode(self) -> Mode:
+        return self.options.mode or self.settings.mode
+
     def load(self) -> RunContext:
         """The load of this run, recorded in the target database when the first step asks for it."""
         if self._load is None:
@@ -136,11 +172,42 @@ class RunEnvironment:
                 self.target_url,
                 self.system.name,
                 self.run_id,
-                mode=self.settings.mode,
+                mode=self.mode,
                 decisions=dict(self.decisions.chosen),
                 cutover_at=self.settings.cutover_at,
+                gate=self.require_open_gate,
+                accepted=self.accepted(),
+                restore_point=self.options.restore_point,
+                subset=self.options.subset,
             )
         return self._load
+
+    def dry_load(self) -> RunContext:
+        """The same load, of which nothing stays; the gate is not asked."""
+        return RunContext(
+            self.target_url,
+            self.system.name,
+            self.run_id,
+            self.mode,
+            dict(self.decisions.chosen),
+            self.settings.cutover_at,
+            subset=self.options.subset,
+            dry=True,
+        )
+
+    def accepted(self) -> dict[str, dict[str, str]]:
+        """What is accepted, as it is recorded: why, by whom, when."""
+        return {
+            name: {"reason": reason, "by": self.options.accepted_by or "unknown", "at": self.started_at.isoformat()}
+            for name, reason in self.options.accept.items()
+        }
+
+    def obstacles(self, models: Collection[str]) -> list[Obstacle]:
+        return self._obstacles(self, models)
+
+    def require_open_gate(self, model: str) -> None:
+        """LoadError where something is in the way of loading a model that nobody accepted."""
+        require_open(self.obstacles([model]), self.options.accept, model)
 
     def _embedded_url(self) -> str:
         server = self._resources.enter_context(embedded_postgres(self.settings.home))

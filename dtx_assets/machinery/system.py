@@ -11,6 +11,7 @@ from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.target import TargetTable
 
 if TYPE_CHECKING:
+    from dtx_assets.machinery.gate import Question
     from dtx_assets.machinery.mapping.decisions import Decisions
     from dtx_assets.machinery.mapping.load import Mappings
     from dtx_assets.machinery.mapping_assets import MappingAsset
@@ -47,6 +48,8 @@ class System:
     mappings_dir: Path
     sample_dir: Path
     areas: Mapping[str, str]
+    questions: "tuple[Question, ...]" = ()
+    """What a cutover asks people before it loads anything."""
 
     @cached_property
     def flows(self) -> "tuple[Flow, ...]":

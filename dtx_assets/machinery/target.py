@@ -55,6 +55,8 @@ class TargetTable:
     nulls_equal: bool = False
     file_columns: tuple[str, str] | None = None
     """Where a file belongs to each row: the column of its key in the object store, and that of its SHA-256."""
+    held_column: str | None = None
+    """The column that is false until the rows are activated; prepared rows say in `_<column>` what it is to be then."""
     decision: str = ""
     description: str = ""
 

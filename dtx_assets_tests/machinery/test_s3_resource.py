@@ -11,7 +11,7 @@ from dagster_aws.s3 import S3Resource
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.dagster_assets import build_definitions
+from dtx_assets.machinery.definitions import build_definitions
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.lake import Lake, s3_storage_options, s3_store
 from dtx_assets.machinery.load import create_target

@@ -338,10 +338,11 @@ def run(inputs: FlowInputs) -> Outcome:
         recipients, left_on="_row", right_on="_schedule", how="left", maintain_order="left"
     ).with_columns(pl.col("email_recipients").fill_null("[]"))
     if inputs.decision("activation") == "hold_until_activated":
-        schedules = schedules.with_columns(pl.lit(False).alias("is_active"))
+        schedules = schedules.with_columns(pl.col("is_active").alias("_is_active"), pl.lit(False).alias("is_active"))
+    held = [name for name in ("_is_active",) if name in schedules.columns]
     columns = inputs.system.target(MODEL).columns_under(inputs.context.decisions)
     outcome.prepared[MODEL] = Prepared(
-        schedules.select("_row", *(pl.col(column.name).cast(POLARS_TYPES[column.type]) for column in columns)),
+        schedules.select("_row", *(pl.col(column.name).cast(POLARS_TYPES[column.type]) for column in columns), *held),
         pl.concat(
             [
                 link_rows(

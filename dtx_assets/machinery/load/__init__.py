@@ -1,9 +1,11 @@
 """Writing prepared rows into the target database, and everything the schema `migration` remembers of it."""
 
+from dtx_assets.machinery.load.activation import activate_target
 from dtx_assets.machinery.load.archived import book_archive
 from dtx_assets.machinery.load.ddl import compare_target, create_target, live_target, target_ddl, untouched
 from dtx_assets.machinery.load.runs import RunContext, finish_run, open_run, prepare_bookkeeping
 from dtx_assets.machinery.load.sent_files import SentFilesOfRun
+from dtx_assets.machinery.load.subset import Subset
 from dtx_assets.machinery.load.undo import UndoSummary, undo_run
 from dtx_assets.machinery.load.writer import LoadSummary, load_target
 
@@ -11,7 +13,9 @@ __all__ = [
     "LoadSummary",
     "RunContext",
     "SentFilesOfRun",
+    "Subset",
     "UndoSummary",
+    "activate_target",
     "book_archive",
     "compare_target",
     "create_target",

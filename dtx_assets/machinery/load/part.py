@@ -75,9 +75,14 @@ class PreparedParts:
         rejected: Manifest,
         flow_id: Callable[[str], int],
         earlier_sources: Sequence[str] = (),
+        *,
+        activated: bool = False,
     ) -> None:
-        """`earlier_sources`: the tables that rows of the target came from in earlier loads."""
-        self._lake, self._target = lake, target
+        """`earlier_sources`: the tables that rows of the target came from in earlier loads.
+
+        Of a target that was `activated`, the column that was held has the values it waited for.
+        """
+        self._lake, self._target, self._activated = lake, target, activated
         self.prepared, self.rejected = prepared, rejected
         self.described: list[dict[str, Any]] = prepared.metadata["parts"]
         names = [str(part["part"]) for part in self.described]
@@ -96,6 +101,9 @@ class PreparedParts:
 
     def digest(self, number: int) -> str:
         """Changes with anything a part holds, rejected rows included."""
+        return f"activated {self._digest(number)}" if self._activated else self._digest(number)
+
+    def _digest(self, number: int) -> str:
         part = self.described[number]
         extra = [f for f in self._rejected_files[str(part["part"])] if f != f"rejected-{part['part']}.parquet"]
         if not extra and len(self.described) > 1:
@@ -111,6 +119,9 @@ class PreparedParts:
         described = self.described[number]
         name = str(described["part"])
         rows = self._lake.scan_files(self.prepared, "rows", [f"rows-{name}.parquet"]).sort("_row").collect()
+        held = self._target.held_column
+        if self._activated and f"_{held}" in rows.columns:
+            rows = rows.with_columns(pl.col(f"_{held}").alias(str(held)))
         links = self._lake.scan_files(self.prepared, "links", [f"links-{name}.parquet"]).collect()
         known = {column.name: column for column in self._target.columns}
         # What begins with an underscore is for whoever sends what belongs to a row, and is not written.

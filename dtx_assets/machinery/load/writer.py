@@ -21,6 +21,7 @@ from psycopg import sql
 from dtx_assets.machinery.errors import LoadError, StructureError
 from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.lake import Lake, Manifest
+from dtx_assets.machinery.load.activation import is_activated
 from dtx_assets.machinery.load.content import (
     as_prepared,
     content_hash,
@@ -304,7 +305,15 @@ class _TargetLoad:
         self.first_load = False
         self.subset = run.subset
         self._dry_ids = 0
-        self.parts = PreparedParts(lake, target, prepared, rejected, self._flow_id, self._earlier_sources())
+        self.parts = PreparedParts(
+            lake,
+            target,
+            prepared,
+            rejected,
+            self._flow_id,
+            self._earlier_sources(),
+            activated=is_activated(connection, system, target),
+        )
         self.flows = self.parts.flows
 
     def _earlier_sources(self) -> list[str]:

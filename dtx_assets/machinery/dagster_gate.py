@@ -1,0 +1,92 @@
+"""The gate as the Dagster instance sees it: the last evaluation of each check that can close it."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import dagster as dg
+
+from dtx_assets.machinery.checks import CheckGroup, CheckSpec
+from dtx_assets.machinery.dagster_assets import Graph, check_context
+from dtx_assets.machinery.gate import RESTORE_POINT, GatedCheck, Obstacle, obstacles
+from dtx_assets.machinery.run import asset_states, check_states
+from dtx_assets.machinery.run_environment import RunEnvironment
+
+
+def known_obstacles(graph: Graph, check_groups: Sequence[CheckGroup]) -> set[str]:
+    """All names that can be accepted."""
+    names = {spec.name for group in check_groups for spec in group.specs if spec.blocking or spec.structure}
+    names |= {
+        check_name(group, spec) for group in check_groups for spec in group.specs if spec.blocking or spec.structure
+    }
+    return names | {RESTORE_POINT, *(question.name for question in graph.system.questions)}
+
+
+def check_name(group: CheckGroup, spec: CheckSpec) -> str:
+    return f"{'/'.join(group.asset)}:{spec.name}"
+
+
+class GateOfInstance:
+    """What is in the way of a load, from the last evaluation of each blocking check in the instance's history.
+
+    A check that reads no rows, such as that of open decisions, is evaluated anew.
+    """
+
+    def __init__(self, graph: Graph, check_groups: Sequence[CheckGroup], instance: dg.DagsterInstance | None) -> None:
+        self.graph, self.check_groups, self.instance = graph, check_groups, instance
+
+    def __call__(self, environment: RunEnvironment, models: Collection[str]) -> list[Obstacle]:
+        return obstacles(
+            [*self._evaluated_now(environment), *self._evaluated_before(environment)],
+            self.graph.system.questions,
+            environment.decisions.chosen,
+            cutover=environment.mode == "cutover",
+            models=models,
+            restore_point=environment.options.restore_point,
+        )
+
+    def _evaluated_now(self, environment: RunEnvironment) -> Iterator[GatedCheck]:
+        for group in self.check_groups:
+            if group.needs or not any(spec.blocking or spec.structure for spec in group.specs):
+                continue
+            outcomes = group.evaluate(check_context(environment))
+            for spec in group.specs:
+                outcome = outcomes[spec.name]
+                failed = not outcome.passed and (outcome.severity or spec.severity) == "ERROR"
+                facts = "; ".join(
+                    ", ".join(value) for value in outcome.metadata.values() if isinstance(value, Mapping) and value
+                )
+                yield GatedCheck(
+                    check_name(group, spec),
+                    "failed" if failed else "passed",
+                    spec.structure,
+                    (),
+                    count=outcome.count,
+                    says=f": {facts}" if facts else "",
+                )
+
+    def _evaluated_before(self, environment: RunEnvironment) -> Iterator[GatedCheck]:
+        gating = {
+            dg.AssetCheckKey(self.graph.key(*group.asset), spec.name): (group, spec)
+            for group in self.check_groups
+            if group.needs
+            for spec in group.specs
+            if spec.blocking or spec.structure
+        }
+        if self.instance is None:
+            return
+        states = check_states(self.instance, gating)
+        by_name = {("/".join(key.asset_key.path[1:]), key.name): declared for key, declared in gating.items()}
+        made = {state.asset: state.at for state in asset_states(self.instance, {key.asset_key for key in gating})}
+        for state in states:
+            group, spec = by_name[state.asset, state.name]
+            if group.asset[0] == "target" and state.run_id == environment.run_id:
+                # It looks at what this run has loaded already: too late to keep the rest of the targets back.
+                continue
+            yield GatedCheck(
+                check_name(group, spec),
+                state.state,
+                spec.structure,
+                self.graph.models_made_from(*group.asset),
+                state.at,
+                made.get(state.asset),
+                state.count,
+            )

@@ -1,0 +1,223 @@
+"""What is run of the graph, and what is run beside it: whole runs, the dry run, the replay, activation and undo."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from dtx_assets.machinery.dagster_assets import (
+    LAST,
+    REPORTS,
+    RESOURCES,
+    Graph,
+    is_personal,
+    load_model,
+    told,
+)
+from dtx_assets.machinery.dagster_metadata import PLAN_DATA, markdown_table
+from dtx_assets.machinery.load import LoadSummary
+from dtx_assets.machinery.mapping.lineage import column_lineage
+from dtx_assets.machinery.masking import mask, plain
+from dtx_assets.machinery.operations import activate_targets, roll_back, undo_lines
+from dtx_assets.machinery.run_environment import ENVIRONMENT, RunEnvironment
+from dtx_assets.machinery.target import TargetTable
+
+PLAN_COUNTS = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
+PLAN = "plan"
+
+# --- the plan: a dry run ----------------------------------------------------------------------------------------------
+
+
+def build_plan(graph: Graph) -> dg.AssetsDefinition:
+    """One step that tries all loads, each in a transaction that is rolled back, and says what they would do."""
+    system = graph.system
+    key = graph.key("report", PLAN)
+    models = [model for flow in system.flows for model in flow.targets]
+    spec = graph.spec(
+        key,
+        REPORTS,
+        "What a run would do to each target: inserts, updates, conflicts, vanished rows, with samples, and what would"
+        " be in the way of a cutover. Nothing of it stays.",
+        deps=[graph.key(layer, model) for model in models for layer in ("prepared", "rejected")],
+        kinds={"postgres"},
+    )
+
+    @dg.multi_asset(name=f"{system.name}_plan_loads", specs=[spec], required_resource_keys=RESOURCES, op_tags=LAST)
+    def plan(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            planned = [
+                planned_load(graph, target, load_model(environment, target, environment.dry_load(), context.log.info))
+                for target in system.targets
+                if target.model in models
+            ]
+            in_the_way = [
+                {"name": found.name, "text": found.text, "accepted": found.is_accepted(environment.options.accept)}
+                for found in environment.obstacles(models)
+            ]
+            with environment.lake.write(tuple(key.path), run_id=environment.run_id) as writer:
+                writer.add(pl.DataFrame([{**load, "changes": None} for load in planned]).drop("changes"))
+            yield dg.MaterializeResult(metadata=plan_metadata(planned, in_the_way))
+
+    return plan
+
+
+def planned_load(graph: Graph, target: TargetTable, summary: LoadSummary) -> dict[str, Any]:
+    """What a load would do, its samples masked."""
+    flow = graph.system.flow_of(target.model)
+    mapping = graph.system.mappings.for_target(target.model)
+    lineage = column_lineage(mapping, graph.system.name, flow.sources) if flow else {}
+    personal = {column for column, sources in lineage.items() if is_personal(graph.system, sources)}
+    counts = {name: getattr(summary, name) for name in PLAN_COUNTS}
+    return {
+        "model": target.model,
+        "target_table": target.name,
+        **counts,
+        "changes": [
+            {
+                "fate": sample.fate,
+                "source_key": sample.source_key,
+                "part": sample.part,
+                "target_id": sample.target_id,
+                "cause": sample.cause,
+                "columns": {
+                    name: [mask(value) if name in personal else plain(value) for value in values]
+                    for name, *values in sample.columns
+                },
+            }
+            for sample in summary.samples
+        ],
+    }
+
+
+def plan_metadata(planned: Sequence[Mapping[str, Any]], in_the_way: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    changes = [
+        (load["model"], change["fate"], f"{change['source_key']} {change['part']}".strip(), name, before, after)
+        for load in planned
+        for change in load["changes"]
+        if change["fate"] != "insert"
+        for name, (before, after) in change["columns"].items()
+    ]
+    return {
+        PLAN_DATA: dg.MetadataValue.json({"loads": list(planned), "in_the_way": list(in_the_way)}),
+        "loads": markdown_table(
+            ("target", *PLAN_COUNTS),
+            [(load["model"], *(f"{load[name]:,}" for name in PLAN_COUNTS)) for load in planned],
+        ),
+        "changes, masked": markdown_table(("target", "what", "source row", "column", "is", "would be"), changes),
+        "in the way": markdown_table(
+            ("what", "why", "accepted"),
+            [(found["name"], found["text"], "yes" if found["accepted"] else "no") for found in in_the_way],
+        ),
+        **{name: sum(load[name] for load in planned) for name in PLAN_COUNTS},
+    }
+
+
+# --- jobs -------------------------------------------------------------------------------------------------------------
+
+
+def build_jobs(graph: Graph) -> list[Any]:
+    """The whole migration in either mode, the dry run, the replay; activation and undo, which are no assets."""
+    name = graph.system.name
+    plan = dg.AssetSelection.assets(graph.key("report", PLAN))
+    # Checks of external assets are in the second only.
+    everything = (dg.AssetSelection.all() - plan) | dg.AssetSelection.all_asset_checks()
+    targets = dg.AssetSelection.assets(
+        *(graph.key("target", model) for flow in graph.system.flows for model in flow.targets)
+    )
+    extracted = dg.AssetSelection.assets(*(graph.key("legacy", table) for table in graph.system.legacy_tables))
+    return [
+        dg.define_asset_job(
+            name,
+            everything,
+            description=f"The whole migration of {name}: extract, map, prepare, load, check. A rehearsal, unless the"
+            " environment or `migration → mode` says cutover.",
+        ),
+        dg.define_asset_job(
+            f"{name}_cutover",
+            everything,
+            config=with_options(mode="cutover"),
+            description=f"The cutover of {name}: refused while anything is in the way that is not accepted by name"
+            " under `migration → accept`. Asks for `restore_point`.",
+        ),
+        dg.define_asset_job(
+            f"{name}_plan",
+            # Not the targets that a mapping reads after they are filled: a dry run fills none.
+            plan.upstream() - targets,
+            description="A dry run: what the loads would do, in transactions that are rolled back. See report/plan.",
+        ),
+        dg.define_asset_job(
+            f"{name}_replay",
+            targets.upstream() - extracted,
+            config=with_options(only_rejected=True),
+            description="Takes the rejected rows again, after a value map, a crosswalk or a decision was mended. What"
+            " is extracted stays as it is.",
+        ),
+        build_activation_job(graph),
+        build_rollback_job(graph),
+    ]
+
+
+def with_options(**options: Any) -> dict[str, Any]:
+    return {"resources": {ENVIRONMENT: {"config": options}}}
+
+
+def build_activation_job(graph: Graph) -> dg.JobDefinition:
+    """One op that switches on what was loaded inactive."""
+    name = graph.system.name
+
+    @dg.op(
+        name=f"{name}_activate_targets",
+        description="Switches on the rows that were loaded inactive; recorded as a run, which can be undone.",
+        required_resource_keys=RESOURCES,
+    )
+    def activate(context: dg.OpExecutionContext) -> None:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            for model, summary in activate_targets(environment, context.log.info).items():
+                context.log.info(f"{model}: {summary.updated:,} rows switched on, {summary.conflicts:,} in conflict")
+
+    @dg.job(
+        name=f"{name}_activate",
+        description="Switches on the schedules that were loaded inactive (decision activation, hold_until_activated).",
+    )
+    def activation() -> None:
+        activate()
+
+    return activation
+
+
+def build_rollback_job(graph: Graph) -> dg.JobDefinition:
+    """One op that undoes a run."""
+    name = graph.system.name
+
+    @dg.op(
+        name=f"{name}_undo_run",
+        description="Deletes what a run inserted and restores what it updated; lists what it has to leave.",
+        config_schema={
+            "run_id": dg.Field(str, description="The run of migration.run to undo; its first characters are enough."),
+            "with_later": dg.Field(
+                bool, default_value=False, is_required=False, description="Undo the runs that built on it first."
+            ),
+            "dry_run": dg.Field(
+                bool, default_value=True, is_required=False, description="Only say what would be undone."
+            ),
+        },
+        required_resource_keys=RESOURCES,
+    )
+    def undo(context: dg.OpExecutionContext) -> None:
+        environment: RunEnvironment = context.resources.migration
+        asked = context.op_config
+        with told(environment):
+            summary = roll_back(
+                environment, asked["run_id"], with_later=asked["with_later"], dry=asked["dry_run"], log=context.log.info
+            )
+            for line in undo_lines(summary, dry=asked["dry_run"]):
+                context.log.info(line)
+
+    @dg.job(name=f"{name}_rollback", description="Undoes a run of the target database, by default as a dry run.")
+    def rollback() -> None:
+        undo()
+
+    return rollback

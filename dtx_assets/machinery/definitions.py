@@ -1,0 +1,46 @@
+"""Everything that a code location of a system serves, put together."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster_aws.s3 import S3Resource
+
+from dtx_assets.machinery.checks import CheckGroup
+from dtx_assets.machinery.dagster_assets import Graph, build_check_step
+from dtx_assets.machinery.dagster_environment import S3, environment_resource, io_manager
+from dtx_assets.machinery.dagster_jobs import build_jobs, build_plan
+from dtx_assets.machinery.run_environment import ENVIRONMENT
+from dtx_assets.machinery.run_log import LOGGER, run_log
+from dtx_assets.machinery.system import System
+
+if TYPE_CHECKING:
+    from dtx_assets.machinery.run_environment import SeedEmbedded
+
+
+def build_definitions(
+    system: System,
+    check_groups: Sequence[CheckGroup],
+    *,
+    load_order: Sequence[str] = (),
+    seed_embedded: "SeedEmbedded | None" = None,
+    s3: S3Resource | None = None,
+) -> dg.Definitions:
+    """Everything a code location of this system serves.
+
+    `load_order` names models that are loaded before the others, first one first; `seed_embedded` puts the rows of other
+    areas that lie beside a sample into the embedded database; `s3` is how S3 is reached, by default as `AWS_*` says.
+    """
+    graph = Graph(system, load_order)
+    return dg.Definitions(
+        assets=[*graph.assets(), build_plan(graph)],
+        asset_checks=[build_check_step(graph, group) for group in check_groups] + graph.untouched_checks(),
+        jobs=build_jobs(graph),
+        resources={
+            ENVIRONMENT: environment_resource(graph, check_groups, seed_embedded),
+            "io_manager": io_manager(),
+            S3: s3 or S3Resource(),
+        },
+        loggers={"console": dg.colored_console_logger, LOGGER: run_log},
+        executor=dg.in_process_executor,
+    )
