@@ -156,9 +156,9 @@ def replay(system: SystemArgument = "dtx") -> None:
     execute(location, system, f"{system}_replay", {"only_rejected": True})
 
 
-@app.command(epilog="Examples:\n\n  dtx rollback 3f2a --dry-run\n\n  dtx rollback 3f2a --with-later")
+@app.command(epilog="Examples:\n\n  dtx rollback last --dry-run\n\n  dtx rollback 3f2a --with-later")
 def rollback(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run; its first characters are enough.")],
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run, its first characters, or last.")],
     system: Annotated[str, typer.Option(help=f"Which migration: {', '.join(SYSTEMS)}.")] = "dtx",
     with_later: Annotated[bool, typer.Option("--with-later", help="Undo the runs that built on it first.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be undone.")] = False,

@@ -15,8 +15,8 @@ from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.archive import CHECK
 from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
 from dtx_assets.machinery.load import create_target
+from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.dtx.running import write_csv, write_sqlite
-from dtx_assets_tests.dtx.test_run_dtx import Command
 
 ONLY_ARCHIVED = {
     "notification_lookup", "notification_audit", "messagequeue", "repo_file_audit", "repo_throughput", "billing_data",

@@ -4,91 +4,16 @@ The rules are tested beside the flows, the load beside the load: here is that th
 """
 
 import hashlib
-import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres, remove_embedded_postgres
-from dtx_assets.machinery.load import create_target
-
-LOADED = (
-    "EmailTemplate",
-    "NotificationSchedule",
-    "ManualOverride",
-    "DocRequirement",
-    "AccountEmail",
-    "AccountMeta",
-    "Document",
-)
-
-
-@dataclass
-class Command:
-    """`dtx` in an empty directory with a state directory and a target database of its own."""
-
-    directory: Path
-    environment: dict[str, str]
-
-    def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
-        return subprocess.run(
-            [sys.executable, "-m", "dtx_assets.cli", *arguments],
-            cwd=self.directory,
-            env={**clean, **self.environment, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=280,
-        )
-
-    def states(self) -> dict[str, dict[str, dict[str, object]]]:
-        done = self("status", "--json")
-        assert done.returncode == 0, done.stderr
-        states = json.loads(done.stdout)
-        return {
-            "assets": {asset["asset"]: asset for asset in states["assets"]},
-            "checks": {f"{check['asset']}:{check['name']}": check for check in states["checks"]},
-        }
-
-
-@pytest.fixture
-def target(postgres_server: EmbeddedPostgres, database_url: str) -> str:
-    """A rehearsal database with the rows of other areas."""
-    from dtx_assets.dtx.sample import load_other_areas
-
-    with psycopg.connect(database_url) as connection:
-        create_target(connection, SYSTEM.targets)
-        load_other_areas(connection, SYSTEM.sample_dir / "target")
-    return database_url
-
-
-@pytest.fixture
-def dtx(tmp_path: Path, target: str) -> Command:
-    return Command(tmp_path, {"DTX_TARGET_URL": target, "DTX_CUTOVER_AT": "2026-11-21T00:00:00Z"})
-
-
-@pytest.fixture
-def export(tmp_path: Path) -> Path:
-    """A copy of the sample to spoil."""
-    return Path(shutil.copytree(SYSTEM.sample_dir, tmp_path / "export"))
-
-
-def counts(url: str) -> dict[str, int]:
-    with psycopg.connect(url) as connection:
-        return {
-            model: connection.execute(f'SELECT count(*) FROM "{SYSTEM.target(model).name}"').fetchone()[0]
-            for model in LOADED
-        }
+from dtx_assets.machinery.embedded_postgres import remove_embedded_postgres
+from dtx_assets_tests.dtx.commands import LOADED, Command, counts
 
 
 @pytest.fixture(scope="module")

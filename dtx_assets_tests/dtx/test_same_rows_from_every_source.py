@@ -22,7 +22,7 @@ from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
-from dtx_assets_tests.dtx.test_run_dtx import Command
+from dtx_assets_tests.dtx.commands import Command
 
 BOOKKEEPING = {
     "migration.rejected": "source_table, source_key, target_table, reasons, partial, detail, row",

@@ -27,6 +27,8 @@ CHANGED_SINCE = "someone changed it since"
 DELETED_SINCE = "someone deleted it since"
 REFERRED_TO = "rows of {} refer to it"
 TRIES = 4
+LAST_RUN = "last"
+"""Names the last run that loaded something and is not undone."""
 
 RemoveFile = Callable[[str, str], bool]
 """Takes an object key and the SHA-256 that was sent; whether the object was there with it, and is removed."""
@@ -105,6 +107,8 @@ def runs_to_undo(connection: Connection, system: str, run_id: str) -> list[str]:
     matching = [known_id for known_id in known if known_id.startswith(run_id)] if run_id else []
     if run_id in known:
         matching = [run_id]
+    elif run_id == LAST_RUN:
+        matching = _last_run(connection, system)
     if len(matching) != 1:
         raise ConfigurationError(
             f"{'several runs begin' if matching else 'no run of this target database begins'} with {run_id!r}",
@@ -128,6 +132,15 @@ def runs_to_undo(connection: Connection, system: str, run_id: str) -> list[str]:
         if later <= runs:
             return [known_id for known_id in known if known_id in runs]
         runs |= later
+
+
+def _last_run(connection: Connection, system: str) -> list[str]:
+    rows = connection.execute(
+        "SELECT run_id FROM migration.run WHERE system = %s AND EXISTS (SELECT 1 FROM migration.load"
+        " WHERE load.run_id = run.run_id AND load.status <> 'rolled back') ORDER BY started_at DESC LIMIT 1",
+        [system],
+    )
+    return [str(row[0]) for row in rows]
 
 
 def _undo(

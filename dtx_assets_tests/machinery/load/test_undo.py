@@ -246,6 +246,17 @@ def test_an_unknown_run_is_told_with_those_that_there_are(shop):
     with pytest.raises(ConfigurationError, match="first-of-all"):
         undo(shop, "other")
     assert undo(shop, "first").runs == ["first-of-all"]
+    with pytest.raises(ConfigurationError, match="'last'"):
+        undo(shop, "last")
+
+
+def test_the_last_run_can_be_named_so(shop):
+    prepared(shop, reminder(1, "a"))
+    shop.load(REMINDER, "first")
+    prepared(shop, reminder(1, "a", days=2))
+    shop.load(REMINDER, "second")
+    assert undo(shop, "last").runs == ["second"]
+    assert undo(shop, "last").runs == ["first"]
 
 
 # --- dry runs ---------------------------------------------------------------------------------------------------------

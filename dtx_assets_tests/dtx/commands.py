@@ -1,0 +1,59 @@
+"""The `dtx` command as users run it, in its own process and directory, and what it left in the target."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from dtx_assets.dtx.system import SYSTEM
+
+LOADED = (
+    "EmailTemplate",
+    "NotificationSchedule",
+    "ManualOverride",
+    "DocRequirement",
+    "AccountEmail",
+    "AccountMeta",
+    "Document",
+)
+
+
+@dataclass
+class Command:
+    """`dtx` in an empty directory with a state directory and a target database of its own."""
+
+    directory: Path
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
+        return subprocess.run(
+            [sys.executable, "-m", "dtx_assets.cli", *arguments],
+            cwd=self.directory,
+            env={**clean, **self.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=280,
+        )
+
+    def states(self) -> dict[str, dict[str, dict[str, object]]]:
+        done = self("status", "--json")
+        assert done.returncode == 0, done.stderr
+        states = json.loads(done.stdout)
+        return {
+            "assets": {asset["asset"]: asset for asset in states["assets"]},
+            "checks": {f"{check['asset']}:{check['name']}": check for check in states["checks"]},
+        }
+
+
+def counts(url: str) -> dict[str, int]:
+    with psycopg.connect(url) as connection:
+        return {
+            model: connection.execute(f'SELECT count(*) FROM "{SYSTEM.target(model).name}"').fetchone()[0]
+            for model in LOADED
+        }

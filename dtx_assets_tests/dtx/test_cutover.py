@@ -1,0 +1,195 @@
+"""What makes an engineer dare: the plan, the gate, acceptance, activation, replay and undo, through the commands."""
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+import yaml
+
+from dtx_assets.dtx.system import SYSTEM
+from dtx_assets_tests.dtx.commands import Command, counts
+
+COUNTS = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
+
+
+def rows(url: str, query: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
+    return {
+        table.name: rows(url, f'SELECT id, t::text FROM "{table.name}" AS t ORDER BY 1') for table in SYSTEM.targets
+    }
+
+
+def planned(dtx: Command, **environment: str) -> dict[str, dict[str, int]]:
+    done = dtx("plan", "--json", **environment)
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    return {load["model"]: {name: load[name] for name in COUNTS} for load in plan["loads"]}
+
+
+def loaded(dtx: Command) -> dict[str, dict[str, int]]:
+    found = rows(
+        dtx.environment["DTX_TARGET_URL"],
+        "SELECT DISTINCT ON (model) model, counts FROM migration.load ORDER BY model, id DESC",
+    )
+    return {str(model): {name: facts[name] for name in COUNTS} for model, facts in found}
+
+
+def test_the_plan_says_what_the_run_then_does_and_nothing_of_it_stays(dtx, target, export, tmp_path):
+    before = contents(target)
+    plan = planned(dtx)
+    assert contents(target) == before
+    assert rows(target, "SELECT count(*) FROM pg_namespace WHERE nspname = 'migration'") == [(0,)]
+    files = [path for path in (tmp_path / ".dtx").rglob("*") if path.is_file()]
+    assert not [path for path in files if {"archive", "object_store"} & set(path.relative_to(tmp_path).parts)]
+    assert dtx("run").returncode == 3
+    assert plan == loaded(dtx)
+    assert plan["NotificationSchedule"]["inserted"] > 3000
+    assert plan["DocRequirement"]["conflicts"] == 1
+
+    # Somebody changes the target and the legacy data: the plan of the delta is what the delta does.
+    letters = (export / "letter.csv").read_bytes()
+    (export / "letter.csv").write_bytes(letters.replace(b"Dear", b"Hello"))
+    keywords = (export / "keyword.csv").read_bytes().splitlines(keepends=True)
+    (export / "keyword.csv").write_bytes(b"".join([keywords[0], *keywords[6:]]))
+    with psycopg.connect(target) as connection:
+        connection.execute("UPDATE docutrax_utils_emailtemplate SET name = name || '!' WHERE id % 9 = 0")
+        connection.execute("DELETE FROM docutrax_hierarchy_accountmeta WHERE id % 9 = 0")
+    whole = contents(target)
+    delta = planned(dtx, DTX_LEGACY_URL=str(export))
+    assert contents(target) == whole
+    assert dtx("run", DTX_LEGACY_URL=str(export)).returncode == 3
+    assert delta == loaded(dtx)
+    assert delta["EmailTemplate"]["conflicts"]
+    assert delta["AccountMeta"]["conflicts"]
+    assert delta["EmailTemplate"]["updated"]
+    assert delta["AccountMeta"]["vanished"]
+
+    # The delta is undone, then everything: the target is what it was, but for what somebody else did.
+    assert dtx("rollback", "last").returncode == 0
+    after = contents(target)
+    assert after == whole
+    dry = dtx("rollback", "last", "--dry-run")
+    assert "would be undone" in dry.stdout
+    assert contents(target) == after
+    done = dtx("rollback", "last")
+    assert done.returncode == 0, done.stderr
+    assert "someone changed it since" in done.stdout
+    left = contents(target)
+    left["docutrax_utils_emailtemplate"] = []
+    assert left == before
+    assert not [path for path in (tmp_path / ".dtx" / "object_store").rglob("*") if path.is_file()]
+
+
+def test_a_cutover_is_refused_until_each_thing_in_its_way_is_accepted(dtx, target):
+    before = contents(target)
+    refused = dtx("run", "--mode", "cutover")
+    assert refused.returncode == 1
+    for name in ("restore_point", "dtx1_stopped_sending", "dtx2_queue_known", "decisions_are_confirmed"):
+        assert name in refused.stdout
+    assert "rejected/EmailTemplate:no_letter_row_is_rejected" in refused.stdout
+    assert contents(target) == before
+    # What the checks found stands: one target alone meets it too.
+    alone = dtx("run", "--mode", "cutover", "--select", "target/EmailTemplate", "--restore-point", "snap")
+    assert alone.returncode == 1
+    assert "rejected/NotificationSchedule:no_notification_row_is_rejected" in alone.stdout
+    assert contents(target) == before
+
+    plan = dtx("plan", "--json")
+    names = {found["name"].rpartition(":")[2] for found in json.loads(plan.stdout)["in_the_way"]}
+    assert all(found["accepted"] is False for found in json.loads(plan.stdout)["in_the_way"])
+    accept = [part for name in sorted(names - {"restore_point"}) for part in ("--accept", f"{name}=the sample is ugly")]
+    select = ("--mode", "cutover", "--select", "target/EmailTemplate", "--restore-point", "snap-7")
+    short = dtx("run", *select, *accept[2:])
+    assert short.returncode == 1
+    assert accept[1].partition("=")[0] in short.stdout
+    done = dtx("run", *select, *accept)
+    assert done.returncode == 3, done.stdout
+    assert counts(target)["EmailTemplate"] > 100
+    [(accepted, point, mode)] = rows(
+        target, "SELECT accepted, restore_point, mode FROM migration.run WHERE status = 'succeeded'"
+    )
+    assert (point, mode) == ("snap-7", "cutover")
+    assert set(accepted) == names - {"restore_point"}
+    assert all(entry["reason"] == "the sample is ugly" and entry["by"] and entry["at"] for entry in accepted.values())
+
+
+def test_acceptance_of_what_there_is_not_is_wrong_usage(dtx):
+    done = dtx("run", "--mode", "cutover", "--accept", "no_such_check=why not")
+    assert done.returncode == 1
+    assert "no_such_check" in done.stdout + done.stderr
+    without = dtx("run", "--mode", "cutover", "--accept", "decisions_are_confirmed")
+    assert without.returncode == 2
+    assert "gives no reason" in without.stderr
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> str:
+    path = tmp_path / "held.yaml"
+    path.write_text(yaml.safe_dump({"activation": "hold_until_activated"}))
+    return str(path)
+
+
+def test_schedules_are_switched_on_stay_on_and_can_be_switched_off_again(dtx, target, held):
+    active = "SELECT is_active, count(*) FROM docutrax_utils_notificationschedule GROUP BY 1 ORDER BY 1"
+    select = ("--select", "+target/NotificationSchedule")
+    assert dtx("run", *select).returncode == 3
+    as_legacy = rows(target, active)
+    assert len(as_legacy) == 2
+    too_early = dtx("activate")
+    assert too_early.returncode == 2
+    assert "hold_until_activated" in too_early.stderr
+    assert dtx("rollback", "last").returncode == 0
+
+    assert dtx("run", *select, DTX_DECISIONS=held).returncode == 3
+    assert [is_active for is_active, _ in rows(target, active)] == [False]
+    done = dtx("activate", DTX_DECISIONS=held)
+    assert done.returncode == 0, done.stderr
+    assert f"{dict(as_legacy)[True]:,} rows switched on" in done.stdout
+    assert rows(target, active) == as_legacy
+    assert dtx("run", *select, DTX_DECISIONS=held).returncode == 3
+    assert rows(target, active) == as_legacy
+    assert loaded(dtx)["NotificationSchedule"]["updated"] == 0
+    assert dtx("rollback", "last").returncode == 0
+    assert dtx("rollback", "last").returncode == 0
+    assert [is_active for is_active, _ in rows(target, active)] == [False]
+
+
+def test_a_replay_takes_mended_rows_off_the_rejected_list_without_extracting(dtx, target, export):
+    crosswalk = export / "crosswalk_account.csv"
+    whole = crosswalk.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    crosswalk.write_bytes(b"".join([lines[0], *lines[4:]]))
+    environment = {"DTX_LEGACY_URL": str(export)}
+    assert dtx("run", "--select", "+target/EmailTemplate", **environment).returncode == 3
+    rejected = "SELECT count(*) FROM migration.rejected WHERE NOT partial AND 'orphan_reference' = ANY (reasons)"
+    [(before,)] = rows(target, rejected)
+    crosswalk.write_bytes(whole)
+    (export / "letter.csv").unlink()
+    # The other flows were never extracted, and a replay extracts nothing: they are not replayed.
+    done = dtx("replay", **environment)
+    assert done.returncode == 1, done.stdout + done.stderr
+    [(after,)] = rows(target, rejected)
+    assert after < before
+    last = "SELECT subset FROM migration.load ORDER BY id DESC LIMIT 1"
+    assert rows(target, last) == [("rejected",)]
+    templates = "SELECT count(*) FROM docutrax_utils_emailtemplate"
+    [(replayed,)] = rows(target, templates)
+    (export / "letter.csv").write_bytes((SYSTEM.sample_dir / "letter.csv").read_bytes())
+    assert dtx("run", "--select", "+target/EmailTemplate", **environment).returncode == 3
+    assert rows(target, templates) == [(replayed,)]
+
+
+def test_a_first_look_loads_the_first_rows_and_the_run_the_rest(dtx, target):
+    select = ("--select", "+target/EmailTemplate")
+    templates = "SELECT count(*) FROM docutrax_utils_emailtemplate"
+    assert dtx("run", *select, "--limit", "10").returncode == 3
+    assert 0 < rows(target, templates)[0][0] <= 20
+    assert rows(target, "SELECT read FROM migration.accounting WHERE target_table <> 'archive'") == [(10,)]
+    assert dtx("run", *select).returncode == 3
+    assert rows(target, templates)[0][0] > 100
+    assert rows(target, "SELECT count(*) FROM migration.vanished") == [(0,)]
