@@ -261,7 +261,7 @@ def _check_target(top: Place, file: FeedFile, base: TargetTable) -> None:
             place.unknown("column of the feed", value, file.columns)
         elif name in declared and declared[name].type not in HELD_BY[file.columns[value].transform]:
             place.wrong(
-                f"{name} is {declared[name].type}, which a {file.columns[value].transform} is not",
+                f"{name} is {declared[name].type}, and cannot hold {value} ({file.columns[value].transform})",
                 "choose another transform or another column",
             )
     members = file.target.array.members if file.target.array else ()
@@ -328,8 +328,11 @@ def compile_feed(path: Path, file: FeedFile, context: FeedContext) -> Feed:
     assert base
     model, numbered = model_name(file), f"A{decision.area} #{decision.number}"
     filled = [file.target.array.column] if file.target.array else list(file.target.columns)
-    existing = next((table for table in context.targets if table.model == model), None)
-    table = context.legacy_tables[file.source.table] if file.source.table else _own_table(file, context.area, numbered)
+    existing = next((table for table in context.targets if (table.model, table.name) == (model, base.name)), None)
+    if existing and not set(filled) <= _columns(existing):
+        existing = None
+    landed = context.legacy_tables.get(file.source.table or "")
+    table = replace(landed, all_personal=True) if landed else _own_table(file, context.area, numbered)
     target = existing or replace(
         base,
         model=model,
@@ -339,7 +342,7 @@ def compile_feed(path: Path, file: FeedFile, context: FeedContext) -> Feed:
     )
     flow = Flow(
         name=f"feed_{file.feed}",
-        area=base.area if base.area == context.area else context.area,
+        area=context.area,
         sources=(table.name,),
         accounted=((table.name, model),),
         mappings=(file.match.crosswalk,),

@@ -5,7 +5,6 @@ Whether what it names is there is `load`'s business.
 
 import codecs
 import re
-from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -28,12 +27,12 @@ TAKEN_RULES = ("migrated", "rejected", "identical")
 
 
 def _texts(value: Any) -> Any:
-    """One or several values as texts: YAML reads some of them as numbers or dates."""
-    values = value if isinstance(value, list | tuple) else (value,)
-    return tuple(
-        one.isoformat() if isinstance(one, date) else str(one) if isinstance(one, int) and one is not True else one
-        for one in values
-    )
+    """One or several texts. What YAML reads as a number or a date would not be the same text again."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    for one in values:
+        if not isinstance(one, str):
+            raise ValueError(f"{one!r} is read as {type(one).__name__}, and a text is needed; write it in quotes")
+    return values
 
 
 Texts = Annotated[
@@ -122,7 +121,7 @@ class FeedColumn(_Strict):
     @model_validator(mode="after")
     def _of_its_kind(self) -> "FeedColumn":
         if self.transform != "date" and self.format is not None:
-            raise ValueError(f"a {self.transform} has no format; remove it, or say `transform: date`")
+            raise ValueError("only dates have a format; remove it, or say `transform: date`")
         if self.format is not None:
             DateForm.of(self.format)
         if self.transform == "date" and self.format is None:
@@ -138,6 +137,13 @@ class DropRule(_Strict):
         description="a number is compared by value, a text without case and blanks around it, null is NULL"
     )
     rule: str = Field(description="the name that the accounting has for it")
+
+    @field_validator("equals", mode="before")
+    @classmethod
+    def _number_or_text(cls, value: Any) -> Any:
+        if value is None or (isinstance(value, int | str) and not isinstance(value, bool)):
+            return value
+        raise ValueError(f"{value!r} is no whole number, text or null; write a text in quotes")
 
     @field_validator("rule")
     @classmethod
