@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dtx_assets.machinery.batches import EXTRA
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.feeds.flow import MATCH, array_documents, feed_run
 from dtx_assets.machinery.feeds.model import FeedColumn, FeedFile
@@ -32,6 +33,10 @@ HELD_BY: dict[str, tuple[ColumnType, ...]] = {
     "integer": ("bigint", "integer"),
 }
 """The types of target columns that can hold what a feed's transform gives."""
+
+
+OWN_NAMES = ("_", ":", EXTRA)
+"""What names of columns begin with that the machinery adds to the rows of a table."""
 
 
 class FeedColumnMapping(ColumnMapping):
@@ -114,11 +119,12 @@ class Feeds:
     def added_to(self, system: System) -> System:
         """The system with what its feeds bring under the chosen options; the same one where that is nothing.
 
-        Raises ConfigurationError where a plain column that a feed fills is filled by another chosen flow too.
+        Raises ConfigurationError where another chosen flow fills what a feed fills: a plain column, or one target table
+        from the same source table, whose accounts could not be told apart.
         """
         if not self.are_chosen(system.decisions):
             return system
-        self._refuse_shared_columns(system)
+        self._refuse_what_is_filled(system)
         models = {table.model for table in system.targets}
         mappings = replace(
             system.mappings,
@@ -135,24 +141,41 @@ class Feeds:
             without_feeds=system,
         )
 
-    def _refuse_shared_columns(self, system: System) -> None:
-        filled = {
-            (target.name, column.name): flow.name
+    def _refuse_what_is_filled(self, system: System) -> None:
+        others = [
+            (flow, system.target(model))
             for flow in system.flows
-            for target in system.targets
-            if target.model in flow.targets and self.of_model(target.model) is None
+            for model in flow.targets
+            if self.of_model(model) is None
+        ]
+        columns = {
+            (target.name, column.name): flow.name
+            for flow, target in others
             for column in target.columns
             if column.type != "jsonb"
         }
+        tables = {
+            (source, target.name): flow.name
+            for flow, target in others
+            for source, model in flow.accounted
+            if model == target.model
+        }
         findings = Findings()
+        remedy = "let the feed do something else, disable it (`enabled: false`), or choose another option"
         for feed in self.enabled:
             for table, column, *_ in written_places(feed):
-                if (table, column) in filled:
+                if filling := columns.get((table, column)):
                     findings.add(
-                        f"{table}.{column} is what the flow {filled[table, column]} fills under the chosen options",
+                        f"{table}.{column} is what the flow {filling} fills under the chosen options",
                         str(feed.path),
-                        "fill another column, disable the feed (`enabled: false`), or choose another option",
+                        remedy,
                     )
+            if filling := tables.get((feed.table.name, feed.target.name)):
+                findings.add(
+                    f"{feed.table.name} into {feed.target.name} is what the flow {filling} does, which is chosen too",
+                    str(feed.path),
+                    remedy,
+                )
         findings.raise_if_any()
 
 
@@ -188,6 +211,12 @@ def check_feed(yaml: YamlFile, file: FeedFile, context: FeedContext, findings: F
     known = _known_columns(top, file, context)
     if known is not None:
         _check_columns(top, file, known)
+    for column in file.read:
+        if column.startswith(OWN_NAMES):
+            top.wrong(
+                f"the source column {column!r} begins as the machinery's own columns do",
+                "rename it in the export, or leave it out of the feed",
+            )
     if not file.columns:
         (top / "columns").wrong("a feed without columns gives nothing", "name at least one")
     if MATCH in file.columns:
@@ -277,6 +306,7 @@ def _check_target(top: Place, file: FeedFile, base: TargetTable) -> None:
 def _check_together(feeds: Sequence[tuple[YamlFile, Feed]], context: FeedContext, findings: Findings) -> None:
     """What feeds must not share: the place they write to, the name of their model."""
     places: dict[tuple[str, ...], str] = {}
+    pairs: dict[tuple[str, str], str] = {}
     models: dict[str, str] = {}
     tables = {table.model.casefold(): table for table in context.targets}
     for yaml, feed in feeds:
@@ -288,13 +318,22 @@ def _check_together(feeds: Sequence[tuple[YamlFile, Feed]], context: FeedContext
         if model in models:
             (top / "feed").wrong(f"its name is too like that of the feed {models[model]}", "give one another name")
         models.setdefault(model, feed.name)
-        for place in written_places(feed) if feed.enabled else ():
+        if not feed.enabled:
+            continue
+        for place in written_places(feed):
             if place in places:
                 (top / "target").wrong(
                     f"{'.'.join(place)} is what the feed {places[place]} fills",
                     "let them fill different columns or keys, or disable one: `enabled: false`",
                 )
             places.setdefault(place, feed.name)
+        pair = (feed.table.name, feed.target.name)
+        if pair in pairs:
+            (top / "source").wrong(
+                f"{' into '.join(pair)} is what the feed {pairs[pair]} does; their accounts could not be told apart",
+                "let one feed fill it all, or disable one: `enabled: false`",
+            )
+        pairs.setdefault(pair, feed.name)
 
 
 def _columns(table: TargetTable) -> set[str]:

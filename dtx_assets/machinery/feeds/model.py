@@ -22,6 +22,7 @@ from pydantic import (
 from dtx_assets.machinery.transforms import DateForm
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+FILE = re.compile(r"s3://[^/]+/.*[^/]|(?!\w+://).*[^/]", re.DOTALL)
 TAKEN_RULES = ("migrated", "rejected", "identical")
 """What the accounting calls other fates of a row."""
 
@@ -94,6 +95,8 @@ class FeedSource(_Strict):
     def _one_place(self) -> "FeedSource":
         if (self.table is None) == (self.file is None):
             raise ValueError("a feed has one source; give `table: …` or `file: …`")
+        if self.file is not None and not FILE.fullmatch(self.file):
+            raise ValueError(f"{self.file!r} names no file; write a path, or s3://bucket/key")
         if self.table is not None and self.model_fields_set & {"dialect", "names"}:
             raise ValueError("the legacy table has its own dialect and names; remove `dialect` and `names`")
         if self.file is not None and self.dialect.header == bool(self.names):

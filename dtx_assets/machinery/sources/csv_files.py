@@ -382,6 +382,8 @@ class CsvFile:
             )
             yield from reader
         except pa.ArrowInvalid as error:
+            if "Empty CSV" in str(error):
+                return
             if "straddl" in str(error):
                 if self.path.stat().st_size < FIRST_BLOCK and self.is_header_only():
                     return

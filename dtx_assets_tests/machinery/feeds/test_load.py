@@ -109,6 +109,14 @@ def test_a_disabled_feed_may_fill_what_another_one_fills(load):
         ("feed: farm", "feed: farm\nenabeld: false", 2, "unknown key 'enabeld'.*did you mean 'enabled'"),
         ("  file: farm.csv", "  file: farm.csv\n  table: animal", 2, "a feed has one source"),
         ("  file: farm.csv\n", "", 2, "a feed has one source"),
+        (
+            "  file: farm.csv",
+            "  file: https://example.org/farm.csv",
+            2,
+            "names no file.*write a path, or s3://bucket/key",
+        ),
+        ("  file: farm.csv", "  file: s3://bucket", 2, "'s3://bucket' names no file"),
+        ("from: Since", "from: _row", 1, "the source column '_row' begins as the machinery's own columns do"),
         ("  file: farm.csv", "  file: farm.csv\n  names: [a, b]", 2, "the first line names the columns"),
         ('delimiter: ";"', "header: false", 2, "nothing names the columns"),
         ('delimiter: ";"', 'delimiter: ";;"', 4, "';;' is not one ASCII character"),
@@ -180,6 +188,21 @@ def test_feeds_do_not_share_a_place_or_a_name(load, tmp_path):
     (tmp_path / "far_m.yaml").unlink()
     with pytest.raises(ConfigurationError, match="the model KeeperName is something else"):
         load(name=FEED.replace("feed: farm", "feed: name").replace("key: stalls", "key: x"))
+
+
+def test_two_feeds_of_one_table_into_one_target_are_refused(load):
+    text = """feed: {name}
+source: {{ table: animal }}
+columns:
+  value: {{ from: Stall No., transform: {transform} }}
+match: {{ column: keeper_id, crosswalk: keeper }}
+target: {{ model: Keeper, columns: {{ {column}: value }} }}
+"""
+    assert [feed.name for feed in load(one=text.format(name="one", transform="integer", column="stall")).feeds] == [
+        "one"
+    ]
+    with pytest.raises(ConfigurationError, match="animal into zoo_keeper is what the feed one does"):
+        load(two=text.format(name="two", transform="text", column="hired"))
 
 
 def test_plain_columns_hold_what_their_transform_gives(load):
