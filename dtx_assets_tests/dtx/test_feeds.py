@@ -14,13 +14,16 @@ import polars as pl
 import psycopg
 import pytest
 from polars.testing import assert_frame_equal
+from ruamel.yaml import YAML
 
 from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM, build_system
 from dtx_assets.machinery.dagster_assets import build_definitions
 from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.feeds.model import feed_schema
 from dtx_assets.machinery.feeds.selection import expand_feeds
+from dtx_assets.machinery.feeds.transforms import FEED
 from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.run import RunOutcome, open_instance, planned_job, run_job, select_assets
 from dtx_assets.machinery.system import System
@@ -340,6 +343,13 @@ def test_a_column_that_another_chosen_flow_fills_is_refused(tmp_path):
 
 
 def test_the_shipped_json_schema_is_the_one_of_the_code():
-    from dtx_assets.machinery.feeds.model import feed_schema
-
     assert json.loads((MAPPINGS_DIR.parent / "feed.schema.json").read_text()) == feed_schema()
+
+
+def test_the_example_of_the_guide_is_the_one_that_is_shipped():
+    guide = (MAPPINGS_DIR.parents[1] / "docs" / "feeds.md").read_text()
+    [shown] = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    yaml = YAML(typ="safe")
+    assert yaml.load(shown) == yaml.load(MAPPINGS_DIR / "feeds" / "harbor.yaml")
+    for transform in FEED.transforms:
+        assert f"| `{transform.removeprefix('feed_')}` |" in guide
