@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM, build_system
-from dtx_assets.machinery.dagster_assets import build_definitions
+from dtx_assets.machinery.definitions import build_definitions
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.feeds.model import feed_schema
 from dtx_assets.machinery.feeds.selection import expand_feeds
@@ -54,6 +54,10 @@ def feeds_project(directory: Path, **files: str) -> Path:
     return mappings
 
 
+def graph_of(system: System) -> tuple[System, dg.Definitions]:
+    return system, build_definitions(system, build_check_groups(system))
+
+
 @dataclass
 class Project:
     """Runs of `dtx`, in this process, with the mapping files of a directory."""
@@ -63,6 +67,7 @@ class Project:
     target: str
     patch: pytest.MonkeyPatch
     previews: list[str] = field(default_factory=list)
+    graphs: dict[str, tuple[System, dg.Definitions]] = field(default_factory=dict)
 
     def run(self, select: str, **decisions: str) -> RunOutcome:
         chosen = decided(**decisions)
@@ -73,8 +78,10 @@ class Project:
         self.patch.setenv("DTX_HOME", str(self.directory / "state"))
         self.patch.setenv("DTX_LAKE_URL", str(self.directory / "lake"))
         self.patch.setenv("DTX_ARCHIVE_URL", str(self.directory / "archive"))
-        system = build_system(self.mappings).under(chosen)
-        definitions = build_definitions(system, build_check_groups(system))
+        system, definitions = self.graphs.get(override.read_text()) or graph_of(
+            build_system(self.mappings).under(chosen)
+        )
+        self.graphs[override.read_text()] = system, definitions
         selection = select_assets(definitions, "dtx", expand_feeds(select, system))
         with open_instance(self.directory / "state") as instance:
             outcome = run_job(planned_job(definitions, "dtx", selection), self.directory / "state", instance)
@@ -256,8 +263,12 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> System:
     return build_system(feeds_project(tmp_path_factory.mktemp("feeds"))).under(decided(**UNDER_FEEDS))
 
 
-def test_a_feed_brings_all_its_assets_and_what_they_need(system):
-    definitions = build_definitions(system, build_check_groups(system))
+@pytest.fixture(scope="module")
+def definitions(system: System) -> dg.Definitions:
+    return graph_of(system)[1]
+
+
+def test_a_feed_brings_all_its_assets_and_what_they_need(system, definitions):
     chosen = {"/".join(key.path[1:]) for key in select_assets(definitions, "dtx", expand_feeds("feed:harbor", system))}
     assert chosen == {
         *("legacy/feed_harbor", "archive/feed_harbor", "prepared/RecordHarbor", "rejected/RecordHarbor"),
@@ -328,8 +339,7 @@ def test_a_disabled_feed_is_checked_and_not_in_the_graph():
     assert [flow.name for flow in shipped.flows if flow.name.startswith("feed_")] == ["feed_vornado"]
 
 
-def test_columns_with_dots_and_blanks_are_columns_of_the_feed(system):
-    definitions = build_definitions(system, build_check_groups(system))
+def test_columns_with_dots_and_blanks_are_columns_of_the_feed(definitions):
     graph = definitions.resolve_asset_graph()
     needs = {"/".join(key.path[1:]) for key in graph.get(dg.AssetKey(["dtx", "prepared", "RecordHarbor"])).parent_keys}
     assert needs == {"decision/vornado_feed", "legacy/feed_harbor", "mapping/record"}
