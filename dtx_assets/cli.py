@@ -47,6 +47,8 @@ Examples:
 
   dtx run --select 'group:"notifications"'       one area
 
+  dtx run --select feed:vornado                  one feed (mappings/dtx/feeds), with all it needs
+
   dtx run --limit 100                            the first rows of each table
 
   dtx run --mode cutover --restore-point snap-7 --accept 'accounting_balances=…'
@@ -112,9 +114,10 @@ def run(
     if verify:
         os.environ[f"{system.upper()}_VERIFY_FILES"] = "1"
 
+    from dtx_assets.machinery.feeds.selection import expand_feeds
     from dtx_assets.machinery.run import select_assets
 
-    selection = None if select is None else select_assets(location.defs, system, select)
+    selection = None if select is None else select_assets(location.defs, system, expand_feeds(select, location.SYSTEM))
     options = {
         "accept": accepted_with_reasons(accept or []),
         "accepted_by": operator(),

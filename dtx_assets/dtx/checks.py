@@ -993,6 +993,11 @@ def irrelevant_decisions(decisions: Decisions) -> Collection[str]:
     return ("dow_bit_order",) if decisions.chosen["dow_bitmap"] == "accept_gap" else ()
 
 
+def deciding_feeds(system: System, model: str) -> Collection[str]:
+    """The decision that a feed is under: a file adds a model, and the decisions do not list it."""
+    return (system.feeds.decision,) if system.feeds and system.feeds.of_model(model) else ()
+
+
 def build_check_groups(system: System) -> tuple[CheckGroup, ...]:
     """The checks of every asset of the system, one group an asset."""
     read = {source for flow in system.flows for source in flow.sources}
@@ -1028,7 +1033,11 @@ def build_check_groups(system: System) -> tuple[CheckGroup, ...]:
             ),
             CheckGroup(REJECTED_LETTERS, REJECTED_LETTERS_SPECS, evaluate_rejected_letters, (REJECTED_LETTERS,)),
             *FILE_CHECKS,
-            *(decision_checks(model, irrelevant_decisions) for flow in system.flows for model in flow.targets),
+            *(
+                decision_checks(model, irrelevant_decisions, concerned_by=deciding_feeds(system, model))
+                for flow in system.flows
+                for model in flow.targets
+            ),
             *(
                 archived_by_decision_checks(decision.key)
                 for decision in system.decisions.entries

@@ -15,12 +15,14 @@ from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, ef
 from dtx_assets.dtx.flows.record_fields import RECORD_FIELDS, one_column_a_property
 from dtx_assets.dtx.flows.vornado import RECORD_LEASES, leases_of_records
 from dtx_assets.dtx.mapping_assets import CROSSWALK_NAMES, mapping_assets
-from dtx_assets.dtx.tables import AREAS, CROSSWALKS, LEGACY_TABLES
+from dtx_assets.dtx.tables import AREAS, CROSSWALKS, FILE_REPOSITORY, LEGACY_TABLES
 from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.dtx.transforms import TRANSFORMS
+from dtx_assets.machinery.feeds.load import FeedContext, load_feeds
 from dtx_assets.machinery.gate import Question
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.mapping.load import load_mappings
+from dtx_assets.machinery.mapping_assets import MappingAsset
 from dtx_assets.machinery.system import FlowMaker, System, always, under
 
 PROJECT_DIR = Path(__file__).parents[2]
@@ -94,20 +96,39 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         crosswalks=CROSSWALK_NAMES,
         decisions=decisions,
     )
-    return System(
+    assets = mapping_assets(mappings)
+    feeds = load_feeds(
+        mappings_dir / "feeds",
+        FeedContext(
+            LEGACY_TABLES,
+            TARGETS,
+            {asset.name: model for asset in assets if asset.kind == "crosswalk" for model in models_of(asset)},
+            decisions.entry("vornado_feed"),
+            "generic_import",
+            FILE_REPOSITORY,
+        ),
+    )
+    system = System(
         name="dtx",
         legacy_tables=LEGACY_TABLES,
         crosswalk_tables=CROSSWALKS,
         targets=mappings.completed(TARGETS),
-        flow_makers=FLOWS,
+        flow_makers=(*FLOWS, *feeds.flow_makers),
         decisions=decisions,
-        mapping_assets=mapping_assets(mappings),
+        mapping_assets=assets,
         mappings=mappings,
         mappings_dir=mappings_dir,
         sample_dir=Path(__file__).parent / "sample",
         areas=AREAS,
         questions=QUESTIONS,
+        feeds=feeds,
     )
+    return system.under(decisions)
+
+
+def models_of(crosswalk: MappingAsset) -> list[str]:
+    """The models whose rows a crosswalk leads to."""
+    return [name for layer, name in crosswalk.upstream if layer == "target"]
 
 
 SYSTEM = build_system()

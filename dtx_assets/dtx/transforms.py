@@ -1,7 +1,6 @@
 """The transforms that only DTX needs: macros and languages of letters, dates and notes of exemptions."""
 
 from collections.abc import Sequence
-from datetime import date
 
 import polars as pl
 
@@ -15,6 +14,7 @@ from dtx_assets.machinery.transforms import (
     Registry,
     TransformContext,
     date_value,
+    iso_date,
     json_strings,
     localized,
     shown,
@@ -98,22 +98,14 @@ def form_field_key(inputs: Sequence[pl.Expr], context: TransformContext) -> Outc
     return Outcome(pl.lit("form_field.") + name)
 
 
-NEVER_ENDS = date(2050, 12, 31)
+NEVER_ENDS = "12/31/2050"
 """What the feed writes for a lease without an end (Area 11 decision 11)."""
 
 
 @OWN.transform("lease_date")
 def lease_date(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
     """`MM/DD/YYYY` as an ISO date; an empty one and 12/31/2050 are NULL (Area 11 decision 11)."""
-    (text,) = inputs
-    given = text.is_not_null() & (text != "")
-    day = pl.when(text.str.contains(r"^[0-9]{2}/[0-9]{2}/[0-9]{4}$")).then(text).str.to_date("%m/%d/%Y", strict=False)
-    day = pl.when(day.dt.year() >= 1).then(day)
-    return Outcome(
-        pl.when(day != NEVER_ENDS).then(day).dt.to_string("%Y-%m-%d"),
-        (Problem("unparseable", given & day.is_null(), pl.format("{} is no date MM/DD/YYYY", shown(text))),),
-        (Coercion("sentinel_date", day == NEVER_ENDS),),
-    )
+    return iso_date(inputs, context, format="MM/DD/YYYY", null_values=[NEVER_ENDS])
 
 
 TRANSFORMS = GENERIC | OWN

@@ -773,15 +773,23 @@ SCHEMA_DETAIL = (
 # --- decisions --------------------------------------------------------------------------------------------------------
 
 
-def decision_checks(model: str, irrelevant: Callable[[Decisions], Collection[str]] = lambda _: ()) -> CheckGroup:
+def decision_checks(
+    model: str,
+    irrelevant: Callable[[Decisions], Collection[str]] = lambda _: (),
+    *,
+    concerned_by: Collection[str] = (),
+) -> CheckGroup:
     """The open decisions and blocking pre-migration actions that concern a target.
 
-    `irrelevant` gives the decisions that make no difference under what else was chosen.
+    `irrelevant` gives the decisions that make no difference under what else was chosen; `concerned_by` names some whose
+    `affects` cannot know the model.
     """
     return _decision_checks(
         ("target", model),
         lambda decisions: [
-            entry for entry in decisions.entries if model in entry.affects and entry.key not in irrelevant(decisions)
+            entry
+            for entry in decisions.entries
+            if (model in entry.affects or entry.key in concerned_by) and entry.key not in irrelevant(decisions)
         ],
     )
 

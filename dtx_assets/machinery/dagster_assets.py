@@ -279,7 +279,7 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                 f"Legacy table `{table.name}`, as text, exactly as it is. {table.description}", table.decision
             ),
             skippable=True,
-            kinds={"mysql", "csv", "parquet"},
+            kinds={"csv", "parquet"} if table.name in system.sources else {"mysql", "csv", "parquet"},
             metadata={
                 "dagster/column_schema": legacy_column_schema(table),
                 "dagster/table_name": table.name,
@@ -325,14 +325,14 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                 opened: dict[str, Any] = {}
                 for url, layer, declared in sources:
                     wanted = {key: table for key, table in declared.items() if key in selected}
-                    if not wanted:
-                        continue
-                    if url not in opened:
+                    if not all(table.name in system.sources for table in wanted.values()) and url not in opened:
                         opened[url] = stack.enter_context(open_source(url, s3_resource=environment.s3))
                     for key, table in wanted.items():
                         progress = StepProgress(f"extract {table.name}", context.log.info)
+                        elsewhere = system.sources.get(table.name)
                         try:
-                            manifest = opened[url].extract(
+                            source = stack.enter_context(elsewhere(environment.s3)) if elsewhere else opened[url]
+                            manifest = source.extract(
                                 table, environment.lake, (system.name, layer, table.name), environment.run_id, progress
                             )
                         except MigrationError as error:
@@ -412,7 +412,7 @@ def landing_metadata(environment: RunEnvironment, table: LegacyTable, manifest: 
         "values that are not UTF-8": int(facts.get("undecodable_values", 0)),
         "consistent snapshot": bool(facts.get("consistent_snapshot")),
         "extracted at": str(facts.get("extracted_at")),
-        "preview (masked)": masked_preview(rows, table.personal),
+        "preview (masked)": masked_preview(rows, filter(table.is_personal, rows.columns)),
     }
 
 
@@ -637,7 +637,7 @@ def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
     for model in flow.targets:
         target = system.target(model)
         upstream = flow_upstream(graph, flow, lineages[model])
-        references = code_references(graph.project, flow.run, system.mappings_dir / f"{model}.yaml")
+        references = code_references(graph.project, flow.run, mapping_file(system, model))
         descriptions = column_descriptions(system.mappings.for_target(model), flow.sources)
         prepared, rejected = graph.key("prepared", model), graph.key("rejected", model)
         specs[prepared] = graph.spec(
@@ -688,6 +688,10 @@ def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
     return prepare
 
 
+def mapping_file(system: System, model: str) -> Path:
+    return system.mappings.files.get(model, system.mappings_dir / f"{model}.yaml")
+
+
 def flow_upstream(
     graph: Graph, flow: Flow, lineage: Mapping[str, Sequence[tuple[Sequence[str], str]]]
 ) -> list[dg.AssetKey]:
@@ -732,7 +736,7 @@ def prepared_metadata(
 def is_personal(system: System, sources: Sequence[tuple[Sequence[str], str]]) -> bool:
     """Whether a target column comes from a legacy column that is personal."""
     return any(
-        key[1] == "legacy" and key[2] in system.legacy_tables and name in system.legacy_tables[key[2]].personal
+        key[1] == "legacy" and key[2] in system.legacy_tables and system.legacy_tables[key[2]].is_personal(name)
         for key, name in sources
     )
 
@@ -778,7 +782,7 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
             ),
             "dagster/table_name": target.name,
             "filled": "inserts rows" if target.writes == "insert" else "fills columns of rows that other areas own",
-            **code_references(graph.project, system.mappings_dir / f"{target.model}.yaml"),
+            **code_references(graph.project, mapping_file(system, target.model)),
         },
     )
 

@@ -6,6 +6,7 @@ The graph itself is `dagster_assets`; masking is `masking`.
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def legacy_column_schema(table: LegacyTable) -> dg.TableSchema:
         facts: list[str] = [table.kind_of(name)]
         facts += ["key"] if name in table.key else []
         facts += ["required"] if name in table.required else []
-        facts += ["personal, masked in previews"] if name in table.personal else []
+        facts += ["personal, masked in previews"] if table.is_personal(name) else []
         return ", ".join(facts)
 
     return dg.TableSchema(
@@ -166,7 +167,8 @@ def code_references(project: Path, *sources: Callable[..., Any] | Path) -> dict[
         if isinstance(source, Path):
             path, line = source, 1
         else:
-            path, line = Path(inspect.getfile(source)), inspect.getsourcelines(source)[1]
+            function = source.func if isinstance(source, partial) else source
+            path, line = Path(inspect.getfile(function)), inspect.getsourcelines(function)[1]
         label = path.relative_to(project).as_posix() if path.is_relative_to(project) else path.name
         references.append((path, line, label))
     with warnings.catch_warnings():

@@ -11,12 +11,17 @@ ColumnKind = Literal["text", "code", "integer", "date", "time"]
 """How the text of a column is read: `code` columns are compared trimmed and without case."""
 
 
+NULL_MARKERS = (r"\N", "NULL")
+"""What stands for NULL in the CSV exports of a legacy database."""
+
+
 @dataclass(frozen=True)
 class LegacyTable:
     """One table of the legacy database.
 
     `columns` are the named ones, in the order of the source; more may turn up and are kept. `required` are those a
     chosen flow reads. `key` is empty where only an ordinal tells rows apart, as it does where `key_repeats`.
+    `null_markers` are what stands for NULL in a CSV; where `all_personal`, nothing in the table is shown as it is.
     """
 
     name: str
@@ -30,6 +35,11 @@ class LegacyTable:
     decision: str = ""
     kind_of: Callable[[str], ColumnKind] = field(default=lambda _name: "text", compare=False)
     personal: frozenset[str] = frozenset()
+    all_personal: bool = False
+    null_markers: tuple[str, ...] = NULL_MARKERS
+
+    def is_personal(self, column: str) -> bool:
+        return self.all_personal or column in self.personal
 
     @property
     def has_unique_key(self) -> bool:

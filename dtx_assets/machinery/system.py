@@ -1,21 +1,23 @@
 """What the machinery has to know about one migration. A system is built once, when its code location loads."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.target import TargetTable
 
 if TYPE_CHECKING:
+    from dtx_assets.machinery.feeds.load import Feeds
     from dtx_assets.machinery.gate import Question
     from dtx_assets.machinery.mapping.decisions import Decisions
     from dtx_assets.machinery.mapping.load import Mappings
     from dtx_assets.machinery.mapping_assets import MappingAsset
     from dtx_assets.machinery.prepare import Flow
+    from dtx_assets.machinery.sources.landing import Source
 
 FlowMaker = Callable[[Mapping[str, str]], "Flow | None"]
 
@@ -34,7 +36,8 @@ def under(decision: str, *options: str, flow: "Flow") -> FlowMaker:
 class System:
     """One migration: its tables, its targets, its flows and the reviewable data they run on.
 
-    `flow_makers` give the flow that the chosen options call for, or None where they call for none.
+    `flow_makers` give the flow that the chosen options call for, or None where they call for none. `sources` open,
+    given an S3Resource, where a legacy table lies that does not lie with the others.
     """
 
     name: str
@@ -50,6 +53,9 @@ class System:
     areas: Mapping[str, str]
     questions: "tuple[Question, ...]" = ()
     """What a cutover asks people before it loads anything."""
+    feeds: "Feeds | None" = None
+    sources: "Mapping[str, Callable[[Any], Source]]" = field(default_factory=dict)
+    without_feeds: "System | None" = None
 
     @cached_property
     def flows(self) -> "tuple[Flow, ...]":
@@ -60,8 +66,9 @@ class System:
         return tuple(flow for maker in self.flow_makers if (flow := maker(chosen)) is not None)
 
     def under(self, decisions: "Decisions") -> "System":
-        """The same migration with other choices."""
-        return replace(self, decisions=decisions)
+        """The same migration with other choices, and with the tables and targets of feeds where they call for them."""
+        chosen = replace(self.without_feeds or self, decisions=decisions)
+        return chosen.feeds.added_to(chosen) if chosen.feeds else chosen
 
     def target(self, model: str) -> TargetTable:
         for table in self.targets:

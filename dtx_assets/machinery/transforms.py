@@ -5,6 +5,7 @@ that are counted. Transforms that only one system needs live with that system.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -128,6 +129,51 @@ def date_value(text: pl.Expr) -> pl.Expr:
     return pl.when(date.dt.year() >= 1).then(date)
 
 
+DATE_PARTS = {
+    "YYYY": (r"[0-9]{4}", "%Y"),
+    "MON": (r"(?i:[A-Z]{3})", "%b"),
+    "MM": (r"[0-9]{2}", "%m"),
+    "DD": (r"[0-9]{2}", "%d"),
+    "M": (r"[0-9]{1,2}", "%m"),
+    "D": (r"[0-9]{1,2}", "%d"),
+}
+"""Parts of a date's form: what the text must look like, and how it is read. Two-digit years would be a guess."""
+
+DATE_PART = re.compile("|".join(DATE_PARTS))
+
+
+@dataclass(frozen=True)
+class DateForm:
+    """How dates are written, such as `MM/DD/YYYY` or `D-MON-YYYY`: a pattern of the whole text, and how to read it."""
+
+    pattern: str
+    reading: str
+
+    @classmethod
+    def of(cls, form: str) -> "DateForm":
+        """ValueError, with the remedy after a semicolon, where a form does not say year, month and day once each."""
+        kinds = sorted(part[0] if part != "MON" else "M" for part in DATE_PART.findall(form))
+        rest = DATE_PART.sub("", form)
+        if kinds != ["D", "M", "Y"] or any(letter.isalnum() or letter == "%" for letter in rest):
+            raise ValueError(
+                f"{form!r} is no form of a date; write year, month and day once each, of {', '.join(DATE_PARTS)},"
+                " as in MM/DD/YYYY"
+            )
+        pieces = re.split(f"({DATE_PART.pattern})", form)
+        pattern = "".join(DATE_PARTS[piece][0] if piece in DATE_PARTS else re.escape(piece) for piece in pieces)
+        return cls(f"^{pattern}$", DATE_PART.sub(lambda part: DATE_PARTS[part[0]][1], form))
+
+    def read(self, text: pl.Expr) -> pl.Expr:
+        """The day as Date; null for texts of another form and days that no calendar has."""
+        day = pl.when(text.str.contains(self.pattern)).then(text).str.to_date(self.reading, strict=False)
+        return pl.when(day.dt.year() >= 1).then(day)
+
+    def days(self, texts: Sequence[str]) -> pl.Series:
+        """The days among some texts, as Date."""
+        read = pl.DataFrame({"text": texts}, schema={"text": pl.String}).select(self.read(pl.col("text")))
+        return read.to_series().drop_nulls()
+
+
 def timestamp_value(text: pl.Expr, timezone: str) -> pl.Expr:
     """`YYYY-MM-DD HH:MM:SS`, with or without a fraction, in `timezone` as UTC; null for anything else.
 
@@ -212,6 +258,27 @@ def date(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
     return Outcome(
         value,
         (Problem("unparseable", source.is_not_null() & value.is_null(), pl.format("{} is no date", shown(source))),),
+    )
+
+
+@GENERIC.transform("iso_date")
+def iso_date(
+    inputs: Sequence[pl.Expr],
+    context: TransformContext,
+    format: str = "YYYY-MM-DD",
+    null_values: Sequence[str] = (),
+) -> Outcome:
+    """A date in the given form as ISO text; an empty one is NULL, `null_values` are NULL and counted."""
+    (source,) = inputs
+    form = DateForm.of(format)
+    listed = source.is_in(pl.Series(null_values, dtype=pl.String).implode())
+    given = source.is_not_null() & (source != "") & ~listed
+    day = form.read(source)
+    is_null = listed | day.is_in(form.days(null_values).implode()).fill_null(False)
+    return Outcome(
+        pl.when(~is_null).then(day).dt.to_string("%Y-%m-%d"),
+        (Problem("unparseable", given & day.is_null(), pl.format(f"{{}} is no date {format}", shown(source))),),
+        (Coercion("sentinel_date", is_null),),
     )
 
 

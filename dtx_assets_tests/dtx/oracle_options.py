@@ -618,6 +618,8 @@ UNDER: dict[tuple[str, str], Flow] = {
     ("imap_upload", "model"): imap_uploads,
     ("imap_upload", "document_metadata"): imap_metadata,
     ("vornado_feed", "seed_records"): leases,
+    # By a feed file in place of code, with the same result.
+    ("vornado_feed", "generic_import"): leases,
 }
 
 

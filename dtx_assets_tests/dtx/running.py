@@ -42,6 +42,15 @@ OF_LEGACY_TABLES = {
 """The mapping assets that change with the legacy tables."""
 
 
+def decided(**decisions: str) -> Decisions:
+    """The decisions of the plan with other choices."""
+    return replace(DECISIONS, chosen={**DECISIONS.chosen, **decisions})
+
+
+def system_under(**decisions: str) -> System:
+    return SYSTEM.under(decided(**decisions))
+
+
 @dataclass(frozen=True)
 class World:
     """What other areas handed over: crosswalks by name and rows of their target tables by table name."""
@@ -190,7 +199,7 @@ class Migration:
         **decisions: str,
     ) -> Result:
         """What the named flows (by default those that read the tables) make of the tables; absent ones are empty."""
-        every = SYSTEM.flows_under({**DECISIONS.chosen, **decisions})
+        every = system_under(**decisions).flows
         chosen = [flow for flow in every if (flow.name in flows if flows else set(flow.sources) & set(legacy))]
         needed = {name: legacy.get(name, ()) for flow in chosen for name in flow.sources}
         self.extract(needed, dialect=dialect)
@@ -211,11 +220,9 @@ class Migration:
         assert not set(decisions or {}) - set(DECISIONS.chosen)
         run = RunSettings(
             run_id=f"run-{next(self._numbers)}",
-            system=SYSTEM,
+            system=system_under(**(decisions or {})),
             settings=replace(self.settings, batch_rows=batch_rows, legacy_timezone=timezone),
-            decisions=Decisions(
-                DECISIONS.entries, DECISIONS.actions, DECISIONS.known_issues, {**DECISIONS.chosen, **(decisions or {})}
-            ),
+            decisions=decided(**(decisions or {})),
             cutover_at=cutover_at,
             lake=self.lake,
         )

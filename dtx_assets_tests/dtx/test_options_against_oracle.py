@@ -28,7 +28,7 @@ from dtx_assets_tests.dtx.running import (
 from dtx_assets_tests.dtx.test_against_oracle import addresses, differences, mostly, read_sample, webhook_values
 
 OPTIONS = {
-    entry.key: [option for option in entry.options or () if option != "generic_import"]
+    entry.key: list(entry.options)
     for entry in DECISIONS.entries
     if entry.key in ("envelope", "imap_upload", "form_field", "keyword", "vornado_feed")
 }

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dtx_assets.machinery.transforms import (
     GENERIC,
     Coercion,
+    DateForm,
     Outcome,
     Problem,
     Registry,
@@ -230,3 +231,56 @@ def test_a_name_is_registered_once() -> None:
     assert "text" in GENERIC | registry
     assert "same" in GENERIC | registry
     assert "same" not in GENERIC
+
+
+# --- dates of any form ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "day"),
+    [
+        ("MM/DD/YYYY", "02/29/2024", date(2024, 2, 29)),
+        ("MM/DD/YYYY", "2/29/2024", None),
+        ("MM/DD/YYYY", "02/30/2024", None),
+        ("MM/DD/YYYY", " 02/29/2024", None),
+        ("MM/DD/YYYY", "02/29/2024\n", None),
+        ("MM/DD/YYYY", "01/01/0000", None),
+        ("M/D/YYYY", "2/9/2024", date(2024, 2, 9)),
+        ("M/D/YYYY", "02/09/2024", date(2024, 2, 9)),
+        ("DD.MM.YYYY", "31.12.2050", date(2050, 12, 31)),
+        ("DD.MM.YYYY", "31x12x2050", None),
+        ("YYYYMMDD", "20240229", date(2024, 2, 29)),
+        ("YYYYMMDD", "2024022", None),
+        ("D-MON-YYYY", "5-Feb-2024", date(2024, 2, 5)),
+        ("D-MON-YYYY", "5-FEB-2024", date(2024, 2, 5)),
+        ("D-MON-YYYY", "5-feb-2024", date(2024, 2, 5)),
+        ("D-MON-YYYY", "5-Xyz-2024", None),
+        ("D MON, YYYY", "5 Feb, 2024", date(2024, 2, 5)),
+        ("YYYY-MM-DD", None, None),
+    ],
+)
+def test_dates_are_read_in_the_form_that_is_said(form, text, day):
+    assert read(DateForm.of(form).read(pl.col("x")), text) == day
+
+
+@pytest.mark.parametrize("form", ["", "MM/DD", "MM/DD/YY", "YYYY-MM-DD HH", "M/M/YYYY", "%m/DD/YYYY", "DD/MM/MM/YYYY"])
+def test_what_is_no_form_of_a_date_is_refused(form):
+    with pytest.raises(ValueError, match=r"no form of a date; write year, month and day once each"):
+        DateForm.of(form)
+
+
+def test_values_that_mean_no_date_are_null_and_counted():
+    made = GENERIC["iso_date"]([pl.col("x")], CONTEXT, format="MM/DD/YYYY", null_values=["12/31/2050", "open"])
+    found = {
+        text: (read(made.value, text), read(made.problems[0].when, text), read(made.coercions[0].when, text))
+        for text in ("01/02/2024", "12/31/2050", "open", "", "shut")
+    }
+    assert found == {
+        "01/02/2024": ("2024-01-02", False, False),
+        "12/31/2050": (None, False, True),
+        "open": (None, False, True),
+        "": (None, False, False),
+        "shut": (None, True, False),
+    }
+    assert read(made.value, None) is None
+    assert not read(made.problems[0].when, None)

@@ -2,8 +2,9 @@
 
 import polars as pl
 
+from dtx_assets.machinery.feeds.flow import array_documents
 from dtx_assets.machinery.prepare import Flow, FlowInputs, Outcome, Prepared, assess, finish_source, link_rows
-from dtx_assets.machinery.transforms import integer_value, json_text
+from dtx_assets.machinery.transforms import integer_value
 
 SOURCE = "vornado_feed"
 MODEL = "RecordVornado"
@@ -14,15 +15,7 @@ LEASE = ("lease_end", "lease_start", "property_code", "tenant_id")
 
 def leases_of_records(rows: pl.DataFrame) -> pl.DataFrame:
     """One row a record, as `id` and `metadata`: its leases in order of their start, those without one last."""
-    members = [pl.concat_str(pl.lit(f'"{name}":'), json_text(pl.col(f":{name}"))) for name in LEASE]
-    lease = pl.concat_str(pl.lit("{"), pl.concat_str(members, separator=","), pl.lit("}"))
-    return (
-        rows.sort(":lease_start", "_row", nulls_last=True)
-        .group_by(pl.col(":record").alias("id"), maintain_order=True)
-        .agg(lease.str.join(",").alias("leases"))
-        .sort("id")
-        .select("id", pl.concat_str(pl.lit('{"vornado":['), "leases", pl.lit("]}")).alias("metadata"))
-    )
+    return array_documents(rows, "record", "metadata", PART, LEASE, "lease_start")
 
 
 def run(inputs: FlowInputs) -> Outcome:

@@ -89,7 +89,7 @@ def apply_columns(
     for name, column in (source.columns | source.helpers).items():
         if column.by:
             continue
-        local = [part for part in column.from_ if "." not in part]
+        local = column.local
         inputs = [pl.col(column.input)] if column.input else [pl.col(part) for part in local]
         label = ", ".join(local) or name
         if column.crosswalk or column.value_map:

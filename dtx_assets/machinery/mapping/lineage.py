@@ -29,7 +29,7 @@ def column_lineage(
 
 def _upstreams(system: str, table: str, column: ColumnMapping) -> Iterable[Upstream]:
     for part in column.from_:
-        owner, _, name = part.rpartition(".")
+        owner, name = column.located(part)
         yield (system, "legacy", owner or table), name
     if column.crosswalk:
         yield (system, "mapping", column.crosswalk), "target_id"
@@ -55,7 +55,7 @@ def column_descriptions(mapping: TargetMapping, sources: Container[str] | None =
 
 def describe(table: str, column: ColumnMapping) -> str:
     """One sentence: from where, by what, and what happens to a value that is not listed."""
-    origin = ", ".join(part if "." in part else f"{table}.{part}" for part in column.from_)
+    origin = ", ".join(f"{owner or table}.{name}" for owner, name in map(column.located, column.from_))
     if column.is_constant:
         text = "always NULL" if column.constant is None else f"always {column.constant!r}"
     elif column.crosswalk or column.value_map:
@@ -80,7 +80,7 @@ def accounted_for(mappings: "Mappings", table: str) -> tuple[set[str], dict[str,
         for name, source in mapping.sources.items():
             for column in (*source.columns.values(), *source.helpers.values()):
                 for part in column.from_:
-                    owner, _, legacy = part.rpartition(".")
+                    owner, legacy = column.located(part)
                     if (owner or name) == table:
                         used.add(legacy)
             if name == table:

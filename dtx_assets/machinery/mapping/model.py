@@ -101,6 +101,16 @@ class ColumnMapping(_Strict):
     def is_constant(self) -> bool:
         return "constant" in self.model_fields_set
 
+    def located(self, part: str) -> tuple[str, str]:
+        """The table and the column that an entry of `from` names; no table is the source itself."""
+        table, _, column = part.rpartition(".")
+        return table, column
+
+    @property
+    def local(self) -> list[str]:
+        """The columns of the source itself among `from`."""
+        return [part for part in self.from_ if not self.located(part)[0]]
+
 
 class SourceMapping(_Strict):
     """What one legacy table gives to the target, column by column."""

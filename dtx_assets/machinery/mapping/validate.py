@@ -45,15 +45,15 @@ class Known:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """A part of a file, and where what is wrong with it is told."""
 
     file: YamlFile
     location: tuple[str | int, ...]
     findings: Findings
 
-    def __truediv__(self, step: str | int) -> "_Place":
-        return _Place(self.file, (*self.location, step), self.findings)
+    def __truediv__(self, step: str | int) -> "Place":
+        return Place(self.file, (*self.location, step), self.findings)
 
     def wrong(self, what: str, remedy: str) -> None:
         self.findings.add(what, self.file.where(self.location), remedy)
@@ -64,7 +64,7 @@ class _Place:
 
 def check_target(file: YamlFile, mapping: TargetMapping, known: Known, findings: Findings) -> None:
     """Whatever is wrong with the mapping of one target, but for legacy columns that it leaves out."""
-    top = _Place(file, (), findings)
+    top = Place(file, (), findings)
     table = known.targets.get(mapping.target)
     if table is None:
         (top / "target").unknown("target model", mapping.target, known.targets)
@@ -87,7 +87,7 @@ def check_target(file: YamlFile, mapping: TargetMapping, known: Known, findings:
             )
 
 
-def _check_decision(place: _Place, named: str, known: Known) -> None:
+def _check_decision(place: Place, named: str, known: Known) -> None:
     numbers = known.numbers()
     pairs, area = [], ""
     for named_area, number in re.findall(r"A(\d+)|#(\w+)", named):
@@ -102,7 +102,7 @@ def _check_decision(place: _Place, named: str, known: Known) -> None:
             place.wrong(f"there is no decision A{pair[0]} #{pair[1]}", suggestion(f"A{pair[0]} #{pair[1]}", listed))
 
 
-def _check_source(place: _Place, legacy: LegacyTable, source: SourceMapping, table: TargetTable, known: Known) -> None:
+def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, table: TargetTable, known: Known) -> None:
     for role in FUNCTIONS_OF_A_SOURCE:
         function = getattr(source, role)
         if function and function not in known.functions:
@@ -134,11 +134,9 @@ def _check_source(place: _Place, legacy: LegacyTable, source: SourceMapping, tab
 # --- how a column is made ---------------------------------------------------------------------------------------------
 
 
-def _check_column(
-    place: _Place, legacy: LegacyTable, source: SourceMapping, entry: ColumnMapping, known: Known
-) -> None:
+def _check_column(place: Place, legacy: LegacyTable, source: SourceMapping, entry: ColumnMapping, known: Known) -> None:
     for part, part_place in _parts(place, entry):
-        owner, _, column = part.rpartition(".")
+        owner, column = entry.located(part)
         owning = known.legacy_tables.get(owner) if owner else legacy
         if owning is None:
             part_place.unknown("legacy table", owner, known.legacy_tables)
@@ -158,12 +156,12 @@ def _check_column(
         _check_use(place / "uses", use, known)
 
 
-def _parts(place: _Place, entry: ColumnMapping) -> Iterator[tuple[str, _Place]]:
+def _parts(place: Place, entry: ColumnMapping) -> Iterator[tuple[str, Place]]:
     for index, part in enumerate(entry.from_):
         yield part, place / "from" / index
 
 
-def _check_inputs(place: _Place, source: SourceMapping, entry: ColumnMapping) -> None:
+def _check_inputs(place: Place, source: SourceMapping, entry: ColumnMapping) -> None:
     if entry.input:
         if source.shape is None:
             (place / "input").wrong(
@@ -171,7 +169,7 @@ def _check_inputs(place: _Place, source: SourceMapping, entry: ColumnMapping) ->
                 "name one: `shape: …`, or remove `input`",
             )
         return
-    elsewhere = [part for part in entry.from_ if "." in part]
+    elsewhere = [part for part in entry.from_ if entry.located(part)[0]]
     if elsewhere:
         (place / "from").wrong(
             f"{elsewhere[0]} is of another table, whose rows are not at hand here",
@@ -184,7 +182,7 @@ def _check_inputs(place: _Place, source: SourceMapping, entry: ColumnMapping) ->
         )
 
 
-def _check_names(place: _Place, entry: ColumnMapping, known: Known) -> None:
+def _check_names(place: Place, entry: ColumnMapping, known: Known) -> None:
     if entry.crosswalk:
         if entry.crosswalk not in known.crosswalks:
             (place / "crosswalk").unknown("crosswalk", entry.crosswalk, known.crosswalks)
@@ -201,7 +199,7 @@ def _check_names(place: _Place, entry: ColumnMapping, known: Known) -> None:
         _check_transform(place, entry, known)
 
 
-def _check_transform(place: _Place, entry: ColumnMapping, known: Known) -> None:
+def _check_transform(place: Place, entry: ColumnMapping, known: Known) -> None:
     name = entry.transform or "text"
     if name not in known.transforms:
         (place / "transform").unknown("transform", name, known.transforms.transforms)
@@ -243,7 +241,7 @@ def _check_transform(place: _Place, entry: ColumnMapping, known: Known) -> None:
         )
 
 
-def _check_when(place: _Place, entry: ColumnMapping, known: Known) -> None:
+def _check_when(place: Place, entry: ColumnMapping, known: Known) -> None:
     assert entry.when
     options = {decision.key: decision.options for decision in known.decisions.entries if decision.options}
     if entry.when.decision not in options:
@@ -255,7 +253,7 @@ def _check_when(place: _Place, entry: ColumnMapping, known: Known) -> None:
         )
 
 
-def _check_use(place: _Place, use: str, known: Known) -> None:
+def _check_use(place: Place, use: str, known: Known) -> None:
     name, _, column = use.partition(".")
     if name in known.value_maps:
         columns = known.value_maps[name].frame.columns
@@ -271,7 +269,7 @@ def _check_use(place: _Place, use: str, known: Known) -> None:
 # --- whether the value fits its column --------------------------------------------------------------------------------
 
 
-def _check_fits(place: _Place, column: TargetColumn, entry: ColumnMapping, known: Known) -> None:
+def _check_fits(place: Place, column: TargetColumn, entry: ColumnMapping, known: Known) -> None:
     if entry.is_constant:
         _check_constant(place / "constant", column, entry.constant)
     value_map = known.value_maps.get(entry.value_map or "")
@@ -287,7 +285,7 @@ def _check_fits(place: _Place, column: TargetColumn, entry: ColumnMapping, known
         (place / "when").wrong(f"{column.name} cannot be NULL under the other options", "remove `when`")
 
 
-def _check_constant(place: _Place, column: TargetColumn, constant: object) -> None:
+def _check_constant(place: Place, column: TargetColumn, constant: object) -> None:
     kinds: dict[str, type | tuple[type, ...]] = {"boolean": bool, "integer": int, "bigint": int}
     if constant is None:
         if not column.nullable:
@@ -302,7 +300,7 @@ def _check_constant(place: _Place, column: TargetColumn, constant: object) -> No
         place.wrong(f"{column.name} cannot be {constant!r}", suggestion(str(constant), column.allowed))
 
 
-def _check_outputs(place: _Place, column: TargetColumn, value_map: ValueMap, output: str) -> None:
+def _check_outputs(place: Place, column: TargetColumn, value_map: ValueMap, output: str) -> None:
     for row, value in enumerate(value_map.frame[output]):
         where = value_map.where(row)
         if value is None:
@@ -329,13 +327,13 @@ def check_accounted_for(
     findings: Findings,
 ) -> None:
     """Every legacy table is mapped or archived, and every column of a mapped one is used, or dropped with a reason."""
-    archive = _Place(archived_file, ("archived",), findings)
+    archive = Place(archived_file, ("archived",), findings)
     for name in archived:
         if name not in known.legacy_tables:
             (archive / name).unknown("legacy table", name, known.legacy_tables)
     for name, table in known.legacy_tables.items():
         places = [
-            _Place(file, ("sources", name), findings) for file, mapping in files.values() if name in mapping.sources
+            Place(file, ("sources", name), findings) for file, mapping in files.values() if name in mapping.sources
         ]
         if not places:
             if name not in archived:

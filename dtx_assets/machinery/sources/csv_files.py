@@ -1,17 +1,21 @@
 r"""Legacy tables as CSV files, in a directory or under an S3 prefix: read exactly, streamed, and landed as text.
 
-RFC 4180 with a header line. LF or CRLF ends a record, or CR throughout the file; a CR within a field that is not quoted
-is refused. A quote inside a field that does not start with one is an ordinary character; empty lines count in a table
-of one column only. What the texts mean, NULL markers included, is for `frames`.
+RFC 4180 with a header line; a file of its own (`CsvAlone`) may have another dialect. LF or CRLF ends a record, or CR
+throughout the file; a CR within a field that is not quoted is refused. A quote inside a field that does not start with
+one is an ordinary character; empty lines count in a table of one column only. What the texts mean, NULL markers
+included, is for `frames`.
 """
 
+import codecs
 import csv
 import hashlib
+import os
 import re
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,8 +37,28 @@ FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf".decode("latin-1")
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 S3_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>")
+
+
+@dataclass(frozen=True)
+class CsvDialect:
+    """How a CSV file is written: `delimiter` and `quote` are one ASCII character each, and `quote` may be none.
+
+    `names` are the columns of a file without a header line.
+    """
+
+    delimiter: str = ","
+    quote: str | None = '"'
+    encoding: str = "utf-8"
+    names: tuple[str, ...] = ()
+
+    @property
+    def header_lines(self) -> int:
+        return 0 if self.names else 1
+
+
+RFC_4180 = CsvDialect()
 
 
 class CsvDirectory:
@@ -65,24 +89,34 @@ class CsvDirectory:
         if not path.is_file():
             raise missing_table(table.name, str(path), self.tables())
         file = CsvFile(path, str(path), table)
-        try:
+        with readable(path, table):
             before = path.stat()
             if landed := landed_already(lake, key, file.shown, source_bytes=before.st_size):
                 with path.open("rb") as stream:
                     if hashlib.file_digest(stream, "sha256").hexdigest() == landed.metadata["source_digest"]:
                         return landed
+            return file.land(lake, key, run_id, progress, unchanged=unchanged_since(path, before))
 
-            def unchanged() -> bool:
-                after = path.stat()
-                return (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
 
-            return file.land(lake, key, run_id, progress, unchanged=unchanged)
-        except OSError as error:
-            raise SourceError(
-                f"{table.name} cannot be read: {error.strerror or type(error).__name__}",
-                where=str(path),
-                remedy="check that this account may read the file, and that the lake has room",
-            ) from None
+@contextmanager
+def readable(path: Path, table: LegacyTable) -> Iterator[None]:
+    """What the operating system refuses is told as a SourceError."""
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(
+            f"{table.name} cannot be read: {error.strerror or type(error).__name__}",
+            where=str(path),
+            remedy="check that this account may read the file, and that the lake has room",
+        ) from None
+
+
+def unchanged_since(path: Path, before: os.stat_result) -> Callable[[], bool]:
+    def unchanged() -> bool:
+        after = path.stat()
+        return (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+
+    return unchanged
 
 
 class CsvPrefix:
@@ -127,13 +161,15 @@ class CsvPrefix:
             landed = landed_already(lake, key, shown, source_bytes=size)
             if landed and version and landed.metadata.get("source_version") == version:
                 return landed
-            copy = Path(scratch) / name
-            with copy.open("wb") as stream:
-                for chunk in answer.stream(min_chunk_size=FIRST_BLOCK):
-                    stream.write(chunk)
-            if copy.stat().st_size != size:
-                raise SourceError(f"{copy.stat().st_size:,} of {size:,} bytes arrived", where=shown, remedy="run again")
+            copy = _copied(answer, Path(scratch) / name, shown)
             return CsvFile(copy, shown, table).land(lake, key, run_id, progress, version=version)
+
+    def fetch(self, name: str, directory: Path) -> tuple[Path, str | None]:
+        """A copy of an object, in a directory, and the version that the store gives it."""
+        shown = f"{self.url}/{name}"
+        with self._told(shown):
+            answer = obstore.get(self._store, name)
+            return _copied(answer, directory / name, shown), answer.meta["e_tag"]
 
     @contextmanager
     def _told(self, where: str) -> Iterator[None]:
@@ -147,6 +183,72 @@ class CsvPrefix:
                 where=where,
                 remedy="check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials",
             ) from None
+
+
+def _copied(answer: Any, copy: Path, shown: str) -> Path:
+    size = answer.meta["size"]
+    with copy.open("wb") as stream:
+        for chunk in answer.stream(min_chunk_size=FIRST_BLOCK):
+            stream.write(chunk)
+    if copy.stat().st_size != size:
+        raise SourceError(f"{copy.stat().st_size:,} of {size:,} bytes arrived", where=shown, remedy="run again")
+    return copy
+
+
+class CsvAlone:
+    """One CSV file of its own dialect: a path, or `s3://bucket/key`. It is the table that is asked for."""
+
+    def __init__(self, url: str, dialect: CsvDialect = RFC_4180, s3_resource: Any = None) -> None:
+        self.url, self.dialect, self._s3 = url, dialect, s3_resource
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def tables(self) -> list[str]:
+        return [Path(self.url).stem]
+
+    def extract(
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
+    ) -> Manifest:
+        with tempfile.TemporaryDirectory() as scratch:
+            path, version = self._fetched(table, Path(scratch))
+            with readable(path, table):
+                unchanged = unchanged_since(path, path.stat())
+                text = _as_utf_8(path, self.dialect.encoding, Path(scratch), table, self.url)
+                file = CsvFile(text, self.url, table, self.dialect)
+                return file.land(lake, key, run_id, progress, version=version, unchanged=unchanged)
+
+    def _fetched(self, table: LegacyTable, scratch: Path) -> tuple[Path, str | None]:
+        if self.url.startswith("s3://"):
+            prefix, _, name = self.url.rpartition("/")
+            return CsvPrefix(prefix, self._s3).fetch(name, scratch)
+        path = Path(self.url)
+        if not path.is_file():
+            raise SourceError(
+                f"the file of {table.name} is missing", where=self.url, remedy="put it there, or correct `file`"
+            )
+        return path, None
+
+
+def _as_utf_8(path: Path, encoding: str, scratch: Path, table: LegacyTable, shown: str) -> Path:
+    """The file in UTF-8; bytes that are no text in its encoding stay as they are, and are found when it is landed."""
+    if codecs.lookup(encoding).name == "utf-8":
+        return path
+    copy = scratch / "utf-8.csv"
+    try:
+        with (
+            path.open(encoding=encoding, errors="surrogateescape", newline="") as stream,
+            copy.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out,
+        ):
+            shutil.copyfileobj(stream, out, FIRST_BLOCK)
+    except UnicodeError:
+        raise SourceError(
+            f"{table.name}: the file is not {encoding}", where=shown, remedy="say its `encoding` in the feed file"
+        ) from None
+    return copy
 
 
 def landed_already(lake: Lake, key: Sequence[str], source: str, *, source_bytes: int) -> Manifest | None:
@@ -165,8 +267,9 @@ class _Watched:
     Arrow reads ahead in a thread of its own, and goes on for a while after it was told to stop.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, quote: str | None) -> None:
         self._stream = path.open("rb", buffering=0)
+        self._quote = quote.encode() if quote else None
         self._lock = Lock()
         self._digest = hashlib.sha256()
         self.bytes = self.quotes = self.carriage_returns = self.line_feeds = 0
@@ -178,7 +281,7 @@ class _Watched:
             block = b"" if self.closed else self._stream.read(size)
         self._digest.update(block)
         self.bytes += len(block)
-        self.quotes += block.count(b'"')
+        self.quotes += block.count(self._quote) if self._quote else 0
         self.carriage_returns += block.count(b"\r")
         self.line_feeds += block.count(b"\n")
         self._ends_a_line = block.endswith(b"\n") if block else self._ends_a_line
@@ -203,11 +306,12 @@ class _Watched:
 
 @dataclass(frozen=True)
 class CsvFile:
-    """One file: where it is, where messages say it is, and the table in it."""
+    """One file: where it is, where messages say it is, the table in it, and how it is written (but in UTF-8)."""
 
     path: Path
     shown: str
     table: LegacyTable
+    dialect: CsvDialect = RFC_4180
 
     def land(
         self,
@@ -222,7 +326,7 @@ class CsvFile:
         columns = self.header()
         block = FIRST_BLOCK
         while True:
-            watched = _Watched(self.path)
+            watched = _Watched(self.path, self.dialect.quote)
 
             def facts(landed: Landed, watched: _Watched = watched) -> dict[str, Any]:
                 if watched.quotes % 2:
@@ -261,15 +365,25 @@ class CsvFile:
             reader = pa_csv.open_csv(
                 stream,
                 read_options=pa_csv.ReadOptions(
-                    block_size=block, use_threads=False, column_names=names, skip_rows_after_names=1
+                    block_size=block,
+                    use_threads=False,
+                    column_names=names,
+                    skip_rows_after_names=self.dialect.header_lines,
                 ),
-                parse_options=pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(columns) > 1),
+                parse_options=pa_csv.ParseOptions(
+                    delimiter=self.dialect.delimiter,
+                    quote_char=self.dialect.quote or False,
+                    newlines_in_values=bool(self.dialect.quote),
+                    ignore_empty_lines=len(columns) > 1,
+                ),
                 convert_options=pa_csv.ConvertOptions(
                     column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False
                 ),
             )
             yield from reader
         except pa.ArrowInvalid as error:
+            if "Empty CSV" in str(error):
+                return
             if "straddl" in str(error):
                 if self.path.stat().st_size < FIRST_BLOCK and self.is_header_only():
                     return
@@ -284,7 +398,9 @@ class CsvFile:
             start = stream.read(4)
         if start.startswith(UTF_16_MARKS):
             raise self.error("the file is UTF-16", "export it as UTF-8", line=1)
-        with _csv_reader(self.path) as reader:
+        if self.dialect.names:
+            return list(self.dialect.names)
+        with self.reader() as reader:
             fields = [field.encode("latin-1") for field in next(reader, [])]
         if not fields:
             raise self.error("the file is empty: it has no header line", "export it with the column names", line=1)
@@ -293,9 +409,10 @@ class CsvFile:
         except UnicodeDecodeError:
             raise self.error("a column name is not UTF-8", "export the table as UTF-8", line=1) from None
         if len(names) == 1 < len(self.table.columns):
-            for delimiter, called in OTHER_DELIMITERS.items():
+            own = DELIMITERS.get(self.dialect.delimiter, f"{self.dialect.delimiter!r}")
+            for delimiter, called in DELIMITERS.items():
                 if delimiter in names[0]:
-                    raise self.error(f"its fields are separated by {called}", "export it with commas", line=1)
+                    raise self.error(f"its fields are separated by {called}", f"export it with {own}", line=1)
         if "" in names:
             raise self.error(f"column {names.index('') + 1} has no name", "name every column in the header", line=1)
         if doubled := sorted({name for name in names if names.count(name) > 1}):
@@ -304,24 +421,32 @@ class CsvFile:
 
     def count(self, expected: int, columns: int, watched: _Watched) -> int:
         """The records of the file, counted without the reader that landed them."""
-        if not watched.quotes and watched.lines - 1 == expected:
+        if not watched.quotes and watched.lines - self.dialect.header_lines == expected:
             return expected
-        with _csv_reader(self.path) as reader:
-            next(reader)
+        with self.reader() as reader:
+            self.skip_header(reader)
             return sum(1 for record in reader if record or columns == 1)
 
     def is_header_only(self) -> bool:
-        with _csv_reader(self.path) as reader:
-            next(reader)
+        with self.reader() as reader:
+            self.skip_header(reader)
             return next(reader, None) is None
 
+    def reader(self, appended: str = "") -> AbstractContextManager[Any]:
+        return _csv_reader(self.path, self.dialect, appended)
+
+    def skip_header(self, reader: Iterator[list[str]]) -> None:
+        for _ in range(self.dialect.header_lines):
+            next(reader)
+
     def refuse_ragged_record(self, columns: int) -> None:
-        with _csv_reader(self.path) as reader:
+        with self.reader() as reader:
             line = 1
             for record in reader:
                 if len(record) != columns and (record or columns == 1):
                     raise self.error(
-                        f"a row of {len(record)} field{'s' * (len(record) != 1)}, where the header has {columns}",
+                        f"a row of {len(record)} field{'s' * (len(record) != 1)}, where "
+                        f"{'`names` lists' if self.dialect.names else 'the header has'} {columns}",
                         "quote fields that hold a comma, a quote or a line break, and export the table again",
                         line=line,
                     )
@@ -330,7 +455,7 @@ class CsvFile:
     def refuse_open_quote(self) -> None:
         """Raises SourceError where the file ends inside of quotes."""
         sentinel = ["end of file"]
-        with _csv_reader(self.path, sentinel[0]) as reader:
+        with self.reader(sentinel[0]) as reader:
             line = following = 1
             last: list[str] = []
             for record in reader:
@@ -340,7 +465,7 @@ class CsvFile:
 
     def refuse_carriage_return_in_field(self) -> None:
         with self.path.open("rb") as stream:
-            reader = csv.reader(line.decode("latin-1") for line in stream)
+            reader = csv.reader((line.decode("latin-1") for line in stream), **_csv_options(self.dialect))
             try:
                 for _ in reader:
                     pass
@@ -362,13 +487,14 @@ class CsvFile:
         """Bytes that hold the longest record; SourceError where that would be too many."""
         longest = length = start = 0
         longest_start = 1
+        quote = self.dialect.quote.encode() if self.dialect.quote else b""
         with self.path.open("rb") as stream:
             open_quote = False
             for line, text in enumerate(stream, 1):
                 if not open_quote:
                     start, length = line, 0
                 length += len(text)
-                open_quote ^= bool(text.count(b'"') & 1)
+                open_quote ^= bool(quote and text.count(quote) & 1)
                 if length > longest:
                     longest, longest_start = length, start
         if open_quote:
@@ -391,7 +517,7 @@ class _RecordTooLong(Exception):
 
 
 @contextmanager
-def _csv_reader(path: Path, appended: str = "") -> Iterator[Any]:
+def _csv_reader(path: Path, dialect: CsvDialect, appended: str = "") -> Iterator[Any]:
     """Python's own reader over the bytes of a file, each as one character, without a byte-order mark."""
     limit = csv.field_size_limit(sys.maxsize)
     try:
@@ -404,6 +530,12 @@ def _csv_reader(path: Path, appended: str = "") -> Iterator[Any]:
                 if appended:
                     yield appended
 
-            yield csv.reader(lines())
+            yield csv.reader(lines(), **_csv_options(dialect))
     finally:
         csv.field_size_limit(limit)
+
+
+def _csv_options(dialect: CsvDialect) -> dict[str, Any]:
+    if dialect.quote is None:
+        return {"delimiter": dialect.delimiter, "quoting": csv.QUOTE_NONE}
+    return {"delimiter": dialect.delimiter, "quotechar": dialect.quote}

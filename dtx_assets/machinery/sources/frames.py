@@ -11,17 +11,15 @@ from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
 from dtx_assets.machinery.transforms import canonical_integer, json_text
 
-NULL_MARKERS = (r"\N", "NULL")
-
 
 def legacy_frame(
     lake: Lake, system: str, table: LegacyTable, *, layer: str = "legacy", manifest: Manifest | None = None
 ) -> pl.LazyFrame:
-    r"""The rows of a landed table as text, with `_row` and `_undecodable`.
+    """The rows of a landed table as text, with `_row` and `_undecodable`.
 
-    In a CSV `\N` and `NULL` are NULL everywhere and an empty field is NULL in every column that is not text; from a
-    database nothing but NULL is. A named column that is missing is NULL throughout; a required one is a SourceError.
-    `manifest` names a landing; None is the latest.
+    In a CSV the null markers of the table are NULL everywhere and an empty field is NULL in every column that is not
+    text; from a database nothing but NULL is. A named column that is missing is NULL throughout; a required one is a
+    SourceError. `manifest` names a landing; None is the latest.
     """
     manifest = manifest or lake.require((system, layer, table.name))
     frame = lake.scan(manifest.key, manifest=manifest)
@@ -40,9 +38,9 @@ def legacy_frame(
 
 
 def _null_where_the_csv_says_so(name: str, table: LegacyTable) -> pl.Expr:
-    markers = NULL_MARKERS if table.kind_of(name) == "text" else (*NULL_MARKERS, "")
+    markers = table.null_markers if table.kind_of(name) == "text" else (*table.null_markers, "")
     column = pl.col(name)
-    return pl.when(~column.is_in(markers)).then(column).alias(name)
+    return pl.when(~column.is_in(pl.Series(markers, dtype=pl.String).implode())).then(column).alias(name)
 
 
 def source_key(table: LegacyTable, frame: pl.LazyFrame) -> pl.LazyFrame:

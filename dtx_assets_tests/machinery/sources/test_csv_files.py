@@ -3,7 +3,9 @@
 import csv
 import io
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -270,3 +272,63 @@ def test_no_byte_is_ever_lost(directory, place, rows):
         for number, row in enumerate(place.rows("pair"), 1)
     ]
     assert read_back == rows
+
+
+# --- a file of its own dialect ----------------------------------------------------------------------------------------
+
+
+def land_alone(directory: Path, place: LandingPlace, content: bytes, **dialect: Any):
+    path = directory / "own.file"
+    path.write_bytes(content)
+    with csv_files.CsvAlone(str(path), csv_files.CsvDialect(**dialect)) as source:
+        return place.land_from(source, PAIR)
+
+
+@pytest.mark.parametrize(
+    ("content", "dialect", "rows"),
+    [
+        (b"a,b\n1,2\n", {}, [("1", "2")]),
+        (b"a;b\r\n'1;\r\n''x';2,3\r\n", {"delimiter": ";", "quote": "'"}, [("1;\r\n'x", "2,3")]),
+        (b'a\tb\n"1\t2"\n', {"delimiter": "\t", "quote": None}, [('"1', '2"')]),
+        (b"1|2\n3|4", {"delimiter": "|", "names": ("a", "b")}, [("1", "2"), ("3", "4")]),
+        (b'1,"2\n"\n', {"names": ("a", "b")}, [("1", "2\n")]),
+        (b"", {"names": ("a", "b")}, []),
+        (b"\n\n", {"names": ("a", "b")}, []),
+        (b"a,b\ncaf\xe9,\x80\n", {"encoding": "windows-1252"}, [("café", "€")]),
+        (b"a,b\n\x81,\xe9\x9d\n", {"encoding": "windows-1252"}, [("\\x81", "é\\x9d")]),
+        ("a,b\né,\U0001f600\n".encode("utf-16"), {"encoding": "utf-16"}, [("é", "\U0001f600")]),
+        (b"\xef\xbb\xbfa,b\n1,2\n", {"encoding": "utf-8-sig"}, [("1", "2")]),
+        (b"\xef\xbb\xbf1,2\n", {"names": ("a", "b")}, [("1", "2")]),
+    ],
+)
+def test_a_file_of_another_dialect_lands_as_it_is(directory, place, content, dialect, rows):
+    manifest = land_alone(directory, place, content, **dialect)
+    assert place.rows("pair") == rows
+    assert (manifest.metadata["source_rows"], manifest.metadata["row_count_matches"]) == (len(rows), True)
+    assert land_alone(directory, place, content, **dialect) == manifest
+
+
+@pytest.mark.parametrize(
+    ("content", "dialect", "message", "line"),
+    [
+        (b"a;b\n1;2;3\n", {"delimiter": ";"}, "a row of 3 fields, where the header has 2", 2),
+        (b"1;2\n1\n", {"delimiter": ";", "names": ("a", "b")}, "a row of 1 field, where `names` lists 2", 2),
+        (b"a;b\n'1;2\n", {"delimiter": ";", "quote": "'"}, "a quote is opened and never closed", 2),
+        (b"a,b\n1,2\n", {"delimiter": ";"}, "its fields are separated by commas.*export it with semicolons", 1),
+        (b"\xff\xfea\x00", {}, "the file is UTF-16", 1),
+        (b"a,b", {"encoding": "utf-16"}, "the file is not utf-16", None),
+    ],
+)
+def test_faults_of_a_file_of_another_dialect_name_the_line(directory, place, content, dialect, message, line):
+    with pytest.raises(SourceError) as caught:
+        land_alone(directory, place, content, **dialect)
+    assert re.search(message, str(caught.value), re.DOTALL)
+    assert caught.value.where.endswith("own.file" if line is None else f"own.file, line {line}")
+    assert place.is_untouched("pair")
+
+
+def test_a_record_longer_than_a_block_of_another_dialect(directory, place, monkeypatch):
+    monkeypatch.setattr(csv_files, "FIRST_BLOCK", 64)
+    long = "x\n" * 500
+    land_alone(directory, place, f"'{long}';1\n2;3\n".encode(), delimiter=";", quote="'", names=("a", "b"))
+    assert place.rows("pair") == [(long, "1"), ("2", "3")]

@@ -8,6 +8,7 @@ from dtx_assets.machinery.errors import SourceError
 from dtx_assets.machinery.lake import Lake, s3_store
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.sources import open_source
+from dtx_assets.machinery.sources.csv_files import CsvAlone, CsvDialect
 
 PAIR = LegacyTable("pair", "area", ("a", "b"))
 
@@ -102,3 +103,14 @@ def test_from_s3_into_a_lake_on_s3(url, s3_bucket):
     with open_source(url) as source:
         manifest = source.extract(PAIR, lake, ("toy", "legacy", "pair"), "r")
     assert lake.scan(manifest.key).collect().select("a", "b", "_row").rows() == [("1", "2", 1)]
+
+
+def test_an_object_of_its_own_dialect(url, place):
+    put(url, "a feed.txt", "1;Café\n".encode("windows-1252"))
+    dialect = CsvDialect(";", encoding="windows-1252", names=("a", "b"))
+    manifest = place.land_from(CsvAlone(f"{url}/a feed.txt", dialect), PAIR)
+    assert place.rows("pair") == [("1", "Café")]
+    assert manifest.metadata["source"] == f"{url}/a feed.txt"
+    with pytest.raises(SourceError, match="answers NoSuchKey") as caught:
+        place.land_from(CsvAlone(f"{url}/none.txt", dialect), PAIR)
+    assert caught.value.where == f"{url}/none.txt"
