@@ -205,7 +205,7 @@ def run_job(
         result = job.execute_in_process(
             run_config={
                 "loggers": {LOGGER: {}},
-                "resources": {ENVIRONMENT: {"config": dict(options or {})}},
+                **({"resources": {ENVIRONMENT: {"config": dict(options)}}} if options else {}),
             },
             instance=instance,
             raise_on_error=False,
