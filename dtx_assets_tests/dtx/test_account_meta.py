@@ -317,6 +317,13 @@ def test_labels_are_merged_beside_what_the_directory_has(migration):
     assert stored(migration, settings)[0][1]["labels"] == expected[0][1]["labels"] | {"A": "new"}
 
 
+def test_a_form_field_that_is_wrong_in_itself_is_not_also_a_duplicate_of_a_keyword(migration):
+    fields = [field(1, "a", vendor="x"), field(2, "b")]
+    tables = {"keyword": [keyword("form_field.custom_field_0", "Malls")], "form_field": fields}
+    found = reasons(migration.run(tables, form_field="account_meta"), "AccountMeta")
+    assert found == {"1": ["unparseable"], "2": ["duplicate_key"]}
+
+
 @pytest.mark.parametrize("batch_rows", [100_000, 1])
 def test_accounts_of_one_directory_settle_the_keywords_they_share(tmp_path, database_url, batch_rows):
     """Customers 2 and 3 of the small world: accounts 102 and 103, directory 802."""
