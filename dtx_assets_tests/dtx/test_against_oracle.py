@@ -201,7 +201,22 @@ lookups = st.builds(lambda customer, changes: lookup(customer, **changes), custo
 
 FRAGMENTS = (
     *("__DATE__", "___DATE__", "__A____B__", "__A__B__", "__A_B___", "__[X]__", "a__b__c", "__é__", "_", "{X}", "X1"),
-    *("<p>", "</p>", "<br/>", "<", ">", "<\n>", "Favor", "Favor de", "FAVOR DE ", "de", " ", "\n", "PÓLIZA", "Póliza"),
+    *(
+        "<p>",
+        "</p>",
+        "<br/>",
+        "<",
+        ">",
+        "<\n>",
+        "Favor<br/>de",
+        "Favor de",
+        "FAVOR DE ",
+        "de",
+        " ",
+        "\n",
+        "PÓLIZA",
+        "Póliza",
+    ),
     *("please", "Thank you", "P&oacute;liza", "estimado", "é", '"', "\\", "$1", "${1}"),
 )
 bodies = st.one_of(
@@ -223,7 +238,7 @@ exemptions = st.fixed_dictionaries(
     {
         "exemption_id": ids,
         "vendor_id": mostly(("1", "2", "4"), ("3", "5", "6", "2.0", "", "x", None)),
-        "item_type": kinds,
+        "item_type": st.one_of(*[kinds] * 7, st.sampled_from((None, "OTHER"))),
         "item_name": mostly(
             ("GL", "W-9", "boiler and machinery", "Business Lic."),
             ("", None, "Bond", "business license", " w-9 ", "Other", "Primary & Non-Contributory", "GL\0", b"GL\xff"),
@@ -248,7 +263,7 @@ exemptions = st.fixed_dictionaries(
         "ExemptReviewStatus": mostly(("COMPLIANT",), ("compliant ", "OPEN", "", None)),
         "create_user_id": users,
         "create_time": times,
-        "requirements_id": mostly((None, "1"), ("", "2", "3", "1.0", "x")),
+        "requirements_id": mostly((None, "1"), ("", "2", "3", "1.0", "x"), 6),
         "src": st.sampled_from((None, "", "x", b"\xff")),
     }
 )

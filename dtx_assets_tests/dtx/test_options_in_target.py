@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
-from dtx_assets.machinery.dagster_assets import build_definitions
+from dtx_assets.machinery.definitions import build_definitions
 from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
 from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.mapping.decisions import load_decisions
