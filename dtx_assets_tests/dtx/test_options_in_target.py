@@ -338,13 +338,10 @@ def test_every_option_of_every_decision_has_a_run_and_an_answer_of_its_own():
     assert {entry.key for entry in entries} - options.keys() == WITHOUT_OPTIONS.keys() | ELSEWHERE
 
 
-NOT_YET = pytest.mark.xfail(strict=True, reason="feed files are being made")
-
-
 @pytest.mark.parametrize(
     ("run", "decision"),
     [
-        pytest.param(run, decision, id=f"{decision}={option}", marks=NOT_YET if option == "generic_import" else ())
+        pytest.param(run, decision, id=f"{decision}={option}")
         for run, chosen in RUNS.items()
         for decision, option in chosen.items()
     ],
