@@ -3,6 +3,7 @@
 The checks of the other tables, and which check covers which issue of the plans, are in `checks`.
 """
 
+import re
 from collections.abc import Sequence
 
 import polars as pl
@@ -10,6 +11,7 @@ import polars as pl
 from dtx_assets.dtx.addresses import ADDRESS
 from dtx_assets.dtx.repo_files import is_linked
 from dtx_assets.dtx.tables import LEGACY_TABLES
+from dtx_assets.dtx.transforms import NEVER_ENDS, lease_day
 from dtx_assets.machinery.checks import (
     CheckContext,
     CheckGroup,
@@ -41,11 +43,14 @@ SAMPLED_FORM_FIELD = {
 }
 """The one combination of the plan's sample."""
 
-ALWAYS_NULL = {
-    "repo_file": ("upload_email", "upload_ip", "autoextractable", "evt_userid", "evt_sessionid"),
-    "vornado_feed": ("Contact Name", "Contact Email", "Contact Phone", "Contact Fax"),
+DROPPED_AS_EMPTY = {
+    "repo_file": re.compile("upload_email|upload_ip|autoextractable|evt_userid|evt_sessionid|display|supervisor"),
+    # The plan speaks of contact fields and does not name them.
+    "vornado_feed": re.compile(".*contact.*", re.IGNORECASE),
 }
-"""Columns that the plan drops because they are NULL in every row of its sample."""
+"""Columns that the plan drops because they say nothing in any row of its sample: NULL, or what `SAYS_NOTHING` has."""
+
+SAYS_NOTHING = {"display": "no", "supervisor": "no"}
 
 TYPOS = ("reokacnebt", "Noncontributary")
 """Of the feed, for replacement and Noncontributory (Area 11 decision 11)."""
@@ -61,11 +66,12 @@ def has_text(column: str) -> pl.Expr:
     return pl.col(column).fill_null("").str.strip_chars() != ""
 
 
-def always_null_columns(context: CheckContext, table: str) -> CheckOutcome:
-    """The values that turn up in columns that are dropped for being NULL in the plan's sample."""
+def dropped_columns(context: CheckContext, table: str) -> CheckOutcome:
+    """The columns that are dropped as empty and have values all the same, with how many."""
     frame = context.legacy(table)
-    there = [name for name in ALWAYS_NULL[table] if name in frame.collect_schema().names()]
-    counts = frame.select(has_text(name).sum().alias(name) for name in there).collect(engine="streaming")
+    there = [name for name in frame.collect_schema().names() if DROPPED_AS_EMPTY[table].fullmatch(name)]
+    says = {name: has_text(name) & (code(pl.col(name)) != SAYS_NOTHING.get(name, "")) for name in there}
+    counts = frame.select(said.sum().alias(name) for name, said in says.items()).collect(engine="streaming")
     with_values = {name: rows for name, rows in counts.row(0, named=True).items() if rows} if there else {}
     return found(len(with_values), columns=with_values, looked_at=", ".join(there))
 
@@ -219,7 +225,8 @@ REPO_FILE_SPECS = (
     CheckSpec(
         "dropped_columns_are_empty",
         REPO_FILE,
-        "A11 decision 1: the columns that are dropped for being NULL in the sample are NULL in every row.",
+        "A11 decision 1: the columns that are dropped for being NULL in the sample are NULL in every row, and display "
+        "and supervisor, always 'no' there, say nothing else.",
     ),
 )
 
@@ -252,7 +259,7 @@ def evaluate_repo_file(context: CheckContext) -> dict[str, CheckOutcome]:
         "linked_files_were_handled_by_area_4": rows["unhandled"].outcome(),
         "orphans_have_no_attachment": rows["attached"].outcome(),
         "statuses_are_known": rows["status"].outcome(statuses=shown_values(values["statuses"])),
-        "dropped_columns_are_empty": always_null_columns(context, "repo_file"),
+        "dropped_columns_are_empty": dropped_columns(context, "repo_file"),
     }
 
 
@@ -357,18 +364,16 @@ VORNADO_SPECS = (
 def evaluate_vornado(context: CheckContext) -> dict[str, CheckOutcome]:
     frame = context.legacy("vornado_feed")
     texts = [name for name in frame.collect_schema().names() if not name.startswith("_")]
-    typo = pl.any_horizontal(pl.col(name).str.contains_any(list(TYPOS)).fill_null(False) for name in texts)
+    typo = pl.any_horizontal(
+        pl.col(name).str.contains_any(list(TYPOS), ascii_case_insensitive=True).fill_null(False) for name in texts
+    )
     unreadable = pl.any_horizontal(
-        has_text(name)
-        & pl.when(pl.col(name).str.contains(r"^\d{2}/\d{2}/\d{4}$"))
-        .then(pl.col(name))
-        .str.to_date("%m/%d/%Y", strict=False)
-        .is_null()
+        (pl.col(name) != "").fill_null(False) & lease_day(pl.col(name)).is_null()
         for name in ("Lease Start", "Lease End")
     )
     survey = Survey(frame, personal=LEGACY_TABLES["vornado_feed"].personal)
     survey.rows("rejected", integer_value(pl.col("PH_ID")) == -1, show=("Property Code",))
-    survey.rows("perpetual", pl.col("Lease End") == "12/31/2050", show=("Property Code",))
+    survey.rows("perpetual", pl.col("Lease End") == NEVER_ENDS, show=("Property Code",))
     survey.rows("date", unreadable, show=("Lease Start", "Lease End"))
     survey.rows("typo", typo)
     answers = survey.answers()
@@ -377,7 +382,7 @@ def evaluate_vornado(context: CheckContext) -> dict[str, CheckOutcome]:
         "leases_end": answers.rows["perpetual"].outcome(),
         "lease_dates_can_be_read": answers.rows["date"].outcome(),
         "texts_have_no_known_typo": answers.rows["typo"].outcome(),
-        "dropped_columns_are_empty": always_null_columns(context, "vornado_feed"),
+        "dropped_columns_are_empty": dropped_columns(context, "vornado_feed"),
     }
 
 

@@ -9,6 +9,7 @@ from dtx_assets.dtx.letters import has_marker, macro_names, with_placeholders
 from dtx_assets.machinery.transforms import (
     GENERIC,
     Coercion,
+    DateForm,
     Outcome,
     Problem,
     Registry,
@@ -102,10 +103,18 @@ NEVER_ENDS = "12/31/2050"
 """What the feed writes for a lease without an end (Area 11 decision 11)."""
 
 
+LEASE_DATE = "MM/DD/YYYY"
+
+
+def lease_day(text: pl.Expr) -> pl.Expr:
+    """The date of a text that is exactly LEASE_DATE, else null."""
+    return DateForm.of(LEASE_DATE).read(text)
+
+
 @OWN.transform("lease_date")
 def lease_date(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
     """`MM/DD/YYYY` as an ISO date; an empty one and 12/31/2050 are NULL (Area 11 decision 11)."""
-    return iso_date(inputs, context, format="MM/DD/YYYY", null_values=[NEVER_ENDS])
+    return iso_date(inputs, context, format=LEASE_DATE, null_values=[NEVER_ENDS])
 
 
 TRANSFORMS = GENERIC | OWN

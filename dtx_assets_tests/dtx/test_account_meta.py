@@ -317,6 +317,44 @@ def test_labels_are_merged_beside_what_the_directory_has(migration):
     assert stored(migration, settings)[0][1]["labels"] == expected[0][1]["labels"] | {"A": "new"}
 
 
+def test_a_form_field_that_is_wrong_in_itself_is_not_also_a_duplicate_of_a_keyword(migration):
+    fields = [field(1, "a", vendor="x"), field(2, "b")]
+    tables = {"keyword": [keyword("form_field.custom_field_0", "Malls")], "form_field": fields}
+    found = reasons(migration.run(tables, form_field="account_meta"), "AccountMeta")
+    assert found == {"1": ["unparseable"], "2": ["duplicate_key"]}
+
+
+@pytest.mark.parametrize("batch_rows", [100_000, 1])
+def test_accounts_of_one_directory_settle_the_keywords_they_share(tmp_path, database_url, batch_rows):
+    """Customers 2 and 3 of the small world: accounts 102 and 103, directory 802."""
+    migration = Migration(tmp_path, database_url)
+    shared = [
+        keyword("GROUP_NAME", "Malls", customer=3),
+        keyword("OWN", "two", customer=2),
+        keyword("GROUP_NAME", "Centers", customer=2),
+        keyword("OTHER", "three", customer=3),
+    ]
+
+    def loaded(run_id: str, *rows: RawRow) -> tuple[LoadSummary, object]:
+        result = migration.run({"keyword": rows}, batch_rows=batch_rows, keyword="directory_settings")
+        assert set(map(tuple, reasons(result, "Directory").values())) <= {("duplicate_key",)}
+        summary = load(migration, run_id, "Directory")
+        [(labels,)] = stored(migration, "SELECT settings -> 'labels' FROM docutrax_hierarchy_directory WHERE id = 802")
+        return summary, labels
+
+    first, labels = loaded("first", *shared)
+    assert labels == {"GROUP_NAME": "Centers", "OWN": "two", "OTHER": "three"}
+    assert (first.updated, first.rejected, first.conflicts) == (3, 1, 0)
+    assert stored(migration, "SELECT source_key, reasons FROM migration.rejected") == [
+        ('["3","GROUP_NAME"]', ["duplicate_key"])
+    ]
+    again, _ = loaded("second", *shared)
+    assert (again.updated, again.vanished, again.conflicts) == (0, 0, 0)
+    turned, labels = loaded("third", *reversed(shared))
+    assert labels == {"GROUP_NAME": "Malls", "OWN": "two", "OTHER": "three"}
+    assert (turned.updated, turned.vanished, turned.conflicts) == (1, 0, 0)
+
+
 def test_custom_fields_fill_what_is_empty_in_the_record(migration):
     with psycopg.connect(migration.database_url) as connection:
         connection.execute("UPDATE docutrax_hierarchy_record SET internal_id = 'by hand' WHERE id = 201")

@@ -89,9 +89,9 @@ CASES: list[tuple[str, str, Sequence[Row], Sequence[Row], int]] = [
     (
         "repo_file",
         "dropped_columns_are_empty",
-        [{"upload_ip": None, "upload_email": ""}],
-        [{"upload_ip": "10.0.0.1", "evt_userid": "7"}],
-        2,
+        [{"upload_ip": None, "upload_email": "", "display": "no", "supervisor": "No "}],
+        [{"upload_ip": "10.0.0.1", "evt_userid": "7", "display": "yes"}],
+        3,
     ),
     (
         "imap_upload",
@@ -125,10 +125,12 @@ CASES: list[tuple[str, str, Sequence[Row], Sequence[Row], int]] = [
             {**LEASE, "Lease End": "02/30/2021"},
             {**LEASE, "Lease Start": "1/2/2020"},
             {**LEASE, "Lease End": "2020-01-01"},
+            {**LEASE, "Lease End": " "},
+            {**LEASE, "Lease End": "01/01/0000"},
         ],
-        3,
+        5,
     ),
-    ("vornado_feed", "texts_have_no_known_typo", [LEASE], [{**LEASE, "Status": "Noncontributary"}], 1),
+    ("vornado_feed", "texts_have_no_known_typo", [LEASE], [{**LEASE, "Status": "NONCONTRIBUTARY"}], 1),
 ]
 
 
@@ -166,15 +168,29 @@ def test_every_check_has_a_case():
 
 
 def test_contacts_that_turn_up_in_the_feed_are_seen(checking):
-    columns = (*LEGACY_TABLES["vornado_feed"].columns, "Contact Name", "Contact Email")
+    columns = (*LEGACY_TABLES["vornado_feed"].columns, "Contact Name", "Ins. CONTACT #2")
     name = "dropped_columns_are_empty"
     [group] = [group for group in FILE_CHECKS if group.asset == ("legacy", "vornado_feed") and len(group.specs) > 1]
     checking.legacy("vornado_feed", {**LEASE, "Contact Name": None}, columns=columns)
     assert group.evaluate(checking.context)[name].passed
-    checking.legacy("vornado_feed", {**LEASE, "Contact Name": "Ann"}, columns=columns)
+    checking.legacy("vornado_feed", {**LEASE, "Ins. CONTACT #2": "Ann"}, columns=columns)
     found = group.evaluate(checking.context)[name]
     assert (found.passed, found.count) == (False, 1)
     assert "Ann" not in str(found.metadata)
+
+
+def test_how_often_each_event_occurs_is_shown(checking):
+    events = ["Voided", "Voided", "Completed", None]
+    found = outcome(checking, "envelope", "events_are_known", [{"event": event} for event in events])
+    assert (found.passed, found.metadata["events"]) == (True, {"Voided": 2, "Completed": 1, "NULL": 1})
+
+
+@pytest.mark.parametrize("table", sorted(name for name, table in LEGACY_TABLES.items() if not table.key))
+def test_tables_without_a_primary_key_are_looked_at_for_rows_that_occur_again(checking, table):
+    checking.legacy(table, {"a": "1"}, {"a": "2"}, columns=(*LEGACY_TABLES[table].columns, "a"))
+    assert checking.outcomes("legacy", table)["rows_are_distinct"].passed
+    checking.legacy(table, {"a": "1"}, {"a": "2"}, {"a": "1"}, columns=(*LEGACY_TABLES[table].columns, "a"))
+    assert checking.outcomes("legacy", table)["rows_are_distinct"].count == 1
 
 
 def test_names_that_need_quoting_are_listed(checking):

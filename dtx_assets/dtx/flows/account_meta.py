@@ -41,12 +41,12 @@ def form_values(inputs: FlowInputs) -> pl.DataFrame:
     rows = assess_form_fields(inputs, MODEL, key=key, not_null=("vendor_id", "property_name"))
     rows = rows.rename({":text": ":value"}).with_columns(pl.col(":vendor").cast(pl.String).alias("_vendor"))
     if KEYWORD in inputs.legacy:
-        taken = labels(inputs).filter(is_sound()).select(":account_id", ":key", pl.lit(True).alias("_taken"))
-        rows = rows.join(taken, on=[":account_id", ":key"], how="left", maintain_order="left")
+        keywords = labels(inputs).filter(is_sound()).select(":account_id", ":key", pl.lit(True).alias("_taken"))
+        rows = rows.join(keywords, on=[":account_id", ":key"], how="left", maintain_order="left")
         taken_by_keyword = "the account has a keyword of this name"
-        rows = add_problems(
-            rows, RowProblem(pl.col("_taken").fill_null(False), "duplicate_key", "property_name", taken_by_keyword)
-        )
+        # As everywhere, what is rejected for itself is nobody's duplicate.
+        taken = pl.col("_taken").fill_null(False) & is_sound()
+        rows = add_problems(rows, RowProblem(taken, "duplicate_key", "property_name", taken_by_keyword))
     return rows
 
 
