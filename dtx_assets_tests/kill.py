@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery import embedded_postgres_watchdog as watchdog
@@ -38,19 +38,20 @@ from dtx_assets_tests.dtx.killing import (
     Stage,
     said,
     wait_for,
+    wait_for_first_point,
 )
 
 Victim = Literal["process", "server", "both"]
 VICTIMS: tuple[Victim, ...] = ("process", "server", "both")
 SHARES = (0.7, 0.15, 0.15)
-NOTHING_YET = "nothing yet"
 ENDED = "ended before"
 SECONDS_TO_DIE = 30
+WIDTH = 120
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What is killed when: `moment` in seconds from the start of the process, `how` is what PostgreSQL gets."""
+    """What is killed when: `moment` in seconds from its first failpoint, `how` is what PostgreSQL gets."""
 
     number: int
     stage: Stage
@@ -74,7 +75,10 @@ class Tally:
         return sum(times for (_, _, where), times in self.hit.items() if where != ENDED)
 
     def table(self) -> Table:
-        table = Table("last point reached", *(f"{stage}: {victim}" for stage in STAGES for victim in VICTIMS))
+        table = Table(
+            Column("last point reached", no_wrap=True),
+            *(f"{stage}: {victim}" for stage in STAGES for victim in VICTIMS),
+        )
         for where in sorted({where for _, _, where in self.hit}):
             cells = (self.hit[victim, stage, where] for stage in STAGES for victim in VICTIMS)
             table.add_row(where, *(str(times or "") for times in cells))
@@ -138,11 +142,12 @@ def disturb(trial: Trial, beginnings: Beginnings, server: CrashingServer, place:
     """Runs a stage, kills it or the server under it, runs it again: where it was hit, and what is wrong."""
     trace = place.home / "trace"
     process = beginnings.killable.start(place, trial.stage, **{TRACE: str(trace)})
+    wait_for_first_point(process, trace)
     process.join(trial.moment)
     ended = process.exitcode is not None
     if trial.victim != "server":
         process.kill()
-    hit = ENDED if ended else (trace.read_text().split() if trace.exists() else [NOTHING_YET])[-1]
+    hit = ENDED if ended else trace.read_text().split()[-1]
     if trial.victim != "process":
         server.crash(trial.how)
         assert server.start().url == beginnings.server.url, "PostgreSQL came back at another port"
@@ -175,7 +180,7 @@ def main() -> int:
     options.add_argument("--times", type=int, default=200)
     options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     chosen = options.parse_args()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, width=WIDTH)
     console.print(f"Seed {chosen.seed}")
     started = time.monotonic()
     every = tuple(flow.name for flow in SYSTEM.flows)

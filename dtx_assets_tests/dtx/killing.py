@@ -258,6 +258,12 @@ def wait_for(process: multiprocessing.process.BaseProcess) -> None:
         raise AssertionError(f"a migration hung for {SECONDS_TO_MIGRATE} s")
 
 
+def wait_for_first_point(process: multiprocessing.process.BaseProcess, trace: Path) -> None:
+    """Until a process that traces its failpoints has reached one, or has ended."""
+    while process.is_alive() and not trace.exists():
+        time.sleep(0.005)
+
+
 def said(place: Place) -> str:
     """What the processes of a place wrote."""
     log = place.home / "output.txt"
@@ -469,14 +475,13 @@ class Beginnings:
         self.expected: dict[Stage, State] = {}
         self.reached: dict[Stage, Counter[str]] = {}
         self.seconds: dict[Stage, float] = {}
+        """From the first failpoint to the end."""
         self._begin: dict[Stage, Place] = {}
         self._places: list[Place] = []
         scratch.mkdir()
         write_world(killable.directory, killable.customers)
 
     def __enter__(self) -> Self:
-        # What all processes share is imported before the first of them is measured.
-        wait_for(_started(len, ()))
         ended = self._undisturbed("first", self._empty())
         meddle(ended.url)
         self._undisturbed("delta", ended)
@@ -485,8 +490,11 @@ class Beginnings:
     def _undisturbed(self, stage: Stage, begin: Place) -> Place:
         """Where a stage ends that begins there."""
         ended, trace = self._copy(begin), self.scratch / f"{stage}.trace"
+        process = self.killable.start(ended, stage, **{TRACE: str(trace)})
+        wait_for_first_point(process, trace)
         started = time.monotonic()
-        self.killable.migrate(ended, stage, **{TRACE: str(trace)})
+        wait_for(process)
+        assert process.exitcode == 0, said(ended)
         self.seconds[stage] = time.monotonic() - started
         self.reached[stage] = Counter(trace.read_text().split())
         self._begin[stage], self.expected[stage] = begin, state(ended)
