@@ -1,6 +1,7 @@
 """Kills migrations at random moments, and PostgreSQL with some of them; runs them again, and compares (`make kill`).
 
-    .venv/bin/python -m dtx_assets_tests.kill [--times 200] [--seed 1]
+    make kill N=200
+    .venv/bin/python -m dtx_assets_tests.kill --times 200 --seed 1
 
 Half of them are first loads, half are delta loads over rows that others changed meanwhile. Each starts from the same
 state, is disturbed once, and has to end like one that nobody disturbed. Ends with 1 where one did not.

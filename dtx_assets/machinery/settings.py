@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from dotenv.parser import parse_stream
 
 from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.failpoints import require_point
 
 Mode = Literal["rehearsal", "cutover"]
 
@@ -103,6 +104,7 @@ class Settings:
         project_dir = (project_dir or Path.cwd()).absolute()
         read = _Reader(system, read_environment(environ, project_dir), project_dir)
         read.refuse_misspelt()
+        require_point()
         home = read.path("HOME") or project_dir / f".{system}"
         lake_url = read.location("LAKE_URL", _STORE) or str(home / "lake")
         beside_lake = home if "://" in lake_url else Path(lake_url).parent

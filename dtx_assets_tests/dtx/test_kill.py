@@ -1,13 +1,16 @@
 """A migration that is killed at any point, and run again, ends as one that nobody disturbed (spec 6.1, design.md)."""
 
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
 from dtx_assets.machinery.failpoints import POINTS
 from dtx_assets_tests.dtx.killing import Beginnings, Killable, first_differences, killed_at, state
+from dtx_assets_tests.kill import VICTIMS, kill
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +43,12 @@ def test_the_comparison_sees_what_is_lost_doubled_or_changed(beginnings):
 def test_killed_at_a_failpoint_and_run_again(beginnings, point):
     stage, times = beginnings.stage_that_reaches(point)
     assert killed_at(beginnings, stage, point, (times + 1) // 2) == []
+
+
+def test_killed_at_random_moments_postgresql_too(tmp_path):
+    """The short form of `make kill`: one of each kind at least, or it would show nothing."""
+    console = Console(file=StringIO(), width=120)
+    tally = kill(6, 41, Killable(tmp_path), console)
+    assert tally.wrong == {}
+    assert {victim for victim, _, _ in tally.hit} == set(VICTIMS)
+    assert tally.disturbed() > 0
