@@ -3,8 +3,9 @@
     make kill N=200
     .venv/bin/python -m dtx_assets_tests.kill --times 200 --seed 1
 
-Half of them are first loads, half are delta loads over rows that others changed meanwhile. Each starts from the same
-state, is disturbed once, and has to end like one that nobody disturbed. Ends with 1 where one did not.
+A third of them are first loads, a third delta loads over rows that others changed meanwhile, a third undo such a delta
+load. Each starts from the same state, is disturbed once, and has to end like one that nobody disturbed; where one does
+not, this ends with 1.
 """
 
 import argparse
@@ -47,7 +48,7 @@ VICTIMS: tuple[Victim, ...] = ("process", "server", "both")
 SHARES = (0.7, 0.15, 0.15)
 ENDED = "ended before"
 SECONDS_TO_DIE = 30
-WIDTH = 120
+WIDTH = 170
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Trial:
 
     def __str__(self) -> str:
         whom = f"{self.victim} ({self.how.name})" if self.victim != "process" else self.victim
-        return f"{self.number}: {self.stage} load, {whom} killed after {self.moment:.2f} s"
+        return f"{self.number}: {self.stage}, {whom} killed after {self.moment:.2f} s"
 
 
 @dataclass

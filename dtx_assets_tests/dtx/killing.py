@@ -33,8 +33,9 @@ from dtx_assets.machinery.errors import MigrationError
 from dtx_assets.machinery.failpoints import FAILPOINT, PROOF, TRACE
 from dtx_assets.machinery.files.sending import FileSender
 from dtx_assets.machinery.lake import Lake
-from dtx_assets.machinery.load import book_archive, create_target, load_target
+from dtx_assets.machinery.load import SentFilesOfRun, book_archive, create_target, load_target
 from dtx_assets.machinery.mapping_assets import MappingContext, build_mapping_asset
+from dtx_assets.machinery.operations import roll_back
 from dtx_assets.machinery.prepare import prepare_flow
 from dtx_assets.machinery.run_environment import RunEnvironment
 from dtx_assets.machinery.sources import open_source
@@ -54,8 +55,11 @@ from dtx_assets_tests.dtx.running import (
     write_csv,
 )
 
-Stage = Literal["first", "delta"]
-STAGES: tuple[Stage, ...] = ("first", "delta")
+Export = Literal["first", "delta"]
+EXPORTS: tuple[Export, ...] = ("first", "delta")
+Stage = Literal["first", "delta", "undo"]
+STAGES: tuple[Stage, ...] = (*EXPORTS, "undo")
+"""The load of each export, and the undo of that of the second."""
 FEW_FLOWS = ("exemption", "account_email", "document")
 """Enough for every failpoint: rows with and without a natural key, columns of others' rows, files."""
 ARCHIVED_ONLY = "work_log"
@@ -120,9 +124,9 @@ def world(customers: int) -> World:
     )
 
 
-def legacy_tables(customers: int, stage: Stage) -> dict[str, list[RawRow]]:
+def legacy_tables(customers: int, export: Export) -> dict[str, list[RawRow]]:
     """An export; that of the delta has rows that changed, came, went and were mended since."""
-    later = stage == "delta"
+    later = export == "delta"
     tables: dict[str, list[RawRow]] = {
         name: []
         for name in ("reviewer_address", "exemption", "repo_file", "notification", "notification_webhook", "letter")
@@ -170,8 +174,8 @@ def write_world(directory: Path, customers: int) -> None:
     made = world(customers)
     write_csv(directory / "crosswalks", made.crosswalks)
     write_csv(directory / "target", made.other_areas)
-    for stage in STAGES:
-        write_csv(directory / stage, legacy_tables(customers, stage))
+    for export in EXPORTS:
+        write_csv(directory / export, legacy_tables(customers, export))
     files = directory / "files"
     files.mkdir()
     for number in range(1, customers + 1):
@@ -181,18 +185,22 @@ def write_world(directory: Path, customers: int) -> None:
             (files / f"{number}-later.pdf").write_bytes(content * 2)
 
 
-def meddle(url: str) -> None:
-    """What other people do to the target between the two loads: change, delete and add rows."""
-    with psycopg.connect(url) as connection:
-        for statement in (
-            "UPDATE docutrax_profiles_manualoverride SET reason = 'Someone else' WHERE reason IN ('Job 4', 'Job 28')",
-            "DELETE FROM docutrax_hierarchy_accountemail WHERE email = 'a10@example.com'",
-            "INSERT INTO docutrax_hierarchy_accountemail (account_id, email, email_type)"
-            " VALUES (1005, 'c5@example.com', 'reviewer')",
-            "UPDATE docutrax_profiles_docrequirement SET exemption_note = 'Not so' WHERE id = 60012",
-            "UPDATE docutrax_profiles_document SET status = 'seen' WHERE original_filename = 'scan 6.pdf'",
-        ):
-            connection.execute(statement)
+MEDDLING: dict[Stage, tuple[str, ...]] = {
+    "first": (),
+    "delta": (
+        "UPDATE docutrax_profiles_manualoverride SET reason = 'Someone else' WHERE reason IN ('Job 4', 'Job 28')",
+        "DELETE FROM docutrax_hierarchy_accountemail WHERE email = 'a10@example.com'",
+        "INSERT INTO docutrax_hierarchy_accountemail (account_id, email, email_type)"
+        " VALUES (1005, 'c5@example.com', 'reviewer')",
+        "UPDATE docutrax_profiles_docrequirement SET exemption_note = 'Not so' WHERE id = 60012",
+        "UPDATE docutrax_profiles_document SET status = 'seen' WHERE original_filename = 'scan 6.pdf'",
+    ),
+    "undo": (
+        "UPDATE docutrax_profiles_manualoverride SET reason = 'Someone else' WHERE reason = 'Job 8, again'",
+        "UPDATE docutrax_profiles_document SET status = 'seen' WHERE original_filename = 'scan 1, renamed.pdf'",
+    ),
+}
+"""What other people do to the target before each stage: they change, delete and add rows."""
 
 
 # --- one migration ----------------------------------------------------------------------------------------------------
@@ -221,7 +229,7 @@ class Killable:
 
     def environment(self, place: Place, stage: Stage) -> dict[str, str]:
         return {
-            "DTX_LEGACY_URL": str(self.directory / stage),
+            "DTX_LEGACY_URL": str(self.directory / ("first" if stage == "first" else "delta")),
             "DTX_CROSSWALK_URL": str(self.directory / "crosswalks"),
             "DTX_FILES_URL": str(self.directory / "files"),
             "DTX_TARGET_URL": place.url,
@@ -231,10 +239,11 @@ class Killable:
         }
 
     def start(self, place: Place, stage: Stage, **more: str) -> multiprocessing.process.BaseProcess:
-        """A process that migrates an export and ends with 0, or FAILED and what it `said`; `more` is environment."""
-        return _started(_migrate_in_process, place.home, self.flows, {**self.environment(place, stage), **more})
+        """A process that does a stage and ends with 0, or FAILED and what it `said`; `more` is environment."""
+        environment = {**self.environment(place, stage), **more}
+        return _started(_in_process, place.home, stage, self.flows, environment)
 
-    def migrate(self, place: Place, stage: Stage, **more: str) -> None:
+    def do(self, place: Place, stage: Stage, **more: str) -> None:
         """The same, to its end."""
         process = self.start(place, stage, **more)
         wait_for(process)
@@ -270,22 +279,39 @@ def said(place: Place) -> str:
     return log.read_text() if log.exists() else ""
 
 
-def _migrate_in_process(home: Path, flows: Sequence[str], environment: Mapping[str, str]) -> None:
+def _in_process(home: Path, stage: Stage, flows: Sequence[str], environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
     os.chdir(home)
     with (home / "output.txt").open("a") as output:
         os.dup2(output.fileno(), sys.stdout.fileno())
         os.dup2(output.fileno(), sys.stderr.fileno())
     try:
-        migrate(flows)
+        if stage == "undo":
+            undo()
+        else:
+            migrate(stage, flows)
     except MigrationError as error:
         print(error)
         sys.exit(FAILED)
 
 
-def migrate(flow_names: Sequence[str]) -> None:
+def run_environment(name: str) -> RunEnvironment:
+    return RunEnvironment(SYSTEM, f"{name}-{uuid4().hex}", datetime.now(UTC))
+
+
+def undo() -> None:
+    """Undoes the last load of the second export, whether or not that was begun before."""
+    with run_environment("undo") as environment, psycopg.connect(environment.target_url) as connection:
+        [run_id] = connection.execute(
+            "SELECT run_id FROM migration.run WHERE run_id LIKE 'delta-%' ORDER BY started_at DESC LIMIT 1"
+        ).fetchone() or ("",)
+        connection.rollback()
+        roll_back(environment, run_id)
+
+
+def migrate(export: Export, flow_names: Sequence[str]) -> None:
     """Extracts, maps, prepares, loads, sends and archives what the named flows read, as the environment says."""
-    with RunEnvironment(SYSTEM, uuid4().hex, datetime.now(UTC)) as environment:
+    with run_environment(export) as environment:
         settings, lake, run = environment.settings, environment.lake, environment.load()
         flows = [flow for flow in SYSTEM.flows if flow.name in flow_names]
         tables = list(dict.fromkeys([*(source for flow in flows for source in flow.sources), ARCHIVED_ONLY]))
@@ -315,7 +341,8 @@ def migrate(flow_names: Sequence[str]) -> None:
             target = SYSTEM.target(model)
             send = None
             if target.file_columns:
-                send = FileSender(target, environment.file_store(), environment.legacy_files())
+                noted = SentFilesOfRun(run, target.name)
+                send = FileSender(target, environment.file_store(), environment.legacy_files(), noted=noted)
             load_target(
                 SYSTEM.name, target, lake, environment.target_url, run, legacy_rows=_legacy_rows(lake), send=send
             )
@@ -353,6 +380,8 @@ VIEWS = {
     "conflict": "source_table, source_key, target_table, part, target_id, cause, columns",
     "vanished": "source_table, source_key, target_table, part, target_id, cause",
     "journal": "target_table, target_id, before",
+    "left_entry": "target_table, target_id, part, cause",
+    "sent_file": "DISTINCT target_table, object_key, sha256",
 }
 TARGETS = {target.name for target in SYSTEM.targets if target.writes != "nothing"}
 WITH_IDS_OF_OURS = {target.name for target in SYSTEM.targets if target.writes == "insert"}
@@ -384,7 +413,7 @@ def state(place: Place) -> State:
         )
         claims = connection.execute(
             "SELECT load.target_table, unnest(batch.inserted_ids) FROM migration.batch"
-            " JOIN migration.load ON load.id = batch.load_id"
+            " JOIN migration.load ON load.id = batch.load_id WHERE batch.undone_at IS NULL"
         )
         claimed = Counter((table, number) for table, ids in claims for number in range(ids.lower, ids.upper))
         found["claimed"] = sorted(
@@ -443,11 +472,11 @@ def broken(killable: Killable, place: Place) -> list[str]:
             batches = connection.execute(
                 "SELECT batch.part, load.target_table, batch.rows_inserted, batch.inserted_ids, (SELECT count(*)"
                 " FROM migration.journal_entry WHERE batch_id = batch.id) AS journalled, batch.rows_updated"
-                " FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
+                " FROM migration.batch JOIN migration.load ON load.id = batch.load_id WHERE batch.undone_at IS NULL"
             )
             for part, table, inserted, ids, journalled, updated in batches:
                 made = [number for span in ids for number in range(span.lower, span.upper)]
-                # Only somebody else deletes rows, and only the ones that `meddle` names.
+                # Only somebody else deletes rows, and only the one that MEDDLING names.
                 if len(made) != inserted or len(set(made) - content[table].keys()) > 1 or journalled != updated:
                     wrong.append(f"a batch of part {part} of {table} is half there")
             mapped = connection.execute("SELECT target_table, target_id::bigint FROM migration.mapping")
@@ -482,13 +511,16 @@ class Beginnings:
         write_world(killable.directory, killable.customers)
 
     def __enter__(self) -> Self:
-        ended = self._undisturbed("first", self._empty())
-        meddle(ended.url)
-        self._undisturbed("delta", ended)
+        place = self._empty()
+        for stage in STAGES:
+            place = self._undisturbed(stage, place)
         return self
 
     def _undisturbed(self, stage: Stage, begin: Place) -> Place:
         """Where a stage ends that begins there."""
+        with psycopg.connect(begin.url) as connection:
+            for statement in MEDDLING[stage]:
+                connection.execute(statement.encode())
         ended, trace = self._copy(begin), self.scratch / f"{stage}.trace"
         process = self.killable.start(ended, stage, **{TRACE: str(trace)})
         wait_for_first_point(process, trace)
@@ -548,7 +580,7 @@ class Beginnings:
         """What is wrong where a stage was killed, and what is different when it was run again; empty where nothing."""
         wait_until_alone(place.url)
         wrong = broken(self.killable, place)
-        self.killable.migrate(place, stage)
+        self.killable.do(place, stage)
         return wrong + first_differences(self.expected[stage], state(place))
 
     def stage_that_reaches(self, point: str) -> tuple[Stage, int]:

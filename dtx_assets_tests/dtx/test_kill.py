@@ -9,7 +9,7 @@ from rich.console import Console
 
 from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
 from dtx_assets.machinery.failpoints import POINTS
-from dtx_assets_tests.dtx.killing import Beginnings, Killable, first_differences, killed_at, state
+from dtx_assets_tests.dtx.killing import EXPORTS, Beginnings, Killable, first_differences, killed_at, state
 from dtx_assets_tests.kill import VICTIMS, kill
 
 
@@ -21,13 +21,18 @@ def beginnings(tmp_path_factory: pytest.TempPathFactory, postgres_server: Embedd
 
 
 def test_undisturbed_loads_meet_all_that_a_load_can_meet(beginnings):
-    for stage, found in beginnings.expected.items():
+    for stage in EXPORTS:
+        found = beginnings.expected[stage]
         for kind in ("mapping", "rejected", "journal", "accounting", "claimed", "sent", "archives"):
             assert found[kind], kind
         assert not found["unfinished"] + found["wrong archives"]
         assert beginnings.reached[stage]["load.after_commit"] > len(beginnings.killable.flows)
     assert beginnings.expected["delta"]["conflict"]
     assert beginnings.expected["delta"]["vanished"]
+    assert (
+        beginnings.expected["undo"]["docutrax_hierarchy_accountemail"]
+        != beginnings.expected["delta"]["docutrax_hierarchy_accountemail"]
+    )
 
 
 def test_the_comparison_sees_what_is_lost_doubled_or_changed(beginnings):
