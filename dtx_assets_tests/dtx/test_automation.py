@@ -13,7 +13,7 @@ import psycopg
 from dtx_assets.cli import WORKSPACE
 from dtx_assets.machinery.automation import EXPORT_TAG, MARKER
 from dtx_assets.machinery.run import instance_directory, open_instance
-from dtx_assets_tests.dtx.test_run_dtx import Command, dtx, export, target  # noqa: F401 – fixtures
+from dtx_assets_tests.dtx.commands import Command
 
 SECONDS = 200
 
@@ -23,7 +23,7 @@ def ended_runs(home: Path) -> list[dg.DagsterRun]:
         return [run for run in instance.get_runs() if run.is_finished]
 
 
-def test_a_new_export_is_migrated_by_one_run(dtx: Command, export: Path) -> None:  # noqa: F811
+def test_a_new_export_is_migrated_by_one_run(dtx: Command, export: Path) -> None:
     (export / MARKER).touch()
     home = dtx.directory / ".dtx"
     environment = {

@@ -10,7 +10,7 @@ import pytest
 
 from dtx_assets.machinery.failpoints import FAILPOINT, PROOF
 from dtx_assets.machinery.run import close_dead_runs, open_instance
-from dtx_assets_tests.dtx.test_run_dtx import Command, dtx, target  # noqa: F401 – fixtures
+from dtx_assets_tests.dtx.commands import Command
 
 TARGET = "docutrax_utils_notificationschedule"
 SELECTION = "+target/NotificationSchedule"
@@ -58,7 +58,7 @@ def sql(command: Command, query: str) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize("go_on", [run_again, execute_again])
 def test_a_killed_run_goes_on_from_its_last_whole_batch(
-    dtx: Command,  # noqa: F811
+    dtx: Command,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     go_on: Callable[[Command, str, pytest.MonkeyPatch], str],
