@@ -1,6 +1,6 @@
 # What people and CI type. `make` alone lists it. ARGS is handed on: make run ARGS="--select exemption"
 .DEFAULT_GOAL := help
-.PHONY: help install run ui ui-readonly test check bench lock clean
+.PHONY: help install run ui ui-readonly test check bench kill lock clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -36,6 +36,9 @@ bench: $(INSTALLED_DEV) ## Measure the notification flow beside a plain COPY, se
 	$(BIN)/python benchmarks/php_values.py
 	$(BIN)/python benchmarks/notification_flow.py $(ARGS)
 	$(BIN)/python benchmarks/file_transfer.py
+
+kill: $(INSTALLED_DEV) ## Kill N (200) loads at random moments, PostgreSQL with some; run again, compare with an undisturbed one
+	$(BIN)/python -m dtx_assets_tests.kill --times $(or $(N),200) $(ARGS)
 
 lock: $(INSTALLED_DEV) ## Write the versions that are installed now to requirements.lock
 	$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable > requirements.lock

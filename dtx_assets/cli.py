@@ -297,6 +297,22 @@ def ui(
         raise typer.Exit(run_until_interrupted(command, environment))
 
 
+@app.command(
+    epilog="Examples:\n\n  dtx daemon\n\n"
+    "  DTX_LEGACY_URL=s3://exports/dtx DTX_REHEARSAL_CRON='30 2 * * 1-5' dtx daemon\n\n"
+    "Both are off until they are switched on in the UI, under Automation: dtx_new_export and dtx_rehearsal."
+)
+def daemon(system: SystemArgument = "dtx") -> None:
+    """Run what is switched on to run by itself, a delta for each new export and rehearsals, until it is interrupted."""
+    settings = read_settings(code_location(system))
+
+    from dtx_assets.machinery.run import instance_directory
+
+    environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
+    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(WORKSPACE)]
+    raise typer.Exit(run_until_interrupted(command, environment))
+
+
 @app.command(epilog="Examples:\n\n  dtx sample --rows 100000 /tmp/big\n\n  DTX_LEGACY_URL=/tmp/big dtx run")
 def sample(
     directory: Annotated[Path, typer.Argument(help="Where to write; made if it is not there.")],

@@ -112,7 +112,7 @@ def io_manager() -> dg.IOManagerDefinition:
     return lake_io_manager
 
 
-def s3_resource(context: dg.InitResourceContext) -> Any:
+def s3_resource(context: dg.InitResourceContext | dg.SensorEvaluationContext) -> Any:
     """The S3Resource itself: what Dagster hands to steps and resources under its key is a client made of it."""
     return context.resources.original_resource_dict[S3]
 

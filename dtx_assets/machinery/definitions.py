@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster_aws.s3 import S3Resource
 
+from dtx_assets.machinery.automation import build_export_sensor, build_rehearsal_schedule
 from dtx_assets.machinery.checks import CheckGroup
 from dtx_assets.machinery.dagster_assets import Graph, build_check_step
 from dtx_assets.machinery.dagster_environment import S3, environment_resource, io_manager
@@ -36,6 +37,8 @@ def build_definitions(
         assets=[*graph.assets(), build_plan(graph)],
         asset_checks=[build_check_step(graph, group) for group in check_groups] + graph.untouched_checks(),
         jobs=build_jobs(graph),
+        sensors=[build_export_sensor(system)],
+        schedules=[build_rehearsal_schedule(system)],
         resources={
             ENVIRONMENT: environment_resource(graph, check_groups, seed_embedded),
             "io_manager": io_manager(),

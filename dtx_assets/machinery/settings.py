@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from dotenv.parser import parse_stream
 
 from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.failpoints import require_point
 
 Mode = Literal["rehearsal", "cutover"]
 
@@ -40,9 +41,11 @@ VARIABLES = {
     "HOME": "the state directory",
     "BATCH_ROWS": "source rows of one transaction",
     "MODE": "rehearsal or cutover",
+    "REHEARSAL_CRON": "when rehearsals are run, as a line of crontab",
 }
 """Names without the system's prefix, each with what it says."""
 
+NIGHTLY = "0 2 * * *"
 DEFAULT_BATCH_ROWS = 100_000
 LARGEST_BATCH_ROWS = 10_000_000
 
@@ -103,6 +106,7 @@ class Settings:
         project_dir = (project_dir or Path.cwd()).absolute()
         read = _Reader(system, read_environment(environ, project_dir), project_dir)
         read.refuse_misspelt()
+        require_point()
         home = read.path("HOME") or project_dir / f".{system}"
         lake_url = read.location("LAKE_URL", _STORE) or str(home / "lake")
         beside_lake = home if "://" in lake_url else Path(lake_url).parent
@@ -184,6 +188,15 @@ def decisions_path(
     """The file that overrides decisions, which the graph is built from before anything else is read."""
     project_dir = (project_dir or Path.cwd()).absolute()
     return _Reader(system, read_environment(environ, project_dir), project_dir).existing_file("DECISIONS")
+
+
+def rehearsal_times(
+    system: str, *, environ: Mapping[str, str] | None = None, project_dir: Path | None = None
+) -> tuple[str, str]:
+    """When rehearsals are run: a line of crontab, nightly where none is named, and the time zone it is meant in."""
+    project_dir = (project_dir or Path.cwd()).absolute()
+    read = _Reader(system, read_environment(environ, project_dir), project_dir)
+    return read.value("REHEARSAL_CRON") or NIGHTLY, read.timezone("LEGACY_TIMEZONE") or "UTC"
 
 
 def apply_environment_files(project_dir: Path | None = None) -> None:

@@ -61,6 +61,15 @@ class CsvDialect:
 RFC_4180 = CsvDialect()
 
 
+@dataclass(frozen=True)
+class ListedFile:
+    """A file as its listing shows it: `version` changes with its content, `modified` is in seconds since 1970."""
+
+    size: int
+    version: str
+    modified: float
+
+
 class CsvDirectory:
     """A directory of `<table>.csv`."""
 
@@ -81,6 +90,18 @@ class CsvDirectory:
 
     def tables(self) -> list[str]:
         return sorted(path.stem for path in self.directory.glob("*.csv"))
+
+    def listing(self) -> dict[str, ListedFile]:
+        """All files by name, of which nothing is read."""
+        try:
+            found = {path.name: path.stat() for path in self.directory.iterdir() if path.is_file()}
+        except OSError as error:
+            raise SourceError(
+                f"the directory cannot be listed: {error.strerror or type(error).__name__}",
+                where=str(self.directory),
+                remedy="check that it is mounted, and that this account may read it",
+            ) from None
+        return {name: ListedFile(at.st_size, str(at.st_mtime_ns), at.st_mtime) for name, at in found.items()}
 
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
@@ -143,10 +164,18 @@ class CsvPrefix:
         return None
 
     def tables(self) -> list[str]:
+        return sorted(name.removesuffix(".csv") for name in self.listing() if name.endswith(".csv"))
+
+    def listing(self) -> dict[str, ListedFile]:
+        """All objects directly under the prefix by name, of which nothing is read."""
         with self._told(self.url):
             found = obstore.list_with_delimiter(self._store)["objects"]
-        names = (entry["path"].rsplit("/", 1)[-1] for entry in found)
-        return sorted(name.removesuffix(".csv") for name in names if name.endswith(".csv"))
+        return {
+            entry["path"].rsplit("/", 1)[-1]: ListedFile(
+                entry["size"], entry["e_tag"] or "", entry["last_modified"].timestamp()
+            )
+            for entry in found
+        }
 
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
