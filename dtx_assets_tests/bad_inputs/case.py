@@ -44,6 +44,8 @@ class Refused(Case):
     what: str
     where: str
     remedy: str
+    lands: bool = False
+    """Whether the tables are landed, since each is whole, before what depends on them is refused."""
 
     def check(self, place: "Place", shown: "Shown") -> None:
         for part in (self.what, self.where, self.remedy):
@@ -71,7 +73,7 @@ class Found(Case):
 
     def check(self, place: "Place", shown: "Shown") -> None:
         cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in shown.text.splitlines()]
-        assert [self.check_name, self.asset, str(self.count), self.severity] in cells, shown.text
+        assert [self.check_name, self.asset, f"{self.count:,}", self.severity] in cells, shown.text
         self.result(place)
 
     def seen(self) -> str:

@@ -34,7 +34,7 @@ from dtx_assets.machinery.settings import decisions_path
 KEYWORDS = "customer_id,keyword,replacement\n1001,GROUP,Centers\n1002,ITEM,Tenants\n"
 ACCOUNTS = "customer_id,account_id,directory_id\n1001,50001,30001\n1002,50002,30002\n"
 EXTRACT = ("run", "--select", "legacy/keyword")
-PREPARE = ("run", "--select", "+prepared/AccountMeta")
+PREPARE = ("run", "--select", "+prepared/AccountMeta or rejected/AccountMeta")
 LOAD = ("run", "--select", "target/AccountMeta")
 STATUS = ("status", "--json")
 ADDRESS = "someone.private@example.com"
@@ -218,16 +218,18 @@ class Place:
         rows = self.lake.scan(("dtx", "prepared", "AccountMeta")).collect()
         return sorted(rows.select("key", "value").rows())
 
-    def held(self) -> dict[str, Any]:
+    def held(self, *, landed: bool) -> dict[str, Any]:
         """What the lake and the common target hold: it must be there still after a refusal, and nothing half beside it.
 
-        The report of the extraction and what is asked of the target anew are of the run that was refused.
+        The report of the extraction and what is asked of the target anew are of the run that was refused; `landed` is
+        whether what is landed counts.
         """
+        left_out = {"report", "mapping"} if landed else {"report", "mapping", "legacy", "crosswalk"}
         directory = self.lake_directory / "dtx"
         files = {
             str(path.relative_to(directory)): path.stat().st_size
             for path in directory.rglob("*")
-            if path.is_file() and path.relative_to(directory).parts[0] not in ("report", "mapping")
+            if path.is_file() and path.relative_to(directory).parts[0] not in left_out
         }
         url = self.grounds.server.database_url(self.grounds.template)
         with psycopg.connect(url) as connection:

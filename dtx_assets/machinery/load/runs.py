@@ -14,6 +14,7 @@ from zlib import crc32
 import psycopg
 
 from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
+from dtx_assets.machinery.settings import mask_url
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.load.subset import Subset
@@ -71,11 +72,14 @@ def connect(url: str) -> Connection:
         connection: Connection = psycopg.connect(url, autocommit=True, application_name="dtx_assets load")
     except psycopg.ProgrammingError as error:
         raise ConfigurationError(
-            "the URL of the target database cannot be read", remedy="give postgresql://user@host:port/database"
-        ) from error
+            "the URL of the target database cannot be read",
+            where=mask_url(url),
+            remedy="give postgresql://user@host:port/database",
+        ) from None
     except psycopg.OperationalError as error:
         raise LoadError(
             f"the target database cannot be reached: {_without_secrets(str(error), url)}",
+            where=mask_url(url),
             remedy="check that it is up and that the URL, the user and its password are right",
         ) from None
     connection.execute("SET TIME ZONE 'UTC'")
@@ -103,7 +107,12 @@ def refusals_told() -> Iterator[None]:
             "batches that were committed stay whole; when the database is well, run again",
         )
         said = error.diag.message_primary or "the connection was lost"
-        raise LoadError(f"the target database stopped the load: {said}", remedy=remedy) from None
+        table = error.diag.table_name
+        raise LoadError(
+            f"the target database stopped the load: {said}",
+            where=f"table {table} of the target database" if table else "the target database",
+            remedy=remedy,
+        ) from None
 
 
 def prepare_bookkeeping(connection: Connection) -> None:
