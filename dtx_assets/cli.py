@@ -196,9 +196,9 @@ def status(
     settings = read_settings(location)
 
     from dtx_assets.machinery.console import print_states
-    from dtx_assets.machinery.run import latest_states, open_instance
+    from dtx_assets.machinery.run import latest_states, make_state_directory, open_instance
 
-    settings.home.mkdir(parents=True, exist_ok=True)
+    make_state_directory(settings.home)
     with open_instance(settings.home) as instance:
         assets, checks = latest_states(location.defs, instance)
     if as_json:
@@ -247,7 +247,9 @@ def archive_query(
 ) -> None:
     """Look into an archived table with SQL (DuckDB). What it answers is NOT masked: personal data is shown as it is."""
     if as_csv and as_json:
-        raise ConfigurationError("--csv and --json exclude each other", where="--csv, --json")
+        raise ConfigurationError(
+            "--csv and --json exclude each other", where="--csv, --json", remedy="give one of them"
+        )
     location = code_location(system)
     settings = read_settings(location)
 
@@ -284,6 +286,10 @@ def ui(
 
     from dtx_assets.machinery.run import instance_directory
 
+    if port and not is_free(port):
+        raise ConfigurationError(
+            f"something else listens on port {port}", where="--port", remedy="name another one, or leave --port out"
+        )
     chosen = port or free_port(3000)
     command = [sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(chosen)]
     command += ["-w", str(WORKSPACE), *(["--read-only"] if read_only else [])]
@@ -374,10 +380,10 @@ def perform(
 
     from dtx_assets.machinery.console import RunDisplay
     from dtx_assets.machinery.progress import listening
-    from dtx_assets.machinery.run import open_instance, planned_job, run_job
+    from dtx_assets.machinery.run import make_state_directory, open_instance, planned_job, run_job
 
     job = planned_job(location.defs, job_name, selection)
-    settings.home.mkdir(parents=True, exist_ok=True)
+    make_state_directory(settings.home)
     with (
         open_instance(settings.home) as instance,
         RunDisplay(errors() if quiet else output(), system, len(job.nodes)) as display,
@@ -457,14 +463,19 @@ def output() -> "Console":
 
 def free_port(first: int) -> int:
     for port in range(first, first + 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if is_free(port):
             return port
     raise ConfigurationError(f"no free port from {first} to {first + 99}", remedy="name one with --port")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def run_until_interrupted(command: list[str], environment: dict[str, str]) -> int:

@@ -1,11 +1,11 @@
 """What a case of the table is, and how the table is rendered for `docs/bad-inputs.md`. What is planted is beside it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dtx_assets_tests.bad_inputs.place import Place, Shown
+    from dtx_assets_tests.bad_inputs.place import Held, Place, Shown
 
 Plant = Callable[["Place"], object]
 
@@ -46,6 +46,18 @@ class Refused(Case):
     remedy: str
     lands: bool = False
     """Whether the tables are landed, since each is whole, before what depends on them is refused."""
+    prepares: bool = False
+    """Whether rows are prepared, before the load is refused."""
+
+    def at(self, file: str) -> "Refused":
+        """The same, told of another mapping file, in the line that was given."""
+        return replace(self, where=f"{{mappings}}/{file}:{self.where.rpartition(':')[2]}")
+
+    def refuse_losses(self, before: "Held", after: "Held") -> None:
+        """All that was there is there still, and nothing half beside it."""
+        made = {"legacy", "crosswalk"} if self.lands else set()
+        made |= {"prepared", "rejected"} if self.prepares else set()
+        assert before.without(made) == after.without(made)
 
     def check(self, place: "Place", shown: "Shown") -> None:
         for part in (self.what, self.where, self.remedy):
@@ -107,8 +119,8 @@ Each row is a test (`dtx_assets_tests/bad_inputs/`), which plants the fault, run
 prints; this page is rendered from the same table. In every case no Python traceback is shown, no password either, and
 nothing that was there before is lost: neither rows of the target nor what the lake held.
 
-Exit codes: 0 all is well (a warning may be shown), 1 a step failed, 2 wrong usage or configuration, 3 everything ran and
-a check failed.
+Exit codes: 0 all is well (a warning may be shown), 1 a step failed, 2 wrong usage or configuration, 3 everything ran
+and a check failed.
 """
 
 

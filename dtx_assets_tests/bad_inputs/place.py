@@ -6,10 +6,11 @@ What is planted is the cases' business.
 import importlib
 import io
 import json
+import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ class Shown:
 
 def dtx(*arguments: str) -> Shown:
     """The command as its entry point runs it, in this process."""
-    output, before = io.StringIO(), (sys.argv, signal.getsignal(signal.SIGTERM))
+    output, before = io.StringIO(), (sys.argv, signal.getsignal(signal.SIGTERM), dict(os.environ))
     sys.argv = ["dtx", *arguments]
     code: Any = 0
     try:
@@ -61,6 +62,9 @@ def dtx(*arguments: str) -> Shown:
     finally:
         sys.argv = before[0]
         signal.signal(signal.SIGTERM, before[1])
+        # Options of the command are set as variables, and would outlive it.
+        os.environ.clear()
+        os.environ.update(before[2])
     return Shown(output.getvalue(), code)
 
 
@@ -82,7 +86,7 @@ class Grounds:
         for name, value in {"HOME": self.home, "LEGACY_URL": self.export, "TARGET_URL": url}.items():
             patch.setenv(f"DTX_{name}", str(value))
         patch.chdir(directory)
-        shown = dtx("run", "--select", "+target/AccountMeta")
+        shown = dtx("run", "--select", "+target/AccountMeta or archive/keyword")
         assert shown.code in (0, 3), shown.text
         assert "FAILED" not in shown.text, shown.text
 
@@ -218,27 +222,36 @@ class Place:
         rows = self.lake.scan(("dtx", "prepared", "AccountMeta")).collect()
         return sorted(rows.select("key", "value").rows())
 
-    def held(self, *, landed: bool) -> dict[str, Any]:
-        """What the lake and the common target hold: it must be there still after a refusal, and nothing half beside it.
-
-        The report of the extraction and what is asked of the target anew are of the run that was refused; `landed` is
-        whether what is landed counts.
-        """
-        left_out = {"report", "mapping"} if landed else {"report", "mapping", "legacy", "crosswalk"}
+    def held(self) -> "Held":
         directory = self.lake_directory / "dtx"
-        files = {
-            str(path.relative_to(directory)): path.stat().st_size
-            for path in directory.rglob("*")
-            if path.is_file() and path.relative_to(directory).parts[0] not in left_out
-        }
+        files = {path.relative_to(directory).parts: path for path in directory.rglob("*") if path.is_file()}
         url = self.grounds.server.database_url(self.grounds.template)
         with psycopg.connect(url) as connection:
             rows = connection.execute("SELECT * FROM docutrax_hierarchy_accountmeta ORDER BY id").fetchall()
             rows += connection.execute("SELECT * FROM migration.mapping ORDER BY source_key").fetchall()
-        manifests = {
-            name: json.loads((directory / name).read_text()) for name in files if name.endswith("manifest.json")
-        }
-        return {"files": files, "manifests": manifests, "rows": rows}
+        return Held(
+            {name: path.stat().st_size for name, path in files.items()},
+            {name: json.loads(path.read_text()) for name, path in files.items() if name[-1] == "manifest.json"},
+            rows,
+        )
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the lake and the common target hold: files with their sizes, manifests, rows."""
+
+    files: dict[tuple[str, ...], int]
+    manifests: dict[tuple[str, ...], Any]
+    rows: list[Any]
+
+    def without(self, layers: Collection[str]) -> "Held":
+        """The report of the extraction, and what is asked of the target anew, are of every run, refused or not."""
+        left_out = {"report", "mapping", *layers}
+        files, manifests = (
+            {name: value for name, value in each.items() if name[0] not in left_out}
+            for each in (self.files, self.manifests)
+        )
+        return Held(files, manifests, self.rows)
 
 
 @contextmanager

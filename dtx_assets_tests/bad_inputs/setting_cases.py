@@ -2,10 +2,12 @@
 
 import resource
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from dtx_assets.dtx.system import SYSTEM
 from dtx_assets_tests.bad_inputs.case import Case, Refused
 from dtx_assets_tests.bad_inputs.place import EXTRACT, STATUS, Place
 
@@ -17,7 +19,13 @@ def variable(name: str, value: str, allowed: str, remedy: str, called: str) -> R
         place.set(**{name: value})
 
     return Refused(
-        called, STATUS, plant, 2, f"DTX_{name} is {value!r}; allowed: {allowed}", f"environment variable DTX_{name}", remedy
+        called,
+        STATUS,
+        plant,
+        2,
+        f"DTX_{name} is {value!r}; allowed: {allowed}",
+        f"environment variable DTX_{name}",
+        remedy,
     )
 
 
@@ -61,9 +69,17 @@ def full_disk(place: Place) -> None:
     place.end_with(files_of_at_most(6 << 20))
 
 
-def no_bucket(place: Place, name: str) -> None:
-    place.request.getfixturevalue("s3_bucket")
-    place.set(**{name: "s3://no-such-bucket-at-all/here"})
+def files_not_mounted(place: Place) -> None:
+    for table in ("repo_file", "crosswalk_repo_file"):
+        shutil.copy(SYSTEM.sample_dir / f"{table}.csv", place.legacy)
+    place.set(FILES_URL=place.directory / "nowhere")
+
+
+def wrong_key(place: Place) -> None:
+    bucket = place.request.getfixturevalue("s3_bucket")
+    place.patch.setenv("AWS_SECRET_ACCESS_KEY", "Wr0ngSecret")
+    place.set(LAKE_URL=f"s3://{bucket}/lake")
+    place.names["url"] = f"s3://{bucket}/lake"
 
 
 CASES: tuple[Case, ...] = (
@@ -71,18 +87,56 @@ CASES: tuple[Case, ...] = (
     variable("BATCH_ROWS", "-5", "a whole number from 1 to 10000000", "unset it", "a negative number of rows"),
     variable("BATCH_ROWS", "many", "a whole number from 1 to 10000000", "unset it", "a word where a number should be"),
     variable("VERIFY_FILES", "yes", "a whole number from 0 to 1", "unset it", "yes where 1 should be"),
-    variable("LEGACY_TIMEZONE", "America/New_Yorc", "an IANA time zone", "did you mean America/New_York", "an unknown time zone"),
+    variable(
+        "LEGACY_TIMEZONE",
+        "America/New_Yorc",
+        "an IANA time zone",
+        "did you mean America/New_York",
+        "an unknown time zone",
+    ),
     variable("CUTOVER_AT", "tomorrow", "an ISO 8601 instant, such as", "unset it", "a cutover time that is none"),
     variable("MODE", "dress", "rehearsal or cutover", "set it to one of these", "an unknown mode"),
     variable("LEGACY_URL", "ftp://host/export", "a directory or file", "unset it", "an export with a wrong URL scheme"),
     variable("LEGACY_URL", "s3:/bucket/export", "a directory or file", "unset it", "a URL with one slash"),
-    variable("LEGACY_URL", "mysql://reader@host", "mysql://user:password@host/database", "name the database after the host", "a database URL without a database"),
-    variable("LEGACY_URL", "mysql://reader@host:port/dtx", "mysql://user:password@host/database", "escape special characters", "a port that is no number"),
-    variable("TARGET_URL", "mysql://loader@host/dtx2", "postgresql://user:password@host/database", "unset it", "a target that is not PostgreSQL"),
-    variable("TARGET_URL", "loader@host/dtx2", "postgresql://user:password@host/database", "unset it", "a target without a scheme"),
-    variable("FILES_URL", "s3://bucket/files", "a directory or file", "unset it", "legacy files that are not in a directory"),
-    variable("LAKE_URL", "http://host/lake", "s3://bucket/prefix", "unset it", "a lake with a wrong URL scheme"),
-    variable("DECISIONS", "/nowhere/decisions.yaml", "a file that is there", "unset it", "a file of decisions that is not there"),
+    variable(
+        "LEGACY_URL",
+        "mysql://reader@host",
+        "a directory or file",
+        "name the database after the host",
+        "a database URL without a database",
+    ),
+    variable(
+        "LEGACY_URL",
+        "mysql://reader@host:port/dtx",
+        "a directory or file",
+        "escape special characters",
+        "a port that is no number",
+    ),
+    variable(
+        "TARGET_URL",
+        "mysql://loader@host/dtx2",
+        "a directory or file",
+        "unset it",
+        "a target that is not PostgreSQL",
+    ),
+    variable(
+        "TARGET_URL",
+        "loader@host/dtx2",
+        "postgresql://user:password@host/database",
+        "unset it",
+        "a target without a scheme",
+    ),
+    variable(
+        "FILES_URL", "s3://bucket/files", "a directory or file", "unset it", "legacy files that are not in a directory"
+    ),
+    variable("LAKE_URL", "http://host/lake", "a directory or file", "unset it", "a lake with a wrong URL scheme"),
+    variable(
+        "DECISIONS",
+        "/nowhere/decisions.yaml",
+        "a file that is there",
+        "unset it",
+        "a file of decisions that is not there",
+    ),
     environment(
         "a variable misspelt",
         {"DTX_LEGACY_URI": "/export"},
@@ -124,12 +178,13 @@ CASES: tuple[Case, ...] = (
     ),
     Refused(
         "files that are not where they should be",
-        STATUS,
-        lambda place: place.set(FILES_URL=place.directory / "nowhere"),
-        2,
-        "is not there: every file would count as missing",
-        "environment variable DTX_FILES_URL",
-        "mount the directory, or correct the variable",
+        ("run", "--select", "+mapping/file_inventory"),
+        files_not_mounted,
+        1,
+        "the root of the legacy files is not a directory that is there",
+        "{directory}/nowhere",
+        "mount it, or name another one (FILES_URL); no row was rejected for it",
+        lands=True,
     ),
     Refused(
         "a lake that is a file",
@@ -159,12 +214,12 @@ CASES: tuple[Case, ...] = (
         "make room there, or give another place to the lake",
     ),
     Refused(
-        "a lake in a bucket that is not there",
+        "a lake on S3 with a wrong secret key",
         EXTRACT,
-        partial(no_bucket, name="LAKE_URL"),
+        wrong_key,
         1,
         "the lake cannot be used",
-        "s3://no-such-bucket-at-all/here",
+        "{url}",
         "check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials",
     ),
     Refused(

@@ -44,15 +44,14 @@ def place(
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_the_user_sees(place: Place, case: Case):
-    landed = not (isinstance(case, Refused) and case.lands)
-    before = place.held(landed=landed)
+    before = place.held()
     case.plant(place)
-    shown = dtx(*case.command)
+    shown = dtx(*map(place.named, case.command))
     assert "Traceback" not in shown.text, shown.text
     assert shown.code == case.code, shown.text
     case.check(place, shown)
     if isinstance(case, Refused):
-        assert place.held(landed=landed) == before
+        case.refuse_losses(before, place.held())
 
 
 def test_each_case_has_a_name_of_its_own_and_there_are_enough():

@@ -70,7 +70,7 @@ def connect(url: str) -> Connection:
     """A connection with the settings that every load relies on; LoadError, without secrets, where there is none."""
     try:
         connection: Connection = psycopg.connect(url, autocommit=True, application_name="dtx_assets load")
-    except psycopg.ProgrammingError as error:
+    except psycopg.ProgrammingError:
         raise ConfigurationError(
             "the URL of the target database cannot be read",
             where=mask_url(url),
