@@ -274,6 +274,53 @@ def archive_query(
             print_answer(output(), answer)
 
 
+@app.command(
+    epilog="Examples:\n\n  dtx purge --older-than 30d --dry-run\n\n  dtx purge --older-than 4w --runs\n\n"
+    "With --current, the next run extracts and prepares everything again, and open rejected rows keep key and reasons."
+)
+def purge(
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="12h, 30d or 4w.")],
+    system: SystemArgument = "dtx",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="Dagster's history of finished runs as well.")] = False,
+    current: Annotated[
+        bool,
+        typer.Option("--current", help="What counts now as well: current datasets, content of open rejected rows."),
+    ] = False,
+) -> None:
+    """Remove what may hold personal data and is older than that: rejected rows, datasets, logs, reports."""
+    from dtx_assets.machinery.retention import parse_age
+
+    before = datetime.now(UTC) - parse_age(older_than)
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.console import print_purged
+    from dtx_assets.machinery.lake import Lake
+    from dtx_assets.machinery.retention import stale_datasets, stale_files, stale_rejected, stale_runs
+    from dtx_assets.machinery.run import latest_states, open_instance
+
+    found = [
+        *stale_datasets(Lake(settings.lake_url), system, before, current=current),
+        *stale_files(settings.home, before),
+        *(stale_rejected(settings.target_url, system, before, current=current) if settings.target_url else ()),
+    ]
+    with ExitStack() as stack:
+        if runs:
+            instance = stack.enter_context(open_instance(settings.home))
+            shown = {state.run_id for states in latest_states(location.defs, instance) for state in states}
+            found += stale_runs(instance, settings.home, before, {run_id for run_id in shown if run_id})
+        removed = []
+        try:
+            for stale in () if dry_run else found:
+                stale.remove()
+                removed.append(stale)
+        finally:
+            print_purged(output(), found if dry_run else removed, dry=dry_run)
+    if settings.target_url is None:
+        typer.echo("The embedded database is left as it is; `make clean` removes it.")
+
+
 @app.command(epilog="Examples:\n\n  dtx ui\n\n  dtx ui --read-only --port 3001")
 def ui(
     system: SystemArgument = "dtx",
