@@ -1,8 +1,9 @@
 """What holds personal data and is older than it need be: found, sized, removed.
 
-Where such data lies, and who can read it: `docs/personal-data.md`. What counts now is left alone unless it is asked for: the current version of each dataset of the lake, and the rejected
+What counts now is left alone unless it is asked for: the current version of each dataset of the lake, and the rejected
 rows that are open. Archives, files, target rows and embedded databases are not this module's. Each thing is removed by
-itself, so that a purge that was killed is gone on with by the next one.
+itself, so that a purge that was killed is gone on with by the next one. `docs/personal-data.md` says where such data
+lies, and who can read it.
 """
 
 import re

@@ -16,6 +16,7 @@ CUT_SHORT = {
     "directory": "the directory",
     "url": "the URL, its password masked",
     "port": "the port",
+    "lake": "the lake",
 }
 """The names that `where` may use, and what the document says for them."""
 

@@ -106,13 +106,21 @@ def refusals_told() -> Iterator[None]:
             (remedy for kinds, remedy in REMEDIES.items() if isinstance(error, kinds)),
             "batches that were committed stay whole; when the database is well, run again",
         )
-        said = error.diag.message_primary or "the connection was lost"
         table = error.diag.table_name
         raise LoadError(
-            f"the target database stopped the load: {said}",
+            f"the target database stopped the load: {words_of(error)}",
             where=f"table {table} of the target database" if table else "the target database",
             remedy=remedy,
         ) from None
+
+
+def words_of(error: psycopg.Error) -> str:
+    """What the server says, without what may be of a row: values that it quotes, and the words of triggers."""
+    state, said = error.sqlstate or "", error.diag.message_primary or "the connection was lost"
+    if state.startswith("P0"):
+        place = (error.diag.context or state).splitlines()[0]
+        return f"a function of the target raised an error ({place}); the log of its server has the words"
+    return re.sub(r'".*"', '"…"', said, flags=re.DOTALL) if state.startswith("22") else said
 
 
 def prepare_bookkeeping(connection: Connection) -> None:
