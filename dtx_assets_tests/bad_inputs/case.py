@@ -110,7 +110,7 @@ class Taken(Case):
 
 
 def _cut(text: str) -> str:
-    return text.format(**CUT_SHORT).replace("|", "\\|").replace("\n", " ").strip()
+    return text.format(**CUT_SHORT).replace("|", "\\|").replace("<", "\\<").replace("\n", " ").strip()
 
 
 HEAD = """\

@@ -112,7 +112,9 @@ CASES: tuple[Case, ...] = (
         2,
         QUOTE_THEM,
     ),
-    refused("semicolons", KEYWORDS.replace(",", ";"), "its fields are separated by semicolons", 1, "with commas"),
+    refused(
+        "semicolons", KEYWORDS.replace(",", ";"), "its fields are separated by semicolons", 1, "export it with commas"
+    ),
     refused("tabs", KEYWORDS.replace(",", "\t"), "its fields are separated by tabs", 1, "export it with commas"),
     refused("bars", KEYWORDS.replace(",", "|"), "its fields are separated by bars", 1, "export it with commas"),
     refused("a zero-byte file", b"", "the file is empty: it has no header line", 1, "export it with the column names"),
