@@ -196,9 +196,9 @@ def status(
     settings = read_settings(location)
 
     from dtx_assets.machinery.console import print_states
-    from dtx_assets.machinery.run import latest_states, open_instance
+    from dtx_assets.machinery.run import latest_states, make_state_directory, open_instance
 
-    settings.home.mkdir(parents=True, exist_ok=True)
+    make_state_directory(settings.home)
     with open_instance(settings.home) as instance:
         assets, checks = latest_states(location.defs, instance)
     if as_json:
@@ -247,7 +247,9 @@ def archive_query(
 ) -> None:
     """Look into an archived table with SQL (DuckDB). What it answers is NOT masked: personal data is shown as it is."""
     if as_csv and as_json:
-        raise ConfigurationError("--csv and --json exclude each other", where="--csv, --json")
+        raise ConfigurationError(
+            "--csv and --json exclude each other", where="--csv, --json", remedy="give one of them"
+        )
     location = code_location(system)
     settings = read_settings(location)
 
@@ -272,6 +274,53 @@ def archive_query(
             print_answer(output(), answer)
 
 
+@app.command(
+    epilog="Examples:\n\n  dtx purge --older-than 30d --dry-run\n\n  dtx purge --older-than 4w --runs\n\n"
+    "With --current, the next run extracts and prepares everything again, and open rejected rows keep key and reasons."
+)
+def purge(
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="12h, 30d or 4w.")],
+    system: SystemArgument = "dtx",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="Dagster's history of finished runs as well.")] = False,
+    current: Annotated[
+        bool,
+        typer.Option("--current", help="What counts now as well: current datasets, content of open rejected rows."),
+    ] = False,
+) -> None:
+    """Remove what may hold personal data and is older than that: rejected rows, datasets, logs, reports."""
+    from dtx_assets.machinery.retention import parse_age
+
+    before = datetime.now(UTC) - parse_age(older_than)
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.console import print_purged
+    from dtx_assets.machinery.lake import Lake
+    from dtx_assets.machinery.retention import stale_datasets, stale_files, stale_rejected, stale_runs
+    from dtx_assets.machinery.run import latest_states, open_instance
+
+    found = [
+        *stale_datasets(Lake(settings.lake_url), system, before, current=current),
+        *stale_files(settings.home, before),
+        *(stale_rejected(settings.target_url, system, before, current=current) if settings.target_url else ()),
+    ]
+    with ExitStack() as stack:
+        if runs:
+            instance = stack.enter_context(open_instance(settings.home))
+            shown = {state.run_id for states in latest_states(location.defs, instance) for state in states}
+            found += stale_runs(instance, settings.home, before, {run_id for run_id in shown if run_id})
+        removed = []
+        try:
+            for stale in () if dry_run else found:
+                stale.remove()
+                removed.append(stale)
+        finally:
+            print_purged(output(), found if dry_run else removed, dry=dry_run)
+    if settings.target_url is None:
+        typer.echo("The embedded database is left as it is; `make clean` removes it.")
+
+
 @app.command(epilog="Examples:\n\n  dtx ui\n\n  dtx ui --read-only --port 3001")
 def ui(
     system: SystemArgument = "dtx",
@@ -284,6 +333,10 @@ def ui(
 
     from dtx_assets.machinery.run import instance_directory
 
+    if port and not is_free(port):
+        raise ConfigurationError(
+            f"something else listens on port {port}", where="--port", remedy="name another one, or leave --port out"
+        )
     chosen = port or free_port(3000)
     command = [sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(chosen)]
     command += ["-w", str(WORKSPACE), *(["--read-only"] if read_only else [])]
@@ -390,10 +443,10 @@ def perform(
 
     from dtx_assets.machinery.console import RunDisplay
     from dtx_assets.machinery.progress import listening
-    from dtx_assets.machinery.run import open_instance, planned_job, run_job
+    from dtx_assets.machinery.run import make_state_directory, open_instance, planned_job, run_job
 
     job = planned_job(location.defs, job_name, selection)
-    settings.home.mkdir(parents=True, exist_ok=True)
+    make_state_directory(settings.home)
     with (
         open_instance(settings.home) as instance,
         RunDisplay(errors() if quiet else output(), system, len(job.nodes)) as display,
@@ -473,14 +526,19 @@ def output() -> "Console":
 
 def free_port(first: int) -> int:
     for port in range(first, first + 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if is_free(port):
             return port
     raise ConfigurationError(f"no free port from {first} to {first + 99}", remedy="name one with --port")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def run_until_interrupted(command: list[str], environment: dict[str, str]) -> int:

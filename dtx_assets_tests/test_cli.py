@@ -47,6 +47,7 @@ def test_help_needs_neither_dagster_nor_polars(tmp_path):
         ["ui"],
         ["sample"],
         ["psql"],
+        ["purge"],
         ["archive"],
         ["archive", "list"],
         ["archive", "query"],

@@ -54,12 +54,23 @@ def write_sample(
     extra = ugly_rows(sample) if ugly else {}
     counts = {}
     for name, path in paths.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_directory(path.parent)
         counts[name] = _write_table(
             path, sample, name, extra=extra.get(name, ()), windows=ugly and name == WINDOWS_TABLE, progress=progress
         )
     _write_files(directory / FILES_DIRECTORY, ugly)
     return counts
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"a sample cannot be written there: {error.strerror}",
+            where=str(directory),
+            remedy="name a directory that this account may write",
+        ) from None
 
 
 def _refuse_overwriting(directory: Path, paths: Iterable[Path], overwrite: bool) -> None:

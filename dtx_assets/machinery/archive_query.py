@@ -56,7 +56,11 @@ def ask(archive: Lake, stored: Manifest, sql: str) -> Iterator[Answer]:
         with _told("this cannot be run", f'the table is called {_name(table)}; names with special characters need "…"'):
             statements = connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise ConfigurationError("an archive is read with one SELECT, and nothing else", where="SQL")
+                raise ConfigurationError(
+                    "an archive is read with one SELECT, and nothing else",
+                    where="SQL",
+                    remedy="ask one question at a time; what is archived cannot be changed",
+                )
             connection.execute(statements[0])
             columns = [str(column[0]) for column in connection.description or ()]
         yield Answer(_distinct(columns), _rows(connection))

@@ -23,6 +23,7 @@ from dtx_assets.machinery.progress import SECONDS_BETWEEN_LINES, duration_text, 
 if TYPE_CHECKING:
     from dtx_assets.machinery.archive_query import Answer
     from dtx_assets.machinery.lake import Manifest
+    from dtx_assets.machinery.retention import Stale
     from dtx_assets.machinery.run import AssetState, CheckState, RunOutcome
 
 SHOWN_CHECKS = 60
@@ -242,6 +243,26 @@ def print_archives(console: Console, archives: Iterable["Manifest"], where: str)
         console.print(table)
     else:
         console.print(Text(f"Nothing is archived in {where}; `dtx run` archives all tables."), soft_wrap=True)
+
+
+def print_purged(console: Console, found: Sequence["Stale"], *, dry: bool) -> None:
+    """What was removed, or would be, with rows and bytes."""
+    if not found:
+        console.print("Nothing is that old.")
+        return
+    table = Table("what", "which", "from", title="What would be removed" if dry else "Removed", title_justify="left")
+    for name in ("rows", "bytes"):
+        table.add_column(name, justify="right")
+    for stale in found:
+        table.add_row(stale.kind, Text(stale.name), moment(stale.at), number(stale.rows), number(stale.bytes))
+    console.print(table)
+    total = sum(stale.bytes or 0 for stale in found)
+    console.print(
+        f"{len(found):,} in all, {total:,} bytes; nothing was removed."
+        if dry
+        else f"{len(found):,} in all, {total:,} bytes.",
+        highlight=False,
+    )
 
 
 def print_answer(console: Console, answer: "Answer") -> None:

@@ -69,6 +69,17 @@ class Manifest:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class StoredVersion:
+    """A version of a dataset as it lies in the lake, whole or not; `touched` is when the last of it was written."""
+
+    key: tuple[str, ...]
+    name: str
+    touched: datetime
+    bytes: int
+    is_current: bool
+
+
 class Lake:
     """A directory (path or `file://`) or `s3://bucket/prefix`.
 
@@ -221,12 +232,44 @@ class Lake:
         finally:
             self._delete([name])
 
-    def _remove_old_versions(self, key: Sequence[str], keep: set[str]) -> None:
+    def versions(self, system: str) -> Iterator[StoredVersion]:
+        """What lies in the lake of a system's datasets, but for versions that a run holds a lease on."""
+        files: dict[tuple[tuple[str, ...], str], list[Any]] = {}
+        for entry in self._list(f"{system}/"):
+            *key, version, name = entry["path"].split("/")
+            if version == "leases" or name == "manifest.json":
+                continue
+            files.setdefault((tuple(key), version), []).append(entry)
+        for (key, version), entries in sorted(files.items()):
+            if version in self._leased(key):
+                continue
+            manifest = self.manifest(key)
+            touched = max(entry["last_modified"] for entry in entries)
+            size = sum(entry["size"] for entry in entries)
+            yield StoredVersion(key, version, touched, size, manifest is not None and manifest.version == version)
+
+    def remove(self, stored: StoredVersion) -> None:
+        """Remove a version; with the one that counts now, its manifest goes first: the dataset was never written then.
+
+        Nothing is removed where the version has come to count, or stopped to, since it was listed.
+        """
+        manifest = self.manifest(stored.key)
+        if (manifest is not None and manifest.version == stored.name) != stored.is_current:
+            return
+        if stored.is_current:
+            self._delete([f"{_path(stored.key)}/manifest.json"])
+        self._remove_version(stored.key, stored.name)
+
+    def _leased(self, key: Sequence[str]) -> set[str]:
         now = datetime.now(UTC)
-        leased = set()
-        for entry in self._list(f"{_path(key)}/leases/"):
-            if (now - entry["last_modified"]).total_seconds() < LEASE_SECONDS:
-                leased.add(Path(entry["path"]).name.split(".")[0])
+        return {
+            Path(entry["path"]).name.split(".")[0]
+            for entry in self._list(f"{_path(key)}/leases/")
+            if (now - entry["last_modified"]).total_seconds() < LEASE_SECONDS
+        }
+
+    def _remove_old_versions(self, key: Sequence[str], keep: set[str]) -> None:
+        leased = self._leased(key)
         found: dict[str, float] = {}
         for entry in self._list(f"{_path(key)}/"):
             version = entry["path"].removeprefix(f"{_path(key)}/").split("/")[0]

@@ -86,10 +86,21 @@ def instance_directory(home: Path) -> Path:
     """Where the Dagster instance is: `DAGSTER_HOME`, or the state directory, made ready if it is not."""
     if named := os.environ.get("DAGSTER_HOME"):
         return Path(named)
-    home.mkdir(parents=True, exist_ok=True)
+    make_state_directory(home)
     if not (home / INSTANCE_TEMPLATE.name).exists():
         shutil.copyfile(INSTANCE_TEMPLATE, home / INSTANCE_TEMPLATE.name)
     return home
+
+
+def make_state_directory(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the state directory cannot be used: {error.strerror}",
+            where=str(home),
+            remedy="set DTX_HOME to a directory that this account may write",
+        ) from None
 
 
 def open_instance(home: Path) -> dg.DagsterInstance:
@@ -287,8 +298,11 @@ def failure_message(event: dg.DagsterEvent, checks: Sequence[CheckResult] = ()) 
         return "interrupted; run again: it goes on from there"
     if error is not None and error.cls_name == "DagsterAssetCheckFailedError":
         stopped = [check for check in checks if check.is_error and f"{check.asset}: " in error.message]
-        found = [f"{check.asset}: {check.name} ({check.facts})" for check in stopped if check.name in error.message]
-        return "\n".join(["the structure is wrong, and nothing that depends on it was done", *found])
+        found = [
+            f"  at: {check.asset}: {check.name} ({check.facts})" for check in stopped if check.name in error.message
+        ]
+        remedy = "  do: mend what the check names where it comes from, and run again"
+        return "\n".join(["the structure is wrong, and nothing that depends on it was done", *found, remedy])
     while error is not None and error.cause is not None:
         error = error.cause
     return mask_emails(error.message.strip()) if error is not None else "failed without a message"

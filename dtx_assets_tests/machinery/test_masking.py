@@ -1,10 +1,13 @@
 """Nothing personal is left in what people see, and enough is left to recognise the row."""
 
+import re
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtx_assets.machinery.masking import mask, mask_emails, mask_row, plain
+from dtx_assets.machinery.masking import mask, mask_email, mask_emails, mask_row, plain
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,17 @@ def test_rows_mask_personal_columns_and_shorten_the_others():
     assert len(shown["note"]) == 61
     assert shown["gone"] == "NULL"
     assert plain(12.5) == "12.5"
+
+
+@pytest.mark.parametrize("text", ["x" * 5_000_000, "x " * 500_000, "a@" * 500_000 + "b"])
+def test_a_value_of_megabytes_takes_no_time(text):
+    """A preview of such a value once went on for ever."""
+    started = time.process_time()
+    mask_emails(text)
+    assert time.process_time() - started < 5
+
+
+@given(st.text("ab@.,( \n", max_size=30))
+def test_addresses_are_found_as_by_the_plain_pattern(text):
+    part = r"[^\s@<>\"',;:()\[\]]+"
+    assert mask_emails(text) == re.sub(f"{part}@{part}", lambda found: mask_email(found.group()), text)

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import polars as pl
 
+from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.files.paths import FileMissing, FileProblem, open_inside, without_prefix
 from dtx_assets.machinery.files.workers import concurrently
 
@@ -41,6 +42,13 @@ class LegacyFiles:
     progress: Progress | None = None
 
     def inventory(self, paths: pl.Series, known: pl.DataFrame | None) -> pl.DataFrame:
+        """INVENTORY of the paths; StructureError where the root is not there, or every file would count as missing."""
+        if len(paths) and not self.root.is_dir():
+            raise StructureError(
+                "the root of the legacy files is not a directory that is there",
+                where=str(self.root),
+                remedy="mount it, or name another one (FILES_URL); no row was rejected for it",
+            )
         return inventory(self.root, paths, known, prefix=self.prefix, verify=self.verify, progress=self.progress)
 
 

@@ -14,6 +14,7 @@ from zlib import crc32
 import psycopg
 
 from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
+from dtx_assets.machinery.settings import mask_url
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.load.subset import Subset
@@ -69,13 +70,16 @@ def connect(url: str) -> Connection:
     """A connection with the settings that every load relies on; LoadError, without secrets, where there is none."""
     try:
         connection: Connection = psycopg.connect(url, autocommit=True, application_name="dtx_assets load")
-    except psycopg.ProgrammingError as error:
+    except psycopg.ProgrammingError:
         raise ConfigurationError(
-            "the URL of the target database cannot be read", remedy="give postgresql://user@host:port/database"
-        ) from error
+            "the URL of the target database cannot be read",
+            where=mask_url(url),
+            remedy="give postgresql://user@host:port/database",
+        ) from None
     except psycopg.OperationalError as error:
         raise LoadError(
             f"the target database cannot be reached: {_without_secrets(str(error), url)}",
+            where=mask_url(url),
             remedy="check that it is up and that the URL, the user and its password are right",
         ) from None
     connection.execute("SET TIME ZONE 'UTC'")
@@ -102,8 +106,21 @@ def refusals_told() -> Iterator[None]:
             (remedy for kinds, remedy in REMEDIES.items() if isinstance(error, kinds)),
             "batches that were committed stay whole; when the database is well, run again",
         )
-        said = error.diag.message_primary or "the connection was lost"
-        raise LoadError(f"the target database stopped the load: {said}", remedy=remedy) from None
+        table = error.diag.table_name
+        raise LoadError(
+            f"the target database stopped the load: {words_of(error)}",
+            where=f"table {table} of the target database" if table else "the target database",
+            remedy=remedy,
+        ) from None
+
+
+def words_of(error: psycopg.Error) -> str:
+    """What the server says, without what may be of a row: values that it quotes, and the words of triggers."""
+    state, said = error.sqlstate or "", error.diag.message_primary or "the connection was lost"
+    if state.startswith("P0"):
+        place = (error.diag.context or state).splitlines()[0]
+        return f"a function of the target raised an error ({place}); the log of its server has the words"
+    return re.sub(r'".*"', '"…"', said, flags=re.DOTALL) if state.startswith("22") else said
 
 
 def prepare_bookkeeping(connection: Connection) -> None:

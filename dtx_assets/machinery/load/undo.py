@@ -20,7 +20,14 @@ from dtx_assets.machinery.load.content import as_prepared, content_hash, copy_in
 from dtx_assets.machinery.load.ddl import live_target
 from dtx_assets.machinery.load.diff import UNIT, identity_of, known_rows, restored_document, units_as_written
 from dtx_assets.machinery.load.entries import copy_entries, grouped_entries, read_links
-from dtx_assets.machinery.load.runs import Connection, connect, prepare_bookkeeping, refusals_told, target_lock
+from dtx_assets.machinery.load.runs import (
+    Connection,
+    connect,
+    prepare_bookkeeping,
+    refusals_told,
+    target_lock,
+    words_of,
+)
 from dtx_assets.machinery.target import TargetColumn, TargetTable
 
 CHANGED_SINCE = "someone changed it since"
@@ -276,7 +283,7 @@ class _LoadUndo:
                 # Somebody wrote at the same time: look again.
                 if not tries_left:
                     raise LoadError(
-                        f"a batch of {self.target.name} cannot be undone: {error.diag.message_primary or error}",
+                        f"a batch of {self.target.name} cannot be undone: {words_of(error)}",
                         where=f"table {error.diag.table_name or self.target.name}",
                         remedy="what was undone before stays so; run the undo again when the target is at rest",
                     ) from None

@@ -60,6 +60,7 @@ from dtx_assets.machinery.load.runs import (
     record_run,
     refusals_told,
     target_lock,
+    words_of,
 )
 from dtx_assets.machinery.load.samples import Sample, merged_samples, samples_of, samples_of_copied
 from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
@@ -619,7 +620,7 @@ class _TargetLoad:
     def _refused(self, part: Part, error: psycopg.Error) -> LoadError:
         constraint = f", constraint {error.diag.constraint_name}" if error.diag.constraint_name else ""
         return LoadError(
-            f"the target refused rows of part {part.name}: {error.diag.message_primary or error}",
+            f"the target refused rows of part {part.name}: {words_of(error)}",
             where=f"table {error.diag.table_name or self.target.name}{constraint}",
             remedy="the batch was rolled back whole; earlier ones stay. Mend the target or the mapping, then run again",
         )

@@ -76,11 +76,8 @@ def load_mappings(
     `<Model>.yaml` maps a target, `archived.yaml` lists the tables that are not mapped, `<name>.csv` are value maps.
     """
     findings = Findings()
-    value_maps = {
-        path.stem: value_map
-        for path in sorted(directory.glob("*.csv"))
-        if (value_map := read_value_map(path, findings)) is not None
-    }
+    read = {path.stem: read_value_map(path, findings) for path in sorted(directory.glob("*.csv"))}
+    value_maps = {name: value_map for name, value_map in read.items() if value_map is not None}
     known = Known(
         {table.model: table for table in targets},
         legacy_tables,
@@ -89,6 +86,7 @@ def load_mappings(
         crosswalks,
         value_maps,
         decisions,
+        read.keys() - value_maps.keys(),
     )
     loaded: dict[str, tuple[YamlFile, TargetMapping]] = {}
     paths = [path for path in sorted(directory.glob("*.yaml")) if path.name not in (DECISIONS, ARCHIVED)]

@@ -4,7 +4,7 @@ All that is wrong goes to the findings, with the line and what to do. Reading th
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -34,6 +34,8 @@ class Known:
     crosswalks: Sequence[str]
     value_maps: Mapping[str, ValueMap]
     decisions: Decisions
+    unreadable: Collection[str] = ()
+    """Value maps that are there and cannot be read, which is told already."""
 
     def numbers(self) -> set[tuple[str, str]]:
         """(area, number) of every decision."""
@@ -189,6 +191,8 @@ def _check_names(place: Place, entry: ColumnMapping, known: Known) -> None:
     elif entry.value_map:
         value_map = known.value_maps.get(entry.value_map)
         if value_map is None:
+            if entry.value_map in known.unreadable:
+                return
             (place / "value_map").unknown("value map", entry.value_map, known.value_maps)
         elif entry.output not in value_map.outputs:
             (place / "output").wrong(
@@ -262,7 +266,7 @@ def _check_use(place: Place, use: str, known: Known) -> None:
                 f"value map {name} has no column {column!r}",
                 suggestion(f"{name}.{column}", [f"{name}.{known_column}" for known_column in columns]),
             )
-    elif name not in known.crosswalks:
+    elif name not in known.crosswalks and name not in known.unreadable:
         place.unknown("value map or crosswalk", name, [*known.value_maps, *known.crosswalks])
 
 

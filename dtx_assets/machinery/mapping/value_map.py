@@ -43,12 +43,15 @@ def read_value_map(path: Path, findings: Findings) -> ValueMap | None:
     rows: list[list[str | None]] = []
     lines: list[int] = []
     keys: dict[str, int] = {}
+    read = 0
     try:
         header = next(reader, [])
+        read = reader.line_num
         if not _is_header(header, path, findings):
             return None
         for row in reader:
-            where = f"{path}:{reader.line_num}"
+            read = reader.line_num
+            where = f"{path}:{read}"
             if not row:
                 continue
             if len(row) != len(header):
@@ -67,7 +70,8 @@ def read_value_map(path: Path, findings: Findings) -> ValueMap | None:
             rows.append([field or None for field in row])
             lines.append(reader.line_num)
     except csv.Error as error:
-        findings.add(f"not valid CSV: {error}", f"{path}:{reader.line_num}", "mend the quotes of the field")
+        # Where the record begins: an open quote is noticed at the end of the file only.
+        findings.add(f"not valid CSV: {error}", f"{path}:{read + 1}", "mend the quotes of the field")
         return None
     frame = pl.DataFrame(rows, schema=dict.fromkeys(header, pl.String), orient="row")
     return ValueMap(path, frame.with_columns(_as_booleans(frame)), tuple(lines))

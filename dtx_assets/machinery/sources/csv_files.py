@@ -38,6 +38,15 @@ FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 BYTE_ORDER_MARK = b"\xef\xbb\xbf".decode("latin-1")
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+NOT_CSV = {
+    b"\x1f\x8b": ("is compressed (gzip)", "unpack it"),
+    b"PK\x03\x04": ("is a workbook or another zip archive", "export it as CSV, or unpack it"),
+    **dict.fromkeys(
+        (b"<!doctype", b"<html", b"<?xml"),
+        ("is a page of HTML or XML", "download the export itself: this may be a page that asks to log in"),
+    ),
+}
+"""How files begin that are often taken for CSV, what they are, and what to do."""
 S3_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
@@ -424,9 +433,12 @@ class CsvFile:
 
     def header(self) -> list[str]:
         with self.path.open("rb") as stream:
-            start = stream.read(4)
+            start = stream.read(64)
         if start.startswith(UTF_16_MARKS):
             raise self.error("the file is UTF-16", "export it as UTF-8", line=1)
+        for beginning, (is_one, remedy) in NOT_CSV.items():
+            if start.removeprefix(codecs.BOM_UTF8).lstrip().lower().startswith(beginning.lower()):
+                raise self.error(f"the file {is_one}", remedy, line=1)
         if self.dialect.names:
             return list(self.dialect.names)
         with self.reader() as reader:

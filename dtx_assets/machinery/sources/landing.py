@@ -78,7 +78,8 @@ def land_table(
     """
     if taken := {ROW, UNDECODABLE} & set(columns):
         raise SourceError(
-            f"{key[-1]} has a column called {taken.pop()}, a name that the lake needs itself",
+            f"{key[-1]} has a column called {(name := taken.pop())}, a name that the lake needs itself",
+            where=f"{key[-1]}.{name}",
             remedy="rename the column in the export, or read the table through a view",
         )
     before = lake.manifest(key)

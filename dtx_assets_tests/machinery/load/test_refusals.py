@@ -8,7 +8,7 @@ import pytest
 
 from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
 from dtx_assets.machinery.load import compare_target, live_target, load_target, open_run, target_ddl, untouched
-from dtx_assets.machinery.load.runs import connect
+from dtx_assets.machinery.load.runs import connect, words_of
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
     OWNER,
@@ -313,3 +313,19 @@ def test_a_server_that_cannot_be_written_is_told(shop):
     with pytest.raises(LoadError, match="read-only transaction") as error:
         shop.run("first")
     assert "primary server" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("SELECT 'Anna \"A\" Miller'::int", 'invalid input syntax for type integer: "…"'),
+        ("DO $$ BEGIN RAISE EXCEPTION 'no Anna here'; END $$", "inline_code_block line 1 at RAISE"),
+        ("SELECT 1 / 0", "division by zero"),
+        ('SELECT 1 FROM "nosuch"', 'relation "nosuch" does not exist'),
+    ],
+)
+def test_the_words_of_the_server_are_told_without_those_of_a_row(database_url, statement, told):
+    with psycopg.connect(database_url) as connection, pytest.raises(psycopg.Error) as caught:
+        connection.execute(statement)
+    assert told in words_of(caught.value)
+    assert "Anna" not in words_of(caught.value)

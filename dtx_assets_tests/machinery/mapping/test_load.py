@@ -341,6 +341,7 @@ def test_a_table_that_goes_nowhere_is_told(load: Callable[..., Mappings]) -> Non
         ("kind,species,kind\n", 1, "the header has an empty, padded or doubled name"),
         (SPECIES + " ,x,true\n", 4, "the key is empty"),
         (SPECIES + 'cow,"Bos" taurus,true\n', 4, "not valid CSV"),
+        (SPECIES + 'cow,"Bos taurus,true\nsow,Sus,true\n', 4, "not valid CSV"),
         (SPECIES + 'cow,"Bos\ntaurus ",true\n', 5, "has blanks around it"),
         (SPECIES + "cow,,true\n", 4, "species cannot be NULL, and species is empty here"),
     ],
