@@ -5,7 +5,7 @@ figures mean is `gather`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -36,7 +36,9 @@ SELECT entry.run_id, entry.source_table, entry.target_table, entry.read, entry.m
     entry.coerced
 FROM migration.accounting AS entry
 JOIN migration.run USING (run_id)
-WHERE entry.system = %(system)s
+WHERE entry.system = %(system)s AND run.status <> 'rolled back' AND NOT EXISTS (
+    SELECT FROM migration.load WHERE load.run_id = run.run_id AND load.subset LIKE 'first%%'
+)
 ORDER BY run.started_at DESC, entry.source_table, entry.target_table
 """
 REJECTED = """
@@ -71,11 +73,13 @@ GROUP BY source_table, target_table, cause
 ORDER BY source_table, target_table, cause
 """
 VANISHED = CONFLICTS.replace("migration.conflict", "migration.vanished")
-LOADED = """
-SELECT DISTINCT ON (target_table, model) target_table, model, run_id, status, counts
-FROM migration.load
-WHERE system = %(system)s
-ORDER BY target_table, model, id DESC
+OWNED = """
+SELECT flow.target_table,
+    sum(coalesce(cardinality(entry.target_ids), entry.highest_id - entry.lowest_id + 1))::bigint AS rows
+FROM migration.mapping_entry AS entry
+JOIN migration.flow ON flow.id = entry.flow_id
+WHERE flow.system = %(system)s AND entry.hashes IS NOT NULL
+GROUP BY flow.target_table
 """
 
 
@@ -154,8 +158,8 @@ class Figures:
     rejected: tuple[RejectedRows, ...] = ()
     conflicts: tuple[Listed, ...] = ()
     vanished: tuple[Listed, ...] = ()
-    owned: Mapping[str, int] | None = None
-    """Rows of each target table that this migration wrote, adopted or found as it would write them, at its last load."""
+    owned: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each target table that this migration wrote, or adopted because they were there with equal values."""
 
     def latest(self) -> dict[tuple[str, str], Accounting]:
         """The last accounting of each source and target table."""
@@ -169,7 +173,7 @@ def read_figures(target_url: str, system: str) -> Figures:
     """All figures, in one read-only transaction, so that they agree with one another; none where nothing was loaded."""
     with refusals_told(), connect(target_url) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        if connection.execute("SELECT to_regclass('migration.vanished')").fetchone() == (None,):
+        if connection.execute("SELECT to_regclass('migration.activation')").fetchone() == (None,):
             return Figures()
         ask = _Asking(connection, {"system": system, "runs": RUNS_SHOWN, "examples": EXAMPLES})
         return Figures(
@@ -178,7 +182,7 @@ def read_figures(target_url: str, system: str) -> Figures:
             rejected_rows(ask(REJECTED)),
             tuple(Listed(**row) for row in ask(CONFLICTS)),
             tuple(Listed(**row) for row in ask(VANISHED)),
-            owned_rows(ask(LOADED)),
+            {row["target_table"]: row["rows"] for row in ask(OWNED)},
         )
 
 
@@ -206,11 +210,3 @@ def rejected_rows(answer: list[dict[str, Any]]) -> tuple[RejectedRows, ...]:
         for group, rows in groups.items()
     )
 
-
-def owned_rows(loads: list[dict[str, Any]]) -> dict[str, int]:
-    owned: dict[str, int] = {}
-    for load in loads:
-        counts = load["counts"]
-        rows = sum(counts.get(name, 0) for name in ("inserted", "updated", "unchanged", "adopted"))
-        owned[load["target_table"]] = owned.get(load["target_table"], 0) + rows
-    return owned

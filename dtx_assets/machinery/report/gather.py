@@ -787,7 +787,7 @@ def book_page(system: System, history: History, figures: Figures, mapping: Targe
             for table, source in mapping.sources.items()
         ),
         unfilled=tuple(column for column in target.columns if column.name not in made),
-        owned=(figures.owned or {}).get(target.name) if flow else None,
+        owned=figures.owned.get(target.name) if flow else None,
     )
 
 
