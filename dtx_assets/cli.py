@@ -7,6 +7,7 @@ import getpass
 import importlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -203,6 +204,31 @@ def status(
         typer.echo(json.dumps(states, indent=2, default=lambda at: at.isoformat()))
     else:
         print_states(output(), assets, checks)
+
+
+@app.command(epilog="Examples:\n\n  dtx report\n\n  dtx report --output cutover.html")
+def report(
+    system: SystemArgument = "dtx",
+    to: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write it there too.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Write the cutover page as things are now: one HTML file, to look at or to send."""
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.dagster_report import CUTOVER, page_path
+    from dtx_assets.machinery.run import select_assets
+
+    outcome = perform(location, system, system, {}, select_assets(location.defs, system, f"report/{CUTOVER}"), quiet=True)
+    if outcome.exit_code:
+        summarise(location, system, outcome)
+        raise typer.Exit(outcome.exit_code)
+    page = page_path(settings)
+    if to is not None:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        page = Path(shutil.copyfile(page, to))
+    typer.echo(str(page))
 
 
 @target_app.command("ddl", epilog="Example:\n\n  dtx target ddl | psql rehearsal")

@@ -10,6 +10,7 @@ from dtx_assets.machinery.checks import CheckGroup
 from dtx_assets.machinery.dagster_assets import Graph, build_check_step
 from dtx_assets.machinery.dagster_environment import S3, environment_resource, io_manager
 from dtx_assets.machinery.dagster_jobs import build_jobs, build_plan
+from dtx_assets.machinery.dagster_report import build_report
 from dtx_assets.machinery.run_environment import ENVIRONMENT
 from dtx_assets.machinery.run_log import LOGGER, run_log
 from dtx_assets.machinery.system import System
@@ -33,7 +34,7 @@ def build_definitions(
     """
     graph = Graph(system, load_order)
     return dg.Definitions(
-        assets=[*graph.assets(), build_plan(graph)],
+        assets=[*graph.assets(), build_plan(graph), build_report(graph, check_groups)],
         asset_checks=[build_check_step(graph, group) for group in check_groups] + graph.untouched_checks(),
         jobs=build_jobs(graph),
         resources={

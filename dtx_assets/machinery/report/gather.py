@@ -7,11 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from dtx_assets.machinery.gate import RESTORE_POINT, Obstacle
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.load.archived import ARCHIVE
 from dtx_assets.machinery.mapping.decisions import Action, Decision, KnownIssue
@@ -19,7 +20,7 @@ from dtx_assets.machinery.mapping.lineage import accounted_for, describe
 from dtx_assets.machinery.mapping.model import ColumnMapping, TargetMapping
 from dtx_assets.machinery.masking import mask, mask_emails, mask_row
 from dtx_assets.machinery.report.figures import Accounting, Figures, Listed, RejectedKind, RejectedRows, RunFigures
-from dtx_assets.machinery.run import check_result, states_of
+from dtx_assets.machinery.run import asset_states, check_result, check_states
 from dtx_assets.machinery.system import System
 from dtx_assets.machinery.target import TargetColumn
 
@@ -70,10 +71,7 @@ class Check:
     outdated: bool
     """The asset was made again since."""
     accepted: str = ""
-
-    @property
-    def stands_in_the_way(self) -> bool:
-        return self.blocking and self.state not in ("passed", "warned", "accepted")
+    stands_in_the_way: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,9 +85,13 @@ class Reason:
 
 @dataclass(frozen=True)
 class AreaReadiness:
+    """An area; what its decisions and actions wait for is told beside the reasons, whose checks look at them."""
+
     group: str
     title: str
     reasons: tuple[Reason, ...]
+    undecided: int
+    undone: int
     checks: tuple[Check, ...]
     tally: Mapping[str, int]
 
@@ -133,6 +135,8 @@ class Readiness:
     phases: tuple[Phase, ...]
     window: Window | None
     accepted: Mapping[str, str]
+    questions: tuple[Obstacle, ...]
+    """What is asked at the cutover itself."""
     tally: Mapping[str, int]
 
     @property
@@ -278,7 +282,6 @@ class Report:
 
     system: str
     now: datetime
-    mode: str
     source: str
     target: str
     areas: Mapping[str, str]
@@ -308,24 +311,26 @@ def gather(
     graph: "AssetGraph",
     instance: dg.DagsterInstance,
     figures: Figures,
+    obstacles: Sequence[Obstacle],
     *,
     now: datetime,
-    mode: str = "rehearsal",
     source: str = "",
     target: str = "",
 ) -> Report:
-    """All that the page says as of `now`; `source` and `target` are told as they are, so give them masked."""
+    """All that the page says as of `now`; `source` and `target` are told as they are, so give them masked.
+
+    `obstacles` are what the gate of a cutover finds in the way, accepted or not.
+    """
     history = History(system, graph, instance)
     models = target_models(system)
     current = current_accounting(system, figures, models)
     return Report(
         system=system.name,
         now=now,
-        mode=mode,
         source=source,
         target=target,
         areas=system.areas,
-        readiness=readiness(system, history, figures, current, expected_pairs(system)),
+        readiness=readiness(system, history, figures, current, obstacles),
         flows=table_flows(system, figures, current, models),
         nodes=lineage_nodes(system, history),
         decisions=decision_rows(system, current, models),
@@ -350,10 +355,11 @@ class History:
 
     def __init__(self, system: System, graph: "AssetGraph", instance: dg.DagsterInstance) -> None:
         self.system, self.graph, self.instance = system, graph, instance
-        assets, self.check_states = states_of(graph, instance)
-        self.assets = {state.asset: state for state in assets}
+        made = (key for key in graph.get_all_asset_keys() if graph.get(key).is_materializable)
+        self.assets = {state.asset: state for state in asset_states(instance, made)}
+        self.check_states = check_states(instance, graph.asset_check_keys)
 
-    def checks(self, accepted: Mapping[str, str]) -> list[Check]:
+    def checks(self, accepted: Mapping[str, str], in_the_way: Collection[str]) -> list[Check]:
         """All checks with their last results; those accepted by name are `accepted` where they would be `failed`."""
         keys = {("/".join(key.asset_key.path[1:]), key.name): key for key in self.graph.asset_check_keys}
         found = []
@@ -362,7 +368,8 @@ class History:
             node = self.graph.get(key)
             spec = self.graph.get_check_spec(key)
             made = self.assets[state.asset].at if state.asset in self.assets else None
-            reason = accepted.get(f"{state.asset}:{state.name}", accepted.get(state.name, ""))
+            name = f"{state.asset}:{state.name}"
+            reason = accepted.get(name, accepted.get(state.name, ""))
             found.append(
                 Check(
                     asset=state.asset,
@@ -374,8 +381,9 @@ class History:
                     state="accepted" if reason and state.state == "failed" else state.state,
                     at=state.at,
                     count=state.count,
-                    outdated=bool(made and state.at and state.at < made - timedelta(seconds=1)),
+                    outdated=bool(made and state.at and state.at < made),
                     accepted=reason,
+                    stands_in_the_way=name in in_the_way,
                 )
             )
         return found
@@ -421,43 +429,48 @@ def readiness(
     history: History,
     figures: Figures,
     current: Mapping[tuple[str, str], Accounting],
-    expected: Collection[tuple[str, str]],
+    obstacles: Sequence[Obstacle],
 ) -> Readiness:
-    """Go where nothing speaks against it: every reason is a fact of the last run, of a check or of a decision."""
-    last = figures.runs[0] if figures.runs else None
-    accepted = accepted_checks(last)
-    checks = history.checks(accepted)
+    """Go where nothing is in the way that was not accepted, and all rows of a whole run are accounted for."""
+    expected = expected_pairs(system)
+    last = next((run for run in figures.runs if run.status != "rolled back"), None)
+    accepted = accepted_obstacles(last)
+    asked = {RESTORE_POINT, *(question.name for question in system.questions)}
+    left = [found for found in obstacles if not found.is_accepted(accepted)]
+    checks = history.checks(accepted, {found.name for found in left})
     runs = run_rows(history, figures, expected)
     reasons = []
     if last is None:
         reasons.append(Reason(1, "nothing has been loaded yet: rehearse first", "runs"))
     elif last.status not in ("succeeded", "running"):
-        reasons.append(Reason(1, f"the last run is {last.status}", "runs"))
+        reasons.append(Reason(1, f"the last run {last.status}", "runs"))
     missing = sorted(set(expected) - set(current))
     if last and missing:
-        names = ", ".join(f"{source} → {target}" for source, target in missing[:3])
-        reasons.append(Reason(len(missing), f"flows that no run has loaded: {names}", "flow"))
+        named = ", ".join(f"{source} → {target}" for source, target in missing[:3])
+        reasons.append(Reason(len(missing), f"flows that no run has loaded: {named}", "flow"))
     lost = sum(not entry.balances for entry in current.values())
     if lost:
         reasons.append(Reason(lost, "flows in which rows are unaccounted for", "flow"))
     areas = tuple(area_readiness(system, group, title, checks) for group, title in all_areas(system, checks).items())
+    whole = [run for run in runs if run.whole]
     return Readiness(
         reasons=(*reasons, *(reason for area in areas for reason in area.reasons)),
         areas=areas,
         runs=runs,
-        phases=history.phases(whole[0].figures.run_id) if (whole := [run for run in runs if run.whole]) else (),
+        phases=history.phases(whole[0].figures.run_id) if whole else (),
         window=cutover_window(runs),
         accepted=accepted,
+        questions=tuple(found for found in left if found.name in asked),
         tally=tally(checks),
     )
 
 
-def accepted_checks(run: RunFigures | None) -> dict[str, str]:
+def accepted_obstacles(run: RunFigures | None) -> dict[str, str]:
     """What was accepted in a run, by name, with who accepted it and why, as one text."""
 
     def told(entry: Any) -> str:
         if isinstance(entry, Mapping):
-            return ", ".join(f"{name}: {value}" for name, value in entry.items()) or "accepted"
+            return f"{entry.get('reason')} ({entry.get('by')}, {entry.get('at')})"
         return str(entry) or "accepted"
 
     return {name: mask_emails(told(entry)) for name, entry in (run.accepted.items() if run else ())}
@@ -471,25 +484,28 @@ def all_areas(system: System, checks: Iterable[Check]) -> dict[str, str]:
 
 def area_readiness(system: System, group: str, title: str, checks: Iterable[Check]) -> AreaReadiness:
     mine = tuple(sorted((check for check in checks if check.area == group), key=board_order))
-    reasons = []
     in_the_way = [check for check in mine if check.stands_in_the_way]
-    if failed := sum(check.state == "failed" for check in in_the_way):
-        reasons.append(Reason(failed, "blocking checks failed", f"board-{group}"))
-    if unknown := len(in_the_way) - failed:
-        reasons.append(Reason(unknown, "blocking checks have no result", f"board-{group}"))
-    if outdated := sum(check.blocking and check.outdated and not check.stands_in_the_way for check in mine):
-        reasons.append(Reason(outdated, "blocking checks are older than what they looked at", f"board-{group}"))
-    undecided = [entry for entry in system.decisions.open if title.startswith(f"Area {entry.area}:")]
-    if undecided:
-        reasons.append(Reason(len(undecided), "decisions are not confirmed", "decisions"))
-    undone = [
-        action
-        for action in system.decisions.actions
-        if action.blocking and action.status == "open" and title.startswith(f"Area {action.area}:")
-    ]
-    if undone:
-        reasons.append(Reason(len(undone), "blocking pre-migration actions are open", "actions"))
-    return AreaReadiness(group, title, tuple(reasons), mine, tally(mine))
+    failed = sum(check.state == "failed" for check in in_the_way)
+    reasons = (
+        Reason(failed, "blocking checks failed", f"board-{group}"),
+        Reason(len(in_the_way) - failed, "blocking checks were not evaluated for the present rows", f"board-{group}"),
+    )
+    return AreaReadiness(
+        group,
+        title,
+        tuple(reason for reason in reasons if reason.count),
+        undecided=sum(is_of_area(entry.area, title) for entry in system.decisions.open),
+        undone=sum(
+            is_of_area(action.area, title) and action.blocking and action.status == "open"
+            for action in system.decisions.actions
+        ),
+        checks=mine,
+        tally=tally(mine),
+    )
+
+
+def is_of_area(number: int, title: str) -> bool:
+    return title.startswith(f"Area {number}:")
 
 
 STATES = ("failed", "never run", "not finished", "running", "accepted", "warned", "passed")
@@ -710,20 +726,22 @@ def affected_pairs(
     current: Mapping[tuple[str, str], Accounting],
     models: Mapping[str, str],
 ) -> set[tuple[str, str]]:
-    """The flows that fill what the decision affects, and the tables that it or one of its options is about."""
-    affected = {system.target(model).name for model in decision.affects if model in models.values()}
-    about = {table.name for table in system.legacy_tables.values() if names(table.decision, decision)}
-    if decision.options and len(decision.options) > 1:
-        by_option = [
-            {source for flow in system.flows_under({**system.decisions.chosen, decision.key: option})
-             for source, _ in flow.accounted}
-            for option in decision.options
-        ]  # fmt: skip
-        differing = set.union(*by_option) - set.intersection(*by_option)
-        # Tables that one option migrates and another does not: it is they that the decision is about.
-        about = differing or (set() if affected else about)
-    elif affected:
-        about = set()
+    """The flows of what a decision is about.
+
+    Of tables that one option migrates and another does not; else of the models that it affects, and where it leaves
+    nothing to choose, of the tables that are declared to be its.
+    """
+    by_option = [
+        {source for flow in system.flows_under({**system.decisions.chosen, decision.key: option})
+         for source, _ in flow.accounted}
+        for option in decision.options
+    ]  # fmt: skip
+    about = set.union(*by_option) - set.intersection(*by_option) if by_option else set()
+    if about:
+        return {pair for pair in current if pair[0] in about}
+    affected = {table for table, model in models.items() if model in decision.affects}
+    if not decision.options:
+        about = {table.name for table in system.legacy_tables.values() if names(table.decision, decision)}
     return {(source, target) for source, target in current if target in affected or source in about}
 
 
