@@ -220,7 +220,8 @@ def report(
     from dtx_assets.machinery.dagster_report import CUTOVER, page_path
     from dtx_assets.machinery.run import select_assets
 
-    outcome = perform(location, system, system, {}, select_assets(location.defs, system, f"report/{CUTOVER}"), quiet=True)
+    selection = select_assets(location.defs, system, f"report/{CUTOVER}")
+    outcome = perform(location, system, system, {}, selection, quiet=True)
     if outcome.exit_code:
         summarise(location, system, outcome)
         raise typer.Exit(outcome.exit_code)

@@ -1,10 +1,11 @@
 """The asset `report/cutover`: the cutover page, made at the end of a run, and by `dtx report` at any time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from dtx_assets.machinery.checks import CheckGroup
 from dtx_assets.machinery.dagster_assets import REPORTS, RESOURCES, Graph, told
@@ -23,8 +24,10 @@ def page_path(settings: Settings) -> Path:
     return settings.home / "report" / f"{CUTOVER}.html"
 
 
-def build_report(graph: Graph, check_groups: Sequence[CheckGroup]) -> dg.AssetsDefinition:
-    """The step that writes the page.
+def build_report(
+    graph: Graph, check_groups: Sequence[CheckGroup], whole_graph: Callable[[], AssetGraph]
+) -> dg.AssetsDefinition:
+    """The step that writes the page. `whole_graph` is asked when it runs: a run knows the assets of its own only.
 
     It depends on the extraction only, though it tells of everything: Dagster skips what depends on a step that failed,
     and a run that failed, or a cutover that was refused, is when the page is needed most. In one process it is last.
@@ -33,8 +36,8 @@ def build_report(graph: Graph, check_groups: Sequence[CheckGroup]) -> dg.AssetsD
     spec = graph.spec(
         graph.key("report", CUTOVER),
         REPORTS,
-        "The cutover page: go or no-go with the reasons, where the rows went, decisions, the mapping book, rejected rows"
-        " and coercions, as one HTML file that needs no network.",
+        "The cutover page: go or no-go with the reasons, where the rows went, decisions, the mapping book, rejected"
+        " rows and coercions, as one HTML file that needs no network.",
         deps=[graph.key("report", "extraction")],
         kinds={"html"},
     )
@@ -50,7 +53,7 @@ def build_report(graph: Graph, check_groups: Sequence[CheckGroup]) -> dg.AssetsD
             models = [model for flow in system.flows for model in flow.targets]
             report = gather(
                 system,
-                context.job_def.asset_layer.asset_graph,
+                whole_graph(),
                 context.instance,
                 read_figures(environment.target_url, system.name),
                 gate.in_the_way(environment, models, cutover=True),

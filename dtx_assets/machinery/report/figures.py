@@ -196,17 +196,19 @@ class _Asking:
 
 
 def rejected_rows(answer: list[dict[str, Any]]) -> tuple[RejectedRows, ...]:
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...], bool], list[dict[str, Any]]] = {}
     for row in answer:
         group = (row["source_table"], row["target_table"], tuple(row["reasons"]), row["partial"])
         groups.setdefault(group, []).append(row)
     return tuple(
         RejectedRows(
-            *group,
-            rows=rows[0]["all_rows"],
-            all_kinds=rows[0]["all_kinds"],
-            kinds=tuple(RejectedKind(row["detail"], row["rows"], row["source_key"], row["row"] or {}) for row in rows),
+            source,
+            target,
+            reasons,
+            partial,
+            rows[0]["all_rows"],
+            rows[0]["all_kinds"],
+            tuple(RejectedKind(row["detail"], row["rows"], row["source_key"], row["row"] or {}) for row in rows),
         )
-        for group, rows in groups.items()
+        for (source, target, reasons, partial), rows in groups.items()
     )
-

@@ -40,9 +40,8 @@ REMEDIES = {
     "unmapped_value": "Add the value to the value map that is named, or correct it in the source.",
     "unparseable": "Correct the value in the source; the sentence says which column and what was expected.",
     "orphan_reference": "Ask the area that owns the crosswalk to add the id, or leave the row behind on purpose.",
-    "duplicate_key": "Another row of the same key counts. Nothing to do, unless the wrong one was kept: then correct it "
-    "in the source.",
-    "no_matching_row": "The row to link to is not there: check whether its own table was rejected or is another area's.",
+    "duplicate_key": "Another row of the same key counts. Nothing to do, unless the wrong one was kept: correct it then.",
+    "no_matching_row": "What to link to is not there: see whether it was rejected itself, or is another area's.",
     "invalid_email": "Correct the address in the source; valid addresses of the same row were kept.",
     "unsafe_path": "The path leads out of the file repository: correct it in the source. It was not opened.",
     "file_missing": "Restore the file under its path, or leave the row behind on purpose.",
@@ -411,14 +410,15 @@ class History:
 
     def phases(self, run_id: str) -> tuple[Phase, ...]:
         """How long the steps of a run took, by what they do: the first word of their names, the longest first."""
-        seconds: Counter[str] = Counter()
+        seconds: dict[str, float] = {}
         steps: Counter[str] = Counter()
         for step in self.instance.get_run_step_stats(run_id):
             if step.start_time and step.end_time:
                 phase = step.step_key.removeprefix(f"{self.system.name}_").split("_")[0]
-                seconds[phase] += step.end_time - step.start_time
+                seconds[phase] = seconds.get(phase, 0.0) + step.end_time - step.start_time
                 steps[phase] += 1
-        return tuple(Phase(name, steps[name], spent) for name, spent in seconds.most_common())
+        longest_first = sorted(seconds.items(), key=lambda entry: -entry[1])
+        return tuple(Phase(name, steps[name], spent) for name, spent in longest_first)
 
 
 # --- readiness --------------------------------------------------------------------------------------------------------
@@ -451,6 +451,10 @@ def readiness(
     lost = sum(not entry.balances for entry in current.values())
     if lost:
         reasons.append(Reason(lost, "flows in which rows are unaccounted for", "flow"))
+    placed = {f"{check.asset}:{check.name}" for check in checks}
+    # None may be lost on the way to the verdict, whatever its name.
+    others = [found for found in left if found.name not in placed | asked]
+    reasons += [Reason(1, f"{found.name} {found.text}", "reasons") for found in others]
     areas = tuple(area_readiness(system, group, title, checks) for group, title in all_areas(system, checks).items())
     whole = [run for run in runs if run.whole]
     return Readiness(
@@ -606,9 +610,7 @@ def table_flows(
     return tuple(flows)
 
 
-def coercion_rows(
-    current: Mapping[tuple[str, str], Accounting], models: Mapping[str, str]
-) -> tuple[CoercionRow, ...]:
+def coercion_rows(current: Mapping[tuple[str, str], Accounting], models: Mapping[str, str]) -> tuple[CoercionRow, ...]:
     return tuple(
         CoercionRow(source, target, models[target], kind, rows, entry.migrated)
         for (source, target), entry in sorted(current.items())
@@ -732,11 +734,11 @@ def affected_pairs(
     nothing to choose, of the tables that are declared to be its.
     """
     by_option = [
-        {source for flow in system.flows_under({**system.decisions.chosen, decision.key: option})
-         for source, _ in flow.accounted}
-        for option in decision.options
-    ]  # fmt: skip
-    about = set.union(*by_option) - set.intersection(*by_option) if by_option else set()
+        {source for flow in system.flows_under(chosen) for source, _ in flow.accounted}
+        for chosen in ({**system.decisions.chosen, decision.key: option} for option in decision.options)
+    ]
+    about = {table for tables in by_option for table in tables}
+    about = {table for table in about if not all(table in tables for tables in by_option)}
     if about:
         return {pair for pair in current if pair[0] in about}
     affected = {table for table, model in models.items() if model in decision.affects}
@@ -820,6 +822,13 @@ def maps_of(column: ColumnMapping) -> list[str]:
     return list(dict.fromkeys(used + [use.split(".")[0] for use in column.uses]))
 
 
+def cell_text(value: object) -> str:
+    """A cell of a value map as its file says it."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def value_map_pages(system: System) -> tuple[ValueMapPage, ...]:
     used: dict[str, dict[str, None]] = {name: {} for name in system.mappings.value_maps}
     for model, mapping in sorted(mapped(system)):
@@ -836,11 +845,7 @@ def value_map_pages(system: System) -> tuple[ValueMapPage, ...]:
         ValueMapPage(
             name,
             tuple(frame.columns),
-            tuple(
-                tuple("" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-                      for value in row)
-                for row in frame.iter_rows()
-            ),  # fmt: skip
+            tuple(tuple(map(cell_text, row)) for row in frame.iter_rows()),
             tuple(used[name]),
         )
         for name, frame in sorted(system.mappings.value_maps.items())

@@ -6,6 +6,7 @@ That is why no layout library is used: those choose columns of their own, or nee
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from dtx_assets.machinery.report.gather import Node, Share, TableFlow
 
@@ -25,6 +26,9 @@ class Box:
     y: float
     width: float
     height: float
+    rows: str = ""
+    layer: str = ""
+    """What goes before the label where the column does not say it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def shortened(text: str, width: float) -> str:
 
 # --- where the rows of each table went --------------------------------------------------------------------------------
 
-BAR, LABELS, FLOW_WIDTH = 12.0, 250.0, 980.0
+BAR, TABLE_LABELS, OUTCOME_LABELS, FLOW_WIDTH = 12.0, 230.0, 400.0, 1120.0
 PIXELS_OF_ALL_ROWS, THINNEST, LOWEST, GAP = 420.0, 1.2, 17.0, 7.0
 FATES = {"migrated": "", "archived": "", "rejected": "Rejected: ", "dropped": "Dropped: "}
 """The kinds of shares in the order in which they are drawn, with what goes before their labels."""
@@ -80,19 +84,23 @@ def flow_picture(flows: Sequence[TableFlow]) -> Picture:
         return max(THINNEST, share.rows * scale)
 
     def bar(name: str, label: str, kind: str, href: str, x: float, y: float, shares: Iterable[Share], rows: int) -> Box:
+        room = (TABLE_LABELS if kind == "table" else OUTCOME_LABELS) - CHARACTER * (len(f"{rows:,}") + 2)
         height = max(LOWEST, sum(map(thickness, shares)))
-        return Box(name, shortened(label, LABELS - 70), f"{label}: {rows:,} rows", kind, href, x, y, BAR, height)
+        title = f"{label}: {rows:,} rows"
+        return Box(name, shortened(label, room), title, kind, href, x, y, BAR, height, f"{rows:,}")
 
     boxes: list[Box] = []
     y = 0.0
     for flow in flows:
-        boxes.append(bar(flow.table, flow.table, "table", f"table-{flow.table}", LABELS, y, flow.shares, flow.read))
+        boxes.append(
+            bar(flow.table, flow.table, "table", f"table-{flow.table}", TABLE_LABELS, y, flow.shares, flow.read)
+        )
         y += boxes[-1].height + GAP
     left_height, y = y, 0.0
     for (kind, label), rows in outcomes.items():
         shares = [share for flow in flows for share in flow.shares if (share.kind, share.label) == (kind, label)]
         href = {"rejected": "rejected", "migrated": "mapping"}.get(kind, "")
-        boxes.append(bar(label, FATES[kind] + label, kind, href, FLOW_WIDTH - LABELS - BAR, y, shares, rows))
+        boxes.append(bar(label, FATES[kind] + label, kind, href, FLOW_WIDTH - OUTCOME_LABELS - BAR, y, shares, rows))
         y += boxes[-1].height + GAP
 
     lines = []
@@ -119,12 +127,14 @@ def curve(x0: float, y0: float, x1: float, y1: float) -> str:
 
 COLUMNS = (
     ("What there is", ("legacy", "crosswalk")),
-    ("Kept, and what decides", ("archive", "decision", "mapping")),
+    ("What decides, and the archive", ("decision", "mapping", "archive")),
     ("Prepared", ("prepared", "rejected")),
     ("Loaded", ("target",)),
 )
-"""The columns of the lineage picture: heading and layers."""
-NODE_WIDTH, NODE_HEIGHT, NODE_GAP, COLUMN_GAP, HEADING = 206.0, 26.0, 8.0, 84.0, 30.0
+"""The columns of the lineage picture: heading and layers; what other areas own and is read stands in the first."""
+LAYERS_TOLD = ("archive", "decision", "mapping", "rejected")
+"""Those that share a column with others."""
+NODE_WIDTH, NODE_HEIGHT, NODE_GAP, COLUMN_GAP, HEADING = 236.0, 26.0, 8.0, 70.0, 30.0
 
 
 def lineage_picture(nodes: Sequence[Node]) -> Picture:
@@ -138,11 +148,12 @@ def lineage_picture(nodes: Sequence[Node]) -> Picture:
         for row, node in enumerate(column):
             places[node.key] = len(boxes)
             rows = "" if node.rows is None else f"{node.rows:,}"
+            layer = node.layer if node.layer in LAYERS_TOLD else ""
             told = f", {rows} rows" if rows else ("" if node.made_here else ", another area's or not filled")
             boxes.append(
                 Box(
                     node.key,
-                    shortened(node.name, NODE_WIDTH - 26 - CHARACTER * len(rows)),
+                    shortened(node.name, NODE_WIDTH - 26 - CHARACTER * (len(rows) + len(layer) + bool(layer))),
                     f"{node.key}{told}",
                     node.layer if node.made_here or node.layer == "decision" else f"{node.layer} outside",
                     node.href,
@@ -150,6 +161,8 @@ def lineage_picture(nodes: Sequence[Node]) -> Picture:
                     HEADING + spare + row * (NODE_HEIGHT + NODE_GAP),
                     NODE_WIDTH,
                     NODE_HEIGHT,
+                    rows,
+                    layer,
                 )
             )
     lines = []
@@ -176,12 +189,13 @@ def beside(x: float, y0: float, y1: float) -> str:
 
 
 def arranged(nodes: Sequence[Node]) -> list[list[Node]]:
-    """The nodes by column; each stands where the middle of its neighbours is, after some sweeps to and fro."""
-    layers = [names for _, names in COLUMNS]
-    columns = [
-        sorted((node for node in nodes if node.layer in names), key=lambda node: (node.made_here, node.key))
-        for names in layers
-    ]
+    """The nodes by column; each stands where the middle of its neighbours is, after some sweeps to and fro.
+
+    Archives hang below what decides, and what is only archived below the other tables.
+    """
+    columns: list[list[Node]] = [[] for _ in COLUMNS]
+    for node in sorted(nodes, key=lambda node: node.key):
+        columns[column_of(node, nodes)].append(node)
     neighbours: dict[str, set[str]] = {node.key: set(node.parents) for node in nodes}
     for node in nodes:
         for parent in node.parents:
@@ -189,17 +203,25 @@ def arranged(nodes: Sequence[Node]) -> list[list[Node]]:
     for sweep in range(SWEEPS):
         for column in columns if sweep % 2 else reversed(columns):
             heights = relative_heights(columns)
-            own = {node.key for node in column}
-
-            def middle(
-                node: Node, heights: Mapping[str, float] = heights, own: frozenset[str] = frozenset(own)
-            ) -> tuple[float, str]:
-                others = [heights[key] for key in neighbours[node.key] if key not in own]
-                # What is connected to nothing goes to the bottom.
-                return (sum(others) / len(others) if others else 2.0, node.name)
-
-            column.sort(key=middle)
+            for node in column:
+                heights.pop(node.key)
+            column.sort(key=partial(place_among, neighbours=neighbours, heights=heights))
     return columns
+
+
+def column_of(node: Node, nodes: Iterable[Node]) -> int:
+    read = node.layer == "target" and not node.parents and any(node.key in other.parents for other in nodes)
+    return 0 if read else next(number for number, (_, layers) in enumerate(COLUMNS) if node.layer in layers)
+
+
+def place_among(
+    node: Node, neighbours: Mapping[str, set[str]], heights: Mapping[str, float]
+) -> tuple[bool, float, str]:
+    """What a column is sorted by; what is connected to nothing goes to its end."""
+    others = {key for key in neighbours[node.key] if key in heights}
+    kept = {key for key in others if not key.startswith("archive/")} or others
+    middle = sum(heights[key] for key in kept) / len(kept) if kept else 2.0
+    return node.layer == "archive", middle, node.name
 
 
 def relative_heights(columns: Iterable[Sequence[Node]]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from uuid import uuid4
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from dtx_assets.machinery.checks import COERCION_THRESHOLD
 from dtx_assets.machinery.load.archived import ARCHIVE
 from dtx_assets.machinery.progress import duration_text
 from dtx_assets.machinery.report.gather import RESERVE, STATES, Report
@@ -27,8 +28,6 @@ SECTIONS = (
     ("rejected", "Rejected"),
     ("coercions", "Coercions"),
 )
-COERCION_WARNS = 0.01
-"""The share of coerced rows that the page marks, as the checks do."""
 
 
 def render(report: Report) -> str:
@@ -47,7 +46,7 @@ def render(report: Report) -> str:
         style=Markup(files(__package__).joinpath("templates", "style.css").read_text("utf-8")),  # noqa: S704  # ours
         archive=ARCHIVE,
         reserve=RESERVE,
-        coercion_warns=COERCION_WARNS,
+        coercion_warns=COERCION_THRESHOLD,
     )  # fmt: skip
 
 
