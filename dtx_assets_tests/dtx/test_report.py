@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,6 +23,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 from pydantic import BaseModel
 
+from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.definitions import SYSTEM, defs
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
@@ -33,8 +35,15 @@ from dtx_assets.machinery.report.render import SECTIONS
 from dtx_assets.machinery.run import open_instance
 
 HOSTILE = "<script>document.title='x'</script><img src=x onerror=\"document.title='x'\">{{ 7*7 }}\"'&\u202e"
-SECRET = "planted-secret"  # noqa: S105
-KEPT = {("Share", "kind"), ("Check", "state"), ("Node", "layer"), ("Decision", "status"), ("Action", "status")}
+SECRET = "planted-secret"
+KEPT = {
+    ("Share", "kind"),
+    ("Check", "state"),
+    ("Node", "layer"),
+    ("Decision", "status"),
+    ("Action", "status"),
+    ("BookSource", "functions"),
+}
 """Fields of which the product knows all values."""
 
 
@@ -285,17 +294,23 @@ def test_decisions_have_text_options_choice_status_who_confirms_and_the_blocking
 
 
 def test_the_page_says_no_go_for_what_the_gate_finds(page, migrated):
-    plan = json.loads(migrated.command("plan", "--json").stdout)
-    asked = {"restore_point", *(question.name for question in SYSTEM.questions)}
-    in_the_way = {found["name"] for found in plan["in_the_way"]} - asked
-    assert in_the_way
+    states = json.loads(migrated.command("status", "--json").stdout)["checks"]
+    failed = {f"{check['asset']}:{check['name']}" for check in states if check["state"] == "failed"}
+    closing = {
+        f"{'/'.join(group.asset)}:{spec.name}"
+        for group in build_check_groups(SYSTEM)
+        for spec in group.specs
+        if spec.blocking or spec.structure
+    }
+    assert len(failed & closing) > 10
     assert page.title() == "No-go: cutover of dtx"
-    assert f"{len(in_the_way)} points stand in the way" in page.locator("h1").inner_text()
+    assert f"{len(failed & closing)} points stand in the way" in page.locator("h1").inner_text()
     areas = ("notifications", "file_repository")
     shown = [row["Check"] for area in areas for row in rows_of(page, f"board-{area}-way")]
-    assert {re.search(r"(\S+/\S+): (\S+)$", check).expand(r"\1:\2") for check in shown} == in_the_way
+    assert {re.search(r"(\S+/\S+): (\S+)$", check).expand(r"\1:\2") for check in shown} == failed & closing
     questions = page.locator("#questions + ul").inner_text()
-    assert all(name in questions for name in asked)
+    assert all(question.name in questions for question in SYSTEM.questions)
+    assert "restore_point" in questions
 
 
 def test_the_board_has_every_check_in_the_state_that_status_says(page, migrated):
@@ -398,7 +413,7 @@ def test_keyboard_and_screen_readers_find_their_way(page):
     levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map(head => +head.tagName[1])")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 def test_ids_are_unique_and_every_link_leads_somewhere(page):
@@ -458,9 +473,8 @@ def test_personal_data_and_secrets_are_not_on_the_page(page, migrated):
     assert "postgresql://" in text
     assert "Target: postgresql://" in re.sub(r"\s+", " ", text)
     assert re.search(r"://[^:@/]+:(?!\*\*\*)[^@/]+@", text) is None
-    assert set(re.findall(r"[\w.*+-]+@[\w*-]+\.[\w*.]+", text)) <= {"a***@e***.com"} | set(
-        re.findall(r"\w?\*\*\*@\w?\*\*\*\.\w+", text)
-    )
+    addresses = set(re.findall(r"[\w.*+-]+@[\w*-]+\.[A-Za-z]+", text))
+    assert addresses == {address for address in addresses if re.fullmatch(r"\w?\*\*\*@\w?\*\*\*\.\w+", address)}
     personal = migrated.ask(
         "SELECT DISTINCT \"row\"->>'letter_body' FROM migration.rejected WHERE source_table = 'letter'"
         " UNION SELECT DISTINCT \"row\"->>'webhook' FROM migration.rejected WHERE source_table = 'notification_webhook'"
@@ -481,17 +495,11 @@ def test_hostile_text_is_text_wherever_it_stands(browser, migrated, tmp_path):
     page.wait_for_timeout(100)
     assert page.title() != "x"
     assert page.evaluate("document.querySelectorAll('script, img, iframe, object').length") == 0
-    assert (
-        page.evaluate(
-            "[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames()).filter(name => name.startsWith('on'))"
-        )
-        == []
-    )
+    names = page.evaluate("[...document.querySelectorAll('*')].flatMap(element => element.getAttributeNames())")
+    assert {name for name in names if name.startswith("on")} == set()
     shown = page.evaluate("document.body.textContent")
     assert shown.count("<script>") > 1_000
-    assert "49" not in page.evaluate(
-        "document.querySelector('#decisions article').textContent.match(/\\}.*?\\{/)?.[0] ?? ''"
-    )
+    assert shown.count("{{ 7*7 }}") > 1_000
     assert "\u202e" not in shown
     page.close()
 

@@ -74,13 +74,22 @@ ORDER BY source_table, target_table, cause
 """
 VANISHED = CONFLICTS.replace("migration.conflict", "migration.vanished")
 OWNED = """
-SELECT flow.target_table,
-    sum(coalesce(cardinality(entry.target_ids), entry.highest_id - entry.lowest_id + 1))::bigint AS rows
-FROM migration.mapping_entry AS entry
-JOIN migration.flow ON flow.id = entry.flow_id
-WHERE flow.system = %(system)s AND entry.hashes IS NOT NULL
-GROUP BY flow.target_table
+WITH counted AS (
+    SELECT target_table, model, id, counts, subset,
+        max(id) FILTER (WHERE subset IS NULL) OVER (PARTITION BY target_table, model) AS last_whole
+    FROM migration.load
+    WHERE system = %(system)s AND status = 'succeeded'
+)
+SELECT target_table, sum(
+    coalesce((counts->>'inserted')::bigint, 0) + coalesce((counts->>'adopted')::bigint, 0)
+    + CASE WHEN id = last_whole
+        THEN coalesce((counts->>'updated')::bigint, 0) + coalesce((counts->>'unchanged')::bigint, 0) ELSE 0 END
+)::bigint AS rows
+FROM counted
+WHERE last_whole IS NULL OR id >= last_whole
+GROUP BY target_table
 """
+"""Of the last whole load all rows it found or made as they should be, of a part that was loaded later what it added."""
 
 
 @dataclass(frozen=True)

@@ -595,17 +595,17 @@ def table_flows(
     flows = []
     for table in system.legacy_tables.values():
         entries = tuple(entry for (source, _), entry in current.items() if source == table.name)
-        shares: list[Share] = []
+        rows: Counter[tuple[str, str]] = Counter()
         for entry in entries:
-            if entry.migrated:
-                kind = "archived" if entry.target_table == ARCHIVE else "migrated"
-                shares.append(Share(kind, models[entry.target_table], entry.migrated))
-            shares += [
-                Share("rejected", " + ".join(group.reasons), group.rows)
-                for group in figures.rejected
-                if (group.source_table, group.target_table, group.partial) == (table.name, entry.target_table, False)
-            ]
-            shares += [Share("dropped", rule, rows) for rule, rows in sorted(entry.dropped.items()) if rows]
+            rows["archived" if entry.target_table == ARCHIVE else "migrated", models[entry.target_table]] += (
+                entry.migrated
+            )
+            for group in figures.rejected:
+                if (group.source_table, group.target_table) == (table.name, entry.target_table) and not group.partial:
+                    rows["rejected", " + ".join(group.reasons)] += group.rows
+            for rule, dropped in sorted(entry.dropped.items()):
+                rows["dropped", rule] += dropped
+        shares = [Share(kind, label, count) for (kind, label), count in rows.items() if count]
         flows.append(TableFlow(table.name, table.area, sum(entry.read for entry in entries), entries, tuple(shares)))
     return tuple(flows)
 

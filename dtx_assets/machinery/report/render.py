@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -69,6 +70,7 @@ def environment() -> Environment:
         loader=PackageLoader(__package__),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -78,7 +80,6 @@ def environment() -> Environment:
         "duration": duration,
         "share": share,
         "anchor": anchor,
-        "visible": visible,
     }
     jinja.globals["age"] = age
     return jinja
@@ -121,6 +122,8 @@ def anchor(text: str) -> str:
     return re.sub(r"[^\w-]+", "-", text)
 
 
-def visible(text: str) -> str:
-    """The text with control characters and direction marks spelt out: they could hide what it says."""
-    return "".join(sign if sign.isprintable() or sign == " " else f"\\u{ord(sign):04x}" for sign in text)
+def visible(value: Any) -> Any:
+    """Text with control characters and direction marks spelt out, which could hide what it says; all else as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(sign if sign.isprintable() or sign == "\n" else f"\\u{ord(sign):04x}" for sign in value)
