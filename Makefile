@@ -32,10 +32,11 @@ check: $(INSTALLED_DEV) ## Lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED_DEV) ## Measure the notification flow beside a plain COPY, sending files beside rclone
+bench: $(INSTALLED_DEV) ## Measure the notification flow beside a plain COPY, sending files beside rclone, the cutover page
 	$(BIN)/python benchmarks/php_values.py
 	$(BIN)/python benchmarks/notification_flow.py $(ARGS)
 	$(BIN)/python benchmarks/file_transfer.py
+	$(BIN)/python benchmarks/cutover_page.py
 
 lock: $(INSTALLED_DEV) ## Write the versions that are installed now to requirements.lock
 	$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable > requirements.lock

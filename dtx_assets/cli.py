@@ -414,6 +414,7 @@ def summarise(location: ModuleType, system: str, outcome: "RunOutcome") -> None:
     settings = read_settings(location)
 
     from dtx_assets.machinery.console import print_summary
+    from dtx_assets.machinery.dagster_report import page_path
     from dtx_assets.machinery.run import LOG_DIRECTORY
 
     print_summary(
@@ -425,6 +426,7 @@ def summarise(location: ModuleType, system: str, outcome: "RunOutcome") -> None:
             "Lake": settings.masked()["lake_url"],
             "Archive": f"{settings.masked()['archive_url']} (`dtx archive list`)",
             "Log": str(settings.home / LOG_DIRECTORY),
+            "Cutover page": f"{page_path(settings)} (`dtx report` writes it anew)",
             "The graph with this history": "`make ui` or `dtx ui`",
         },
     )
