@@ -7,6 +7,7 @@ import getpass
 import importlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -206,6 +207,32 @@ def status(
         typer.echo(json.dumps(states, indent=2, default=lambda at: at.isoformat()))
     else:
         print_states(output(), assets, checks)
+
+
+@app.command(epilog="Examples:\n\n  dtx report\n\n  dtx report --output cutover.html")
+def report(
+    system: SystemArgument = "dtx",
+    to: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write it there too.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Write the cutover page as things are now: one HTML file, to look at or to send."""
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.dagster_report import CUTOVER, page_path
+    from dtx_assets.machinery.run import select_assets
+
+    selection = select_assets(location.defs, system, f"report/{CUTOVER}")
+    outcome = perform(location, system, system, {}, selection, quiet=True)
+    if outcome.exit_code:
+        summarise(location, system, outcome)
+        raise typer.Exit(outcome.exit_code)
+    page = page_path(settings)
+    if to is not None:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        page = Path(shutil.copyfile(page, to))
+    typer.echo(str(page))
 
 
 @target_app.command("ddl", epilog="Example:\n\n  dtx target ddl | psql rehearsal")
@@ -459,6 +486,7 @@ def summarise(location: ModuleType, system: str, outcome: "RunOutcome") -> None:
     settings = read_settings(location)
 
     from dtx_assets.machinery.console import print_summary
+    from dtx_assets.machinery.dagster_report import page_path
     from dtx_assets.machinery.run import LOG_DIRECTORY
 
     print_summary(
@@ -470,6 +498,7 @@ def summarise(location: ModuleType, system: str, outcome: "RunOutcome") -> None:
             "Lake": settings.masked()["lake_url"],
             "Archive": f"{settings.masked()['archive_url']} (`dtx archive list`)",
             "Log": str(settings.home / LOG_DIRECTORY),
+            "Cutover page": f"{page_path(settings)} (`dtx report` writes it anew)",
             "The graph with this history": "`make ui` or `dtx ui`",
         },
     )

@@ -42,6 +42,7 @@ def test_help_needs_neither_dagster_nor_polars(tmp_path):
     [
         ["run"],
         ["status"],
+        ["report"],
         ["target"],
         ["target", "ddl"],
         ["ui"],

@@ -34,11 +34,19 @@ class GateOfInstance:
         self.graph, self.check_groups, self.instance = graph, check_groups, instance
 
     def __call__(self, environment: RunEnvironment, models: Collection[str]) -> list[Obstacle]:
+        return self.in_the_way(
+            environment, models, cutover=environment.mode == "cutover", but_of_run=environment.run_id
+        )
+
+    def in_the_way(
+        self, environment: RunEnvironment, models: Collection[str], *, cutover: bool, but_of_run: str | None = None
+    ) -> list[Obstacle]:
+        """What keeps `models` from being loaded; checks of targets that the run `but_of_run` evaluated do not count."""
         return obstacles(
-            [*self._evaluated_now(environment), *self._evaluated_before(environment)],
+            [*self._evaluated_now(environment), *self._evaluated_before(but_of_run)],
             self.graph.system.questions,
             environment.decisions.chosen,
-            cutover=environment.mode == "cutover",
+            cutover=cutover,
             models=models,
             restore_point=environment.options.restore_point,
         )
@@ -63,7 +71,7 @@ class GateOfInstance:
                     says=f": {facts}" if facts else "",
                 )
 
-    def _evaluated_before(self, environment: RunEnvironment) -> Iterator[GatedCheck]:
+    def _evaluated_before(self, but_of_run: str | None) -> Iterator[GatedCheck]:
         gating = {
             dg.AssetCheckKey(self.graph.key(*group.asset), spec.name): (group, spec)
             for group in self.check_groups
@@ -78,7 +86,7 @@ class GateOfInstance:
         made = {state.asset: state.at for state in asset_states(self.instance, {key.asset_key for key in gating})}
         for state in states:
             group, spec = by_name[state.asset, state.name]
-            if group.asset[0] == "target" and state.run_id == environment.run_id:
+            if group.asset[0] == "target" and state.run_id == but_of_run:
                 # It looks at what this run has loaded already: too late to keep the rest of the targets back.
                 continue
             yield GatedCheck(

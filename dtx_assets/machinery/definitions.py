@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster_aws.s3 import S3Resource
 
 from dtx_assets.machinery.automation import build_export_sensor, build_rehearsal_schedule
@@ -11,6 +12,7 @@ from dtx_assets.machinery.checks import CheckGroup
 from dtx_assets.machinery.dagster_assets import Graph, build_check_step
 from dtx_assets.machinery.dagster_environment import S3, environment_resource, io_manager
 from dtx_assets.machinery.dagster_jobs import build_jobs, build_plan
+from dtx_assets.machinery.dagster_report import build_report
 from dtx_assets.machinery.run_environment import ENVIRONMENT
 from dtx_assets.machinery.run_log import LOGGER, run_log
 from dtx_assets.machinery.system import System
@@ -33,8 +35,12 @@ def build_definitions(
     areas that lie beside a sample into the embedded database; `s3` is how S3 is reached, by default as `AWS_*` says.
     """
     graph = Graph(system, load_order)
-    return dg.Definitions(
-        assets=[*graph.assets(), build_plan(graph)],
+
+    def whole_graph() -> AssetGraph:
+        return definitions.resolve_asset_graph()
+
+    definitions = dg.Definitions(
+        assets=[*graph.assets(), build_plan(graph), build_report(graph, check_groups, whole_graph)],
         asset_checks=[build_check_step(graph, group) for group in check_groups] + graph.untouched_checks(),
         jobs=build_jobs(graph),
         sensors=[build_export_sensor(system)],
@@ -47,3 +53,4 @@ def build_definitions(
         loggers={"console": dg.colored_console_logger, LOGGER: run_log},
         executor=dg.in_process_executor,
     )
+    return definitions

@@ -1,0 +1,223 @@
+"""The figures of the page: what the bookkeeping in the target database says, each by one query that anyone can repeat.
+
+Aggregated by the server, a few examples a group: a hundred thousand rejected rows are read as a few dozen. What the
+figures mean is `gather`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from dtx_assets.machinery.load.runs import connect, refusals_told
+
+RUNS_SHOWN = 20
+EXAMPLES = 3
+"""Kinds of detail that are shown of the rows that were rejected for the same reasons; the most frequent ones."""
+
+RUNS = """
+SELECT run.run_id, run.mode, run.status, run.started_at, run.finished_at, run.accepted, run.decisions,
+    coalesce(loaded.inserted, 0) AS inserted, coalesce(loaded.updated, 0) AS updated
+FROM migration.run
+LEFT JOIN LATERAL (
+    SELECT sum(batch.rows_inserted)::bigint AS inserted, sum(batch.rows_updated)::bigint AS updated
+    FROM migration.load JOIN migration.batch ON batch.load_id = load.id
+    WHERE load.run_id = run.run_id
+) AS loaded ON true
+WHERE run.system = %(system)s
+ORDER BY run.started_at DESC
+LIMIT %(runs)s
+"""
+ACCOUNTING = """
+SELECT entry.run_id, entry.source_table, entry.target_table, entry.read, entry.migrated, entry.rejected, entry.dropped,
+    entry.coerced
+FROM migration.accounting AS entry
+JOIN migration.run USING (run_id)
+WHERE entry.system = %(system)s AND run.status <> 'rolled back' AND NOT EXISTS (
+    SELECT FROM migration.load WHERE load.run_id = run.run_id AND load.subset LIKE 'first%%'
+)
+ORDER BY run.started_at DESC, entry.source_table, entry.target_table
+"""
+REJECTED = """
+WITH kinds AS (
+    SELECT source_table, target_table, reasons, partial, detail, count(*) AS rows,
+        min(source_key COLLATE "C") AS source_key
+    FROM migration.rejected
+    WHERE system = %(system)s
+    GROUP BY source_table, target_table, reasons, partial, detail
+), placed AS (
+    SELECT kinds.*, row_number() OVER by_rows AS place, count(*) OVER same AS all_kinds,
+        (sum(rows) OVER same)::bigint AS all_rows
+    FROM kinds
+    WINDOW same AS (PARTITION BY source_table, target_table, reasons, partial),
+        by_rows AS (same ORDER BY rows DESC, source_key, detail)
+)
+SELECT placed.*, (
+    SELECT rejected."row" FROM migration.rejected
+    WHERE (rejected.system, rejected.source_table, rejected.target_table, rejected.source_key, rejected.detail)
+        = (%(system)s, placed.source_table, placed.target_table, placed.source_key, placed.detail)
+    LIMIT 1
+) AS "row"
+FROM placed
+WHERE place <= %(examples)s
+ORDER BY source_table, target_table, partial, all_rows DESC, reasons, place
+"""
+CONFLICTS = """
+SELECT source_table, target_table, cause, count(*) AS rows
+FROM migration.conflict
+WHERE system = %(system)s
+GROUP BY source_table, target_table, cause
+ORDER BY source_table, target_table, cause
+"""
+VANISHED = CONFLICTS.replace("migration.conflict", "migration.vanished")
+OWNED = """
+WITH counted AS (
+    SELECT target_table, model, id, counts, subset,
+        max(id) FILTER (WHERE subset IS NULL) OVER (PARTITION BY target_table, model) AS last_whole
+    FROM migration.load
+    WHERE system = %(system)s AND status = 'succeeded'
+)
+SELECT target_table, sum(
+    coalesce((counts->>'inserted')::bigint, 0) + coalesce((counts->>'adopted')::bigint, 0)
+    + CASE WHEN id = last_whole
+        THEN coalesce((counts->>'updated')::bigint, 0) + coalesce((counts->>'unchanged')::bigint, 0) ELSE 0 END
+)::bigint AS rows
+FROM counted
+WHERE last_whole IS NULL OR id >= last_whole
+GROUP BY target_table
+"""
+"""Of the last whole load all rows it found or made as they should be, of a part that was loaded later what it added."""
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """What became of the rows of a source table on their way to a target table, in one run."""
+
+    run_id: str
+    source_table: str
+    target_table: str
+    read: int
+    migrated: int
+    rejected: int
+    dropped: Mapping[str, int]
+    coerced: Mapping[str, int]
+
+    @property
+    def balances(self) -> bool:
+        return self.read == self.migrated + self.rejected + sum(self.dropped.values())
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """A run as the target database remembers it; `inserted` and `updated` count rows of the target."""
+
+    run_id: str
+    mode: str
+    status: str
+    started_at: datetime
+    finished_at: datetime | None
+    accepted: Mapping[str, Any]
+    decisions: Mapping[str, str]
+    inserted: int
+    updated: int
+
+
+@dataclass(frozen=True)
+class RejectedKind:
+    """Rejected rows with the same detail, and one of them, whole and not masked."""
+
+    detail: str
+    rows: int
+    source_key: str
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RejectedRows:
+    """Rows of one source table that are rejected now, for the same reasons; `kinds` are the most frequent ones."""
+
+    source_table: str
+    target_table: str
+    reasons: tuple[str, ...]
+    partial: bool
+    rows: int
+    all_kinds: int
+    kinds: tuple[RejectedKind, ...]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Target rows that the load lists: in conflict with what someone else did, or no longer in the input."""
+
+    source_table: str
+    target_table: str
+    cause: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All that the bookkeeping says, as of one instant. Runs are the last ones, the latest first."""
+
+    runs: tuple[RunFigures, ...] = ()
+    accounting: tuple[Accounting, ...] = ()
+    rejected: tuple[RejectedRows, ...] = ()
+    conflicts: tuple[Listed, ...] = ()
+    vanished: tuple[Listed, ...] = ()
+    owned: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each target table that this migration wrote, or adopted because they were there with equal values."""
+
+    def latest(self) -> dict[tuple[str, str], Accounting]:
+        """The last accounting of each source and target table."""
+        latest: dict[tuple[str, str], Accounting] = {}
+        for entry in self.accounting:
+            latest.setdefault((entry.source_table, entry.target_table), entry)
+        return latest
+
+
+def read_figures(target_url: str, system: str) -> Figures:
+    """All figures, in one read-only transaction, so that they agree with one another; none where nothing was loaded."""
+    with refusals_told(), connect(target_url) as connection, connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        if connection.execute("SELECT to_regclass('migration.activation')").fetchone() == (None,):
+            return Figures()
+        ask = _Asking(connection, {"system": system, "runs": RUNS_SHOWN, "examples": EXAMPLES})
+        return Figures(
+            tuple(RunFigures(**row) for row in ask(RUNS)),
+            tuple(Accounting(**row) for row in ask(ACCOUNTING)),
+            rejected_rows(ask(REJECTED)),
+            tuple(Listed(**row) for row in ask(CONFLICTS)),
+            tuple(Listed(**row) for row in ask(VANISHED)),
+            {row["target_table"]: row["rows"] for row in ask(OWNED)},
+        )
+
+
+class _Asking:
+    def __init__(self, connection: psycopg.Connection[Any], values: Mapping[str, Any]) -> None:
+        self.connection, self.values = connection, values
+
+    def __call__(self, query: str) -> list[dict[str, Any]]:
+        with self.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query.encode(), self.values).fetchall()
+
+
+def rejected_rows(answer: list[dict[str, Any]]) -> tuple[RejectedRows, ...]:
+    groups: dict[tuple[str, str, tuple[str, ...], bool], list[dict[str, Any]]] = {}
+    for row in answer:
+        group = (row["source_table"], row["target_table"], tuple(row["reasons"]), row["partial"])
+        groups.setdefault(group, []).append(row)
+    return tuple(
+        RejectedRows(
+            source,
+            target,
+            reasons,
+            partial,
+            rows[0]["all_rows"],
+            rows[0]["all_kinds"],
+            tuple(RejectedKind(row["detail"], row["rows"], row["source_key"], row["row"] or {}) for row in rows),
+        )
+        for (source, target, reasons, partial), rows in groups.items()
+    )

@@ -1,0 +1,129 @@
+"""Makes the page: one HTML file with everything in it, that neither loads nor runs anything.
+
+Jinja escapes all that comes from data. What the page says is `gather`'s.
+"""
+
+import re
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from dtx_assets.machinery.checks import COERCION_THRESHOLD
+from dtx_assets.machinery.load.archived import ARCHIVE
+from dtx_assets.machinery.progress import duration_text
+from dtx_assets.machinery.report.gather import RESERVE, STATES, Report
+from dtx_assets.machinery.report.pictures import flow_picture, lineage_picture
+
+SECTIONS = (
+    ("readiness", "Readiness"),
+    ("flow", "Flow"),
+    ("lineage", "Lineage"),
+    ("decisions", "Decisions"),
+    ("mapping", "Mapping book"),
+    ("rejected", "Rejected"),
+    ("coercions", "Coercions"),
+)
+
+
+def render(report: Report) -> str:
+    """The page as HTML."""
+    own_areas = [area for area in report.areas if any(flow.area == area for flow in report.flows)]
+    return environment().get_template("cutover.html.j2").render(
+        report=report,
+        readiness=report.readiness,
+        sections=SECTIONS,
+        states=STATES,
+        own_areas=own_areas,
+        flow_pictures={
+            area: flow_picture([flow for flow in report.flows if flow.area == area]) for area in own_areas
+        },
+        lineage_pictures={area: lineage_picture(nodes) for area, nodes in report.nodes.items()},
+        style=Markup(files(__package__).joinpath("templates", "style.css").read_text("utf-8")),  # noqa: S704  # ours
+        archive=ARCHIVE,
+        reserve=RESERVE,
+        coercion_warns=COERCION_THRESHOLD,
+    )  # fmt: skip
+
+
+def write_page(report: Report, path: Path) -> Path:
+    """Write the page; whoever opens it meanwhile sees the old one or the new one, whole."""
+    page = render(report)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        unfinished.write_text(page, "utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+@cache
+def environment() -> Environment:
+    jinja = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters |= {
+        "number": number,
+        "moment": moment,
+        "duration": duration,
+        "share": share,
+        "anchor": anchor,
+    }
+    jinja.globals["age"] = age
+    return jinja
+
+
+def number(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def moment(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC" if at else "never"
+
+
+def duration(seconds: float | None) -> str:
+    return "–" if seconds is None else duration_text(seconds)
+
+
+def share(part: float) -> str:
+    """`12.5 %`; what rounds to nothing or to all says so."""
+    if 0 < part < 0.001:
+        return "< 0.1 %"
+    if 0.999 < part < 1:
+        return "> 99.9 %"
+    return f"{part * 100:.1f} %"
+
+
+def age(now: datetime, at: datetime | None) -> str:
+    """How long ago something was: `3 min`, `5 h`, `2 days`."""
+    if at is None:
+        return "never"
+    seconds = (now - at).total_seconds()
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= (2 * length if unit == "days" else length):
+            return f"{int(seconds // length)} {unit}"
+    return "now"
+
+
+def anchor(text: str) -> str:
+    """A text as part of an id."""
+    return re.sub(r"[^\w-]+", "-", text)
+
+
+def visible(value: Any) -> Any:
+    """Text with control characters and direction marks spelt out, which could hide what it says; all else as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(sign if sign.isprintable() or sign == "\n" else f"\\u{ord(sign):04x}" for sign in value)

@@ -1,0 +1,63 @@
+"""What people may see of rejected rows: the shape of what is personal, and of what nobody declared."""
+
+import pytest
+
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.report.figures import RejectedKind
+from dtx_assets.machinery.report.gather import masked_detail, masked_example
+
+ROW = {"id": "7", "kind": "dog", "owner": "Anna Smith", "a.b": "x"}
+
+
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [
+        ("kind: dog is not listed in kinds.csv", "kind: dog is not listed in kinds.csv"),
+        ("owner: not an address: Anna Smith", "owner: not an address: A… (10 characters)"),
+        (
+            "owner: not an address: Smith; it's mine; kind: x is no kind",
+            "owner: not an address: S… (16 characters); kind: x is no kind",
+        ),
+        ("owner: Anna Smith is not listed", "owner: A… (10 characters) is not listed"),
+        ("owner, kind: Anna Smith and dog differ", "owner, kind: A… (10 characters) and dog differ"),
+        ("kind: ask anna.smith@example.org", "kind: ask a***@e***.org"),
+        ("7: another owner's row has other values (id 3)", "7: another owner's row has other values (id 3)"),
+        ("a.b: x is wrong", "a.b: x is wrong"),
+        ("", ""),
+    ],
+)
+def test_details_keep_what_is_wrong_and_lose_what_is_personal(detail, shown):
+    assert masked_detail(detail, ROW, {"owner"}) == shown
+
+
+def test_personal_and_undeclared_columns_of_an_example_are_masked_and_the_key_is_not():
+    table = LegacyTable("pet", "zoo", ("id", "kind", "owner"), key=("id",), personal=frozenset({"owner"}))
+    row = {**ROW, "new_column": "Bob Jones", "nothing": None}
+    example = masked_example(table, RejectedKind("kind: dog is not listed", 3, "7", row))
+    assert example.rows == 3
+    assert dict(example.values) == {
+        "id": "7",
+        "kind": "dog",
+        "owner": "A… (10 characters)",
+        "a.b": "x… (1 characters)",
+        "new_column": "B… (9 characters)",
+        "nothing": "NULL",
+    }
+
+
+def test_rows_of_a_table_that_nobody_declared_are_shapes_only():
+    example = masked_example(None, RejectedKind("kind: dog is not listed", 1, "7", ROW))
+    assert dict(example.values) == {
+        "id": "7… (1 characters)",
+        "kind": "d… (3 characters)",
+        "owner": "A… (10 characters)",
+        "a.b": "x… (1 characters)",
+    }
+
+
+def test_key_and_what_is_wrong_come_first_in_an_example():
+    row = {f"column_{number}": str(number) for number in range(20)} | {"id": "7", "kind": "dog"}
+    table = LegacyTable("pet", "zoo", tuple(row), key=("id",))
+    example = masked_example(table, RejectedKind("kind: dog is not listed", 1, "7", row))
+    assert [name for name, _ in example.values][:2] == ["id", "kind"]
+    assert len(example.values) == 8
