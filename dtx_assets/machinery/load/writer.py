@@ -591,6 +591,8 @@ class _TargetLoad:
                     # written a list of parts that the other needs; its rows are nobody's still.
                     fast = fast and self.first_load and not isinstance(error, psycopg.errors.UniqueViolation)
                     if not tries_left:
+                        if isinstance(error, psycopg.errors.LockNotAvailable):
+                            raise
                         raise self._refused(part, error) from None
                 except (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException) as error:
                     raise self._refused(part, error) from None

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import psycopg
 import pytest
 
 from dtx_assets.machinery.errors import LoadError
-from dtx_assets.machinery.load import writer
-from dtx_assets_tests.machinery.load.prepared import REMINDER, Batch, Link, Shop, reminder, write_prepared
+from dtx_assets.machinery.load import load_target, runs, writer
+from dtx_assets_tests.machinery.load.prepared import REMINDER, SYSTEM, Batch, Link, Shop, reminder, write_prepared
 
 PARTS, OWNERS = 8, 12
 LOAD = """
@@ -199,3 +200,47 @@ def test_a_connection_that_is_lost_is_told_and_leaves_whole_batches(shop, monkey
     assert done < PARTS
     assert shop.load(REMINDER, "second").inserted == (PARTS - done) * OWNERS
     assert is_whole(shop) == PARTS
+
+
+def test_a_lock_that_the_live_application_holds_is_waited_for_a_while_only(shop, monkeypatch):
+    prepare(shop)
+    monkeypatch.setattr(runs, "LOCK_TIMEOUT", "100ms")
+    with psycopg.connect(shop.url) as live:
+        live.execute("LOCK TABLE shop_reminder IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(LoadError, match=r"lock[\s\S]*pg_stat_activity"):
+            shop.load(REMINDER)
+    assert shop.load(REMINDER).inserted == PARTS * OWNERS
+
+
+def test_a_statement_that_takes_too_long_is_told(shop, monkeypatch):
+    prepare(shop)
+    monkeypatch.setattr(runs, "STATEMENT_TIMEOUT", "1")
+    with pytest.raises(LoadError, match=r"statement timeout[\s\S]*run again"):
+        shop.load(REMINDER)
+
+
+def test_the_planner_knows_the_rows_after_a_load(shop):
+    prepare(shop)
+    shop.load(REMINDER)
+    assert shop.sql("SELECT reltuples FROM pg_class WHERE relname = 'shop_reminder'") == [(float(PARTS * OWNERS),)]
+
+
+def test_a_dry_run_does_not_keep_the_live_application_waiting(shop):
+    """While it is in the middle, rows that it would update and keys that it would insert are free."""
+    prepare(shop)
+    shop.load(REMINDER)
+    prepare(shop, days=7)
+
+    def live(done, _total):
+        if done:
+            with psycopg.connect(shop.url) as application:
+                application.execute("SET lock_timeout = '500ms'")
+                application.execute("UPDATE shop_reminder SET note = 'live' WHERE owner_id = 1")
+                application.execute(
+                    "INSERT INTO shop_reminder (owner_id, stage, days, addresses, is_active)"
+                    " VALUES (5, 'new', 1, '[]', true) ON CONFLICT DO NOTHING"
+                )
+                application.rollback()
+
+    run = replace(shop.run("plan"), dry=True)
+    assert load_target(SYSTEM, REMINDER, shop.lake, shop.url, run, progress=live).updated == PARTS * OWNERS
