@@ -389,7 +389,8 @@ def extraction_report_metadata(outcomes: Sequence[Mapping[str, Any]]) -> dict[st
 
 def extraction_failure(problems: Sequence[Mapping[str, Any]]) -> dg.Failure:
     names = ", ".join(problem["table"] for problem in problems)
-    reasons = "\n".join(f"- {problem['table']}: {problem['error']}" for problem in problems)
+    # Each error names its table.
+    reasons = "\n".join(f"- {problem['error']}" for problem in problems)
     return dg.Failure(
         description=(
             f"{len(problems)} table(s) could not be extracted, and what depends on them was not done: {names}\n"

@@ -42,8 +42,8 @@ def mariadb_server(place: Place) -> Any:
     server = pymysql.connect(
         host=url.host, port=url.port, user=url.username, password=url.password, database=url.database, autocommit=True
     )
-    place._ends.callback(server.close)
-    place._ends.callback(lambda: server.cursor().execute("DROP TABLE IF EXISTS keyword"))
+    place.at_end(server.close)
+    place.at_end(lambda: server.cursor().execute("DROP TABLE IF EXISTS keyword"))
     return server.cursor()
 
 
@@ -67,14 +67,14 @@ def mariadb_without_rights(place: Place) -> None:
     cursor.execute("CREATE OR REPLACE USER 'blind'@'127.0.0.1' IDENTIFIED BY 's3cret'")
     cursor.execute("GRANT INSERT ON legacy.keyword TO 'blind'@'127.0.0.1'")
     mariadb(place, username="blind", password="s3cret")
-    place._ends.callback(lambda: cursor.execute("DROP USER 'blind'@'127.0.0.1'"))
+    place.at_end(lambda: cursor.execute("DROP USER 'blind'@'127.0.0.1'"))
 
 
 def postgresql_that_goes_away(place: Place) -> None:
     url = place.database()
     read_from(place, url)
     server = psycopg.connect(url, autocommit=True)
-    place._ends.callback(server.close)
+    place.at_end(server.close)
     server.execute(
         "CREATE TABLE keyword AS SELECT i AS customer_id, repeat('x', 500) AS keyword, 'PRIVATE' AS replacement"
         " FROM generate_series(1, 200000) AS i"

@@ -176,6 +176,9 @@ class Place:
             self._during.remove(each)
             each[1]()
 
+    def at_end(self, action: Callable[..., object], *arguments: object) -> None:
+        self._ends.callback(action, *arguments)
+
     def end_with(self, context: Any) -> Any:
         """Enter a context manager that lasts as long as the case."""
         return self._ends.enter_context(context)

@@ -46,7 +46,7 @@ def reader(place: Place) -> None:
     )
     changed = make_url(url).set(username="reader", password="s3cret")
     place.set(TARGET_URL=changed.render_as_string(hide_password=False))
-    place._ends.callback(forget, url)
+    place.at_end(forget, url)
 
 
 def forget(url: str) -> None:
@@ -60,7 +60,7 @@ def goes_away(place: Place) -> None:
     place.write("keyword", KEYWORDS + "1001,LATE,Words\n1002,LATE,Words\n")
     place.set(BATCH_ROWS=1)
     server = psycopg.connect(url, autocommit=True)
-    place._ends.callback(server.close)
+    place.at_end(server.close)
     kill = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
