@@ -8,6 +8,7 @@ from dagster_aws.s3 import S3Resource
 
 from dtx_assets.machinery.checks import CheckGroup
 from dtx_assets.machinery.dagster_assets import Graph, build_check_step
+from dtx_assets.machinery.dagster_diagnosis import build_diagnosis_job
 from dtx_assets.machinery.dagster_environment import S3, environment_resource, io_manager
 from dtx_assets.machinery.dagster_jobs import build_jobs, build_plan
 from dtx_assets.machinery.run_environment import ENVIRONMENT
@@ -35,7 +36,7 @@ def build_definitions(
     return dg.Definitions(
         assets=[*graph.assets(), build_plan(graph)],
         asset_checks=[build_check_step(graph, group) for group in check_groups] + graph.untouched_checks(),
-        jobs=build_jobs(graph),
+        jobs=[*build_jobs(graph), build_diagnosis_job(graph)],
         resources={
             ENVIRONMENT: environment_resource(graph, check_groups, seed_embedded),
             "io_manager": io_manager(),

@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -82,12 +82,25 @@ class CsvDirectory:
     def tables(self) -> list[str]:
         return sorted(path.stem for path in self.directory.glob("*.csv"))
 
-    def extract(
-        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
-    ) -> Manifest:
+    def columns(self, table: LegacyTable) -> list[str]:
+        path = self._file(table)
+        with readable(path, table):
+            return CsvFile(path, str(path), table).header()
+
+    def stored_bytes(self, tables: Collection[str]) -> int:
+        paths = (self.directory / f"{name}.csv" for name in tables)
+        return sum(path.stat().st_size for path in paths if path.is_file())
+
+    def _file(self, table: LegacyTable) -> Path:
         path = self.directory / f"{table.name}.csv"
         if not path.is_file():
             raise missing_table(table.name, str(path), self.tables())
+        return path
+
+    def extract(
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
+    ) -> Manifest:
+        path = self._file(table)
         file = CsvFile(path, str(path), table)
         with readable(path, table):
             before = path.stat()
@@ -147,6 +160,24 @@ class CsvPrefix:
             found = obstore.list_with_delimiter(self._store)["objects"]
         names = (entry["path"].rsplit("/", 1)[-1] for entry in found)
         return sorted(name.removesuffix(".csv") for name in names if name.endswith(".csv"))
+
+    def columns(self, table: LegacyTable) -> list[str]:
+        name = f"{table.name}.csv"
+        shown = f"{self.url}/{name}"
+        if table.name not in self.tables():
+            raise missing_table(table.name, shown, self.tables())
+        with self._told(shown), tempfile.TemporaryDirectory() as scratch:
+            size = obstore.head(self._store, name)["size"]
+            start = Path(scratch) / name
+            start.write_bytes(
+                obstore.get_range(self._store, name, start=0, end=min(size, FIRST_BLOCK)) if size else b""
+            )
+            return CsvFile(start, shown, table).header()
+
+    def stored_bytes(self, tables: Collection[str]) -> int:
+        with self._told(self.url):
+            found = obstore.list_with_delimiter(self._store)["objects"]
+        return sum(entry["size"] for entry in found if entry["path"].rsplit("/", 1)[-1].removesuffix(".csv") in tables)
 
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
