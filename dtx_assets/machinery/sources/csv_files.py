@@ -241,6 +241,18 @@ class CsvAlone:
     def tables(self) -> list[str]:
         return [Path(self.url).stem]
 
+    def columns(self, table: LegacyTable) -> list[str]:
+        with tempfile.TemporaryDirectory() as scratch:
+            path, _ = self._fetched(table, Path(scratch))
+            with readable(path, table):
+                text = _as_utf_8(path, self.dialect.encoding, Path(scratch), table, self.url)
+                return CsvFile(text, self.url, table, self.dialect).header()
+
+    def stored_bytes(self, tables: Collection[str]) -> int:
+        """Nothing where it lies in S3: it is one file beside a whole database."""
+        path = Path(self.url)
+        return path.stat().st_size if tables and path.is_file() else 0
+
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
     ) -> Manifest:
