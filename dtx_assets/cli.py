@@ -107,6 +107,9 @@ def run(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every legacy file again, of the same size and time too.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Cut over in production without the database's name being typed.")
+    ] = False,
 ) -> None:
     """Migrate: extract, map, prepare, load and check, in this process, and say what came of it."""
     location = code_location(system)
@@ -114,6 +117,7 @@ def run(
         os.environ[f"{system.upper()}_MODE"] = mode
     if verify:
         os.environ[f"{system.upper()}_VERIFY_FILES"] = "1"
+    confirm_cutover(read_settings(location), yes=yes)
 
     from dtx_assets.machinery.feeds.selection import expand_feeds
     from dtx_assets.machinery.run import select_assets
@@ -126,6 +130,27 @@ def run(
         **({"limit": limit} if limit else {}),
     }
     execute(location, system, system, options, selection)
+
+
+@app.command(
+    epilog="Examples:\n\n  dtx diagnose\n\n  dtx diagnose --json | jq '.findings[] | select(.state == \"no\")'"
+)
+def diagnose(
+    system: SystemArgument = "dtx",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Look at everything a run needs, before anything is written. Exit code: 0 ready, 1 not, 2 wrong configuration."""
+    with environment_of(system) as environment:
+        from dtx_assets.machinery.console import print_findings
+        from dtx_assets.machinery.diagnose import diagnose as look_at
+
+        findings = look_at(environment)
+    ready = all(finding.state != "no" for finding in findings)
+    if as_json:
+        typer.echo(json.dumps({"ready": ready, "findings": [asdict(finding) for finding in findings]}, indent=2))
+    else:
+        print_findings(output(), findings)
+    raise typer.Exit(0 if ready else 1)
 
 
 @app.command(epilog="Examples:\n\n  dtx plan\n\n  dtx plan --json | jq '.in_the_way[].name'")
@@ -518,6 +543,31 @@ def environment_of(system: str) -> "Iterator[RunEnvironment]":
         location.SYSTEM, str(uuid4()), datetime.now(UTC), load_other_areas, options=options
     ) as environment:
         yield environment
+
+
+def confirm_cutover(settings: "Settings", *, yes: bool) -> None:
+    """In production a cutover goes on only after the target database's name was typed, or with --yes."""
+    from dtx_assets.machinery.settings import is_production
+
+    if yes or settings.mode != "cutover" or not is_production():
+        return
+    from psycopg.conninfo import conninfo_to_dict
+
+    target = conninfo_to_dict(settings.target_url) if settings.target_url else {}
+    name = str(target.get("dbname") or target.get("service") or settings.system)
+    what = f"a cutover in production (APP_ENV) into the database {name} of {target.get('host') or 'this machine'}"
+    if not sys.stdin.isatty():
+        raise ConfigurationError(
+            f"{what} is not started without a confirmation, and there is no terminal to ask on",
+            where="dtx run --mode cutover",
+            remedy="give --yes",
+        )
+    if typer.prompt(f"This is {what}.\nType the database's name to go on", default="", show_default=False) != name:
+        raise ConfigurationError(
+            "that is not the database's name; nothing was started",
+            where="dtx run --mode cutover",
+            remedy=f"check {settings.system.upper()}_TARGET_URL, and run again",
+        )
 
 
 def accepted_with_reasons(given: list[str]) -> dict[str, str]:

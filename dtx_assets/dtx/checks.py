@@ -31,6 +31,7 @@ from dtx_assets.machinery.checks import (
     Survey,
     archived_by_decision_checks,
     crosswalk_checks,
+    crosswalk_users,
     decision_checks,
     flow_checks,
     found,
@@ -970,22 +971,6 @@ def evaluate_account(context: CheckContext) -> dict[str, CheckOutcome]:
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
-
-
-def crosswalk_users(system: System, crosswalk: str) -> tuple[tuple[str, str], ...]:
-    """The legacy columns that go through a crosswalk under the chosen options."""
-    users: list[tuple[str, str]] = []
-    for flow in system.flows:
-        for source, model in flow.accounted:
-            mapped = system.mappings.for_target(model).sources[source]
-            owner, owned_through = flow.owner[source]
-            users += [(source, owner)] if owned_through == crosswalk else []
-            users += [
-                (source, column.from_[0])
-                for column in (mapped.columns | mapped.helpers).values()
-                if column.crosswalk == crosswalk
-            ]
-    return tuple(dict.fromkeys(users))
 
 
 def irrelevant_decisions(decisions: Decisions) -> Collection[str]:

@@ -519,6 +519,22 @@ def contradiction_outcome(frame: pl.LazyFrame, key: str, values: Sequence[str]) 
     return found(repeated.differing, **({"examples": repeated.examples} if repeated.differing else {}))
 
 
+def crosswalk_users(system: System, crosswalk: str) -> tuple[tuple[str, str], ...]:
+    """The legacy columns that go through a crosswalk under the chosen options."""
+    users: list[tuple[str, str]] = []
+    for flow in system.flows:
+        for source, model in flow.accounted:
+            mapped = system.mappings.for_target(model).sources[source]
+            owner, owned_through = flow.owner[source]
+            users += [(source, owner)] if owned_through == crosswalk else []
+            users += [
+                (source, column.from_[0])
+                for column in (mapped.columns | mapped.helpers).values()
+                if column.crosswalk == crosswalk
+            ]
+    return tuple(dict.fromkeys(users))
+
+
 def crosswalk_checks(asset: MappingAsset, users: Sequence[tuple[str, str]]) -> CheckGroup:
     """What holds for a crosswalk beside the target and the legacy tables.
 

@@ -22,6 +22,7 @@ from dtx_assets.machinery.progress import SECONDS_BETWEEN_LINES, duration_text, 
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.archive_query import Answer
+    from dtx_assets.machinery.diagnose import Finding
     from dtx_assets.machinery.lake import Manifest
     from dtx_assets.machinery.retention import Stale
     from dtx_assets.machinery.run import AssetState, CheckState, RunOutcome
@@ -206,6 +207,22 @@ def _print_checks(console: Console, outcome: "RunOutcome") -> None:
         if len(findings) > SHOWN_CHECKS:
             console.print(f"and {len(findings) - SHOWN_CHECKS} more: `dtx status`")
     console.print(f"Checks: {passed} passed, {len(errors)} failed, {len(warnings)} warned.", highlight=False)
+
+
+def print_findings(console: Console, findings: Sequence["Finding"]) -> None:
+    """The preflight as a table: what was looked at, whether it will do, what was seen, what to do."""
+    table = Table(title="Preflight", title_justify="left")
+    for name in ("part", "what", "is well", "seen", "do"):
+        table.add_column(name, overflow="fold")
+    styles = {"yes": "green", "no": "bold red", "warn": "yellow"}
+    for finding in findings:
+        texts = [Text(visible(text)) for text in (finding.says, finding.remedy)]
+        state = Text(finding.state, style=styles[finding.state])
+        table.add_row(Text(finding.part), Text(visible(finding.subject)), state, *texts)
+    console.print(table)
+    count = {state: sum(finding.state == state for finding in findings) for state in styles}
+    verdict = "Not ready: mend what says no." if count["no"] else "Ready."
+    console.print(f"{count['yes']} yes, {count['warn']} warnings, {count['no']} no. {verdict}", highlight=False)
 
 
 def print_states(console: Console, assets: Sequence["AssetState"], checks: Sequence["CheckState"]) -> None:

@@ -25,6 +25,7 @@ from dtx_assets.machinery.target import TargetTable
 
 PLAN_COUNTS = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
 PLAN = "plan"
+SYSTEM_TAG = "migration/system"
 
 # --- the plan: a dry run ----------------------------------------------------------------------------------------------
 
@@ -131,12 +132,14 @@ def build_jobs(graph: Graph) -> list[Any]:
         dg.define_asset_job(
             name,
             everything,
+            tags=one_at_a_time(name),
             description=f"The whole migration of {name}: extract, map, prepare, load, check. A rehearsal, unless the"
             " environment or `migration → mode` says cutover.",
         ),
         dg.define_asset_job(
             f"{name}_cutover",
             everything,
+            tags=one_at_a_time(name),
             config=with_options(mode="cutover"),
             description=f"The cutover of {name}: refused while anything is in the way that is not accepted by name"
             " under `migration → accept`. Asks for `restore_point`.",
@@ -145,11 +148,13 @@ def build_jobs(graph: Graph) -> list[Any]:
             f"{name}_plan",
             # Not the targets that a mapping reads after they are filled: a dry run fills none.
             plan.upstream() - targets,
+            tags=one_at_a_time(name),
             description="A dry run: what the loads would do, in transactions that are rolled back. See report/plan.",
         ),
         dg.define_asset_job(
             f"{name}_replay",
             targets.upstream() - extracted,
+            tags=one_at_a_time(name),
             config=with_options(only_rejected=True),
             description="Takes the rejected rows again, after a value map, a crosswalk or a decision was mended. What"
             " is extracted stays as it is.",
@@ -157,6 +162,11 @@ def build_jobs(graph: Graph) -> list[Any]:
         build_activation_job(graph),
         build_rollback_job(graph),
     ]
+
+
+def one_at_a_time(system: str) -> dict[str, str]:
+    """The tag by which a queue (`deploy/dagster.yaml`) lets one run of a system start at a time."""
+    return {SYSTEM_TAG: system}
 
 
 def with_options(**options: Any) -> dict[str, Any]:
@@ -180,6 +190,7 @@ def build_activation_job(graph: Graph) -> dg.JobDefinition:
 
     @dg.job(
         name=f"{name}_activate",
+        tags=one_at_a_time(name),
         description="Switches on the schedules that were loaded inactive (decision activation, hold_until_activated).",
     )
     def activation() -> None:
@@ -216,7 +227,11 @@ def build_rollback_job(graph: Graph) -> dg.JobDefinition:
             for line in undo_lines(summary, dry=asked["dry_run"]):
                 context.log.info(line)
 
-    @dg.job(name=f"{name}_rollback", description="Undoes a run of the target database, by default as a dry run.")
+    @dg.job(
+        name=f"{name}_rollback",
+        tags=one_at_a_time(name),
+        description="Undoes a run of the target database, by default as a dry run.",
+    )
     def rollback() -> None:
         undo()
 

@@ -10,6 +10,7 @@ from dagster_aws.s3 import S3Resource
 from dtx_assets.machinery.automation import build_export_sensor, build_rehearsal_schedule
 from dtx_assets.machinery.checks import CheckGroup
 from dtx_assets.machinery.dagster_assets import Graph, build_check_step
+from dtx_assets.machinery.dagster_diagnosis import build_diagnosis_job
 from dtx_assets.machinery.dagster_environment import S3, environment_resource, io_manager
 from dtx_assets.machinery.dagster_jobs import build_jobs, build_plan
 from dtx_assets.machinery.dagster_report import build_report
@@ -42,7 +43,7 @@ def build_definitions(
     definitions = dg.Definitions(
         assets=[*graph.assets(), build_plan(graph), build_report(graph, check_groups, whole_graph)],
         asset_checks=[build_check_step(graph, group) for group in check_groups] + graph.untouched_checks(),
-        jobs=build_jobs(graph),
+        jobs=[*build_jobs(graph), build_diagnosis_job(graph)],
         sensors=[build_export_sensor(system)],
         schedules=[build_rehearsal_schedule(system)],
         resources={

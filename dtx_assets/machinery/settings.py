@@ -182,6 +182,15 @@ def read_environment(environ: Mapping[str, str] | None = None, project_dir: Path
     return {**variables, **environ}
 
 
+def app_environment(environ: Mapping[str, str] | None = None) -> str:
+    """What `APP_ENV` says, after `apply_environment_files`; `development` where it says nothing."""
+    return (os.environ if environ is None else environ).get("APP_ENV") or "development"
+
+
+def is_production(environ: Mapping[str, str] | None = None) -> bool:
+    return app_environment(environ).casefold() in ("prod", "production")
+
+
 def decisions_path(
     system: str, *, environ: Mapping[str, str] | None = None, project_dir: Path | None = None
 ) -> Path | None:

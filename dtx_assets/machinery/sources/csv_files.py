@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -112,12 +112,25 @@ class CsvDirectory:
             ) from None
         return {name: ListedFile(at.st_size, str(at.st_mtime_ns), at.st_mtime) for name, at in found.items()}
 
-    def extract(
-        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
-    ) -> Manifest:
+    def columns(self, table: LegacyTable) -> list[str]:
+        path = self._file(table)
+        with readable(path, table):
+            return CsvFile(path, str(path), table).header()
+
+    def stored_bytes(self, tables: Collection[str]) -> int:
+        paths = (self.directory / f"{name}.csv" for name in tables)
+        return sum(path.stat().st_size for path in paths if path.is_file())
+
+    def _file(self, table: LegacyTable) -> Path:
         path = self.directory / f"{table.name}.csv"
         if not path.is_file():
             raise missing_table(table.name, str(path), self.tables())
+        return path
+
+    def extract(
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
+    ) -> Manifest:
+        path = self._file(table)
         file = CsvFile(path, str(path), table)
         with readable(path, table):
             before = path.stat()
@@ -186,6 +199,24 @@ class CsvPrefix:
             for entry in found
         }
 
+    def columns(self, table: LegacyTable) -> list[str]:
+        name = f"{table.name}.csv"
+        shown = f"{self.url}/{name}"
+        if table.name not in self.tables():
+            raise missing_table(table.name, shown, self.tables())
+        with self._told(shown), tempfile.TemporaryDirectory() as scratch:
+            size = obstore.head(self._store, name)["size"]
+            start = Path(scratch) / name
+            start.write_bytes(
+                obstore.get_range(self._store, name, start=0, end=min(size, FIRST_BLOCK)) if size else b""
+            )
+            return CsvFile(start, shown, table).header()
+
+    def stored_bytes(self, tables: Collection[str]) -> int:
+        with self._told(self.url):
+            found = obstore.list_with_delimiter(self._store)["objects"]
+        return sum(entry["size"] for entry in found if entry["path"].rsplit("/", 1)[-1].removesuffix(".csv") in tables)
+
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
     ) -> Manifest:
@@ -247,6 +278,18 @@ class CsvAlone:
 
     def tables(self) -> list[str]:
         return [Path(self.url).stem]
+
+    def columns(self, table: LegacyTable) -> list[str]:
+        with tempfile.TemporaryDirectory() as scratch:
+            path, _ = self._fetched(table, Path(scratch))
+            with readable(path, table):
+                text = _as_utf_8(path, self.dialect.encoding, Path(scratch), table, self.url)
+                return CsvFile(text, self.url, table, self.dialect).header()
+
+    def stored_bytes(self, tables: Collection[str]) -> int:
+        """Nothing where it lies in S3: it is one file beside a whole database."""
+        path = Path(self.url)
+        return path.stat().st_size if tables and path.is_file() else 0
 
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None

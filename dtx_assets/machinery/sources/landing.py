@@ -5,7 +5,7 @@ that of `frames`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,6 +37,17 @@ class Source(Protocol):
 
     def tables(self) -> list[str]:
         """The names of the tables that are there."""
+        ...
+
+    def columns(self, table: LegacyTable) -> list[str]:
+        """The names of its columns, after a first row was asked for.
+
+        Raises SourceError where the table is missing, or this account may not read it.
+        """
+        ...
+
+    def stored_bytes(self, tables: Collection[str]) -> int:
+        """About as many bytes as these tables take at the source; absent ones take none."""
         ...
 
     def extract(

@@ -7,7 +7,7 @@ InnoDB tables come in the order of their primary key, all others, and those with
 """
 
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Self
 
@@ -121,6 +121,21 @@ class MySqlDatabase:
                 "SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY 1", self.database
             )
         return [name.decode() for (name,) in rows]
+
+    def columns(self, table: LegacyTable) -> list[str]:
+        with self._told(table.name):
+            names = [name for name, _ in self._columns(table.name)]
+            if not names:
+                raise missing_table(table.name, self.shown, self.tables())
+            self._query(f"{selecting(', '.join(map(quoted, names)), table.name)} LIMIT 1")
+        return names
+
+    def stored_bytes(self, tables: Collection[str]) -> int:
+        with self._told():
+            sizes = self._query(
+                "SELECT table_name, data_length FROM information_schema.tables WHERE table_schema = %s", self.database
+            )
+        return sum(int(size or 0) for name, size in sizes if name.decode() in tables)
 
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None

@@ -3,7 +3,7 @@
 bytea is kept as bytes. Tables come in the order in which they are stored.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from threading import Lock
 from typing import Any, Self
@@ -80,6 +80,25 @@ class PostgresDatabase:
                 " ORDER BY 1"
             ).fetchall()
         return [name for (name,) in rows]
+
+    def columns(self, table: LegacyTable) -> list[str]:
+        with self._told(table.name), self._connection.transaction():
+            names = [name for name, _ in self._columns(table.name)]
+            if not names:
+                raise missing_table(table.name, self.shown, self.tables())
+            statement = sql.SQL("SELECT {} FROM {} LIMIT 1")
+            projection = sql.SQL(", ").join(map(sql.Identifier, names))
+            self._connection.execute(statement.format(projection, sql.Identifier(table.name)))
+        return names
+
+    def stored_bytes(self, tables: Collection[str]) -> int:
+        with self._told():
+            [(size,)] = self._connection.execute(
+                "SELECT coalesce(sum(pg_table_size(oid)), 0)::bigint FROM pg_class"
+                " WHERE relname = ANY (%s) AND pg_table_is_visible(oid)",
+                [list(tables)],
+            ).fetchall()
+        return int(size)
 
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None

@@ -5,7 +5,7 @@ their shortest exact text.
 """
 
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -61,6 +61,20 @@ class SqliteFile:
                 " WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY 1"
             ).fetchall()
         return [name.decode() for (name,) in rows]
+
+    def columns(self, table: LegacyTable) -> list[str]:
+        with self._told(table.name):
+            if table.name not in self.tables():
+                raise missing_table(table.name, str(self.path), self.tables())
+            described = self._connection.execute(
+                "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1", [table.name]
+            )
+            names = [name.decode() for (name,) in described]
+            self._connection.execute(f"{selecting(', '.join(map(quoted, names)), table.name)} LIMIT 1").fetchall()
+        return names
+
+    def stored_bytes(self, tables: Collection[str]) -> int:
+        return self.path.stat().st_size if tables else 0
 
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
