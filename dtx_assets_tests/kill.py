@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import psycopg
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -48,6 +49,7 @@ VICTIMS: tuple[Victim, ...] = ("process", "server", "both")
 SHARES = (0.7, 0.15, 0.15)
 ENDED = "ended before"
 SECONDS_TO_DIE = 30
+SECONDS_TO_RETURN = 30
 WIDTH = 170
 
 
@@ -96,7 +98,18 @@ class CrashingServer:
         self._uses = ExitStack()
 
     def start(self) -> EmbeddedPostgres:
-        return self._uses.enter_context(embedded_postgres(self.state_dir))
+        server = self._uses.enter_context(embedded_postgres(self.state_dir))
+        # A busy machine may refuse the first connections to a server that is just back.
+        deadline = time.monotonic() + SECONDS_TO_RETURN
+        while True:
+            try:
+                psycopg.connect(server.url).close()
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return server
 
     def crash(self, how: signal.Signals) -> None:
         """SIGQUIT is PostgreSQL's immediate mode; SIGKILL leaves its other processes to find out."""
