@@ -7,6 +7,7 @@ from dtx_assets.machinery.load.runs import RunContext, finish_run, open_run, pre
 from dtx_assets.machinery.load.sent_files import SentFilesOfRun
 from dtx_assets.machinery.load.subset import Subset
 from dtx_assets.machinery.load.undo import UndoSummary, undo_run
+from dtx_assets.machinery.load.verify import Verification, verify_target
 from dtx_assets.machinery.load.writer import LoadSummary, load_target
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "SentFilesOfRun",
     "Subset",
     "UndoSummary",
+    "Verification",
     "activate_target",
     "book_archive",
     "compare_target",
@@ -27,4 +29,5 @@ __all__ = [
     "target_ddl",
     "undo_run",
     "untouched",
+    "verify_target",
 ]

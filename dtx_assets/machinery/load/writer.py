@@ -216,7 +216,7 @@ def load_target(
         live = require_target(connection, target, run.decisions)
         if run.gate:
             run.gate(target.model)
-        load = _TargetLoad(
+        load = TargetLoad(
             connection,
             connection_url,
             system,
@@ -276,7 +276,7 @@ def check_preparation(run: RunContext, prepared: Manifest, rejected: Manifest) -
         )
 
 
-class _TargetLoad:
+class TargetLoad:
     """One load of one target over one connection."""
 
     def __init__(
@@ -360,16 +360,7 @@ class _TargetLoad:
         summary = LoadSummary()
         load_id = self._open_load()
         reach("load.opened")
-        self.findings = Findings(
-            self.connection,
-            self.system,
-            self.target,
-            load_id,
-            self.flows,
-            self.lake,
-            self.prepared.metadata.get("sources", {}),
-            self.legacy_rows,
-        )
+        self.findings = self.open_findings(load_id)
         self.findings.keys_only = self.subset is not None
         if self.subset and self.subset.kind == "rejected":
             self.wanted = self.findings.rejected_keys()
@@ -393,6 +384,19 @@ class _TargetLoad:
                 progress(done, sum(sizes))
         self._finish(summary, load_id, taken)
         return summary
+
+    def open_findings(self, load_id: int) -> Findings:
+        """The lists that a load writes to, or that are read for one that is none."""
+        return Findings(
+            self.connection,
+            self.system,
+            self.target,
+            load_id,
+            self.flows,
+            self.lake,
+            self.prepared.metadata.get("sources", {}),
+            self.legacy_rows,
+        )
 
     def _load_parts(self, numbers: list[int], load_id: int) -> Iterator[tuple[int, PartOutcome]]:
         """Load parts; those of a first load over several connections, because nothing in them can depend on another.
@@ -436,7 +440,7 @@ class _TargetLoad:
         dropped = self.dropped.filter(pl.col("bucket").is_between(low, high)).select(part.dropped.columns)
         return replace(rows_of_keys(part, self.wanted), dropped=dropped)
 
-    def _over(self, connection: Connection) -> "_TargetLoad":
+    def _over(self, connection: Connection) -> "TargetLoad":
         """The same load over a connection of its own."""
         other = copy(self)
         other.connection = connection
@@ -606,7 +610,7 @@ class _TargetLoad:
         with self.connection.transaction():
             self.findings.stage_keys(part)
             stored = read_links(self.connection, self.findings.scope(part))
-            current = self._current_rows(part, stored)
+            current = self.current_rows(part, stored)
         fates = insert_fates(
             self.target,
             part.columns,
@@ -735,7 +739,7 @@ class _TargetLoad:
         if self.xmins is None:
             self.xmins = self._xmins()
         stored = read_links(self.connection, self.findings.scope(part))
-        current = self._current_rows(part, stored)
+        current = self.current_rows(part, stored)
         yields = yields_of(part.links)
         filled: Filled | None = None
         self._require_unique(part, yields)
@@ -834,7 +838,7 @@ class _TargetLoad:
                 remedy="this is a fault of the flow, please report it",
             )
 
-    def _current_rows(self, part: Part, stored: pl.DataFrame) -> pl.DataFrame:
+    def current_rows(self, part: Part, stored: pl.DataFrame) -> pl.DataFrame:
         """The rows of the target that have a key of the part, or that its source rows led to before."""
         known = known_rows(stored)
         fills = self.target.writes == "update"

@@ -81,14 +81,14 @@ def test_a_killed_load_leaves_whole_batches_and_goes_on(shop):
 def test_the_second_of_two_loads_waits_or_stops(shop, monkeypatch):
     prepare(shop)
     held, go_on = threading.Event(), threading.Event()
-    real = writer._TargetLoad._write_part
+    real = writer.TargetLoad._write_part
 
     def slow(self, part, load_id, fast):
         held.set()
         assert go_on.wait(30)
         return real(self, part, load_id, fast)
 
-    monkeypatch.setattr(writer._TargetLoad, "_write_part", slow)
+    monkeypatch.setattr(writer.TargetLoad, "_write_part", slow)
     summaries, told = {}, []
     first = threading.Thread(target=lambda: summaries.update(first=shop.load(REMINDER, "first")))
     first.start()
@@ -116,7 +116,7 @@ def test_the_second_of_two_loads_waits_or_stops(shop, monkeypatch):
 
 def test_an_application_that_writes_the_same_row_meanwhile_wins(shop, monkeypatch):
     prepare(shop)
-    real = writer._TargetLoad._copy_rows
+    real = writer.TargetLoad._copy_rows
     once = []
 
     def meet(self, part, batch_id):
@@ -132,7 +132,7 @@ def test_an_application_that_writes_the_same_row_meanwhile_wins(shop, monkeypatc
             )
         return real(self, part, batch_id)
 
-    monkeypatch.setattr(writer._TargetLoad, "_copy_rows", meet)
+    monkeypatch.setattr(writer.TargetLoad, "_copy_rows", meet)
     summary = shop.load(REMINDER)
     assert once
     assert (summary.inserted, summary.conflicts, summary.rejected) == (PARTS * OWNERS - 1, 1, 1)
@@ -143,7 +143,7 @@ def test_an_edit_between_looking_and_writing_is_not_overwritten(shop, monkeypatc
     prepare(shop)
     shop.load(REMINDER)
     prepare(shop, days=2)
-    real = writer._TargetLoad._update
+    real = writer.TargetLoad._update
     once = []
 
     def meet(self, values, batch_id):
@@ -152,7 +152,7 @@ def test_an_edit_between_looking_and_writing_is_not_overwritten(shop, monkeypatc
             shop.sql("UPDATE shop_reminder SET note = 'edited just now' WHERE id = %s", once[0])
         return real(self, values, batch_id)
 
-    monkeypatch.setattr(writer._TargetLoad, "_update", meet)
+    monkeypatch.setattr(writer.TargetLoad, "_update", meet)
     summary = shop.load(REMINDER, "second")
     assert (summary.updated, summary.conflicts) == (PARTS * OWNERS - 1, 1)
     assert shop.sql("SELECT id, days FROM shop_reminder WHERE note IS NOT NULL") == [(once[0], 1)]
@@ -181,7 +181,7 @@ def test_many_runs_may_prepare_the_bookkeeping_at_once(shop):
 @pytest.mark.parametrize("lost_in", ["00000", "00005"])
 def test_a_connection_that_is_lost_is_told_and_leaves_whole_batches(shop, monkeypatch, lost_in):
     prepare(shop)
-    real = writer._TargetLoad._copy_rows
+    real = writer.TargetLoad._copy_rows
 
     def cut_off(self, part, batch_id):
         if part.name == lost_in:
@@ -192,7 +192,7 @@ def test_a_connection_that_is_lost_is_told_and_leaves_whole_batches(shop, monkey
         return real(self, part, batch_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer._TargetLoad, "_copy_rows", cut_off)
+        patch.setattr(writer.TargetLoad, "_copy_rows", cut_off)
         with pytest.raises(LoadError, match="the target database stopped the load") as error:
             shop.load(REMINDER)
     assert "run again" in str(error.value)

@@ -1,0 +1,202 @@
+"""Does a target hold what the mapping says it should? Every row is compared by value; nothing is written or skipped.
+
+What others own is left out: rows that this system did not write, and of rows of others all but what its units fill.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import polars as pl
+from psycopg import sql
+
+from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.load.content import copy_out
+from dtx_assets.machinery.load.ddl import require_target
+from dtx_assets.machinery.load.diff import (
+    DELETED,
+    MISSING,
+    THEIRS,
+    identity_of,
+    insert_fates,
+    relink,
+    update_fates,
+    yields_of,
+)
+from dtx_assets.machinery.load.entries import read_links
+from dtx_assets.machinery.load.part import Part, without_violations
+from dtx_assets.machinery.load.runs import RunContext, connect, prepare_bookkeeping, record_run, refusals_told
+from dtx_assets.machinery.load.samples import Sample
+from dtx_assets.machinery.load.writer import TargetLoad, check_preparation
+from dtx_assets.machinery.target import TargetTable
+
+Fault = Literal["lost", "extra", "changed"]
+FAULTS: tuple[Fault, ...] = ("lost", "extra", "changed")
+DOUBLED = "an equal row that this system did not write"
+NOT_MAPPED = "this system wrote it, and nothing gives it any more"
+NEVER_LOADED = "the mapping gives it, and it was not loaded"
+SHOWN_FAULTS = 1000
+
+
+@dataclass
+class Verification:
+    """What was found in one target: `rows` were compared; `samples` name the first SHOWN_FAULTS faults.
+
+    `lost` should be there and are not, `extra` are there and should not be, `changed` hold other values. A sample's
+    `fate` is its fault; its columns give the value that is there and the one that should be.
+    """
+
+    rows: int = 0
+    owned_by_others: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.counts.total()
+
+    def note(self, fault: Fault, sample: Sample) -> None:
+        self.counts[fault] += 1
+        if len(self.samples) < SHOWN_FAULTS:
+            self.samples.append(sample)
+
+
+def verify_target(
+    system: str,
+    target: TargetTable,
+    lake: Lake,
+    connection_url: str,
+    run: RunContext,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Compare a target with its prepared rows, in a transaction that is rolled back; what `load_target` raises."""
+    prepared = lake.require((system, "prepared", target.model))
+    rejected = lake.require((system, "rejected", target.model))
+    check_preparation(run, prepared, rejected)
+    found = Verification()
+    with (
+        refusals_told(),
+        lake.lease(prepared, run.run_id),
+        lake.lease(rejected, run.run_id),
+        connect(connection_url) as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        prepare_bookkeeping(connection)
+        record_run(connection, run)
+        live = require_target(connection, target, run.decisions)
+        load = TargetLoad(
+            connection, connection_url, system, target, live, lake, run, prepared, rejected, "keep_target", None
+        )
+        load.findings = load.open_findings(0)
+        total = sum(int(part["rows"]) for part in load.parts.described)
+        vanished, yielded = [], []
+        for number in range(len(load.parts.described)):
+            part = without_violations(connection, target, live, load.parts.read(number))
+            gone, given = _verify_part(load, part, found)
+            vanished.append(gone)
+            yielded.append(given)
+            found.rows += part.rows.height
+            if progress:
+                progress(found.rows, total)
+        _note_extra(load, pl.concat(vanished).join(pl.concat(yielded), on=identity_of(target), how="anti"), found)
+        if target.writes == "insert":
+            _note_unmapped(load, found)
+    return found
+
+
+def _verify_part(load: TargetLoad, part: Part, found: Verification) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Notes what is lost or changed of a part; gives what is mapped and not yielded, and what is yielded."""
+    with load.connection.transaction(force_rollback=True):
+        load.findings.stage_keys(part)
+        stored = read_links(load.connection, load.findings.scope(part))
+        current = load.current_rows(part, stored)
+    yields = yields_of(part.links)
+    if load.target.writes == "insert":
+        fates = insert_fates(load.target, part.columns, part.comparable, yields, stored, current, overwrite=False)
+        wanted = part.comparable
+    else:
+        fates = update_fates(part.columns, part.rows, yields, stored, current, overwrite=False).fates
+        wanted = part.rows
+    theirs = (pl.col("fate") == "conflict") & (pl.col("cause") == THEIRS)
+    found.owned_by_others += fates.filter(theirs).height
+    wrong = fates.filter(pl.col("fate").is_in(["insert", "update", "conflict"]) & ~theirs)
+    places = {
+        row: (key, name) for row, key, name in yields.unique("_row").select("_row", "source_key", "part").iter_rows()
+    }
+    there = {row["id"]: row for row in _of(current, "id", wrong.get_column("target_id").drop_nulls())}
+    should = {row["_row"]: row for row in _of(wanted, "_row", wrong.get_column("_row"))}
+    for fate in wrong.iter_rows(named=True):
+        lost = fate["target_id"] is None or fate["cause"] in (DELETED, MISSING) or fate["fate"] == "insert"
+        before = there.get(fate["target_id"], {})
+        columns = tuple((name, before.get(name), should[fate["_row"]][name]) for name in fate["columns"] or ())
+        fault: Fault = "lost" if lost else "changed"
+        cause = fate["cause"] or (NEVER_LOADED if lost else "the mapping gives other values")
+        found.note(fault, Sample(fault, *places[fate["_row"]], fate["target_id"], cause, columns))
+    mapping = relink(yields, fates.with_columns(pl.col("target_id")), stored, identity_of(load.target))
+    return mapping.vanished, mapping.yielded
+
+
+def _of(frame: pl.DataFrame, column: str, values: pl.Series) -> Iterator[dict[str, Any]]:
+    return frame.filter(pl.col(column).is_in(values.implode())).iter_rows(named=True)
+
+
+def _note_extra(load: TargetLoad, vanished: pl.DataFrame, found: Verification) -> None:
+    """What the mapping knows and nothing gives any more, where it is there still."""
+    ids = vanished.get_column("target_id").unique()
+    query = sql.SQL("SELECT id FROM {} WHERE id = ANY (%s)").format(load.table)
+    there = {int(row[0]) for row in load.connection.execute(query, [ids.to_list()])}
+    for key, part, target_id in vanished.select("source_key", "part", "target_id").unique().iter_rows():
+        if target_id in there:
+            found.note("extra", Sample("extra", key, part, target_id, NOT_MAPPED, ()))
+
+
+def _note_unmapped(load: TargetLoad, found: Verification) -> None:
+    """Rows that no entry of the mapping leads to, and that are ours by their id or a copy of one of ours."""
+    unmapped = copy_out(
+        load.connection,
+        sql.SQL(
+            "WITH {mapped} SELECT t.id, (EXISTS (SELECT 1 FROM made WHERE t.id >= low AND t.id < beyond))::int"
+            " FROM {table} AS t WHERE NOT EXISTS (SELECT 1 FROM mapped WHERE mapped.id = t.id)"
+        ).format(mapped=_mapped(load), table=load.table),
+        pl.Schema({"id": pl.Int64(), "ours": pl.Int64()}),
+    )
+    copies = _copies(load, unmapped.filter(pl.col("ours") == 0).get_column("id"))
+    for target_id, ours in unmapped.iter_rows():
+        if ours or target_id in copies:
+            found.note("extra", Sample("extra", "", "", target_id, NOT_MAPPED if ours else DOUBLED, ()))
+        else:
+            found.owned_by_others += 1
+
+
+def _mapped(load: TargetLoad) -> sql.Composable:
+    """The ids that the mapping leads to, and the ranges of those that were ever given."""
+    return sql.SQL(
+        "mapped AS (SELECT unnest(coalesce(entry.target_ids, ARRAY(SELECT generate_series(entry.lowest_id,"
+        " entry.highest_id)))) AS id FROM migration.mapping_entry AS entry"
+        " WHERE entry.flow_id = ANY ({flows}::smallint[])), made AS (SELECT lower(ids) AS low, upper(ids) AS beyond"
+        " FROM (SELECT unnest(batch.inserted_ids) AS ids FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
+        " WHERE (load.system, load.target_table, load.model) = ({system}, {name}, {model})) AS given)"
+    ).format(
+        flows=sql.Literal(list(load.flows.values())),
+        system=sql.Literal(load.system),
+        name=sql.Literal(load.target.name),
+        model=sql.Literal(load.target.model),
+    )
+
+
+def _copies(load: TargetLoad, ids: pl.Series) -> set[int]:
+    """Those of the rows that hold the values of a row that the mapping leads to."""
+    if ids.is_empty():
+        return set()
+    names = [column.name for column in load.target.columns if column.name in load.live.columns]
+    values = sql.SQL(", ").join(sql.Identifier("t", name) for name in names)
+    rows = load.connection.execute(
+        sql.SQL(
+            "WITH {mapped} SELECT t.id FROM {table} AS t WHERE t.id = ANY (%s) AND md5(ROW({values})::text) IN"
+            " (SELECT md5(ROW({values})::text) FROM {table} AS t JOIN mapped USING (id))"
+        ).format(mapped=_mapped(load), table=load.table, values=values),
+        [ids.to_list()],
+    )
+    return {int(row[0]) for row in rows}
