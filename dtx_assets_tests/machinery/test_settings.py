@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dtx_assets.machinery.errors import ConfigurationError
-from dtx_assets.machinery.settings import Settings, apply_environment_files, mask_url, read_environment
+from dtx_assets.machinery.settings import VARIABLES, Settings, apply_environment_files, mask_url, read_environment
 
 SECRET = "s3cr3t"
 SettingsOf = Callable[..., Settings]
@@ -304,3 +304,11 @@ def test_environment_files_reach_other_libraries(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("AWS_PROFILE")
     apply_environment_files(tmp_path)
     assert (os.environ["AWS_REGION"], os.environ["AWS_PROFILE"]) == ("real", "from-file")
+
+
+@pytest.mark.parametrize("example", [".env.example", ".env.qa.example", ".env.prod.example"])
+def test_the_examples_name_every_variable_and_no_other_one(settings_of: SettingsOf, example: str) -> None:
+    text = (Path(__file__).parents[2] / example).read_text()
+    named = [line.removeprefix("# ").partition("=") for line in text.splitlines() if "DTX_" in line]
+    assert [name for name, _, _ in named] == [f"DTX_{name}" for name in VARIABLES]
+    settings_of(**{name: value.strip("'") for name, _, value in named})
