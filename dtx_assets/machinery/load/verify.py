@@ -176,7 +176,8 @@ def _mapped(load: TargetLoad) -> sql.Composable:
         "mapped AS (SELECT unnest(coalesce(entry.target_ids, ARRAY(SELECT generate_series(entry.lowest_id,"
         " entry.highest_id)))) AS id FROM migration.mapping_entry AS entry"
         " WHERE entry.flow_id = ANY ({flows}::smallint[])), made AS (SELECT lower(ids) AS low, upper(ids) AS beyond"
-        " FROM (SELECT unnest(batch.inserted_ids) AS ids FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
+        " FROM (SELECT unnest(batch.inserted_ids) AS ids FROM migration.batch"
+        " JOIN migration.load ON load.id = batch.load_id"
         " WHERE (load.system, load.target_table, load.model) = ({system}, {name}, {model})) AS given)"
     ).format(
         flows=sql.Literal(list(load.flows.values())),
