@@ -120,11 +120,16 @@ def run(
     confirm_cutover(read_settings(location), yes=yes)
 
     from dtx_assets.machinery.feeds.selection import expand_feeds
-    from dtx_assets.machinery.run import select_assets
+    from dtx_assets.machinery.gate import RESTORE_POINT, require_known
+    from dtx_assets.machinery.run import acceptable, select_assets
+
+    reasons = accepted_with_reasons(accept or [])
+    questions = [RESTORE_POINT, *(question.name for question in location.SYSTEM.questions)]
+    require_known(reasons, acceptable(location.defs, questions))
 
     selection = None if select is None else select_assets(location.defs, system, expand_feeds(select, location.SYSTEM))
     options = {
-        "accept": accepted_with_reasons(accept or []),
+        "accept": reasons,
         "accepted_by": operator(),
         **({"restore_point": restore_point} if restore_point else {}),
         **({"limit": limit} if limit else {}),

@@ -261,7 +261,7 @@ def read_outcome(result: dg.ExecuteInProcessResult, steps: Sequence[str], second
         if event.is_step_failure:
             outcome.failures.append(StepFailure(str(event.step_key), failure_message(event, outcome.checks)))
         elif event.event_type == dg.DagsterEventType.RUN_FAILURE and not outcome.failures:
-            outcome.failures.append(StepFailure("run", mask_emails(event.message or "the run failed")))
+            outcome.failures.append(StepFailure("run", run_failure_message(event)))
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             outcome.checks.append(check_result(event.asset_check_evaluation_data))
         elif event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
@@ -306,6 +306,26 @@ def failure_message(event: dg.DagsterEvent, checks: Sequence[CheckResult] = ()) 
     while error is not None and error.cause is not None:
         error = error.cause
     return mask_emails(error.message.strip()) if error is not None else "failed without a message"
+
+
+def run_failure_message(event: dg.DagsterEvent) -> str:
+    """What a run said that failed before any of its steps: the last error of its chain, ours where there is one."""
+    error = getattr(event.event_specific_data, "error", None)
+    while error is not None and error.cause is not None:
+        error = error.cause
+    said = error.message.strip() if error is not None else ""
+    return mask_emails(said or event.message or "the run failed")
+
+
+def acceptable(definitions: dg.Definitions, questions: Iterable[str]) -> set[str]:
+    """What a cutover may be asked to accept: checks that block it, whole or by their own name, and questions."""
+    graph = definitions.resolve_asset_graph()
+    names = set(questions)
+    for key in graph.asset_check_keys:
+        spec = graph.get_check_spec(key)
+        if spec.blocking or spec.metadata.get("blocks a cutover"):
+            names |= {key.name, f"{'/'.join(key.asset_key.path[1:])}:{key.name}"}
+    return names
 
 
 def check_result(evaluation: dg.AssetCheckEvaluation) -> CheckResult:

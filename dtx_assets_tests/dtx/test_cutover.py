@@ -53,7 +53,7 @@ def test_the_plan_says_what_the_run_then_does_and_nothing_of_it_stays(dtx, targe
 
     # Somebody changes the target and the legacy data: the plan of the delta is what the delta does.
     letters = (export / "letter.csv").read_bytes()
-    (export / "letter.csv").write_bytes(letters.replace(b"Dear", b"Hello"))
+    (export / "letter.csv").write_bytes(letters.replace(b"compliance desk", b"claims desk"))
     keywords = (export / "keyword.csv").read_bytes().splitlines(keepends=True)
     (export / "keyword.csv").write_bytes(b"".join([keywords[0], *keywords[6:]]))
     with psycopg.connect(target) as connection:
@@ -120,8 +120,8 @@ def test_a_cutover_is_refused_until_each_thing_in_its_way_is_accepted(dtx, targe
 
 def test_acceptance_of_what_there_is_not_is_wrong_usage(dtx):
     done = dtx("run", "--mode", "cutover", "--accept", "no_such_check=why not")
-    assert done.returncode == 1
-    assert "no_such_check" in done.stdout + done.stderr
+    assert done.returncode == 2
+    assert "no_such_check" in done.stderr
     without = dtx("run", "--mode", "cutover", "--accept", "decisions_are_confirmed")
     assert without.returncode == 2
     assert "gives no reason" in without.stderr

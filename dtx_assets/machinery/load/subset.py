@@ -25,10 +25,13 @@ class Subset:
 
 
 def first_rows(part: Part, rows: int) -> Part:
-    """What the first source rows of each table give, with what else leads to the same target rows and nothing else."""
-    taken = part.links.with_columns(((pl.col("source_row") < rows) & pl.col("owns")).alias("_taken"))
+    """What the first source rows of each table give, with what else leads to the same target rows and nothing else.
+
+    Source rows are counted from 1.
+    """
+    taken = part.links.with_columns(((pl.col("source_row") <= rows) & pl.col("owns")).alias("_taken"))
     kept = _kept(taken, others=True)
-    return _only(part, kept, part.rejected.filter(pl.col("source_row") < rows))
+    return _only(part, kept, part.rejected.filter(pl.col("source_row") <= rows))
 
 
 def rows_of_keys(part: Part, keys: pl.DataFrame) -> Part:

@@ -33,9 +33,9 @@ def two_batches(shop, *, days=1, mended=(), dropped=()):
         rejected = [n for n in (numbers[1],) if n not in mended and n not in dropped]
         good = [n for n in numbers if n not in rejected and n not in dropped]
         rows = [reminder(n, "a", days=days) for n in good]
-        links = [Link("notification", str(n), {"": at}, low + n, number=n - 1) for at, n in enumerate(good)]
-        links.append(Link("webhook", f"w{half}", {"w": 0}, low + good[0], number=half))
-        refusals = [Refusal("notification", str(n), ["unparseable"], bucket=low + n, number=n - 1) for n in rejected]
+        links = [Link("notification", str(n), {"": at}, low + n, number=n) for at, n in enumerate(good)]
+        links.append(Link("webhook", f"w{half}", {"w": 0}, low + good[0], number=half + 1))
+        refusals = [Refusal("notification", str(n), ["unparseable"], bucket=low + n, number=n) for n in rejected]
         batches.append(Batch(rows, links, refusals))
     rule = {"notification": {"gone": len(dropped)}} if dropped else None
     write_prepared(shop.lake, REMINDER, batches, sources=["notification", "webhook"], dropped=rule)
