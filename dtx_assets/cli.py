@@ -183,6 +183,53 @@ def plan(
     raise typer.Exit(outcome.exit_code if outcome.plan is None else 0)
 
 
+@app.command(epilog="Examples:\n\n  dtx verify\n\n  dtx verify --prepared --json | jq '.[] | select(.lost > 0)'")
+def verify(
+    system: SystemArgument = "dtx",
+    prepared: Annotated[
+        bool, typer.Option("--prepared", help="Compare with what is prepared already; do not extract again.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with more of what was found.")] = False,
+) -> None:
+    """Does the target hold what the mapping gives from the legacy data as it is now? Each row is compared by value.
+
+    Rows that others own are left out. Exit code 3 where something is lost, extra or changed.
+    """
+    location = code_location(system)
+    if not prepared:
+        from dtx_assets.machinery.run import prepared_assets
+
+        outcome = perform(location, system, system, {}, prepared_assets(location.defs, system), quiet=as_json)
+        if not outcome.succeeded:
+            summarise(location, system, outcome)
+            raise typer.Exit(outcome.exit_code)
+
+    from dtx_assets.machinery.console import print_verifications
+    from dtx_assets.machinery.dagster_jobs import masked_sample, personal_columns
+    from dtx_assets.machinery.load.verify import FAULTS
+    from dtx_assets.machinery.operations import verify_targets
+
+    with environment_of(system) as environment:
+        found = [
+            {
+                "model": model,
+                "rows": verification.rows,
+                "owned_by_others": verification.owned_by_others,
+                **{fault: verification.counts[fault] for fault in FAULTS},
+                "found": [
+                    masked_sample(sample, personal_columns(location.SYSTEM, location.SYSTEM.target(model)))
+                    for sample in verification.samples
+                ],
+            }
+            for model, verification in verify_targets(environment).items()
+        ]
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, default=str))
+    else:
+        print_verifications(output(), found)
+    raise typer.Exit(3 if any(target[fault] for target in found for fault in FAULTS) else 0)
+
+
 @app.command(epilog="Example:\n\n  dtx replay")
 def replay(system: SystemArgument = "dtx") -> None:
     """Take the rejected rows again, after a value map, a crosswalk or a decision was mended; nothing is extracted."""

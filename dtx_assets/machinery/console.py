@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SHOWN_CHECKS = 60
 SHOWN_ROWS = 200
+SHOWN_FAULTS = 10
 
 
 def step_title(step: str, system: str) -> str:
@@ -184,6 +185,29 @@ def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
         console.print(table)
     else:
         console.print("Nothing is in the way.")
+
+
+def print_verifications(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    """How many rows of each target were compared, what is wrong with them, and examples."""
+    table = Table("target", title="Target and mapping", title_justify="left")
+    names = ("rows", "lost", "extra", "changed", "owned_by_others")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for target in found:
+        table.add_row(target["model"], *(f"{target[name]:,}" for name in names))
+    console.print(table)
+    table = Table("target", "what", "source row", "id", "column", "is", "should be", title="Examples, masked")
+    for target in found:
+        for sample in target["found"][:SHOWN_FAULTS]:
+            place = " ".join(filter(None, (sample["source_key"], sample["part"])))
+            which = "" if sample["target_id"] is None else str(sample["target_id"])
+            for name, (before, after) in sample["columns"].items() or [("", ("", ""))]:
+                what = f"{sample['fate']}: {sample['cause']}"
+                table.add_row(*map(Text, (target["model"], what, place, which, name, before, after)))
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("Everything is as the mapping says.")
 
 
 def _print_checks(console: Console, outcome: "RunOutcome") -> None:

@@ -1,6 +1,6 @@
 """What is run of the graph, and what is run beside it: whole runs, the dry run, the replay, activation and undo."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -17,10 +17,12 @@ from dtx_assets.machinery.dagster_assets import (
 )
 from dtx_assets.machinery.dagster_metadata import PLAN_DATA, markdown_table
 from dtx_assets.machinery.load import LoadSummary
+from dtx_assets.machinery.load.samples import Sample
 from dtx_assets.machinery.mapping.lineage import column_lineage
 from dtx_assets.machinery.masking import mask, plain
 from dtx_assets.machinery.operations import activate_targets, roll_back, undo_lines
 from dtx_assets.machinery.run_environment import ENVIRONMENT, RunEnvironment
+from dtx_assets.machinery.system import System
 from dtx_assets.machinery.target import TargetTable
 
 PLAN_COUNTS = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
@@ -66,29 +68,35 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
 
 def planned_load(graph: Graph, target: TargetTable, summary: LoadSummary) -> dict[str, Any]:
     """What a load would do, its samples masked."""
-    flow = graph.system.flow_of(target.model)
-    mapping = graph.system.mappings.for_target(target.model)
-    lineage = column_lineage(mapping, graph.system.name, flow.sources) if flow else {}
-    personal = {column for column, sources in lineage.items() if is_personal(graph.system, sources)}
+    personal = personal_columns(graph.system, target)
     counts = {name: getattr(summary, name) for name in PLAN_COUNTS}
     return {
         "model": target.model,
         "target_table": target.name,
         **counts,
-        "changes": [
-            {
-                "fate": sample.fate,
-                "source_key": sample.source_key,
-                "part": sample.part,
-                "target_id": sample.target_id,
-                "cause": sample.cause,
-                "columns": {
-                    name: [mask(value) if name in personal else plain(value) for value in values]
-                    for name, *values in sample.columns
-                },
-            }
-            for sample in summary.samples
-        ],
+        "changes": [masked_sample(sample, personal) for sample in summary.samples],
+    }
+
+
+def personal_columns(system: System, target: TargetTable) -> set[str]:
+    """The columns of a target that are made from personal legacy columns."""
+    flow = system.flow_of(target.model)
+    lineage = column_lineage(system.mappings.for_target(target.model), system.name, flow.sources) if flow else {}
+    return {column for column, sources in lineage.items() if is_personal(system, sources)}
+
+
+def masked_sample(sample: Sample, personal: Collection[str]) -> dict[str, Any]:
+    """An example for people: each column's value as it is and as it would be, or should be."""
+    return {
+        "fate": sample.fate,
+        "source_key": sample.source_key,
+        "part": sample.part,
+        "target_id": sample.target_id,
+        "cause": sample.cause,
+        "columns": {
+            name: [mask(value) if name in personal else plain(value) for value in values]
+            for name, *values in sample.columns
+        },
     }
 
 

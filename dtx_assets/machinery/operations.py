@@ -4,7 +4,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from dtx_assets.machinery.errors import ConfigurationError
-from dtx_assets.machinery.load import LoadSummary, UndoSummary, activate_target, load_target, undo_run
+from dtx_assets.machinery.load import (
+    LoadSummary,
+    UndoSummary,
+    Verification,
+    activate_target,
+    load_target,
+    undo_run,
+    verify_target,
+)
+from dtx_assets.machinery.progress import StepProgress
 from dtx_assets.machinery.run_environment import RunEnvironment
 
 SHOWN_LEFT = 20
@@ -77,6 +86,24 @@ def activate_targets(environment: RunEnvironment, log: Callable[[str], None]) ->
             system.name, target, environment.lake, environment.target_url, run, waiting=log
         )
     return summaries
+
+
+def verify_targets(environment: RunEnvironment) -> dict[str, Verification]:
+    """Compare each target that this migration fills with its prepared rows, by value; nothing is written."""
+    system = environment.system
+    run = environment.dry_load()
+    return {
+        target.model: verify_target(
+            system.name,
+            target,
+            environment.lake,
+            environment.target_url,
+            run,
+            progress=StepProgress(f"verify {target.model}", lambda _text: None),
+        )
+        for target in system.targets
+        if system.flow_of(target.model)
+    }
 
 
 def columns_of(environment: RunEnvironment, model: str) -> list[str]:

@@ -165,6 +165,15 @@ def select_assets(definitions: dg.Definitions, system: str, text: str) -> set[dg
     return can_be_made | companions(system, can_be_made)
 
 
+def prepared_assets(definitions: dg.Definitions, system: str) -> set[dg.AssetKey]:
+    """All prepared and rejected rows with what they are made from, but nothing that is loaded or archived."""
+    graph = definitions.resolve_asset_graph()
+    layers = ("legacy", "crosswalk", "mapping", "prepared", "rejected")
+    keys = {key for key in graph.get_all_asset_keys() if key.path[1] in layers}
+    can_be_made = {key for key in keys if graph.get(key).is_executable and graph.get(key).is_materializable}
+    return can_be_made | companions(system, can_be_made)
+
+
 def companions(system: str, chosen: Iterable[dg.AssetKey]) -> set[dg.AssetKey]:
     """The extraction's report goes with any extracted table, so that one bad table stops only what depends on it."""
     if any(key.path[1] in ("legacy", "crosswalk") for key in chosen):

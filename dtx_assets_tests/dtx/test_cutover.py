@@ -193,3 +193,18 @@ def test_a_first_look_loads_the_first_rows_and_the_run_the_rest(dtx, target):
     assert dtx("run", *select).returncode == 3
     assert rows(target, templates)[0][0] > 100
     assert rows(target, "SELECT count(*) FROM migration.vanished") == [(0,)]
+
+
+def test_what_somebody_changed_in_the_target_is_found_masked(dtx, target):
+    assert dtx("run", "--select", "+target/EmailTemplate").returncode == 3
+    with psycopg.connect(target) as connection:
+        connection.execute("UPDATE docutrax_utils_emailtemplate SET body_html = 'a secret text' WHERE id % 5 = 0")
+    [(changed,)] = rows(target, "SELECT count(*) FROM docutrax_utils_emailtemplate WHERE id % 5 = 0")
+    done = dtx("verify", "--json")
+    assert done.returncode == 3, done.stderr
+    found = {entry["model"]: entry for entry in json.loads(done.stdout)}
+    assert found["EmailTemplate"]["changed"] == changed
+    assert (found["EmailTemplate"]["lost"], found["EmailTemplate"]["extra"]) == (0, 0)
+    assert found["ManualOverride"]["lost"] == found["ManualOverride"]["rows"] > 100
+    assert {name for sample in found["EmailTemplate"]["found"] for name in sample["columns"]} == {"body_html"}
+    assert "a secret text" not in done.stdout
