@@ -1,13 +1,26 @@
 """The production instance of `deploy/`, with a real PostgreSQL and a real S3 server."""
 
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import boto3
 import dagster as dg
 import psycopg
 
-DEPLOY = Path(__file__).parents[1] / "deploy" / "dagster.yaml"
+from dtx_assets.cli import free_port
+
+PROJECT = Path(__file__).parents[1]
+DEPLOY = PROJECT / "deploy" / "dagster.yaml"
+HEALTH = "{ instance { runQueuingSupported daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"
+READY_SECONDS = 120
 
 
 @dg.op
@@ -36,3 +49,49 @@ def test_history_is_in_postgresql_and_logs_of_steps_in_s3(tmp_path, monkeypatch,
     assert any(
         b"said by a step" in client.get_object(Bucket=s3_bucket, Key=each["Key"])["Body"].read() for each in listed
     )
+
+
+def ask(address: str, query: str) -> dict:
+    request = urllib.request.Request(
+        f"{address}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)["data"]
+
+
+def test_webserver_and_daemon_start_from_it_and_the_queue_is_tended(tmp_path, database_url, s3_bucket, s3_server):
+    shutil.copy(DEPLOY, tmp_path / "dagster.yaml")
+    port = free_port(3000)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("DTX_")},
+        "DAGSTER_HOME": str(tmp_path),
+        "DAGSTER_POSTGRES_URL": database_url.replace("postgresql:", "postgresql+psycopg2:"),
+        "DAGSTER_LOGS_BUCKET": s3_bucket,
+        "DAGSTER_LOGS_PREFIX": "logs",
+        "DAGSTER_LOGS_DIRECTORY": str(tmp_path / "logs"),
+        "DTX_HOME": str(tmp_path / "home"),
+    }
+    commands = (
+        ["dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(PROJECT / "workspace.yaml")],
+        ["dagster._daemon", "run", "-w", str(PROJECT / "workspace.yaml")],
+    )
+    with ExitStack() as stack:
+        log = stack.enter_context((tmp_path / "log").open("w"))
+        for command in commands:
+            process = stack.enter_context(
+                subprocess.Popen([sys.executable, "-m", *command], cwd=PROJECT, env=environment, stdout=log, stderr=log)
+            )
+            stack.callback(process.send_signal, signal.SIGTERM)
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                instance = ask(f"http://127.0.0.1:{port}", HEALTH)["instance"]
+            except OSError:
+                instance = {}
+            daemons = instance.get("daemonHealth", {}).get("allDaemonStatuses", [])
+            tended = {each["daemonType"] for each in daemons if each["required"] and each["healthy"]}
+            if {"QUEUED_RUN_COORDINATOR", "SCHEDULER", "SENSOR"} <= tended:
+                break
+            assert time.monotonic() < deadline, (daemons, (tmp_path / "log").read_text()[-4000:])
+            time.sleep(1)
+        assert instance["runQueuingSupported"]

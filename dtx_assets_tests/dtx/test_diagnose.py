@@ -1,5 +1,8 @@
 """The preflight: each line, with something that is really broken."""
 
+import json
+import shutil
+from collections import namedtuple
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -96,3 +99,88 @@ def test_clocks_that_differ(look):
 
 def test_packages_of_another_version():
     assert packages(["psycopg>=99", "no-such-package-at-all"]).state == "no"
+
+
+def test_rights_that_are_missing_are_named_table_by_table(look, database_url):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"CREATE ROLE {name}_reader LOGIN PASSWORD 'reader'")
+        connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}_reader")
+        connection.execute(f"GRANT INSERT, UPDATE ON {SCHEDULE} TO {name}_reader")
+        connection.execute(f"REVOKE SELECT ON docutrax_users_user FROM {name}_reader")
+    url = psycopg.conninfo.make_conninfo(database_url)
+    parts = psycopg.conninfo.conninfo_to_dict(url)
+    try:
+        found = look(
+            DTX_TARGET_URL=f"postgresql://{name}_reader:reader@127.0.0.1:{parts.get('port', 5432)}/{name}"
+            if parts.get("host", "").startswith("127")
+            else database_url.replace("postgres@", f"{name}_reader:reader@")
+        )
+        wrong = {each.subject: each.says for each in found if each.state == "no" and each.part == "target"}
+        assert any(TEMPLATE in subject and "INSERT" in says for subject, says in wrong.items()), wrong
+        assert any("docutrax_users_user" in subject and "SELECT" in says for subject, says in wrong.items()), wrong
+        assert any("migration" in subject for subject in wrong), wrong
+    finally:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute(f"DROP OWNED BY {name}_reader")
+            connection.execute(f"DROP ROLE {name}_reader")
+
+
+def test_crosswalks_that_miss_some_ids_or_all(look, export):
+    accounts = (export / "crosswalk_account.csv").read_bytes().splitlines(keepends=True)
+    (export / "crosswalk_account.csv").write_bytes(b"".join(accounts[:9]))
+    (export / "crosswalk_user.csv").write_bytes((export / "crosswalk_user.csv").read_bytes().splitlines(True)[0])
+    findings = look(DTX_LEGACY_URL=str(export))
+    assert any("letter.customer_id" in line for line in those(findings, "warn", "areas"))
+    assert any("user" in line for line in those(findings, "no", "areas"))
+
+
+def test_a_disk_that_is_full(look, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(1 << 40, 1 << 40, 1 << 20))
+    assert any("disk" in line for line in those(look(), "no", "places"))
+
+
+def test_the_command_says_the_same_as_json_and_by_its_exit_code(dtx, target):
+    sound = dtx("diagnose", "--json")
+    assert sound.returncode == 0, sound.stderr
+    said = json.loads(sound.stdout)
+    assert said["ready"]
+    assert {finding["state"] for finding in said["findings"]} <= {"yes", "warn"}
+    with psycopg.connect(target) as connection:
+        connection.execute(f"DROP TABLE {TEMPLATE}")
+    broken = dtx("diagnose")
+    assert broken.returncode == 1
+    assert "missing table" in broken.stdout
+
+
+def test_production_asks_before_a_cutover(dtx, target):
+    (dtx.directory / ".env.prod").touch()
+    refused = dtx("run", "--mode", "cutover", APP_ENV="prod")
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    with psycopg.connect(target) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'migration'").fetchone() == (0,)
+    gone_on = dtx("run", "--mode", "cutover", "--yes", "--select", "legacy/letter", APP_ENV="prod")
+    assert gone_on.returncode in (0, 3), gone_on.stdout
+
+
+@pytest.mark.parametrize(("typed", "goes_on"), [("dtx2", True), ("dtx", False), ("", False)])
+def test_the_name_of_the_database_has_to_be_typed(monkeypatch, tmp_path, typed, goes_on):
+    from dtx_assets import cli
+    from dtx_assets.machinery.errors import ConfigurationError
+    from dtx_assets.machinery.settings import Settings
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env.production").touch()
+    monkeypatch.setenv("APP_ENV", "production")
+    monkeypatch.setenv("DTX_TARGET_URL", "postgresql://me@host/dtx2")
+    monkeypatch.setenv("DTX_MODE", "cutover")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.prompt", lambda *_args, **_options: typed)
+    settings = Settings.from_environment("dtx", sample_dir=SYSTEM.sample_dir)
+    if goes_on:
+        cli.confirm_cutover(settings, yes=False)
+    else:
+        with pytest.raises(ConfigurationError, match="nothing was started"):
+            cli.confirm_cutover(settings, yes=False)

@@ -10,12 +10,15 @@ from pathlib import Path
 import polars as pl
 import psycopg
 import pymysql
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
+from dtx_assets.machinery.errors import SourceError
 from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets_tests.machinery.sources.landing_place import LandingPlace
 
@@ -132,3 +135,25 @@ def test_the_same_rows_are_the_same_frame(rows, mariadb_url, database_url, tmp_p
     assert frames["csv"]["_source_key"].n_unique() == len(rows)
     assert {kind: frame.equals(frames["csv"]) for kind, frame in frames.items()} == dict.fromkeys(urls, True)
     assert {kind: frame.schema == frames["csv"].schema for kind, frame in frames.items()} == dict.fromkeys(urls, True)
+
+
+def test_every_source_says_its_columns_and_its_size(mariadb_url, database_url, tmp_path):
+    name = f"agree_{next(numbers)}"
+    table, missing = LegacyTable(name, "area", COLUMNS), LegacyTable("not_there", "area", COLUMNS)
+    rows = [["x" * 100] * len(COLUMNS)] * 200
+    urls = {
+        "csv": as_csv(tmp_path, name, rows),
+        "mariadb": as_mariadb(mariadb_url, name, rows),
+        "postgresql": as_postgresql(database_url, name, rows),
+        "sqlite": as_sqlite(tmp_path / "legacy.db", name, rows),
+    }
+    for kind, url in urls.items():
+        with open_source(url) as source:
+            assert source.columns(table) == list(COLUMNS), kind
+            # MariaDB's and PostgreSQL's own figures, which may be compressed or not be there yet.
+            assert source.stored_bytes([name]) >= 4096, kind
+            assert source.stored_bytes([]) == 0, kind
+            with pytest.raises(SourceError, match="not_there"):
+                source.columns(missing)
+    with mariadb_cursor(mariadb_url) as cursor:
+        cursor.execute(f"DROP TABLE {name}")
