@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import dagster as dg
 import psycopg
 import pytest
 import yaml
 
-from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
+from dtx_assets.machinery.definitions import build_definitions
+from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets_tests.dtx.commands import Command, counts
 
 COUNTS = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
@@ -208,3 +211,28 @@ def test_what_somebody_changed_in_the_target_is_found_masked(dtx, target):
     assert found["ManualOverride"]["lost"] == found["ManualOverride"]["rows"] > 100
     assert {name for sample in found["EmailTemplate"]["found"] for name in sample["columns"]} == {"body_html"}
     assert "a secret text" not in done.stdout
+
+
+def test_jobs_of_the_ui_undo_and_activate_as_the_commands_do(dtx, target, held, tmp_path, monkeypatch):
+    active = "SELECT count(*) FILTER (WHERE is_active), count(*) FROM docutrax_utils_notificationschedule"
+    assert dtx("run", "--select", "+target/NotificationSchedule", DTX_DECISIONS=held).returncode == 3
+    for name, value in {**dtx.environment, "DTX_DECISIONS": held}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    system = SYSTEM.under(load_decisions(DECISIONS_FILE, Path(held)))
+    definitions = build_definitions(system, ())
+    run_ids = "SELECT run_id FROM migration.run ORDER BY started_at DESC"
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = definitions.resolve_job_def("dtx_activate").execute_in_process(instance=instance)
+        assert done.success
+        [(switched_on, every)] = rows(target, active)
+        assert 0 < switched_on < every
+        assert rows(target, run_ids)[0] == (done.run_id,)
+        rollback = definitions.resolve_job_def("dtx_rollback")
+        for dry_run, left in ((True, switched_on), (False, 0)):
+            asked = {"ops": {"dtx_undo_run": {"config": {"run_id": done.run_id, "dry_run": dry_run}}}}
+            assert rollback.execute_in_process(instance=instance, run_config=asked).success
+            assert rows(target, active) == [(left, every)]
+        unknown = {"ops": {"dtx_undo_run": {"config": {"run_id": "nothing"}}}}
+        failed = rollback.execute_in_process(instance=instance, run_config=unknown, raise_on_error=False)
+        assert not failed.success

@@ -259,6 +259,30 @@ def test_the_last_run_can_be_named_so(shop):
     assert undo(shop, "last").runs == ["first"]
 
 
+def test_files_that_a_run_sent_go_with_it_unless_a_row_or_another_run_uses_them(shop):
+    filed = replace(OVERRIDE, file_columns=("reason", "reason"))
+    keys = ["gone", "kept by a row", "sent by both", "not as it was"]
+    rows = [{"owner_id": 1, "reason": key, "until": None} for key in keys]
+    links = [Link("file", str(number), {"": number}, number=number + 1) for number in range(len(keys))]
+    write_prepared(shop.lake, OVERRIDE, [Batch(rows, links)], sources=["file"])
+    shop.load(OVERRIDE, "first")
+    shop.run("other")
+    for run, sent in (("first", keys), ("other", keys[2:3])):
+        for key in sent:
+            shop.sql("INSERT INTO migration.sent_file VALUES (%s, 'shop_override', %s, 'sha')", run, key)
+    shop.sql("UPDATE shop_override SET owner_id = 2 WHERE reason = 'kept by a row'")
+    asked = []
+
+    def remove(key, sha256):
+        asked.append((key, sha256))
+        return key == "gone"
+
+    summary = undo_run(shop.url, SYSTEM, [filed], "first", remove_file=remove)
+    assert asked == [("gone", "sha"), ("not as it was", "sha")]
+    assert (summary.files_removed, summary.files_in_use) == (1, 2)
+    assert shop.sql("SELECT run_id, object_key FROM migration.sent_file") == [("other", "sent by both")]
+
+
 # --- dry runs ---------------------------------------------------------------------------------------------------------
 
 
