@@ -205,7 +205,7 @@ def verify(
             raise typer.Exit(outcome.exit_code)
 
     from dtx_assets.machinery.console import print_verifications
-    from dtx_assets.machinery.dagster_jobs import masked_sample, personal_columns
+    from dtx_assets.machinery.dagster_jobs import masked_sample
     from dtx_assets.machinery.load.verify import FAULTS
     from dtx_assets.machinery.operations import verify_targets
 
@@ -217,7 +217,7 @@ def verify(
                 "owned_by_others": verification.owned_by_others,
                 **{fault: verification.counts[fault] for fault in FAULTS},
                 "found": [
-                    masked_sample(sample, personal_columns(location.SYSTEM, location.SYSTEM.target(model)))
+                    masked_sample(sample, location.SYSTEM.personal_columns(location.SYSTEM.target(model)))
                     for sample in verification.samples
                 ],
             }
@@ -228,6 +228,61 @@ def verify(
     else:
         print_verifications(output(), found)
     raise typer.Exit(3 if any(target[fault] for target in found for fault in FAULTS) else 0)
+
+
+@app.command(
+    epilog="Examples:\n\n  dtx explain EmailTemplate 140\n\n  dtx explain NotificationSchedule 17 days_after\n\n"
+    "  dtx explain --from exemption 40",
+)
+def explain(
+    what: Annotated[list[str], typer.Argument(metavar="TARGET ID [COLUMN]", help="A model or its table, and an id.")],
+    from_legacy: Annotated[
+        bool, typer.Option("--from", help="The other way: TABLE KEY is a legacy row; where did it go?")
+    ] = False,
+    system: Annotated[str, typer.Option(help=f"Which migration: {', '.join(SYSTEMS)}.")] = "dtx",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show personal data of a target row as it is.")] = False,
+) -> None:
+    """Say where a target row comes from, column by column; or, with --from, where a legacy row went or why not."""
+    from dtx_assets.machinery.explain import (
+        explain_legacy_row,
+        explain_target_row,
+        legacy_row_lines,
+        target_row_lines,
+    )
+
+    migration = code_location(system).SYSTEM
+    if len(what) not in (2, 3) or (from_legacy and len(what) != 2):
+        raise ConfigurationError(
+            f"{len(what)} words do not name a row",
+            where="dtx explain",
+            remedy="TARGET ID [COLUMN], or --from TABLE KEY",
+        )
+    name, key, *column = what
+    if from_legacy and name not in migration.legacy_tables:
+        tables = ", ".join(migration.legacy_tables)
+        raise ConfigurationError(f"there is no legacy table {name!r}", where="--from", remedy=f"one of: {tables}")
+    if not from_legacy and not key.isdecimal():
+        raise ConfigurationError(f"{key!r} is no id", where="dtx explain", remedy="a whole number: the id of the row")
+    with environment_of(system) as environment:
+        if from_legacy:
+            facts = explain_legacy_row(environment, migration.legacy_tables[name], key)
+            lines = legacy_row_lines(facts)
+        else:
+            target = next((table for table in migration.targets if table.name == name), None) or migration.target(name)
+            facts = explain_target_row(environment, target, int(key), unmasked=unmasked)
+            if column and column[0] not in facts["columns"]:
+                raise ConfigurationError(
+                    f"{target.model} has no mapped column {column[0]!r}",
+                    where="dtx explain",
+                    remedy=f"one of: {', '.join(facts['columns'])}",
+                )
+            lines = target_row_lines(facts, column[0] if column else None)
+        if as_json:
+            typer.echo(json.dumps(facts, indent=2, default=str, ensure_ascii=False))
+        else:
+            for line in lines:
+                typer.echo(line)
 
 
 @app.command(epilog="Example:\n\n  dtx replay")

@@ -11,18 +11,15 @@ from dtx_assets.machinery.dagster_assets import (
     REPORTS,
     RESOURCES,
     Graph,
-    is_personal,
     load_model,
     told,
 )
 from dtx_assets.machinery.dagster_metadata import PLAN_DATA, markdown_table
 from dtx_assets.machinery.load import LoadSummary
 from dtx_assets.machinery.load.samples import Sample
-from dtx_assets.machinery.mapping.lineage import column_lineage
 from dtx_assets.machinery.masking import mask, plain
 from dtx_assets.machinery.operations import activate_targets, roll_back, undo_lines
 from dtx_assets.machinery.run_environment import ENVIRONMENT, RunEnvironment
-from dtx_assets.machinery.system import System
 from dtx_assets.machinery.target import TargetTable
 
 PLAN_COUNTS = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
@@ -68,7 +65,7 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
 
 def planned_load(graph: Graph, target: TargetTable, summary: LoadSummary) -> dict[str, Any]:
     """What a load would do, its samples masked."""
-    personal = personal_columns(graph.system, target)
+    personal = graph.system.personal_columns(target)
     counts = {name: getattr(summary, name) for name in PLAN_COUNTS}
     return {
         "model": target.model,
@@ -76,13 +73,6 @@ def planned_load(graph: Graph, target: TargetTable, summary: LoadSummary) -> dic
         **counts,
         "changes": [masked_sample(sample, personal) for sample in summary.samples],
     }
-
-
-def personal_columns(system: System, target: TargetTable) -> set[str]:
-    """The columns of a target that are made from personal legacy columns."""
-    flow = system.flow_of(target.model)
-    lineage = column_lineage(system.mappings.for_target(target.model), system.name, flow.sources) if flow else {}
-    return {column for column, sources in lineage.items() if is_personal(system, sources)}
 
 
 def masked_sample(sample: Sample, personal: Collection[str]) -> dict[str, Any]:
@@ -148,7 +138,7 @@ def build_jobs(graph: Graph) -> list[Any]:
             f"{name}_cutover",
             everything,
             tags=one_at_a_time(name),
-            config=with_options(mode="cutover"),
+            config=with_options(mode="cutover", restore_point="", accept={}, accepted_by=""),
             description=f"The cutover of {name}: refused while anything is in the way that is not accepted by name"
             " under `migration → accept`. Asks for `restore_point`.",
         ),

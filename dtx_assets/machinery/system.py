@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.mapping.lineage import column_lineage
 from dtx_assets.machinery.target import TargetTable
 
 if TYPE_CHECKING:
@@ -85,3 +86,16 @@ class System:
 
     def flow_of(self, model: str) -> "Flow | None":
         return next((flow for flow in self.flows if model in flow.targets), None)
+
+    def personal_columns(self, target: TargetTable) -> frozenset[str]:
+        """The columns of a target that are made from personal legacy columns."""
+        flow = self.flow_of(target.model)
+        if flow is None:
+            return frozenset()
+        lineage = column_lineage(self.mappings.for_target(target.model), self.name, flow.sources)
+        return frozenset(
+            name
+            for name, sources in lineage.items()
+            for key, column in sources
+            if key[1] == "legacy" and key[2] in self.legacy_tables and column in self.legacy_tables[key[2]].personal
+        )

@@ -1,0 +1,326 @@
+"""Where a target row comes from, column by column, and what became of a legacy row."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+from psycopg import sql
+
+from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.load.ddl import live_target
+from dtx_assets.machinery.load.runs import Connection, connect, refusals_told
+from dtx_assets.machinery.mapping.model import ColumnMapping
+from dtx_assets.machinery.masking import mask, plain
+from dtx_assets.machinery.run_environment import RunEnvironment
+from dtx_assets.machinery.sources.frames import legacy_frame, source_key
+from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
+from dtx_assets.machinery.target import TargetTable
+from dtx_assets.machinery.transforms import canonical_integer, code
+
+Facts = dict[str, Any]
+CAME_FROM = """
+SELECT flow.source_table, flow.model, entry.source_key, listed.part, entry.hashes IS NOT NULL AS owns,
+    coalesce(%(id)s = ANY (entry.adopted_ids), false) AS adopted, load.run_id, batch.committed_at, load.subset
+FROM migration.mapping_entry AS entry
+JOIN migration.flow ON flow.id = entry.flow_id
+JOIN migration.batch ON batch.id = entry.batch_id
+JOIN migration.load ON load.id = batch.load_id
+JOIN migration.part_list ON part_list.id = entry.part_list_id
+CROSS JOIN LATERAL unnest(part_list.parts) WITH ORDINALITY AS listed (part, position)
+WHERE flow.system = %(system)s AND flow.target_table = %(table)s
+    AND entry.lowest_id <= %(id)s AND entry.highest_id >= %(id)s
+    AND CASE WHEN entry.target_ids IS NULL THEN entry.lowest_id + listed.position - 1
+             ELSE entry.target_ids[listed.position] END = %(id)s
+ORDER BY owns DESC, flow.id, entry.source_key, listed.position
+"""
+WRITTEN_OVER = """
+SELECT run_id, written_at, before FROM migration.journal
+WHERE (system, target_table, target_id) = (%(system)s, %(table)s, %(id)s::text) ORDER BY written_at
+"""
+WENT_TO = """
+SELECT target_table, part, target_id, run_id FROM migration.mapping
+WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s) ORDER BY target_table, target_id::bigint
+"""
+REFUSED = """
+SELECT target_table, reasons, partial, detail, run_id FROM migration.rejected
+WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s) ORDER BY target_table, partial
+"""
+LISTED = """
+SELECT 'conflict', target_table, part, target_id, cause FROM migration.conflict
+WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s)
+UNION ALL SELECT 'vanished', target_table, part, target_id, cause FROM migration.vanished
+WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s)
+"""
+BOOKED = """
+SELECT DISTINCT ON (target_table) target_table, migrated, dropped FROM migration.accounting
+JOIN migration.run USING (run_id)
+WHERE (accounting.system, source_table) = (%(system)s, %(table)s) ORDER BY target_table, started_at DESC
+"""
+
+
+def explain_target_row(
+    environment: RunEnvironment, target: TargetTable, target_id: int, *, unmasked: bool = False
+) -> Facts:
+    """What made a row: legacy rows, and for each column the value, its way, and what its way was given.
+
+    ConfigurationError where there is no such row, or this migration did not write it.
+    """
+    system = environment.system
+    place = {"system": system.name, "table": target.name, "id": target_id}
+    with refusals_told(), connect(environment.target_url) as connection:
+        if connection.execute("SELECT to_regclass('migration.mapping_entry')").fetchone() == (None,):
+            raise ConfigurationError("nothing was loaded into this target database yet", remedy="`dtx run` first")
+        values = _live_row(connection, target, target_id)
+        came_from = connection.execute(CAME_FROM.encode(), place).fetchall()
+        written_over = connection.execute(WRITTEN_OVER.encode(), place).fetchall()
+    if not came_from:
+        gone = "is not there" if values is None else "is not this migration's: nothing of it came from a legacy row"
+        raise ConfigurationError(
+            f"{target.model} {target_id} {gone}",
+            where=target.name,
+            remedy="take an id from the table, or from target_id of migration.mapping",
+        )
+    sources = []
+    for table, model, key, part, owns, adopted, run_id, at, subset in came_from:
+        row = legacy_row(environment, table, key)
+        sources.append(
+            {
+                "source_table": table,
+                "source_key": key,
+                "part": part,
+                "model": model,
+                "gives": "the row" if owns else "a part of it",
+                "adopted": adopted,
+                "run_id": run_id,
+                "migrated_at": at.isoformat(),
+                "subset": subset,
+                "row": None if row is None else _shown(row, system.legacy_tables[table].personal, unmasked),
+                "_row": row,
+            }
+        )
+    columns: dict[str, Facts] = {}
+    for source in sources:
+        declared = next((table for table in system.targets if table.model == source["model"]), target)
+        mapping = system.mappings.for_target(declared.model).sources.get(source["source_table"])
+        hidden = system.personal_columns(declared)
+        for name, column in (mapping.columns if mapping else {}).items():
+            told = columns.setdefault(name, {"value": _value((values or {}).get(name), name in hidden, unmasked)})
+            told.setdefault("ways", []).append(
+                {"source_table": source["source_table"], **_way(environment, column, source, unmasked)}
+            )
+            raw = [(source["_row"] or {}).get(legacy) for legacy in column.local]
+            lossy = column.missing == "null" or column.with_.get("invalid") == "null"
+            if values is not None and values.get(name) is None and lossy and any(raw):
+                told["coercion"] = "the legacy value could not be kept: NULL, and counted"
+    flow = system.flow_of(target.model)
+    chosen = environment.decisions.chosen
+    return {
+        "model": target.model,
+        "target_table": target.name,
+        "id": target_id,
+        "is_there": values is not None,
+        "sources": [{name: fact for name, fact in source.items() if name != "_row"} for source in sources],
+        "columns": columns,
+        "decisions": {key: chosen[key] for key in (flow.decisions if flow else ()) if key in chosen},
+        "written_over": [
+            {
+                "run_id": run,
+                "at": at.isoformat(),
+                "before": _shown(before, system.personal_columns(target), unmasked),
+            }
+            for run, at, before in written_over
+        ],
+    }
+
+
+def explain_legacy_row(environment: RunEnvironment, table: LegacyTable, key: str) -> Facts:
+    """Where a legacy row went, or why it did not go; ConfigurationError where nobody knows it."""
+    place = {"system": environment.system.name, "table": table.name, "key": key}
+    with refusals_told(), connect(environment.target_url) as connection:
+        if connection.execute("SELECT to_regclass('migration.mapping_entry')").fetchone() == (None,):
+            raise ConfigurationError("nothing was loaded into this target database yet", remedy="`dtx run` first")
+        went_to, refused, listed, booked = (
+            connection.execute(query.encode(), place).fetchall() for query in (WENT_TO, REFUSED, LISTED, BOOKED)
+        )
+    row = legacy_row(environment, table.name, key)
+    if row is None and not went_to and not refused:
+        raise ConfigurationError(
+            f"{table.name} has no row with the key {key}",
+            where=f"{table.name} as it was landed last",
+            remedy=f"the key is {key_form(table)}",
+        )
+    came_to_something = went_to or any(not partial for _, _, partial, _, _ in refused)
+    dropped = {} if came_to_something or row is None else {target: dict(rules) for target, _, rules in booked if rules}
+    return {
+        "source_table": table.name,
+        "source_key": key,
+        "is_there": row is not None,
+        "row": None if row is None else _shown(row, table.personal, unmasked=False),
+        "went_to": [
+            {"target_table": target, "part": part, "target_id": target_id, "run_id": run}
+            for target, part, target_id, run in went_to
+        ],
+        "rejected": [
+            {"target_table": target, "reasons": reasons, "partial": partial, "detail": plain(detail), "run_id": run}
+            for target, reasons, partial, detail, run in refused
+        ],
+        "listed": [
+            {"list": kind, "target_table": target, "part": part, "target_id": target_id, "cause": cause}
+            for kind, target, part, target_id, cause in listed
+        ],
+        "archived": any(target == "archive" for target, *_ in booked),
+        "dropped_by_one_of": dropped,
+    }
+
+
+def legacy_row(environment: RunEnvironment, table_name: str, key: str) -> dict[str, str | None] | None:
+    """The row of a landed table that a source key names; None where it is there no more."""
+    table = environment.system.legacy_tables[table_name]
+    if environment.lake.manifest((environment.system.name, "legacy", table_name)) is None:
+        return None
+    frame = legacy_frame(environment.lake, environment.system.name, table)
+    number, ordinal = _row_number(table, key), 1
+    if number is not None:
+        wanted = frame.filter(pl.col(ROW) == number)
+    else:
+        if table.key_repeats and key.startswith("["):
+            elements = json.loads(key)
+            ordinal = int(elements[len(table.key)]) if len(elements) > len(table.key) else 1
+            key = json.dumps(elements[: len(table.key)], ensure_ascii=False, separators=(",", ":"))
+        keyed = source_key(replace(table, key_repeats=False), frame)
+        wanted = keyed.filter(pl.col("_source_key") == key).drop("_source_key")
+    found = wanted.sort(ROW).drop(ROW, UNDECODABLE).collect(engine="streaming")
+    last = found.height if table.has_unique_key else ordinal
+    return found.row(last - 1, named=True) if 0 < last <= found.height else None
+
+
+def _row_number(table: LegacyTable, key: str) -> int | None:
+    text = key.removeprefix("row ") if key.startswith("row ") else "" if table.key else key
+    return int(text) if text.isdecimal() else None
+
+
+def key_form(table: LegacyTable) -> str:
+    """How a row of a table is named, for people."""
+    if not table.key:
+        return "the number of the row, from 1"
+    if len(table.key) == 1 and table.has_unique_key:
+        return table.key[0]
+    return f"a JSON array of the texts of {', '.join(table.key)}"
+
+
+def _live_row(connection: Connection, target: TargetTable, target_id: int) -> dict[str, Any] | None:
+    if live_target(connection, target.name) is None:
+        return None
+    found = connection.execute(
+        sql.SQL("SELECT to_jsonb(t) FROM {} AS t WHERE id = %s").format(sql.Identifier(target.name)), [target_id]
+    ).fetchone()
+    return dict(found[0]) if found else None
+
+
+def _way(environment: RunEnvironment, column: ColumnMapping, source: Mapping[str, Any], unmasked: bool) -> Facts:
+    """How a column is made of a legacy row: by what, and the step that this row's value took."""
+    table, row = environment.system.legacy_tables[source["source_table"]], source["_row"] or {}
+    given = {name: _value(row.get(name), name in table.personal, unmasked) for name in column.local if source["_row"]}
+    facts: Facts = {"from": list(column.from_), "given": given}
+    raw = row.get(column.local[0]) if column.local else None
+    if column.is_constant:
+        facts["by"] = f"the constant {column.constant}"
+    elif column.value_map:
+        facts["by"] = f"the value map {column.value_map}, column {column.output}"
+        frame = environment.system.mappings.value_maps[column.value_map]
+        entry = _entry(frame, raw, exact=column.exact)
+        facts["step"] = "not listed" if entry is None else f"{plain(raw)} → {entry.get(str(column.output))}"
+    elif column.crosswalk:
+        facts["by"] = f"the crosswalk {column.crosswalk}"
+        facts["step"] = _hop(environment, column.crosswalk, raw)
+    elif column.transform:
+        settings = f" with {column.with_}" if column.with_ else ""
+        facts["by"] = f"the transform {column.transform}{settings}"
+    elif column.by:
+        facts["by"] = f"a function of the flow ({column.by})"
+    else:
+        facts["by"] = "the value as it is"
+    if column.when:
+        facts["only_under"] = f"{column.when.decision} = {column.when.option}"
+    if column.note:
+        facts["note"] = column.note
+    return facts
+
+
+def _entry(frame: pl.DataFrame, raw: str | None, *, exact: bool) -> dict[str, Any] | None:
+    key, wanted = pl.col(frame.columns[0]), pl.lit(raw, pl.String)
+    found = frame.filter(key == wanted if exact else code(key) == code(wanted))
+    return found.row(0, named=True) if found.height else None
+
+
+def _hop(environment: RunEnvironment, crosswalk: str, raw: str | None) -> str:
+    key = (environment.system.name, "mapping", crosswalk)
+    if raw is None or environment.lake.manifest(key) is None:
+        return "NULL" if raw is None else "the crosswalk was not landed"
+    canonical = pl.select(canonical_integer(pl.lit(raw))).item()
+    found = environment.lake.scan(key).filter(pl.col("source_id") == canonical).collect(engine="streaming")
+    if found.is_empty():
+        return f"{plain(raw)} → no entry"
+    target = found.get_column("target_id")[0]
+    return f"{plain(raw)} → {'a row that the target does not have' if target is None else target}"
+
+
+def _value(value: object, personal: bool, unmasked: bool) -> str:
+    if unmasked:
+        return "NULL" if value is None else str(value)
+    return mask(value) if personal else plain(value)
+
+
+def _shown(row: Mapping[str, Any], personal: Any, unmasked: bool) -> dict[str, str]:
+    return {name: _value(value, name in personal, unmasked) for name, value in row.items()}
+
+
+# --- as text ----------------------------------------------------------------------------------------------------------
+
+
+def target_row_lines(facts: Facts, column: str | None = None) -> Iterator[str]:
+    """The explanation of a target row, or of one of its columns, for people."""
+    yield f"{facts['model']} {facts['id']}" + ("" if facts["is_there"] else " (somebody deleted it)")
+    for source in facts["sources"]:
+        adopted = ", was there with equal values and adopted" if source["adopted"] else ""
+        part = f", part {source['part']}" if source["part"] else ""
+        gone = "" if source["row"] else " (not in the legacy table any more)"
+        yield (
+            f"  {source['gives']} came from {source['source_table']} {source['source_key']}{part}{gone}, run"
+            f" {source['run_id'][:8]} at {source['migrated_at']}{adopted}"
+        )
+    for name, told in facts["columns"].items():
+        if column in (None, name):
+            yield f"  {name} = {told['value']}" + (f" ({told['coercion']})" if "coercion" in told else "")
+            for way in told["ways"]:
+                given = ", ".join(f"{legacy} = {value}" for legacy, value in way["given"].items())
+                step = f": {way['step']}" if way.get("step") else ""
+                under = f", only under {way['only_under']}" if way.get("only_under") else ""
+                source = f" of {way['source_table']}" if given else ""
+                yield f"      {given}{source}{', ' if given else ''}by {way['by']}{step}{under}"
+    for key, option in facts["decisions"].items():
+        yield f"  decision {key} = {option}"
+    for entry in facts["written_over"]:
+        changes = ", ".join(f"{name} was {value}" for name, value in entry["before"].items())
+        yield f"  updated by run {entry['run_id'][:8]} at {entry['at']}: {changes}"
+
+
+def legacy_row_lines(facts: Facts) -> Iterator[str]:
+    """What became of a legacy row, for people."""
+    gone = "" if facts["is_there"] else " (not in the legacy table any more)"
+    yield f"{facts['source_table']} {facts['source_key']}{gone}"
+    for went in facts["went_to"]:
+        part = f", part {went['part']}" if went["part"] else ""
+        yield f"  went to {went['target_table']} {went['target_id']}{part}, run {went['run_id'][:8]}"
+    for entry in facts["rejected"]:
+        what = "a part of it was rejected" if entry["partial"] else "was rejected"
+        yield f"  {what} for {entry['target_table']}: {', '.join(entry['reasons'])} ({entry['detail']})"
+    for entry in facts["listed"]:
+        yield f"  {entry['list']}: {entry['target_table']} {entry['target_id']} {entry['part']}: {entry['cause']}"
+    for target, rules in facts["dropped_by_one_of"].items():
+        yield f"  was dropped for {target} by one of the rules {', '.join(rules)}"
+    if facts["archived"]:
+        yield "  is in the archive, and goes nowhere else"

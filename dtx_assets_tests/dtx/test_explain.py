@@ -1,0 +1,95 @@
+"""Where a target row comes from, and where a legacy row went, on the sample."""
+
+import json
+import re
+
+import psycopg
+import pytest
+
+COLUMNS = ("entity_type", "entity_id", "name", "subject", "body_html", "created")
+
+
+@pytest.fixture
+def explain(dtx, target):
+    """Explains rows of a target into which letters were loaded; `explain.rows` asks it."""
+    assert dtx("run", "--select", "+target/EmailTemplate").returncode == 3
+
+    def run(*words):
+        done = dtx("explain", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def rows(query):
+        with psycopg.connect(target) as connection:
+            cursor = connection.execute(query)
+            return cursor.fetchall() if cursor.description else []
+
+    run.rows, run.command = rows, dtx
+    return run
+
+
+def test_rows_are_explained_in_both_directions(explain):
+    [(target_id, entity_id, name, key)] = explain.rows(
+        "SELECT t.id, t.entity_id, t.name, mapping.source_key FROM docutrax_utils_emailtemplate AS t"
+        " JOIN migration.mapping ON mapping.target_id = t.id::text WHERE part = 'es' ORDER BY t.id LIMIT 1"
+    )
+    facts = json.loads(explain("EmailTemplate", str(target_id), "--json"))
+    [source] = facts["sources"]
+    assert (source["source_table"], source["source_key"], source["part"]) == ("letter", key, "es")
+    customer = json.loads(key)[0]
+    [account] = facts["columns"]["entity_id"]["ways"]
+    assert account["step"] == f"{customer} → {entity_id}"
+    assert account["given"] == {"customer_id": customer}
+    assert facts["columns"]["name"]["value"] == name
+    assert set(COLUMNS) <= set(facts["columns"])
+    assert facts["decisions"] == {"bilingual_letters": "tag_es"}
+    [(run_id,)] = explain.rows("SELECT run_id FROM migration.run")
+    assert source["run_id"] == run_id
+
+    text = explain("docutrax_utils_emailtemplate", str(target_id), "entity_id")
+    assert f"entity_id = {entity_id}" in text
+    assert "body_html" not in text
+    went = explain("--from", "letter", key)
+    assert re.search(rf"went to docutrax_utils_emailtemplate {target_id}, part es", went)
+
+
+def test_personal_data_is_masked_unless_asked_for(explain):
+    [(target_id, body)] = explain.rows(
+        "SELECT id, body_html FROM docutrax_utils_emailtemplate WHERE length(body_html) > 200 ORDER BY id LIMIT 1"
+    )
+    assert body[:60] not in explain("EmailTemplate", str(target_id))
+    assert body[:60] in explain("EmailTemplate", str(target_id), "--unmasked")
+
+
+def test_rejected_changed_and_deleted_rows(explain):
+    [(key, reasons)] = explain.rows(
+        "SELECT source_key, reasons FROM migration.rejected WHERE NOT partial ORDER BY source_key LIMIT 1"
+    )
+    facts = json.loads(explain("--from", "letter", key, "--json"))
+    assert facts["went_to"] == []
+    assert [entry["reasons"] for entry in facts["rejected"]] == [reasons]
+    [(low, high)] = explain.rows("SELECT min(id), max(id) FROM docutrax_utils_emailtemplate")
+    explain.rows(f"DELETE FROM docutrax_utils_emailtemplate WHERE id = {low}")
+    assert "somebody deleted it" in explain("EmailTemplate", str(low))
+    assert f"EmailTemplate {high}" in explain("EmailTemplate", str(high))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("EmailTemplate", "987654321"), "is not there"),
+        (("EmailTemplate", "1", "nothing"), "is not there|no mapped column"),
+        (("NoModel", "1"), "NoModel"),
+        (("EmailTemplate", "one"), "no id"),
+        (("EmailTemplate",), "do not name a row"),
+        (("--from", "no_table", "1"), "no legacy table"),
+        (("--from", "letter", "[]"), "no row with the key"),
+    ],
+)
+def test_what_cannot_be_explained_is_told(dtx, target, words, said):
+    with psycopg.connect(target) as connection:
+        connection.execute("CREATE SCHEMA IF NOT EXISTS other")
+    done = dtx("explain", *words)
+    assert done.returncode == 2
+    assert re.search(f"{said}|nothing was loaded", done.stderr)
+    assert "Traceback" not in done.stderr
