@@ -177,6 +177,8 @@ def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
             place = " ".join(filter(None, (change["source_key"], change["part"])))
             table.add_row(*map(Text, (model, change["cause"] or change["fate"], place, name, before, after)))
         console.print(table)
+    for note in plan["notes"]:
+        console.print(Text(note), soft_wrap=True)
     waiting = [found for found in plan["in_the_way"] if not found["accepted"]]
     if waiting:
         table = Table("what", "why", title=f"In the way of a cutover: {len(waiting)}", title_justify="left")

@@ -20,6 +20,7 @@ from dtx_assets.machinery.load.samples import Sample
 from dtx_assets.machinery.masking import mask, plain
 from dtx_assets.machinery.operations import activate_targets, roll_back, undo_lines
 from dtx_assets.machinery.run_environment import ENVIRONMENT, RunEnvironment
+from dtx_assets.machinery.system import System
 from dtx_assets.machinery.target import TargetTable
 
 PLAN_COUNTS = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
@@ -56,9 +57,10 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
                 {"name": found.name, "text": found.text, "accepted": found.is_accepted(environment.options.accept)}
                 for found in environment.obstacles(models)
             ]
+            notes = planning_notes(system, planned)
             with environment.lake.write(tuple(key.path), run_id=environment.run_id) as writer:
                 writer.add(pl.DataFrame([{**load, "changes": None} for load in planned]).drop("changes"))
-            yield dg.MaterializeResult(metadata=plan_metadata(planned, in_the_way))
+            yield dg.MaterializeResult(metadata=plan_metadata(planned, in_the_way, notes))
 
     return plan
 
@@ -90,7 +92,24 @@ def masked_sample(sample: Sample, personal: Collection[str]) -> dict[str, Any]:
     }
 
 
-def plan_metadata(planned: Sequence[Mapping[str, Any]], in_the_way: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def planning_notes(system: System, planned: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a plan cannot know: rows that are made from what an earlier load of the same run inserts."""
+    inserted = {load["model"]: load["inserted"] for load in planned}
+    return [
+        f"{model} is made from rows of {first}, of which {inserted[first]:,} are not loaded yet: its figures hold for"
+        " those that are; plan again after they are loaded"
+        for flow in system.flows
+        for asset in system.mapping_assets
+        if asset.name in flow.mappings
+        for first in asset.after
+        if inserted.get(first)
+        for model in flow.targets
+    ]
+
+
+def plan_metadata(
+    planned: Sequence[Mapping[str, Any]], in_the_way: Sequence[Mapping[str, Any]], notes: Sequence[str]
+) -> dict[str, Any]:
     changes = [
         (load["model"], change["fate"], f"{change['source_key']} {change['part']}".strip(), name, before, after)
         for load in planned
@@ -99,11 +118,14 @@ def plan_metadata(planned: Sequence[Mapping[str, Any]], in_the_way: Sequence[Map
         for name, (before, after) in change["columns"].items()
     ]
     return {
-        PLAN_DATA: dg.MetadataValue.json({"loads": list(planned), "in_the_way": list(in_the_way)}),
+        PLAN_DATA: dg.MetadataValue.json(
+            {"loads": list(planned), "in_the_way": list(in_the_way), "notes": list(notes)}
+        ),
         "loads": markdown_table(
             ("target", *PLAN_COUNTS),
             [(load["model"], *(f"{load[name]:,}" for name in PLAN_COUNTS)) for load in planned],
         ),
+        **({"what the plan cannot know": "; ".join(notes)} if notes else {}),
         "changes, masked": markdown_table(("target", "what", "source row", "column", "is", "would be"), changes),
         "in the way": markdown_table(
             ("what", "why", "accepted"),

@@ -1,6 +1,7 @@
 """What makes an engineer dare: the plan, the gate, acceptance, activation, replay and undo, through the commands."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
+from dtx_assets.machinery.dagster_jobs import planning_notes
 from dtx_assets.machinery.definitions import build_definitions
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets_tests.dtx.commands import Command, counts
@@ -236,3 +238,14 @@ def test_jobs_of_the_ui_undo_and_activate_as_the_commands_do(dtx, target, held, 
         unknown = {"ops": {"dtx_undo_run": {"config": {"run_id": "nothing"}}}}
         failed = rollback.execute_in_process(instance=instance, run_config=unknown, raise_on_error=False)
         assert not failed.success
+
+
+def test_what_a_plan_cannot_know_is_said():
+    system = SYSTEM.under(
+        replace(SYSTEM.decisions, chosen={**SYSTEM.decisions.chosen, "imap_upload": "document_metadata"})
+    )
+    loads = [{"model": "Document", "inserted": 7}, {"model": "DocumentMetadata", "inserted": 0}]
+    [note] = planning_notes(system, loads)
+    assert note.startswith("DocumentMetadata is made from rows of Document, of which 7 are not loaded yet")
+    assert planning_notes(system, [{"model": "Document", "inserted": 0}]) == []
+    assert planning_notes(SYSTEM, loads) == []
