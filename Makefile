@@ -35,7 +35,7 @@ check: $(INSTALLED_DEV) ## Lint, formatting, types
 bench: $(INSTALLED_DEV) ## Measure the notification flow beside a plain COPY, sending files beside rclone, the cutover page
 	$(BIN)/python benchmarks/php_values.py
 	$(BIN)/python benchmarks/notification_flow.py $(ARGS)
-	$(BIN)/python benchmarks/file_transfer.py
+	$(BIN)/python -m benchmarks.file_transfer
 	$(BIN)/python benchmarks/cutover_page.py
 
 kill: $(INSTALLED_DEV) ## Kill N (200) loads at random moments, PostgreSQL with some; run again, compare with an undisturbed one
