@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import dagster_aws.s3  # noqa: F401 – two seconds, which a run has behind it long before it sends a file
 import polars as pl
 
 from dtx_assets.machinery.files.inventory import inventory

@@ -140,7 +140,8 @@ class BucketStore:
         self.url, self.s3 = url, s3
         self.storage_class = storage_class
         settings: dict[str, Any] = {"server_side_encryption": encryption} if encryption else {}
-        self.store: S3Store = s3_store(url, s3, retry_config=REQUEST_RETRIES, **settings)
+        # What arrived is compared with the file: a signature over its bytes would only hash them once more.
+        self.store: S3Store = s3_store(url, s3, retry_config=REQUEST_RETRIES, unsigned_payload=True, **settings)
         self._making_client = threading.Lock()
 
     def is_empty(self) -> bool:
