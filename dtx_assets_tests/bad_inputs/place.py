@@ -161,7 +161,7 @@ class Place:
         self.load_anew()
 
     def load_anew(self) -> None:
-        name = cli.SYSTEMS["dtx"]
+        name = cli.code_locations()["dtx"]
         loaded = importlib.import_module(name)
         self.patch.delitem(sys.modules, name)
         self._ends.callback(sys.modules.__setitem__, name, loaded)
