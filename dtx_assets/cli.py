@@ -38,7 +38,15 @@ WORKSPACE = Path(__file__).with_name("workspace.yaml")
 FIRST = ""
 """Stands for the first system of the workspace."""
 
-EXAMPLES_RUN = """
+EXIT_CODES = {
+    0: "all is well",
+    1: "a step failed, or what was asked cannot be done",
+    2: "wrong usage or configuration",
+    3: "everything ran and a check failed",
+}
+"""Of every command."""
+
+EXAMPLES_RUN = f"""
 Examples:
 
   dtx run                                        everything
@@ -55,7 +63,7 @@ Examples:
 
   dtx run --mode cutover --restore-point snap-7 --accept 'accounting_balances=…'
 
-Exit code: 0 all is well, 1 a step failed, 2 wrong usage or configuration, 3 everything ran and a check failed.
+Exit code: {", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())}.
 """
 
 EXAMPLES_QUERY = """
