@@ -42,9 +42,10 @@ def run_page(text: str, directory: Path, environment: Mapping[str, str] | None =
     """
     programs = directory.parent / "programs"
     programs.mkdir()
-    command = programs / "dtx"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dtx_assets.cli "$@"\n')
-    command.chmod(0o755)
+    for name, module in {"dtx": "dtx_assets.cli", "pytest": "pytest"}.items():
+        command = programs / name
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        command.chmod(0o755)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", f"{before}\n{script_of(text)}"],
