@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.run_environment import RunEnvironment
     from dtx_assets.machinery.settings import Settings
 
-SYSTEMS = {"dtx": "dtx_assets.dtx.definitions"}
-"""The code location of each system."""
+SYSTEMS = {"dtx": "dtx_assets.dtx"}
+"""The package of each system: `decided_system` has its SYSTEM, `definitions` its code location."""
 WORKSPACE = Path(__file__).with_name("workspace.yaml")
 
 EXAMPLES_RUN = """
@@ -251,7 +251,7 @@ def explain(
         target_row_lines,
     )
 
-    migration = code_location(system).SYSTEM
+    migration = system_module(system).SYSTEM
     if len(what) not in (2, 3) or (from_legacy and len(what) != 2):
         raise ConfigurationError(
             f"{len(what)} words do not name a row",
@@ -560,11 +560,20 @@ def psql(
 
 def code_location(system: str) -> ModuleType:
     """The definitions module of a system: `defs` and `SYSTEM`."""
+    return module_of(system, "definitions")
+
+
+def system_module(system: str) -> ModuleType:
+    """The module with the `SYSTEM` alone, for what needs no graph: importing Dagster takes seconds."""
+    return module_of(system, "decided_system")
+
+
+def module_of(system: str, name: str) -> ModuleType:
     if system not in SYSTEMS:
         raise ConfigurationError(
             f"there is no system {system!r}", where="SYSTEM", remedy=f"one of: {', '.join(SYSTEMS)}"
         )
-    return importlib.import_module(SYSTEMS[system])
+    return importlib.import_module(f"{SYSTEMS[system]}.{name}")
 
 
 def read_settings(location: ModuleType) -> "Settings":
@@ -639,7 +648,7 @@ def summarise(location: ModuleType, system: str, outcome: "RunOutcome") -> None:
 @contextmanager
 def environment_of(system: str) -> "Iterator[RunEnvironment]":
     """What the steps of a run share, for what is no run of assets; with an id of its own."""
-    location = code_location(system)
+    location = system_module(system)
     read_settings(location)
 
     from dtx_assets.dtx.sample import load_other_areas
