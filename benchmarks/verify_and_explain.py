@@ -49,8 +49,8 @@ def main() -> None:
 
 
 def measure_verify(target_url: str) -> None:
-    from dtx_assets.dtx.system import SYSTEM
     from dtx_assets.cli import environment_of
+    from dtx_assets.dtx.system import SYSTEM
     from dtx_assets.machinery.load import verify_target
 
     with environment_of(SYSTEM.name) as environment:
@@ -66,9 +66,8 @@ def measure_verify(target_url: str) -> None:
             assert counts == ({} if found == "nothing planted" else {"changed": EACH, "lost": EACH}), counts
             if found == "nothing planted":
                 plant(target_url)
-    print(
-        f"  1 M rows in {1e6 / rate:.1f} s (reach 10); peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB"
-    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"  1 M rows in {1e6 / rate:.1f} s (reach 10); peak {peak:,.0f} MiB")
 
 
 def plant(target_url: str) -> None:
@@ -79,8 +78,8 @@ def plant(target_url: str) -> None:
 
 
 def measure_explain(target_url: str) -> None:
-    from dtx_assets.dtx.system import SYSTEM
     from dtx_assets.cli import environment_of
+    from dtx_assets.dtx.system import SYSTEM
     from dtx_assets.machinery.explain import explain_legacy_row, explain_target_row
 
     with psycopg.connect(target_url) as connection:
