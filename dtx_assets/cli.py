@@ -26,7 +26,7 @@ import typer
 from dtx_assets.machinery.errors import ConfigurationError, MigrationError
 
 if TYPE_CHECKING:
-    from dagster import AssetKey
+    from dagster import AssetCheckKey, AssetKey
     from rich.console import Console
 
     from dtx_assets.machinery.run import RunOutcome
@@ -196,38 +196,22 @@ def verify(
     Rows that others own are left out. Exit code 3 where something is lost, extra or changed.
     """
     location = code_location(system)
-    if not prepared:
-        from dtx_assets.machinery.run import prepared_assets
-
-        outcome = perform(location, system, system, {}, prepared_assets(location.defs, system), quiet=as_json)
-        if not outcome.succeeded:
-            summarise(location, system, outcome)
-            raise typer.Exit(outcome.exit_code)
 
     from dtx_assets.machinery.console import print_verifications
-    from dtx_assets.machinery.dagster_jobs import masked_sample
-    from dtx_assets.machinery.load.verify import FAULTS
-    from dtx_assets.machinery.operations import verify_targets
+    from dtx_assets.machinery.dagster_verification import VERIFIED
+    from dtx_assets.machinery.run import EXIT_CHECK_FAILED, EXIT_OK
 
-    with environment_of(system) as environment:
-        found = [
-            {
-                "model": model,
-                "rows": verification.rows,
-                "owned_by_others": verification.owned_by_others,
-                **{fault: verification.counts[fault] for fault in FAULTS},
-                "found": [
-                    masked_sample(sample, location.SYSTEM.personal_columns(location.SYSTEM.target(model)))
-                    for sample in verification.samples
-                ],
-            }
-            for model, verification in verify_targets(environment).items()
-        ]
+    checks = {key for key in location.defs.resolve_asset_graph().asset_check_keys if key.name == VERIFIED}
+    outcome = perform(location, system, f"{system}_verify", {}, checks=checks if prepared else None, quiet=as_json)
     if as_json:
-        typer.echo(json.dumps(found, indent=2, default=str))
+        typer.echo(json.dumps(outcome.verifications, indent=2, default=str))
     else:
-        print_verifications(output(), found)
-    raise typer.Exit(3 if any(target[fault] for target in found for fault in FAULTS) else 0)
+        print_verifications(output(), outcome.verifications)
+    if outcome.failures:
+        summarise(location, system, outcome)
+        raise typer.Exit(outcome.exit_code)
+    clean = all(check.passed for check in outcome.checks if check.name == VERIFIED)
+    raise typer.Exit(EXIT_OK if clean else EXIT_CHECK_FAILED)
 
 
 @app.command(
@@ -604,6 +588,7 @@ def perform(
     options: dict[str, Any],
     selection: "set[AssetKey] | None" = None,
     *,
+    checks: "set[AssetCheckKey] | None" = None,
     quiet: bool = False,
 ) -> "RunOutcome":
     """Run a job, or what is selected of it, in this process, with its progress on the terminal."""
@@ -613,7 +598,7 @@ def perform(
     from dtx_assets.machinery.progress import listening
     from dtx_assets.machinery.run import make_state_directory, open_instance, planned_job, run_job
 
-    job = planned_job(location.defs, job_name, selection)
+    job = planned_job(location.defs, job_name, selection, checks)
     make_state_directory(settings.home)
     with (
         open_instance(settings.home) as instance,
