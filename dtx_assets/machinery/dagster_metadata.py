@@ -24,6 +24,8 @@ PLAN_DATA = "plan"
 """The metadata of report/plan that holds all of it."""
 ACCOUNTING_DATA = "accounting data"
 """The entry that holds the accounting as data, beside the table that people read."""
+VERIFICATION_DATA = "verification data"
+"""The entry of a verification's check that holds all of it."""
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 12
 
