@@ -62,7 +62,7 @@ Examples:
 
   dtx run --limit 100                            the first rows of each table
 
-  dtx run --mode cutover --restore-point snap-7 --accept 'accounting_balances=…'
+  dtx run --mode cutover --restore-point snap-7 --accept 'no_letter_row_is_rejected=…'
 
 Exit code: {", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())}.
 """

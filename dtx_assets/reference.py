@@ -41,6 +41,7 @@ ENVIRONMENT = """\
 Each system has variables of its own: `DTX_LEGACY_URL` for `dtx`, `LIBRARY_LEGACY_URL` for a system `library`. Those of
 the process count before those of `.env.<APP_ENV>`, and those before `.env`, in the current directory. An empty variable
 counts as unset, and a name that is nearly one of these is refused. Passwords are masked wherever a value is shown.
+Where legacy tables or crosswalks are a directory or a prefix, it holds a `<table>.csv` of each.
 """
 
 OTHER_VARIABLES = """

@@ -103,7 +103,7 @@ SHARED_VARIABLES = {
     "AWS_*": Variable(
         "endpoint, region and credentials of S3, under their usual names (AWS_ENDPOINT_URL, AWS_DEFAULT_REGION,"
         " AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)",
-        "the role of the machine",
+        "dagster-aws's `S3Resource` under the resource key `s3`, or the role of the machine",
     ),
     "DAGSTER_HOME": Variable(
         "the Dagster instance with the history of runs", "a small one in the state directory", "a directory"
