@@ -1,5 +1,6 @@
 """The how-tos: their changes apply to the project as it is now, and what they run does what they say."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -37,3 +38,12 @@ def test_an_option_is_added(tmp_path):
     [spanish, less_spanish] = re.findall(r"(?m)^es\|(\d+)$", said)
     assert int(more_english) > int(english)
     assert int(less_spanish) < int(spanish)
+
+
+@pytest.mark.timeout(600)
+def test_a_feed_is_added(tmp_path):
+    said = run_in_a_copy("feeds.md", tmp_path)
+    assert re.search(r"│ feed_harbor +│ docutrax_hierarchy_record +│ +18 │ +6 │ +9 │ +3 │", said), said[-6000:]
+    [shown] = re.findall(r"(?s)```json\n(.*?)```", (DOCS / "feeds.md").read_text())
+    [held] = re.findall(r'(?m)^\[\{"area".*\]$', said)
+    assert json.loads(held) == json.loads(shown)["harbor"]
