@@ -122,7 +122,7 @@ def code(text: object) -> str:
 
 
 def sentence(text: str) -> str:
-    """A description as a table has it: starting small, without the point at its end."""
+    """A description as a table has it: without the point at its end."""
     return text.strip().removesuffix(".")
 
 
@@ -171,10 +171,9 @@ VALUES = {str: "TEXT", int: "NUMBER", float: "NUMBER"}
 def parameter_name(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return str(parameter.metavar or parameter.name.upper())
-    value = (
-        "" if parameter.is_flag else f" {parameter.metavar or parameter.type_descriptor.annotation.__name__.upper()}"
-    )
-    return f"{parameter.opts[0]}{value}"
+    if parameter.is_flag:
+        return str(parameter.opts[0])
+    return f"{parameter.opts[0]} {parameter.metavar or VALUES[parameter.type_descriptor.annotation]}"
 
 
 def parameter_default(parameter: Any) -> str:
@@ -197,8 +196,8 @@ def epilog_lines(text: str) -> Lines:
         yield from ("\n```sh", *examples, "```")
 
 
-def make_targets() -> Iterator[tuple[str, str]]:
-    yield from re.findall(r"(?m)^([a-z-]+):.*?## (.*)$", (PROJECT_DIR / "Makefile").read_text())
+def make_targets() -> list[tuple[str, str]]:
+    return re.findall(r"(?m)^([a-z-]+):.*?## (.*)$", (PROJECT_DIR / "Makefile").read_text())
 
 
 # --- environment ------------------------------------------------------------------------------------------------------

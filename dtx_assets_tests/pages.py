@@ -17,11 +17,6 @@ BLOCK = re.compile(r"^(?:`([\w./-]+)`:\n\n)?```(\w+)\n(.*?)^```$", re.MULTILINE 
 SECONDS = 800
 
 
-def section(page: Path, title: str) -> str:
-    """The part of a page under a heading, up to the next one of its level."""
-    return page.read_text().partition(f"\n{title}\n")[2].partition(f"\n{title.split(' ', maxsplit=1)[0]} ")[0]
-
-
 def script_of(text: str) -> str:
     """A shell script of all that a page asks its reader to do, in order."""
     done = []
@@ -35,11 +30,8 @@ def script_of(text: str) -> str:
     return "\n".join(done)
 
 
-def run_page(text: str, directory: Path, environment: Mapping[str, str] | None = None, *, before: str = "") -> str:
-    """Does what a page says in a directory, and gives what it said; fails where a command does.
-
-    `before` is what the reader has to have done.
-    """
+def run_page(text: str, directory: Path, environment: Mapping[str, str] | None = None) -> str:
+    """Does what a page says in a directory, and gives what came of it; fails where a command does."""
     programs = directory.parent / "programs"
     programs.mkdir()
     for name, module in {"dtx": "dtx_assets.cli", "pytest": "pytest"}.items():
@@ -48,7 +40,7 @@ def run_page(text: str, directory: Path, environment: Mapping[str, str] | None =
         command.chmod(0o755)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", f"{before}\n{script_of(text)}"],
+        ["bash", "-euo", "pipefail", "-c", script_of(text)],
         cwd=directory,
         env={
             "PYTHONPATH": str(PROJECT),

@@ -35,9 +35,14 @@ def row_by_row(
 def _run(
     source: str, model: str, not_null: Sequence[str], dropped: Mapping[str, pl.Expr] | None, inputs: FlowInputs
 ) -> Outcome:
+    return one_row_each(inputs, source, model, assess(inputs, source, model, dropped=dropped, not_null=not_null))
+
+
+def one_row_each(inputs: FlowInputs, source: str, model: str, rows: pl.DataFrame) -> Outcome:
+    """What becomes of the rows of a source that were assessed: each sound one is one row of the target."""
     outcome = Outcome()
     target = inputs.system.target(model)
-    rows = _without_duplicates(target, assess(inputs, source, model, dropped=dropped, not_null=not_null))
+    rows = _without_duplicates(target, rows)
     written = rows.filter(is_sound()).select(
         pl.col("_row").alias("_source_row"),
         *(pl.col(f":{column.name}").cast(POLARS_TYPES[column.type]).alias(column.name) for column in target.columns),
