@@ -750,7 +750,7 @@ def prepared_metadata(
     facts = manifest.metadata
     entries = facts.get("accounting", [])
     used = {key: environment.decisions.chosen.get(key, "") for key in flow.decisions}
-    personal = {column for column in lineage if is_personal(environment.system, lineage[column])}
+    target = environment.system.target(manifest.key[2])
     rows = environment.lake.scan(manifest.key, manifest=manifest).head(5).collect()
     return {
         **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
@@ -759,18 +759,10 @@ def prepared_metadata(
             ("source", "coercions"), [(entry["source_table"], counts_text(entry["coerced"])) for entry in entries]
         ),
         "decisions": markdown_table(("decision", "chosen"), list(used.items())),
-        "preview (masked)": masked_preview(rows, personal),
+        "preview (masked)": masked_preview(rows, environment.system.personal_columns(target)),
         **{f"{name} rows": sum(entry[name] for entry in entries) for name in ("read", "migrated", "rejected")},
         **lineage_metadata(lineage),
     }
-
-
-def is_personal(system: System, sources: Sequence[tuple[Sequence[str], str]]) -> bool:
-    """Whether a target column comes from a legacy column that is personal."""
-    return any(
-        key[1] == "legacy" and key[2] in system.legacy_tables and system.legacy_tables[key[2]].is_personal(name)
-        for key, name in sources
-    )
 
 
 def rejected_metadata(environment: RunEnvironment, model: str) -> dict[str, Any]:
