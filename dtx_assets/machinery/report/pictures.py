@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from dtx_assets.machinery.report.gather import Node, Share, TableFlow
+from dtx_assets.machinery.report.flow import Share, TableFlow
+from dtx_assets.machinery.report.lineage import Node
 
 CHARACTER = 6.7
 """Pixels of an average character in the pictures' type size."""

@@ -17,8 +17,9 @@ from markupsafe import Markup
 from dtx_assets.machinery.checks import COERCION_THRESHOLD
 from dtx_assets.machinery.load.archived import ARCHIVE
 from dtx_assets.machinery.progress import duration_text
-from dtx_assets.machinery.report.gather import RESERVE, STATES, Report
+from dtx_assets.machinery.report.gather import Report
 from dtx_assets.machinery.report.pictures import flow_picture, lineage_picture
+from dtx_assets.machinery.report.readiness import RESERVE, STATES
 
 SECTIONS = (
     ("readiness", "Readiness"),

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from itertools import combinations
 
-from dtx_assets.machinery.report.gather import Node, Share, TableFlow
+from dtx_assets.machinery.report.flow import Share, TableFlow
+from dtx_assets.machinery.report.lineage import Node
 from dtx_assets.machinery.report.pictures import Picture, arranged, flow_picture, lineage_picture, shortened
 
 
