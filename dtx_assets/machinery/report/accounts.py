@@ -18,7 +18,8 @@ class Accounts:
             (source, system.target(model).name) for flow in system.flows for source, model in flow.accounted
         }
         self.expected |= {(table, ARCHIVE) for table in system.legacy_tables if table not in system.migrated_tables}
-        self.current = {pair: entry for pair, entry in figures.latest().items() if pair in self.expected}
+        last = {(entry.source_table, entry.target_table): entry for entry in figures.accounting}
+        self.current = {pair: entry for pair, entry in last.items() if pair in self.expected}
         self.models = {ARCHIVE: "Archive"}
         for target in system.targets:
             self.models.setdefault(target.name, target.model)

@@ -59,6 +59,15 @@ class ValueMapPage:
 
 
 @dataclass(frozen=True)
+class Destination:
+    """A column of a model, made from rows of `table`; without a column, something that decides about rows."""
+
+    model: str
+    column: str
+    table: str
+
+
+@dataclass(frozen=True)
 class LegacyPage:
     """A legacy table: where each of its columns goes."""
 
@@ -66,8 +75,8 @@ class LegacyPage:
     read: int | None
     targets: tuple[str, ...]
     archived_because: str
-    columns: tuple[tuple[str, tuple[tuple[str, str], ...], str], ...]
-    """Column, the target columns it goes to, why it goes nowhere."""
+    columns: tuple[tuple[str, tuple[Destination, ...], str], ...]
+    """Column, where it goes, why it goes nowhere."""
 
 
 def mapped(system: System) -> Iterable[tuple[str, TargetMapping]]:
@@ -117,7 +126,7 @@ def book_page(system: System, history: History, figures: Figures, mapping: Targe
             for table, source in mapping.sources.items()
         ),
         unfilled=tuple(column for column in target.columns if column.name not in made),
-        owned=figures.owned.get(target.name) if flow else None,
+        owned=figures.owned.get(target.name, 0) if flow else None,
     )
 
 
@@ -165,20 +174,22 @@ def value_map_pages(system: System) -> tuple[ValueMapPage, ...]:
 def legacy_page(system: System, table: LegacyTable, accounts: Accounts) -> LegacyPage:
     """Where each column of a legacy table goes."""
     _, dropped = accounted_for(system.mappings, table.name)
-    goes: dict[str, dict[tuple[str, str], None]] = {name: {} for name in table.columns}
+    goes: dict[str, dict[tuple[str, str], Destination]] = {name: {} for name in table.columns}
     for model, mapping in sorted(mapped(system)):
         for source_table, source in mapping.sources.items():
-            for column, how in source.columns.items():
+            made = [*source.columns.items(), *(("", how) for how in source.helpers.values())]
+            for column, how in made:
                 for owner, name in origins(source_table, how):
                     if owner == table.name:
-                        goes.setdefault(name, {})[model, column] = None
-            for how in source.helpers.values():
-                for owner, name in origins(source_table, how):
-                    if owner == table.name:
-                        goes.setdefault(name, {}).setdefault((model, ""), None)
+                        place = Destination(model, column, source_table)
+                        goes.setdefault(name, {}).setdefault((model, column), place)
     reason = system.mappings.archived.get(table.name, "")
     columns = tuple(
-        (name, tuple(targets), dropped.get(name, "") or ("" if targets else reason or "kept in the archive only"))
+        (
+            name,
+            tuple(targets.values()),
+            dropped.get(name, "") or ("" if targets else reason or "kept in the archive only"),
+        )
         for name, targets in goes.items()
     )
     entries = accounts.of(table.name)

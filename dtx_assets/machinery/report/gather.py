@@ -90,7 +90,7 @@ def gather(
         areas=system.areas,
         readiness=readiness(system, history, figures, accounts, obstacles),
         flows=table_flows(system, figures, accounts),
-        nodes=lineage_nodes(system, history),
+        nodes=lineage_nodes(system, history, figures),
         decisions=decision_rows(system, accounts),
         actions=system.decisions.actions,
         known_issues=system.decisions.known_issues,

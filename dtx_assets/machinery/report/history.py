@@ -1,13 +1,14 @@
 """What Dagster remembers: the last state of each asset and check, and how long runs and their steps took."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from dtx_assets.machinery.dagster_jobs import SYSTEM_TAG
 from dtx_assets.machinery.report.figures import RunFigures
 from dtx_assets.machinery.run import asset_states, check_result, check_states
 from dtx_assets.machinery.system import System
@@ -35,7 +36,15 @@ class Check:
     outdated: bool
     """The asset was made again since."""
     accepted: str = ""
-    stands_in_the_way: bool = False
+    in_the_way: str | None = None
+    """Where it stands in the way of a cutover, what the gate says beside its count."""
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    run_id: str
+    started_at: datetime
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,11 @@ class History:
         self.assets = {state.asset: state for state in asset_states(instance, made)}
         self.check_states = check_states(instance, graph.asset_check_keys)
 
-    def checks(self, accepted: Mapping[str, str], in_the_way: Collection[str]) -> list[Check]:
-        """All checks with their last results; those accepted by name are `accepted` where they would be `failed`."""
+    def checks(self, accepted: Mapping[str, str], in_the_way: Mapping[str, str]) -> list[Check]:
+        """All checks with their last results; those accepted by name are `accepted` where they would be `failed`.
+
+        `in_the_way` is what the gate says of those that are, by name.
+        """
         keys = {("/".join(key.asset_key.path[1:]), key.name): key for key in self.graph.asset_check_keys}
         found = []
         for state in self.check_states:
@@ -78,13 +90,15 @@ class History:
                     count=state.count,
                     outdated=bool(made and state.at and state.at < made),
                     accepted=reason,
-                    stands_in_the_way=name in in_the_way,
+                    in_the_way=in_the_way.get(name),
                 )
             )
         return found
 
-    def seconds(self, runs: Sequence[RunFigures], now: datetime) -> dict[str, float | None]:
+    def seconds(self, runs: Sequence[RunFigures]) -> dict[str, float | None]:
         """How long each run took from its start to its end, None while it goes on."""
+        if not runs:
+            return {}
         filters = dg.RunsFilter(run_ids=[run.run_id for run in runs])
         records = {record.dagster_run.run_id: record for record in self.instance.get_run_records(filters=filters)}
         seconds: dict[str, float | None] = {}
@@ -95,6 +109,35 @@ class History:
             else:
                 seconds[run.run_id] = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
         return seconds
+
+    def failed_early(self, loaded: Sequence[RunFigures], limit: int) -> list[FailedRun]:
+        """The last runs that were to load, and failed or were killed before: the target database knows none of them.
+
+        Where `loaded` is as long as the limit, those since the first of them.
+        """
+        filters = dg.RunsFilter(
+            statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED],
+            tags={SYSTEM_TAG: self.system.name},
+            created_after=loaded[-1].started_at if len(loaded) == limit else None,
+        )
+        known = {run.run_id for run in loaded}
+        return [
+            FailedRun(
+                record.dagster_run.run_id,
+                datetime.fromtimestamp(record.start_time, UTC),
+                record.end_time - record.start_time if record.end_time else None,
+            )
+            for record in self.instance.get_run_records(filters=filters, limit=limit)
+            if record.start_time
+            and record.dagster_run.run_id not in known
+            and self.was_to_load(record.dagster_run.run_id)
+        ]
+
+    def was_to_load(self, run_id: str) -> bool:
+        planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+        records = self.instance.get_records_for_run(run_id, of_type=planned).records
+        keys = (record.event_log_entry.get_dagster_event().asset_key for record in records)
+        return any(key is not None and key.path[:2] == [self.system.name, "target"] for key in keys)
 
     def failed_checks(self, run_id: str) -> int | None:
         """How many checks of a run failed at ERROR; None where the history does not have it any more."""

@@ -6,7 +6,9 @@ from datetime import datetime
 
 import dagster as dg
 
+from dtx_assets.machinery.report.figures import Figures
 from dtx_assets.machinery.report.history import History
+from dtx_assets.machinery.run import AssetState
 from dtx_assets.machinery.system import System
 
 
@@ -25,7 +27,7 @@ class Node:
     parents: tuple[str, ...]
 
 
-def lineage_nodes(system: System, history: History) -> dict[str, tuple[Node, ...]]:
+def lineage_nodes(system: System, history: History, figures: Figures) -> dict[str, tuple[Node, ...]]:
     """The assets of each area that are rows, with those of others that they are made from directly."""
     graph = history.graph
     by_area: dict[str, tuple[Node, ...]] = {}
@@ -36,11 +38,13 @@ def lineage_nodes(system: System, history: History) -> dict[str, tuple[Node, ...
     for area in dict.fromkeys(table.area for table in system.legacy_tables.values()):
         own = {key for key in graph.get_all_asset_keys() if graph.get(key).group_name == area and wanted(key)}
         shown = own | {parent for key in own for parent in graph.get(key).parent_keys if wanted(parent)}
-        by_area[area] = tuple(lineage_node(system, history, key, shown) for key in sorted(shown))
+        by_area[area] = tuple(lineage_node(system, history, figures, key, shown) for key in sorted(shown))
     return by_area
 
 
-def lineage_node(system: System, history: History, key: dg.AssetKey, shown: Collection[dg.AssetKey]) -> Node:
+def lineage_node(
+    system: System, history: History, figures: Figures, key: dg.AssetKey, shown: Collection[dg.AssetKey]
+) -> Node:
     node = history.graph.get(key)
     layer, name = key.path[1:3]
     state = history.assets.get(f"{layer}/{name}")
@@ -50,11 +54,21 @@ def lineage_node(system: System, history: History, key: dg.AssetKey, shown: Coll
         name=name,
         area=str(node.group_name),
         href=place_of(system, layer, name),
-        rows=state.rows if state else None,
+        rows=rows_of(system, figures, layer, name, state) if state and state.at else None,
         at=state.at if state else None,
         made_here=node.is_materializable,
         parents=tuple(sorted("/".join(parent.path[1:]) for parent in node.parent_keys if parent in shown)),
     )
+
+
+def rows_of(system: System, figures: Figures, layer: str, name: str, state: AssetState) -> int | None:
+    """The rows of an asset: what is in the target database as it says itself, else what its last step made."""
+    if layer not in ("target", "rejected") or not system.flow_of(name):
+        return state.rows
+    table = system.target(name).name
+    if layer == "target":
+        return figures.owned.get(table, 0)
+    return sum(group.rows for group in figures.rejected if group.target_table == table)
 
 
 def place_of(system: System, layer: str, name: str) -> str:

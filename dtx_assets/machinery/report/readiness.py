@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from dtx_assets.machinery.gate import RESTORE_POINT, Obstacle
 from dtx_assets.machinery.masking import mask_emails
 from dtx_assets.machinery.report.accounts import Accounts
-from dtx_assets.machinery.report.figures import Accounting, Figures, RunFigures
+from dtx_assets.machinery.report.figures import RUNS_SHOWN, Figures, RunFigures
 from dtx_assets.machinery.report.history import Check, History, Phase
 from dtx_assets.machinery.system import System
 
@@ -25,6 +26,7 @@ STATES = ("failed", "never run", "not finished", "running", "accepted", "warned"
 class Reason:
     """One reason against a cutover: how many, of what, and where on the page to read on."""
 
+    kind: str
     count: int
     text: str
     anchor: str
@@ -37,6 +39,7 @@ class AreaReadiness:
     group: str
     title: str
     reasons: tuple[Reason, ...]
+    rejected: int
     undecided: int
     undone: int
     checks: tuple[Check, ...]
@@ -47,24 +50,24 @@ class AreaReadiness:
 class RunRow:
     """A run of the trend. Seconds are of the whole run where Dagster's history has it, else of its loads."""
 
-    figures: RunFigures
+    run_id: str
+    started_at: datetime
+    figures: RunFigures | None
+    """What it read and wrote; None where it failed before it loaded anything."""
     seconds: float | None
-    read: int
-    migrated: int
-    rejected: int
-    dropped: int
     whole: bool
     failed_checks: int | None
 
 
 @dataclass(frozen=True)
 class Window:
-    """How long the cutover will need, and what that is concluded from."""
+    """How long the cutover will need, and what that is concluded from: the longest of so many whole runs."""
 
     seconds: float
-    longest: float
     runs: int
+    longest: float
     read: int
+    written: int
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Readiness:
     areas: tuple[AreaReadiness, ...]
     runs: tuple[RunRow, ...]
     phases: tuple[Phase, ...]
+    """Of the last whole run."""
     window: Window | None
     accepted: Mapping[str, str]
     questions: tuple[Obstacle, ...]
@@ -96,31 +100,33 @@ def readiness(
     accepted = accepted_obstacles(last)
     asked = {RESTORE_POINT, *(question.name for question in system.questions)}
     left = [found for found in obstacles if not found.is_accepted(accepted)]
-    checks = history.checks(accepted, {found.name for found in left})
+    checks = history.checks(accepted, {found.name: beside_count(found.text) for found in left})
     runs = run_rows(history, figures, accounts)
     reasons = []
     if last is None:
-        reasons.append(Reason(1, "nothing has been loaded yet: rehearse first", "runs"))
+        reasons.append(Reason("nothing loaded", 1, "nothing has been loaded yet: rehearse first", "runs"))
     elif last.status not in ("succeeded", "running"):
-        reasons.append(Reason(1, f"the last run {last.status}", "runs"))
+        reasons.append(Reason("last run", 1, f"the last run {last.status}", "runs"))
     missing = sorted(accounts.expected - set(accounts.current))
     if last and missing:
         named = ", ".join(f"{source} → {target}" for source, target in missing[:3])
-        reasons.append(Reason(len(missing), f"flows that no run has loaded: {named}", "flow"))
+        reasons.append(Reason("not loaded", len(missing), f"flows that no run has loaded: {named}", "flow"))
     lost = sum(not entry.balances for entry in accounts.current.values())
     if lost:
-        reasons.append(Reason(lost, "flows in which rows are unaccounted for", "flow"))
+        reasons.append(Reason("unaccounted", lost, "flows in which rows are unaccounted for", "flow"))
     placed = {f"{check.asset}:{check.name}" for check in checks}
     # None may be lost on the way to the verdict, whatever its name.
     others = [found for found in left if found.name not in placed | asked]
-    reasons += [Reason(1, f"{found.name} {found.text}", "reasons") for found in others]
-    areas = tuple(area_readiness(system, group, title, checks) for group, title in all_areas(system, checks).items())
+    reasons += [Reason("other", 1, f"{found.name} {found.text}", "reasons") for found in others]
+    areas = tuple(
+        area_readiness(system, figures, group, title, checks) for group, title in all_areas(system, checks).items()
+    )
     whole = [run for run in runs if run.whole]
     return Readiness(
         reasons=(*reasons, *(reason for area in areas for reason in area.reasons)),
         areas=areas,
         runs=runs,
-        phases=history.phases(whole[0].figures.run_id) if whole else (),
+        phases=history.phases(whole[0].run_id) if whole else (),
         window=cutover_window(runs),
         accepted=accepted,
         questions=tuple(found for found in left if found.name in asked),
@@ -133,10 +139,16 @@ def accepted_obstacles(run: RunFigures | None) -> dict[str, str]:
 
     def told(entry: Any) -> str:
         if isinstance(entry, Mapping):
-            return f"{entry.get('reason')} ({entry.get('by')}, {entry.get('at')})"
+            at = datetime.fromisoformat(entry["at"]).astimezone(UTC)
+            return f"{entry['reason']} ({entry['by']}, {at:%Y-%m-%d %H:%M} UTC)"
         return str(entry) or "accepted"
 
-    return {name: mask_emails(told(entry)) for name, entry in (run.accepted.items() if run else ())}
+    return {name: mask_emails(told(entry)) for name, entry in sorted(run.accepted.items() if run else ())}
+
+
+def beside_count(text: str) -> str:
+    """What the gate says of a failed check after `failed (2 found): `, or of another why it is none."""
+    return text.partition(": ")[2] if text.startswith("failed") else text
 
 
 def all_areas(system: System, checks: Iterable[Check]) -> dict[str, str]:
@@ -145,18 +157,30 @@ def all_areas(system: System, checks: Iterable[Check]) -> dict[str, str]:
     return {**system.areas, **{group: title for group, title in others.items() if group not in system.areas}}
 
 
-def area_readiness(system: System, group: str, title: str, checks: Iterable[Check]) -> AreaReadiness:
+def area_readiness(system: System, figures: Figures, group: str, title: str, checks: Iterable[Check]) -> AreaReadiness:
     mine = tuple(sorted((check for check in checks if check.area == group), key=board_order))
-    in_the_way = [check for check in mine if check.stands_in_the_way]
+    in_the_way = [check for check in mine if check.in_the_way is not None]
     failed = sum(check.state == "failed" for check in in_the_way)
     reasons = (
-        Reason(failed, "blocking checks failed", f"board-{group}"),
-        Reason(len(in_the_way) - failed, "blocking checks were not evaluated for the present rows", f"board-{group}"),
+        Reason("failed", failed, "blocking checks failed", f"board-{group}"),
+        Reason(
+            "not evaluated",
+            len(in_the_way) - failed,
+            "blocking checks were not evaluated for the present rows",
+            f"board-{group}",
+        ),
     )
     return AreaReadiness(
         group,
         title,
         tuple(reason for reason in reasons if reason.count),
+        rejected=sum(
+            rejected.rows
+            for rejected in figures.rejected
+            if rejected.source_table in system.legacy_tables
+            and system.legacy_tables[rejected.source_table].area == group
+            and not rejected.partial
+        ),
         undecided=sum(is_of_area(entry.area, title) for entry in system.decisions.open),
         undone=sum(
             is_of_area(action.area, title) and action.blocking and action.status == "open"
@@ -172,7 +196,7 @@ def is_of_area(number: int, title: str) -> bool:
 
 
 def board_order(check: Check) -> tuple[Any, ...]:
-    return (not check.stands_in_the_way, STATES.index(check.state), not check.blocking, check.asset, check.name)
+    return (check.in_the_way is None, STATES.index(check.state), not check.blocking, check.asset, check.name)
 
 
 def tally(checks: Iterable[Check]) -> dict[str, int]:
@@ -181,34 +205,35 @@ def tally(checks: Iterable[Check]) -> dict[str, int]:
 
 
 def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[RunRow, ...]:
-    by_run: dict[str, list[Accounting]] = {}
-    for entry in figures.accounting:
-        by_run.setdefault(entry.run_id, []).append(entry)
-    runs = list(figures.runs)
-    # The end of a run that goes on is not known yet.
-    seconds = history.seconds(runs, runs[0].started_at) if runs else {}
-    rows = []
-    for place, run in enumerate(runs):
-        entries = by_run.get(run.run_id, [])
-        rows.append(
-            RunRow(
-                run,
-                seconds[run.run_id],
-                read=sum(entry.read for entry in entries),
-                migrated=sum(entry.migrated for entry in entries),
-                rejected=sum(entry.rejected for entry in entries),
-                dropped=sum(sum(entry.dropped.values()) for entry in entries),
-                whole=accounts.expected <= {(entry.source_table, entry.target_table) for entry in entries},
-                failed_checks=history.failed_checks(run.run_id) if place < RUNS_WITH_CHECKS else None,
-            )
+    """The last runs, the latest first."""
+    seconds = history.seconds(figures.runs)
+    rows = [
+        RunRow(
+            run.run_id,
+            run.started_at,
+            run,
+            seconds[run.run_id],
+            whole=accounts.expected <= set(run.flows) and not run.limited,
+            failed_checks=history.failed_checks(run.run_id) if place < RUNS_WITH_CHECKS else None,
         )
-    return tuple(rows)
+        for place, run in enumerate(figures.runs)
+    ]
+    rows += [
+        RunRow(run.run_id, run.started_at, None, run.seconds, whole=False, failed_checks=None)
+        for run in history.failed_early(figures.runs, RUNS_SHOWN)
+    ]
+    return tuple(sorted(rows, key=lambda row: row.started_at, reverse=True)[:RUNS_SHOWN])
 
 
 def cutover_window(runs: Iterable[RunRow]) -> Window | None:
-    whole = [run for run in runs if run.whole and run.seconds is not None][:WHOLE_RUNS]
+    whole = [(run.seconds, run.figures) for run in runs if run.whole and run.figures and run.seconds is not None]
     if not whole:
         return None
-    longest = max(whole, key=lambda run: run.seconds or 0)
-    seconds = longest.seconds or 0.0
-    return Window(seconds * (1 + RESERVE), seconds, len(whole), longest.read)
+    seconds, figures = max(whole[:WHOLE_RUNS], key=lambda run: run[0])
+    return Window(
+        seconds * (1 + RESERVE),
+        min(len(whole), WHOLE_RUNS),
+        seconds,
+        figures.read or 0,
+        figures.inserted + figures.updated,
+    )
