@@ -179,6 +179,8 @@ def read_figures(target_url: str, system: str) -> Figures:
     """All figures, in one read-only transaction, so that they agree with one another; none where nothing was loaded."""
     with refusals_told(), connect(target_url) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # Compiling the queries takes longer than they do, and a hundred thousand details are sorted in memory.
+        connection.execute("SET LOCAL jit = off; SET LOCAL work_mem = '64MB'")
         if connection.execute("SELECT to_regclass('migration.activation')").fetchone() == (None,):
             return Figures()
         ask = _Asking(connection, {"system": system, "runs": RUNS_SHOWN, "examples": EXAMPLES})
