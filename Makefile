@@ -32,11 +32,12 @@ check: $(INSTALLED_DEV) ## Lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED_DEV) ## Measure the notification flow beside a plain COPY, sending files beside rclone, the cutover page
+bench: $(INSTALLED_DEV) ## Measure the flow beside a plain COPY, files beside rclone, the cutover page, verify, explain
 	$(BIN)/python benchmarks/php_values.py
 	$(BIN)/python benchmarks/notification_flow.py $(ARGS)
 	$(BIN)/python -m benchmarks.file_transfer
 	$(BIN)/python benchmarks/cutover_page.py
+	$(BIN)/python -m benchmarks.verify_and_explain
 
 kill: $(INSTALLED_DEV) ## Kill N (200) loads at random moments, PostgreSQL with some; run again, compare with an undisturbed one
 	$(BIN)/python -m dtx_assets_tests.kill --times $(or $(N),200) $(ARGS)

@@ -84,6 +84,29 @@ def worker(sample: Path, target_url: str, home: Path) -> dict[str, Any]:
     return json.loads(finished.stdout.splitlines()[-1])
 
 
+def new_sample(directory: Path, rows: int, ugly_share: float = 0.0) -> Path:
+    from dtx_assets.dtx.sample import write_sample
+
+    write_sample(directory, rows=rows, ugly=False, ugly_share=ugly_share)
+    return directory
+
+
+def fresh_target(server: Any, name: str, sample: Path) -> str:
+    """The URL of a new database of the embedded server, with the target's tables and the rows of other areas."""
+    from dtx_assets.dtx.sample import load_other_areas
+    from dtx_assets.dtx.targets import TARGETS
+    from dtx_assets.machinery.load import create_target
+
+    url: str = server.create_database(name)
+    with psycopg.connect(url) as connection:
+        create_target(connection, TARGETS)
+        load_other_areas(connection, sample / "target")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
+    return url
+
+
 def plain_copy(source_url: str, target_url: str, directory: Path) -> float:
     """Seconds of a COPY of the finished rows, in the order they were written, from a file into an empty table."""
     columns = "account_id, type, sequence, days_after, timing_type, email_recipients, is_active, created_by_id, created"
@@ -118,42 +141,24 @@ def main() -> None:
         print(json.dumps(work(options.work, os.environ["BENCH_TARGET"], options.home)))
         return
 
-    from dtx_assets.dtx.sample import load_other_areas, write_sample
-    from dtx_assets.dtx.targets import TARGETS
     from dtx_assets.machinery.embedded_postgres import embedded_postgres
-    from dtx_assets.machinery.load import create_target
 
     with tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("BENCH_DIR")) as scratch:
         directory = Path(scratch)
         with embedded_postgres(directory / "state") as server:
-
-            def fresh(name: str, sample: Path) -> str:
-                url = server.create_database(name)
-                with psycopg.connect(url) as connection:
-                    create_target(connection, TARGETS)
-                    load_other_areas(connection, sample / "target")
-                with psycopg.connect(url, autocommit=True) as connection:
-                    connection.execute("VACUUM ANALYZE")
-                    connection.execute("CHECKPOINT")
-                return url
-
-            def sample(name: str, rows: int, ugly_share: float = 0.0) -> Path:
-                write_sample(directory / name, rows=rows, ugly=False, ugly_share=ugly_share)
-                return directory / name
-
-            clean = sample("clean", options.rows)
-            target = fresh("flow", clean)
+            clean = new_sample(directory / "clean", options.rows)
+            target = fresh_target(server, "flow", clean)
             first = worker(clean, target, directory / "home")
-            copied = plain_copy(target, fresh("copy", clean), directory)
+            copied = plain_copy(target, fresh_target(server, "copy", clean), directory)
             with psycopg.connect(target, autocommit=True) as connection:
                 connection.execute("VACUUM ANALYZE")
             second = worker(clean, target, directory / "home")
-            bad_sample = sample("bad", options.rows, ugly_share=0.2)
-            bad = worker(bad_sample, fresh("bad", bad_sample), directory / "bad-home")
+            bad_sample = new_sample(directory / "bad", options.rows, ugly_share=0.2)
+            bad = worker(bad_sample, fresh_target(server, "bad", bad_sample), directory / "bad-home")
             report(options.rows, first, copied, second, bad)
             if options.times_ten:
-                large_sample = sample("large", options.rows * 10)
-                large = worker(large_sample, fresh("large", large_sample), directory / "large-home")
+                large_sample = new_sample(directory / "large", options.rows * 10)
+                large = worker(large_sample, fresh_target(server, "large", large_sample), directory / "large-home")
                 print(
                     f"ten times the rows: {large['inserted']:,} schedules in {large['total']:.1f} s, "
                     f"peak {large['peak_mib']:,.0f} MiB ({large['peak_mib'] / first['peak_mib']:.2f}x)"

@@ -26,15 +26,15 @@ import typer
 from dtx_assets.machinery.errors import ConfigurationError, MigrationError
 
 if TYPE_CHECKING:
-    from dagster import AssetKey
+    from dagster import AssetCheckKey, AssetKey
     from rich.console import Console
 
     from dtx_assets.machinery.run import RunOutcome
     from dtx_assets.machinery.run_environment import RunEnvironment
     from dtx_assets.machinery.settings import Settings
 
-SYSTEMS = {"dtx": "dtx_assets.dtx.definitions"}
-"""The code location of each system."""
+SYSTEMS = {"dtx": "dtx_assets.dtx"}
+"""The package of each system: `decided_system` has its SYSTEM, `definitions` its code location."""
 WORKSPACE = Path(__file__).with_name("workspace.yaml")
 
 EXAMPLES_RUN = """
@@ -196,38 +196,22 @@ def verify(
     Rows that others own are left out. Exit code 3 where something is lost, extra or changed.
     """
     location = code_location(system)
-    if not prepared:
-        from dtx_assets.machinery.run import prepared_assets
-
-        outcome = perform(location, system, system, {}, prepared_assets(location.defs, system), quiet=as_json)
-        if not outcome.succeeded:
-            summarise(location, system, outcome)
-            raise typer.Exit(outcome.exit_code)
 
     from dtx_assets.machinery.console import print_verifications
-    from dtx_assets.machinery.dagster_jobs import masked_sample
-    from dtx_assets.machinery.load.verify import FAULTS
-    from dtx_assets.machinery.operations import verify_targets
+    from dtx_assets.machinery.dagster_verification import VERIFIED
+    from dtx_assets.machinery.run import EXIT_CHECK_FAILED, EXIT_OK
 
-    with environment_of(system) as environment:
-        found = [
-            {
-                "model": model,
-                "rows": verification.rows,
-                "owned_by_others": verification.owned_by_others,
-                **{fault: verification.counts[fault] for fault in FAULTS},
-                "found": [
-                    masked_sample(sample, location.SYSTEM.personal_columns(location.SYSTEM.target(model)))
-                    for sample in verification.samples
-                ],
-            }
-            for model, verification in verify_targets(environment).items()
-        ]
+    checks = {key for key in location.defs.resolve_asset_graph().asset_check_keys if key.name == VERIFIED}
+    outcome = perform(location, system, f"{system}_verify", {}, checks=checks if prepared else None, quiet=as_json)
     if as_json:
-        typer.echo(json.dumps(found, indent=2, default=str))
+        typer.echo(json.dumps(outcome.verifications, indent=2, default=str))
     else:
-        print_verifications(output(), found)
-    raise typer.Exit(3 if any(target[fault] for target in found for fault in FAULTS) else 0)
+        print_verifications(output(), outcome.verifications)
+    if outcome.failures:
+        summarise(location, system, outcome)
+        raise typer.Exit(outcome.exit_code)
+    clean = all(check.passed for check in outcome.checks if check.name == VERIFIED)
+    raise typer.Exit(EXIT_OK if clean else EXIT_CHECK_FAILED)
 
 
 @app.command(
@@ -251,7 +235,7 @@ def explain(
         target_row_lines,
     )
 
-    migration = code_location(system).SYSTEM
+    migration = system_module(system).SYSTEM
     if len(what) not in (2, 3) or (from_legacy and len(what) != 2):
         raise ConfigurationError(
             f"{len(what)} words do not name a row",
@@ -560,11 +544,20 @@ def psql(
 
 def code_location(system: str) -> ModuleType:
     """The definitions module of a system: `defs` and `SYSTEM`."""
+    return module_of(system, "definitions")
+
+
+def system_module(system: str) -> ModuleType:
+    """The module with the `SYSTEM` alone, for what needs no graph: importing Dagster takes seconds."""
+    return module_of(system, "decided_system")
+
+
+def module_of(system: str, name: str) -> ModuleType:
     if system not in SYSTEMS:
         raise ConfigurationError(
             f"there is no system {system!r}", where="SYSTEM", remedy=f"one of: {', '.join(SYSTEMS)}"
         )
-    return importlib.import_module(SYSTEMS[system])
+    return importlib.import_module(f"{SYSTEMS[system]}.{name}")
 
 
 def read_settings(location: ModuleType) -> "Settings":
@@ -595,6 +588,7 @@ def perform(
     options: dict[str, Any],
     selection: "set[AssetKey] | None" = None,
     *,
+    checks: "set[AssetCheckKey] | None" = None,
     quiet: bool = False,
 ) -> "RunOutcome":
     """Run a job, or what is selected of it, in this process, with its progress on the terminal."""
@@ -604,7 +598,7 @@ def perform(
     from dtx_assets.machinery.progress import listening
     from dtx_assets.machinery.run import make_state_directory, open_instance, planned_job, run_job
 
-    job = planned_job(location.defs, job_name, selection)
+    job = planned_job(location.defs, job_name, selection, checks)
     make_state_directory(settings.home)
     with (
         open_instance(settings.home) as instance,
@@ -639,7 +633,7 @@ def summarise(location: ModuleType, system: str, outcome: "RunOutcome") -> None:
 @contextmanager
 def environment_of(system: str) -> "Iterator[RunEnvironment]":
     """What the steps of a run share, for what is no run of assets; with an id of its own."""
-    location = code_location(system)
+    location = system_module(system)
     read_settings(location)
 
     from dtx_assets.dtx.sample import load_other_areas

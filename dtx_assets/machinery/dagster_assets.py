@@ -23,10 +23,14 @@ from dtx_assets.machinery.archive import CHECK as READS_BACK
 from dtx_assets.machinery.archive import archive_table, differences
 from dtx_assets.machinery.checks import CheckContext, CheckGroup, CheckSpec
 from dtx_assets.machinery.dagster_metadata import (
+    MAPPING_MEANINGS,
+    PREVIEW_ROWS,
+    REJECTED_MEANINGS,
     accounting_metadata,
     check_metadata,
     code_references,
     counts_text,
+    dataset_column_schema,
     dataset_metadata,
     legacy_column_schema,
     lineage_metadata,
@@ -43,13 +47,15 @@ from dtx_assets.machinery.load import (
     RunContext,
     SentFilesOfRun,
     book_archive,
+    first_rows,
     load_target,
     untouched,
 )
 from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lineage
+from dtx_assets.machinery.mapping.load import ARCHIVED
 from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, build_mapping_asset
-from dtx_assets.machinery.prepare import Flow, prepare_flow
+from dtx_assets.machinery.prepare import REJECTED_SCHEMA, Flow, prepare_flow
 from dtx_assets.machinery.progress import StepProgress, duration_text
 from dtx_assets.machinery.run_environment import ENVIRONMENT, RunEnvironment
 from dtx_assets.machinery.settings import mask_url
@@ -284,6 +290,7 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                 "dagster/column_schema": legacy_column_schema(table),
                 "dagster/table_name": table.name,
                 "key": ", ".join(table.key) + (" (may repeat)" if table.key_repeats else "") or "none",
+                **code_references(graph.project, *files_that_map(system, table)),
             },
         )
         for key, table in tables.items()
@@ -467,6 +474,7 @@ def build_archive(graph: Graph, table: LegacyTable) -> dg.AssetsDefinition:
         metadata={
             "dagster/column_schema": legacy_column_schema(table),
             "migrated to": "the archive only" if only_archived else "the archive, and target tables",
+            **code_references(graph.project, archive_table),
         },
     )
     check = CheckSpec(
@@ -493,9 +501,18 @@ def build_archive(graph: Graph, table: LegacyTable) -> dg.AssetsDefinition:
                 manifest = archive_table(
                     environment.lake, environment.archive, system.name, table.name, environment.run_id, progress
                 )
-                rows = manifest.metadata["rows"]
-                booked = [book_archive(environment.load(), table.name, rows)] if only_archived else []
-                yield dg.MaterializeResult(asset_key=key, metadata=archive_metadata(environment, manifest, booked))
+                archived = manifest.metadata["rows"]
+                booked = [book_archive(environment.load(), table.name, archived)] if only_archived else []
+                landed = graph.key("legacy", table.name)
+                rows = environment.lake.scan(landed.path).head(PREVIEW_ROWS).collect()
+                yield dg.MaterializeResult(
+                    asset_key=key,
+                    metadata={
+                        **archive_metadata(environment, manifest, booked),
+                        "preview (masked)": masked_preview(rows, filter(table.is_personal, rows.columns)),
+                        **lineage_metadata({name: [(landed.path, name)] for name in manifest.metadata["columns"]}),
+                    },
+                )
             if context.selected_asset_check_keys:
                 wrong = differences(environment.lake, environment.archive, system.name, table.name)
                 if wrong:
@@ -621,6 +638,7 @@ def mapping_metadata(environment: RunEnvironment, manifest: Manifest) -> dict[st
     rows = environment.lake.scan(manifest.key, manifest=manifest).head(5).collect()
     return {
         **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
+        "dagster/column_schema": dataset_column_schema(rows.schema, MAPPING_MEANINGS),
         "preview (masked)": masked_preview(rows, ()),
     }
 
@@ -659,7 +677,10 @@ def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
             skippable=True,
             deps=upstream,
             kinds={"polars", "parquet"},
-            metadata=references,
+            metadata={
+                "dagster/column_schema": dataset_column_schema(REJECTED_SCHEMA, REJECTED_MEANINGS),
+                **references,
+            },
         )
 
     @dg.multi_asset(
@@ -687,6 +708,16 @@ def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
                         context.log_event(dg.AssetMaterialization(asset_key=key, metadata=metadata))
 
     return prepare
+
+
+def files_that_map(system: System, table: LegacyTable) -> list[Path]:
+    """The mapping files that say what becomes of a table."""
+    files = [
+        mapping_file(system, model)
+        for model, mapping in system.mappings.targets.items()
+        if table.name in mapping.sources
+    ]
+    return files or [system.mappings_dir / ARCHIVED]
 
 
 def mapping_file(system: System, model: str) -> Path:
@@ -719,7 +750,7 @@ def prepared_metadata(
     facts = manifest.metadata
     entries = facts.get("accounting", [])
     used = {key: environment.decisions.chosen.get(key, "") for key in flow.decisions}
-    personal = {column for column in lineage if is_personal(environment.system, lineage[column])}
+    target = environment.system.target(manifest.key[2])
     rows = environment.lake.scan(manifest.key, manifest=manifest).head(5).collect()
     return {
         **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
@@ -728,18 +759,10 @@ def prepared_metadata(
             ("source", "coercions"), [(entry["source_table"], counts_text(entry["coerced"])) for entry in entries]
         ),
         "decisions": markdown_table(("decision", "chosen"), list(used.items())),
-        "preview (masked)": masked_preview(rows, personal),
+        "preview (masked)": masked_preview(rows, environment.system.personal_columns(target)),
         **{f"{name} rows": sum(entry[name] for entry in entries) for name in ("read", "migrated", "rejected")},
         **lineage_metadata(lineage),
     }
-
-
-def is_personal(system: System, sources: Sequence[tuple[Sequence[str], str]]) -> bool:
-    """Whether a target column comes from a legacy column that is personal."""
-    return any(
-        key[1] == "legacy" and key[2] in system.legacy_tables and system.legacy_tables[key[2]].is_personal(name)
-        for key, name in sources
-    )
 
 
 def rejected_metadata(environment: RunEnvironment, model: str) -> dict[str, Any]:
@@ -771,16 +794,17 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
     """One step that loads the prepared rows of a model into its table."""
     system = graph.system
     flow = system.flow_of(target.model)
+    prepared = graph.key("prepared", target.model)
+    columns = column_descriptions(system.mappings.for_target(target.model), flow.sources if flow else None)
+    lineage = {name: [(prepared.path, name)] for name in columns}
     spec = graph.spec(
         graph.key("target", target.model),
         target.area,
         graph.described(target.description, target.decision),
-        deps=[graph.key("prepared", target.model), graph.key("rejected", target.model)],
+        deps=[prepared, graph.key("rejected", target.model)],
         kinds={"postgres"},
         metadata={
-            "dagster/column_schema": target_column_schema(
-                target, column_descriptions(system.mappings.for_target(target.model), flow.sources if flow else None)
-            ),
+            "dagster/column_schema": target_column_schema(target, columns),
             "dagster/table_name": target.name,
             "filled": "inserts rows" if target.writes == "insert" else "fills columns of rows that other areas own",
             **code_references(graph.project, mapping_file(system, target.model)),
@@ -798,7 +822,15 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
         with told(environment):
             sender = file_sender(context, environment, target)
             summary = load_model(environment, target, environment.load(), context.log.info, send=sender)
-            yield dg.MaterializeResult(metadata={**load_metadata(summary), **sending_metadata(sender)})
+            rows = first_rows(environment.target_url, system.name, target, list(lineage), PREVIEW_ROWS)
+            yield dg.MaterializeResult(
+                metadata={
+                    **load_metadata(summary),
+                    **sending_metadata(sender),
+                    "preview (masked)": masked_preview(rows, system.personal_columns(target)),
+                    **lineage_metadata(lineage),
+                }
+            )
 
     return load
 

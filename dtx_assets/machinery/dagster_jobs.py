@@ -1,6 +1,6 @@
 """What is run of the graph, and what is run beside it: whole runs, the dry run, the replay, activation and undo."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,9 +15,8 @@ from dtx_assets.machinery.dagster_assets import (
     told,
 )
 from dtx_assets.machinery.dagster_metadata import PLAN_DATA, markdown_table
+from dtx_assets.machinery.dagster_verification import masked_sample, verification_checks
 from dtx_assets.machinery.load import LoadSummary
-from dtx_assets.machinery.load.samples import Sample
-from dtx_assets.machinery.masking import mask, plain
 from dtx_assets.machinery.operations import activate_targets, roll_back, undo_lines
 from dtx_assets.machinery.run_environment import ENVIRONMENT, RunEnvironment
 from dtx_assets.machinery.system import System
@@ -77,21 +76,6 @@ def planned_load(graph: Graph, target: TargetTable, summary: LoadSummary) -> dic
     }
 
 
-def masked_sample(sample: Sample, personal: Collection[str]) -> dict[str, Any]:
-    """An example for people: each column's value as it is and as it would be, or should be."""
-    return {
-        "fate": sample.fate,
-        "source_key": sample.source_key,
-        "part": sample.part,
-        "target_id": sample.target_id,
-        "cause": sample.cause,
-        "columns": {
-            name: [mask(value) if name in personal else plain(value) for value in values]
-            for name, *values in sample.columns
-        },
-    }
-
-
 def planning_notes(system: System, planned: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a plan cannot know: rows that are made from what an earlier load of the same run inserts."""
     inserted = {load["model"]: load["inserted"] for load in planned}
@@ -139,7 +123,7 @@ def plan_metadata(
 
 
 def build_jobs(graph: Graph) -> list[Any]:
-    """The whole migration in either mode, the dry run, the replay; activation and undo, which are no assets."""
+    """The whole migration in either mode, the dry run, the verification, the replay; activation and undo, no assets."""
     name = graph.system.name
     plan = dg.AssetSelection.assets(graph.key("report", PLAN))
     # Checks of external assets are in the second only.
@@ -147,14 +131,16 @@ def build_jobs(graph: Graph) -> list[Any]:
     targets = dg.AssetSelection.assets(
         *(graph.key("target", model) for flow in graph.system.flows for model in flow.targets)
     )
+    # Not the targets that a mapping reads after they are filled: what is beside a run fills none.
+    prepared = plan.upstream() - plan - targets
     extracted = dg.AssetSelection.assets(*(graph.key("legacy", table) for table in graph.system.legacy_tables))
     return [
         dg.define_asset_job(
             name,
             everything,
             tags=one_at_a_time(name),
-            description=f"The whole migration of {name}: extract, map, prepare, load, check. A rehearsal, unless the"
-            " environment or `migration → mode` says cutover.",
+            description=f"The whole migration of {name}: extract, map, prepare, load, verify, check. A rehearsal,"
+            " unless `migration → mode` or the environment says cutover.",
         ),
         dg.define_asset_job(
             f"{name}_cutover",
@@ -166,10 +152,16 @@ def build_jobs(graph: Graph) -> list[Any]:
         ),
         dg.define_asset_job(
             f"{name}_plan",
-            # Not the targets that a mapping reads after they are filled: a dry run fills none.
-            plan.upstream() - targets,
+            prepared | plan,
             tags=one_at_a_time(name),
             description="A dry run: what the loads would do, in transactions that are rolled back. See report/plan.",
+        ),
+        dg.define_asset_job(
+            f"{name}_verify",
+            prepared | dg.AssetSelection.checks(*verification_checks(graph)),
+            tags=one_at_a_time(name),
+            description="Compares each row of the targets with what the mapping gives from the legacy data as it is"
+            " now. Nothing is written there. See the checks of the targets.",
         ),
         dg.define_asset_job(
             f"{name}_replay",

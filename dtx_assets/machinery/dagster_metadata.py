@@ -24,8 +24,26 @@ PLAN_DATA = "plan"
 """The metadata of report/plan that holds all of it."""
 ACCOUNTING_DATA = "accounting data"
 """The entry that holds the accounting as data, beside the table that people read."""
+VERIFICATION_DATA = "verification data"
+"""The entry of a verification's check that holds all of it."""
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 12
+REJECTED_MEANINGS = {
+    "source_table": "The legacy table.",
+    "source_key": "Its row: the key, or `row N`.",
+    "source_row": "The number of the row in the extract, from 1.",
+    "bucket": "The batch of preparing that the row is in.",
+    "reasons": "Why, each by its name.",
+    "partial": "Whether the row became something all the same, and only a part of it was rejected.",
+    "detail": "What is wrong, in words, with the column.",
+    "row": "The whole legacy row, as JSON: personal data.",
+}
+"""The columns of the rejected rows of a model (`prepare.REJECTED_SCHEMA`)."""
+MAPPING_MEANINGS = {
+    "source_id": "The legacy id, as a whole number.",
+    "target_id": "The id in the target; NULL where the target does not have the row.",
+}
+"""The columns that crosswalks have."""
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MetadataValue:
@@ -64,6 +82,13 @@ def legacy_column_schema(table: LegacyTable) -> dg.TableSchema:
     return dg.TableSchema(
         [dg.TableColumn(name, "text", description=describe(name)) for name in table.columns],
         constraints=_unique(table.key) if table.has_unique_key else None,
+    )
+
+
+def dataset_column_schema(schema: pl.Schema, descriptions: Mapping[str, str]) -> dg.TableSchema:
+    """The columns of a dataset of the lake, as Polars calls their types."""
+    return dg.TableSchema(
+        [dg.TableColumn(name, str(kind), description=descriptions.get(name, "")) for name, kind in schema.items()]
     )
 
 

@@ -14,6 +14,7 @@ from dtx_assets.machinery.dagster_diagnosis import build_diagnosis_job
 from dtx_assets.machinery.dagster_environment import S3, environment_resource, io_manager
 from dtx_assets.machinery.dagster_jobs import build_jobs, build_plan
 from dtx_assets.machinery.dagster_report import build_report
+from dtx_assets.machinery.dagster_verification import build_verifications
 from dtx_assets.machinery.run_environment import ENVIRONMENT
 from dtx_assets.machinery.run_log import LOGGER, run_log
 from dtx_assets.machinery.system import System
@@ -42,7 +43,11 @@ def build_definitions(
 
     definitions = dg.Definitions(
         assets=[*graph.assets(), build_plan(graph), build_report(graph, check_groups, whole_graph)],
-        asset_checks=[build_check_step(graph, group) for group in check_groups] + graph.untouched_checks(),
+        asset_checks=[
+            *(build_check_step(graph, group) for group in check_groups),
+            *graph.untouched_checks(),
+            *build_verifications(graph),
+        ],
         jobs=[*build_jobs(graph), build_diagnosis_job(graph)],
         sensors=[build_export_sensor(system)],
         schedules=[build_rehearsal_schedule(system)],

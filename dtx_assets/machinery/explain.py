@@ -1,7 +1,7 @@
 """Where a target row comes from, column by column, and what became of a legacy row."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -97,7 +97,7 @@ def explain_target_row(
                 "run_id": run_id,
                 "migrated_at": at.isoformat(),
                 "subset": subset,
-                "row": None if row is None else _shown(row, system.legacy_tables[table].personal, unmasked),
+                "row": None if row is None else _shown(row, system.legacy_tables[table].is_personal, unmasked),
                 "_row": row,
             }
         )
@@ -129,7 +129,7 @@ def explain_target_row(
             {
                 "run_id": run,
                 "at": at.isoformat(),
-                "before": _shown(before, system.personal_columns(target), unmasked),
+                "before": _shown(before, system.personal_columns(target).__contains__, unmasked),
             }
             for run, at, before in written_over
         ],
@@ -158,7 +158,7 @@ def explain_legacy_row(environment: RunEnvironment, table: LegacyTable, key: str
         "source_table": table.name,
         "source_key": key,
         "is_there": row is not None,
-        "row": None if row is None else _shown(row, table.personal, unmasked=False),
+        "row": None if row is None else _shown(row, table.is_personal, unmasked=False),
         "went_to": [
             {"target_table": target, "part": part, "target_id": target_id, "run_id": run}
             for target, part, target_id, run in went_to
@@ -223,7 +223,7 @@ def _live_row(connection: Connection, target: TargetTable, target_id: int) -> di
 def _way(environment: RunEnvironment, column: ColumnMapping, source: Mapping[str, Any], unmasked: bool) -> Facts:
     """How a column is made of a legacy row: by what, and the step that this row's value took."""
     table, row = environment.system.legacy_tables[source["source_table"]], source["_row"] or {}
-    given = {name: _value(row.get(name), name in table.personal, unmasked) for name in column.local if source["_row"]}
+    given = {name: _value(row.get(name), table.is_personal(name), unmasked) for name in column.local if source["_row"]}
     facts: Facts = {"from": list(column.from_), "given": given}
     raw = row.get(column.local[0]) if column.local else None
     if column.is_constant:
@@ -274,8 +274,8 @@ def _value(value: object, personal: bool, unmasked: bool) -> str:
     return mask(value) if personal else plain(value)
 
 
-def _shown(row: Mapping[str, Any], personal: Any, unmasked: bool) -> dict[str, str]:
-    return {name: _value(value, name in personal, unmasked) for name, value in row.items()}
+def _shown(row: Mapping[str, Any], is_personal: Callable[[str], bool], unmasked: bool) -> dict[str, str]:
+    return {name: _value(value, is_personal(name), unmasked) for name, value in row.items()}
 
 
 # --- as text ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from dtx_assets.machinery.load import (
 )
 from dtx_assets.machinery.progress import StepProgress
 from dtx_assets.machinery.run_environment import RunEnvironment
+from dtx_assets.machinery.target import TargetTable
 
 SHOWN_LEFT = 20
 
@@ -88,22 +89,16 @@ def activate_targets(environment: RunEnvironment, log: Callable[[str], None]) ->
     return summaries
 
 
-def verify_targets(environment: RunEnvironment) -> dict[str, Verification]:
-    """Compare each target that this migration fills with its prepared rows, by value; nothing is written."""
-    system = environment.system
-    run = environment.dry_load()
-    return {
-        target.model: verify_target(
-            system.name,
-            target,
-            environment.lake,
-            environment.target_url,
-            run,
-            progress=StepProgress(f"verify {target.model}", lambda _text: None),
-        )
-        for target in system.targets
-        if system.flow_of(target.model)
-    }
+def verify_model(environment: RunEnvironment, target: TargetTable, log: Callable[[str], None]) -> Verification:
+    """Compare a target with its prepared rows, by value; nothing is written."""
+    return verify_target(
+        environment.system.name,
+        target,
+        environment.lake,
+        environment.target_url,
+        environment.dry_load(),
+        progress=StepProgress(f"verify {target.model}", log),
+    )
 
 
 def columns_of(environment: RunEnvironment, model: str) -> list[str]:

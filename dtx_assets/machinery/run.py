@@ -19,7 +19,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
-from dtx_assets.machinery.dagster_metadata import ACCOUNTING_DATA, PLAN_DATA
+from dtx_assets.machinery.dagster_metadata import ACCOUNTING_DATA, PLAN_DATA, VERIFICATION_DATA
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.masking import mask_emails
 from dtx_assets.machinery.run_environment import ENVIRONMENT
@@ -71,6 +71,8 @@ class RunOutcome:
     loads: dict[str, dict[str, Any]] = field(default_factory=dict)
     plan: dict[str, Any] | None = None
     """What a dry run found (`dagster_jobs.build_plan`)."""
+    verifications: list[dict[str, Any]] = field(default_factory=list)
+    """What each target was found to hold (`dagster_verification`)."""
 
     @property
     def exit_code(self) -> int:
@@ -165,15 +167,6 @@ def select_assets(definitions: dg.Definitions, system: str, text: str) -> set[dg
     return can_be_made | companions(system, can_be_made)
 
 
-def prepared_assets(definitions: dg.Definitions, system: str) -> set[dg.AssetKey]:
-    """All prepared and rejected rows with what they are made from, but nothing that is loaded or archived."""
-    graph = definitions.resolve_asset_graph()
-    layers = ("legacy", "crosswalk", "mapping", "prepared", "rejected")
-    keys = {key for key in graph.get_all_asset_keys() if key.path[1] in layers}
-    can_be_made = {key for key in keys if graph.get(key).is_executable and graph.get(key).is_materializable}
-    return can_be_made | companions(system, can_be_made)
-
-
 def companions(system: str, chosen: Iterable[dg.AssetKey]) -> set[dg.AssetKey]:
     """The extraction's report goes with any extracted table, so that one bad table stops only what depends on it."""
     if any(key.path[1] in ("legacy", "crosswalk") for key in chosen):
@@ -194,8 +187,16 @@ def close_matches(wanted: str, known: Sequence[str]) -> str:
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-def planned_job(definitions: dg.Definitions, name: str, selection: set[dg.AssetKey] | None) -> dg.JobDefinition:
+def planned_job(
+    definitions: dg.Definitions,
+    name: str,
+    selection: set[dg.AssetKey] | None,
+    checks: set[dg.AssetCheckKey] | None = None,
+) -> dg.JobDefinition:
+    """A job; or what it has of the selected assets, with their checks; or some checks of it and nothing else."""
     job = definitions.resolve_job_def(name)
+    if checks is not None:
+        return job.get_subset(asset_check_selection=checks)
     if selection is None:
         return job
     in_job = selection & set(job.asset_layer.executable_asset_keys)
@@ -272,7 +273,10 @@ def read_outcome(result: dg.ExecuteInProcessResult, steps: Sequence[str], second
         elif event.event_type == dg.DagsterEventType.RUN_FAILURE and not outcome.failures:
             outcome.failures.append(StepFailure("run", run_failure_message(event)))
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            outcome.checks.append(check_result(event.asset_check_evaluation_data))
+            evaluation = event.asset_check_evaluation_data
+            outcome.checks.append(check_result(evaluation))
+            if isinstance(found := evaluation.metadata.get(VERIFICATION_DATA), dg.JsonMetadataValue):
+                outcome.verifications.append(dict(found.value) if isinstance(found.value, Mapping) else {})
         elif event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
             made = event.step_materialization_data.materialization
             for entry in _json(made.metadata, ACCOUNTING_DATA):
@@ -345,7 +349,11 @@ def check_result(evaluation: dg.AssetCheckEvaluation) -> CheckResult:
         passed=evaluation.passed,
         severity=evaluation.severity.value,
         count=count.value if count is not None and isinstance(count.value, int) else None,
-        facts=mask_emails("; ".join(f"{name}: {value.value}" for name, value in evaluation.metadata.items())),
+        facts=mask_emails(
+            "; ".join(
+                f"{name}: {value.value}" for name, value in evaluation.metadata.items() if name != VERIFICATION_DATA
+            )
+        ),
     )
 
 

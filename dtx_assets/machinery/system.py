@@ -97,5 +97,5 @@ class System:
             name
             for name, sources in lineage.items()
             for key, column in sources
-            if key[1] == "legacy" and key[2] in self.legacy_tables and column in self.legacy_tables[key[2]].personal
+            if key[1] == "legacy" and key[2] in self.legacy_tables and self.legacy_tables[key[2]].is_personal(column)
         )

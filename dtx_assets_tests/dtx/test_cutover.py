@@ -11,6 +11,7 @@ import yaml
 
 from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
 from dtx_assets.machinery.dagster_jobs import planning_notes
+from dtx_assets.machinery.dagster_verification import VERIFIED
 from dtx_assets.machinery.definitions import build_definitions
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets_tests.dtx.commands import Command, counts
@@ -195,9 +196,13 @@ def test_a_first_look_loads_the_first_rows_and_the_run_the_rest(dtx, target):
     assert dtx("run", *select, "--limit", "10").returncode == 3
     assert 0 < rows(target, templates)[0][0] <= 20
     assert rows(target, "SELECT read FROM migration.accounting WHERE target_table <> 'archive'") == [(10,)]
+    verified = f"target/EmailTemplate:{VERIFIED}"
+    # Of the rest it is not said that it is lost.
+    assert dtx.states()["checks"][verified]["state"] not in ("passed", "failed")
     assert dtx("run", *select).returncode == 3
     assert rows(target, templates)[0][0] > 100
     assert rows(target, "SELECT count(*) FROM migration.vanished") == [(0,)]
+    assert dtx.states()["checks"][verified]["state"] == "passed"
 
 
 def test_what_somebody_changed_in_the_target_is_found_masked(dtx, target):
@@ -205,6 +210,8 @@ def test_what_somebody_changed_in_the_target_is_found_masked(dtx, target):
     with psycopg.connect(target) as connection:
         connection.execute("UPDATE docutrax_utils_emailtemplate SET body_html = 'a secret text' WHERE id % 5 = 0")
     [(changed,)] = rows(target, "SELECT count(*) FROM docutrax_utils_emailtemplate WHERE id % 5 = 0")
+    verified = f"target/EmailTemplate:{VERIFIED}"
+    assert dtx.states()["checks"][verified]["state"] == "passed", "as the run found it"
     done = dtx("verify", "--json")
     assert done.returncode == 3, done.stderr
     found = {entry["model"]: entry for entry in json.loads(done.stdout)}
@@ -213,6 +220,10 @@ def test_what_somebody_changed_in_the_target_is_found_masked(dtx, target):
     assert found["ManualOverride"]["lost"] == found["ManualOverride"]["rows"] > 100
     assert {name for sample in found["EmailTemplate"]["found"] for name in sample["columns"]} == {"body_html"}
     assert "a secret text" not in done.stdout
+    checked = dtx.states()["checks"][verified]
+    assert (checked["state"], checked["count"]) == ("failed", changed)
+    again = dtx("verify", "--prepared", "--json")
+    assert {entry["model"]: entry for entry in json.loads(again.stdout)} == found
 
 
 def test_jobs_of_the_ui_undo_and_activate_as_the_commands_do(dtx, target, held, tmp_path, monkeypatch):

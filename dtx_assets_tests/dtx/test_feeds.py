@@ -268,6 +268,11 @@ def definitions(system: System) -> dg.Definitions:
     return graph_of(system)[1]
 
 
+def test_nothing_of_a_feed_is_shown_as_it_is(system):
+    assert "metadata" in system.personal_columns(system.target("RecordHarbor"))
+    assert system.legacy_tables["feed_harbor"].is_personal("area")
+
+
 def test_a_feed_brings_all_its_assets_and_what_they_need(system, definitions):
     chosen = {"/".join(key.path[1:]) for key in select_assets(definitions, "dtx", expand_feeds("feed:harbor", system))}
     assert chosen == {

@@ -1,4 +1,4 @@
-"""The Dagster UI as `dtx ui` serves it, in a real browser: the lineage page shows the migration, with its history."""
+"""The Dagster UI as `dtx ui` serves it, in a real browser: lineage, assets, checks, and the history of runs."""
 
 import os
 import re
@@ -12,10 +12,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from dtx_assets.dtx.definitions import defs
+from dtx_assets.machinery.dagster_verification import VERIFIED
+from dtx_assets.machinery.embedded_postgres import remove_embedded_postgres
+from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.run import open_instance
+from dtx_assets_tests.dtx.commands import Command
+
 READY_SECONDS = 90
+MADE_OF_ROWS = ("prepared", "target")
 
 
 def free_port() -> int:
@@ -87,3 +96,56 @@ def test_an_asset_page_shows_the_decision_and_the_columns(page_of_the_ui):
     page_of_the_ui.goto("/assets/dtx/target/NotificationSchedule?view=overview")
     expect(page_of_the_ui.get_by_text("Decision A8 #1").first).to_be_visible(timeout=60_000)
     expect(page_of_the_ui.get_by_text("days_after").first).to_be_visible(timeout=60_000)
+
+
+@pytest.fixture(scope="module")
+def history(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, Path]]:
+    """The UI after two runs of the letters, and the state directory that has them."""
+    directory = tmp_path_factory.mktemp("history")
+    home = directory / "state"
+    dtx = Command(directory, {"DTX_HOME": str(home)})
+    for _ in range(2):
+        done = dtx("run", "--select", "+target/EmailTemplate or archive/letter")
+        assert done.returncode == 3, done.stdout + done.stderr
+    with served(home, "--read-only") as address:
+        page = browser.new_page(base_url=address, viewport={"width": 1600, "height": 3000})
+        yield page, home
+        page.close()
+    remove_embedded_postgres(home)
+
+
+def test_row_counts_are_plotted_over_runs(history):
+    page, _ = history
+    page.goto("/assets/dtx/target/EmailTemplate?view=overview")
+    page.get_by_role("button", name="Plots").click(timeout=60_000)
+    for number in ("dagster/row_count", "inserted", "unchanged"):
+        expect(page.get_by_text(number, exact=True).first).to_be_visible(timeout=20_000)
+
+
+def test_the_verification_is_among_the_checks_of_a_target(history):
+    page, _ = history
+    page.goto("/assets/dtx/target/EmailTemplate?view=checks")
+    page.get_by_text(VERIFIED).first.click(timeout=60_000)
+    expect(page.get_by_text("Each row of the target is compared by value").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("owned by others").first).to_be_visible(timeout=20_000)
+
+
+@pytest.mark.parametrize("layer", ["legacy/letter", "archive/letter", *(f"{of}/EmailTemplate" for of in MADE_OF_ROWS)])
+def test_an_asset_of_rows_tells_its_columns_where_they_come_from_and_its_first_rows(history, layer):
+    _, home = history
+    key = dg.AssetKey(["dtx", *layer.split("/")])
+    with open_instance(home) as instance:
+        made = instance.get_latest_materialization_event(key).asset_materialization
+    told = {**defs.resolve_asset_graph().get(key).metadata, **made.metadata}
+    columns = {column.name: column.description for column in told["dagster/column_schema"].columns}
+    assert all(columns.values()), "each says what it is"
+    assert told["dagster/row_count"].value > 0
+    assert told["dagster/code_references"].code_references
+    preview = told["preview (masked)"].value
+    letters = Lake(str(home / "lake")).scan(("dtx", "legacy", "letter")).head(5).collect()
+    for body in letters.get_column("letter_body"):
+        assert body[:40] not in preview
+    assert len(preview.splitlines()) > 3
+    if not layer.startswith(("legacy", "rejected")):
+        assert set(told["dagster/column_lineage"].column_lineage.deps_by_column) <= set(columns)
+        assert "legacy/letter." in told["columns come from"].value or layer.startswith("target")

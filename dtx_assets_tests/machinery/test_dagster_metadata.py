@@ -11,6 +11,7 @@ from dtx_assets.machinery.dagster_metadata import (
     check_metadata,
     code_references,
     counts_text,
+    dataset_column_schema,
     legacy_column_schema,
     lineage_metadata,
     markdown_table,
@@ -56,6 +57,23 @@ def test_legacy_columns_say_their_kind_key_and_who_may_see_them():
         ("subject", "text", "text, required, personal, masked in previews"),
     ]
     assert schema.constraints.other == ["unique (letter_id)"]
+
+
+def test_values_of_a_column_that_nobody_named_are_masked():
+    table = LegacyTable(name="letter", area="a", columns=("letter_id", "subject"), personal=frozenset({"subject"}))
+    assert not table.is_personal("letter_id")
+    assert table.is_personal("subject")
+    assert table.is_personal("added by somebody")
+
+
+def test_datasets_tell_their_columns_as_polars_types_them():
+    schema = dataset_column_schema(
+        pl.Schema({"source_id": pl.Int64(), "reasons": pl.List(pl.String)}), {"reasons": "W"}
+    )
+    assert [(column.name, column.type, column.description) for column in schema.columns] == [
+        ("source_id", "Int64", ""),
+        ("reasons", "List(String)", "W"),
+    ]
 
 
 def test_target_columns_say_meaning_origin_and_constraints():

@@ -3,6 +3,7 @@
 from dtx_assets.machinery.load.activation import activate_target
 from dtx_assets.machinery.load.archived import book_archive
 from dtx_assets.machinery.load.ddl import compare_target, create_target, live_target, target_ddl, untouched
+from dtx_assets.machinery.load.preview import first_rows
 from dtx_assets.machinery.load.runs import RunContext, finish_run, open_run, prepare_bookkeeping
 from dtx_assets.machinery.load.sent_files import SentFilesOfRun
 from dtx_assets.machinery.load.subset import Subset
@@ -22,6 +23,7 @@ __all__ = [
     "compare_target",
     "create_target",
     "finish_run",
+    "first_rows",
     "live_target",
     "load_target",
     "open_run",

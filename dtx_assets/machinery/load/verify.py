@@ -3,8 +3,9 @@
 What others own is left out: rows that this system did not write, and of rows of others all but what its units fill.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -92,12 +93,11 @@ def verify_target(
         load.findings = load.open_findings(0)
         total = sum(int(part["rows"]) for part in load.parts.described)
         vanished, yielded = [], []
-        for number in range(len(load.parts.described)):
-            part = without_violations(connection, target, live, load.parts.read(number))
-            gone, given = _verify_part(load, part, found)
+        for here in _read_ahead(load):
+            gone, given = _compare(load.target, here, found)
             vanished.append(gone)
             yielded.append(given)
-            found.rows += part.rows.height
+            found.rows += here.part.rows.height
             if progress:
                 progress(found.rows, total)
         _note_extra(load, pl.concat(vanished).join(pl.concat(yielded), on=identity_of(target), how="anti"), found)
@@ -106,15 +106,41 @@ def verify_target(
     return found
 
 
-def _verify_part(load: TargetLoad, part: Part, found: Verification) -> tuple[pl.DataFrame, pl.DataFrame]:
+@dataclass(frozen=True)
+class _Compared:
+    """A part of the prepared rows, with what the mapping and the target hold of it."""
+
+    part: Part
+    stored: pl.DataFrame
+    current: pl.DataFrame
+
+
+def _read_ahead(load: TargetLoad) -> Iterator[_Compared]:
+    """Each part; the database gives the next one while this one is compared."""
+
+    def read(number: int) -> _Compared:
+        part = without_violations(load.connection, load.target, load.live, load.parts.read(number))
+        with load.connection.transaction(force_rollback=True):
+            load.findings.stage_keys(part)
+            stored = read_links(load.connection, load.findings.scope(part))
+            return _Compared(part, stored, load.current_rows(part, stored))
+
+    with ThreadPoolExecutor(1, "verify") as reader:
+        ahead: deque[Future[_Compared]] = deque()
+        for number in range(len(load.parts.described)):
+            ahead.append(reader.submit(read, number))
+            if len(ahead) > 1:
+                yield ahead.popleft().result()
+        if ahead:
+            yield ahead.popleft().result()
+
+
+def _compare(target: TargetTable, here: _Compared, found: Verification) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Notes what is lost or changed of a part; gives what is mapped and not yielded, and what is yielded."""
-    with load.connection.transaction(force_rollback=True):
-        load.findings.stage_keys(part)
-        stored = read_links(load.connection, load.findings.scope(part))
-        current = load.current_rows(part, stored)
+    part, stored, current = here.part, here.stored, here.current
     yields = yields_of(part.links)
-    if load.target.writes == "insert":
-        fates = insert_fates(load.target, part.columns, part.comparable, yields, stored, current, overwrite=False)
+    if target.writes == "insert":
+        fates = insert_fates(target, part.columns, part.comparable, yields, stored, current, overwrite=False)
         wanted = part.comparable
     else:
         fates = update_fates(part.columns, part.rows, yields, stored, current, overwrite=False).fates
@@ -122,9 +148,7 @@ def _verify_part(load: TargetLoad, part: Part, found: Verification) -> tuple[pl.
     theirs = (pl.col("fate") == "conflict") & (pl.col("cause") == THEIRS)
     found.owned_by_others += fates.filter(theirs).height
     wrong = fates.filter(pl.col("fate").is_in(["insert", "update", "conflict"]) & ~theirs)
-    places = {
-        row: (key, name) for row, key, name in yields.unique("_row").select("_row", "source_key", "part").iter_rows()
-    }
+    places = {row["_row"]: row for row in _of(yields.unique("_row"), "_row", wrong.get_column("_row"))}
     there = {row["id"]: row for row in _of(current, "id", wrong.get_column("target_id").drop_nulls())}
     should = {row["_row"]: row for row in _of(wanted, "_row", wrong.get_column("_row"))}
     for fate in wrong.iter_rows(named=True):
@@ -133,8 +157,9 @@ def _verify_part(load: TargetLoad, part: Part, found: Verification) -> tuple[pl.
         columns = tuple((name, before.get(name), should[fate["_row"]][name]) for name in fate["columns"] or ())
         fault: Fault = "lost" if lost else "changed"
         cause = fate["cause"] or (NEVER_LOADED if lost else "the mapping gives other values")
-        found.note(fault, Sample(fault, *places[fate["_row"]], fate["target_id"], cause, columns))
-    mapping = relink(yields, fates.with_columns(pl.col("target_id")), stored, identity_of(load.target))
+        place = places[fate["_row"]]
+        found.note(fault, Sample(fault, place["source_key"], place["part"], fate["target_id"], cause, columns))
+    mapping = relink(yields, fates, stored, identity_of(target))
     return mapping.vanished, mapping.yielded
 
 

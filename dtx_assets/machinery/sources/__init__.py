@@ -4,19 +4,16 @@ Every reader lands a table in the lake in the one form of `landing`; `frames` re
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
-
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.settings import mask_url
 from dtx_assets.machinery.sources.csv_files import CsvDirectory, CsvPrefix
 from dtx_assets.machinery.sources.landing import Source
-from dtx_assets.machinery.sources.mysql import MySqlDatabase
-from dtx_assets.machinery.sources.postgresql import PostgresDatabase
-from dtx_assets.machinery.sources.sqlite import SqliteFile
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 __all__ = ["Source", "open_source"]
 
@@ -27,6 +24,7 @@ def open_source(url: str, *, s3_resource: Any = None) -> Source:
     `s3_resource`: dagster-aws's S3Resource, for `s3://`; without one the `AWS_*` variables count. Raises
     ConfigurationError for a URL of another kind; what cannot be reached is a SourceError on entering.
     """
+    # A reader brings a driver, which takes its time to import: only the one that is used.
     scheme = urlsplit(url).scheme.partition("+")[0]
     match scheme:
         case "":
@@ -36,10 +34,16 @@ def open_source(url: str, *, s3_resource: Any = None) -> Source:
         case "s3":
             return CsvPrefix(url, s3_resource)
         case "mysql" | "mariadb":
+            from dtx_assets.machinery.sources.mysql import MySqlDatabase
+
             return MySqlDatabase(_parsed(url))
         case "postgresql" | "postgres":
+            from dtx_assets.machinery.sources.postgresql import PostgresDatabase
+
             return PostgresDatabase(url)
         case "sqlite":
+            from dtx_assets.machinery.sources.sqlite import SqliteFile
+
             return SqliteFile(_parsed(url).database)
     raise ConfigurationError(
         f"legacy tables cannot be read from {scheme}://",
@@ -48,7 +52,10 @@ def open_source(url: str, *, s3_resource: Any = None) -> Source:
     )
 
 
-def _parsed(url: str) -> URL:
+def _parsed(url: str) -> "URL":
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         return make_url(url)
     except (ArgumentError, ValueError):

@@ -1,0 +1,7 @@
+"""The migration as it is decided here: the options that are chosen, and overridden, make the graph."""
+
+from dtx_assets.dtx import system
+from dtx_assets.machinery.mapping.decisions import load_decisions
+from dtx_assets.machinery.settings import decisions_path
+
+SYSTEM = system.SYSTEM.under(load_decisions(system.DECISIONS_FILE, decisions_path(system.SYSTEM.name)))
