@@ -417,7 +417,9 @@ def check_states(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey])
         if execution is None:
             checks.append(CheckState(name, check.name, "never run"))
         elif evaluation is None:
-            state = "running" if execution.status.value == "PLANNED" else "not finished"
+            # What a run planned and did not get to stays planned after its end.
+            run = instance.get_run_by_id(execution.run_id) if execution.status.value == "PLANNED" else None
+            state = "running" if run and not run.is_finished else "not finished"
             checks.append(CheckState(name, check.name, state, run_id=execution.run_id))
         elif execution.event:
             result = check_result(evaluation)

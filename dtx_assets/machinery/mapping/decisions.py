@@ -1,5 +1,6 @@
 """The choices of the plan as data: what was decided, what is open, who has to confirm it, and what a run overrides."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,18 @@ class Decisions:
 
     def entry(self, key: str) -> Decision:
         return next(entry for entry in self.entries if entry.key == key)
+
+    def named(self, text: str) -> tuple[Decision, ...]:
+        """The decisions that a declaration such as `A8 #1, #7` names."""
+        area, found = "", []
+        for named_area, number in re.findall(r"A(\d+)|#(\w+)", text):
+            area = named_area or area
+            found += [
+                entry
+                for entry in self.entries
+                if number and str(entry.area) == area and number in re.findall(r"\w+", entry.number)
+            ]
+        return tuple(found)
 
 
 def load_decisions(path: Path, override: Path | None = None) -> Decisions:

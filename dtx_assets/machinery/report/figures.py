@@ -19,28 +19,38 @@ EXAMPLES = 3
 """Kinds of detail that are shown of the rows that were rejected for the same reasons; the most frequent ones."""
 
 RUNS = """
-SELECT run.run_id, run.mode, run.status, run.started_at, run.finished_at, run.accepted, run.decisions,
-    coalesce(loaded.inserted, 0) AS inserted, coalesce(loaded.updated, 0) AS updated
+SELECT run.run_id, run.mode, run.status, run.started_at, run.finished_at, run.accepted,
+    accounted.read, accounted.rejected,
+    coalesce(loaded.inserted, 0) AS inserted, coalesce(loaded.updated, 0) AS updated,
+    coalesce(accounted.flows, '{}') AS flows, coalesce(loaded.limited, false) AS limited
 FROM migration.run
 LEFT JOIN LATERAL (
-    SELECT sum(batch.rows_inserted)::bigint AS inserted, sum(batch.rows_updated)::bigint AS updated
-    FROM migration.load JOIN migration.batch ON batch.load_id = load.id
+    SELECT sum(batch.rows_inserted)::bigint AS inserted, sum(batch.rows_updated)::bigint AS updated,
+        bool_or(load.subset LIKE 'first%%') AS limited
+    FROM migration.load LEFT JOIN migration.batch ON batch.load_id = load.id
     WHERE load.run_id = run.run_id
 ) AS loaded ON true
+LEFT JOIN LATERAL (
+    SELECT sum(entry.read)::bigint AS read, sum(entry.rejected)::bigint AS rejected,
+        array_agg(ARRAY[entry.source_table, entry.target_table]) AS flows
+    FROM migration.accounting AS entry
+    WHERE entry.run_id = run.run_id AND run.status <> 'rolled back'
+) AS accounted ON true
 WHERE run.system = %(system)s
 ORDER BY run.started_at DESC
 LIMIT %(runs)s
 """
 ACCOUNTING = """
-SELECT entry.run_id, entry.source_table, entry.target_table, entry.read, entry.migrated, entry.rejected, entry.dropped,
-    entry.coerced
+SELECT DISTINCT ON (entry.source_table, entry.target_table)
+    entry.source_table, entry.target_table, entry.read, entry.migrated, entry.rejected, entry.dropped, entry.coerced
 FROM migration.accounting AS entry
 JOIN migration.run USING (run_id)
 WHERE entry.system = %(system)s AND run.status <> 'rolled back' AND NOT EXISTS (
     SELECT FROM migration.load WHERE load.run_id = run.run_id AND load.subset LIKE 'first%%'
 )
-ORDER BY run.started_at DESC, entry.source_table, entry.target_table
+ORDER BY entry.source_table, entry.target_table, run.started_at DESC
 """
+"""The last one of each flow that counts: not of a run that was undone, nor of one that took the first rows only."""
 REJECTED = """
 WITH kinds AS (
     SELECT source_table, target_table, reasons, partial, detail, count(*) AS rows,
@@ -74,29 +84,17 @@ ORDER BY source_table, target_table, cause
 """
 VANISHED = CONFLICTS.replace("migration.conflict", "migration.vanished")
 OWNED = """
-WITH counted AS (
-    SELECT target_table, model, id, counts, subset,
-        max(id) FILTER (WHERE subset IS NULL) OVER (PARTITION BY target_table, model) AS last_whole
-    FROM migration.load
-    WHERE system = %(system)s AND status = 'succeeded'
-)
-SELECT target_table, sum(
-    coalesce((counts->>'inserted')::bigint, 0) + coalesce((counts->>'adopted')::bigint, 0)
-    + CASE WHEN id = last_whole
-        THEN coalesce((counts->>'updated')::bigint, 0) + coalesce((counts->>'unchanged')::bigint, 0) ELSE 0 END
-)::bigint AS rows
-FROM counted
-WHERE last_whole IS NULL OR id >= last_whole
+SELECT target_table, count(DISTINCT target_id) AS rows
+FROM migration.mapping
+WHERE system = %(system)s
 GROUP BY target_table
 """
-"""Of the last whole load all rows it found or made as they should be, of a part that was loaded later what it added."""
 
 
 @dataclass(frozen=True)
 class Accounting:
-    """What became of the rows of a source table on their way to a target table, in one run."""
+    """What became of the rows of a source table on their way to a target table."""
 
-    run_id: str
     source_table: str
     target_table: str
     read: int
@@ -112,7 +110,7 @@ class Accounting:
 
 @dataclass(frozen=True)
 class RunFigures:
-    """A run as the target database remembers it; `inserted` and `updated` count rows of the target."""
+    """A run as the target database remembers it; `inserted` and `updated` count rows of the target, also if undone."""
 
     run_id: str
     mode: str
@@ -120,9 +118,15 @@ class RunFigures:
     started_at: datetime
     finished_at: datetime | None
     accepted: Mapping[str, Any]
-    decisions: Mapping[str, str]
+    read: int | None
+    rejected: int | None
+    """None where nothing is accounted for: an undo takes the accounting of what it undoes away."""
     inserted: int
     updated: int
+    flows: tuple[tuple[str, str], ...]
+    """Source and target tables that it accounted for."""
+    limited: bool
+    """It took the first rows of each table only."""
 
 
 @dataclass(frozen=True)
@@ -168,25 +172,20 @@ class Figures:
     conflicts: tuple[Listed, ...] = ()
     vanished: tuple[Listed, ...] = ()
     owned: Mapping[str, int] = field(default_factory=dict)
-    """Rows of each target table that this migration wrote, or adopted because they were there with equal values."""
-
-    def latest(self) -> dict[tuple[str, str], Accounting]:
-        """The last accounting of each source and target table."""
-        latest: dict[tuple[str, str], Accounting] = {}
-        for entry in self.accounting:
-            latest.setdefault((entry.source_table, entry.target_table), entry)
-        return latest
+    """Rows of each target table that legacy rows became: written, or found with equal values."""
 
 
 def read_figures(target_url: str, system: str) -> Figures:
     """All figures, in one read-only transaction, so that they agree with one another; none where nothing was loaded."""
     with refusals_told(), connect(target_url) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # Compiling the queries takes longer than they do, and a hundred thousand details are sorted in memory.
+        connection.execute("SET LOCAL jit = off; SET LOCAL work_mem = '64MB'")
         if connection.execute("SELECT to_regclass('migration.activation')").fetchone() == (None,):
             return Figures()
         ask = _Asking(connection, {"system": system, "runs": RUNS_SHOWN, "examples": EXAMPLES})
         return Figures(
-            tuple(RunFigures(**row) for row in ask(RUNS)),
+            tuple(RunFigures(**{**row, "flows": tuple(map(tuple, row["flows"]))}) for row in ask(RUNS)),
             tuple(Accounting(**row) for row in ask(ACCOUNTING)),
             rejected_rows(ask(REJECTED)),
             tuple(Listed(**row) for row in ask(CONFLICTS)),

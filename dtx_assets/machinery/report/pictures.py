@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from dtx_assets.machinery.report.gather import Node, Share, TableFlow
+from dtx_assets.machinery.report.flow import Share, TableFlow
+from dtx_assets.machinery.report.lineage import Node
 
 CHARACTER = 6.7
 """Pixels of an average character in the pictures' type size."""
@@ -26,7 +27,7 @@ class Box:
     y: float
     width: float
     height: float
-    rows: str = ""
+    rows: int | None = None
     layer: str = ""
     """What goes before the label where the column does not say it."""
 
@@ -58,7 +59,7 @@ def shortened(text: str, width: float) -> str:
 
 # --- where the rows of each table went --------------------------------------------------------------------------------
 
-BAR, TABLE_LABELS, OUTCOME_LABELS, FLOW_WIDTH = 12.0, 230.0, 400.0, 1120.0
+BAR, TABLE_LABELS, OUTCOME_LABELS, FLOW_WIDTH = 12.0, 205.0, 425.0, 1120.0
 PIXELS_OF_ALL_ROWS, THINNEST, LOWEST, GAP = 420.0, 1.2, 17.0, 7.0
 FATES = {"migrated": "", "archived": "", "rejected": "Rejected: ", "dropped": "Dropped: "}
 """The kinds of shares in the order in which they are drawn, with what goes before their labels."""
@@ -87,7 +88,7 @@ def flow_picture(flows: Sequence[TableFlow]) -> Picture:
         room = (TABLE_LABELS if kind == "table" else OUTCOME_LABELS) - CHARACTER * (len(f"{rows:,}") + 2)
         height = max(LOWEST, sum(map(thickness, shares)))
         title = f"{label}: {rows:,} rows"
-        return Box(name, shortened(label, room), title, kind, href, x, y, BAR, height, f"{rows:,}")
+        return Box(name, shortened(label, room), title, kind, href, x, y, BAR, height, rows)
 
     boxes: list[Box] = []
     y = 0.0
@@ -134,7 +135,7 @@ COLUMNS = (
 """The columns of the lineage picture: heading and layers; what other areas own and is read stands in the first."""
 LAYERS_TOLD = ("archive", "decision", "mapping", "rejected")
 """Those that share a column with others."""
-NODE_WIDTH, NODE_HEIGHT, NODE_GAP, COLUMN_GAP, HEADING = 236.0, 26.0, 8.0, 70.0, 30.0
+NODE_WIDTH, NODE_HEIGHT, NODE_GAP, COLUMN_GAP, HEADING = 262.0, 26.0, 8.0, 48.0, 30.0
 
 
 def lineage_picture(nodes: Sequence[Node]) -> Picture:
@@ -161,7 +162,7 @@ def lineage_picture(nodes: Sequence[Node]) -> Picture:
                     HEADING + spare + row * (NODE_HEIGHT + NODE_GAP),
                     NODE_WIDTH,
                     NODE_HEIGHT,
-                    rows,
+                    node.rows,
                     layer,
                 )
             )

@@ -4,8 +4,9 @@ Jinja escapes all that comes from data. What the page says is `gather`'s.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from markupsafe import Markup
 from dtx_assets.machinery.checks import COERCION_THRESHOLD
 from dtx_assets.machinery.load.archived import ARCHIVE
 from dtx_assets.machinery.progress import duration_text
-from dtx_assets.machinery.report.gather import RESERVE, STATES, Report
-from dtx_assets.machinery.report.pictures import flow_picture, lineage_picture
+from dtx_assets.machinery.report.gather import Report
+from dtx_assets.machinery.report.pictures import Picture, flow_picture, lineage_picture
+from dtx_assets.machinery.report.readiness import RESERVE, STATES
 
 SECTIONS = (
     ("readiness", "Readiness"),
@@ -34,6 +36,7 @@ SECTIONS = (
 def render(report: Report) -> str:
     """The page as HTML."""
     own_areas = [area for area in report.areas if any(flow.area == area for flow in report.flows)]
+    lineage_pictures = {area: lineage_picture(nodes) for area, nodes in report.nodes.items()}
     return environment().get_template("cutover.html.j2").render(
         report=report,
         readiness=report.readiness,
@@ -43,12 +46,25 @@ def render(report: Report) -> str:
         flow_pictures={
             area: flow_picture([flow for flow in report.flows if flow.area == area]) for area in own_areas
         },
-        lineage_pictures={area: lineage_picture(nodes) for area, nodes in report.nodes.items()},
+        lineage_pictures=lineage_pictures,
         style=Markup(files(__package__).joinpath("templates", "style.css").read_text("utf-8")),  # noqa: S704  # ours
+        legacy_columns={(page.table.name, name) for page in report.legacy for name, _, _ in page.columns},
         archive=ARCHIVE,
-        reserve=RESERVE,
+        reserve=f"{RESERVE * 100:.0f} %",
+        age=figure(partial(age, report.now)),
+        boxes=box_ids(lineage_pictures),
         coercion_warns=COERCION_THRESHOLD,
+        coercion_warns_text=f"{COERCION_THRESHOLD * 100:.0f} %",
     )  # fmt: skip
+
+
+def box_ids(pictures: Mapping[str, Picture]) -> dict[str, str]:
+    """The id of a box of each asset, in the first picture that has it."""
+    ids: dict[str, str] = {}
+    for area, picture in pictures.items():
+        for box in picture.boxes:
+            ids.setdefault(box.name, f"box-{area}-{box.name}")
+    return ids
 
 
 def write_page(report: Report, path: Path) -> Path:
@@ -74,15 +90,31 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.filters |= {
-        "number": number,
-        "moment": moment,
-        "duration": duration,
-        "share": share,
-        "anchor": anchor,
+    jinja.filters |= {"anchor": anchor, "pixels": pixels, "percent": percent}
+    jinja.globals |= {
+        "count": figure(number),
+        "duration": figure(lambda seconds: "–" if seconds is None else duration_text(seconds)),
+        "share": figure(share),
+        "moment": figure(moment),
     }
-    jinja.globals["age"] = age
     return jinja
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def figure(written: Callable[[Any], str]) -> Callable[..., Markup]:
+    """A function of the templates: a value as it is written, in an element that says what it is a figure of.
+
+    Nothing else may write a number (`visible`), so that every number of the page has a name, and a test can ask for
+    each of them what the database says.
+    """
+
+    def element(value: Any, *name: object, tag: str = "span") -> Markup:
+        said = " ".join(map(str, name))
+        return Markup("<{} data-figure='{}'>{}</{}>").format(tag, visible(said), written(value), tag)
+
+    return element
 
 
 def number(value: int | None) -> str:
@@ -93,12 +125,10 @@ def moment(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC" if at else "never"
 
 
-def duration(seconds: float | None) -> str:
-    return "–" if seconds is None else duration_text(seconds)
-
-
-def share(part: float) -> str:
+def share(part: float | None) -> str:
     """`12.5 %`; what rounds to nothing or to all says so."""
+    if part is None:
+        return "–"
     if 0 < part < 0.001:
         return "< 0.1 %"
     if 0.999 < part < 1:
@@ -107,7 +137,7 @@ def share(part: float) -> str:
 
 
 def age(now: datetime, at: datetime | None) -> str:
-    """How long ago something was: `3 min`, `5 h`, `2 days`."""
+    """How long before `now` something was: `3 min`, `5 h`, `2 days`."""
     if at is None:
         return "never"
     seconds = (now - at).total_seconds()
@@ -117,13 +147,30 @@ def age(now: datetime, at: datetime | None) -> str:
     return "now"
 
 
+# --- what is no figure ------------------------------------------------------------------------------------------------
+
+
+def pixels(place: float) -> str:
+    return f"{place:.1f}".removesuffix(".0")
+
+
+def percent(part: float) -> str:
+    """As style sheets write it."""
+    return f"{part * 100:.1f}%"
+
+
 def anchor(text: str) -> str:
     """A text as part of an id."""
     return re.sub(r"[^\w-]+", "-", text)
 
 
 def visible(value: Any) -> Any:
-    """Text with control characters and direction marks spelt out, which could hide what it says; all else as it is."""
+    """Text with control characters and direction marks spelt out, which could hide what it says.
+
+    TypeError for a number: it has to be a `figure`.
+    """
+    if isinstance(value, int | float | datetime):
+        raise TypeError(f"{value!r} is shown without a name: use count(), duration(), share(), moment() or age()")
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return "".join(sign if sign.isprintable() or sign == "\n" else f"\\u{ord(sign):04x}" for sign in value)

@@ -16,11 +16,16 @@ INSERT INTO migration.run (run_id, system, mode, status, started_at, decisions) 
 INSERT INTO migration.flow (system, source_table, target_table, model) VALUES
     ('zoo', 'animal', 'zoo_animal', 'Animal'), ('park', 'animal', 'zoo_animal', 'Animal');
 INSERT INTO migration.load (run_id, system, target_table, model, preparation, status, subset, counts) VALUES
-    ('old', 'zoo', 'zoo_animal', 'Animal', '', 'succeeded', NULL, '{"inserted": 9, "unchanged": 1}'),
-    ('new', 'zoo', 'zoo_animal', 'Animal', '', 'succeeded', NULL, '{"inserted": 2, "unchanged": 10, "adopted": 1}'),
-    ('canary', 'zoo', 'zoo_animal', 'Animal', '', 'succeeded', 'first 5', '{"inserted": 1, "unchanged": 4}'),
-    ('undone', 'zoo', 'zoo_animal', 'Animal', '', 'rolled back', NULL, '{"inserted": 100}'),
-    ('other', 'park', 'zoo_animal', 'Animal', '', 'succeeded', NULL, '{"inserted": 50}');
+    ('old', 'zoo', 'zoo_animal', 'Animal', '', 'succeeded', NULL, '{}'),
+    ('new', 'zoo', 'zoo_animal', 'Animal', '', 'succeeded', NULL, '{}'),
+    ('canary', 'zoo', 'zoo_animal', 'Animal', '', 'succeeded', 'first 5', '{}'),
+    ('undone', 'zoo', 'zoo_animal', 'Animal', '', 'rolled back', NULL, '{}'),
+    ('other', 'park', 'zoo_animal', 'Animal', '', 'succeeded', NULL, '{}');
+INSERT INTO migration.batch (load_id, part, bucket_low, bucket_high, digest, columns, rows_inserted, rows_updated)
+SELECT id, '', 0, 1, '', '{}', 10 * id, id FROM migration.load CROSS JOIN generate_series(1, 2);
+INSERT INTO migration.part_list (digest, parts) VALUES (gen_random_uuid(), '{a,b}');
+INSERT INTO migration.mapping_entry (lowest_id, highest_id, batch_id, part_list_id, flow_id, bucket, source_key)
+VALUES (1, 2, 1, 1, 1, 0, 'both rows'), (2, 3, 1, 1, 1, 0, 'one of them too'), (8, 9, 10, 1, 2, 0, 'of the park');
 INSERT INTO migration.accounting_entry (run_id, flow_id, read, migrated, rejected, dropped, coerced)
 SELECT run_id, flow.id, read, read - 1, 0, '{"gone": 1}', '{}' FROM migration.flow JOIN (VALUES ('old', 'zoo', 11),
     ('new', 'zoo', 14), ('canary', 'zoo', 5), ('undone', 'zoo', 101), ('other', 'park', 51)) AS given (run_id, system,
@@ -54,10 +59,31 @@ def test_a_database_without_bookkeeping_has_no_figures_and_stays_without(databas
 def test_the_last_whole_run_counts_not_the_canary_nor_what_was_rolled_back_nor_other_systems(url):
     figures = read_figures(url, "zoo")
     assert [run.run_id for run in figures.runs] == ["undone", "canary", "new", "old"]
-    [latest] = figures.latest().values()
-    assert (latest.run_id, latest.read, latest.balances) == ("new", 14, True)
-    # 13 that the last whole load found or made, and the one that the canary added to them.
-    assert figures.owned == {"zoo_animal": 14}
+    [latest] = figures.accounting
+    assert (latest.read, latest.balances) == (14, True)
+
+
+def test_of_each_run_it_is_known_what_it_read_and_wrote_but_of_one_that_was_undone_what_it_wrote(url):
+    runs = {run.run_id: run for run in read_figures(url, "zoo").runs}
+    assert {name: (run.read, run.rejected) for name, run in runs.items()} == {
+        "old": (11, 0),
+        "new": (14, 0),
+        "canary": (5, 0),
+        "undone": (None, None),
+    }
+    assert {name: (run.inserted, run.updated) for name, run in runs.items()} == {
+        "old": (20, 2),
+        "new": (40, 4),
+        "canary": (60, 6),
+        "undone": (80, 8),
+    }
+    assert {name: run.flows for name, run in runs.items() if not run.flows} == {"undone": ()}
+    assert runs["new"].flows == (("animal", "zoo_animal"),)
+    assert {name for name, run in runs.items() if run.limited} == {"canary"}
+
+
+def test_a_target_row_that_two_legacy_rows_became_is_one(url):
+    assert read_figures(url, "zoo").owned == {"zoo_animal": 3}
 
 
 def test_rejected_rows_are_grouped_by_reasons_with_the_most_frequent_details_first(url):
@@ -81,5 +107,5 @@ def test_rejected_rows_are_grouped_by_reasons_with_the_most_frequent_details_fir
 def test_an_accounting_that_does_not_balance_says_so(url):
     with psycopg.connect(url) as connection:
         connection.execute("UPDATE migration.accounting_entry SET migrated = migrated - 1 WHERE run_id = 'new'")
-    [latest] = read_figures(url, "zoo").latest().values()
+    [latest] = read_figures(url, "zoo").accounting
     assert not latest.balances

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from itertools import combinations
 
-from dtx_assets.machinery.report.gather import Node, Share, TableFlow
+from dtx_assets.machinery.report.flow import Share, TableFlow
+from dtx_assets.machinery.report.lineage import Node
 from dtx_assets.machinery.report.pictures import Picture, arranged, flow_picture, lineage_picture, shortened
 
 
@@ -80,7 +81,7 @@ def test_ribbons_fill_the_bars_they_leave_and_reach():
             widths[end] += line.width
     for place, box in enumerate(picture.boxes):
         assert abs(box.height - widths[place]) < 0.1 or (box.height == 17 and widths[place] < 17)
-    assert [box.rows for box in picture.boxes] == ["800", "200", "700", "100", "200"]
+    assert [box.rows for box in picture.boxes] == [800, 200, 700, 100, 200]
     by_title = {line.title: line.width for line in picture.lines}
     assert abs(by_title["a → A: 600 rows"] / by_title["a → Rejected: bad: 200 rows"] - 3) < 0.01
 

@@ -1,0 +1,202 @@
+"""The mapping book: per target every column and how it is made, value maps, and where legacy columns go."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.mapping.lineage import accounted_for, describe
+from dtx_assets.machinery.mapping.model import ColumnMapping, TargetMapping
+from dtx_assets.machinery.report.accounts import Accounts
+from dtx_assets.machinery.report.figures import Figures
+from dtx_assets.machinery.report.history import History
+from dtx_assets.machinery.system import System
+from dtx_assets.machinery.target import TargetColumn
+
+
+@dataclass(frozen=True)
+class BookColumn:
+    """A target column as one source makes it, or one that nothing fills."""
+
+    column: TargetColumn
+    sources: tuple[tuple[str, str], ...]
+    how: str
+    maps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BookSource:
+    table: str
+    functions: tuple[tuple[str, str], ...]
+    columns: tuple[BookColumn, ...]
+    helpers: tuple[tuple[str, str], ...]
+    dropped: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class BookPage:
+    """The mapping of one target model."""
+
+    model: str
+    table: str
+    area: str
+    decision: str
+    description: str
+    filled: bool
+    why: str
+    sources: tuple[BookSource, ...]
+    unfilled: tuple[TargetColumn, ...]
+    owned: int | None
+
+
+@dataclass(frozen=True)
+class ValueMapPage:
+    name: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    used_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A column of a model, made from rows of `table`; without a column, something that decides about rows."""
+
+    model: str
+    column: str
+    table: str
+
+
+@dataclass(frozen=True)
+class LegacyPage:
+    """A legacy table: where each of its columns goes."""
+
+    table: LegacyTable
+    read: int | None
+    targets: tuple[str, ...]
+    archived_because: str
+    columns: tuple[tuple[str, tuple[Destination, ...], str], ...]
+    """Column, where it goes, why it goes nowhere."""
+
+
+def mapped(system: System) -> Iterable[tuple[str, TargetMapping]]:
+    return system.mappings.targets.items()
+
+
+def origins(table: str, column: ColumnMapping) -> list[tuple[str, str]]:
+    """Legacy table and column of each part of what a column comes from."""
+    parts = (part.rpartition(".") for part in column.from_)
+    return [(owner or table, name) for owner, _, name in parts]
+
+
+def book_page(system: System, history: History, figures: Figures, mapping: TargetMapping) -> BookPage:
+    target = system.target(mapping.target)
+    flow = system.flow_of(mapping.target)
+    key = dg.AssetKey([system.name, "target", mapping.target])
+    why = history.graph.get(key).metadata.get("filled", "") if key in history.graph.get_all_asset_keys() else ""
+    made = {name for source in mapping.sources.values() for name in source.columns}
+    return BookPage(
+        model=mapping.target,
+        table=target.name,
+        area=target.area,
+        decision=mapping.decision,
+        description=target.description,
+        filled=flow is not None,
+        why=str(getattr(why, "value", why)),
+        sources=tuple(
+            BookSource(
+                table,
+                tuple(
+                    (kind, name)
+                    for kind, name in (("shape", source.shape), ("expand", source.expand), ("merge", source.merge))
+                    if name
+                ),
+                tuple(
+                    BookColumn(
+                        column_of(target.columns, name),
+                        tuple(origins(table, column)),
+                        describe(table, column),
+                        tuple(map_name for map_name in maps_of(column) if map_name in system.mappings.value_maps),
+                    )
+                    for name, column in source.columns.items()
+                ),
+                tuple((name, describe(table, column)) for name, column in source.helpers.items()),
+                source.dropped,
+            )
+            for table, source in mapping.sources.items()
+        ),
+        unfilled=tuple(column for column in target.columns if column.name not in made),
+        owned=figures.owned.get(target.name, 0) if flow else None,
+    )
+
+
+def column_of(columns: Iterable[TargetColumn], name: str) -> TargetColumn:
+    """The declaration of a column; `id` is in none, and stands for the row that is found."""
+    found = next((column for column in columns if column.name == name), None)
+    return found or TargetColumn(name, "bigint", "The row of another area that is filled.")
+
+
+def maps_of(column: ColumnMapping) -> list[str]:
+    used = [column.value_map] if column.value_map else []
+    return list(dict.fromkeys(used + [use.split(".")[0] for use in column.uses]))
+
+
+def cell_text(value: object) -> str:
+    """A cell of a value map as its file says it."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def value_map_pages(system: System) -> tuple[ValueMapPage, ...]:
+    used: dict[str, dict[str, None]] = {name: {} for name in system.mappings.value_maps}
+    for model, mapping in sorted(mapped(system)):
+        for source in mapping.sources.values():
+            for column in (*source.columns.values(), *source.helpers.values()):
+                for name in maps_of(column):
+                    if name in used:
+                        used[name][model] = None
+    for flow in system.flows:
+        for name in flow.mappings:
+            if name in used:
+                used[name] |= dict.fromkeys(model for model in flow.targets if model in system.mappings.targets)
+    return tuple(
+        ValueMapPage(
+            name,
+            tuple(frame.columns),
+            tuple(tuple(map(cell_text, row)) for row in frame.iter_rows()),
+            tuple(used[name]),
+        )
+        for name, frame in sorted(system.mappings.value_maps.items())
+    )
+
+
+def legacy_page(system: System, table: LegacyTable, accounts: Accounts) -> LegacyPage:
+    """Where each column of a legacy table goes."""
+    _, dropped = accounted_for(system.mappings, table.name)
+    goes: dict[str, dict[tuple[str, str], Destination]] = {name: {} for name in table.columns}
+    for model, mapping in sorted(mapped(system)):
+        for source_table, source in mapping.sources.items():
+            made = [*source.columns.items(), *(("", how) for how in source.helpers.values())]
+            for column, how in made:
+                for owner, name in origins(source_table, how):
+                    if owner == table.name:
+                        place = Destination(model, column, source_table)
+                        goes.setdefault(name, {}).setdefault((model, column), place)
+    reason = system.mappings.archived.get(table.name, "")
+    columns = tuple(
+        (
+            name,
+            tuple(targets.values()),
+            dropped.get(name, "") or ("" if targets else reason or "kept in the archive only"),
+        )
+        for name, targets in goes.items()
+    )
+    entries = accounts.of(table.name)
+    return LegacyPage(
+        table,
+        sum(entry.read for entry in entries) if entries else None,
+        tuple(accounts.models[entry.target_table] for entry in entries),
+        reason,
+        columns,
+    )

@@ -1,0 +1,160 @@
+"""What Dagster remembers: the last state of each asset and check, and how long runs and their steps took."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from dtx_assets.machinery.dagster_jobs import SYSTEM_TAG
+from dtx_assets.machinery.report.figures import RunFigures
+from dtx_assets.machinery.run import asset_states, check_result, check_states
+from dtx_assets.machinery.system import System
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+BLOCKS = "blocks a cutover"
+"""The entry of a check's metadata that says whether it does."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check and its last result. `state` is passed, failed, accepted, warned, never run, running or not finished."""
+
+    asset: str
+    name: str
+    area: str
+    description: str
+    severity: str
+    blocking: bool
+    state: str
+    at: datetime | None
+    count: int | None
+    outdated: bool
+    """The asset was made again since."""
+    accepted: str = ""
+    in_the_way: str | None = None
+    """Where it stands in the way of a cutover, what the gate says beside its count."""
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    run_id: str
+    started_at: datetime
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Phase:
+    name: str
+    steps: int
+    seconds: float
+
+
+class History:
+    """What Dagster knows of the system: its assets and checks with their last states, and its runs."""
+
+    def __init__(self, system: System, graph: "AssetGraph", instance: dg.DagsterInstance) -> None:
+        self.system, self.graph, self.instance = system, graph, instance
+        made = (key for key in graph.get_all_asset_keys() if graph.get(key).is_materializable)
+        self.assets = {state.asset: state for state in asset_states(instance, made)}
+        self.check_states = check_states(instance, graph.asset_check_keys)
+
+    def checks(self, accepted: Mapping[str, str], in_the_way: Mapping[str, str]) -> list[Check]:
+        """All checks with their last results; those accepted by name are `accepted` where they would be `failed`.
+
+        `in_the_way` is what the gate says of those that are, by name.
+        """
+        keys = {("/".join(key.asset_key.path[1:]), key.name): key for key in self.graph.asset_check_keys}
+        found = []
+        for state in self.check_states:
+            key = keys[state.asset, state.name]
+            node = self.graph.get(key)
+            spec = self.graph.get_check_spec(key)
+            made = self.assets[state.asset].at if state.asset in self.assets else None
+            name = f"{state.asset}:{state.name}"
+            reason = accepted.get(name, accepted.get(state.name, ""))
+            found.append(
+                Check(
+                    asset=state.asset,
+                    name=state.name,
+                    area=str(self.graph.get(key.asset_key).group_name),
+                    description=spec.description or "",
+                    severity=str(node.metadata.get("severity", "ERROR")),
+                    blocking=bool(node.metadata.get(BLOCKS, False)) or spec.blocking,
+                    state="accepted" if reason and state.state == "failed" else state.state,
+                    at=state.at,
+                    count=state.count,
+                    outdated=bool(made and state.at and state.at < made),
+                    accepted=reason,
+                    in_the_way=in_the_way.get(name),
+                )
+            )
+        return found
+
+    def seconds(self, runs: Sequence[RunFigures]) -> dict[str, float | None]:
+        """How long each run took from its start to its end, None while it goes on."""
+        if not runs:
+            return {}
+        filters = dg.RunsFilter(run_ids=[run.run_id for run in runs])
+        records = {record.dagster_run.run_id: record for record in self.instance.get_run_records(filters=filters)}
+        seconds: dict[str, float | None] = {}
+        for run in runs:
+            record = records.get(run.run_id)
+            if record and record.start_time:
+                seconds[run.run_id] = record.end_time - record.start_time if record.end_time else None
+            else:
+                seconds[run.run_id] = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
+        return seconds
+
+    def failed_early(self, loaded: Sequence[RunFigures], limit: int) -> list[FailedRun]:
+        """The last runs that were to load, and failed or were killed before: the target database knows none of them.
+
+        Where `loaded` is as long as the limit, those since the first of them.
+        """
+        filters = dg.RunsFilter(
+            statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED],
+            tags={SYSTEM_TAG: self.system.name},
+            created_after=loaded[-1].started_at if len(loaded) == limit else None,
+        )
+        known = {run.run_id for run in loaded}
+        return [
+            FailedRun(
+                record.dagster_run.run_id,
+                datetime.fromtimestamp(record.start_time, UTC),
+                record.end_time - record.start_time if record.end_time else None,
+            )
+            for record in self.instance.get_run_records(filters=filters, limit=limit)
+            if record.start_time
+            and record.dagster_run.run_id not in known
+            and self.was_to_load(record.dagster_run.run_id)
+        ]
+
+    def was_to_load(self, run_id: str) -> bool:
+        planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+        records = self.instance.get_records_for_run(run_id, of_type=planned).records
+        keys = (record.event_log_entry.get_dagster_event().asset_key for record in records)
+        return any(key is not None and key.path[:2] == [self.system.name, "target"] for key in keys)
+
+    def failed_checks(self, run_id: str) -> int | None:
+        """How many checks of a run failed at ERROR; None where the history does not have it any more."""
+        if not self.instance.has_run(run_id):
+            return None
+        records = self.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+        evaluations = (record.event_log_entry.asset_check_evaluation for record in records)
+        return sum(check_result(evaluation).is_error for evaluation in evaluations if evaluation is not None)
+
+    def phases(self, run_id: str) -> tuple[Phase, ...]:
+        """How long the steps of a run took, by what they do: the first word of their names, the longest first."""
+        seconds: dict[str, float] = {}
+        steps: Counter[str] = Counter()
+        for step in self.instance.get_run_step_stats(run_id):
+            if step.start_time and step.end_time:
+                phase = step.step_key.removeprefix(f"{self.system.name}_").split("_")[0]
+                seconds[phase] = seconds.get(phase, 0.0) + step.end_time - step.start_time
+                steps[phase] += 1
+        longest_first = sorted(seconds.items(), key=lambda entry: -entry[1])
+        return tuple(Phase(name, steps[name], spent) for name, spent in longest_first)

@@ -1,0 +1,239 @@
+"""The section Readiness: go or no-go with the reasons, the checks by area, the rehearsals, the cutover window."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dtx_assets.machinery.gate import RESTORE_POINT, Obstacle
+from dtx_assets.machinery.masking import mask_emails
+from dtx_assets.machinery.report.accounts import Accounts
+from dtx_assets.machinery.report.figures import RUNS_SHOWN, Figures, RunFigures
+from dtx_assets.machinery.report.history import Check, History, Phase
+from dtx_assets.machinery.system import System
+
+WHOLE_RUNS = 5
+"""Of so many whole runs the longest says how long a cutover takes."""
+RESERVE = 0.5
+"""What is added to it: the share that a first cutover may take longer than any rehearsal."""
+RUNS_WITH_CHECKS = 10
+STATES = ("failed", "never run", "not finished", "running", "accepted", "warned", "passed")
+"""The states of a check, the worst first."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason against a cutover: how many, of what, and where on the page to read on."""
+
+    kind: str
+    count: int
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class AreaReadiness:
+    """An area; what its decisions and actions wait for is told beside the reasons, whose checks look at them."""
+
+    group: str
+    title: str
+    reasons: tuple[Reason, ...]
+    rejected: int
+    undecided: int
+    undone: int
+    checks: tuple[Check, ...]
+    tally: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run of the trend. Seconds are of the whole run where Dagster's history has it, else of its loads."""
+
+    run_id: str
+    started_at: datetime
+    figures: RunFigures | None
+    """What it read and wrote; None where it failed before it loaded anything."""
+    seconds: float | None
+    whole: bool
+    failed_checks: int | None
+
+
+@dataclass(frozen=True)
+class Window:
+    """How long the cutover will need, and what that is concluded from: the longest of so many whole runs."""
+
+    seconds: float
+    runs: int
+    longest: float
+    read: int
+    written: int
+
+
+@dataclass(frozen=True)
+class Readiness:
+    reasons: tuple[Reason, ...]
+    areas: tuple[AreaReadiness, ...]
+    runs: tuple[RunRow, ...]
+    phases: tuple[Phase, ...]
+    """Of the last whole run."""
+    window: Window | None
+    accepted: Mapping[str, str]
+    questions: tuple[Obstacle, ...]
+    """What is asked at the cutover itself."""
+    tally: Mapping[str, int]
+
+    @property
+    def go(self) -> bool:
+        return not self.reasons
+
+
+def readiness(
+    system: System,
+    history: History,
+    figures: Figures,
+    accounts: Accounts,
+    obstacles: Sequence[Obstacle],
+) -> Readiness:
+    """Go where nothing is in the way that was not accepted, and all rows of a whole run are accounted for."""
+    last = next((run for run in figures.runs if run.status != "rolled back"), None)
+    accepted = accepted_obstacles(last)
+    asked = {RESTORE_POINT, *(question.name for question in system.questions)}
+    left = [found for found in obstacles if not found.is_accepted(accepted)]
+    checks = history.checks(accepted, {found.name: beside_count(found.text) for found in left})
+    runs = run_rows(history, figures, accounts)
+    reasons = []
+    if last is None:
+        reasons.append(Reason("nothing loaded", 1, "nothing has been loaded yet: rehearse first", "runs"))
+    elif last.status not in ("succeeded", "running"):
+        reasons.append(Reason("last run", 1, f"the last run {last.status}", "runs"))
+    missing = sorted(accounts.expected - set(accounts.current))
+    if last and missing:
+        named = ", ".join(f"{source} → {target}" for source, target in missing[:3])
+        reasons.append(Reason("not loaded", len(missing), f"flows that no run has loaded: {named}", "flow"))
+    lost = sum(not entry.balances for entry in accounts.current.values())
+    if lost:
+        reasons.append(Reason("unaccounted", lost, "flows in which rows are unaccounted for", "flow"))
+    placed = {f"{check.asset}:{check.name}" for check in checks}
+    # None may be lost on the way to the verdict, whatever its name.
+    others = [found for found in left if found.name not in placed | asked]
+    reasons += [Reason("other", 1, f"{found.name} {found.text}", "reasons") for found in others]
+    areas = tuple(
+        area_readiness(system, figures, group, title, checks) for group, title in all_areas(system, checks).items()
+    )
+    whole = [run for run in runs if run.whole]
+    return Readiness(
+        reasons=(*reasons, *(reason for area in areas for reason in area.reasons)),
+        areas=areas,
+        runs=runs,
+        phases=history.phases(whole[0].run_id) if whole else (),
+        window=cutover_window(runs),
+        accepted=accepted,
+        questions=tuple(found for found in left if found.name in asked),
+        tally=tally(checks),
+    )
+
+
+def accepted_obstacles(run: RunFigures | None) -> dict[str, str]:
+    """What was accepted in a run, by name, with who accepted it and why, as one text."""
+
+    def told(entry: Any) -> str:
+        if isinstance(entry, Mapping):
+            at = datetime.fromisoformat(entry["at"]).astimezone(UTC)
+            return f"{entry['reason']} ({entry['by']}, {at:%Y-%m-%d %H:%M} UTC)"
+        return str(entry) or "accepted"
+
+    return {name: mask_emails(told(entry)) for name, entry in sorted(run.accepted.items() if run else ())}
+
+
+def beside_count(text: str) -> str:
+    """What the gate says of a failed check after `failed (2 found): `, or of another why it is none."""
+    return text.partition(": ")[2] if text.startswith("failed") else text
+
+
+def all_areas(system: System, checks: Iterable[Check]) -> dict[str, str]:
+    """The areas of the system, and what else has checks."""
+    others = {check.area: check.area.replace("_", " ").capitalize() for check in checks}
+    return {**system.areas, **{group: title for group, title in others.items() if group not in system.areas}}
+
+
+def area_readiness(system: System, figures: Figures, group: str, title: str, checks: Iterable[Check]) -> AreaReadiness:
+    mine = tuple(sorted((check for check in checks if check.area == group), key=board_order))
+    in_the_way = [check for check in mine if check.in_the_way is not None]
+    failed = sum(check.state == "failed" for check in in_the_way)
+    reasons = (
+        Reason("failed", failed, "blocking checks failed", f"board-{group}"),
+        Reason(
+            "not evaluated",
+            len(in_the_way) - failed,
+            "blocking checks were not evaluated for the present rows",
+            f"board-{group}",
+        ),
+    )
+    return AreaReadiness(
+        group,
+        title,
+        tuple(reason for reason in reasons if reason.count),
+        rejected=sum(
+            rejected.rows
+            for rejected in figures.rejected
+            if rejected.source_table in system.legacy_tables
+            and system.legacy_tables[rejected.source_table].area == group
+            and not rejected.partial
+        ),
+        undecided=sum(is_of_area(entry.area, title) for entry in system.decisions.open),
+        undone=sum(
+            is_of_area(action.area, title) and action.blocking and action.status == "open"
+            for action in system.decisions.actions
+        ),
+        checks=mine,
+        tally=tally(mine),
+    )
+
+
+def is_of_area(number: int, title: str) -> bool:
+    return title.startswith(f"Area {number}:")
+
+
+def board_order(check: Check) -> tuple[Any, ...]:
+    return (check.in_the_way is None, STATES.index(check.state), not check.blocking, check.asset, check.name)
+
+
+def tally(checks: Iterable[Check]) -> dict[str, int]:
+    counts = Counter(check.state for check in checks)
+    return {state: counts[state] for state in STATES if counts[state]}
+
+
+def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[RunRow, ...]:
+    """The last runs, the latest first."""
+    seconds = history.seconds(figures.runs)
+    rows = [
+        RunRow(
+            run.run_id,
+            run.started_at,
+            run,
+            seconds[run.run_id],
+            whole=accounts.expected <= set(run.flows) and not run.limited,
+            failed_checks=history.failed_checks(run.run_id) if place < RUNS_WITH_CHECKS else None,
+        )
+        for place, run in enumerate(figures.runs)
+    ]
+    rows += [
+        RunRow(run.run_id, run.started_at, None, run.seconds, whole=False, failed_checks=None)
+        for run in history.failed_early(figures.runs, RUNS_SHOWN)
+    ]
+    return tuple(sorted(rows, key=lambda row: row.started_at, reverse=True)[:RUNS_SHOWN])
+
+
+def cutover_window(runs: Iterable[RunRow]) -> Window | None:
+    whole = [(run.seconds, run.figures) for run in runs if run.whole and run.figures and run.seconds is not None]
+    if not whole:
+        return None
+    seconds, figures = max(whole[:WHOLE_RUNS], key=lambda run: run[0])
+    return Window(
+        seconds * (1 + RESERVE),
+        min(len(whole), WHOLE_RUNS),
+        seconds,
+        figures.read or 0,
+        figures.inserted + figures.updated,
+    )
