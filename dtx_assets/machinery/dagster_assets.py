@@ -8,6 +8,7 @@ evaluates all checks of a table. A table that cannot be extracted stops what dep
 is not yielded, its dependants are skipped, and the step of `report/run` fails the run.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -55,6 +56,7 @@ from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lineage
 from dtx_assets.machinery.mapping.load import ARCHIVED
 from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, build_mapping_asset
+from dtx_assets.machinery.masking import mask_emails, masked_detail
 from dtx_assets.machinery.prepare import REJECTED_SCHEMA, Flow, prepare_flow
 from dtx_assets.machinery.progress import StepProgress, duration_text
 from dtx_assets.machinery.run_environment import ENVIRONMENT, RunEnvironment
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
 OTHER_AREAS, REPORTS = "other_areas", "reports"
 RESOURCES = {ENVIRONMENT}
 FIRST, CHECKS, LAST = {"dagster/priority": "20"}, {"dagster/priority": "10"}, {"dagster/priority": "-20"}
+REJECTED_SHOWN = ("source", "key", "reasons", "of", "what is wrong")
 LOADS = -10
 """In one process, steps that are ready run in the order of their priority: what can be checked is, before a load."""
 
@@ -775,8 +778,12 @@ def rejected_metadata(environment: RunEnvironment, model: str) -> dict[str, Any]
         .sort("rows", "source_table", "reasons", descending=[True, False, False])
         .collect(engine="streaming")
     )
+    first = environment.lake.scan(key, manifest=manifest).head(PREVIEW_ROWS).collect()
     return {
         **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
+        "preview (masked)": markdown_table(
+            REJECTED_SHOWN, [rejected_cells(environment.system, row) for row in first.iter_rows(named=True)]
+        ),
         "reasons": markdown_table(
             ("source", "reasons", "of", "rows"),
             [
@@ -785,6 +792,18 @@ def rejected_metadata(environment: RunEnvironment, model: str) -> dict[str, Any]
             ],
         ),
     }
+
+
+def rejected_cells(system: System, rejected: Mapping[str, Any]) -> tuple[str, ...]:
+    """A rejected row as people may see it: REJECTED_SHOWN."""
+    row, table = json.loads(rejected["row"]), system.legacy_tables[rejected["source_table"]]
+    return (
+        rejected["source_table"],
+        mask_emails(rejected["source_key"]),
+        ", ".join(rejected["reasons"]),
+        "a part of the row" if rejected["partial"] else "the row",
+        masked_detail(rejected["detail"], row, frozenset(filter(table.is_personal, row))),
+    )
 
 
 # --- targets ----------------------------------------------------------------------------------------------------------

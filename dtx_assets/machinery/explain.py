@@ -13,7 +13,7 @@ from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.load.ddl import live_target
 from dtx_assets.machinery.load.runs import Connection, connect, refusals_told
 from dtx_assets.machinery.mapping.model import ColumnMapping
-from dtx_assets.machinery.masking import mask, plain
+from dtx_assets.machinery.masking import mask, masked_detail, plain
 from dtx_assets.machinery.run_environment import RunEnvironment
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
@@ -45,7 +45,7 @@ SELECT target_table, part, target_id, run_id FROM migration.mapping
 WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s) ORDER BY target_table, target_id::bigint
 """
 REFUSED = """
-SELECT target_table, reasons, partial, detail, run_id FROM migration.rejected
+SELECT target_table, reasons, partial, detail, "row", run_id FROM migration.rejected
 WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s) ORDER BY target_table, partial
 """
 LISTED = """
@@ -152,7 +152,7 @@ def explain_legacy_row(environment: RunEnvironment, table: LegacyTable, key: str
             where=f"{table.name} as it was landed last",
             remedy=f"the key is {key_form(table)}",
         )
-    came_to_something = went_to or any(not partial for _, _, partial, _, _ in refused)
+    came_to_something = went_to or any(not partial for _, _, partial, *_ in refused)
     dropped = {} if came_to_something or row is None else {target: dict(rules) for target, _, rules in booked if rules}
     return {
         "source_table": table.name,
@@ -164,8 +164,14 @@ def explain_legacy_row(environment: RunEnvironment, table: LegacyTable, key: str
             for target, part, target_id, run in went_to
         ],
         "rejected": [
-            {"target_table": target, "reasons": reasons, "partial": partial, "detail": plain(detail), "run_id": run}
-            for target, reasons, partial, detail, run in refused
+            {
+                "target_table": target,
+                "reasons": reasons,
+                "partial": partial,
+                "detail": masked_detail(detail, held, frozenset(filter(table.is_personal, held))),
+                "run_id": run,
+            }
+            for target, reasons, partial, detail, held, run in refused
         ],
         "listed": [
             {"list": kind, "target_table": target, "part": part, "target_id": target_id, "cause": cause}

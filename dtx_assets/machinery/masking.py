@@ -65,3 +65,24 @@ def plain(value: object) -> str:
         return "NULL"
     text = mask_emails(" ".join(str(value).split()))
     return text if len(text) <= SHORT else f"{text[:SHORT]}…"
+
+
+def masked_detail(detail: str, row: Mapping[str, Any], personal: Collection[str]) -> str:
+    """What is wrong with a row, without what a personal column holds: `webhook: not an address: a… (9 characters)`.
+
+    A detail is sentences such as `column: what is wrong`, joined by `; `; of a personal column, what follows a second
+    colon is a value of it.
+    """
+    columns = "|".join(sorted(map(re.escape, row), key=len, reverse=True)) or r"(?!)"
+    pieces = re.split(rf"(?:^|; )((?:{columns})(?:, (?:{columns}))*): ", detail)
+    told = [mask_emails(pieces[0])] if pieces[0] else []
+    for names_, sentence in zip(pieces[1::2], pieces[2::2], strict=True):
+        text = sentence
+        if set(names_.split(", ")) & set(personal):
+            before, colon, value = sentence.partition(": ")
+            text = f"{before}: {mask(value)}" if colon else before
+            for name in personal:
+                if isinstance(held := row.get(name), str) and len(held.strip()) > 1:
+                    text = text.replace(held.strip(), mask(held.strip()))
+        told.append(f"{names_}: {mask_emails(text)}")
+    return "; ".join(told)

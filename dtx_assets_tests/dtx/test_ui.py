@@ -24,7 +24,7 @@ from dtx_assets.machinery.run import open_instance
 from dtx_assets_tests.dtx.commands import Command
 
 READY_SECONDS = 90
-MADE_OF_ROWS = ("prepared", "target")
+MADE_OF_ROWS = ("prepared", "rejected", "target")
 
 
 def free_port() -> int:

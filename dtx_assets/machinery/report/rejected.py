@@ -1,12 +1,10 @@
 """The section Rejected: the rows by table and reason, how to mend them, and examples that people may see."""
 
 import re
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.masking import mask, mask_emails, mask_row
+from dtx_assets.machinery.masking import mask_emails, mask_row, masked_detail
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.figures import RejectedKind, RejectedRows
 from dtx_assets.machinery.system import System
@@ -59,8 +57,7 @@ def rejected_group(system: System, group: RejectedRows, accounts: Accounts) -> R
 
 def masked_example(table: LegacyTable | None, kind: RejectedKind) -> Example:
     """A rejected row as people may see it: of a table nobody declared, and of columns nobody named, just the shape."""
-    declared = frozenset(table.columns) if table else frozenset()
-    personal = (table.personal if table else frozenset()) | (frozenset(kind.row) - declared)
+    personal = frozenset(filter(table.is_personal, kind.row)) if table else frozenset(kind.row)
     told = [name for name in kind.row if re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", kind.detail)]
     key = [name for name in (table.key if table else ()) if name in kind.row]
     chosen = list(dict.fromkeys([*key, *told, *kind.row]))[:COLUMNS_SHOWN]
@@ -68,24 +65,3 @@ def masked_example(table: LegacyTable | None, kind: RejectedKind) -> Example:
     return Example(
         masked_detail(kind.detail, kind.row, personal), kind.rows, mask_emails(kind.source_key), tuple(values.items())
     )
-
-
-def masked_detail(detail: str, row: Mapping[str, Any], personal: Collection[str]) -> str:
-    """What is wrong with a row, without what a personal column holds: `webhook: not an address: a… (9 characters)`.
-
-    A detail is sentences such as `column: what is wrong`, joined by `; `; of a personal column, what follows a second
-    colon is a value of it.
-    """
-    columns = "|".join(sorted(map(re.escape, row), key=len, reverse=True)) or r"(?!)"
-    pieces = re.split(rf"(?:^|; )((?:{columns})(?:, (?:{columns}))*): ", detail)
-    told = [mask_emails(pieces[0])] if pieces[0] else []
-    for names_, sentence in zip(pieces[1::2], pieces[2::2], strict=True):
-        text = sentence
-        if set(names_.split(", ")) & set(personal):
-            before, colon, value = sentence.partition(": ")
-            text = f"{before}: {mask(value)}" if colon else before
-            for name in personal:
-                if isinstance(held := row.get(name), str) and len(held.strip()) > 1:
-                    text = text.replace(held.strip(), mask(held.strip()))
-        told.append(f"{names_}: {mask_emails(text)}")
-    return "; ".join(told)

@@ -3,8 +3,9 @@
 import pytest
 
 from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.masking import masked_detail
 from dtx_assets.machinery.report.figures import RejectedKind
-from dtx_assets.machinery.report.rejected import masked_detail, masked_example
+from dtx_assets.machinery.report.rejected import masked_example
 
 ROW = {"id": "7", "kind": "dog", "owner": "Anna Smith", "a.b": "x"}
 
