@@ -1,6 +1,6 @@
 # What people and CI type. `make` alone lists it. ARGS is handed on: make run ARGS="--select exemption"
 .DEFAULT_GOAL := help
-.PHONY: help install run ui ui-readonly test check bench kill lock clean
+.PHONY: help install run ui ui-readonly test check docs bench kill lock clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -31,6 +31,9 @@ check: $(INSTALLED_DEV) ## Lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED) ## Write docs/reference and the JSON Schemas of mappings/ anew, from the code
+	$(BIN)/python -m dtx_assets.reference
 
 bench: $(INSTALLED_DEV) ## Measure the flow beside a plain COPY, files beside rclone, the cutover page, verify, explain
 	$(BIN)/python benchmarks/php_values.py

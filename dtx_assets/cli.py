@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it: `dtx --help` answers at onc
 
 import getpass
 import importlib
+import importlib.util
 import json
 import os
 import shutil
@@ -33,11 +34,20 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.run_environment import RunEnvironment
     from dtx_assets.machinery.settings import Settings
 
-SYSTEMS = {"dtx": "dtx_assets.dtx"}
-"""The package of each system: `decided_system` has its SYSTEM, `definitions` its code location."""
 WORKSPACE = Path(__file__).with_name("workspace.yaml")
+"""Names the code locations that come with this package; the current directory may name others."""
+FIRST = ""
+"""Stands for the first system of the workspace."""
 
-EXAMPLES_RUN = """
+EXIT_CODES = {
+    0: "all is well",
+    1: "a step failed, or what was asked cannot be done",
+    2: "wrong usage or configuration",
+    3: "everything ran and a check failed",
+}
+"""Of every command."""
+
+EXAMPLES_RUN = f"""
 Examples:
 
   dtx run                                        everything
@@ -52,9 +62,9 @@ Examples:
 
   dtx run --limit 100                            the first rows of each table
 
-  dtx run --mode cutover --restore-point snap-7 --accept 'accounting_balances=…'
+  dtx run --mode cutover --restore-point snap-7 --accept 'no_letter_row_is_rejected=…'
 
-Exit code: 0 all is well, 1 a step failed, 2 wrong usage or configuration, 3 everything ran and a check failed.
+Exit code: {", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())}.
 """
 
 EXAMPLES_QUERY = """
@@ -84,12 +94,23 @@ app.add_typer(target_app, name="target")
 archive_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The archived legacy tables.")
 app.add_typer(archive_app, name="archive")
 
-SystemArgument = Annotated[str, typer.Argument(metavar="[SYSTEM]", help=f"Which migration: {', '.join(SYSTEMS)}.")]
+
+def chosen_system(name: str) -> str:
+    return name or next(iter(code_locations()))
+
+
+WHICH: dict[str, Any] = {
+    "callback": chosen_system,
+    "show_default": False,
+    "help": "Which migration of the workspace; by default its first one.",
+}
+SystemArgument = Annotated[str, typer.Argument(metavar="[SYSTEM]", **WHICH)]
+SystemOption = Annotated[str, typer.Option("--system", **WHICH)]
 
 
 @app.command(epilog=EXAMPLES_RUN)
 def run(
-    system: SystemArgument = "dtx",
+    system: SystemArgument = FIRST,
     select: Annotated[
         str | None, typer.Option(metavar="ASSETS", help="Only these assets, in Dagster's selection syntax.")
     ] = None,
@@ -141,7 +162,7 @@ def run(
     epilog="Examples:\n\n  dtx diagnose\n\n  dtx diagnose --json | jq '.findings[] | select(.state == \"no\")'"
 )
 def diagnose(
-    system: SystemArgument = "dtx",
+    system: SystemArgument = FIRST,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Look at everything a run needs, before anything is written. Exit code: 0 ready, 1 not, 2 wrong configuration."""
@@ -160,7 +181,7 @@ def diagnose(
 
 @app.command(epilog="Examples:\n\n  dtx plan\n\n  dtx plan --json | jq '.in_the_way[].name'")
 def plan(
-    system: SystemArgument = "dtx",
+    system: SystemArgument = FIRST,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Plan only the first N source rows of each table.")
     ] = None,
@@ -185,7 +206,7 @@ def plan(
 
 @app.command(epilog="Examples:\n\n  dtx verify\n\n  dtx verify --prepared --json | jq '.[] | select(.lost > 0)'")
 def verify(
-    system: SystemArgument = "dtx",
+    system: SystemArgument = FIRST,
     prepared: Annotated[
         bool, typer.Option("--prepared", help="Compare with what is prepared already; do not extract again.")
     ] = False,
@@ -223,7 +244,7 @@ def explain(
     from_legacy: Annotated[
         bool, typer.Option("--from", help="The other way: TABLE KEY is a legacy row; where did it go?")
     ] = False,
-    system: Annotated[str, typer.Option(help=f"Which migration: {', '.join(SYSTEMS)}.")] = "dtx",
+    system: SystemOption = FIRST,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     unmasked: Annotated[bool, typer.Option("--unmasked", help="Show personal data of a target row as it is.")] = False,
 ) -> None:
@@ -270,7 +291,7 @@ def explain(
 
 
 @app.command(epilog="Example:\n\n  dtx replay")
-def replay(system: SystemArgument = "dtx") -> None:
+def replay(system: SystemArgument = FIRST) -> None:
     """Take the rejected rows again, after a value map, a crosswalk or a decision was mended; nothing is extracted."""
     location = code_location(system)
     execute(location, system, f"{system}_replay", {"only_rejected": True})
@@ -279,7 +300,7 @@ def replay(system: SystemArgument = "dtx") -> None:
 @app.command(epilog="Examples:\n\n  dtx rollback last --dry-run\n\n  dtx rollback 3f2a --with-later")
 def rollback(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run, its first characters, or last.")],
-    system: Annotated[str, typer.Option(help=f"Which migration: {', '.join(SYSTEMS)}.")] = "dtx",
+    system: SystemOption = FIRST,
     with_later: Annotated[bool, typer.Option("--with-later", help="Undo the runs that built on it first.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be undone.")] = False,
 ) -> None:
@@ -293,7 +314,7 @@ def rollback(
 
 
 @app.command(epilog="Example:\n\n  dtx activate")
-def activate(system: SystemArgument = "dtx") -> None:
+def activate(system: SystemArgument = FIRST) -> None:
     """Switch on the rows that were loaded inactive; recorded as a run, which `dtx rollback` undoes."""
     with environment_of(system) as environment:
         from dtx_assets.machinery.operations import activate_targets
@@ -305,7 +326,7 @@ def activate(system: SystemArgument = "dtx") -> None:
 
 @app.command(epilog="Examples:\n\n  dtx status\n\n  dtx status --json | jq '.checks[] | select(.state == \"failed\")'")
 def status(
-    system: SystemArgument = "dtx",
+    system: SystemArgument = FIRST,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """The last state of each asset and each check."""
@@ -327,7 +348,7 @@ def status(
 
 @app.command(epilog="Examples:\n\n  dtx report\n\n  dtx report --output cutover.html")
 def report(
-    system: SystemArgument = "dtx",
+    system: SystemArgument = FIRST,
     to: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write it there too.", dir_okay=False)
     ] = None,
@@ -352,7 +373,7 @@ def report(
 
 
 @target_app.command("ddl", epilog="Example:\n\n  dtx target ddl | psql rehearsal")
-def target_ddl(system: SystemArgument = "dtx") -> None:
+def target_ddl(system: SystemArgument = FIRST) -> None:
     """Print the target tables as SQL, to set up a rehearsal database by hand."""
     from dtx_assets.machinery.load import target_ddl as render
 
@@ -361,7 +382,7 @@ def target_ddl(system: SystemArgument = "dtx") -> None:
 
 @archive_app.command("list", epilog="Examples:\n\n  dtx archive list\n\n  dtx archive list --json | jq '.[].rows'")
 def archive_list(
-    system: SystemArgument = "dtx",
+    system: SystemArgument = FIRST,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all that the manifests say.")] = False,
 ) -> None:
     """Which tables are archived, with rows, columns, sizes and checksums."""
@@ -384,7 +405,7 @@ def archive_list(
 def archive_query(
     table: Annotated[str, typer.Argument(help="A legacy table that is archived.")],
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT.")],
-    system: Annotated[str, typer.Option(help=f"Which migration: {', '.join(SYSTEMS)}.")] = "dtx",
+    system: SystemOption = FIRST,
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, all rows.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, all rows.")] = False,
 ) -> None:
@@ -423,7 +444,7 @@ def archive_query(
 )
 def purge(
     older_than: Annotated[str, typer.Option(metavar="AGE", help="12h, 30d or 4w.")],
-    system: SystemArgument = "dtx",
+    system: SystemArgument = FIRST,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     runs: Annotated[bool, typer.Option("--runs", help="Dagster's history of finished runs as well.")] = False,
     current: Annotated[
@@ -466,7 +487,7 @@ def purge(
 
 @app.command(epilog="Examples:\n\n  dtx ui\n\n  dtx ui --read-only --port 3001")
 def ui(
-    system: SystemArgument = "dtx",
+    system: SystemArgument = FIRST,
     read_only: Annotated[bool, typer.Option("--read-only", help="Look, but start nothing.")] = False,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="3000, or the next free one.")] = None,
 ) -> None:
@@ -482,7 +503,7 @@ def ui(
         )
     chosen = port or free_port(3000)
     command = [sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(chosen)]
-    command += ["-w", str(WORKSPACE), *(["--read-only"] if read_only else [])]
+    command += ["-w", str(workspace()), *(["--read-only"] if read_only else [])]
     environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
     with ExitStack() as stack:
         if settings.target_url is None and not read_only:
@@ -498,14 +519,14 @@ def ui(
     "  DTX_LEGACY_URL=s3://exports/dtx DTX_REHEARSAL_CRON='30 2 * * 1-5' dtx daemon\n\n"
     "Both are off until they are switched on in the UI, under Automation: dtx_new_export and dtx_rehearsal."
 )
-def daemon(system: SystemArgument = "dtx") -> None:
+def daemon(system: SystemArgument = FIRST) -> None:
     """Run what is switched on to run by itself, a delta for each new export and rehearsals, until it is interrupted."""
     settings = read_settings(code_location(system))
 
     from dtx_assets.machinery.run import instance_directory
 
     environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
-    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(WORKSPACE)]
+    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace())]
     raise typer.Exit(run_until_interrupted(command, environment))
 
 
@@ -529,9 +550,9 @@ def sample(
 )
 def psql(
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[-- ARGUMENTS]", help="Passed to psql.")] = None,
+    system: SystemOption = FIRST,
 ) -> None:
     """Open psql on the target database, the embedded one where no other is named. The password is not shown."""
-    system = "dtx"
     settings = read_settings(code_location(system))
 
     from dtx_assets.machinery.psql import run_psql
@@ -542,9 +563,22 @@ def psql(
 # --- what commands share ----------------------------------------------------------------------------------------------
 
 
+def workspace() -> Path:
+    """The file that names the code locations, as Dagster reads it: `workspace.yaml` here, else the package's own."""
+    here = Path("workspace.yaml").absolute()
+    return here if here.is_file() else WORKSPACE
+
+
+def code_locations() -> dict[str, str]:
+    """The module of each system of the workspace."""
+    from dtx_assets.machinery.workspace import read_workspace
+
+    return read_workspace(workspace())
+
+
 def code_location(system: str) -> ModuleType:
     """The definitions module of a system: `defs` and `SYSTEM`."""
-    return module_of(system, "definitions")
+    return module_of(system)
 
 
 def system_module(system: str) -> ModuleType:
@@ -552,12 +586,21 @@ def system_module(system: str) -> ModuleType:
     return module_of(system, "decided_system")
 
 
-def module_of(system: str, name: str) -> ModuleType:
-    if system not in SYSTEMS:
+def module_of(system: str, beside: str | None = None) -> ModuleType:
+    """The module that the workspace names for a system, or one beside it, where there is such a one."""
+    locations = code_locations()
+    if system not in locations:
         raise ConfigurationError(
-            f"there is no system {system!r}", where="SYSTEM", remedy=f"one of: {', '.join(SYSTEMS)}"
+            f"there is no system {system!r}", where="SYSTEM", remedy=f"one of: {', '.join(locations)}"
         )
-    return importlib.import_module(f"{SYSTEMS[system]}.{name}")
+    directory = str(workspace().parent)
+    if workspace() != WORKSPACE and directory not in sys.path:
+        # As Dagster does: modules that a workspace names lie beside it.
+        sys.path.insert(0, directory)
+    package = locations[system].rpartition(".")[0]
+    if beside and package and importlib.util.find_spec(f"{package}.{beside}"):
+        return importlib.import_module(f"{package}.{beside}")
+    return importlib.import_module(locations[system])
 
 
 def read_settings(location: ModuleType) -> "Settings":
@@ -636,13 +679,10 @@ def environment_of(system: str) -> "Iterator[RunEnvironment]":
     location = system_module(system)
     read_settings(location)
 
-    from dtx_assets.dtx.sample import load_other_areas
     from dtx_assets.machinery.run_environment import RunEnvironment, RunOptions
 
     options = RunOptions(accepted_by=operator())
-    with RunEnvironment(
-        location.SYSTEM, str(uuid4()), datetime.now(UTC), load_other_areas, options=options
-    ) as environment:
+    with RunEnvironment(location.SYSTEM, str(uuid4()), datetime.now(UTC), options=options) as environment:
         yield environment
 
 

@@ -1,38 +1,30 @@
-"""What the README shows runs as it stands there."""
+"""What the README shows and where it leads: two screens, and a rehearsal that runs as it stands."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+from dtx_assets_tests.pages import DOCS, PROJECT, run_page
+
+SCREENS = 2
+LINES_OF_A_SCREEN = 45
+
+
+def test_the_readme_is_two_screens_long():
+    assert len((PROJECT / "README.md").read_text().splitlines()) <= SCREENS * LINES_OF_A_SCREEN
+
+
+def test_the_bad_inputs_are_as_many_as_it_says():
+    cases = re.findall(r"(?m)^\| .* \| [0-9, ]+ \|$", (DOCS / "bad-inputs.md").read_text())
+    assert f"[{len(cases)} bad inputs]" in (PROJECT / "README.md").read_text()
 
 
 @pytest.mark.timeout(900)
-def test_the_rehearsal_of_the_readme_runs_as_written(tmp_path):
-    section = README.read_text().partition("## Rehearse, cut over, undo")[2]
-    found = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
-    assert found
-    bin_directory = tmp_path / "bin"
-    bin_directory.mkdir()
-    command = bin_directory / "dtx"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dtx_assets.cli "$@"\n')
-    command.chmod(0o755)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", found[1]],
-        cwd=tmp_path,
-        env={**clean, "PATH": f"{bin_directory}:{clean['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=880,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    assert "would be undone" in done.stdout
-    [before, loaded, delta] = [(tmp_path / f"{name}.txt").read_text() for name in ("before", "loaded", "delta")]
+def test_the_rehearsal_runs_as_written(tmp_path):
+    folder = tmp_path / "rehearsal"
+    folder.mkdir()
+    said = run_page((DOCS / "rehearse.md").read_text(), folder)
+    assert "would be undone" in said
+    [before, loaded, delta] = [(folder / f"{name}.txt").read_text() for name in ("before", "loaded", "delta")]
     assert len({before, loaded, delta}) == 3
     assert re.search(r"docutrax_utils_emailtemplate\|[1-9]", loaded)

@@ -2,7 +2,6 @@
 
 from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.decided_system import SYSTEM
-from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.machinery.definitions import build_definitions
 
 __all__ = ["SYSTEM", "defs"]
@@ -10,4 +9,4 @@ __all__ = ["SYSTEM", "defs"]
 LOAD_ORDER = ("EmailTemplate", "NotificationSchedule")
 """The plan's migration order: templates before the schedules that DTX 2.0 sends them by."""
 
-defs = build_definitions(SYSTEM, build_check_groups(SYSTEM), load_order=LOAD_ORDER, seed_embedded=load_other_areas)
+defs = build_definitions(SYSTEM, build_check_groups(SYSTEM), load_order=LOAD_ORDER)

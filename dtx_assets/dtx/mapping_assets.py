@@ -7,7 +7,13 @@ from dtx_assets.dtx.repo_files import file_inventory, handled_files
 from dtx_assets.dtx.tables import CROSSWALKS, FILE_REPOSITORY, NOTIFICATIONS
 from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.machinery.mapping.load import Mappings
-from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, crosswalk_asset, refuse_contradictions
+from dtx_assets.machinery.mapping_assets import (
+    MappingAsset,
+    MappingContext,
+    crosswalk_asset,
+    refuse_contradictions,
+    value_map_asset,
+)
 from dtx_assets.machinery.transforms import canonical_integer, code, integer_value
 
 _TABLE_OF = {target.model: target.name for target in TARGETS}
@@ -95,17 +101,6 @@ def _doc_requirements(context: MappingContext) -> pl.LazyFrame:
         requirements.join(types, left_on="document_type_id", right_on="id")
         .select("requirements_group_id", "name", pl.col("id").alias("docrequirement_id"))
         .sort("docrequirement_id")
-    )
-
-
-def _value_map(name: str, area: str, mappings: Mappings) -> MappingAsset:
-    return MappingAsset(
-        name,
-        "value_map",
-        area,
-        (),
-        f"The reviewed value map `mappings/dtx/{name}.csv`.",
-        lambda _: mappings.value_maps[name].lazy(),
     )
 
 
@@ -227,5 +222,5 @@ def mapping_assets(mappings: Mappings) -> tuple[MappingAsset, ...]:
             _documents,
             after=("Document",),
         ),
-        *(_value_map(name, area, mappings) for name, area in _VALUE_MAP_AREAS.items()),
+        *(value_map_asset("dtx", name, mappings, area=area) for name, area in _VALUE_MAP_AREAS.items()),
     )

@@ -15,6 +15,7 @@ from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, ef
 from dtx_assets.dtx.flows.record_fields import RECORD_FIELDS, one_column_a_property
 from dtx_assets.dtx.flows.vornado import RECORD_LEASES, leases_of_records
 from dtx_assets.dtx.mapping_assets import CROSSWALK_NAMES, mapping_assets
+from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.tables import AREAS, CROSSWALKS, FILE_REPOSITORY, LEGACY_TABLES
 from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.dtx.transforms import TRANSFORMS
@@ -122,6 +123,7 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         areas=AREAS,
         questions=QUESTIONS,
         feeds=feeds,
+        seed_embedded=load_other_areas,
     )
     return system.under(decisions)
 

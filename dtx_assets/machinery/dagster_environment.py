@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -14,9 +14,6 @@ from dtx_assets.machinery.gate import require_known
 from dtx_assets.machinery.lake_io import LakeIOManager
 from dtx_assets.machinery.run_environment import RunEnvironment, RunOptions
 from dtx_assets.machinery.settings import apply_environment_files
-
-if TYPE_CHECKING:
-    from dtx_assets.machinery.run_environment import SeedEmbedded
 
 S3 = "s3"
 
@@ -69,9 +66,7 @@ def run_options(config: Mapping[str, Any]) -> RunOptions:
     return RunOptions(**config)
 
 
-def environment_resource(
-    graph: Graph, check_groups: Sequence[CheckGroup], seed_embedded: "SeedEmbedded | None"
-) -> dg.ResourceDefinition:
+def environment_resource(graph: Graph, check_groups: Sequence[CheckGroup]) -> dg.ResourceDefinition:
     """The `RunEnvironment` of a run; made without looking at the environment, which each step does when it asks."""
 
     @dg.resource(
@@ -89,9 +84,7 @@ def environment_resource(
         except ConfigurationError as error:
             raise failure(error) from None
         obstacles = GateOfInstance(graph, check_groups, context.instance)
-        with RunEnvironment(
-            graph.system, run_id, started_at, seed_embedded, s3_resource(context), options, obstacles
-        ) as shared:
+        with RunEnvironment(graph.system, run_id, started_at, s3_resource(context), options, obstacles) as shared:
             yield shared
 
     return environment

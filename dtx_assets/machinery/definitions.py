@@ -1,7 +1,6 @@
 """Everything that a code location of a system serves, put together."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
@@ -19,22 +18,18 @@ from dtx_assets.machinery.run_environment import ENVIRONMENT
 from dtx_assets.machinery.run_log import LOGGER, run_log
 from dtx_assets.machinery.system import System
 
-if TYPE_CHECKING:
-    from dtx_assets.machinery.run_environment import SeedEmbedded
-
 
 def build_definitions(
     system: System,
     check_groups: Sequence[CheckGroup],
     *,
     load_order: Sequence[str] = (),
-    seed_embedded: "SeedEmbedded | None" = None,
     s3: S3Resource | None = None,
 ) -> dg.Definitions:
     """Everything a code location of this system serves.
 
-    `load_order` names models that are loaded before the others, first one first; `seed_embedded` puts the rows of other
-    areas that lie beside a sample into the embedded database; `s3` is how S3 is reached, by default as `AWS_*` says.
+    `load_order` names models that are loaded before the others, first one first; `s3` is how S3 is reached, by default
+    as `AWS_*` says.
     """
     graph = Graph(system, load_order)
 
@@ -52,7 +47,7 @@ def build_definitions(
         sensors=[build_export_sensor(system)],
         schedules=[build_rehearsal_schedule(system)],
         resources={
-            ENVIRONMENT: environment_resource(graph, check_groups, seed_embedded),
+            ENVIRONMENT: environment_resource(graph, check_groups),
             "io_manager": io_manager(),
             S3: s3 or S3Resource(),
         },

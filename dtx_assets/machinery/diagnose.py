@@ -98,9 +98,9 @@ def parts(environment: RunEnvironment, now: Now) -> Iterator[list[Finding]]:
         yield [
             place("lake", settings.lake_url, environment.s3),
             place("archive", settings.archive_url, environment.s3),
-            place("object store", settings.object_store_url, environment.s3),
-            files_root(settings.files_url),
         ]
+        if any(table.file_columns for table in environment.system.targets):
+            yield [place("object store", settings.object_store_url, environment.s3), files_root(settings.files_url)]
         yield list(free_disk(environment, sources.stored_bytes))
 
 

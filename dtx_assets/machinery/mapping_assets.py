@@ -131,6 +131,18 @@ def crosswalk_asset(
     )
 
 
+def value_map_asset(system: str, name: str, mappings: Mappings, *, area: str) -> MappingAsset:
+    """The value map `name` of the mapping files. Frame: the columns of its file."""
+    return MappingAsset(
+        name,
+        "value_map",
+        area,
+        (),
+        f"The reviewed value map `mappings/{system}/{name}.csv`.",
+        lambda _: mappings.value_maps[name].lazy(),
+    )
+
+
 def refuse_contradictions(table: str, key: str, rows: pl.LazyFrame) -> None:
     """Raises StructureError where distinct rows share a `source_id`, naming the keys."""
     doubled = rows.group_by("source_id").len().filter(pl.col("len") > 1).sort("source_id").collect()

@@ -544,6 +544,7 @@ def _fingerprint(
         "batch_rows": run.settings.batch_rows,
         "files": _files_digest(run.system.mappings_dir, "*.yaml", "*.csv"),
         "code": _files_digest(Path(__file__).parents[1], "*.py"),
+        "code elsewhere": run.system.code_dir and _files_digest(run.system.code_dir, "*.py"),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import psycopg
@@ -28,9 +28,6 @@ from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
 from dtx_assets.machinery.prepare import RunSettings
 from dtx_assets.machinery.settings import Mode, Settings
 from dtx_assets.machinery.system import System
-
-if TYPE_CHECKING:
-    SeedEmbedded = Callable[[psycopg.Connection, Path], object]
 
 Obstacles = Callable[["RunEnvironment", Collection[str]], list[Obstacle]]
 """What keeps target models from being loaded, accepted or not."""
@@ -65,8 +62,7 @@ class RunOptions:
 class RunEnvironment:
     """A context manager: what it started on the way (the embedded PostgreSQL) it gives up at its end.
 
-    `seed_embedded` puts the rows of other areas that lie beside a sample into the embedded database; `s3` is
-    dagster-aws's S3Resource; `obstacles` says what is in the way of a load, nothing where nobody can tell.
+    `s3` is dagster-aws's S3Resource; `obstacles` says what is in the way of a load, nothing where nobody can tell.
     """
 
     def __init__(
@@ -74,7 +70,6 @@ class RunEnvironment:
         system: System,
         run_id: str,
         started_at: datetime,
-        seed_embedded: "SeedEmbedded | None" = None,
         s3: Any = None,
         options: RunOptions | None = None,
         obstacles: Obstacles = lambda _environment, _models: [],
@@ -82,7 +77,6 @@ class RunEnvironment:
         self.system = system
         self.run_id = run_id
         self.started_at = started_at
-        self.seed_embedded = seed_embedded
         self.s3 = s3
         self.options = options or RunOptions()
         self._obstacles = obstacles
@@ -215,8 +209,8 @@ class RunEnvironment:
         with psycopg.connect(url) as connection:
             create_target(connection, self.system.targets)
             rows = local_directory(self.settings.legacy_url)
-            if self.seed_embedded and rows and (rows / TARGET_ROWS).is_dir():
-                self.seed_embedded(connection, rows / TARGET_ROWS)
+            if self.system.seed_embedded and rows and (rows / TARGET_ROWS).is_dir():
+                self.system.seed_embedded(connection, rows / TARGET_ROWS)
         return url
 
 

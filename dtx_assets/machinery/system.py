@@ -12,6 +12,8 @@ from dtx_assets.machinery.mapping.lineage import column_lineage
 from dtx_assets.machinery.target import TargetTable
 
 if TYPE_CHECKING:
+    from psycopg import Connection
+
     from dtx_assets.machinery.feeds.load import Feeds
     from dtx_assets.machinery.gate import Question
     from dtx_assets.machinery.mapping.decisions import Decisions
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.sources.landing import Source
 
 FlowMaker = Callable[[Mapping[str, str]], "Flow | None"]
+SeedEmbedded = Callable[["Connection", Path], object]
+"""Puts the rows of other areas that lie in a directory into a database."""
 
 
 def always(flow: "Flow") -> FlowMaker:
@@ -57,6 +61,10 @@ class System:
     feeds: "Feeds | None" = None
     sources: "Mapping[str, Callable[[Any], Source]]" = field(default_factory=dict)
     without_feeds: "System | None" = None
+    code_dir: Path | None = None
+    """Where its code lies, if not in this package: where that changes, rows are prepared anew."""
+    seed_embedded: SeedEmbedded | None = None
+    """Fills the tables of other areas in the embedded database, from beside a sample."""
 
     @cached_property
     def flows(self) -> "tuple[Flow, ...]":

@@ -144,7 +144,7 @@ class Place:
         if not mappings.exists():
             shutil.copytree(MAPPINGS_DIR, mappings)
             # As `definitions` does when it is imported.
-            self.patch.setattr(cli, "module_of", lambda _system, _name: self._location(mappings))
+            self.patch.setattr(cli, "module_of", lambda *_names: self._location(mappings))
         text = (mappings / file).read_text()
         assert old in text, f"{file} does not hold {old!r}"
         (mappings / file).write_text(text.replace(old, new, 1))
@@ -161,8 +161,9 @@ class Place:
         self.load_anew()
 
     def load_anew(self) -> None:
+        package = cli.code_locations()["dtx"].rpartition(".")[0]
         for module in ("decided_system", "definitions"):
-            name = f"{cli.SYSTEMS['dtx']}.{module}"
+            name = f"{package}.{module}"
             loaded = importlib.import_module(name)
             self.patch.delitem(sys.modules, name)
             self._ends.callback(sys.modules.__setitem__, name, loaded)

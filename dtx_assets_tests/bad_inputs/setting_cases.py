@@ -115,7 +115,7 @@ CASES: tuple[Case, ...] = (
     variable(
         "TARGET_URL",
         "mysql://loader@host/dtx2",
-        "a directory or file",
+        "postgresql://user:password@host/database",
         "unset it",
         "a target that is not PostgreSQL",
     ),

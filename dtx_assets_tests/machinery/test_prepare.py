@@ -288,6 +288,16 @@ def test_the_same_again_is_not_prepared_again(zoo):
     assert zoo.prepare(cutover_at=datetime(2030, 1, 1, tzinfo=UTC)) == first, "this flow does not ask what now is"
 
 
+def test_changed_code_of_a_system_that_lies_elsewhere_is_prepared_anew(zoo, tmp_path):
+    zoo.system = replace(zoo.system, code_dir=tmp_path / "code")
+    zoo.system.code_dir.mkdir()
+    (zoo.system.code_dir / "flows.py").write_text("GONE = 1\n")
+    first = zoo.prepare()
+    assert zoo.prepare() == first
+    (zoo.system.code_dir / "flows.py").write_text("GONE = 2\n")
+    assert zoo.prepare() != first
+
+
 @pytest.mark.parametrize(
     "change",
     [{"gone": "keep"}, {"batch_rows": 3}, {"legacy_timezone": "Europe/Berlin"}],

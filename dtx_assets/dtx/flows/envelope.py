@@ -14,11 +14,9 @@ from dtx_assets.machinery.prepare import (
     Prepared,
     assess,
     finish_source,
-    is_sound,
     link_rows,
-    with_target_problems,
 )
-from dtx_assets.machinery.target import POLARS_TYPES
+from dtx_assets.machinery.row_flow import one_row_each
 
 SOURCE = "envelope"
 TRACKING, METRIC = "ResponseTracking", "ResponseMetric"
@@ -26,25 +24,9 @@ GROUP = ["account_id", "record_id", "event"]
 
 
 def track_responses(inputs: FlowInputs) -> Outcome:
-    outcome = Outcome()
     rows = with_contacts(inputs.legacy[SOURCE])
     rows = assess(inputs, SOURCE, TRACKING, rows, not_null=("clicks", "create_time", "update_time"))
-    rows = add_problems(rows, CONTACT_PROBLEM)
-    columns = inputs.system.target(TRACKING).columns
-    responses = rows.filter(is_sound()).select(
-        pl.col("_row").alias("_source_row"),
-        *(pl.col(f":{column.name}").cast(POLARS_TYPES[column.type]).alias(column.name) for column in columns),
-    )
-    migrated = finish_source(outcome, inputs, SOURCE, TRACKING, with_target_problems(inputs, TRACKING, rows, responses))
-    prepared = migrated.select("_source_key", pl.col("_row").alias("_source_row"), "_bucket").join(
-        responses, on="_source_row", maintain_order="left"
-    )
-    prepared = prepared.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"))
-    outcome.prepared[TRACKING] = Prepared(
-        prepared.select("_row", *(column.name for column in columns)),
-        link_rows(SOURCE, prepared.select("_source_key", "_source_row", "_bucket", "_row", pl.lit("").alias("_part"))),
-    )
-    return outcome
+    return one_row_each(inputs, SOURCE, TRACKING, add_problems(rows, CONTACT_PROBLEM))
 
 
 def response_metrics(rows: pl.DataFrame) -> pl.DataFrame:

@@ -13,37 +13,15 @@ from dtx_assets.machinery.prepare import (
     Prepared,
     assess,
     finish_source,
-    is_sound,
     link_rows,
     settle_duplicates,
-    with_target_problems,
 )
-from dtx_assets.machinery.target import POLARS_TYPES
+from dtx_assets.machinery.row_flow import row_by_row
 from dtx_assets.machinery.transforms import json_text
 
 SOURCE = "imap_upload"
 UPLOAD, METADATA = "ImapUpload", "DocumentMetadata"
 PART = "imap"
-
-
-def keep_uploads(inputs: FlowInputs) -> Outcome:
-    outcome = Outcome()
-    rows = assess(inputs, SOURCE, UPLOAD, not_null=("sender", "filename", "filesize", "received_time"))
-    columns = inputs.system.target(UPLOAD).columns
-    uploads = rows.filter(is_sound()).select(
-        pl.col("_row").alias("_source_row"),
-        *(pl.col(f":{column.name}").cast(POLARS_TYPES[column.type]).alias(column.name) for column in columns),
-    )
-    migrated = finish_source(outcome, inputs, SOURCE, UPLOAD, with_target_problems(inputs, UPLOAD, rows, uploads))
-    prepared = migrated.select("_source_key", pl.col("_row").alias("_source_row"), "_bucket").join(
-        uploads, on="_source_row", maintain_order="left"
-    )
-    prepared = prepared.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"))
-    outcome.prepared[UPLOAD] = Prepared(
-        prepared.select("_row", *(column.name for column in columns)),
-        link_rows(SOURCE, prepared.select("_source_key", "_source_row", "_bucket", "_row", pl.lit("").alias("_part"))),
-    )
-    return outcome
 
 
 def upload_metadata(rows: pl.DataFrame) -> pl.DataFrame:
@@ -103,7 +81,7 @@ IMAP_UPLOAD = Flow(
     targets=(UPLOAD,),
     decisions=(SOURCE,),
     owner={SOURCE: ("repo_file_id", "document")},
-    run=keep_uploads,
+    run=row_by_row(SOURCE, UPLOAD, not_null=("sender", "filename", "filesize", "received_time")),
     description="Each file that came in by e-mail, with the document it became.",
 )
 DOCUMENT_METADATA = Flow(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, parse_model, plain, suggestion
 
@@ -18,45 +18,49 @@ class Strict(BaseModel):
 class Decision(Strict):
     """One decision of the plan. Those without options are documented: there is nothing to choose."""
 
-    key: str
-    area: int
-    number: str
-    title: str
-    text: str
-    status: Literal["open", "confirmed", "documented"]
-    options: tuple[str, ...] = ()
-    chosen: str | None = None
-    confirm_by: str | None = None
-    blocking_action: str | None = None
-    affects: tuple[str, ...] = ()
+    key: str = Field(description="its name, in `when`, in flows and in the file that DTX_DECISIONS names")
+    area: int = Field(description="the area of the plan")
+    number: str = Field(description="its number or numbers there")
+    title: str = Field(description="what is decided")
+    text: str = Field(description="what each option means")
+    status: Literal["open", "confirmed", "documented"] = Field(
+        description="open keeps a cutover back until whoever is named has confirmed it; documented needs no one"
+    )
+    options: tuple[str, ...] = Field((), description="what can be chosen")
+    chosen: str | None = Field(None, description="the option that a run takes")
+    confirm_by: str | None = Field(None, description="who has to confirm it")
+    blocking_action: str | None = Field(None, description="id of the action that it waits for")
+    affects: tuple[str, ...] = Field((), description="the target models that it concerns")
 
 
 class Action(Strict):
     """A pre-migration action of the plan; a blocking one stops a cutover while it is open."""
 
-    id: str
-    area: int
-    number: int
-    text: str
-    blocking: bool
-    status: Literal["open", "done"] = "open"
+    id: str = Field(description="its name, as in `A8-1`")
+    area: int = Field(description="the area of the plan")
+    number: int = Field(description="its number there")
+    text: str = Field(description="what has to be done, and by whom")
+    blocking: bool = Field(description="whether it keeps a cutover back while it is open")
+    status: Literal["open", "done"] = Field("open", description="whether it was done")
 
 
 class KnownIssue(Strict):
     """A data-quality issue that the plan knows."""
 
-    id: str
-    area: int
-    number: int
-    issue: str
-    impact: str
-    mitigation: str
+    id: str = Field(description="its name, as in `A8-K1`")
+    area: int = Field(description="the area of the plan")
+    number: int = Field(description="its number there")
+    issue: str = Field(description="what is wrong with the legacy data")
+    impact: str = Field(description="what comes of it")
+    mitigation: str = Field(description="what is done about it")
 
 
 class DecisionsFile(Strict):
-    decisions: tuple[Decision, ...]
-    actions: tuple[Action, ...] = ()
-    known_issues: tuple[KnownIssue, ...] = ()
+    """All that the plan decides, asks for and knows."""
+
+    decisions: tuple[Decision, ...] = Field(description="the decisions of the plan")
+    actions: tuple[Action, ...] = Field((), description="what has to be done before the migration")
+    known_issues: tuple[KnownIssue, ...] = Field((), description="what is known to be wrong with the data")
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ class _Strict(BaseModel):
 class When(_Strict):
     """The column is filled only under this option of a decision; else it stays NULL."""
 
-    decision: str
-    option: str
+    decision: str = Field(description="key of a decision of `decisions.yaml`")
+    option: str = Field(description="one of its options")
 
 
 _BELONGS_TO = {
@@ -76,7 +76,7 @@ class ColumnMapping(_Strict):
     written: bool = Field(
         False, description="a helper that a function of the source writes: it must be text as a column must"
     )
-    when: When | None = None
+    when: When | None = Field(None, description="the option under which the column is filled; else it stays NULL")
     note: str | None = Field(None, description="a remark for the mapping book")
 
     @model_validator(mode="after")
@@ -128,15 +128,15 @@ class SourceMapping(_Strict):
 class TargetMapping(_Strict):
     """The mapping of one target model."""
 
-    target: str
-    decision: str
-    sources: dict[str, SourceMapping]
+    target: str = Field(description="the model, which the file is named after")
+    decision: str = Field(description="area and number of the decisions of the plan, as in `A8 #1, #7`")
+    sources: dict[str, SourceMapping] = Field(description="legacy table: what it gives")
 
 
 class ArchivedFile(_Strict):
     """Legacy tables that only go to the archive, each with the reason."""
 
-    archived: dict[str, str]
+    archived: dict[str, str] = Field(description="legacy table: why its rows go nowhere else")
 
 
 def mapping_schema() -> dict[str, Any]:
