@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from dtx_assets import cli
 from dtx_assets.dtx.checks import COVERS, build_check_groups
 from dtx_assets.dtx.system import FUNCTIONS, MAPPINGS_DIR, PROJECT_DIR, SYSTEM
+from dtx_assets.machinery.dagster_metadata import BLOCKS
 from dtx_assets.machinery.definitions import build_definitions
 from dtx_assets.machinery.feeds.model import feed_schema
 from dtx_assets.machinery.mapping.decisions import DecisionsFile
@@ -376,7 +377,7 @@ def checks_of_graph() -> dict[str, list[Check]]:
 def stopped_by(spec: dg.AssetCheckSpec) -> str:
     if spec.blocking:
         return "what depends on it"
-    return "a cutover" if spec.metadata.get("blocks a cutover") else ""
+    return "a cutover" if spec.metadata.get(BLOCKS) else ""
 
 
 def by_check(checks: Mapping[str, Sequence[Check]]) -> dict[Check, list[str]]:

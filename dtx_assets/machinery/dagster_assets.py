@@ -9,7 +9,6 @@ is not yielded, its dependants are skipped, and the step of `report/run` fails t
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from dtx_assets.machinery.archive import CHECK as READS_BACK
 from dtx_assets.machinery.archive import archive_table, differences
 from dtx_assets.machinery.checks import CheckContext, CheckGroup, CheckSpec
 from dtx_assets.machinery.dagster_metadata import (
+    BLOCKS,
     MAPPING_MEANINGS,
     PREVIEW_ROWS,
     REJECTED_MEANINGS,
@@ -206,16 +206,12 @@ class Graph:
 
 def decision_paragraphs(decisions: Decisions, named: str) -> list[str]:
     """`Decision A8 #1: title. Text` of each decision that a declaration names, such as `A8 #1, #7`."""
-    area, paragraphs = "", []
-    for named_area, number in re.findall(r"A(\d+)|#(\w+)", named):
-        area = named_area or area
-        for entry in decisions.entries:
-            if number and str(entry.area) == area and number in re.findall(r"\w+", str(entry.number)):
-                options = f" Options: {', '.join(entry.options)}." if entry.options else ""
-                paragraphs.append(
-                    f"**Decision A{area} #{entry.number}: {entry.title}.** {entry.text}{options} "
-                    f"Status: {entry.status}."
-                )
+    paragraphs = []
+    for entry in decisions.named(named):
+        options = f" Options: {', '.join(entry.options)}." if entry.options else ""
+        paragraphs.append(
+            f"**Decision A{entry.area} #{entry.number}: {entry.title}.** {entry.text}{options} Status: {entry.status}."
+        )
     return paragraphs or ([f"Plan: {named}."] if named else [])
 
 
@@ -1016,7 +1012,7 @@ def check_spec(key: dg.AssetKey, spec: CheckSpec, needs: Sequence[dg.AssetKey]) 
         description=spec.description,
         additional_deps=needs,
         blocking=spec.structure,
-        metadata={"severity": spec.severity, "blocks a cutover": spec.blocking},
+        metadata={"severity": spec.severity, BLOCKS: spec.blocking},
     )
 
 

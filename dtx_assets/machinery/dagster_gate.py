@@ -6,6 +6,7 @@ import dagster as dg
 
 from dtx_assets.machinery.checks import CheckGroup, CheckSpec
 from dtx_assets.machinery.dagster_assets import Graph, check_context
+from dtx_assets.machinery.dagster_verification import VERIFIED, verification_checks
 from dtx_assets.machinery.gate import RESTORE_POINT, GatedCheck, Obstacle, obstacles
 from dtx_assets.machinery.run import asset_states, check_states
 from dtx_assets.machinery.run_environment import RunEnvironment
@@ -17,6 +18,7 @@ def known_obstacles(graph: Graph, check_groups: Sequence[CheckGroup]) -> set[str
     names |= {
         check_name(group, spec) for group in check_groups for spec in group.specs if spec.blocking or spec.structure
     }
+    names |= {VERIFIED, *(f"{'/'.join(key.asset_key.path[1:])}:{key.name}" for key in verification_checks(graph))}
     return names | {RESTORE_POINT, *(question.name for question in graph.system.questions)}
 
 
@@ -43,7 +45,7 @@ class GateOfInstance:
     ) -> list[Obstacle]:
         """What keeps `models` from being loaded; checks of targets that the run `but_of_run` evaluated do not count."""
         return obstacles(
-            [*self._evaluated_now(environment), *self._evaluated_before(but_of_run)],
+            [*self._evaluated_now(environment), *self._evaluated_before(but_of_run), *self._verified(but_of_run)],
             self.graph.system.questions,
             environment.decisions.chosen,
             cutover=cutover,
@@ -98,3 +100,11 @@ class GateOfInstance:
                 made.get(state.asset),
                 state.count,
             )
+
+    def _verified(self, but_of_run: str | None) -> Iterator[GatedCheck]:
+        """What the targets were found to hold: it is about rows that were loaded, so that none need be there yet."""
+        if self.instance is None:
+            return
+        for state in check_states(self.instance, verification_checks(self.graph)):
+            if state.run_id != but_of_run:
+                yield GatedCheck(f"{state.asset}:{state.name}", state.state, False, (), state.at, count=state.count)

@@ -24,6 +24,8 @@ PLAN_DATA = "plan"
 """The metadata of report/plan that holds all of it."""
 ACCOUNTING_DATA = "accounting data"
 """The entry that holds the accounting as data, beside the table that people read."""
+BLOCKS = "blocks a cutover"
+"""The entry of a check's definition that says whether it does: the gate is in the load, not Dagster's own."""
 VERIFICATION_DATA = "verification data"
 """The entry of a verification's check that holds all of it."""
 PREVIEW_ROWS = 5

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from dtx_assets.machinery.dagster_assets import LAST, RESOURCES, Graph, told
-from dtx_assets.machinery.dagster_metadata import VERIFICATION_DATA, markdown_table
+from dtx_assets.machinery.dagster_metadata import BLOCKS, VERIFICATION_DATA, markdown_table
 from dtx_assets.machinery.load import Verification
 from dtx_assets.machinery.load.samples import Sample
 from dtx_assets.machinery.load.verify import FAULTS
@@ -40,9 +40,10 @@ def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefin
         VERIFIED,
         asset=key,
         description="Each row of the target is compared by value with what the mapping gives from the legacy data: none"
-        " is lost, extra or changed. Rows that others own are left out. `dtx verify` evaluates it at any time.",
+        " is lost, extra or changed. Rows that others own are left out; that source rows vanished is a warning."
+        " `dtx verify` evaluates it at any time.",
         additional_deps=[graph.key(layer, model) for layer in ("prepared", "rejected")],
-        metadata={"severity": "ERROR"},
+        metadata={"severity": "ERROR", BLOCKS: True},
     )
 
     @dg.multi_asset_check(
@@ -63,16 +64,22 @@ def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefin
                 passed=found.is_clean,
                 asset_key=key,
                 check_name=VERIFIED,
+                severity=dg.AssetCheckSeverity.WARN if only_vanished(found) else dg.AssetCheckSeverity.ERROR,
                 metadata=verification_metadata(found, target, graph.system.personal_columns(target)),
             )
 
     return verify
 
 
+def only_vanished(found: Verification) -> bool:
+    """Whether all that is wrong is that source rows went away, whose target rows a load leaves and lists."""
+    return found.counts.total() == found.vanished
+
+
 def verification_metadata(found: Verification, target: TargetTable, personal: Collection[str]) -> dict[str, Any]:
     """What a verification found, its examples masked: as tables for people, and whole as data."""
     samples = [masked_sample(sample, personal) for sample in found.samples]
-    facts = {"rows": found.rows, "owned_by_others": found.owned_by_others}
+    facts = {"rows": found.rows, "owned_by_others": found.owned_by_others, "vanished": found.vanished}
     facts |= {fault: found.counts[fault] for fault in FAULTS}
     return {
         "count": found.counts.total(),

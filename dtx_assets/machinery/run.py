@@ -19,7 +19,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
-from dtx_assets.machinery.dagster_metadata import ACCOUNTING_DATA, PLAN_DATA, VERIFICATION_DATA
+from dtx_assets.machinery.dagster_metadata import ACCOUNTING_DATA, BLOCKS, PLAN_DATA, VERIFICATION_DATA
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.masking import mask_emails
 from dtx_assets.machinery.run_environment import ENVIRONMENT
@@ -336,7 +336,7 @@ def acceptable(definitions: dg.Definitions, questions: Iterable[str]) -> set[str
     names = set(questions)
     for key in graph.asset_check_keys:
         spec = graph.get_check_spec(key)
-        if spec.blocking or spec.metadata.get("blocks a cutover"):
+        if spec.blocking or spec.metadata.get(BLOCKS):
             names |= {key.name, f"{'/'.join(key.asset_key.path[1:])}:{key.name}"}
     return names
 

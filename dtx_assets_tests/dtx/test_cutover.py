@@ -224,6 +224,8 @@ def test_what_somebody_changed_in_the_target_is_found_masked(dtx, target):
     assert (checked["state"], checked["count"]) == ("failed", changed)
     again = dtx("verify", "--prepared", "--json")
     assert {entry["model"]: entry for entry in json.loads(again.stdout)} == found
+    in_the_way = {each["name"]: each["text"] for each in json.loads(dtx("plan", "--json").stdout)["in_the_way"]}
+    assert in_the_way[verified] == f"failed ({changed:,} found)"
 
 
 def test_jobs_of_the_ui_undo_and_activate_as_the_commands_do(dtx, target, held, tmp_path, monkeypatch):

@@ -45,7 +45,6 @@ from dtx_assets_tests.dtx.report_queries import Told, told_by_the_history, told_
 
 HOSTILE = "<script>document.title='x'</script><img src=x onerror=\"document.title='x'\">{{ 7*7 }}\"'&\u202e"
 SECRET = "planted-secret"
-LEFT_ON_PURPOSE = {VERIFIED: "left on purpose"}
 KEPT = {
     ("Share", "kind"),
     ("Check", "state"),
@@ -337,23 +336,29 @@ def test_the_board_has_every_check_in_the_state_that_status_says(page, migrated)
 
 
 def test_an_obstacle_that_belongs_nowhere_is_still_no_go(migrated):
-    report = migrated.report([Obstacle("a/b:unheard_of", "failed")], LEFT_ON_PURPOSE)
+    report = migrated.report([Obstacle("a/b:unheard_of", "failed")])
     assert not report.readiness.go
     assert [reason.text for reason in report.readiness.reasons] == ["a/b:unheard_of failed"]
-    assert migrated.report([], LEFT_ON_PURPOSE).readiness.go
+    assert migrated.report([]).readiness.go
 
 
 def test_a_target_that_does_not_hold_what_the_mapping_gives_is_no_go_until_that_is_accepted(migrated):
-    """Here rows of keywords that are gone were left; no gate asks for it, which closes before anything is written."""
-    [reason] = migrated.report([]).readiness.reasons
+    name = f"target/EmailTemplate:{VERIFIED}"
+    unlike = [Obstacle(name, "failed (1 found)")]
+    [reason] = migrated.report(unlike).readiness.reasons
     assert (reason.kind, reason.count) == ("not as mapped", 1)
-    accepted = migrated.report([], LEFT_ON_PURPOSE).readiness
-    [check] = [check for area in accepted.areas for check in area.checks if check.state == "accepted"]
-    assert (check.asset, check.name, check.accepted) == ("target/AccountMeta", VERIFIED, "left on purpose")
+    assert migrated.report(unlike, {name: "mended by hand"}).readiness.go
+
+
+def test_target_rows_that_were_left_because_their_source_rows_are_gone_are_a_warning(migrated):
+    states = json.loads(migrated.command("status", "--json").stdout)["checks"]
+    [check] = [check for check in states if (check["asset"], check["name"]) == ("target/AccountMeta", VERIFIED)]
+    assert check["state"] == "warned"
+    assert check["count"] == migrated.ask("SELECT count(*) FROM migration.vanished")[0][0] > 0
 
 
 def test_what_a_question_asks_is_shown_and_does_not_make_it_no_go(migrated):
-    report = migrated.report([Obstacle(SYSTEM.questions[0].name, "has it?")], LEFT_ON_PURPOSE)
+    report = migrated.report([Obstacle(SYSTEM.questions[0].name, "has it?")])
     assert report.readiness.go
     assert [question.text for question in report.readiness.questions] == ["has it?"]
 

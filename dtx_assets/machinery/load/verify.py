@@ -50,6 +50,8 @@ class Verification:
 
     rows: int = 0
     owned_by_others: int = 0
+    vanished: int = 0
+    """Of the extra ones: their source row is gone, and a load leaves and lists them (migration.vanished)."""
     counts: Counter[str] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
 
@@ -175,6 +177,7 @@ def _note_extra(load: TargetLoad, vanished: pl.DataFrame, found: Verification) -
     for key, part, target_id in vanished.select("source_key", "part", "target_id").unique().iter_rows():
         if target_id in there:
             found.note("extra", Sample("extra", key, part, target_id, NOT_MAPPED, ()))
+            found.vanished += 1
 
 
 def _note_unmapped(load: TargetLoad, found: Verification) -> None:

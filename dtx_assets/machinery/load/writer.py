@@ -369,7 +369,9 @@ class TargetLoad:
         self.first_load = not batches and not self._has_entries()
         self.xmins = None if self.first_load else self._xmins()
         sizes = [int(part["rows"]) for part in self.parts.described]
-        numbers = [number for number in range(len(sizes)) if not self._can_skip(number, batches)]
+        # How many of the first source rows a part has is not known before it is read.
+        looks = self.subset is not None and self.subset.kind == "first"
+        numbers = [number for number in range(len(sizes)) if looks or not self._can_skip(number, batches)]
         summary.skipped_parts = len(sizes) - len(numbers)
         done = summary.unchanged = sum(size for number, size in enumerate(sizes) if number not in numbers)
         if progress:
@@ -506,9 +508,8 @@ class TargetLoad:
         entries: list[dict[str, Any]] = self.prepared.metadata["accounting"]
         if self.subset is None or self.subset.kind == "rejected":
             return entries
-        counts = {
-            flow: (read, rejected) for flow, read, rejected in pl.concat(taken).group_by("flow_id").sum().iter_rows()
-        }
+        each = pl.concat(taken).group_by("flow_id").sum().iter_rows() if taken else ()
+        counts = {flow: (read, rejected) for flow, read, rejected in each}
         booked = []
         for entry in entries:
             read, rejected = counts.get(self.flows[entry["source_table"]], (0, 0))

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from dtx_assets.machinery.dagster_jobs import SYSTEM_TAG
+from dtx_assets.machinery.dagster_metadata import BLOCKS
 from dtx_assets.machinery.report.figures import RunFigures
 from dtx_assets.machinery.run import asset_states, check_result, check_states
 from dtx_assets.machinery.system import System
 
 if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-
-BLOCKS = "blocks a cutover"
-"""The entry of a check's metadata that says whether it does."""
 
 
 @dataclass(frozen=True)

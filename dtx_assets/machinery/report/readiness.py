@@ -100,7 +100,7 @@ def readiness(
     last = next((run for run in figures.runs if run.status != "rolled back"), None)
     accepted = accepted_obstacles(last)
     asked = {RESTORE_POINT, *(question.name for question in system.questions)}
-    left = [found for found in (*obstacles, *unlike_the_mapping(history)) if not found.is_accepted(accepted)]
+    left = [found for found in obstacles if not found.is_accepted(accepted)]
     checks = history.checks(accepted, {found.name: beside_count(found.text) for found in left})
     runs = run_rows(history, figures, accounts)
     reasons = []
@@ -145,15 +145,6 @@ def accepted_obstacles(run: RunFigures | None) -> dict[str, str]:
         return str(entry) or "accepted"
 
     return {name: mask_emails(told(entry)) for name, entry in sorted(run.accepted.items() if run else ())}
-
-
-def unlike_the_mapping(history: History) -> list[Obstacle]:
-    """Targets that failed to verify: no gate asks for it, which closes before anything is written."""
-    return [
-        Obstacle(f"{check.asset}:{check.name}", check.state)
-        for check in history.check_states
-        if check.name == VERIFIED and check.state == "failed"
-    ]
 
 
 def beside_count(text: str) -> str:

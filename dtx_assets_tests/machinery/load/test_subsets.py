@@ -66,6 +66,15 @@ def test_the_first_rows_of_a_loaded_target_leave_the_others_alone(shop):
     assert shop.sql("SELECT owner_id FROM shop_reminder WHERE days = 5") == [(1,)]
 
 
+def test_the_first_rows_of_an_untouched_target_are_counted_and_nothing_is_written(shop):
+    two_batches(shop)
+    shop.load(REMINDER, "whole")
+    summary = subset_load(shop, "look", Subset("first", 3))
+    assert (summary.inserted, summary.updated, summary.unchanged) == (0, 0, 2)
+    looked = [row for row in shop.sql(ACCOUNTING) if row[0] == "look"]
+    assert looked == [("look", "notification", 3, 2, 1, {}), ("look", "webhook", 1, 1, 0, {})]
+
+
 def test_a_replay_takes_just_the_rejected_rows(shop):
     two_batches(shop)
     shop.load(REMINDER, "whole")

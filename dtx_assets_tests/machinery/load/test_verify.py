@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from dtx_assets.machinery.dagster_verification import only_vanished
 from dtx_assets.machinery.load import verify_target
 from dtx_assets.machinery.load.verify import DOUBLED
 from dtx_assets_tests.machinery.load.prepared import (
@@ -113,7 +114,11 @@ def test_rows_that_nothing_gives_any_more_are_extra_and_new_ones_lost(shop):
     write_prepared(shop.lake, REMINDER, [Batch([reminder(2, "a")], [Link("n", "2", {"": 0})])], sources=["n"])
     assert dict(verify(shop).counts) == {"extra": 1, "lost": 1}
     shop.load(REMINDER, "delta")
-    assert dict(verify(shop).counts) == {"extra": 1}
+    found = verify(shop)
+    assert (dict(found.counts), found.vanished) == ({"extra": 1}, 1)
+    assert only_vanished(found)
+    shop.sql("UPDATE shop_reminder SET days = days + 1 WHERE owner_id = 2")
+    assert not only_vanished(verify(shop))
 
 
 def test_adopted_rows_and_those_of_others_give_no_alarm(shop):
