@@ -3,11 +3,11 @@
 What others own is left out: rows that this system did not write, and of rows of others all but what its units fill.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import polars as pl
 from psycopg import sql
@@ -32,6 +32,7 @@ from dtx_assets.machinery.load.samples import Sample
 from dtx_assets.machinery.load.writer import TargetLoad, check_preparation
 from dtx_assets.machinery.target import TargetTable
 
+Item = TypeVar("Item")
 Fault = Literal["lost", "extra", "changed"]
 FAULTS: tuple[Fault, ...] = ("lost", "extra", "changed")
 DOUBLED = "an equal row that this system did not write"
@@ -95,7 +96,7 @@ def verify_target(
         load.findings = load.open_findings(0)
         total = sum(int(part["rows"]) for part in load.parts.described)
         vanished, yielded = [], []
-        for here in _read_ahead(load):
+        for here in _each_part(load):
             gone, given = _compare(load.target, here, found)
             vanished.append(gone)
             yielded.append(given)
@@ -117,24 +118,27 @@ class _Compared:
     current: pl.DataFrame
 
 
-def _read_ahead(load: TargetLoad) -> Iterator[_Compared]:
-    """Each part; the database gives the next one while this one is compared."""
+def _each_part(load: TargetLoad) -> Iterator[_Compared]:
+    """Each part; while one is compared, the database gives the next, and the one after it is read from the lake."""
 
-    def read(number: int) -> _Compared:
-        part = without_violations(load.connection, load.target, load.live, load.parts.read(number))
+    def with_rows(part: Part) -> _Compared:
+        part = without_violations(load.connection, load.target, load.live, part)
         with load.connection.transaction(force_rollback=True):
             load.findings.stage_keys(part)
             stored = read_links(load.connection, load.findings.scope(part))
             return _Compared(part, stored, load.current_rows(part, stored))
 
-    with ThreadPoolExecutor(1, "verify") as reader:
-        ahead: deque[Future[_Compared]] = deque()
-        for number in range(len(load.parts.described)):
-            ahead.append(reader.submit(read, number))
-            if len(ahead) > 1:
-                yield ahead.popleft().result()
-        if ahead:
-            yield ahead.popleft().result()
+    parts = _ahead(load.parts.read(number) for number in range(len(load.parts.described)))
+    return _ahead(with_rows(part) for part in parts)
+
+
+def _ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The items, each made in a thread while the one before it is used."""
+    with ThreadPoolExecutor(1, "verify") as worker:
+        coming = worker.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = worker.submit(next, items, None)
+            yield item
 
 
 def _compare(target: TargetTable, here: _Compared, found: Verification) -> tuple[pl.DataFrame, pl.DataFrame]:
