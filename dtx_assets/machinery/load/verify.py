@@ -6,7 +6,8 @@ What others own is left out: rows that this system did not write, and of rows of
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any, Literal, TypeVar
 
 import polars as pl
@@ -39,6 +40,7 @@ DOUBLED = "an equal row that this system did not write"
 NOT_MAPPED = "this system wrote it, and nothing gives it any more"
 NEVER_LOADED = "the mapping gives it, and it was not loaded"
 SHOWN_FAULTS = 1000
+IDS = pl.Schema({"id": pl.Int64()})
 
 
 @dataclass
@@ -96,8 +98,11 @@ def verify_target(
         load.findings = load.open_findings(0)
         total = sum(int(part["rows"]) for part in load.parts.described)
         vanished, yielded = [], []
-        for here in _each_part(load):
-            gone, given = _compare(load.target, here, found)
+        rows = _Rows(load)
+        parts = _ahead(load.parts.read(number) for number in range(len(load.parts.described)))
+        # While a part is compared, the database gives the next, and the one after it is read from the lake.
+        for here in _ahead(map(rows.mapped, parts)):
+            gone, given = _compare(rows, here, found)
             vanished.append(gone)
             yielded.append(given)
             found.rows += here.part.rows.height
@@ -117,19 +122,36 @@ class _Compared:
     stored: pl.DataFrame
     current: pl.DataFrame
 
+    def fates(self, target: TargetTable) -> pl.DataFrame:
+        yields = yields_of(self.part.links)
+        if target.writes == "insert":
+            rows = self.part.comparable
+            return insert_fates(target, self.part.columns, rows, yields, self.stored, self.current, overwrite=False)
+        rows = self.part.rows
+        return update_fates(self.part.columns, rows, yields, self.stored, self.current, overwrite=False).fates
 
-def _each_part(load: TargetLoad) -> Iterator[_Compared]:
-    """Each part; while one is compared, the database gives the next, and the one after it is read from the lake."""
 
-    def with_rows(part: Part) -> _Compared:
-        part = without_violations(load.connection, load.target, load.live, part)
-        with load.connection.transaction(force_rollback=True):
+class _Rows:
+    """The rows of the target that belong to parts, over one connection for several threads."""
+
+    def __init__(self, load: TargetLoad) -> None:
+        self.load, self.lock = load, Lock()
+
+    def mapped(self, part: Part) -> _Compared:
+        """A part with the rows that the mapping leads to: where all is well there are no others."""
+        load = self.load
+        with self.lock, load.connection.transaction(force_rollback=True):
+            part = without_violations(load.connection, load.target, load.live, part)
             load.findings.stage_keys(part)
             stored = read_links(load.connection, load.findings.scope(part))
-            return _Compared(part, stored, load.current_rows(part, stored))
+            return _Compared(part, stored, load.current_rows(part, stored, keys=part.rows.head(0)))
 
-    parts = _ahead(load.parts.read(number) for number in range(len(load.parts.described)))
-    return _ahead(with_rows(part) for part in parts)
+    def of_keys(self, here: _Compared, numbers: pl.Series) -> _Compared:
+        """The same part with the rows that have the natural keys of some of its rows, by their numbers, as well."""
+        keys = here.part.rows.filter(pl.col("_row").is_in(numbers.implode()))
+        with self.lock, self.load.connection.transaction(force_rollback=True):
+            found = self.load.current_rows(here.part, here.stored, ids=pl.DataFrame(schema=IDS), keys=keys)
+        return replace(here, current=pl.concat([here.current, found]).unique("id", maintain_order=True))
 
 
 def _ahead(items: Iterator[Item]) -> Iterator[Item]:
@@ -141,16 +163,18 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def _compare(target: TargetTable, here: _Compared, found: Verification) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _compare(rows: _Rows, here: _Compared, found: Verification) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Notes what is lost or changed of a part; gives what is mapped and not yielded, and what is yielded."""
+    target = rows.load.target
+    fates = here.fates(target)
+    if target.writes == "insert" and target.natural_key:
+        unlike = fates.filter(pl.col("fate") != "unchanged").get_column("_row")
+        if len(unlike):
+            here = rows.of_keys(here, unlike)
+            fates = here.fates(target)
     part, stored, current = here.part, here.stored, here.current
+    wanted = part.comparable if target.writes == "insert" else part.rows
     yields = yields_of(part.links)
-    if target.writes == "insert":
-        fates = insert_fates(target, part.columns, part.comparable, yields, stored, current, overwrite=False)
-        wanted = part.comparable
-    else:
-        fates = update_fates(part.columns, part.rows, yields, stored, current, overwrite=False).fates
-        wanted = part.rows
     theirs = (pl.col("fate") == "conflict") & (pl.col("cause") == THEIRS)
     found.owned_by_others += fates.filter(theirs).height
     wrong = fates.filter(pl.col("fate").is_in(["insert", "update", "conflict"]) & ~theirs)

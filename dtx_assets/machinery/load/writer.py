@@ -839,22 +839,28 @@ class TargetLoad:
                 remedy="this is a fault of the flow, please report it",
             )
 
-    def current_rows(self, part: Part, stored: pl.DataFrame) -> pl.DataFrame:
-        """The rows of the target that have a key of the part, or that its source rows led to before."""
+    def current_rows(
+        self, part: Part, stored: pl.DataFrame, *, ids: pl.DataFrame | None = None, keys: pl.DataFrame | None = None
+    ) -> pl.DataFrame:
+        """The rows of the target that have a key of the part, or that its source rows led to before.
+
+        Or only those of some `ids` (a column `id`), and of some `keys` (the rows of the part that have them).
+        """
         known = known_rows(stored)
         fills = self.target.writes == "update"
         written_columns = {} if fills else self._written_columns(known.get_column("batch_id").unique())
         needed = {column.name: column for column in part.columns}
         for columns in written_columns.values():
             needed |= {column.name: column for column in columns or ()}
-        ids = [stored.select(pl.col("target_id").alias("id"))]
-        if fills:
-            ids.append(part.rows.select("id"))
-        self._stage("staged_id", pl.concat(ids).unique(), ["id"])
+        if ids is None:
+            led_to = stored.select(pl.col("target_id").alias("id"))
+            ids = pl.concat([led_to, part.rows.select("id")]) if fills else led_to
+        self._stage("staged_id", ids.unique(), ["id"])
         found: sql.Composable = sql.SQL("SELECT id FROM staged_id")
-        key = list(self.target.natural_key) if self.target.writes == "insert" else []
+        keys = part.rows if keys is None else keys
+        key = list(self.target.natural_key) if self.target.writes == "insert" and keys.height else []
         if key:
-            self._stage("staged_natural_key", part.rows.select(key), key)
+            self._stage("staged_natural_key", keys.select(key), key)
             found += sql.SQL(
                 " UNION SELECT present.id FROM {} AS present JOIN staged_natural_key AS wanted ON {}"
             ).format(self.table, sql.SQL(" AND ").join(self._same_key(name) for name in key))
