@@ -4,4 +4,5 @@ from dtx_assets.dtx import system
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.settings import decisions_path
 
-SYSTEM = system.SYSTEM.under(load_decisions(system.DECISIONS_FILE, decisions_path(system.SYSTEM.name)))
+override = decisions_path(system.SYSTEM.name)
+SYSTEM = system.SYSTEM.under(load_decisions(system.DECISIONS_FILE, override)) if override else system.SYSTEM
