@@ -151,7 +151,7 @@ def unfinished_runs(instance: dg.DagsterInstance, system: System) -> list[str]:
     """The runs of any job of the system that have not ended: a new one would only wait for their locks."""
     close_dead_runs(instance)
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED))
-    return [run.run_id for run in runs if run.job_name.split("_")[0] == system.name]
+    return [run.run_id for run in runs if f"{run.job_name}_".startswith(f"{system.name}_")]
 
 
 # --- rehearsals -------------------------------------------------------------------------------------------------------
