@@ -251,6 +251,7 @@ def test_dagster_dev_serves_the_graph(tmp_path):
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.5)
     finally:
-        process.send_signal(signal.SIGINT)
+        # Not SIGINT, which is ignored where a shell runs the tests in the background.
+        process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
     assert ["dtx", "target", "NotificationSchedule"] in [node["assetKey"]["path"] for node in nodes]
