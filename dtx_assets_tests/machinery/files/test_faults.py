@@ -197,7 +197,10 @@ def test_a_run_killed_among_small_files_leaves_whole_ones_only(root, many, tmp_p
         assert 30 <= len(there) < 60
         assert all(hashlib.sha256(content(place, file.key) or b"").hexdigest() == file.sha256 for file in there)
         statuses = Counter(result.status for result in send(many, root, place))
-        assert statuses == {"present": len(there), "sent": len(many) - len(there)}
+        # What was on its way to the server when the run was killed may arrive after all.
+    assert statuses["present"] >= len(there)
+    assert statuses["present"] + statuses["sent"] == statuses.total() == len(many)
+    assert all(hashlib.sha256(content(place, file.key) or b"").hexdigest() == file.sha256 for file in many)
 
 
 def test_a_run_killed_in_the_middle_of_a_large_file_leaves_nothing_after_the_next(root, many, s3_bucket):  # noqa: F811
