@@ -74,22 +74,26 @@ def known_rows(stored: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_ownership(
-    current: pl.DataFrame, known: pl.DataFrame, written_columns: dict[int, Sequence[TargetColumn] | None]
+    current: pl.DataFrame,
+    columns: Sequence[TargetColumn],
+    known: pl.DataFrame,
+    written_columns: dict[int, Sequence[TargetColumn] | None],
 ) -> pl.DataFrame:
-    """Adds to the rows of the target `known`, `adopted`, and `same` (as this system left it or found it).
+    """Adds to the rows of the target `_hash` (of the columns), `known`, `adopted`, and `same` (as left or as found).
 
     `written_columns` gives the columns that each batch hashed; None where one of them is not there any more.
     """
-    current = current.join(known, left_on="id", right_on="target_id", how="left", maintain_order="left")
-    groups: dict[tuple[str, ...], tuple[Sequence[TargetColumn], list[int]]] = {}
-    for batch, columns in written_columns.items():
-        if columns is not None:
-            groups.setdefault(tuple(c.name for c in columns), (columns, []))[1].append(batch)
+    current = current.with_columns(content_hash(columns).alias("_hash")).join(
+        known, left_on="id", right_on="target_id", how="left", maintain_order="left"
+    )
+    groups: dict[tuple[TargetColumn, ...], list[int]] = {}
+    for batch, written in written_columns.items():
+        if written is not None:
+            groups.setdefault(tuple(written), []).append(batch)
     same = pl.lit(False)
-    for columns, batches in groups.values():
-        same = (
-            pl.when(pl.col("batch_id").is_in(batches)).then(content_hash(columns) == pl.col("written")).otherwise(same)
-        )
+    for written, batches in groups.items():
+        hashed = pl.col("_hash") if written == tuple(columns) else content_hash(written)
+        same = pl.when(pl.col("batch_id").is_in(batches)).then(hashed == pl.col("written")).otherwise(same)
     return current.with_columns(
         pl.col("written").is_not_null().alias("known"),
         pl.col("adopted").fill_null(False),
@@ -572,29 +576,27 @@ def restored_document(now: object, before: object, shape: object) -> object:
 
 
 @dataclass(frozen=True)
-class Relinked:
-    """How the mapping changes: `entries` (LINKED) take the place of those of the same source rows, `removed` go.
+class Given:
+    """What the source rows of a part give now, beside what the mapping knows of them.
 
-    `vanished`: target rows, or units of them, that the mapping knew and the part does not yield. `yielded`: those that
-    it does, by target_id or UNIT.
+    `mapped`: their links but those in conflict, `kept`: the places that the latter had before; `left`: what was given
+    before and is no longer. `vanished`: target rows, or units of them, that the mapping knew and the part does not
+    yield. `yielded`: those that it does, by target_id or UNIT.
     """
 
-    entries: pl.DataFrame
-    removed: pl.DataFrame
+    mapped: pl.DataFrame
+    kept: pl.DataFrame
+    left: pl.DataFrame
     vanished: pl.DataFrame
     yielded: pl.DataFrame
 
 
-def relink(
+def given_by(
     yields: pl.DataFrame, fates: pl.DataFrame, stored: pl.DataFrame, identity: Sequence[str] = ("target_id",)
-) -> Relinked:
-    """The mapping of a part; in `fates`, inserted rows have their new ids. `identity` may be UNIT.
-
-    A row in conflict keeps the place it had. What a source row gave before and gives no longer stays mapped, unless
-    another source row gives that target row now.
-    """
+) -> Given:
+    """What a part gives; in `fates`, inserted rows have their new ids. `identity` may be UNIT."""
     linked = yields.with_row_index("_order").join(fates, on="_row", how="left", maintain_order="left")
-    held = linked.filter(pl.col("target_id").is_not_null()).select(identity).unique()
+    yielded = linked.filter(pl.col("target_id").is_not_null()).select(identity).unique()
     mapped = linked.filter(pl.col("fate") != "conflict").select(
         "_order",
         "flow_id",
@@ -610,17 +612,47 @@ def relink(
     kept = in_conflict.join(
         stored.select(*PLACE, "target_id", "hash", "adopted", "shape"), on=PLACE, maintain_order="left"
     ).select(mapped.columns)
-    stored = stored.with_row_index("_place")
-    held = pl.concat([held, kept.select(identity)]).unique()
-    not_yielded = stored.join(yields, on=PLACE, how="anti", maintain_order="left")
-    left = not_yielded.join(held, on=identity, how="anti", maintain_order="left")
+    yielded = pl.concat([yielded, kept.select(identity)]).unique()
+    not_yielded = stored.with_row_index("_place").join(yields, on=PLACE, how="anti", maintain_order="left")
+    left = not_yielded.join(yielded, on=identity, how="anti", maintain_order="left")
+    now = pl.concat([mapped, kept]).select(*PLACE, pl.col("target_id").alias("new_id"))
+    moved = (
+        stored.join(now, on=PLACE)
+        .filter(pl.col("target_id") != pl.col("new_id"))
+        .join(yielded, on=identity, how="anti", maintain_order="left")
+    )
+    vanished = pl.concat([left.select(stored.columns), moved.select(stored.columns)])
+    return Given(
+        mapped,
+        kept,
+        left,
+        vanished.filter(pl.col("hash").is_not_null()).select("flow_id", "bucket", "source_key", "part", "target_id"),
+        yielded,
+    )
+
+
+@dataclass(frozen=True)
+class Relinked:
+    """How the mapping changes: `entries` (LINKED) take the place of those of the same source rows, `removed` go."""
+
+    entries: pl.DataFrame
+    removed: pl.DataFrame
+
+
+def relink(given: Given, yields: pl.DataFrame, stored: pl.DataFrame) -> Relinked:
+    """The mapping of a part.
+
+    A row in conflict keeps the place it had. What a source row gave before and gives no longer stays mapped, unless
+    another source row gives that target row now.
+    """
+    mapped = given.mapped
     buckets = yields.select(*SOURCE, pl.col("bucket").alias("new_bucket")).unique(SOURCE)
     retained = (
-        left.join(buckets, on=SOURCE, how="left", maintain_order="left")
-        .with_columns(pl.coalesce("new_bucket", "bucket").alias("bucket"), pl.col("_place") + linked.height)
+        given.left.join(buckets, on=SOURCE, how="left", maintain_order="left")
+        .with_columns(pl.coalesce("new_bucket", "bucket").alias("bucket"), pl.col("_place") + yields.height)
         .select(pl.col("_place").alias("_order"), *mapped.columns[1:])
     )
-    now = pl.concat([mapped, kept, retained]).sort("_order")
+    now = pl.concat([mapped, given.kept, retained]).sort("_order")
     compared = [*PLACE, "bucket", "target_id", "hash", "adopted"]
     changed = pl.concat(
         [
@@ -629,17 +661,7 @@ def relink(
         ]
     ).unique()
     entries = now.join(changed, on=SOURCE, how="semi", maintain_order="left")
-    moved = (
-        stored.join(now.select(*PLACE, pl.col("target_id").alias("new_id")), on=PLACE)
-        .filter(pl.col("target_id") != pl.col("new_id"))
-        .join(held, on=identity, how="anti", maintain_order="left")
-        .select(left.columns)
-    )
     return Relinked(
         entries.select(pl.lit(0, pl.Int64).alias("batch_id"), pl.exclude("_order")).select(LINKED.names()),
         changed.join(now, on=SOURCE, how="anti"),
-        pl.concat([left, moved])
-        .filter(pl.col("hash").is_not_null())
-        .select("flow_id", "bucket", "source_key", "part", "target_id"),
-        held,
     )

@@ -20,9 +20,9 @@ from dtx_assets.machinery.load.diff import (
     DELETED,
     MISSING,
     THEIRS,
+    given_by,
     identity_of,
     insert_fates,
-    relink,
     update_fates,
     yields_of,
 )
@@ -189,8 +189,8 @@ def _compare(rows: _Rows, here: _Compared, found: Verification) -> tuple[pl.Data
         cause = fate["cause"] or (NEVER_LOADED if lost else "the mapping gives other values")
         place = places[fate["_row"]]
         found.note(fault, Sample(fault, place["source_key"], place["part"], fate["target_id"], cause, columns))
-    mapping = relink(yields, fates, stored, identity_of(target))
-    return mapping.vanished, mapping.yielded
+    given = given_by(yields, fates, stored, identity_of(target))
+    return given.vanished, given.yielded
 
 
 def _of(frame: pl.DataFrame, column: str, values: pl.Series) -> Iterator[dict[str, Any]]:

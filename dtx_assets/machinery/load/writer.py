@@ -24,7 +24,6 @@ from dtx_assets.machinery.lake import Lake, Manifest
 from dtx_assets.machinery.load.activation import is_activated
 from dtx_assets.machinery.load.content import (
     as_prepared,
-    content_hash,
     copy_in,
     copy_out,
     readable,
@@ -33,6 +32,7 @@ from dtx_assets.machinery.load.content import (
 from dtx_assets.machinery.load.ddl import LiveTarget, require_target
 from dtx_assets.machinery.load.diff import (
     Filled,
+    given_by,
     identity_of,
     insert_fates,
     known_rows,
@@ -777,12 +777,13 @@ class TargetLoad:
             .with_columns(pl.coalesce("new_id", "target_id").alias("target_id"))
             .drop("new_id")
         )
-        mapping = relink(yields, fates, stored, identity_of(self.target))
+        given = given_by(yields, fates, stored, identity_of(self.target))
+        mapping = relink(given, yields, stored)
         replace_entries(self.connection, grouped_entries(mapping.entries), batch_id)
         reach("load.after_mapping")
         delete_entries(self.connection, mapping.removed, batch_id)
         reach("load.after_removal")
-        self.findings.write_vanished(part, mapping.vanished, mapping.yielded, batch_id)
+        self.findings.write_vanished(part, given.vanished, given.yielded, batch_id)
         reach("load.after_vanished")
         self.findings.write_conflicts(part, conflicts_of(yields, fates), batch_id)
         reach("load.after_conflicts")
@@ -876,9 +877,7 @@ class TargetLoad:
         current = as_prepared(current, columns).hstack(raw)
         if fills:
             return current
-        current = with_ownership(
-            current.with_columns(content_hash(part.columns).alias("_hash")), known, written_columns
-        )
+        current = with_ownership(current, part.columns, known, written_columns)
         return current if current.get_column("known").all() else self._with_former_rows(current)
 
     def _with_former_rows(self, current: pl.DataFrame) -> pl.DataFrame:
