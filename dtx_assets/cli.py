@@ -389,8 +389,9 @@ def archive_list(
     location = code_location(system)
     settings = read_settings(location)
 
-    from dtx_assets.machinery.archive import archives, open_archive
+    from dtx_assets.machinery.archive import archives
     from dtx_assets.machinery.console import print_archives
+    from dtx_assets.machinery.lake import open_archive
 
     place = open_archive(settings.archive_url)
     stored = archives(place, system, location.SYSTEM.legacy_tables)
@@ -417,9 +418,10 @@ def archive_query(
     location = code_location(system)
     settings = read_settings(location)
 
-    from dtx_assets.machinery.archive import archives, open_archive
+    from dtx_assets.machinery.archive import archives
     from dtx_assets.machinery.archive_query import ask
     from dtx_assets.machinery.console import print_answer, write_csv, write_json
+    from dtx_assets.machinery.lake import open_archive
 
     place = open_archive(settings.archive_url)
     stored = archives(place, system, location.SYSTEM.legacy_tables)

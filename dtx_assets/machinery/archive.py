@@ -48,11 +48,6 @@ Batches = Callable[[], Iterator[pa.RecordBatch]]
 """Gives the same batches each time it is called."""
 
 
-def open_archive(url: str, s3: Any = None) -> Lake:
-    """The place of the archives: a directory or `s3://bucket/prefix`; its keys are `(system, table)`."""
-    return Lake(url, s3, called="the archive")
-
-
 def archive_table(
     lake: Lake, archive: Lake, system: str, table: str, run_id: str, progress: Progress | None = None
 ) -> Manifest:

@@ -478,3 +478,8 @@ def _profile_keys(profile: str) -> dict[str, str | None]:
         "secret_access_key": keys and keys.secret_key,
         "session_token": keys and keys.token,
     }
+
+
+def open_archive(url: str, s3: Any = None) -> Lake:
+    """The place of the archives: a directory or `s3://bucket/prefix`; its keys are `(system, table)`."""
+    return Lake(url, s3, called="the archive")

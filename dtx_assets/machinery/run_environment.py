@@ -16,13 +16,12 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from dtx_assets.machinery.archive import open_archive
 from dtx_assets.machinery.embedded_postgres import embedded_postgres
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.files.inventory import LegacyFiles, Progress
 from dtx_assets.machinery.files.store import FileStore, open_store
 from dtx_assets.machinery.gate import Obstacle, require_open
-from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.lake import Lake, open_archive
 from dtx_assets.machinery.load import RunContext, Subset, create_target, finish_run, open_run
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
 from dtx_assets.machinery.prepare import RunSettings

@@ -3,14 +3,19 @@
 What a flow's rules reject by name is not repeated here: a legacy schema holds what a row needs to be told from others.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import pandera.polars as pa
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import polars as pl
-from pandera.errors import SchemaErrors
 
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.target import POLARS_TYPES, TargetTable
+
+# Pandera is imported where it is used: it takes an eighth of a second, and most commands need no schema.
+if TYPE_CHECKING:
+    import pandera.polars as pa
 
 INTEGER_TEXT = r"^-?[0-9]+(\.0)?$"
 INTEGER_RANGE = (-(2**31), 2**31 - 1)
@@ -19,6 +24,8 @@ INTEGER_RANGE = (-(2**31), 2**31 - 1)
 
 def legacy_schema(table: LegacyTable, not_null: Sequence[str] = ()) -> pa.DataFrameSchema:
     """Schema of a legacy table as text: its unique key is there and is of its kind, `not_null` columns have a value."""
+    import pandera.polars as pa
+
     columns = {}
     for name in dict.fromkeys((*(table.key if table.has_unique_key else ()), *not_null)):
         checks = []
@@ -30,6 +37,8 @@ def legacy_schema(table: LegacyTable, not_null: Sequence[str] = ()) -> pa.DataFr
 
 def target_schema(table: TargetTable) -> pa.DataFrameSchema:
     """Schema of the prepared rows of a target: types, nullability, allowed values, lengths and integer ranges."""
+    import pandera.polars as pa
+
     columns = {}
     for column in table.columns:
         checks = []
@@ -48,6 +57,8 @@ def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataF
 
     The frame is eager on purpose: Pandera looks at a lazy frame's schema only.
     """
+    from pandera.errors import SchemaErrors
+
     empty = pl.DataFrame(schema={"index": pl.UInt32, "column": pl.String, "check": pl.String})
     if not schema.columns or frame.is_empty():
         return empty

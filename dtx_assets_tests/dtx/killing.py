@@ -27,12 +27,12 @@ from psycopg import sql
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.archive import archive_table, archives, differences, open_archive
+from dtx_assets.machinery.archive import archive_table, archives, differences
 from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
 from dtx_assets.machinery.errors import MigrationError
 from dtx_assets.machinery.failpoints import FAILPOINT, PROOF, TRACE
 from dtx_assets.machinery.files.sending import FileSender
-from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.lake import Lake, open_archive
 from dtx_assets.machinery.load import SentFilesOfRun, book_archive, create_target, load_target
 from dtx_assets.machinery.mapping_assets import MappingContext, build_mapping_asset
 from dtx_assets.machinery.operations import roll_back

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -14,14 +15,20 @@ from ruamel.yaml.error import MarkedYAMLError
 from dtx_assets.machinery.errors import ConfigurationError
 
 
+@lru_cache(maxsize=128)
+def _parsed(text: str) -> Any:
+    """The content of YAML; it is shared, and nobody may change it."""
+    # The round-trip loader makes plain values only, as the safe one does, and keeps the lines.
+    return YAML(typ="rt").load(text)
+
+
 class YamlFile:
     """The content of a YAML file and where each entry of it stands."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # The round-trip loader makes plain values only, as the safe one does, and keeps the lines.
-            self.content: Any = YAML(typ="rt").load(path.read_text("utf-8-sig"))
+            self.content: Any = _parsed(path.read_text("utf-8-sig"))
         except FileNotFoundError:
             raise ConfigurationError(
                 "a file is missing", where=str(path), remedy="put it back, or correct the path"
