@@ -32,10 +32,9 @@ from dtx_assets.machinery.archive import (
     archives,
     differences,
     first_difference,
-    open_archive,
 )
 from dtx_assets.machinery.errors import StructureError
-from dtx_assets.machinery.lake import Lake, Manifest
+from dtx_assets.machinery.lake import Lake, Manifest, open_archive
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.landing import batches_of_rows, land_table
@@ -336,7 +335,7 @@ KILLED = """
     import os, signal, sys
     from pathlib import Path
     from dtx_assets.machinery import archive
-    from dtx_assets.machinery.lake import Lake
+    from dtx_assets.machinery.lake import Lake, open_archive
 
     real, calls = archive.{function}, iter(range(100))
 
@@ -346,7 +345,7 @@ KILLED = """
         return real(*values, **options)
 
     archive.{function} = killed
-    archive.archive_table(Lake(sys.argv[1]), archive.open_archive(sys.argv[2]), "toy", "t", "killed")
+    archive.archive_table(Lake(sys.argv[1]), open_archive(sys.argv[2]), "toy", "t", "killed")
 """
 
 
@@ -374,9 +373,9 @@ def test_memory_does_not_grow_with_the_table(tmp_path):
     script = """
         import resource, sys
         from dtx_assets.machinery import archive
-        from dtx_assets.machinery.lake import Lake
+        from dtx_assets.machinery.lake import Lake, open_archive
 
-        lake, place = Lake(sys.argv[1]), archive.open_archive(sys.argv[2])
+        lake, place = Lake(sys.argv[1]), open_archive(sys.argv[2])
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         archive.archive_table(lake, place, "toy", "t", "r")
         assert archive.differences(lake, place, "toy", "t") == []
