@@ -140,13 +140,13 @@ def run(
         os.environ[f"{system.upper()}_VERIFY_FILES"] = "1"
     confirm_cutover(read_settings(location), yes=yes)
 
+    from dtx_assets.machinery.dagster_gate import known_obstacles
     from dtx_assets.machinery.feeds.selection import expand_feeds
-    from dtx_assets.machinery.gate import RESTORE_POINT, require_known
-    from dtx_assets.machinery.run import acceptable, select_assets
+    from dtx_assets.machinery.gate import require_known
+    from dtx_assets.machinery.run import select_assets
 
     reasons = accepted_with_reasons(accept or [])
-    questions = [RESTORE_POINT, *(question.name for question in location.SYSTEM.questions)]
-    require_known(reasons, acceptable(location.defs, questions))
+    require_known(reasons, known_obstacles(location.SYSTEM, location.defs.resolve_asset_graph()))
 
     selection = None if select is None else select_assets(location.defs, system, expand_feeds(select, location.SYSTEM))
     options = {

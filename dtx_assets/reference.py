@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from dtx_assets import cli
 from dtx_assets.dtx.checks import COVERS, build_check_groups
 from dtx_assets.dtx.system import FUNCTIONS, MAPPINGS_DIR, PROJECT_DIR, SYSTEM
-from dtx_assets.machinery.dagster_metadata import BLOCKS
+from dtx_assets.machinery.dagster_metadata import BLOCKS, asset_name
 from dtx_assets.machinery.definitions import build_definitions
 from dtx_assets.machinery.feeds.model import feed_schema
 from dtx_assets.machinery.mapping.decisions import DecisionsFile
@@ -369,7 +369,7 @@ def checks_of_graph() -> dict[str, list[Check]]:
     for key in sorted(graph.asset_check_keys, key=lambda key: (key.asset_key.path, key.name)):
         spec = graph.get_check_spec(key)
         severity = str(spec.metadata.get("severity", dg.AssetCheckSeverity.ERROR.value))
-        of_asset = found.setdefault("/".join(key.asset_key.path[1:]), [])
+        of_asset = found.setdefault(asset_name(key.asset_key), [])
         of_asset.append((spec.name, severity, stopped_by(spec), spec.description or ""))
     return found
 

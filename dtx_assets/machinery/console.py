@@ -174,8 +174,8 @@ def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
     if changes:
         table = Table("target", "what", "source row", "column", "is", "would be", title="Examples, masked")
         for model, change, name, (before, after) in changes:
-            place = " ".join(filter(None, (change["source_key"], change["part"])))
-            table.add_row(*map(Text, (model, change["cause"] or change["fate"], place, name, before, after)))
+            what = change["cause"] or change["fate"]
+            table.add_row(*map(Text, (model, what, change["place"], name, before, after)))
         console.print(table)
     for note in plan["notes"]:
         console.print(Text(note), soft_wrap=True)
@@ -201,11 +201,10 @@ def print_verifications(console: Console, found: Sequence[Mapping[str, Any]]) ->
     table = Table("target", "what", "source row", "id", "column", "is", "should be", title="Examples, masked")
     for target in found:
         for sample in target["found"][:SHOWN_FAULTS]:
-            place = " ".join(filter(None, (sample["source_key"], sample["part"])))
             which = "" if sample["target_id"] is None else str(sample["target_id"])
             for name, (before, after) in sample["columns"].items() or [("", ("", ""))]:
                 what = f"{sample['fate']}: {sample['cause']}"
-                table.add_row(*map(Text, (target["model"], what, place, which, name, before, after)))
+                table.add_row(*map(Text, (target["model"], what, sample["place"], which, name, before, after)))
     if table.row_count:
         console.print(table)
     else:

@@ -25,6 +25,7 @@ from dtx_assets.machinery.checks import CheckContext, CheckGroup, CheckSpec
 from dtx_assets.machinery.dagster_metadata import (
     BLOCKS,
     MAPPING_MEANINGS,
+    PREVIEW,
     PREVIEW_ROWS,
     REJECTED_MEANINGS,
     accounting_metadata,
@@ -408,9 +409,18 @@ def extraction_failure(problems: Sequence[Mapping[str, Any]]) -> dg.Failure:
     )
 
 
+def first_rows_of(environment: RunEnvironment, manifest: Manifest) -> pl.DataFrame:
+    """The rows that a preview shows."""
+    return environment.lake.scan(manifest.key, manifest=manifest).head(PREVIEW_ROWS).collect()
+
+
+def legacy_preview(table: LegacyTable, rows: pl.DataFrame) -> dg.MetadataValue:
+    return masked_preview(rows, filter(table.is_personal, rows.columns))
+
+
 def landing_metadata(environment: RunEnvironment, table: LegacyTable, manifest: Manifest) -> dict[str, Any]:
     facts = manifest.metadata
-    rows = environment.lake.scan(manifest.key, manifest=manifest).head(5).collect()
+    rows = first_rows_of(environment, manifest)
     return {
         **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
         "source": str(facts.get("source")),
@@ -419,7 +429,7 @@ def landing_metadata(environment: RunEnvironment, table: LegacyTable, manifest: 
         "values that are not UTF-8": int(facts.get("undecodable_values", 0)),
         "consistent snapshot": bool(facts.get("consistent_snapshot")),
         "extracted at": str(facts.get("extracted_at")),
-        "preview (masked)": masked_preview(rows, filter(table.is_personal, rows.columns)),
+        PREVIEW: legacy_preview(table, rows),
     }
 
 
@@ -503,12 +513,12 @@ def build_archive(graph: Graph, table: LegacyTable) -> dg.AssetsDefinition:
                 archived = manifest.metadata["rows"]
                 booked = [book_archive(environment.load(), table.name, archived)] if only_archived else []
                 landed = graph.key("legacy", table.name)
-                rows = environment.lake.scan(landed.path).head(PREVIEW_ROWS).collect()
+                rows = first_rows_of(environment, environment.lake.require(landed.path))
                 yield dg.MaterializeResult(
                     asset_key=key,
                     metadata={
                         **archive_metadata(environment, manifest, booked),
-                        "preview (masked)": masked_preview(rows, filter(table.is_personal, rows.columns)),
+                        PREVIEW: legacy_preview(table, rows),
                         **lineage_metadata({name: [(landed.path, name)] for name in manifest.metadata["columns"]}),
                     },
                 )
@@ -634,11 +644,11 @@ def mapping_context(
 
 
 def mapping_metadata(environment: RunEnvironment, manifest: Manifest) -> dict[str, Any]:
-    rows = environment.lake.scan(manifest.key, manifest=manifest).head(5).collect()
+    rows = first_rows_of(environment, manifest)
     return {
         **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
         "dagster/column_schema": dataset_column_schema(rows.schema, MAPPING_MEANINGS),
-        "preview (masked)": masked_preview(rows, ()),
+        PREVIEW: masked_preview(rows, ()),
     }
 
 
@@ -750,7 +760,7 @@ def prepared_metadata(
     entries = facts.get("accounting", [])
     used = {key: environment.decisions.chosen.get(key, "") for key in flow.decisions}
     target = environment.system.target(manifest.key[2])
-    rows = environment.lake.scan(manifest.key, manifest=manifest).head(5).collect()
+    rows = first_rows_of(environment, manifest)
     return {
         **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
         **accounting_metadata(entries),
@@ -758,7 +768,7 @@ def prepared_metadata(
             ("source", "coercions"), [(entry["source_table"], counts_text(entry["coerced"])) for entry in entries]
         ),
         "decisions": markdown_table(("decision", "chosen"), list(used.items())),
-        "preview (masked)": masked_preview(rows, environment.system.personal_columns(target)),
+        PREVIEW: masked_preview(rows, environment.system.personal_columns(target)),
         **{f"{name} rows": sum(entry[name] for entry in entries) for name in ("read", "migrated", "rejected")},
         **lineage_metadata(lineage),
     }
@@ -774,10 +784,10 @@ def rejected_metadata(environment: RunEnvironment, model: str) -> dict[str, Any]
         .sort("rows", "source_table", "reasons", descending=[True, False, False])
         .collect(engine="streaming")
     )
-    first = environment.lake.scan(key, manifest=manifest).head(PREVIEW_ROWS).collect()
+    first = first_rows_of(environment, manifest)
     return {
         **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
-        "preview (masked)": markdown_table(
+        PREVIEW: markdown_table(
             REJECTED_SHOWN, [rejected_cells(environment.system, row) for row in first.iter_rows(named=True)]
         ),
         "reasons": markdown_table(
@@ -842,7 +852,7 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
                 metadata={
                     **load_metadata(summary),
                     **sending_metadata(sender),
-                    "preview (masked)": masked_preview(rows, system.personal_columns(target)),
+                    PREVIEW: masked_preview(rows, system.personal_columns(target)),
                     **lineage_metadata(lineage),
                 }
             )

@@ -1,10 +1,11 @@
 """The Dagster resources of a system: the environment of a run with its options, and how rows reach the lake."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from dtx_assets.machinery.checks import CheckGroup
 from dtx_assets.machinery.dagster_assets import RESOURCES, Graph, failure
@@ -66,8 +67,13 @@ def run_options(config: Mapping[str, Any]) -> RunOptions:
     return RunOptions(**config)
 
 
-def environment_resource(graph: Graph, check_groups: Sequence[CheckGroup]) -> dg.ResourceDefinition:
-    """The `RunEnvironment` of a run; made without looking at the environment, which each step does when it asks."""
+def environment_resource(
+    graph: Graph, check_groups: Sequence[CheckGroup], whole_graph: Callable[[], AssetGraph]
+) -> dg.ResourceDefinition:
+    """The `RunEnvironment` of a run; made without looking at the environment, which each step does when it asks.
+
+    `whole_graph` is asked where a run accepts something: its own knows the assets that it makes only.
+    """
 
     @dg.resource(
         description="Settings from the environment, the lake, the decisions, the target database, the run's options.",
@@ -80,7 +86,8 @@ def environment_resource(graph: Graph, check_groups: Sequence[CheckGroup]) -> dg
         started_at = run_started_at(context.instance, run_id)
         try:
             options = run_options(context.resource_config)
-            require_known(options.accept, known_obstacles(graph, check_groups))
+            if options.accept:
+                require_known(options.accept, known_obstacles(graph.system, whole_graph()))
         except ConfigurationError as error:
             raise failure(error) from None
         obstacles = GateOfInstance(graph, check_groups, context.instance)

@@ -3,27 +3,29 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from dtx_assets.machinery.checks import CheckGroup, CheckSpec
 from dtx_assets.machinery.dagster_assets import Graph, check_context
-from dtx_assets.machinery.dagster_verification import VERIFIED, verification_checks
+from dtx_assets.machinery.dagster_metadata import BLOCKS, check_name
+from dtx_assets.machinery.dagster_verification import verification_checks
 from dtx_assets.machinery.gate import RESTORE_POINT, GatedCheck, Obstacle, obstacles
 from dtx_assets.machinery.run import asset_states, check_states
 from dtx_assets.machinery.run_environment import RunEnvironment
+from dtx_assets.machinery.system import System
 
 
-def known_obstacles(graph: Graph, check_groups: Sequence[CheckGroup]) -> set[str]:
-    """All names that can be accepted."""
-    names = {spec.name for group in check_groups for spec in group.specs if spec.blocking or spec.structure}
-    names |= {
-        check_name(group, spec) for group in check_groups for spec in group.specs if spec.blocking or spec.structure
-    }
-    names |= {VERIFIED, *(f"{'/'.join(key.asset_key.path[1:])}:{key.name}" for key in verification_checks(graph))}
-    return names | {RESTORE_POINT, *(question.name for question in graph.system.questions)}
+def known_obstacles(system: System, graph: AssetGraph) -> set[str]:
+    """What a cutover may be asked to accept: questions, and checks that block it, of one asset or of all that have it.
 
-
-def check_name(group: CheckGroup, spec: CheckSpec) -> str:
-    return f"{'/'.join(group.asset)}:{spec.name}"
+    `graph` is the whole one: a run knows the assets of its own only.
+    """
+    names = {RESTORE_POINT, *(question.name for question in system.questions)}
+    for key in graph.asset_check_keys:
+        spec = graph.get_check_spec(key)
+        if spec.blocking or spec.metadata.get(BLOCKS):
+            names |= {key.name, check_name(key)}
+    return names
 
 
 class GateOfInstance:
@@ -65,7 +67,7 @@ class GateOfInstance:
                     ", ".join(value) for value in outcome.metadata.values() if isinstance(value, Mapping) and value
                 )
                 yield GatedCheck(
-                    check_name(group, spec),
+                    check_name(self._key(group, spec)),
                     "failed" if failed else "passed",
                     spec.structure,
                     (),
@@ -75,7 +77,7 @@ class GateOfInstance:
 
     def _evaluated_before(self, but_of_run: str | None) -> Iterator[GatedCheck]:
         gating = {
-            dg.AssetCheckKey(self.graph.key(*group.asset), spec.name): (group, spec)
+            self._key(group, spec): (group, spec)
             for group in self.check_groups
             if group.needs
             for spec in group.specs
@@ -84,15 +86,15 @@ class GateOfInstance:
         if self.instance is None:
             return
         states = check_states(self.instance, gating)
-        by_name = {("/".join(key.asset_key.path[1:]), key.name): declared for key, declared in gating.items()}
+        by_name = {check_name(key): declared for key, declared in gating.items()}
         made = {state.asset: state.at for state in asset_states(self.instance, {key.asset_key for key in gating})}
         for state in states:
-            group, spec = by_name[state.asset, state.name]
+            group, spec = by_name[state.whole_name]
             if group.asset[0] == "target" and state.run_id == but_of_run:
                 # It looks at what this run has loaded already: too late to keep the rest of the targets back.
                 continue
             yield GatedCheck(
-                check_name(group, spec),
+                state.whole_name,
                 state.state,
                 spec.structure,
                 self.graph.models_made_from(*group.asset),
@@ -101,10 +103,13 @@ class GateOfInstance:
                 state.count,
             )
 
+    def _key(self, group: CheckGroup, spec: CheckSpec) -> dg.AssetCheckKey:
+        return dg.AssetCheckKey(self.graph.key(*group.asset), spec.name)
+
     def _verified(self, but_of_run: str | None) -> Iterator[GatedCheck]:
         """What the targets were found to hold: it is about rows that were loaded, so that none need be there yet."""
         if self.instance is None:
             return
         for state in check_states(self.instance, verification_checks(self.graph)):
             if state.run_id != but_of_run:
-                yield GatedCheck(f"{state.asset}:{state.name}", state.state, False, (), state.at, count=state.count)
+                yield GatedCheck(state.whole_name, state.state, False, (), state.at, count=state.count)

@@ -33,7 +33,7 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
     """One step that tries all loads, each in a transaction that is rolled back, and says what they would do."""
     system = graph.system
     key = graph.key("report", PLAN)
-    models = [model for flow in system.flows for model in flow.targets]
+    models = [target.model for target in system.filled_targets]
     spec = graph.spec(
         key,
         REPORTS,
@@ -49,8 +49,7 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
         with told(environment):
             planned = [
                 planned_load(graph, target, load_model(environment, target, environment.dry_load(), context.log.info))
-                for target in system.targets
-                if target.model in models
+                for target in system.filled_targets
             ]
             in_the_way = [
                 {"name": found.name, "text": found.text, "accepted": found.is_accepted(environment.options.accept)}
@@ -95,7 +94,7 @@ def plan_metadata(
     planned: Sequence[Mapping[str, Any]], in_the_way: Sequence[Mapping[str, Any]], notes: Sequence[str]
 ) -> dict[str, Any]:
     changes = [
-        (load["model"], change["fate"], f"{change['source_key']} {change['part']}".strip(), name, before, after)
+        (load["model"], change["fate"], change["place"], name, before, after)
         for load in planned
         for change in load["changes"]
         if change["fate"] != "insert"

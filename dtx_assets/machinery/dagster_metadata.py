@@ -28,6 +28,8 @@ BLOCKS = "blocks a cutover"
 """The entry of a check's definition that says whether it does: the gate is in the load, not Dagster's own."""
 VERIFICATION_DATA = "verification data"
 """The entry of a verification's check that holds all of it."""
+PREVIEW = "preview (masked)"
+"""The entry with the first rows of what was made."""
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 12
 REJECTED_MEANINGS = {
@@ -46,6 +48,16 @@ MAPPING_MEANINGS = {
     "target_id": "The id in the target; NULL where the target does not have the row.",
 }
 """The columns that crosswalks have."""
+
+
+def asset_name(key: dg.AssetKey) -> str:
+    """What people call an asset, without its system: `target/EmailTemplate`."""
+    return "/".join(key.path[1:])
+
+
+def check_name(key: dg.AssetCheckKey) -> str:
+    """What people call a check: `target/EmailTemplate:name_is_unique`."""
+    return f"{asset_name(key.asset_key)}:{key.name}"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MetadataValue:

@@ -50,7 +50,7 @@ def build_report(
         with told(environment):
             settings, masked = environment.settings, environment.settings.masked()
             gate = GateOfInstance(graph, check_groups, context.instance)
-            models = [model for flow in system.flows for model in flow.targets]
+            models = [target.model for target in system.filled_targets]
             report = gather(
                 system,
                 whole_graph(),

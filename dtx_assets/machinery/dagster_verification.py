@@ -1,6 +1,6 @@
 """A check per target that compares all its rows with what the mapping gives. What is compared is `load.verify`."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import dagster as dg
@@ -19,18 +19,13 @@ VERIFIED = "holds_what_the_mapping_gives"
 SHOWN = 50
 
 
-def verified_targets(graph: Graph) -> list[TargetTable]:
-    """The targets that this migration fills."""
-    return [target for target in graph.system.targets if graph.system.flow_of(target.model)]
-
-
 def verification_checks(graph: Graph) -> list[dg.AssetCheckKey]:
-    return [dg.AssetCheckKey(graph.key("target", target.model), VERIFIED) for target in verified_targets(graph)]
+    return [dg.AssetCheckKey(graph.key("target", target.model), VERIFIED) for target in graph.system.filled_targets]
 
 
 def build_verifications(graph: Graph) -> list[dg.AssetChecksDefinition]:
     """A step per target, so that one that cannot be prepared keeps none of the others from being verified."""
-    return [build_verification(graph, target) for target in verified_targets(graph)]
+    return [build_verification(graph, target) for target in graph.system.filled_targets]
 
 
 def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefinition:
@@ -87,7 +82,7 @@ def verification_metadata(found: Verification, target: TargetTable, personal: Co
         "found, masked": markdown_table(
             ("what", "source row", "id", "column", "is", "should be"),
             [
-                (f"{sample['fate']}: {sample['cause']}", place_of(sample), sample["target_id"] or "", name, *values)
+                (f"{sample['fate']}: {sample['cause']}", sample["place"], sample["target_id"] or "", name, *values)
                 for sample in samples[:SHOWN]
                 for name, values in (sample["columns"] or {"": ("", "")}).items()
             ],
@@ -96,17 +91,13 @@ def verification_metadata(found: Verification, target: TargetTable, personal: Co
     }
 
 
-def place_of(sample: Mapping[str, Any]) -> str:
-    """The source row of an example and the part of it."""
-    return " ".join(filter(None, (sample["source_key"], sample["part"])))
-
-
 def masked_sample(sample: Sample, personal: Collection[str]) -> dict[str, Any]:
     """An example for people: each column's value as it is and as it would be, or should be."""
     return {
         "fate": sample.fate,
         "source_key": sample.source_key,
         "part": sample.part,
+        "place": sample.place,
         "target_id": sample.target_id,
         "cause": sample.cause,
         "columns": {

@@ -47,7 +47,7 @@ def build_definitions(
         sensors=[build_export_sensor(system)],
         schedules=[build_rehearsal_schedule(system)],
         resources={
-            ENVIRONMENT: environment_resource(graph, check_groups),
+            ENVIRONMENT: environment_resource(graph, check_groups, whole_graph),
             "io_manager": io_manager(),
             S3: s3 or S3Resource(),
         },

@@ -387,7 +387,7 @@ class Target:
     def _needed(self) -> list[TargetTable]:
         """The tables that flows fill, those of other areas that mappings read, and those that rows refer to."""
         system = self.environment.system
-        filled = {model for flow in system.flows for model in flow.targets}
+        filled = {target.model for target in system.filled_targets}
         used = {name for flow in system.flows for name in flow.mappings}
         read = {
             model for asset in system.mapping_assets if asset.name in used for layer, model in asset.upstream

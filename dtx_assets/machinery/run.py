@@ -19,7 +19,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
-from dtx_assets.machinery.dagster_metadata import ACCOUNTING_DATA, BLOCKS, PLAN_DATA, VERIFICATION_DATA
+from dtx_assets.machinery.dagster_metadata import ACCOUNTING_DATA, PLAN_DATA, VERIFICATION_DATA, asset_name
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.masking import mask_emails
 from dtx_assets.machinery.run_environment import ENVIRONMENT
@@ -201,7 +201,7 @@ def planned_job(
         return job
     in_job = selection & set(job.asset_layer.executable_asset_keys)
     if not in_job:
-        listed = ", ".join(sorted("/".join(key.path[1:]) for key in selection))
+        listed = ", ".join(sorted(asset_name(key) for key in selection))
         raise ConfigurationError(f"{listed} is not made by a run", where="--select", remedy="`dtx plan` is a dry run")
     return job.get_subset(asset_selection=in_job)
 
@@ -330,21 +330,10 @@ def run_failure_message(event: dg.DagsterEvent) -> str:
     return mask_emails(said or event.message or "the run failed")
 
 
-def acceptable(definitions: dg.Definitions, questions: Iterable[str]) -> set[str]:
-    """What a cutover may be asked to accept: checks that block it, whole or by their own name, and questions."""
-    graph = definitions.resolve_asset_graph()
-    names = set(questions)
-    for key in graph.asset_check_keys:
-        spec = graph.get_check_spec(key)
-        if spec.blocking or spec.metadata.get(BLOCKS):
-            names |= {key.name, f"{'/'.join(key.asset_key.path[1:])}:{key.name}"}
-    return names
-
-
 def check_result(evaluation: dg.AssetCheckEvaluation) -> CheckResult:
     count = evaluation.metadata.get("count")
     return CheckResult(
-        asset="/".join(evaluation.asset_key.path[1:]),
+        asset=asset_name(evaluation.asset_key),
         name=evaluation.check_name,
         passed=evaluation.passed,
         severity=evaluation.severity.value,
@@ -378,6 +367,10 @@ class CheckState:
     count: int | None = None
     run_id: str | None = None
 
+    @property
+    def whole_name(self) -> str:
+        return f"{self.asset}:{self.name}"
+
 
 def latest_states(
     definitions: dg.Definitions, instance: dg.DagsterInstance
@@ -396,7 +389,7 @@ def asset_states(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> l
     for key in ordered:
         record = records.get(key)
         event = record.asset_entry.last_materialization if record else None
-        name = "/".join(key.path[1:])
+        name = asset_name(key)
         if event is None or event.asset_materialization is None:
             assets.append(AssetState(name))
             continue
@@ -412,7 +405,7 @@ def check_states(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey])
     executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(check_keys)
     checks = []
     for check in check_keys:
-        execution, name = executions.get(check), "/".join(check.asset_key.path[1:])
+        execution, name = executions.get(check), asset_name(check.asset_key)
         evaluation = execution.event.asset_check_evaluation if execution and execution.event else None
         if execution is None:
             checks.append(CheckState(name, check.name, "never run"))

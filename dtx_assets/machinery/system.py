@@ -92,6 +92,11 @@ class System:
         """The legacy tables whose rows a flow accounts for; of any other, the archive is all there is."""
         return frozenset(source for flow in self.flows for source, _ in flow.accounted)
 
+    @cached_property
+    def filled_targets(self) -> tuple[TargetTable, ...]:
+        """The targets that flows fill, in the order of their declarations."""
+        return tuple(target for target in self.targets if self.flow_of(target.model))
+
     def flow_of(self, model: str) -> "Flow | None":
         return next((flow for flow in self.flows if model in flow.targets), None)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from dtx_assets.machinery.dagster_jobs import SYSTEM_TAG
-from dtx_assets.machinery.dagster_metadata import BLOCKS
+from dtx_assets.machinery.dagster_metadata import BLOCKS, check_name
 from dtx_assets.machinery.report.figures import RunFigures
 from dtx_assets.machinery.run import asset_states, check_result, check_states
 from dtx_assets.machinery.system import System
@@ -66,15 +66,14 @@ class History:
 
         `in_the_way` is what the gate says of those that are, by name.
         """
-        keys = {("/".join(key.asset_key.path[1:]), key.name): key for key in self.graph.asset_check_keys}
+        keys = {check_name(key): key for key in self.graph.asset_check_keys}
         found = []
         for state in self.check_states:
-            key = keys[state.asset, state.name]
+            key = keys[state.whole_name]
             node = self.graph.get(key)
             spec = self.graph.get_check_spec(key)
             made = self.assets[state.asset].at if state.asset in self.assets else None
-            name = f"{state.asset}:{state.name}"
-            reason = accepted.get(name, accepted.get(state.name, ""))
+            reason = accepted.get(state.whole_name, accepted.get(state.name, ""))
             found.append(
                 Check(
                     asset=state.asset,
@@ -88,7 +87,7 @@ class History:
                     count=state.count,
                     outdated=bool(made and state.at and state.at < made),
                     accepted=reason,
-                    in_the_way=in_the_way.get(name),
+                    in_the_way=in_the_way.get(state.whole_name),
                 )
             )
         return found

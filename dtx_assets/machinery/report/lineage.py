@@ -6,6 +6,7 @@ from datetime import datetime
 
 import dagster as dg
 
+from dtx_assets.machinery.dagster_metadata import asset_name
 from dtx_assets.machinery.report.figures import Figures
 from dtx_assets.machinery.report.history import History
 from dtx_assets.machinery.run import AssetState
@@ -57,7 +58,7 @@ def lineage_node(
         rows=rows_of(system, figures, layer, name, state) if state and state.at else None,
         at=state.at if state else None,
         made_here=node.is_materializable,
-        parents=tuple(sorted("/".join(parent.path[1:]) for parent in node.parent_keys if parent in shown)),
+        parents=tuple(sorted(asset_name(parent) for parent in node.parent_keys if parent in shown)),
     )
 
 
