@@ -58,7 +58,7 @@ from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lin
 from dtx_assets.machinery.mapping.load import ARCHIVED
 from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, build_mapping_asset
 from dtx_assets.machinery.masking import mask_emails, masked_detail
-from dtx_assets.machinery.prepare import REJECTED_SCHEMA, Flow, prepare_flow
+from dtx_assets.machinery.prepare import DROPPED, REJECTED_SCHEMA, Flow, prepare_flow
 from dtx_assets.machinery.progress import StepProgress, duration_text
 from dtx_assets.machinery.run_environment import ENVIRONMENT, RunEnvironment
 from dtx_assets.machinery.settings import mask_url
@@ -682,7 +682,8 @@ def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
         specs[rejected] = graph.spec(
             rejected,
             target.area,
-            f"Rows of {', '.join(flow.sources)} that cannot become {model} rows yet, whole, with their reasons.",
+            f"Rows of {', '.join(flow.sources)} that cannot become {model} rows yet, whole, with their reasons. Beside"
+            f" them in the lake, in `{DROPPED}-*.parquet`: the keys of the rows that rules drop, each with its rule.",
             skippable=True,
             deps=upstream,
             kinds={"polars", "parquet"},

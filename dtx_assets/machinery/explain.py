@@ -10,10 +10,13 @@ from psycopg import sql
 
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.load.archived import ARCHIVE
 from dtx_assets.machinery.load.ddl import live_target
 from dtx_assets.machinery.load.runs import Connection, connect, refusals_told
-from dtx_assets.machinery.mapping.model import ColumnMapping
+from dtx_assets.machinery.mapping.execute import apply_columns
+from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping
 from dtx_assets.machinery.masking import mask, masked_detail, plain
+from dtx_assets.machinery.prepare import rules_that_dropped, transform_context
 from dtx_assets.machinery.run_environment import RunEnvironment
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
@@ -55,9 +58,7 @@ UNION ALL SELECT 'vanished', target_table, part, target_id, cause FROM migration
 WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s)
 """
 BOOKED = """
-SELECT DISTINCT ON (target_table) target_table, migrated, dropped FROM migration.accounting
-JOIN migration.run USING (run_id)
-WHERE (accounting.system, source_table) = (%(system)s, %(table)s) ORDER BY target_table, started_at DESC
+SELECT DISTINCT target_table FROM migration.accounting WHERE (system, source_table) = (%(system)s, %(table)s)
 """
 
 
@@ -85,7 +86,7 @@ def explain_target_row(
         )
     sources = []
     for table, model, key, part, owns, adopted, run_id, at, subset in came_from:
-        row = legacy_row(environment, table, key)
+        row = landed_row(environment, table, key)
         sources.append(
             {
                 "source_table": table,
@@ -97,7 +98,7 @@ def explain_target_row(
                 "run_id": run_id,
                 "migrated_at": at.isoformat(),
                 "subset": subset,
-                "row": None if row is None else _shown(row, system.legacy_tables[table].is_personal, unmasked),
+                "row": None if row is None else _shown(texts(row), system.legacy_tables[table].is_personal, unmasked),
                 "_row": row,
             }
         )
@@ -105,16 +106,20 @@ def explain_target_row(
     for source in sources:
         declared = next((table for table in system.targets if table.model == source["model"]), target)
         mapping = system.mappings.for_target(declared.model).sources.get(source["source_table"])
+        coercions = _coercions(environment, mapping, source["_row"])
+        source["coercions"] = {
+            name: coercions[name] for name in (mapping.helpers if mapping else ()) if name in coercions
+        }
         hidden = system.personal_columns(declared)
         for name, column in (mapping.columns if mapping else {}).items():
             told = columns.setdefault(name, {"value": _value((values or {}).get(name), name in hidden, unmasked)})
             told.setdefault("ways", []).append(
-                {"source_table": source["source_table"], **_way(environment, column, source, unmasked)}
+                {
+                    "source_table": source["source_table"],
+                    **_way(environment, column, source, unmasked),
+                    "coercions": coercions.get(name, []),
+                }
             )
-            raw = [(source["_row"] or {}).get(legacy) for legacy in column.local]
-            lossy = column.missing == "null" or column.with_.get("invalid") == "null"
-            if values is not None and values.get(name) is None and lossy and any(raw):
-                told["coercion"] = "the legacy value could not be kept: NULL, and counted"
     flow = system.flow_of(target.model)
     chosen = environment.decisions.chosen
     return {
@@ -145,20 +150,19 @@ def explain_legacy_row(environment: RunEnvironment, table: LegacyTable, key: str
         went_to, refused, listed, booked = (
             connection.execute(query.encode(), place).fetchall() for query in (WENT_TO, REFUSED, LISTED, BOOKED)
         )
-    row = legacy_row(environment, table.name, key)
+    row = landed_row(environment, table.name, key)
     if row is None and not went_to and not refused:
         raise ConfigurationError(
             f"{table.name} has no row with the key {key}",
             where=f"{table.name} as it was landed last",
             remedy=f"the key is {key_form(table)}",
         )
-    came_to_something = went_to or any(not partial for _, _, partial, *_ in refused)
-    dropped = {} if came_to_something or row is None else {target: dict(rules) for target, _, rules in booked if rules}
     return {
         "source_table": table.name,
         "source_key": key,
         "is_there": row is not None,
-        "row": None if row is None else _shown(row, table.is_personal, unmasked=False),
+        "is_migrated": table.name in environment.system.migrated_tables,
+        "row": None if row is None else _shown(texts(row), table.is_personal, unmasked=False),
         "went_to": [
             {"target_table": target, "part": part, "target_id": target_id, "run_id": run}
             for target, part, target_id, run in went_to
@@ -177,13 +181,13 @@ def explain_legacy_row(environment: RunEnvironment, table: LegacyTable, key: str
             {"list": kind, "target_table": target, "part": part, "target_id": target_id, "cause": cause}
             for kind, target, part, target_id, cause in listed
         ],
-        "archived": any(target == "archive" for target, *_ in booked),
-        "dropped_by_one_of": dropped,
+        "dropped": rules_that_dropped(environment.lake, environment.system, table.name, key).to_dicts(),
+        "archived": any(target == ARCHIVE for (target,) in booked),
     }
 
 
-def legacy_row(environment: RunEnvironment, table_name: str, key: str) -> dict[str, str | None] | None:
-    """The row of a landed table that a source key names; None where it is there no more."""
+def landed_row(environment: RunEnvironment, table_name: str, key: str) -> pl.DataFrame | None:
+    """The row of a landed table that a source key names, as `legacy_frame` has it; None where it is there no more."""
     table = environment.system.legacy_tables[table_name]
     if environment.lake.manifest((environment.system.name, "legacy", table_name)) is None:
         return None
@@ -198,9 +202,14 @@ def legacy_row(environment: RunEnvironment, table_name: str, key: str) -> dict[s
             key = json.dumps(elements[: len(table.key)], ensure_ascii=False, separators=(",", ":"))
         keyed = source_key(replace(table, key_repeats=False), frame)
         wanted = keyed.filter(pl.col("_source_key") == key).drop("_source_key")
-    found = wanted.sort(ROW).drop(ROW, UNDECODABLE).collect(engine="streaming")
+    found = wanted.sort(ROW).collect(engine="streaming")
     last = found.height if table.has_unique_key else ordinal
-    return found.row(last - 1, named=True) if 0 < last <= found.height else None
+    return found.slice(last - 1, 1) if 0 < last <= found.height else None
+
+
+def texts(row: pl.DataFrame) -> dict[str, str | None]:
+    """The values of a landed row by column."""
+    return row.drop(ROW, UNDECODABLE).row(0, named=True)
 
 
 def _row_number(table: LegacyTable, key: str) -> int | None:
@@ -228,8 +237,9 @@ def _live_row(connection: Connection, target: TargetTable, target_id: int) -> di
 
 def _way(environment: RunEnvironment, column: ColumnMapping, source: Mapping[str, Any], unmasked: bool) -> Facts:
     """How a column is made of a legacy row: by what, and the step that this row's value took."""
-    table, row = environment.system.legacy_tables[source["source_table"]], source["_row"] or {}
-    given = {name: _value(row.get(name), table.is_personal(name), unmasked) for name in column.local if source["_row"]}
+    table = environment.system.legacy_tables[source["source_table"]]
+    row = {} if source["_row"] is None else texts(source["_row"])
+    given = {name: _value(row.get(name), table.is_personal(name), unmasked) for name in column.local if row}
     facts: Facts = {"from": list(column.from_), "given": given}
     raw = row.get(column.local[0]) if column.local else None
     if column.is_constant:
@@ -254,6 +264,30 @@ def _way(environment: RunEnvironment, column: ColumnMapping, source: Mapping[str
     if column.note:
         facts["note"] = column.note
     return facts
+
+
+def _coercions(
+    environment: RunEnvironment, mapping: SourceMapping | None, row: pl.DataFrame | None
+) -> dict[str, list[str]]:
+    """The lossy changes of a row that its mapping counts, by column or helper.
+
+    What the functions of a flow give to a column, and what they change themselves, is not known here.
+    """
+    if mapping is None or row is None:
+        return {}
+    run, transforms = environment.run_settings, environment.system.mappings.transforms
+    used = {column.crosswalk for column in (mapping.columns | mapping.helpers).values() if column.crosswalk}
+    landed = {name: manifest for name in used if (manifest := run.lake.manifest(run.key("mapping", name)))}
+    context = transform_context(run, landed)
+    found = {}
+    for name, column in (mapping.columns | mapping.helpers).items():
+        given = {*column.local, *([column.input] if column.input else ())}
+        if given <= set(row.columns) and column.crosswalk in (None, *landed):
+            alone = mapping.model_copy(update={"columns": {name: column}, "helpers": {}})
+            made = apply_columns(row, alone, context, transforms).item(0, "_coercions")
+            if len(made):
+                found[name] = sorted(made)
+    return found
 
 
 def _entry(frame: pl.DataFrame, raw: str | None, *, exact: bool) -> dict[str, Any] | None:
@@ -294,19 +328,21 @@ def target_row_lines(facts: Facts, column: str | None = None) -> Iterator[str]:
         adopted = ", was there with equal values and adopted" if source["adopted"] else ""
         part = f", part {source['part']}" if source["part"] else ""
         gone = "" if source["row"] else " (not in the legacy table any more)"
+        coerced = "".join(f"; {name} coerced: {', '.join(kinds)}" for name, kinds in source["coercions"].items())
         yield (
             f"  {source['gives']} came from {source['source_table']} {source['source_key']}{part}{gone}, run"
-            f" {source['run_id'][:8]} at {source['migrated_at']}{adopted}"
+            f" {source['run_id'][:8]} at {source['migrated_at']}{adopted}{coerced}"
         )
     for name, told in facts["columns"].items():
         if column in (None, name):
-            yield f"  {name} = {told['value']}" + (f" ({told['coercion']})" if "coercion" in told else "")
+            yield f"  {name} = {told['value']}"
             for way in told["ways"]:
                 given = ", ".join(f"{legacy} = {value}" for legacy, value in way["given"].items())
                 step = f": {way['step']}" if way.get("step") else ""
                 under = f", only under {way['only_under']}" if way.get("only_under") else ""
                 source = f" of {way['source_table']}" if given else ""
-                yield f"      {given}{source}{', ' if given else ''}by {way['by']}{step}{under}"
+                coerced = f" (coerced: {', '.join(way['coercions'])})" if way["coercions"] else ""
+                yield f"      {given}{source}{', ' if given else ''}by {way['by']}{step}{coerced}{under}"
     for key, option in facts["decisions"].items():
         yield f"  decision {key} = {option}"
     for entry in facts["written_over"]:
@@ -326,7 +362,13 @@ def legacy_row_lines(facts: Facts) -> Iterator[str]:
         yield f"  {what} for {entry['target_table']}: {', '.join(entry['reasons'])} ({entry['detail']})"
     for entry in facts["listed"]:
         yield f"  {entry['list']}: {entry['target_table']} {entry['target_id']} {entry['part']}: {entry['cause']}"
-    for target, rules in facts["dropped_by_one_of"].items():
-        yield f"  was dropped for {target} by one of the rules {', '.join(rules)}"
+    for entry in facts["dropped"]:
+        yield f"  row {entry['source_row']} was dropped for {entry['target_table']} by the rule {entry['rule']}"
     if facts["archived"]:
         yield "  is in the archive, and goes nowhere else"
+    if not any(facts[fate] for fate in ("went_to", "rejected", "listed", "dropped", "archived")):
+        yield (
+            "  nothing was made of it yet: `dtx run` prepares and loads it"
+            if facts["is_migrated"]
+            else "  no row is made of this table: it leads to others, or is archived when `dtx run` gets to it"
+        )

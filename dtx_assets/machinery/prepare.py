@@ -44,6 +44,11 @@ REJECTED_SCHEMA = pl.Schema(
         "row": pl.String(),
     }
 )
+DROPPED = "dropped"
+"""The table of the rejected dataset with what rules drop."""
+DROPPED_SCHEMA = pl.Schema(
+    {"source_table": pl.String(), "source_key": pl.String(), "source_row": pl.Int64(), "rule": pl.String()}
+)
 LINKS_SCHEMA = pl.Schema(
     {
         "source_table": pl.String(),
@@ -102,7 +107,7 @@ class Prepared:
 
 @dataclass
 class Outcome:
-    """What a flow made of one batch: `prepared` and `rejected` by target model, and one `fates` row a source row.
+    """What a flow made of one batch: `prepared`, `rejected`, `dropped` by target model, one `fates` row a source row.
 
     `fates`: source_table, model, fate (`migrated`, `rejected` or the rule that dropped it). `coerced`: source_table,
     model, kind, rows.
@@ -110,6 +115,7 @@ class Outcome:
 
     prepared: dict[str, Prepared] = field(default_factory=dict)
     rejected: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     fates: list[pl.DataFrame] = field(default_factory=list)
     coerced: list[pl.DataFrame] = field(default_factory=list)
 
@@ -252,6 +258,7 @@ def finish_source(outcome: Outcome, inputs: FlowInputs, source: str, model: str,
         frame.select(pl.lit(source).alias("source_table"), pl.lit(model).alias("model"), pl.col("_fate").alias("fate"))
     )
     outcome.reject(model, rejected_rows(inputs, source, frame.filter(pl.col("_fate") == "rejected"), partial=False))
+    outcome.dropped.setdefault(model, []).append(dropped_rows(source, frame))
     migrated = frame.filter(pl.col("_fate") == "migrated")
     if "_coercions" in migrated.columns:
         outcome.coerced.append(
@@ -292,6 +299,20 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
         .alias("detail"),
         row.struct.json_encode().alias("row"),
     ).cast(REJECTED_SCHEMA)
+
+
+def dropped_rows(source: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """DROPPED_SCHEMA rows of those of `frame` that have a `_rule`."""
+    return (
+        frame.filter(pl.col("_rule").is_not_null())
+        .select(
+            pl.lit(source).alias("source_table"),
+            pl.col("_source_key").alias("source_key"),
+            pl.col("_row").alias("source_row"),
+            pl.col("_rule").alias("rule"),
+        )
+        .cast(DROPPED_SCHEMA)
+    )
 
 
 def link_rows(source: str, pairs: pl.DataFrame) -> pl.DataFrame:
@@ -338,15 +359,7 @@ def prepare_flow(
     if all(before.values()):
         return {model: manifest for model, manifest in before.items() if manifest}
 
-    context = TransformContext(
-        crosswalks={
-            name: lake.scan(run.key("mapping", name), manifest=manifest) for name, manifest in mappings.items()
-        },
-        value_maps=system.mappings.value_maps,
-        decisions=run.decisions.chosen,
-        timezone=run.settings.legacy_timezone,
-        cutover_at=run.cutover_at,
-    )
+    context = transform_context(run, mappings)
     total = sum(manifest.tables["rows"].rows for manifest in sources.values())
     done, books = 0, _Books()
     merged: dict[str, list[pl.DataFrame]] = {model: [] for model in flow.merge}
@@ -365,6 +378,8 @@ def prepare_flow(
             books.add(outcome)
             for model in flow.targets:
                 rejected = pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *outcome.rejected.get(model, [])])
+                dropped = pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *outcome.dropped.get(model, [])])
+                writers[model].add_dropped(part, dropped)
                 prepared = outcome.prepared[model]
                 if model in flow.merge:
                     merged[model].append(prepared.rows)
@@ -394,6 +409,19 @@ def prepare_flow(
     return {model: lake.require(run.key("prepared", model)) for model in flow.targets}
 
 
+def transform_context(run: RunSettings, mappings: Mapping[str, Manifest]) -> TransformContext:
+    """What the transforms of a run may look at; `mappings`: the datasets of mapping assets, by name."""
+    return TransformContext(
+        crosswalks={
+            name: run.lake.scan(run.key("mapping", name), manifest=manifest) for name, manifest in mappings.items()
+        },
+        value_maps=run.system.mappings.value_maps,
+        decisions=run.decisions.chosen,
+        timezone=run.settings.legacy_timezone,
+        cutover_at=run.cutover_at,
+    )
+
+
 def _source_rows(
     flow: Flow, run: RunSettings, source: str, manifest: Manifest, context: TransformContext
 ) -> SourceRows:
@@ -403,6 +431,23 @@ def _source_rows(
     column, crosswalk = flow.owner[source]
     frame = legacy_frame(run.lake, run.system.name, table, manifest=manifest)
     return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, context.crosswalks[crosswalk])
+
+
+def rules_that_dropped(lake: Lake, system: System, table: str, key: str) -> pl.DataFrame:
+    """Which rules dropped the rows of a legacy table with a source key: target_table, source_row, rule.
+
+    As they were prepared last; a row of a key that occurs twice may be dropped where the other one went on.
+    """
+    found = [pl.DataFrame(schema={"target_table": pl.String(), **DROPPED_SCHEMA})]
+    for flow in (flow for flow in system.flows if table in flow.sources):
+        for model in flow.targets:
+            manifest = lake.manifest((system.name, "rejected", model))
+            if manifest and DROPPED in manifest.tables:
+                rows = lake.scan_files(manifest, DROPPED).filter(
+                    pl.col("source_table") == table, pl.col("source_key") == key
+                )
+                found.append(rows.select(pl.lit(system.target(model).name).alias("target_table"), pl.all()).collect())
+    return pl.concat(found).select("target_table", "source_row", "rule").sort("target_table", "source_row")
 
 
 def _prepared_before(run: RunSettings, model: str, fingerprint: str) -> Manifest | None:
@@ -442,6 +487,9 @@ class _ModelWriter:
 
     def add_rejected(self, part: str, rejected: pl.DataFrame) -> None:
         self.rejected.add(rejected, table="rows", file=f"rejected-{part}")
+
+    def add_dropped(self, part: str, dropped: pl.DataFrame) -> None:
+        self.rejected.add(dropped, table=DROPPED, file=f"{DROPPED}-{part}")
 
     def add_part(self, part: str, buckets: tuple[int, int], prepared: Prepared, rejected: pl.DataFrame | None) -> None:
         self.prepared.add(prepared.rows, table="rows", file=f"rows-{part}")

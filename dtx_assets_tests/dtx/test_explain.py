@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 
 import psycopg
 import pytest
@@ -72,6 +73,44 @@ def test_rejected_changed_and_deleted_rows(explain):
     explain.rows(f"DELETE FROM docutrax_utils_emailtemplate WHERE id = {low}")
     assert "somebody deleted it" in explain("EmailTemplate", str(low))
     assert f"EmailTemplate {high}" in explain("EmailTemplate", str(high))
+
+
+def test_what_was_lost_of_a_value_is_told(explain):
+    """All that the accounting counts, of the rows that it counts it of."""
+    [(coerced,)] = explain.rows("SELECT coerced FROM migration.accounting WHERE source_table = 'letter'")
+    rows = explain.rows("SELECT id FROM docutrax_utils_emailtemplate WHERE created IS NULL")
+    told = Counter()
+    for (target_id,) in rows:
+        facts = json.loads(explain("EmailTemplate", str(target_id), "--json"))
+        [way] = facts["columns"]["created"]["ways"]
+        told.update(way["coercions"])
+        text = explain("EmailTemplate", str(target_id), "created")
+        assert re.findall(r"coerced: (\w+)", text) == way["coercions"]
+    assert told == coerced
+    [(other,)] = explain.rows("SELECT min(id) FROM docutrax_utils_emailtemplate WHERE created IS NOT NULL")
+    assert "coerced" not in explain("EmailTemplate", str(other))
+
+
+def test_a_row_that_went_nowhere_is_explained(dtx, target):
+    """By the rule that dropped it; else by what was not done yet, or what the table is for."""
+    assert dtx("run", "--select", "+target/AccountEmail").returncode in (0, 3)
+    table = "docutrax_hierarchy_accountemail"
+    for key, row in (("900000001", 101), ("900000004", 104)):
+        facts = json.loads(dtx("explain", "--from", "reviewer_address", key, "--json").stdout)
+        assert facts["went_to"] == facts["rejected"] == []
+        assert facts["dropped"] == [{"target_table": table, "source_row": row, "rule": "empty"}]
+    assert (
+        f"row 101 was dropped for {table} by the rule empty"
+        in dtx("explain", "--from", "reviewer_address", "900000001").stdout
+    )
+    with psycopg.connect(target) as connection:
+        [(went,)] = connection.execute(
+            "SELECT min(source_key) FROM migration.mapping WHERE target_table = %s", [table]
+        ).fetchall()
+    assert "dropped" not in dtx("explain", "--from", "reviewer_address", went).stdout
+    assert dtx("run", "--select", "legacy/exemption or legacy/lost_revenue").returncode in (0, 3)
+    assert "nothing was made of it yet" in dtx("explain", "--from", "exemption", "1").stdout
+    assert "no row is made of this table" in dtx("explain", "--from", "lost_revenue", "1").stdout
 
 
 @pytest.mark.parametrize(

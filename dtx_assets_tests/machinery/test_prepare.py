@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -189,7 +190,11 @@ def test_every_row_read_is_migrated_rejected_or_dropped(shared_zoo, rows, visits
         rejected = [row["source_row"] for row in content.rejected if row["source_table"] == table]
         assert len(linked) == len(set(linked)) == entry["migrated"]
         assert len(rejected) == len(set(rejected)) == entry["rejected"]
-        assert not set(linked) & set(rejected)
+        dropped = [row["source_row"] for row in content.dropped if row["source_table"] == table]
+        rules = Counter(row["rule"] for row in content.dropped if row["source_table"] == table)
+        assert len(dropped) == len(set(dropped))
+        assert rules == entry["dropped"]
+        assert sorted([*linked, *rejected, *dropped]) == list(range(1, len(read) + 1))
     assert len(content.rows) == content.accounting["animal"]["migrated"]
     assert all(row["reasons"] == sorted(set(row["reasons"])) != [] for row in content.rejected)
 

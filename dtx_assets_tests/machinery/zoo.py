@@ -21,6 +21,7 @@ from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
 from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.mapping.model import TargetMapping
 from dtx_assets.machinery.prepare import (
+    DROPPED,
     LINKS_SCHEMA,
     Flow,
     FlowInputs,
@@ -221,6 +222,7 @@ class Content:
     rows: list[dict[str, Any]]
     links: list[tuple[Any, ...]]
     rejected: list[dict[str, Any]]
+    dropped: list[dict[str, Any]]
     accounting: dict[str, dict[str, Any]]
 
 
@@ -319,12 +321,15 @@ class Zoo:
             for link in self.lake.scan_files(manifest, "links", [f"links-{part}.parquet"]).collect().to_dicts():
                 linked = sorted(json.dumps(by_row[row]) for row in link["rows"])
                 links.append((link["source_table"], link["source_key"], link["source_row"], link["bucket"], linked))
-        rejected = self.lake.scan(("zoo", "rejected", manifest.key[-1])).collect().to_dicts()
+        left_out = self.lake.require(("zoo", "rejected", manifest.key[-1]))
+        rejected = self.lake.scan_files(left_out, "rows").collect().to_dicts()
+        dropped = self.lake.scan_files(left_out, DROPPED).sort("source_table", "source_row").collect().to_dicts()
         accounting = {entry["source_table"]: entry for entry in manifest.metadata["accounting"]}
         return Content(
             sorted(rows, key=json.dumps),
             sorted(links),
             sorted(rejected, key=lambda row: (row["source_table"], row["source_row"], row["partial"])),
+            dropped,
             accounting,
         )
 
