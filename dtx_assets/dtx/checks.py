@@ -29,18 +29,12 @@ from dtx_assets.machinery.checks import (
     CheckSpec,
     RepeatedKeys,
     Survey,
-    archived_by_decision_checks,
-    crosswalk_checks,
-    crosswalk_users,
-    decision_checks,
-    flow_checks,
     found,
-    landed_crosswalk_checks,
-    landed_table_checks,
     listed,
     one_group_an_asset,
     repeated_keys,
     shown_values,
+    standard_check_groups,
     unmatched_ids,
 )
 from dtx_assets.machinery.mapping.decisions import Decisions
@@ -978,34 +972,19 @@ def irrelevant_decisions(decisions: Decisions) -> Collection[str]:
     return ("dow_bit_order",) if decisions.chosen["dow_bitmap"] == "accept_gap" else ()
 
 
-def deciding_feeds(system: System, model: str) -> Collection[str]:
-    """The decision that a feed is under: a file adds a model, and the decisions do not list it."""
-    return (system.feeds.decision,) if system.feeds and system.feeds.of_model(model) else ()
-
-
 def build_check_groups(system: System) -> tuple[CheckGroup, ...]:
     """The checks of every asset of the system, one group an asset."""
-    read = {source for flow in system.flows for source in flow.sources}
-    crosswalks = {asset.name: asset for asset in system.mapping_assets if asset.kind == "crosswalk"}
     is_coi = code(pl.col("item_type")) == "coi"
     return one_group_an_asset(
         [
-            *(landed_table_checks(table, migrated=name in read) for name, table in system.legacy_tables.items()),
-            *(landed_table_checks(table, "crosswalk") for table in system.crosswalk_tables.values()),
-            *(landed_crosswalk_checks(table) for table in system.crosswalk_tables.values()),
+            *standard_check_groups(system, irrelevant_decisions),
             CheckGroup(EXEMPTION, EXEMPTION_SPECS, evaluate_exemption, (EXEMPTION,)),
             CheckGroup(NOTIFICATION, NOTIFICATION_SPECS, evaluate_notification, (NOTIFICATION,)),
             CheckGroup(LOOKUP, LOOKUP_SPECS, evaluate_lookup, (LOOKUP, NOTIFICATION)),
             CheckGroup(AUDIT, AUDIT_SPECS, evaluate_audit, (AUDIT,)),
             CheckGroup(WEBHOOK, WEBHOOK_SPECS, evaluate_webhook, (WEBHOOK,)),
             CheckGroup(LETTER, LETTER_SPECS, evaluate_letter, (LETTER,)),
-            *(
-                crosswalk_checks(asset, users)
-                for name, asset in crosswalks.items()
-                if (users := crosswalk_users(system, name))
-            ),
             CheckGroup(ACCOUNT, ACCOUNT_SPECS, evaluate_account, (ACCOUNT,)),
-            *(group for flow in system.flows for group in flow_checks(flow)),
             users_are_found("NotificationSchedule", "notification", "user_id"),
             users_are_found("ManualOverride", "exemption", "create_user_id", is_coi),
             exempted_group_checks("ManualOverride"),
@@ -1018,16 +997,6 @@ def build_check_groups(system: System) -> tuple[CheckGroup, ...]:
             ),
             CheckGroup(REJECTED_LETTERS, REJECTED_LETTERS_SPECS, evaluate_rejected_letters, (REJECTED_LETTERS,)),
             *FILE_CHECKS,
-            *(
-                decision_checks(model, irrelevant_decisions, concerned_by=deciding_feeds(system, model))
-                for flow in system.flows
-                for model in flow.targets
-            ),
-            *(
-                archived_by_decision_checks(decision.key)
-                for decision in system.decisions.entries
-                if decision.key in system.legacy_tables and decision.key not in read
-            ),
         ]
     )
 

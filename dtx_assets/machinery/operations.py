@@ -68,7 +68,7 @@ def activate_targets(environment: RunEnvironment, log: Callable[[str], None]) ->
     ConfigurationError where the rows were not loaded inactive; what `load_target` raises.
     """
     system = environment.system
-    held = [target for target in system.targets if target.held_column and system.flow_of(target.model)]
+    held = [target for target in system.filled_targets if target.held_column]
     prepared = {target.model: environment.lake.require((system.name, "prepared", target.model)) for target in held}
     for target in held:
         if "rows" not in prepared[target.model].tables or f"_{target.held_column}" not in columns_of(

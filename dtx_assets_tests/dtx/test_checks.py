@@ -16,10 +16,9 @@ from dtx_assets.dtx.checks import (
     COVERS,
     TimingEvidence,
     bit_order_evidence,
-    crosswalk_users,
 )
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.checks import CheckOutcome
+from dtx_assets.machinery.checks import CheckOutcome, crosswalk_users
 from dtx_assets_tests.checking import CHECK_GROUPS, DECISIONS, Checking, decisions
 
 WORDS = Mapping[str, Any]
