@@ -24,8 +24,8 @@ ui: $(INSTALLED) ## Serve the Dagster UI on 127.0.0.1
 ui-readonly: $(INSTALLED) ## Serve the UI for those who only look
 	@$(BIN)/dtx ui --read-only $(ARGS)
 
-test: $(INSTALLED_DEV) ## Run the tests
-	$(BIN)/pytest $(ARGS)
+test: $(INSTALLED_DEV) ## Run the tests, a file of them on each core; ARGS="-n 0 path" runs those of a path in one process
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(INSTALLED_DEV) ## Lint, formatting, types
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ from uuid import uuid4
 import typer
 
 from dtx_assets.machinery.errors import ConfigurationError, MigrationError
+from dtx_assets.machinery.exit_codes import EXIT_CHECK_FAILED, EXIT_CODES, EXIT_OK, EXIT_STEP_FAILED, EXIT_USAGE
 
 if TYPE_CHECKING:
     from dagster import AssetCheckKey, AssetKey
@@ -38,14 +39,6 @@ WORKSPACE = Path(__file__).with_name("workspace.yaml")
 """Names the code locations that come with this package; the current directory may name others."""
 FIRST = ""
 """Stands for the first system of the workspace."""
-
-EXIT_CODES = {
-    0: "all is well",
-    1: "a step failed, or what was asked cannot be done",
-    2: "wrong usage or configuration",
-    3: "everything ran and a check failed",
-}
-"""Of every command."""
 
 EXAMPLES_RUN = f"""
 Examples:
@@ -176,7 +169,7 @@ def diagnose(
         typer.echo(json.dumps({"ready": ready, "findings": [asdict(finding) for finding in findings]}, indent=2))
     else:
         print_findings(output(), findings)
-    raise typer.Exit(0 if ready else 1)
+    raise typer.Exit(EXIT_OK if ready else EXIT_STEP_FAILED)
 
 
 @app.command(epilog="Examples:\n\n  dtx plan\n\n  dtx plan --json | jq '.in_the_way[].name'")
@@ -220,7 +213,6 @@ def verify(
 
     from dtx_assets.machinery.console import print_verifications
     from dtx_assets.machinery.dagster_verification import VERIFIED
-    from dtx_assets.machinery.run import EXIT_CHECK_FAILED, EXIT_OK
 
     checks = {key for key in location.defs.resolve_asset_graph().asset_check_keys if key.name == VERIFIED}
     outcome = perform(location, system, f"{system}_verify", {}, checks=checks if prepared else None, quiet=as_json)
@@ -799,7 +791,7 @@ def main() -> None:
         from dtx_assets.machinery.console import print_error
 
         print_error(Console(stderr=True), error)
-        sys.exit(2 if isinstance(error, ConfigurationError) else 1)
+        sys.exit(EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_STEP_FAILED)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from dtx_assets.dtx.checks import COVERS, build_check_groups
 from dtx_assets.dtx.system import FUNCTIONS, MAPPINGS_DIR, PROJECT_DIR, SYSTEM
 from dtx_assets.machinery.dagster_metadata import BLOCKS, asset_name
 from dtx_assets.machinery.definitions import build_definitions
+from dtx_assets.machinery.exit_codes import EXIT_CODES
 from dtx_assets.machinery.feeds.model import feed_schema
 from dtx_assets.machinery.mapping.decisions import DecisionsFile
 from dtx_assets.machinery.mapping.model import ArchivedFile, TargetMapping, mapping_schema
@@ -132,9 +133,7 @@ def sentence(text: str) -> str:
 
 def commands_page() -> Lines:
     yield COMMANDS
-    yield from table(
-        ("exit code", "of every command"), ((str(number), says) for number, says in cli.EXIT_CODES.items())
-    )
+    yield from table(("exit code", "of every command"), ((str(number), says) for number, says in EXIT_CODES.items()))
     for name, command in commands(typer.main.get_command(cli.app), "dtx"):
         yield f"\n## {name}\n"
         yield from command_lines(name, command)

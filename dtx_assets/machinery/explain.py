@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -62,6 +63,15 @@ SELECT DISTINCT target_table FROM migration.accounting WHERE (system, source_tab
 """
 
 
+@contextmanager
+def loaded_target(environment: RunEnvironment) -> Iterator[Connection]:
+    """A connection to the target database; ConfigurationError where nothing was loaded into it yet."""
+    with refusals_told(), connect(environment.target_url) as connection:
+        if connection.execute("SELECT to_regclass('migration.mapping_entry')").fetchone() == (None,):
+            raise ConfigurationError("nothing was loaded into this target database yet", remedy="`dtx run` first")
+        yield connection
+
+
 def explain_target_row(
     environment: RunEnvironment, target: TargetTable, target_id: int, *, unmasked: bool = False
 ) -> Facts:
@@ -71,9 +81,7 @@ def explain_target_row(
     """
     system = environment.system
     place = {"system": system.name, "table": target.name, "id": target_id}
-    with refusals_told(), connect(environment.target_url) as connection:
-        if connection.execute("SELECT to_regclass('migration.mapping_entry')").fetchone() == (None,):
-            raise ConfigurationError("nothing was loaded into this target database yet", remedy="`dtx run` first")
+    with loaded_target(environment) as connection:
         values = _live_row(connection, target, target_id)
         came_from = connection.execute(CAME_FROM.encode(), place).fetchall()
         written_over = connection.execute(WRITTEN_OVER.encode(), place).fetchall()
@@ -144,9 +152,7 @@ def explain_target_row(
 def explain_legacy_row(environment: RunEnvironment, table: LegacyTable, key: str) -> Facts:
     """Where a legacy row went, or why it did not go; ConfigurationError where nobody knows it."""
     place = {"system": environment.system.name, "table": table.name, "key": key}
-    with refusals_told(), connect(environment.target_url) as connection:
-        if connection.execute("SELECT to_regclass('migration.mapping_entry')").fetchone() == (None,):
-            raise ConfigurationError("nothing was loaded into this target database yet", remedy="`dtx run` first")
+    with loaded_target(environment) as connection:
         went_to, refused, listed, booked = (
             connection.execute(query.encode(), place).fetchall() for query in (WENT_TO, REFUSED, LISTED, BOOKED)
         )

@@ -21,11 +21,11 @@ from dagster._core.instance.ref import InstanceRef
 
 from dtx_assets.machinery.dagster_metadata import ACCOUNTING_DATA, PLAN_DATA, VERIFICATION_DATA, asset_name
 from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.exit_codes import EXIT_CHECK_FAILED, EXIT_OK, EXIT_STEP_FAILED
 from dtx_assets.machinery.masking import mask_emails
 from dtx_assets.machinery.run_environment import ENVIRONMENT
 from dtx_assets.machinery.run_log import LOGGER, EventListener, logging_runs
 
-EXIT_OK, EXIT_STEP_FAILED, EXIT_USAGE, EXIT_CHECK_FAILED = 0, 1, 2, 3
 INSTANCE_TEMPLATE = Path(__file__).with_name("dagster.yaml")
 LOG_DIRECTORY = "logs"
 PROCESS_TAG = "dtx/process"

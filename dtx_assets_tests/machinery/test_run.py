@@ -13,10 +13,8 @@ import dagster as dg
 import pytest
 
 from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.exit_codes import EXIT_CHECK_FAILED, EXIT_OK, EXIT_STEP_FAILED
 from dtx_assets.machinery.run import (
-    EXIT_CHECK_FAILED,
-    EXIT_OK,
-    EXIT_STEP_FAILED,
     RunOutcome,
     expand_selection,
     instance_directory,

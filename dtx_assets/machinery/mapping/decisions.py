@@ -32,6 +32,11 @@ class Decision(Strict):
     blocking_action: str | None = Field(None, description="id of the action that it waits for")
     affects: tuple[str, ...] = Field((), description="the target models that it concerns")
 
+    @property
+    def numbers(self) -> set[tuple[str, str]]:
+        """Area and number, of each of its numbers."""
+        return {(str(self.area), number) for number in re.findall(r"\w+", self.number)}
+
 
 class Action(Strict):
     """A pre-migration action of the plan; a blocking one stops a cutover while it is open."""
@@ -81,15 +86,17 @@ class Decisions:
 
     def named(self, text: str) -> tuple[Decision, ...]:
         """The decisions that a declaration such as `A8 #1, #7` names."""
-        area, found = "", []
-        for named_area, number in re.findall(r"A(\d+)|#(\w+)", text):
-            area = named_area or area
-            found += [
-                entry
-                for entry in self.entries
-                if number and str(entry.area) == area and number in re.findall(r"\w+", entry.number)
-            ]
-        return tuple(found)
+        return tuple(entry for pair in numbers_in(text) for entry in self.entries if pair in entry.numbers)
+
+
+def numbers_in(text: str) -> list[tuple[str, str]]:
+    """Area and number of each decision that a declaration such as `A8 #1, #7` names."""
+    area, found = "", []
+    for named_area, number in re.findall(r"A(\d+)|#(\w+)", text):
+        area = named_area or area
+        if number:
+            found.append((area, number))
+    return found
 
 
 def load_decisions(path: Path, override: Path | None = None) -> Decisions:

@@ -3,7 +3,6 @@
 All that is wrong goes to the findings, with the line and what to do. Reading the files is `load`.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.mapping.decisions import Decisions
+from dtx_assets.machinery.mapping.decisions import Decisions, numbers_in
 from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
 from dtx_assets.machinery.mapping.value_map import ValueMap
 from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, suggestion
@@ -39,11 +38,7 @@ class Known:
 
     def numbers(self) -> set[tuple[str, str]]:
         """(area, number) of every decision."""
-        return {
-            (str(entry.area), number)
-            for entry in self.decisions.entries
-            for number in re.findall(r"\w+", str(entry.number))
-        }
+        return {pair for entry in self.decisions.entries for pair in entry.numbers}
 
 
 @dataclass(frozen=True)
@@ -90,12 +85,7 @@ def check_target(file: YamlFile, mapping: TargetMapping, known: Known, findings:
 
 
 def _check_decision(place: Place, named: str, known: Known) -> None:
-    numbers = known.numbers()
-    pairs, area = [], ""
-    for named_area, number in re.findall(r"A(\d+)|#(\w+)", named):
-        area = named_area or area
-        if number:
-            pairs.append((area, number))
+    numbers, pairs = known.numbers(), numbers_in(named)
     if not pairs:
         place.wrong(f"{named!r} names no decision", "write area and number, as in `A8 #1`")
     for pair in pairs:
