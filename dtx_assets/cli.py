@@ -228,7 +228,7 @@ def verify(
 
 
 @app.command(
-    epilog="Examples:\n\n  dtx explain EmailTemplate 140\n\n  dtx explain NotificationSchedule 17 days_after\n\n"
+    epilog="Examples:\n\n  dtx explain EmailTemplate 14\n\n  dtx explain NotificationSchedule 17 days_after\n\n"
     "  dtx explain --from exemption 40",
 )
 def explain(

@@ -249,7 +249,7 @@ def _way(environment: RunEnvironment, column: ColumnMapping, source: Mapping[str
     facts: Facts = {"from": list(column.from_), "given": given}
     raw = row.get(column.local[0]) if column.local else None
     if column.is_constant:
-        facts["by"] = f"the constant {column.constant}"
+        facts["by"] = f"the constant {plain(column.constant)}"
     elif column.value_map:
         facts["by"] = f"the value map {column.value_map}, column {column.output}"
         frame = environment.system.mappings.value_maps[column.value_map]

@@ -14,6 +14,7 @@ import pytest
 
 from dtx_assets.machinery.embedded_postgres import remove_embedded_postgres
 from dtx_assets_tests.dtx.commands import LOADED, Command, counts
+from dtx_assets_tests.pages import PROJECT
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,14 @@ def test_a_new_user_sees_the_sample_migrated_with_findings(embedded):
         assert re.search(rf"^│ {line}", done.stdout, re.MULTILINE), line
 
 
+def test_how_long_the_first_run_took_is_on_the_page_that_is_written_after_it(embedded):
+    command, _ = embedded
+    page = command.directory / ".dtx" / "report" / "cutover.html"
+    assert "The first whole run was not over when it wrote this page" in page.read_text()
+    assert command("report").returncode == 0
+    assert "The only whole run took" in page.read_text()
+
+
 def test_the_rows_of_the_summary_balance(embedded):
     _, done = embedded
     rows = [
@@ -48,6 +57,18 @@ def test_the_rows_of_the_summary_balance(embedded):
         assert read == migrated + rejected + dropped, source
         assert read >= 50
         assert migrated > 0
+
+
+def test_what_the_documentation_explains_is_there(embedded):
+    command, _ = embedded
+    pages = ("README.md", "docs/rehearse.md", "docs/production.md", "docs/reference/commands.md")
+    text = "\n".join((PROJECT / page).read_text() for page in pages)
+    named = r"(?:dtx explain\s+|; )((?:--from [a-z_]+|[A-Z]\w+) \d+(?: [a-z_]+(?=`|  #|$))?)"
+    examples = set(re.findall(named, text, re.MULTILINE))
+    assert len(examples) >= 4
+    for example in sorted(examples):
+        explained = command("explain", *example.split())
+        assert explained.returncode == 0, (example, explained.stderr)
 
 
 def test_nothing_personal_is_shown(embedded):
