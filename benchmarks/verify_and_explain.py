@@ -4,6 +4,7 @@
 
 The rows are loaded by the notification flow; then a hundred of them get another value, a hundred are deleted, and the
 verification has to find just those. The explanations are timed in the process, and as the command that a user types.
+A legacy row is found among two million by itself.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from benchmarks.notification_flow import MODEL, TABLE, fresh_target, new_sample,
 
 EACH = 100
 TIMES = 20
+LEGACY_ROWS = 2_000_000
 
 
 def main() -> None:
@@ -46,6 +48,7 @@ def main() -> None:
         os.environ.update(environment)
         measure_verify(target)
         measure_explain(target)
+        measure_finding(new_sample(directory / "millions", LEGACY_ROWS // 2), directory / "another home")
 
 
 def measure_verify(target_url: str) -> None:
@@ -101,6 +104,28 @@ def measure_explain(target_url: str) -> None:
         started = time.perf_counter()
         subprocess.run([Path(sys.executable).with_name("dtx"), "explain", *arguments], check=True, capture_output=True)
         print(f"dtx explain {arguments[0]} …: {time.perf_counter() - started:.2f} s with the start of Python")
+
+
+def measure_finding(sample: Path, home: Path) -> None:
+    from dtx_assets.cli import environment_of
+    from dtx_assets.dtx.system import SYSTEM
+    from dtx_assets.machinery.explain import landed_row
+    from dtx_assets.machinery.sources.frames import legacy_frame, source_key
+
+    table = SYSTEM.legacy_tables["notification_webhook"]
+    os.environ.update(DTX_LEGACY_URL=str(sample), DTX_HOME=str(home))
+    dtx = Path(sys.executable).with_name("dtx")
+    subprocess.run([dtx, "run", "--select", f"legacy/{table.name}"], check=True, capture_output=True)
+    with environment_of(SYSTEM.name) as environment:
+        landed = source_key(table, legacy_frame(environment.lake, SYSTEM.name, table)).select("_source_key").collect()
+        seconds = []
+        for key in landed.to_series().gather_every(landed.height // TIMES):
+            started = time.perf_counter()
+            found = landed_row(environment, table.name, key)
+            seconds.append(time.perf_counter() - started)
+            assert found is not None
+    told = f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s"
+    print(f"find one of {landed.height:,} legacy rows: {told}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """Where a target row comes from, column by column, and what became of a legacy row."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -19,7 +17,7 @@ from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping
 from dtx_assets.machinery.masking import mask, masked_detail, plain
 from dtx_assets.machinery.prepare import rules_that_dropped, transform_context
 from dtx_assets.machinery.run_environment import RunEnvironment
-from dtx_assets.machinery.sources.frames import legacy_frame, source_key
+from dtx_assets.machinery.sources.frames import has_key, key_elements, legacy_frame, may_have_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
 from dtx_assets.machinery.target import TargetTable
 from dtx_assets.machinery.transforms import canonical_integer, code
@@ -197,18 +195,14 @@ def landed_row(environment: RunEnvironment, table_name: str, key: str) -> pl.Dat
     table = environment.system.legacy_tables[table_name]
     if environment.lake.manifest((environment.system.name, "legacy", table_name)) is None:
         return None
-    frame = legacy_frame(environment.lake, environment.system.name, table)
-    number, ordinal = _row_number(table, key), 1
-    if number is not None:
-        wanted = frame.filter(pl.col(ROW) == number)
-    else:
-        if table.key_repeats and key.startswith("["):
-            elements = json.loads(key)
-            ordinal = int(elements[len(table.key)]) if len(elements) > len(table.key) else 1
-            key = json.dumps(elements[: len(table.key)], ensure_ascii=False, separators=(",", ":"))
-        keyed = source_key(replace(table, key_repeats=False), frame)
-        wanted = keyed.filter(pl.col("_source_key") == key).drop("_source_key")
-    found = wanted.sort(ROW).collect(engine="streaming")
+    number = _row_number(table, key)
+    elements = [] if number is not None else key_elements(table, key)
+    if elements is None:
+        return None
+    landed = pl.col(ROW) == number if number is not None else may_have_key(table, elements)
+    frame = legacy_frame(environment.lake, environment.system.name, table, where=landed)
+    found = frame.filter(has_key(table, elements)).sort(ROW).collect(engine="streaming")
+    ordinal = int(elements[len(table.key)] or 0) if len(elements) > len(table.key) else 1
     last = found.height if table.has_unique_key else ordinal
     return found.slice(last - 1, 1) if 0 < last <= found.height else None
 

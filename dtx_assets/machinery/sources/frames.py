@@ -3,6 +3,9 @@
 Landing itself is the readers' business. Everything here is an expression over a lazy frame of text columns.
 """
 
+import json
+from collections.abc import Sequence
+
 import polars as pl
 
 from dtx_assets.machinery.errors import SourceError
@@ -13,13 +16,20 @@ from dtx_assets.machinery.transforms import canonical_integer, json_text
 
 
 def legacy_frame(
-    lake: Lake, system: str, table: LegacyTable, *, layer: str = "legacy", manifest: Manifest | None = None
+    lake: Lake,
+    system: str,
+    table: LegacyTable,
+    *,
+    layer: str = "legacy",
+    manifest: Manifest | None = None,
+    where: pl.Expr | None = None,
 ) -> pl.LazyFrame:
     """The rows of a landed table as text, with `_row` and `_undecodable`.
 
     In a CSV the null markers of the table are NULL everywhere and an empty field is NULL in every column that is not
     text; from a database nothing but NULL is. A named column that is missing is NULL throughout; a required one is a
-    SourceError. `manifest` names a landing; None is the latest.
+    SourceError. `manifest` names a landing; None is the latest. `where` is a condition on the columns as they were
+    landed.
     """
     manifest = manifest or lake.require((system, layer, table.name))
     frame = lake.scan(manifest.key, manifest=manifest)
@@ -31,10 +41,13 @@ def legacy_frame(
             where=str(manifest.metadata.get("source")),
             remedy=f"export the table whole; it has the columns {', '.join(present)}",
         )
+    absent = [name for name in table.columns if name not in present]
+    frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
+    if where is not None:
+        frame = frame.filter(where)
     if manifest.metadata.get("dialect") == "csv":
         frame = frame.with_columns(_null_where_the_csv_says_so(name, table) for name in present)
-    absent = [name for name in table.columns if name not in present]
-    return frame.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
+    return frame
 
 
 def _null_where_the_csv_says_so(name: str, table: LegacyTable) -> pl.Expr:
@@ -68,6 +81,45 @@ def source_key(table: LegacyTable, frame: pl.LazyFrame) -> pl.LazyFrame:
         joined = pl.concat_str(elements, separator=",")
     keyed = frame.with_columns(pl.format("[{}]", joined).alias("_source_key"))
     return keyed.drop([f"_key:{name}" for name in table.key] + ["_ordinal"]) if table.key_repeats else keyed
+
+
+def key_elements(table: LegacyTable, key: str) -> list[str | None] | None:
+    """What a source key says of the key columns, and the ordinal where it has one; None where it can be no key."""
+    if not table.key:
+        return None
+    if len(table.key) == 1 and table.has_unique_key:
+        return [key]
+    try:
+        elements = json.loads(key)
+    except ValueError:
+        return None
+    if not isinstance(elements, list) or not all(isinstance(element, str | None) for element in elements):
+        return None
+    ordinal = elements[len(table.key) :]
+    fits = not ordinal or (table.key_repeats and len(ordinal) == 1 and str(ordinal[0]).isdecimal())
+    return elements if fits and len(elements) >= len(table.key) else None
+
+
+def has_key(table: LegacyTable, elements: Sequence[str | None]) -> pl.Expr:
+    """Whether a row of `legacy_frame` has a key; of rows of a key that repeats all have it."""
+    pairs = zip(table.key, elements, strict=False)
+    return pl.all_horizontal(
+        pl.lit(True), *(key_text(table, name).eq_missing(pl.lit(element, pl.String)) for name, element in pairs)
+    )
+
+
+def may_have_key(table: LegacyTable, elements: Sequence[str | None]) -> pl.Expr:
+    """Whether a row as it was landed may have a key: cheap, and never wrong about one that has it."""
+    return pl.all_horizontal(
+        pl.lit(True),
+        *(
+            pl.col(name).str.contains(element.removeprefix("-"), literal=True)
+            if table.kind_of(name) == "integer"
+            else pl.col(name) == element
+            for name, element in zip(table.key, elements, strict=False)
+            if element is not None
+        ),
+    )
 
 
 def key_text(table: LegacyTable, name: str) -> pl.Expr:

@@ -1,13 +1,14 @@
 """Landed tables as flows read them: NULLs by dialect and kind, keys that name a row."""
 
 import json
+from itertools import product
 
 import polars as pl
 import pytest
 
 from dtx_assets.machinery.errors import SourceError, StructureError
 from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.sources.frames import legacy_frame, source_key
+from dtx_assets.machinery.sources.frames import has_key, key_elements, legacy_frame, may_have_key, source_key
 from dtx_assets_tests.machinery.sources.landing_place import LandingPlace
 
 KINDS = {"id": "integer", "code": "code", "day": "date", "at": "time"}
@@ -127,3 +128,43 @@ def test_rows_of_a_key_that_repeats_are_told_apart_by_their_ordinal(place):
 
 def test_without_a_key_a_row_is_named_by_its_ordinal(place):
     assert keys(place, table("text"), pl.DataFrame({"text": ["a", "a", None]})) == ["1", "2", "3"]
+
+
+UGLY_IDS = ["7", "7.0", "007", "-7", "-07", "77", "0", "-0", "", " 7", "x", "NULL", None, "99999999999999999999"]
+UGLY_TEXTS = ["a", "A", " a", "", "NULL", "\\N", None, 'say "hi"\\', "tab\t\x00\x01", "é", "7", "[1]"]
+KEYED = {
+    "an integer": table("id", "text", key=("id",)),
+    "a text": table("id", "text", key=("text",)),
+    "both": table("id", "text", key=("id", "text")),
+    "both, which repeat": table("id", "text", key=("id", "text"), key_repeats=True),
+    "an integer that repeats": table("id", "text", key=("id",), key_repeats=True),
+}
+
+
+@pytest.mark.parametrize("declared", KEYED.values(), ids=KEYED)
+@pytest.mark.parametrize("dialect", ["csv", "database"])
+def test_every_row_is_found_by_its_key_and_no_other_is(place, declared, dialect):
+    """Of all pairs, some of them twice: by a cheap look at what was landed, and then by the key itself."""
+    pairs = [*product(UGLY_IDS, UGLY_TEXTS), ("7", "a"), ("007", "a"), (None, None)]
+    landed(place, pl.DataFrame(pairs, schema=["id", "text"], orient="row"), dialect)
+    rows_of: dict[str, list[int]] = {}
+    keyed = source_key(declared, legacy_frame(place.lake, "toy", declared)).collect()
+    for row, key in keyed.select("_row", "_source_key").iter_rows():
+        if key is not None:
+            elements = key_elements(declared, key)
+            rows_of.setdefault(json.dumps(elements[: len(declared.key)]), []).append(row)
+    for text, rows in rows_of.items():
+        elements = json.loads(text)
+        maybe = legacy_frame(place.lake, "toy", declared, where=may_have_key(declared, elements))
+        assert maybe.filter(has_key(declared, elements)).collect()["_row"].to_list() == rows, text
+
+
+def test_what_can_be_no_key_is_none(place):
+    both, repeating = KEYED["both"], KEYED["both, which repeat"]
+    for key in ("7", "[", '["7"]', '["7","a","2"]', '{"id":"7"}', '["7",1]'):
+        assert key_elements(both, key) is None, key
+    for key in ('["7"]', '["7","a","b"]', '["7","a",null]', '["7","a","2","3"]'):
+        assert key_elements(repeating, key) is None, key
+    assert key_elements(repeating, '["7", "a", "2"]') == ["7", "a", "2"]
+    assert key_elements(KEYED["an integer"], "[") == ["["]
+    assert key_elements(table("id"), "1") is None
