@@ -90,12 +90,18 @@ def explain_target_row(
             where=target.name,
             remedy="take an id from the table, or from target_id of migration.mapping",
         )
-    sources = []
-    for table, model, key, part, owns, adopted, run_id, at, subset in came_from:
-        row = landed_row(environment, table, key)
+    sources: list[Facts] = []
+    columns: dict[str, Facts] = {}
+    for source_table, model, key, part, owns, adopted, run_id, at, subset in came_from:
+        table, landed = system.legacy_tables[source_table], landed_row(environment, source_table, key)
+        row = {} if landed is None else texts(landed)
+        declared = next((declared for declared in system.targets if declared.model == model), target)
+        mapped = system.mappings.for_target(declared.model).sources
+        mapping = mapped.get(source_table) or SourceMapping.model_validate({})
+        coercions = {} if landed is None else _coercions(environment, mapping, landed)
         sources.append(
             {
-                "source_table": table,
+                "source_table": source_table,
                 "source_key": key,
                 "part": part,
                 "model": model,
@@ -104,28 +110,21 @@ def explain_target_row(
                 "run_id": run_id,
                 "migrated_at": at.isoformat(),
                 "subset": subset,
-                "row": None if row is None else _shown(texts(row), system.legacy_tables[table].is_personal, unmasked),
-                "_row": row,
+                "row": _shown(row, table.is_personal, unmasked) if row else None,
+                "coercions": {name: coercions[name] for name in mapping.helpers if name in coercions},
             }
         )
-    columns: dict[str, Facts] = {}
-    for source in sources:
-        declared = next((table for table in system.targets if table.model == source["model"]), target)
-        mapping = system.mappings.for_target(declared.model).sources.get(source["source_table"])
-        coercions = _coercions(environment, mapping, source["_row"])
-        source["coercions"] = {
-            name: coercions[name] for name in (mapping.helpers if mapping else ()) if name in coercions
-        }
         hidden = system.personal_columns(declared)
-        for name, column in (mapping.columns if mapping else {}).items():
+        for name, column in mapping.columns.items():
             told = columns.setdefault(name, {"value": _value((values or {}).get(name), name in hidden, unmasked)})
             told.setdefault("ways", []).append(
                 {
-                    "source_table": source["source_table"],
-                    **_way(environment, column, source, unmasked),
+                    "source_table": source_table,
+                    **_way(environment, column, table, row, unmasked),
                     "coercions": coercions.get(name, []),
                 }
             )
+    personal = system.personal_columns(target)
     flow = system.flow_of(target.model)
     chosen = environment.decisions.chosen
     return {
@@ -133,15 +132,11 @@ def explain_target_row(
         "target_table": target.name,
         "id": target_id,
         "is_there": values is not None,
-        "sources": [{name: fact for name, fact in source.items() if name != "_row"} for source in sources],
+        "sources": sources,
         "columns": columns,
         "decisions": {key: chosen[key] for key in (flow.decisions if flow else ()) if key in chosen},
         "written_over": [
-            {
-                "run_id": run,
-                "at": at.isoformat(),
-                "before": _shown(before, system.personal_columns(target).__contains__, unmasked),
-            }
+            {"run_id": run, "at": at.isoformat(), "before": _shown(before, personal.__contains__, unmasked)}
             for run, at, before in written_over
         ],
     }
@@ -235,10 +230,14 @@ def _live_row(connection: Connection, target: TargetTable, target_id: int) -> di
     return dict(found[0]) if found else None
 
 
-def _way(environment: RunEnvironment, column: ColumnMapping, source: Mapping[str, Any], unmasked: bool) -> Facts:
-    """How a column is made of a legacy row: by what, and the step that this row's value took."""
-    table = environment.system.legacy_tables[source["source_table"]]
-    row = {} if source["_row"] is None else texts(source["_row"])
+def _way(
+    environment: RunEnvironment,
+    column: ColumnMapping,
+    table: LegacyTable,
+    row: Mapping[str, str | None],
+    unmasked: bool,
+) -> Facts:
+    """How a column is made of a legacy row (empty where it is gone): by what, and the step that its value took."""
     given = {name: _value(row.get(name), table.is_personal(name), unmasked) for name in column.local if row}
     facts: Facts = {"from": list(column.from_), "given": given}
     raw = row.get(column.local[0]) if column.local else None
@@ -266,21 +265,18 @@ def _way(environment: RunEnvironment, column: ColumnMapping, source: Mapping[str
     return facts
 
 
-def _coercions(
-    environment: RunEnvironment, mapping: SourceMapping | None, row: pl.DataFrame | None
-) -> dict[str, list[str]]:
+def _coercions(environment: RunEnvironment, mapping: SourceMapping, row: pl.DataFrame) -> dict[str, list[str]]:
     """The lossy changes of a row that its mapping counts, by column or helper.
 
     What the functions of a flow give to a column, and what they change themselves, is not known here.
     """
-    if mapping is None or row is None:
-        return {}
     run, transforms = environment.run_settings, environment.system.mappings.transforms
-    used = {column.crosswalk for column in (mapping.columns | mapping.helpers).values() if column.crosswalk}
+    columns = mapping.columns | mapping.helpers
+    used = {column.crosswalk for column in columns.values() if column.crosswalk}
     landed = {name: manifest for name in used if (manifest := run.lake.manifest(run.key("mapping", name)))}
     context = transform_context(run, landed)
     found = {}
-    for name, column in (mapping.columns | mapping.helpers).items():
+    for name, column in columns.items():
         given = {*column.local, *([column.input] if column.input else ())}
         if given <= set(row.columns) and column.crosswalk in (None, *landed):
             alone = mapping.model_copy(update={"columns": {name: column}, "helpers": {}})
