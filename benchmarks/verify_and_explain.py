@@ -23,6 +23,7 @@ from benchmarks.notification_flow import MODEL, TABLE, fresh_target, new_sample,
 
 EACH = 100
 TIMES = 20
+DTX = Path(sys.executable).with_name("dtx")
 LEGACY_ROWS = 2_000_000
 
 
@@ -102,7 +103,7 @@ def measure_explain(target_url: str) -> None:
         print(f"explain {name}: median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s (under 1)")
     for arguments in ([MODEL, str(ids[0])], ["--from", source["source_table"], source["source_key"]]):
         started = time.perf_counter()
-        subprocess.run([Path(sys.executable).with_name("dtx"), "explain", *arguments], check=True, capture_output=True)
+        subprocess.run([DTX, "explain", *arguments], check=True, capture_output=True)
         print(f"dtx explain {arguments[0]} …: {time.perf_counter() - started:.2f} s with the start of Python")
 
 
@@ -114,8 +115,7 @@ def measure_finding(sample: Path, home: Path) -> None:
 
     table = SYSTEM.legacy_tables["notification_webhook"]
     os.environ.update(DTX_LEGACY_URL=str(sample), DTX_HOME=str(home))
-    dtx = Path(sys.executable).with_name("dtx")
-    subprocess.run([dtx, "run", "--select", f"legacy/{table.name}"], check=True, capture_output=True)
+    subprocess.run([DTX, "run", "--select", f"legacy/{table.name}"], check=True, capture_output=True)
     with environment_of(SYSTEM.name) as environment:
         landed = source_key(table, legacy_frame(environment.lake, SYSTEM.name, table)).select("_source_key").collect()
         seconds = []

@@ -194,7 +194,7 @@ def plan(
         typer.echo(json.dumps(outcome.plan, indent=2, default=str))
     else:
         print_plan(output(), outcome.plan)
-    raise typer.Exit(outcome.exit_code if outcome.plan is None else 0)
+    raise typer.Exit(outcome.exit_code if outcome.plan is None else EXIT_OK)
 
 
 @app.command(epilog="Examples:\n\n  dtx verify\n\n  dtx verify --prepared --json | jq '.[] | select(.lost > 0)'")
@@ -228,7 +228,7 @@ def verify(
 
 
 @app.command(
-    epilog="Examples:\n\n  dtx explain EmailTemplate 14\n\n  dtx explain NotificationSchedule 17 days_after\n\n"
+    epilog="Examples:\n\n  dtx explain EmailTemplate 114\n\n  dtx explain NotificationSchedule 17 days_after\n\n"
     "  dtx explain --from exemption 40",
 )
 def explain(

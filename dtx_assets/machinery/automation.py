@@ -106,9 +106,8 @@ def fingerprint(files: Mapping[str, ListedFile]) -> str:
 
 def tables_of_an_export(system: System, lake: Lake) -> set[str]:
     """What an export has to have: the tables that a flow reads, and those that the last landed export had."""
-    read = {source for flow in system.flows for source in flow.sources}
     landed = {name for name in system.legacy_tables if lake.manifest((system.name, "legacy", name)) is not None}
-    return read | landed
+    return landed | system.read_tables
 
 
 def build_export_sensor(system: System) -> dg.SensorDefinition:

@@ -52,6 +52,10 @@ class CheckSpec:
     blocking: bool = False
     structure: bool = False
 
+    @property
+    def closes_gate(self) -> bool:
+        return self.blocking or self.structure
+
 
 @dataclass
 class CheckOutcome:
@@ -148,7 +152,7 @@ def standard_check_groups(
 
     `irrelevant_decisions` gives those that make no difference under what else was chosen.
     """
-    read = {source for flow in system.flows for source in flow.sources}
+    read = system.read_tables
     return [
         *(landed_table_checks(table, migrated=name in read) for name, table in system.legacy_tables.items()),
         *(landed_table_checks(table, "crosswalk") for table in system.crosswalk_tables.values()),

@@ -7,7 +7,7 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from dtx_assets.machinery.checks import CheckGroup, CheckSpec
 from dtx_assets.machinery.dagster_assets import Graph, check_context
-from dtx_assets.machinery.dagster_metadata import BLOCKS, check_name
+from dtx_assets.machinery.dagster_metadata import check_name, closes_gate
 from dtx_assets.machinery.dagster_verification import verification_checks
 from dtx_assets.machinery.gate import RESTORE_POINT, GatedCheck, Obstacle, obstacles
 from dtx_assets.machinery.run import asset_states, check_states
@@ -22,8 +22,7 @@ def known_obstacles(system: System, graph: AssetGraph) -> set[str]:
     """
     names = {RESTORE_POINT, *(question.name for question in system.questions)}
     for key in graph.asset_check_keys:
-        spec = graph.get_check_spec(key)
-        if spec.blocking or spec.metadata.get(BLOCKS):
+        if closes_gate(graph.get_check_spec(key)):
             names |= {key.name, check_name(key)}
     return names
 
@@ -57,7 +56,7 @@ class GateOfInstance:
 
     def _evaluated_now(self, environment: RunEnvironment) -> Iterator[GatedCheck]:
         for group in self.check_groups:
-            if group.needs or not any(spec.blocking or spec.structure for spec in group.specs):
+            if group.needs or not any(spec.closes_gate for spec in group.specs):
                 continue
             outcomes = group.evaluate(check_context(environment))
             for spec in group.specs:
@@ -81,7 +80,7 @@ class GateOfInstance:
             for group in self.check_groups
             if group.needs
             for spec in group.specs
-            if spec.blocking or spec.structure
+            if spec.closes_gate
         }
         if self.instance is None:
             return

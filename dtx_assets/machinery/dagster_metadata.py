@@ -50,6 +50,11 @@ MAPPING_MEANINGS = {
 """The columns that crosswalks have."""
 
 
+def closes_gate(spec: dg.AssetCheckSpec) -> bool:
+    """Whether a check keeps a cutover back while it is red: one of structure does, and one that says so."""
+    return spec.blocking or bool(spec.metadata.get(BLOCKS))
+
+
 def asset_name(key: dg.AssetKey) -> str:
     """What people call an asset, without its system: `target/EmailTemplate`."""
     return "/".join(key.path[1:])

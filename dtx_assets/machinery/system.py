@@ -93,6 +93,11 @@ class System:
         return frozenset(source for flow in self.flows for source, _ in flow.accounted)
 
     @cached_property
+    def read_tables(self) -> frozenset[str]:
+        """The legacy tables that a flow reads."""
+        return frozenset(source for flow in self.flows for source in flow.sources)
+
+    @cached_property
     def filled_targets(self) -> tuple[TargetTable, ...]:
         """The targets that flows fill, in the order of their declarations."""
         return tuple(target for target in self.targets if self.flow_of(target.model))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from dtx_assets.machinery.dagster_jobs import SYSTEM_TAG
-from dtx_assets.machinery.dagster_metadata import BLOCKS, check_name
+from dtx_assets.machinery.dagster_metadata import check_name, closes_gate
 from dtx_assets.machinery.report.figures import RunFigures
 from dtx_assets.machinery.run import asset_states, check_result, check_states
 from dtx_assets.machinery.system import System
@@ -70,7 +70,6 @@ class History:
         found = []
         for state in self.check_states:
             key = keys[state.whole_name]
-            node = self.graph.get(key)
             spec = self.graph.get_check_spec(key)
             made = self.assets[state.asset].at if state.asset in self.assets else None
             reason = accepted.get(state.whole_name, accepted.get(state.name, ""))
@@ -80,8 +79,8 @@ class History:
                     name=state.name,
                     area=str(self.graph.get(key.asset_key).group_name),
                     description=spec.description or "",
-                    severity=str(node.metadata.get("severity", "ERROR")),
-                    blocking=bool(node.metadata.get(BLOCKS, False)) or spec.blocking,
+                    severity=str(spec.metadata.get("severity", "ERROR")),
+                    blocking=closes_gate(spec),
                     state="accepted" if reason and state.state == "failed" else state.state,
                     at=state.at,
                     count=state.count,
