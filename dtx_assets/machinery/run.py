@@ -18,6 +18,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
+from ruamel.yaml import YAML
 
 from dtx_assets.machinery.dagster_metadata import ACCOUNTING_DATA, PLAN_DATA, VERIFICATION_DATA, asset_name
 from dtx_assets.machinery.errors import ConfigurationError
@@ -107,9 +108,20 @@ def make_state_directory(home: Path) -> None:
 
 def open_instance(home: Path) -> dg.DagsterInstance:
     """The Dagster instance whose history the UI shows; a context manager."""
+    directory = instance_directory(home).absolute()
     return dg.DagsterInstance.from_ref(
-        InstanceRef.from_dir(str(instance_directory(home).absolute()), overrides=_NO_STREAM_CAPTURE)
+        InstanceRef.from_dir(str(directory), overrides={**_NO_STREAM_CAPTURE, **_storage_in(directory)})
     )
+
+
+def _storage_in(directory: Path) -> dict[str, Any]:
+    """The storage that `dagster.yaml` names, if that takes its place from DAGSTER_HOME, which need not be set here."""
+    file = directory / INSTANCE_TEMPLATE.name
+    named = YAML(typ="safe").load(file) if file.exists() else None
+    match named:
+        case {"storage": {"custom": {"config": {"base_dir": {"env": "DAGSTER_HOME"}}} as custom}}:
+            return {"storage": {"custom": {**custom, "config": {"base_dir": str(directory)}}}}
+    return {}
 
 
 # --- which assets -----------------------------------------------------------------------------------------------------
