@@ -207,7 +207,8 @@ def verify(
 ) -> None:
     """Does the target hold what the mapping gives from the legacy data as it is now? Each row is compared by value.
 
-    Rows that others own are left out. Exit code 3 where something is lost, extra or changed.
+    Each file of a row is compared with the object store. Rows that others own are left out. Exit code 3 where something
+    is lost, extra or changed.
     """
     location = code_location(system)
 

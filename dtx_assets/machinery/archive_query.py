@@ -5,9 +5,11 @@ SELECT is run, so that nothing is written either. How archives are made is `arch
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import duckdb
@@ -43,17 +45,20 @@ def ask(archive: Lake, stored: Manifest, sql: str) -> Iterator[Answer]:
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
         connection = stack.enter_context(_connect(scratch))
+        columns = names_told_apart(stored.metadata["columns"])
         paths = []
         for view, name in views.items():
             for entry in stored.tables[name].files if name in stored.tables else ():
                 path = stack.enter_context(archive.local_file(stored.key, stored.version, entry.name))
                 with _told("the archive cannot be read", "`dtx run --select 'archive/*'` makes and checks archives"):
-                    connection.execute(f"CREATE VIEW {_name(view)} AS FROM read_parquet({_text(str(path))})")
+                    # By position: of names that are one to DuckDB it reads the first, whatever name is asked for.
+                    given = f" ({', '.join(map(_name, columns))})" if name == "rows" else ""
+                    connection.execute(f"CREATE VIEW {_name(view)}{given} AS FROM read_parquet({_text(str(path))})")
                 paths.append(_text(str(path)))
         connection.execute(f"SET allowed_paths = [{', '.join(paths)}]")
         for setting, value in SHUT_OFF.items():
             connection.execute(f"SET {setting} = {value}")
-        with _told("this cannot be run", f'the table is called {_name(table)}; names with special characters need "…"'):
+        with _told("this cannot be run", _remedy(table, stored.metadata["columns"], columns)):
             statements = connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise ConfigurationError(
@@ -62,8 +67,33 @@ def ask(archive: Lake, stored: Manifest, sql: str) -> Iterator[Answer]:
                     remedy="ask one question at a time; what is archived cannot be changed",
                 )
             connection.execute(statements[0])
-            columns = [str(column[0]) for column in connection.description or ()]
-        yield Answer(_distinct(columns), _rows(connection))
+            answered = [str(column[0]) for column in connection.description or ()]
+        yield Answer(_distinct(answered), _rows(connection))
+
+
+def names_told_apart(columns: Sequence[str]) -> list[str]:
+    """What the columns are called in SQL: `Id (column 1)` and `ID (column 3)` where names differ in case only.
+
+    DuckDB takes such names for one. None of them can then be asked for by what another one may be called as well.
+    """
+    folded = Counter(map(str.casefold, columns))
+    taken, names = set(folded), []
+    for number, column in enumerate(columns, start=1):
+        name = column
+        if not column or folded[column.casefold()] > 1:
+            candidates = (f"{column} (column {number}{'.' * more})".strip() for more in count())
+            name = next(candidate for candidate in candidates if candidate.casefold() not in taken)
+            taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _remedy(table: str, columns: Sequence[str], names: Sequence[str]) -> str:
+    remedy = f'the table is called {_name(table)}; names with special characters need "…"'
+    renamed = [_name(name) for column, name in zip(columns, names, strict=True) if name != column]
+    if renamed:
+        remedy += f"; columns that differ in case only, or have no name, are called {', '.join(renamed)}"
+    return remedy
 
 
 def _connect(scratch: str) -> duckdb.DuckDBPyConnection:

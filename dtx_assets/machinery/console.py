@@ -193,11 +193,17 @@ def print_verifications(console: Console, found: Sequence[Mapping[str, Any]]) ->
     """How many rows of each target were compared, what is wrong with them, and examples."""
     table = Table("target", title="Target and mapping", title_justify="left")
     names = ("rows", "lost", "extra", "changed", "owned_by_others")
-    for name in names:
+    of_files = ("files", "files_lost", "files_changed")
+    for name in (*names, *of_files):
         table.add_column(name.replace("_", " "), justify="right")
     for target in found:
-        table.add_row(target["model"], *(f"{target[name]:,}" for name in names))
+        table.add_row(target["model"], *(f"{target[name]:,}" if name in target else "" for name in (*names, *of_files)))
     console.print(table)
+    for target in found:
+        if files := target.get("files"):
+            told = files - target["files_read"]
+            how = f"{target['files_read']:,} by reading, {told:,} by size and tag of the store or by their absence"
+            console.print(Text(f"Files of {target['model']} were compared: {how}."), soft_wrap=True)
     table = Table("target", "what", "source row", "id", "column", "is", "should be", title="Examples, masked")
     for target in found:
         for sample in target["found"][:SHOWN_FAULTS]:

@@ -35,7 +35,8 @@ def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefin
         VERIFIED,
         asset=key,
         description="Each row of the target is compared by value with what the mapping gives from the legacy data: none"
-        " is lost, extra or changed. Rows that others own are left out; that source rows vanished is a warning."
+        " is lost, extra or changed. Where files belong to the rows, each is compared with the object store by size and"
+        " checksum. Rows that others own are left out; that source rows vanished is a warning."
         " `dtx verify` evaluates it at any time.",
         additional_deps=[graph.key(layer, model) for layer in ("prepared", "rejected")],
         metadata={"severity": "ERROR", BLOCKS: True},
@@ -75,7 +76,9 @@ def verification_metadata(found: Verification, target: TargetTable, personal: Co
     """What a verification found, its examples masked: as tables for people, and whole as data."""
     samples = [masked_sample(sample, personal) for sample in found.samples]
     facts = {"rows": found.rows, "owned_by_others": found.owned_by_others, "vanished": found.vanished}
-    facts |= {fault: found.counts[fault] for fault in FAULTS}
+    if target.file_columns:
+        facts |= {"files": found.files, "files_read": found.files_read}
+    facts |= {fault: found.counts[fault] for fault in FAULTS if target.file_columns or not fault.startswith("files_")}
     return {
         "count": found.counts.total(),
         **{name.replace("_", " "): number for name, number in facts.items()},

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.files.stored import StoredFiles
 from dtx_assets.machinery.load import (
     LoadSummary,
     UndoSummary,
@@ -90,15 +92,21 @@ def activate_targets(environment: RunEnvironment, log: Callable[[str], None]) ->
 
 
 def verify_model(environment: RunEnvironment, target: TargetTable, log: Callable[[str], None]) -> Verification:
-    """Compare a target with its prepared rows, by value; nothing is written."""
-    return verify_target(
-        environment.system.name,
-        target,
-        environment.lake,
-        environment.target_url,
-        environment.dry_load(),
-        progress=StepProgress(f"verify {target.model}", log),
-    )
+    """Compare a target with its prepared rows, by value, and its files with the store; nothing is written."""
+    with ExitStack() as stack:
+        files = None
+        if target.file_columns:
+            progress = StepProgress(f"verify files of {target.model}", log)
+            files = stack.enter_context(StoredFiles(environment.file_store(), progress))
+        return verify_target(
+            environment.system.name,
+            target,
+            environment.lake,
+            environment.target_url,
+            environment.dry_load(),
+            progress=StepProgress(f"verify {target.model}", log),
+            files=files,
+        )
 
 
 def columns_of(environment: RunEnvironment, model: str) -> list[str]:

@@ -12,6 +12,7 @@ from dtx_assets_tests.bad_inputs.case import Case, Refused
 from dtx_assets_tests.bad_inputs.place import EXTRACT, STATUS, Place
 
 TITLE = "Environment variables and places"
+SEND = ("run", "--select", "+target/Document")
 
 
 def variable(name: str, value: str, allowed: str, remedy: str, called: str) -> Refused:
@@ -73,6 +74,27 @@ def files_not_mounted(place: Place) -> None:
     for table in ("repo_file", "crosswalk_repo_file"):
         shutil.copy(SYSTEM.sample_dir / f"{table}.csv", place.legacy)
     place.set(FILES_URL=place.directory / "nowhere")
+
+
+def files_not_there(place: Place) -> None:
+    files_not_mounted(place)
+    (place.directory / "nowhere").mkdir()
+
+
+def documents(place: Place) -> None:
+    for table in ("repo_file", *(f"crosswalk_{name}" for name in ("account", "record", "user", "repo_file"))):
+        shutil.copy(SYSTEM.sample_dir / f"{table}.csv", place.legacy)
+
+
+def store_that_is_a_file(place: Place) -> None:
+    documents(place)
+    a_file_at(place, "store", "OBJECT_STORE_URL")
+
+
+def bucket_that_is_not_there(place: Place) -> None:
+    place.request.getfixturevalue("s3_bucket")
+    documents(place)
+    place.set(OBJECT_STORE_URL="s3://no-such-bucket/files")
 
 
 def wrong_key(place: Place) -> None:
@@ -185,6 +207,38 @@ CASES: tuple[Case, ...] = (
         "{directory}/nowhere",
         "mount it, or name another one (FILES_URL); no row was rejected for it",
         lands=True,
+    ),
+    Refused(
+        "a root of the legacy files on which nothing is mounted",
+        ("run", "--select", "+mapping/file_inventory"),
+        files_not_there,
+        1,
+        "the root of the legacy files is empty",
+        "{directory}/nowhere",
+        "mount it, or name another one (FILES_URL); no row was rejected for it",
+        lands=True,
+    ),
+    Refused(
+        "an object store that is a file",
+        SEND,
+        store_that_is_a_file,
+        1,
+        "the object store cannot be used: Not a directory",
+        "{directory}/store",
+        "check that it is a directory, mounted, that this account may write it, and that there is room",
+        lands=True,
+        prepares=True,
+    ),
+    Refused(
+        "an object store in a bucket that is not there",
+        SEND,
+        bucket_that_is_not_there,
+        1,
+        "the object store cannot be used: NoSuchBucket: The specified bucket does not exist",
+        "s3://no-such-bucket/files",
+        "check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION, the AWS_* credentials and what quota is left",
+        lands=True,
+        prepares=True,
     ),
     Refused(
         "a lake that is a file",

@@ -228,6 +228,33 @@ def test_what_somebody_changed_in_the_target_is_found_masked(dtx, target):
     assert in_the_way[verified] == f"failed ({changed:,} found)"
 
 
+def test_files_that_the_store_lost_or_holds_otherwise_are_found_and_close_the_gate(dtx, target, tmp_path):
+    select = ("run", "--select", "+target/Document")
+    assert dtx(*select).returncode == 3
+    store = tmp_path / ".dtx" / "object_store"
+    lost, altered, *_ = sorted(path for path in store.rglob("*") if path.is_file())
+    lost.unlink()
+    altered.write_bytes(bytes(altered.stat().st_size))
+    assert dtx(*select, "--verify").returncode == 3
+    checked = dtx.states()["checks"][f"target/Document:{VERIFIED}"]
+    assert (checked["state"], checked["count"]) == ("failed", 2)
+    # Of the other targets nothing is prepared.
+    done = dtx("verify", "--prepared", "--json")
+    [found] = [entry for entry in json.loads(done.stdout) if entry["model"] == "Document"]
+    assert (found["files_lost"], found["files_changed"], found["lost"], found["changed"]) == (1, 1, 0, 0)
+    assert found["files"] == found["rows"] > 2
+    for sample in found["found"]:
+        assert sample["source_key"]
+        assert "put" in sample["cause"]
+        assert set(sample["columns"]) == {"file", "content_hash"}
+    # Names of files are personal.
+    assert not [path for path in (lost, altered) if path.name in done.stdout]
+    # Without the store nothing is said of its files.
+    store.rename(tmp_path / "away")
+    done = dtx("verify", "--prepared")
+    assert "the object store cannot be used: No such file or directory" in done.stdout + done.stderr
+
+
 def test_jobs_of_the_ui_undo_and_activate_as_the_commands_do(dtx, target, held, tmp_path, monkeypatch):
     active = "SELECT count(*) FILTER (WHERE is_active), count(*) FROM docutrax_utils_notificationschedule"
     assert dtx("run", "--select", "+target/NotificationSchedule", DTX_DECISIONS=held).returncode == 3

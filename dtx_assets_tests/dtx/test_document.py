@@ -15,11 +15,21 @@ import psycopg
 import pytest
 
 from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.machinery.errors import LoadError, MigrationError
 from dtx_assets.machinery.files import store as store_module
 from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.files.sending import FileSender
 from dtx_assets.machinery.files.store import BucketStore, FileStore, open_store
-from dtx_assets.machinery.load import LoadSummary, load_target, open_run
+from dtx_assets.machinery.files.stored import StoredFiles
+from dtx_assets.machinery.load import (
+    LoadSummary,
+    RunContext,
+    SentFilesOfRun,
+    Verification,
+    load_target,
+    open_run,
+    verify_target,
+)
 from dtx_assets_tests.dtx.oracle import RawRow, Result, Value
 from dtx_assets_tests.dtx.running import SMALL_WORLD, Migration, World, reasons, rows
 
@@ -79,8 +89,29 @@ def load(migration: Migration, store: Any, run_id: str) -> tuple[LoadSummary, Fi
     target = SYSTEM.target(MODEL)
     context = open_run(migration.database_url, "dtx", run_id, mode="rehearsal", decisions={})
     context = replace(context, decisions=migration.lake.require(("dtx", "prepared", MODEL)).metadata["decisions"])
-    sender = FileSender(target, store, LegacyFiles(migration.files))
+    sender = FileSender(target, store, LegacyFiles(migration.files), noted=SentFilesOfRun(context, target.name))
     return load_target("dtx", target, migration.lake, migration.database_url, context, send=sender), sender
+
+
+def verify(migration: Migration, store: FileStore) -> Verification:
+    target = SYSTEM.target(MODEL)
+    decisions = migration.lake.require(("dtx", "prepared", MODEL)).metadata["decisions"]
+    context = RunContext(migration.database_url, "dtx", "verify", "rehearsal", decisions, None, dry=True)
+    with StoredFiles(store) as files:
+        return verify_target("dtx", target, migration.lake, migration.database_url, context, files=files)
+
+
+def alter(store: FileStore, key: str, content: bytes | None) -> None:
+    """What somebody does to an object behind the back of the migration; None removes it."""
+    if isinstance(store, BucketStore) and content is None:
+        obstore.delete(store.store, key)
+    elif isinstance(store, BucketStore):
+        attributes = obstore.get(store.store, key).attributes
+        obstore.put(store.store, key, content or b"", attributes=attributes)
+    elif content is None:
+        (store.directory / key).unlink()
+    else:
+        (store.directory / key).write_bytes(content)
 
 
 def documents(migration: Migration) -> list[tuple[Any, ...]]:
@@ -234,9 +265,7 @@ def test_a_file_that_changed_since_it_was_prepared_rejects_its_row_alone(migrati
     assert (summary.inserted, summary.rejected) == (1, 1)
     assert [name for name, _ in documents(migration)] == ["documents/101/1/scan.pdf"]
     assert list(sent(store)) == ["documents/101/1/scan.pdf"]
-    with psycopg.connect(migration.database_url) as connection:
-        rejected = connection.execute("SELECT source_key, reasons, detail FROM migration.rejected").fetchall()
-    assert rejected == [("2", ["file_missing"], "file: the file changed since it was prepared")]
+    assert rejected(migration) == [("2", ["file_missing"], "file: the file changed since it was prepared")]
     # When it was prepared again, it goes.
     prepare(migration, file("1"), file("2", "in/b.pdf"))
     summary, _ = load(migration, store, "second")
@@ -269,21 +298,117 @@ def test_of_a_part_that_changed_just_the_files_of_changed_rows_are_looked_at(mig
     assert dict(sender.counts) == {"sent": 2}
 
 
-def test_a_store_that_is_down_rejects_rows_and_the_next_load_takes_them_up(migration, store, monkeypatch):
+def test_a_store_that_is_down_fails_the_load_rejects_no_row_and_the_next_load_takes_them_up(
+    migration, store, monkeypatch
+):
     prepare(migration, file("1"), file("2", "in/b.pdf"))
     monkeypatch.setattr(store_module, "FIRST_DELAY", 0)
     with monkeypatch.context() as down:
         down.setattr(type(store), "put", refuse)
-        summary, _ = load(migration, store, "first")
-    assert (summary.inserted, summary.rejected) == (0, 2)
+        with pytest.raises(LoadError, match="no row of this part is written: the object store cannot take it"):
+            load(migration, store, "first")
     assert (documents(migration), sent(store)) == ([], {})
+    assert rejected(migration) == []
     summary, _ = load(migration, store, "second")
     assert (summary.inserted, summary.rejected) == (2, 0)
     assert {name for name, _ in documents(migration)} == set(sent(store))
 
 
+def rejected(migration: Migration) -> list[tuple[Any, ...]]:
+    with psycopg.connect(migration.database_url) as connection:
+        return connection.execute("SELECT source_key, reasons, detail FROM migration.rejected").fetchall()
+
+
 def refuse(*_: Any) -> None:
     raise obstore.exceptions.GenericError("503 SlowDown")
+
+
+@pytest.fixture(params=["asked one by one", "listed"])
+def listed(request, monkeypatch):
+    if request.param == "listed":
+        monkeypatch.setattr("dtx_assets.machinery.files.stored.LISTED_FROM", 0)
+
+
+@pytest.mark.usefixtures("listed")
+def test_verify_finds_the_files_that_the_store_lost_or_holds_otherwise(migration, store):
+    prepare(migration, *(file(str(number), name=f"{number}.pdf") for number in range(1, 6)), batch_rows=2)
+    load(migration, store, "first")
+    found = verify(migration, store)
+    assert found.is_clean
+    assert (found.files, found.files_read) == (5, 0 if isinstance(store, BucketStore) else 5)
+    alter(store, "documents/101/2/2.pdf", None)
+    alter(store, "documents/101/3/3.pdf", b"other " + CONTENT)
+    # Of the same size, and with what was noted beside it.
+    alter(store, "documents/101/4/4.pdf", b"X" + CONTENT[1:])
+    found = verify(migration, store)
+    assert dict(found.counts) == {"files_lost": 1, "files_changed": 2}
+    assert (found.rows, found.files) == (5, 5)
+    said = {sample.source_key: (sample.fate, str(sample.cause)) for sample in found.samples}
+    assert said["2"][0] == "files_lost"
+    assert "the object store does not have it; put it back" in said["2"][1]
+    assert f"other bytes: {len(CONTENT) + 6} of them, not {len(CONTENT)}" in said["3"][1]
+    [other] = [sample for sample in found.samples if sample.source_key == "4"]
+    hashes = [hashlib.sha256(content).hexdigest() for content in (b"X" + CONTENT[1:], CONTENT)]
+    assert other.columns[1] == ("content_hash", *hashes)
+    assert all(sample.target_id for sample in found.samples)
+
+
+@pytest.mark.usefixtures("listed")
+def test_files_that_were_sent_before_tags_were_noted_are_read(migration, store):
+    prepare(migration, file("1"), file("2", "in/b.pdf"))
+    load(migration, store, "first")
+    with psycopg.connect(migration.database_url) as connection:
+        connection.execute("UPDATE migration.sent_file SET e_tag = NULL")
+    found = verify(migration, store)
+    assert (found.is_clean, found.files, found.files_read) == (True, 2, 2)
+    alter(store, "documents/101/2/scan.pdf", b"c")
+    assert dict(verify(migration, store).counts) == {"files_changed": 1}
+
+
+def test_files_of_rows_that_are_not_there_or_came_to_be_of_others_are_not_asked_for(migration, store):
+    prepare(migration, file("1"), file("2", "in/b.pdf"), file("3"))
+    load(migration, store, "first")
+    with psycopg.connect(migration.database_url) as connection:
+        connection.execute(f"DELETE FROM {TABLE} WHERE file LIKE 'documents/101/1/%'")
+    alter(store, "documents/101/1/scan.pdf", None)
+    assert dict(verify(migration, store).counts) == {"lost": 1}
+    # The source row is gone, the target row is there still, and so is its file.
+    prepare(migration, file("1"), file("3"))
+    found = verify(migration, store)
+    assert (found.vanished, found.files) == (1, 2)
+    alter(store, "documents/101/2/scan.pdf", b"c")
+    assert verify(migration, store).counts["files_changed"] == 1
+
+
+def test_a_store_that_cannot_be_asked_is_no_store_that_lost_files(migration, store, tmp_path, request, monkeypatch):
+    prepare(migration, file("1"))
+    load(migration, store, "first")
+    if isinstance(store, BucketStore):
+        monkeypatch.setattr(store_module, "REQUEST_RETRIES", {"max_retries": 0})
+        elsewhere = [open_store("s3://no-such-bucket/the/prefix")]
+        says = "NoSuchBucket: The specified bucket does not exist"
+    else:
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "file").write_bytes(b"")
+        elsewhere = [open_store(str(tmp_path / name)) for name in ("nowhere", "empty", "file")]
+        says = "No such file|the object store is empty, and 1 files were sent|Not a directory"
+    for other in elsewhere:
+        with pytest.raises(LoadError, match=says) as caught:
+            verify(migration, other)
+        assert caught.value.where == other.url
+        assert caught.value.remedy
+    assert verify(migration, store).is_clean
+
+
+def test_a_root_of_legacy_files_that_goes_meanwhile_rejects_no_row(migration, store, tmp_path):
+    prepare(migration, file("1"), file("2", "in/b.pdf"))
+    migration.files.rename(tmp_path / "away")
+    for left in (None, "empty"):
+        if left:
+            migration.files.mkdir()
+        with pytest.raises(MigrationError, match="the root of the legacy files is"):
+            load(migration, store, f"run {left}")
+        assert (documents(migration), rejected(migration)) == ([], [])
 
 
 def test_a_row_that_the_target_refuses_sends_no_file(migration, store):

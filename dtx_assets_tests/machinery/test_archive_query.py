@@ -56,6 +56,39 @@ def test_columns_that_differ_in_case_only(local):
 
 
 @pytest.mark.parametrize(
+    "columns",
+    [
+        ["Id", "id", "ID"],
+        ["id", "Id", "id_1"],
+        ["ID_1", "id", "ID"],
+        ["a", "A", "A (column 2)", "a (column 1)"],
+        ["\u00c9tat", "\u00e9tat", "x"],
+        ["stra\u00dfe", "STRASSE", "Stra\u1e9ee"],
+        ["k", "K", "\u212a"],
+        ["caf\u00e9", "cafe\u0301", "Cafe\u0301"],
+        ["\u0130", "i\u0307", "I", "i"],
+        ["", "C1", "c1"],
+        ["rowid", "RowId", "filename", "file_row_number"],
+        ['a"b', 'A"b', "a b "],
+    ],
+)
+def test_a_column_that_is_asked_for_by_its_name_is_that_one_or_none(local, columns):
+    """DuckDB takes names that differ in case only for one, and calls the second one by a name that may be another's."""
+    values = [f"value of {number}" for number in range(len(columns))]
+    local.of([[value.encode() for value in values]], columns)
+    names, rows = answer(local, "SELECT * FROM t")
+    assert rows == [tuple(values)]
+    assert len({name.casefold() for name in names}) == len(columns)
+    for column, value, name in zip(columns, values, names, strict=True):
+        asked, called = (f"""SELECT "{each.replace('"', '""')}" FROM t""" for each in (column, name))
+        assert answer(local, called)[1] == [(value,)]
+        if column != name:
+            with pytest.raises(ConfigurationError) as refused:
+                answer(local, asked)
+            assert name in str(refused.value.remedy).replace('""', '"')
+
+
+@pytest.mark.parametrize(
     "sql",
     [
         "",

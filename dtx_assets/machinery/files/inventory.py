@@ -1,5 +1,6 @@
 """What files hold: size, time and SHA-256 of each, read once and again only when size or time changed."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import BinaryIO
 import polars as pl
 
 from dtx_assets.machinery.errors import StructureError
-from dtx_assets.machinery.files.paths import FileMissing, FileProblem, open_inside, without_prefix
+from dtx_assets.machinery.files.paths import FileMissing, FileProblem, open_inside, unreadable, without_prefix
 from dtx_assets.machinery.files.workers import concurrently
 
 INVENTORY = pl.Schema(
@@ -43,14 +44,39 @@ class LegacyFiles:
 
     def inventory(self, paths: pl.Series, known: pl.DataFrame | None) -> pl.DataFrame:
         """INVENTORY of the paths; StructureError where the root is not there, or every file would count as missing."""
-        if len(paths) and not self.root.is_dir():
-            raise StructureError(
-                "the root of the legacy files is not a directory that is there",
-                where=str(self.root),
-                remedy="mount it, or name another one (FILES_URL); no row was rejected for it",
-            )
-        return inventory(self.root, paths, known, prefix=self.prefix, verify=self.verify, progress=self.progress)
+        if len(paths):
+            self.require_root()
+        found = inventory(self.root, paths, known, prefix=self.prefix, verify=self.verify, progress=self.progress)
+        missing = found.filter(pl.col("problem") == FileMissing.reason)
+        if missing.height:
+            # It may have gone meanwhile.
+            self.require_root()
+        if 1 < missing.height == found.height and missing["detail"].n_unique() == 1 and missing["detail"][0] in DENIED:
+            raise self._unusable(f"none of the {found.height:,} legacy files can be read: {missing['detail'][0]}")
+        return found
 
+    def require_root(self) -> None:
+        """StructureError where nothing can be found below the root: no file of it is to count as missing."""
+        try:
+            with os.scandir(self.root) as entries:
+                if next(entries, None) is None:
+                    raise self._unusable("the root of the legacy files is empty")
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._unusable("the root of the legacy files is not a directory that is there") from None
+        except OSError as error:
+            words = os.strerror(error.errno or 0)
+            raise self._unusable(f"the root of the legacy files cannot be read: {words}") from None
+
+    def _unusable(self, what: str) -> StructureError:
+        return StructureError(
+            what,
+            where=str(self.root),
+            remedy="mount it, or name another one (FILES_URL); no row was rejected for it",
+        )
+
+
+DENIED = [f"the file cannot be opened: {os.strerror(number)}" for number in (errno.EACCES, errno.EPERM, errno.EIO)]
+"""What a whole root says that may not be read. Of one file among others it is the file's own."""
 
 READERS = 8
 ROWS = 10_000
@@ -106,7 +132,7 @@ def _look_at(root: Path, before: Fact, prefix: str) -> Fact:
     except FileProblem as problem:
         return path, None, None, None, problem.reason, str(problem)
     except OSError as error:
-        return path, None, None, None, FileMissing.reason, f"the file cannot be read: {os.strerror(error.errno or 0)}"
+        return path, None, None, None, FileMissing.reason, str(unreadable(error, "read"))
     return path, size, mtime_ns, digest.hexdigest(), None, None
 
 

@@ -1,10 +1,14 @@
 """Paths that a database names: resolved inside their root or refused, and the names files get in an object store."""
 
+import errno
 import os
+import re
 import stat
 import unicodedata
 from pathlib import Path
 from typing import BinaryIO
+
+from dtx_assets.machinery.errors import StructureError
 
 LONGEST_NAME = 150
 """Bytes of the last part of an object key (spec 4.5)."""
@@ -22,6 +26,34 @@ class FileMissing(FileProblem):
 
 class UnsafePath(FileProblem):
     reason = "unsafe_path"
+
+
+NOT_OF_ONE_FILE = {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ESTALE,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ENODEV,
+    errno.ENXIO,
+}
+"""What a mount that broke says, or a process that has too much open: any other file would get the same answer."""
+
+
+def unreadable(error: OSError, done: str) -> FileMissing:
+    """The file cannot be opened, or read; StructureError where that is no fault of the one file."""
+    words = os.strerror(error.errno or 0)
+    if error.errno in NOT_OF_ONE_FILE:
+        raise StructureError(
+            f"the legacy files cannot be {done}: {words}",
+            where="the root of the legacy files",
+            remedy="mount it anew, or raise the limit that was met, and run again; no row was rejected for it",
+        ) from None
+    return FileMissing(f"the file cannot be {done}: {words}")
 
 
 def without_prefix(path: bytes, prefix: str) -> bytes:
@@ -49,7 +81,7 @@ def open_inside(root: Path, relative: bytes) -> BinaryIO:
     except FileNotFoundError:
         raise FileMissing("there is no such file") from None
     except OSError as error:
-        raise FileMissing(f"the file cannot be opened: {os.strerror(error.errno or 0)}") from None
+        raise unreadable(error, "opened") from None
     return os.fdopen(descriptor, "rb", buffering=0)
 
 
@@ -97,3 +129,14 @@ def object_name(name: str) -> str:
         last = (stem if kept else last).encode()[:room].decode(errors="ignore") + kept
     # Stores take a key with a part . or .. for another one.
     return last if last not in ("", ".", "..") else "file"
+
+
+def require_object_key(key: str) -> None:
+    """UnsafePath for what no store takes as the name of an object, or takes for the name of another one."""
+    if any(part in ("", ".", "..") for part in key.split("/")):
+        raise UnsafePath("the name of its object has an empty part, or one that is . or ..")
+    if _NEVER_IN_A_KEY.search(key):
+        raise UnsafePath("the name of its object holds a control character, or is no text")
+
+
+_NEVER_IN_A_KEY = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")

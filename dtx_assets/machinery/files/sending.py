@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import polars as pl
 
 from dtx_assets.machinery.files.inventory import LegacyFiles, Progress
 from dtx_assets.machinery.files.paths import FileMissing
+from dtx_assets.machinery.files.refusals import refused
 from dtx_assets.machinery.files.store import FileResult, FileStore, FileToSend, send
 from dtx_assets.machinery.target import TargetTable
 
@@ -21,12 +22,17 @@ class SentFiles(Protocol):
 
     def not_sent(self, keys: Sequence[str]) -> None: ...
 
+    def told(self, e_tags: Mapping[str, str]) -> None: ...
+
 
 REFUSED = pl.Schema({"_row": pl.Int64(), "reason": pl.String(), "detail": pl.String()})
 
 
 class FileSender:
     """Called with the prepared rows of a part, from any thread; gives those whose file could not be sent (REFUSED).
+
+    Where the store or the root of the legacy files fails, no row is to blame: LoadError or StructureError, and nothing
+    of the part is to be written.
 
     The rows have the columns that `target.file_columns` names, and `_path` (hexadecimal), `_size`, `_content_type`.
     """
@@ -52,15 +58,22 @@ class FileSender:
             self.noted.about_to_send(rows.get_column(self.key), rows.get_column(self.sha256))
         wanted = rows.select("_path", self.key, "_size", self.sha256, "_content_type").iter_rows()
         files = (FileToSend(bytes.fromhex(path), key, size, digest, kind) for path, key, size, digest, kind in wanted)
-        results = list(send(files, Path(self.files.root), self.store, prefix=self.files.prefix, progress=self._note))
+        results = []
+        for result in send(files, Path(self.files.root), self.store, prefix=self.files.prefix, progress=self._note):
+            if result.by_store:
+                raise refused(f"no row of this part is written: {result.detail}", self.store.url)
+            results.append(result)
         if self.noted:
             self.noted.not_sent([result.file.key for result in results if result.status != "sent"])
-        refused = [
+            self.noted.told({result.file.key: result.e_tag for result in results if result.e_tag})
+        rejected = [
             (numbers[result.file.key], FileMissing.reason, f"{self.key}: {result.detail}")
             for result in results
             if result.status == "rejected"
         ]
-        return pl.DataFrame(refused, schema=REFUSED, orient="row")
+        if rejected:
+            self.files.require_root()
+        return pl.DataFrame(rejected, schema=REFUSED, orient="row")
 
     def _note(self, result: FileResult) -> None:
         with self._lock:

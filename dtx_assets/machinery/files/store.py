@@ -5,7 +5,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,15 @@ from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.files.content_types import content_type_of
 from dtx_assets.machinery.files.inventory import chunks
-from dtx_assets.machinery.files.paths import FileMissing, FileProblem, open_inside, without_prefix
+from dtx_assets.machinery.files.paths import (
+    FileMissing,
+    FileProblem,
+    open_inside,
+    require_object_key,
+    unreadable,
+    without_prefix,
+)
+from dtx_assets.machinery.files.refusals import NO_BUCKET, is_of_the_object, refused, told, words_of
 from dtx_assets.machinery.files.workers import concurrently
 from dtx_assets.machinery.lake import LEASE_SECONDS, s3_store
 
@@ -57,11 +65,17 @@ class FileToSend:
 
 @dataclass(frozen=True)
 class FileResult:
-    """`status`: `sent`, `present` (the store had it already), or `rejected` with `detail`."""
+    """`status`: `sent`, `present` (the store had it already), or `rejected` with `detail`.
+
+    `by_store`: it is the store that failed, and nothing is wrong with the file. `e_tag` is what the store calls the
+    bytes that were sent, where that follows from them.
+    """
 
     file: FileToSend
     status: Literal["sent", "present", "rejected"]
     detail: str | None = None
+    by_store: bool = False
+    e_tag: str | None = None
 
 
 class StoreRefused(Exception):
@@ -71,27 +85,47 @@ class StoreRefused(Exception):
 # --- a directory ------------------------------------------------------------------------------------------------------
 
 
+HALF_SENT = ".sending-\x01"
+"""How the name of a file begins that is being sent. No object is called so: `require_object_key`."""
+
+
 class DirectoryStore:
     """Objects are files; one appears under its name when all its bytes are on the disk."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.url = str(directory)
+        self._was_there = False
+
+    def require(self, *, make: bool = False) -> None:
+        """LoadError where the directory cannot be read, which the first file may make, and no later one."""
+        with told(self.url):
+            if make and not self._was_there and not self.directory.exists():
+                self.directory.mkdir(parents=True, exist_ok=True)
+            os.scandir(self.directory).close()
+        self._was_there = True
+
+    def path(self, key: str) -> Path:
+        """Where an object is; UnsafePath for what is no key, which could lead out of the directory."""
+        require_object_key(key)
+        return self.directory / key
 
     def is_empty(self) -> bool:
         """Whether nothing is there, so that no file has to be looked for."""
         return not self.directory.is_dir() or not any(self.directory.iterdir())
 
     def has(self, file: FileToSend) -> bool:
-        path = self.directory / file.key
+        path = self.path(file.key)
         if not path.is_file() or path.stat().st_size != file.size:
             return False
         with path.open("rb") as stream:
             return _digest(stream) == file.sha256
 
-    def put(self, file: FileToSend, source: BinaryIO) -> None:
-        path = self.directory / file.key
+    def put(self, file: FileToSend, source: BinaryIO) -> str | None:
+        path = self.path(file.key)
+        self.require(make=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".sending-{uuid4().hex}")
+        unfinished = path.with_name(f"{HALF_SENT}{uuid4().hex}")
         try:
             with unfinished.open("xb") as stream:
                 for chunk in verified(file, source):
@@ -109,10 +143,12 @@ class DirectoryStore:
             os.fsync(directory)
         finally:
             os.close(directory)
+        return None
 
     def remove(self, key: str, sha256: str) -> bool:
-        """Removes an object that holds what was sent; whether it did."""
-        path = self.directory / key
+        """Removes an object that holds what was sent; whether it did. LoadError where the directory is not there."""
+        path = self.path(key)
+        self.require()
         if not path.is_file():
             return False
         with path.open("rb") as stream:
@@ -122,12 +158,18 @@ class DirectoryStore:
         return True
 
     def remove_abandoned(self) -> int:
-        """Removes what killed runs left half written; gives how many."""
-        old = time.time() - LEASE_SECONDS
-        found = [path for path in self.directory.rglob(".sending-*") if path.stat().st_mtime < old]
-        for path in found:
-            path.unlink(missing_ok=True)
-        return len(found)
+        """Removes what killed runs left half written; gives how many.
+
+        What is called `.sending-…` is an object of that name, or was half sent by an early version: it stays.
+        """
+        old, removed = time.time() - LEASE_SECONDS, 0
+        for path in self.directory.rglob(f"{HALF_SENT}*"):
+            # Another run may be done with it by now.
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < old:
+                    path.unlink()
+                    removed += 1
+        return removed
 
 
 # --- a bucket ---------------------------------------------------------------------------------------------------------
@@ -144,18 +186,32 @@ class BucketStore:
         self.store: S3Store = s3_store(url, s3, retry_config=REQUEST_RETRIES, unsigned_payload=True, **settings)
         self._making_client = threading.Lock()
 
+    def require(self) -> None:
+        """LoadError where the bucket does not answer."""
+        with told(self.url):
+            self.is_empty()
+
     def is_empty(self) -> bool:
-        """Whether nothing is there, so that no file has to be looked for."""
-        return next(iter(obstore.list(self.store, chunk_size=1)), None) is None
+        """Whether nothing is there, so that no file has to be looked for. LoadError where there is no such bucket."""
+        try:
+            return next(iter(obstore.list(self.store, chunk_size=1)), None) is None
+        except (ObjectStoreError, OSError) as error:
+            if (words := words_of(error)).startswith(NO_BUCKET):
+                # Some stores would make one of that name for the first file.
+                raise refused(f"the object store cannot be used: {words}", self.url) from None
+            raise
 
     def has(self, file: FileToSend) -> bool:
+        require_object_key(file.key)
         try:
             found = obstore.get(self.store, file.key, options={"head": True})
         except FileNotFoundError:
             return False
         return found.meta["size"] == file.size and found.attributes.get("sha256") == file.sha256
 
-    def put(self, file: FileToSend, source: BinaryIO) -> None:
+    def put(self, file: FileToSend, source: BinaryIO) -> str | None:
+        """Gives what the store calls the object, where that follows from its bytes."""
+        require_object_key(file.key)
         attributes = {"Content-Type": content_type_of(file.key, file.content_type), "sha256": file.sha256}
         if self.storage_class:
             attributes["Storage-Class"] = self.storage_class
@@ -178,28 +234,35 @@ class BucketStore:
                 chunk_size=size,
                 max_concurrency=PARTS_AT_ONCE,
             )
-        if (made["e_tag"] or "").strip('"') != str(expected) and self._digest(file) != file.sha256:
+        if tag_of(made) == str(expected):
+            return str(expected)
+        # A store that encrypts with keys of its own says nothing about the bytes.
+        if obstore.head(self.store, file.key)["size"] != file.size or self.digest(file.key, file.size) != file.sha256:
             obstore.delete(self.store, file.key)
             raise StoreRefused("the store holds other bytes than those of the file")
+        return None
 
-    def _digest(self, file: FileToSend) -> str:
-        """The SHA-256 of what is there: a store that encrypts with keys of its own says nothing about the bytes."""
+    def digest(self, key: str, size: int) -> str:
+        """The SHA-256 of the first `size` bytes of an object, read."""
         digest = hashlib.sha256()
-        for start in range(0, file.size, PART_BYTES):
-            end = min(start + PART_BYTES, file.size)
-            digest.update(obstore.get_range(self.store, file.key, start=start, end=end))
-        return digest.hexdigest() if obstore.head(self.store, file.key)["size"] == file.size else ""
+        for start in range(0, size, PART_BYTES):
+            digest.update(obstore.get_range(self.store, key, start=start, end=min(start + PART_BYTES, size)))
+        return digest.hexdigest()
 
     def remove(self, key: str, sha256: str) -> bool:
-        """Removes an object that holds what was sent; whether it did."""
-        try:
-            found = obstore.get(self.store, key, options={"head": True})
-        except FileNotFoundError:
-            return False
-        if found.attributes.get("sha256") != sha256:
-            return False
-        obstore.delete(self.store, key)
-        return True
+        """Removes an object that holds what was sent; whether it did. LoadError where the bucket does not answer."""
+        require_object_key(key)
+        with told(self.url):
+            try:
+                found = obstore.get(self.store, key, options={"head": True})
+            except FileNotFoundError:
+                # Nor would there be one in a bucket that is gone.
+                self.require()
+                return False
+            if found.attributes.get("sha256") != sha256:
+                return False
+            obstore.delete(self.store, key)
+            return True
 
     def remove_abandoned(self) -> int:
         """Aborts uploads in parts that killed runs left; gives how many."""
@@ -258,6 +321,11 @@ class EntityTag:
         return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
+def tag_of(described: Mapping[str, Any]) -> str:
+    """The entity tag of an object, as obstore gives it."""
+    return (described["e_tag"] or "").strip('"')
+
+
 def part_bytes(size: int) -> int:
     """The size of the parts of a file of `size` bytes: PART_BYTES, unless there would be too many."""
     return max(PART_BYTES, -(-size // MOST_PARTS))
@@ -294,7 +362,7 @@ def send(
     """Sends files concurrently, in no order; every one of them has a result, whatever happens to it or to the store.
 
     What the store has with the same hash is not sent again. A file that does not hold what was found before is
-    rejected, and nothing of it is left under its key.
+    rejected, and nothing of it is left under its key. LoadError where the store is not there at all.
     """
     sender = _Sender(root, store, prefix)
     for result in concurrently(sender, files, SENDERS):
@@ -323,8 +391,8 @@ class _Sender:
     def __call__(self, file: FileToSend) -> FileResult:
         tries = self._tries()
         if not tries:
-            return FileResult(file, "rejected", "the object store cannot be reached; not tried")
-        why = ""
+            return FileResult(file, "rejected", "the object store cannot be reached; not tried", by_store=True)
+        why, tag = "", None
         for attempt in range(tries):
             if attempt:
                 time.sleep(FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 – no secret, just not all at once
@@ -334,20 +402,21 @@ class _Sender:
                     status = "sent"
                     with open_inside(self.root, without_prefix(file.path, self.prefix)) as source:
                         reach("upload.before")
-                        self.store.put(file, source)
+                        tag = self.store.put(file, source)
                         reach("upload.after")
             except FileProblem as problem:
                 return FileResult(file, "rejected", str(problem))
             except StoreRefused as refused:
                 why = str(refused)
             except (ObjectStoreError, OSError) as error:
-                # Not what it says, which may hold credentials.
-                why = f"the object store cannot take it ({type(error).__name__})"
+                why = f"the object store cannot take it ({words_of(error)})"
+                if is_of_the_object(error):
+                    return FileResult(file, "rejected", why)
             else:
                 self._note(answered=True)
-                return FileResult(file, status)
+                return FileResult(file, status, e_tag=tag)
         self._note(answered=False)
-        return FileResult(file, "rejected", f"{why}; tried {tries} times")
+        return FileResult(file, "rejected", f"{why}; tried {tries} times", by_store=True)
 
     def _tries(self) -> int:
         with self._lock:
@@ -382,7 +451,7 @@ def verified(file: FileToSend, source: BinaryIO) -> Iterator[bytes]:
                 reach("upload.amid")
             held = chunk
     except OSError as error:
-        raise FileMissing(f"the file cannot be read: {os.strerror(error.errno or 0)}") from None
+        raise unreadable(error, "read") from None
     if size != file.size or digest.hexdigest() != file.sha256:
         raise FileMissing(CHANGED)
     yield held

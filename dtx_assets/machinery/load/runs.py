@@ -19,7 +19,7 @@ from dtx_assets.machinery.settings import mask_url
 if TYPE_CHECKING:
     from dtx_assets.machinery.load.subset import Subset
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 FIRST_VERSION = 3
 """Of a schema that is created anew; the changes since are made to it as to an older one."""
 LOCK_TIMEOUT, STATEMENT_TIMEOUT = "10s", "30min"

@@ -1,6 +1,7 @@
 """Does a target hold what the mapping says it should? Every row is compared by value; nothing is written or skipped.
 
 What others own is left out: rows that this system did not write, and of rows of others all but what its units fill.
+Where files belong to the rows, the store has to hold each of them as it was sent: `files.stored` compares them.
 """
 
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import polars as pl
 from psycopg import sql
 
+from dtx_assets.machinery.files.stored import StoredFiles
 from dtx_assets.machinery.lake import Lake
 from dtx_assets.machinery.load.content import copy_out
 from dtx_assets.machinery.load.ddl import require_target
@@ -30,12 +32,17 @@ from dtx_assets.machinery.load.entries import read_links
 from dtx_assets.machinery.load.part import Part, without_violations
 from dtx_assets.machinery.load.runs import RunContext, connect, prepare_bookkeeping, record_run, refusals_told
 from dtx_assets.machinery.load.samples import Sample
+from dtx_assets.machinery.load.sent_files import sent_before
 from dtx_assets.machinery.load.writer import TargetLoad, check_preparation
 from dtx_assets.machinery.target import TargetTable
 
 Item = TypeVar("Item")
-Fault = Literal["lost", "extra", "changed"]
-FAULTS: tuple[Fault, ...] = ("lost", "extra", "changed")
+Fault = Literal["lost", "extra", "changed", "files_lost", "files_changed"]
+FAULTS: tuple[Fault, ...] = ("lost", "extra", "changed", "files_lost", "files_changed")
+PUT_BACK: dict[Fault, str] = {
+    "files_lost": "put it back, from the legacy files or a backup of the store",
+    "files_changed": "find out who replaced it, and put back what has the SHA-256 that should be",
+}
 DOUBLED = "an equal row that this system did not write"
 NOT_MAPPED = "this system wrote it, and nothing gives it any more"
 NEVER_LOADED = "the mapping gives it, and it was not loaded"
@@ -47,11 +54,15 @@ IDS = pl.Schema({"id": pl.Int64()})
 class Verification:
     """What was found in one target: `rows` were compared; `samples` name the first SHOWN_FAULTS faults.
 
-    `lost` should be there and are not, `extra` are there and should not be, `changed` hold other values. A sample's
-    `fate` is its fault; its columns give the value that is there and the one that should be.
+    `lost` should be there and are not, `extra` are there and should not be, `changed` hold other values; `files_lost`
+    and `files_changed` are of rows that are there. A sample's `fate` is its fault; its columns give the value that is
+    there and the one that should be.
     """
 
     rows: int = 0
+    files: int = 0
+    files_read: int = 0
+    """Of the files, those that were compared by reading; the store told of the others."""
     owned_by_others: int = 0
     vanished: int = 0
     """Of the extra ones: their source row is gone, and a load leaves and lists them (migration.vanished)."""
@@ -76,8 +87,12 @@ def verify_target(
     run: RunContext,
     *,
     progress: Callable[[int, int], None] | None = None,
+    files: StoredFiles | None = None,
 ) -> Verification:
-    """Compare a target with its prepared rows, in a transaction that is rolled back; what `load_target` raises."""
+    """Compare a target with its prepared rows, in a transaction that is rolled back; what `load_target` raises.
+
+    `files`: the store in which the files of its rows are, where there are any; LoadError where it cannot be asked.
+    """
     prepared = lake.require((system, "prepared", target.model))
     rejected = lake.require((system, "rejected", target.model))
     check_preparation(run, prepared, rejected)
@@ -98,7 +113,7 @@ def verify_target(
         load.findings = load.open_findings(0)
         total = sum(int(part["rows"]) for part in load.parts.described)
         vanished, yielded = [], []
-        rows = _Rows(load)
+        rows = _Rows(load, files)
         parts = _ahead(load.parts.read(number) for number in range(len(load.parts.described)))
         # While a part is compared, the database gives the next, and the one after it is read from the lake.
         for here in _ahead(map(rows.mapped, parts)):
@@ -108,10 +123,26 @@ def verify_target(
             found.rows += here.part.rows.height
             if progress:
                 progress(found.rows, total)
-        _note_extra(load, pl.concat(vanished).join(pl.concat(yielded), on=identity_of(target), how="anti"), found)
+        gone_for_good = pl.concat(vanished).join(pl.concat(yielded), on=identity_of(target), how="anti")
+        _note_extra(rows, gone_for_good, found)
         if target.writes == "insert":
             _note_unmapped(load, found)
+    if files:
+        # Reading may take long, and no transaction of the target waits for it.
+        _note_files(target, files, found)
     return found
+
+
+def _note_files(target: TargetTable, files: StoredFiles, found: Verification) -> None:
+    assert target.file_columns is not None
+    key, sha256 = target.file_columns
+    for fault, row in files.faults():
+        kind: Fault = "files_lost" if fault.kind == "lost" else "files_changed"
+        there = row["key"] if kind == "files_changed" else None
+        columns = ((key, there, row["key"]), (sha256, fault.found, row["sha256"]))
+        cause = f"{fault.says}; {PUT_BACK[kind]}"
+        found.note(kind, Sample(kind, row["source_key"], row["part"], row["target_id"], cause, columns))
+    found.files, found.files_read = files.compared.total(), files.compared["read"]
 
 
 @dataclass(frozen=True)
@@ -134,8 +165,8 @@ class _Compared:
 class _Rows:
     """The rows of the target that belong to parts, over one connection for several threads."""
 
-    def __init__(self, load: TargetLoad) -> None:
-        self.load, self.lock = load, Lock()
+    def __init__(self, load: TargetLoad, files: StoredFiles | None) -> None:
+        self.load, self.files, self.lock = load, files, Lock()
 
     def mapped(self, part: Part) -> _Compared:
         """A part with the rows that the mapping leads to: where all is well there are no others."""
@@ -152,6 +183,31 @@ class _Rows:
         with self.lock, self.load.connection.transaction(force_rollback=True):
             found = self.load.current_rows(here.part, here.stored, ids=pl.DataFrame(schema=IDS), keys=keys)
         return replace(here, current=pl.concat([here.current, found]).unique("id", maintain_order=True))
+
+    def note_files(self, rows: pl.DataFrame) -> None:
+        """Has the files of rows compared: `key`, `sha256`, `size`, and where they come from and are."""
+        if self.files is None or rows.is_empty():
+            return
+        with self.lock:
+            sent = sent_before(self.load.connection, self.load.target.name, rows.get_column("key"))
+        wanted = rows.join(sent, on=["key", "sha256"], how="left", maintain_order="left")
+        self.files.add(wanted.with_columns(pl.col("e_tags").fill_null([])))
+
+    def files_of_extra(self, rows: pl.DataFrame) -> None:
+        """The same of rows that nothing gives any more: their files, where a run sent them, are theirs still."""
+        load = self.load
+        if self.files is None or load.target.file_columns is None or rows.is_empty():
+            return
+        query = sql.SQL("SELECT id, {}, {} FROM {} WHERE id = ANY (%s)").format(
+            *map(sql.Identifier, load.target.file_columns), load.table
+        )
+        schema = {"target_id": pl.Int64(), "key": pl.String(), "sha256": pl.String()}
+        there = pl.DataFrame(
+            load.connection.execute(query, [rows.get_column("target_id").to_list()]).fetchall(), schema, orient="row"
+        )
+        sent = sent_before(load.connection, load.target.name, there.get_column("key"))
+        wanted = there.join(sent, on=["key", "sha256"]).join(rows, on="target_id")
+        self.files.add(wanted.with_columns(pl.lit(None, pl.Int64).alias("size")))
 
 
 def _ahead(items: Iterator[Item]) -> Iterator[Item]:
@@ -181,14 +237,25 @@ def _compare(rows: _Rows, here: _Compared, found: Verification) -> tuple[pl.Data
     places = {row["_row"]: row for row in _of(yields.unique("_row"), "_row", wrong.get_column("_row"))}
     there = {row["id"]: row for row in _of(current, "id", wrong.get_column("target_id").drop_nulls())}
     should = {row["_row"]: row for row in _of(wanted, "_row", wrong.get_column("_row"))}
+    absent = fates.filter(theirs).get_column("_row").to_list()
     for fate in wrong.iter_rows(named=True):
         lost = fate["target_id"] is None or fate["cause"] in (DELETED, MISSING) or fate["fate"] == "insert"
         before = there.get(fate["target_id"], {})
         columns = tuple((name, before.get(name), should[fate["_row"]][name]) for name in fate["columns"] or ())
         fault: Fault = "lost" if lost else "changed"
+        if lost:
+            absent.append(fate["_row"])
         cause = fate["cause"] or (NEVER_LOADED if lost else "the mapping gives other values")
         place = places[fate["_row"]]
         found.note(fault, Sample(fault, place["source_key"], place["part"], fate["target_id"], cause, columns))
+    if target.file_columns:
+        key, sha256 = target.file_columns
+        rows.note_files(
+            part.rows.select("_row", pl.col(key).alias("key"), pl.col(sha256).alias("sha256"), size="_size")
+            .filter(pl.col("key").is_not_null() & ~pl.col("_row").is_in(absent))
+            .join(fates.select("_row", "target_id"), on="_row")
+            .join(yields.unique("_row").select("_row", "source_key", "part"), on="_row")
+        )
     given = given_by(yields, fates, stored, identity_of(target))
     return given.vanished, given.yielded
 
@@ -197,11 +264,13 @@ def _of(frame: pl.DataFrame, column: str, values: pl.Series) -> Iterator[dict[st
     return frame.filter(pl.col(column).is_in(values.implode())).iter_rows(named=True)
 
 
-def _note_extra(load: TargetLoad, vanished: pl.DataFrame, found: Verification) -> None:
+def _note_extra(rows: _Rows, vanished: pl.DataFrame, found: Verification) -> None:
     """What the mapping knows and nothing gives any more, where it is there still."""
+    load = rows.load
     ids = vanished.get_column("target_id").unique()
     query = sql.SQL("SELECT id FROM {} WHERE id = ANY (%s)").format(load.table)
     there = {int(row[0]) for row in load.connection.execute(query, [ids.to_list()])}
+    rows.files_of_extra(vanished.select("source_key", "part", "target_id").unique("target_id"))
     for key, part, target_id in vanished.select("source_key", "part", "target_id").unique().iter_rows():
         if target_id in there:
             found.note("extra", Sample("extra", key, part, target_id, NOT_MAPPED, ()))

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 PASSED_ON = {"content-length", "content-type", "etag", "last-modified", "content-range", "accept-ranges"}
 
 
 @dataclass
 class Door:
-    """What each request meets: `fault(method, path)` gives None, `500`, `503`, `cut` or `lost` (done, and no answer).
+    """What each request meets: `fault(method, path)` gives None, a status, `cut` or `lost` (done, and no answer).
+
+    With a status come the `words` that XML of S3 holds: `Code: Message`.
 
     `entity_tag` replaces that of every answer, as a store does that encrypts; `spoil` makes it give out other bytes.
     """
@@ -24,6 +25,7 @@ class Door:
     fault: Callable[[str, str], str | None] = lambda _method, _path: None
     entity_tag: str | None = None
     spoil: bool = False
+    words: str = "SlowDown: Please reduce your request rate."
     requests: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -42,8 +44,12 @@ def faulty_door(endpoint: str) -> Iterator[Door]:
                 door.requests.append((self.command, self.path))
                 fault = door.fault(self.command, self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if fault in ("500", "503"):
-                self._answer(int(fault), {"Content-Type": "application/xml"}, SLOW_DOWN)
+            if fault and fault.isdecimal():
+                code, _, message = door.words.partition(": ")
+                content = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+                self._answer(
+                    int(fault), {"Content-Type": "application/xml"}, b"" if self.command == "HEAD" else content
+                )
                 return
             if fault == "cut":
                 self.close_connection = True

@@ -1,7 +1,10 @@
 """A store that refuses, cuts connections, loses answers or bytes; runs that are killed; files that change meanwhile."""
 
+import errno
 import hashlib
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,20 +15,30 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import obstore
+import polars as pl
 import pytest
 
+from dtx_assets.machinery.errors import LoadError, StructureError
 from dtx_assets.machinery.files import store as store_module
+from dtx_assets.machinery.files import stored as stored_module
+from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.files.paths import object_name
+from dtx_assets.machinery.files.sending import FileSender
 from dtx_assets.machinery.files.store import (
     MOST_PARTS,
     PART_BYTES,
     BucketStore,
+    DirectoryStore,
     EntityTag,
+    FileStore,
     FileToSend,
     open_store,
     part_bytes,
     send,
 )
+from dtx_assets.machinery.files.stored import WANTED, FileFault, StoredFiles
+from dtx_assets.machinery.target import TargetTable
 from dtx_assets_tests import servers
 from dtx_assets_tests.machinery.files.faulty import Door, faulty_door
 from dtx_assets_tests.machinery.files.test_store import content, leftovers, root, store, to_send  # noqa: F401 – fixtures
@@ -120,6 +133,212 @@ def test_nobody_is_there(root, many, s3_bucket, monkeypatch):  # noqa: F811
     results = list(send(many, root, BucketStore(f"s3://{s3_bucket}/p")))
     assert {result.status for result in results} == {"rejected"}
     assert len(results) == len(many)
+
+
+class Noted:
+    """Who is told what a part sends."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def about_to_send(self, keys: pl.Series, _digests: pl.Series) -> None:
+        self.keys = keys.to_list()
+
+    def not_sent(self, _keys: Any) -> None:
+        raise AssertionError("nothing was settled")
+
+    told = not_sent
+
+
+def send_part(root: Path, place: FileStore, files: list[FileToSend]) -> pl.DataFrame:  # noqa: F811
+    """What a load does with the rows of a part."""
+    target = TargetTable("t", "T", "area", (), file_columns=("file", "hash"))
+    rows = pl.DataFrame(
+        [(number, file.key, file.sha256, file.path.hex(), file.size, None) for number, file in enumerate(files)],
+        schema={"_row": pl.Int64, "file": pl.String, "hash": pl.String, "_path": pl.String, "_size": pl.Int64}
+        | {"_content_type": pl.String},
+        orient="row",
+    )
+    return FileSender(target, place, LegacyFiles(root), noted=Noted())(rows)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("507", "InsufficientStorage: The disk is full."),
+        ("403", "QuotaExceeded: The quota of this bucket is used up & no more is taken."),
+        ("403", "AccessDenied: Access Denied."),
+        ("404", "NoSuchBucket: The specified bucket does not exist"),
+        ("503", "SlowDown: Please reduce your request rate."),
+    ],
+)
+def test_a_store_that_takes_nothing_fails_the_step_with_its_own_words(root, many, door, s3_bucket, status, words):  # noqa: F811
+    door.fault = lambda method, _path: status if method in ("PUT", "POST") else None
+    door.words = words.replace("&", "&amp;")
+    with pytest.raises(LoadError, match="no row of this part is written") as caught:
+        send_part(root, BucketStore(f"s3://{s3_bucket}/p"), many)
+    assert words in caught.value.what
+    assert caught.value.where == f"s3://{s3_bucket}/p"
+    assert "run again" in str(caught.value.remedy)
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in str(caught.value)
+    # And it was not asked about each of the files.
+    assert len({path for method, path in door.requests if method == "PUT"}) < len(many) - 1
+
+
+def test_an_endpoint_that_is_down_fails_the_step(root, many, s3_bucket, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(store_module, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(store_module, "REQUEST_RETRIES", {"max_retries": 0})
+    [port] = servers.free_ports(1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    with pytest.raises(LoadError, match="Connection refused"):
+        send_part(root, BucketStore(f"s3://{s3_bucket}/p"), many)
+
+
+def test_a_bucket_that_is_not_there_is_not_made(root, many, s3_bucket, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(store_module, "REQUEST_RETRIES", {"max_retries": 0})
+    with pytest.raises(LoadError, match="NoSuchBucket"):
+        send_part(root, BucketStore("s3://not-made/p"), many)
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    assert "not-made" not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+
+
+def a_file(directory: Path) -> None:
+    directory.write_bytes(b"")
+
+
+def below_a_file(directory: Path) -> None:
+    directory.parent.rmdir()
+    directory.parent.write_bytes(b"")
+
+
+def full(_directory: Path) -> None:
+    # What a full disk says too, as a limit of this process.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+@pytest.mark.parametrize(
+    ("plant", "words"), [(a_file, "Not a directory"), (below_a_file, "Not a directory"), (full, "File too large")]
+)
+def test_a_directory_that_takes_nothing_fails_the_step(root, many, tmp_path, monkeypatch, plant, words):  # noqa: F811
+    monkeypatch.setattr(store_module, "FIRST_DELAY", 0.001)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    (tmp_path / "mount").mkdir()
+    plant(tmp_path / "mount" / "store")
+    try:
+        with pytest.raises(LoadError, match=words) as caught:
+            send_part(root, DirectoryStore(tmp_path / "mount" / "store"), many)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.where == str(tmp_path / "mount" / "store")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE])
+def test_what_the_file_system_says_is_no_fault_of_a_row(root, many, tmp_path, monkeypatch, number):  # noqa: F811
+    monkeypatch.setattr(store_module, "FIRST_DELAY", 0.001)
+
+    def refuse(_number: int) -> None:
+        raise OSError(number, "")
+
+    monkeypatch.setattr(store_module.os, "fsync", refuse)
+    with pytest.raises(LoadError, match=os.strerror(number)):
+        send_part(root, DirectoryStore(tmp_path / "store"), many)
+    assert leftovers(DirectoryStore(tmp_path / "store")) == []
+
+
+def test_a_directory_that_goes_away_meanwhile_is_not_made_anew(root, many, tmp_path):  # noqa: F811
+    place = DirectoryStore(tmp_path / "store")
+    assert [result.status for result in send(many[:1], root, place)] == ["sent"]
+    shutil.rmtree(place.directory)
+    with pytest.raises(LoadError, match="No such file or directory"):
+        send_part(root, place, many)
+    assert not place.directory.exists()
+    with pytest.raises(LoadError):
+        place.remove(many[0].key, many[0].sha256)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTCONN])
+def test_a_process_or_mount_that_is_out_of_order_loses_no_legacy_file(root, many, monkeypatch, number):  # noqa: F811
+    real = os.open
+
+    def refuse(path: Any, flags: int, *more: Any, **rest: Any) -> int:
+        if isinstance(path, bytes) and path.endswith(b".pdf"):
+            raise OSError(number, "")
+        return real(path, flags, *more, **rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    paths = pl.Series("path", [file.path for file in many], pl.Binary)
+    with pytest.raises(StructureError, match=os.strerror(number)):
+        LegacyFiles(root).inventory(paths, None)
+    with pytest.raises(StructureError, match=os.strerror(number)):
+        send_part(root, DirectoryStore(root.parent / "store"), many)
+
+
+def test_a_root_of_which_nothing_may_be_read_loses_no_legacy_file(root, many, monkeypatch):  # noqa: F811
+    real, paths = os.open, pl.Series("path", [file.path for file in many], pl.Binary)
+    denied: tuple[bytes, ...] = (b".pdf", b".bin")
+
+    def refuse(path: Any, flags: int, *more: Any, **rest: Any) -> int:
+        if isinstance(path, bytes) and path.endswith(denied):
+            raise PermissionError(errno.EACCES, "")
+        return real(path, flags, *more, **rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StructureError, match=r"none of the 61 legacy files can be read: .*Permission denied"):
+        LegacyFiles(root).inventory(paths, None)
+    denied = (b".pdf",)
+    assert LegacyFiles(root).inventory(paths, None)["problem"].null_count() == 1
+
+
+@pytest.mark.parametrize("name", ["0.pdf", "large.bin"])
+def test_a_store_whose_tags_say_nothing_is_read_when_it_is_verified(root, many, door, s3_bucket, name):  # noqa: F811
+    [file] = [each for each in many if each.key.endswith(f"/{name}")]
+    bucket_store = BucketStore(f"s3://{s3_bucket}/p")
+    door.entity_tag = '"encrypted"'
+    [result] = send([file], root, bucket_store)
+    assert result.e_tag is None
+    assert faults_of(bucket_store, [file], []) == ({"read": 1}, [])
+    other = bytes(file.size)
+    obstore.put(bucket_store.store, file.key, other)
+    _, faults = faults_of(bucket_store, [file], [])
+    assert [(fault.kind, fault.found) for fault in faults] == [("changed", hashlib.sha256(other).hexdigest())]
+
+
+def faults_of(place: FileStore, files: list[FileToSend], tags: list[str]) -> tuple[dict[str, int], list[FileFault]]:
+    with StoredFiles(place) as stored:
+        rows = [(file.key, file.size, file.sha256, tags) for file in files]
+        stored.add(pl.DataFrame(rows, schema=WANTED, orient="row"))
+        faults = [fault for fault, _ in stored.faults()]
+    return dict(stored.compared), faults
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("listed_from", [0, 1000])
+def test_a_store_that_fails_while_it_is_verified_has_lost_nothing(
+    root,  # noqa: F811
+    many,
+    door,
+    s3_bucket,
+    monkeypatch,
+    method,
+    listed_from,
+):
+    monkeypatch.setattr(stored_module, "LISTED_FROM", listed_from)
+    bucket_store = BucketStore(f"s3://{s3_bucket}/p")
+    assert {result.status for result in send(many, root, bucket_store)} == {"sent"}
+    door.fault = lambda asked, _path: "503" if asked == method else None
+    with pytest.raises(LoadError, match="SlowDown" if method == "GET" else "503"):
+        faults_of(bucket_store, many, [])
+
+
+def test_a_listing_spares_a_request_for_each_file(root, many, door, s3_bucket, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(stored_module, "LISTED_FROM", 0)
+    bucket_store = BucketStore(f"s3://{s3_bucket}/p")
+    results = list(send(many, root, bucket_store))
+    tags = [str(result.e_tag) for result in results]
+    assert "None" not in tags
+    door.requests.clear()
+    assert faults_of(bucket_store, many, tags) == ({"told": len(many)}, [])
+    assert len(door.requests) <= 2
 
 
 @pytest.mark.parametrize("name", ["0.pdf", "large.bin"])

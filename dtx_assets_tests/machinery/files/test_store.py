@@ -4,6 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import obstore
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.files import store as store_module
 from dtx_assets.machinery.files.store import (
+    HALF_SENT,
     PART_BYTES,
     BucketStore,
     DirectoryStore,
@@ -169,13 +171,85 @@ def test_a_store_that_slows_down_is_asked_again_and_one_that_is_down_rejects(roo
 def test_half_files_of_a_killed_run_are_removed_from_a_directory(tmp_path):
     store = DirectoryStore(tmp_path)
     (tmp_path / "documents").mkdir()
-    young, old = tmp_path / "documents" / ".sending-young", tmp_path / "documents" / ".sending-old"
+    young, old = (tmp_path / "documents" / f"{HALF_SENT}{age}" for age in ("young", "old"))
     for path in (young, old):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
     assert store.remove_abandoned() == 1
     assert young.exists()
     assert not old.exists()
+
+
+NAMES_LIKE_OURS = (
+    ".sending-0f3c",
+    ".SENDING-0F3C",
+    ".sending-/x",
+    ".sending",
+    ".uploads/x",
+    "..sending-",
+    ".half-sent/x",
+    "\uff0esending-x",
+    "...",
+    "a..b",
+)
+
+
+def test_objects_of_any_name_stay_however_old_they_are(root, store, monkeypatch):
+    """The sweep of half-sent files went by a name that a migrated file may have."""
+    files = [
+        to_send(root, "a.pdf", key=f"{folder}{name}") for name in NAMES_LIKE_OURS for folder in ("", "documents/1/")
+    ]
+    assert {result.status for result in send(files, root, store)} == {"sent"}
+    if isinstance(store, DirectoryStore):
+        for path in store.directory.rglob("*"):
+            os.utime(path, (0, 0))
+    monkeypatch.setattr(store_module, "LEASE_SECONDS", -3600)
+    assert store.remove_abandoned() == 0
+    assert [content(store, file.key) for file in files] == [b"content of a"] * len(files)
+
+
+def test_what_is_half_sent_has_a_name_that_no_object_can_have(root, store, tmp_path, monkeypatch):
+    seen: list[str] = []
+    real = store_module.chunks
+
+    def looking(file: Any) -> Any:
+        for chunk in real(file):
+            # Not by obstore, which is what asks for the chunk.
+            found = (
+                leftovers(store)
+                if isinstance(store, DirectoryStore)
+                else store._client.list_objects_v2(Bucket=urlsplit(store.url).netloc).get("Contents", [])
+            )
+            seen.extend(found)
+            yield chunk
+
+    monkeypatch.setattr(store_module, "chunks", looking)
+    [sent] = send([to_send(root, "large.bin")], root, store)
+    assert sent.status == "sent"
+    assert bool(seen) == isinstance(store, DirectoryStore)
+    for name in set(seen):
+        [result] = send([to_send(root, "a.pdf", key=name)], root, store)
+        assert (result.status, result.by_store) == ("rejected", False)
+        assert result.detail == "the name of its object holds a control character, or is no text"
+
+
+@pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/x", "a//b", "./a", "a/.", "", "a\n", "a\udcff"])
+def test_a_key_that_leads_elsewhere_rejects_its_file_alone(root, store, tmp_path, key):
+    results = list(send([to_send(root, "a.pdf", key=key), to_send(root, "a.pdf", key="b")], root, store))
+    assert {result.file.key: (result.status, result.by_store) for result in results} == {
+        key: ("rejected", False),
+        "b": ("sent", False),
+    }
+    assert leftovers(store) == ["b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["root", "store"] or isinstance(store, BucketStore)
+
+
+def test_a_name_that_is_too_long_for_the_store_is_a_matter_of_its_row(root, store):
+    results = list(send([to_send(root, "a.pdf", key="x" * 2000), to_send(root, "a.pdf", key="b")], root, store))
+    by_key = {result.file.key: result for result in results}
+    assert by_key["b"].status == "sent"
+    assert (by_key["x" * 2000].status, by_key["x" * 2000].by_store) == ("rejected", False)
+    assert "too long" in str(by_key["x" * 2000].detail)
 
 
 def test_other_places_are_refused():
