@@ -7,10 +7,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import polars as pl
 import polars_hash as plh
@@ -149,16 +149,42 @@ def _scatter(source: SourceRows, directory: Path, batches: int) -> None:
     schema = source.placed(source.frame.head(0).collect()).to_arrow().schema
     options = pyarrow.ipc.IpcWriteOptions(compression="lz4")
     with ExitStack() as stack:
-        writers = [
-            stack.enter_context(pyarrow.ipc.new_stream(str(directory / str(batch)), schema, options=options))
-            for batch in range(batches)
-        ]
+        files = [stack.enter_context(closing(_Appended(directory / str(batch)))) for batch in range(batches)]
+        writers = [stack.enter_context(pyarrow.ipc.new_stream(file, schema, options=options)) for file in files]
         # Not `collect_batches`, which reads ahead of a slow reader without end.
         for offset in range(0, source.rows, SCATTERED_ROWS):
             chunk = source.frame.slice(offset, SCATTERED_ROWS).collect(engine="streaming")
             placed = source.placed(chunk).with_columns((pl.col("_bucket") // width).alias("_batch"))
             for (batch,), part in placed.partition_by("_batch", include_key=False, as_dict=True).items():
                 writers[int(batch)].write_table(part.to_arrow().cast(schema))
+                files[int(batch)].flush()
+
+
+class _Appended:
+    """A file that is open only while something is appended: there may be more batches than files may be open."""
+
+    closed = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._held.append(bytes(data))
+        return len(self._held[-1])
+
+    def flush(self) -> None:
+        with self._path.open("ab") as stream:
+            stream.writelines(self._held)
+        self._held.clear()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.flush()
+            self.closed = True
 
 
 def _remove_left_over_scratch(home: Path) -> None:

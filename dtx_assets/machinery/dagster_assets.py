@@ -333,7 +333,10 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                 for url, layer, declared in sources:
                     wanted = {key: table for key, table in declared.items() if key in selected}
                     if not all(table.name in system.sources for table in wanted.values()) and url not in opened:
-                        opened[url] = stack.enter_context(open_source(url, s3_resource=environment.s3))
+                        dialects = environment.dialects_of(url)
+                        opened[url] = stack.enter_context(
+                            open_source(url, s3_resource=environment.s3, dialects=dialects)
+                        )
                     for key, table in wanted.items():
                         progress = StepProgress(f"extract {table.name}", context.log.info)
                         elsewhere = system.sources.get(table.name)

@@ -41,7 +41,7 @@ from dtx_assets.machinery.mapping_assets import MappingContext, read_target_rows
 from dtx_assets.machinery.run_environment import RunEnvironment, local_directory
 from dtx_assets.machinery.settings import app_environment, mask_url
 from dtx_assets.machinery.sources import Source, open_source
-from dtx_assets.machinery.sources.csv_files import S3_ERROR_CODE
+from dtx_assets.machinery.sources.csv_files import S3_ERROR_CODE, CsvDirectory, CsvPrefix
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.target import POLARS_TYPES, TargetTable
 
@@ -190,9 +190,12 @@ class Sources:
     def _open(self, part: str, url: str, stack: ExitStack) -> Source | None:
         source = None
         with refusal(self.findings, part, "connection"):
-            source = stack.enter_context(open_source(url, s3_resource=self.environment.s3))
+            dialects = self.environment.dialects_of(url)
+            source = stack.enter_context(open_source(url, s3_resource=self.environment.s3, dialects=dialects))
             count = len(source.tables())
             self.findings.append(Finding(part, "connection", "yes", f"{mask_url(url)}, {count} tables"))
+            if isinstance(source, CsvDirectory | CsvPrefix):
+                self.findings.append(Finding(part, "dialect", "yes", str(dialects)))
         return source
 
     def _look_at(self, part: str, source: Source, declared: Mapping[str, LegacyTable]) -> None:

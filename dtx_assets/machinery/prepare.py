@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from io import BytesIO
+from io import RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 from uuid import uuid4
 
 import polars as pl
@@ -574,9 +574,23 @@ class _Books:
 
 def _content_digest(frame: pl.DataFrame) -> bytes:
     """SHA-256 of the values of a frame. Another digest for equal values costs a comparison, never a wrong result."""
-    buffer = BytesIO()
-    frame.write_parquet(buffer, compression="uncompressed", statistics=False)
-    return hashlib.sha256(buffer.getbuffer()).digest()
+    sink = _Digest()
+    frame.write_parquet(cast(IO[bytes], sink), compression="uncompressed", statistics=False)
+    return sink.sha256.digest()
+
+
+class _Digest(RawIOBase):
+    """Takes what is written, and keeps its SHA-256 only."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return len(data)
 
 
 def _fingerprint(

@@ -26,6 +26,7 @@ from dtx_assets.machinery.load import RunContext, Subset, create_target, finish_
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
 from dtx_assets.machinery.prepare import RunSettings
 from dtx_assets.machinery.settings import Mode, Settings
+from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, Dialects, read_dialects
 from dtx_assets.machinery.system import System
 
 Obstacles = Callable[["RunEnvironment", Collection[str]], list[Obstacle]]
@@ -140,6 +141,13 @@ class RunEnvironment:
     def target_url(self) -> str:
         """The target database; where none is named, the embedded one, made ready on the way."""
         return self.settings.target_url or self._embedded_url()
+
+    def dialects_of(self, url: str) -> Dialects:
+        """How the CSV files under a URL are written: a file of dialects speaks of those of the legacy tables."""
+        path = self.settings.legacy_dialect_path
+        if path is None or url != self.settings.legacy_url:
+            return EVERY_RFC_4180
+        return read_dialects(path, {*self.system.legacy_tables, *self.system.crosswalk_tables})
 
     def legacy_files(self, progress: Progress | None = None) -> LegacyFiles:
         settings = self.settings

@@ -55,6 +55,9 @@ def _location(says: str, unset: str, *schemes: str) -> Variable:
 
 VARIABLES = {
     "LEGACY_URL": _location("the legacy tables", "the sample", *_STORE, *_DATABASES),
+    "LEGACY_DIALECT": Variable(
+        "a YAML file that says how the CSV files of the legacy tables are written", "RFC 4180", "a file that is there"
+    ),
     "CROSSWALK_URL": _location("the id crosswalks of other areas", "where the legacy tables are", *_STORE, *_DATABASES),
     "TARGET_URL": Variable(
         "the target database", "an embedded PostgreSQL in the state directory", _URL_FORMS["postgresql"], _POSTGRES
@@ -146,6 +149,7 @@ class Settings:
     home: Path
     batch_rows: int
     mode: Mode
+    legacy_dialect_path: Path | None = None
 
     @classmethod
     def from_environment(
@@ -188,6 +192,7 @@ class Settings:
             home=home,
             batch_rows=read.whole_number("BATCH_ROWS", 1, LARGEST_BATCH_ROWS) or DEFAULT_BATCH_ROWS,
             mode=read.mode("MODE"),
+            legacy_dialect_path=read.existing_file("LEGACY_DIALECT"),
         )
 
     def masked(self) -> dict[str, str]:

@@ -19,7 +19,7 @@ from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, Tar
 from dtx_assets.machinery.mapping.validate import Place
 from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, parse_model, suggestion
 from dtx_assets.machinery.prepare import Flow
-from dtx_assets.machinery.sources.csv_files import CsvAlone, CsvDialect
+from dtx_assets.machinery.sources.csv_files import CsvAlone
 from dtx_assets.machinery.sources.landing import Source
 from dtx_assets.machinery.system import FlowMaker, System, under
 from dtx_assets.machinery.target import ColumnType, TargetTable
@@ -460,5 +460,5 @@ def _opener(path: Path, file: FeedFile) -> Callable[[Any], Source] | None:
     if source.file is None:
         return None
     url = source.file if source.file.startswith("s3://") else str((path.parent / source.file).absolute())
-    dialect = CsvDialect(source.dialect.delimiter, source.dialect.quote, source.dialect.encoding, source.names)
+    dialect = source.dialect.as_dialect(source.names)
     return lambda s3: CsvAlone(url, dialect, s3)

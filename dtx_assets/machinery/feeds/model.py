@@ -3,7 +3,6 @@
 Whether what it names is there is `load`'s business.
 """
 
-import codecs
 import re
 from typing import Annotated, Any, Literal
 
@@ -19,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from dtx_assets.machinery.sources.csv_dialect import WrittenAs
 from dtx_assets.machinery.transforms import DateForm
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -47,37 +47,11 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Dialect(_Strict):
+class Dialect(WrittenAs):
     """How the CSV file is written."""
 
-    delimiter: str = Field(",", description="what separates fields: one ASCII character")
-    quote: str | None = Field('"', description="what stands around fields; null where nothing does")
-    encoding: str = Field("utf-8", description="as Python calls it: utf-8, windows-1252, utf-16, …")
     header: bool = Field(True, description="whether the first line names the columns; else `names` does")
     null_markers: Texts = Field(("",), description="the texts that mean NULL, in every column")
-
-    @field_validator("delimiter", "quote")
-    @classmethod
-    def _one_character(cls, value: str | None) -> str | None:
-        if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n\0"):
-            raise ValueError(f"{value!r} is not one ASCII character; write one, such as ';'")
-        return value
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, value: str) -> str:
-        try:
-            "".encode(value)
-            codecs.lookup(value)
-        except LookupError:
-            raise ValueError(f"there is no encoding {value!r}; write one, such as windows-1252") from None
-        return value
-
-    @model_validator(mode="after")
-    def _told_apart(self) -> "Dialect":
-        if self.delimiter == self.quote:
-            raise ValueError("delimiter and quote are the same character; let them differ")
-        return self
 
 
 class FeedSource(_Strict):

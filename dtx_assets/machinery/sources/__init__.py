@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.settings import mask_url
+from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, Dialects
 from dtx_assets.machinery.sources.csv_files import CsvDirectory, CsvPrefix
 from dtx_assets.machinery.sources.landing import Source
 
@@ -18,21 +19,28 @@ if TYPE_CHECKING:
 __all__ = ["Source", "open_source"]
 
 
-def open_source(url: str, *, s3_resource: Any = None) -> Source:
+def open_source(url: str, *, s3_resource: Any = None, dialects: Dialects = EVERY_RFC_4180) -> Source:
     """The source that a URL names, to be used in a `with` block; a path is a directory of CSV files.
 
-    `s3_resource`: dagster-aws's S3Resource, for `s3://`; without one the `AWS_*` variables count. Raises
-    ConfigurationError for a URL of another kind; what cannot be reached is a SourceError on entering.
+    `s3_resource`: dagster-aws's S3Resource, for `s3://`; without one the `AWS_*` variables count. `dialects` say how
+    CSV files are written. Raises ConfigurationError for a URL of another kind; what cannot be reached is a SourceError
+    on entering.
     """
     # A reader brings a driver, which takes its time to import: only the one that is used.
     scheme = urlsplit(url).scheme.partition("+")[0]
+    if dialects.path and scheme not in ("", "file", "s3"):
+        raise ConfigurationError(
+            f"{scheme}:// has no CSV files, and a file says how they are written",
+            where=str(dialects.path),
+            remedy="unset <SYSTEM>_LEGACY_DIALECT, or give a directory, file:// or s3://bucket/prefix",
+        )
     match scheme:
         case "":
-            return CsvDirectory(Path(url).absolute())
+            return CsvDirectory(Path(url).absolute(), dialects)
         case "file":
-            return CsvDirectory(Path(unquote(urlsplit(url).path)).absolute())
+            return CsvDirectory(Path(unquote(urlsplit(url).path)).absolute(), dialects)
         case "s3":
-            return CsvPrefix(url, s3_resource)
+            return CsvPrefix(url, s3_resource, dialects)
         case "mysql" | "mariadb":
             from dtx_assets.machinery.sources.mysql import MySqlDatabase
 

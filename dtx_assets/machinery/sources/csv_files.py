@@ -1,14 +1,14 @@
 r"""Legacy tables as CSV files, in a directory or under an S3 prefix: read exactly, streamed, and landed as text.
 
-RFC 4180 with a header line; a file of its own (`CsvAlone`) may have another dialect. LF or CRLF ends a record, or CR
-throughout the file; a CR within a field that is not quoted is refused. A quote inside a field that does not start with
-one is an ordinary character; empty lines count in a table of one column only. What the texts mean, NULL markers
-included, is for `frames`.
+RFC 4180 with a header line, where nothing says another dialect (`csv_dialect`). LF, CRLF or CR ends a record, the same
+one throughout the file; empty lines count in a table of one column only. What is no CSV at all is `file_kind`'s
+business, what readers would alter `csv_strict`'s; what the texts mean, NULL markers included, is for `frames`.
 """
 
 import codecs
 import csv
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -19,55 +19,36 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from threading import Lock
 from typing import Any, Self
 
 import obstore
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from obstore.exceptions import BaseError as ObjectStoreError
 
 from dtx_assets.machinery.errors import SourceError
 from dtx_assets.machinery.lake import Lake, Manifest, s3_store
 from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.sources.landing import Landed, Progress, land_table, missing_table
+from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, RFC_4180, CsvDialect, Dialects
+from dtx_assets.machinery.sources.csv_escapes import Escapes
+from dtx_assets.machinery.sources.csv_strict import (
+    Record,
+    Unescaped,
+    Watched,
+    line_at,
+    records,
+    refuse_what_is_altered,
+)
+from dtx_assets.machinery.sources.file_kind import LOOKED_AT, no_text, other_kind
+from dtx_assets.machinery.sources.landing import ESCAPED, Landed, Progress, land_table, missing_table
 
 FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 """Bytes read at once. A record has to fit into a block, so the block grows when one does not."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf".decode("latin-1")
-UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-NOT_CSV = {
-    b"\x1f\x8b": ("is compressed (gzip)", "unpack it"),
-    b"PK\x03\x04": ("is a workbook or another zip archive", "export it as CSV, or unpack it"),
-    **dict.fromkeys(
-        (b"<!doctype", b"<html", b"<?xml"),
-        ("is a page of HTML or XML", "download the export itself: this may be a page that asks to log in"),
-    ),
-}
-"""How files begin that are often taken for CSV, what they are, and what to do."""
 S3_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>")
-
-
-@dataclass(frozen=True)
-class CsvDialect:
-    """How a CSV file is written: `delimiter` and `quote` are one ASCII character each, and `quote` may be none.
-
-    `names` are the columns of a file without a header line.
-    """
-
-    delimiter: str = ","
-    quote: str | None = '"'
-    encoding: str = "utf-8"
-    names: tuple[str, ...] = ()
-
-    @property
-    def header_lines(self) -> int:
-        return 0 if self.names else 1
-
-
-RFC_4180 = CsvDialect()
 
 
 @dataclass(frozen=True)
@@ -82,8 +63,8 @@ class ListedFile:
 class CsvDirectory:
     """A directory of `<table>.csv`."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, dialects: Dialects = EVERY_RFC_4180) -> None:
+        self.directory, self.dialects = directory, dialects
 
     def __enter__(self) -> Self:
         if not self.directory.is_dir():
@@ -114,8 +95,8 @@ class CsvDirectory:
 
     def columns(self, table: LegacyTable) -> list[str]:
         path = self._file(table)
-        with readable(path, table):
-            return CsvFile(path, str(path), table).header()
+        with readable(path, table), opened(path, str(path), table, self.dialects.of(table.name)) as file:
+            return file.header()
 
     def stored_bytes(self, tables: Collection[str]) -> int:
         paths = (self.directory / f"{name}.csv" for name in tables)
@@ -130,15 +111,15 @@ class CsvDirectory:
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
     ) -> Manifest:
-        path = self._file(table)
-        file = CsvFile(path, str(path), table)
+        path, dialect = self._file(table), self.dialects.of(table.name)
         with readable(path, table):
             before = path.stat()
-            if landed := landed_already(lake, key, file.shown, source_bytes=before.st_size):
+            if landed := landed_already(lake, key, str(path), dialect, source_bytes=before.st_size):
                 with path.open("rb") as stream:
                     if hashlib.file_digest(stream, "sha256").hexdigest() == landed.metadata["source_digest"]:
                         return landed
-            return file.land(lake, key, run_id, progress, unchanged=unchanged_since(path, before))
+            with opened(path, str(path), table, dialect) as file:
+                return file.land(lake, key, run_id, progress, unchanged=unchanged_since(path, before))
 
 
 @contextmanager
@@ -168,8 +149,8 @@ class CsvPrefix:
     `s3_resource` is dagster-aws's S3Resource; without one the usual `AWS_*` variables count.
     """
 
-    def __init__(self, url: str, s3_resource: Any = None) -> None:
-        self.url = url.rstrip("/")
+    def __init__(self, url: str, s3_resource: Any = None, dialects: Dialects = EVERY_RFC_4180) -> None:
+        self.url, self.dialects = url.rstrip("/"), dialects
         self._store = s3_store(url, s3_resource)
 
     def __enter__(self) -> Self:
@@ -210,7 +191,8 @@ class CsvPrefix:
             start.write_bytes(
                 obstore.get_range(self._store, name, start=0, end=min(size, FIRST_BLOCK)) if size else b""
             )
-            return CsvFile(start, shown, table).header()
+            with opened(start, shown, table, self.dialects.of(table.name)) as file:
+                return file.header()
 
     def stored_bytes(self, tables: Collection[str]) -> int:
         with self._told(self.url):
@@ -227,11 +209,13 @@ class CsvPrefix:
         with self._told(shown), tempfile.TemporaryDirectory() as scratch:
             answer = obstore.get(self._store, name)
             size, version = answer.meta["size"], answer.meta["e_tag"]
-            landed = landed_already(lake, key, shown, source_bytes=size)
+            dialect = self.dialects.of(table.name)
+            landed = landed_already(lake, key, shown, dialect, source_bytes=size)
             if landed and version and landed.metadata.get("source_version") == version:
                 return landed
             copy = _copied(answer, Path(scratch) / name, shown)
-            return CsvFile(copy, shown, table).land(lake, key, run_id, progress, version=version)
+            with opened(copy, shown, table, dialect) as file:
+                return file.land(lake, key, run_id, progress, version=version)
 
     def fetch(self, name: str, directory: Path) -> tuple[Path, str | None]:
         """A copy of an object, in a directory, and the version that the store gives it."""
@@ -282,9 +266,8 @@ class CsvAlone:
     def columns(self, table: LegacyTable) -> list[str]:
         with tempfile.TemporaryDirectory() as scratch:
             path, _ = self._fetched(table, Path(scratch))
-            with readable(path, table):
-                text = _as_utf_8(path, self.dialect.encoding, Path(scratch), table, self.url)
-                return CsvFile(text, self.url, table, self.dialect).header()
+            with readable(path, table), opened(path, self.url, table, self.dialect) as file:
+                return file.header()
 
     def stored_bytes(self, tables: Collection[str]) -> int:
         """Nothing where it lies in S3: it is one file beside a whole database."""
@@ -298,9 +281,8 @@ class CsvAlone:
             path, version = self._fetched(table, Path(scratch))
             with readable(path, table):
                 unchanged = unchanged_since(path, path.stat())
-                text = _as_utf_8(path, self.dialect.encoding, Path(scratch), table, self.url)
-                file = CsvFile(text, self.url, table, self.dialect)
-                return file.land(lake, key, run_id, progress, version=version, unchanged=unchanged)
+                with opened(path, self.url, table, self.dialect) as file:
+                    return file.land(lake, key, run_id, progress, version=version, unchanged=unchanged)
 
     def _fetched(self, table: LegacyTable, scratch: Path) -> tuple[Path, str | None]:
         if self.url.startswith("s3://"):
@@ -314,10 +296,20 @@ class CsvAlone:
         return path, None
 
 
+@contextmanager
+def opened(path: Path, shown: str, table: LegacyTable, dialect: CsvDialect) -> "Iterator[CsvFile]":
+    """A file as it is read: in UTF-8, in a copy while the block lasts where it is not."""
+    with tempfile.TemporaryDirectory() as scratch:
+        yield CsvFile(_as_utf_8(path, dialect.encoding, Path(scratch), table, shown), shown, table, dialect)
+
+
 def _as_utf_8(path: Path, encoding: str, scratch: Path, table: LegacyTable, shown: str) -> Path:
     """The file in UTF-8; bytes that are no text in its encoding stay as they are, and are found when it is landed."""
     if codecs.lookup(encoding).name == "utf-8":
         return path
+    with path.open("rb") as stream:
+        if found := no_text(stream.read(LOOKED_AT)):
+            raise SourceError(f"{table.name}: the file {found[0]}", where=f"{shown}, line 1", remedy=found[1])
     copy = scratch / "utf-8.csv"
     try:
         with (
@@ -327,62 +319,26 @@ def _as_utf_8(path: Path, encoding: str, scratch: Path, table: LegacyTable, show
             shutil.copyfileobj(stream, out, FIRST_BLOCK)
     except UnicodeError:
         raise SourceError(
-            f"{table.name}: the file is not {encoding}", where=shown, remedy="say its `encoding` in the feed file"
+            f"{table.name}: the file is not {encoding}", where=shown, remedy="say its `encoding` in its dialect"
         ) from None
     return copy
 
 
-def landed_already(lake: Lake, key: Sequence[str], source: str, *, source_bytes: int) -> Manifest | None:
+def landed_already(
+    lake: Lake, key: Sequence[str], source: str, dialect: CsvDialect, *, source_bytes: int
+) -> Manifest | None:
     """The landing of the same file, if it may still be the same content."""
     landed = lake.manifest(key)
     if landed is None:
         return None
-    facts = landed.metadata
-    same = (facts.get("dialect"), facts.get("source"), facts.get("source_bytes")) == ("csv", source, source_bytes)
-    return landed if same else None
+    wanted = {**_written_as(dialect), "source": source, "source_bytes": source_bytes}
+    return landed if {name: landed.metadata.get(name) for name in wanted} == wanted else None
 
 
-class _Watched:
-    """A file as its reader sees it: digest, size and special characters of what was read so far.
-
-    Arrow reads ahead in a thread of its own, and goes on for a while after it was told to stop.
-    """
-
-    def __init__(self, path: Path, quote: str | None) -> None:
-        self._stream = path.open("rb", buffering=0)
-        self._quote = quote.encode() if quote else None
-        self._lock = Lock()
-        self._digest = hashlib.sha256()
-        self.bytes = self.quotes = self.carriage_returns = self.line_feeds = 0
-        self._ends_a_line = True
-        self.closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        with self._lock:
-            block = b"" if self.closed else self._stream.read(size)
-        self._digest.update(block)
-        self.bytes += len(block)
-        self.quotes += block.count(self._quote) if self._quote else 0
-        self.carriage_returns += block.count(b"\r")
-        self.line_feeds += block.count(b"\n")
-        self._ends_a_line = block.endswith(b"\n") if block else self._ends_a_line
-        return block
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        with self._lock:
-            self.closed = True
-            self._stream.close()
-
-    @property
-    def lines(self) -> int:
-        return self.line_feeds + (not self._ends_a_line)
-
-    @property
-    def digest(self) -> str:
-        return self._digest.hexdigest()
+def _written_as(dialect: CsvDialect) -> dict[str, Any]:
+    """What the manifest says of a dialect: how values are read, and how the file was written if not as RFC 4180."""
+    written_as = None if dialect == RFC_4180 else str(dialect)
+    return {"dialect": ESCAPED if dialect.escape else "csv", "written_as": written_as}
 
 
 @dataclass(frozen=True)
@@ -407,19 +363,23 @@ class CsvFile:
         columns = self.header()
         block = FIRST_BLOCK
         while True:
-            watched = _Watched(self.path, self.dialect.quote)
+            watched = Watched(self.path, self.dialect)
 
-            def facts(landed: Landed, watched: _Watched = watched) -> dict[str, Any]:
-                if watched.quotes % 2:
-                    self.refuse_open_quote()
-                # With more columns it made a row of too few fields.
-                if len(columns) == 1 and watched.carriage_returns and watched.line_feeds:
-                    self.refuse_carriage_return_in_field()
+            def facts(landed: Landed, watched: Watched = watched) -> dict[str, Any]:
+                watched.finish()
+                if not watched.is_sound:
+                    self.refuse_what_is_altered()
+                if self.dialect.escape and not self.dialect.line_end and watched.line_ends[b"\r\n"]:
+                    raise self.error(
+                        "its lines end in CRLF, and a carriage return that belongs to a value looks the same",
+                        r'say which one ends a line in its dialect: `line_end: "\r\n"` or `line_end: "\n"`',
+                        line=1,
+                    )
                 if not unchanged():
                     raise self.error("the file changed while it was read", "run again when the export is complete")
                 source_rows = self.count(landed.rows, len(columns), watched)
                 return {
-                    "dialect": "csv",
+                    **_written_as(self.dialect),
                     "source": self.shown,
                     "source_bytes": watched.bytes,
                     "source_digest": watched.digest,
@@ -438,10 +398,12 @@ class CsvFile:
             finally:
                 watched.close()
 
-    def batches(self, stream: _Watched, columns: Sequence[str], block: int) -> Iterator[pa.RecordBatch]:
+    def batches(self, stream: Watched, columns: Sequence[str], block: int) -> Iterator[pa.RecordBatch]:
         """The records as binary columns."""
+        escapes = Escapes(self.dialect) if self.dialect.escape else None
         # By position: the reader must not judge the names, and would stumble over a header without a line end.
         names = [str(position) for position in range(len(columns))]
+        rows = 0
         try:
             reader = pa_csv.open_csv(
                 stream,
@@ -458,10 +420,17 @@ class CsvFile:
                     ignore_empty_lines=len(columns) > 1,
                 ),
                 convert_options=pa_csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False
+                    column_types=dict.fromkeys(names, pa.binary()),
+                    strings_can_be_null=escapes is not None,
+                    quoted_strings_can_be_null=False,
+                    null_values=[null.decode() for null in escapes.nulls] if escapes else [],
                 ),
             )
-            yield from reader
+            for read in reader:
+                batch = self._unescaped(escapes, read, rows) if escapes else read
+                self._refuse_header(batch, columns, rows)
+                yield batch
+                rows += batch.num_rows
         except pa.ArrowInvalid as error:
             if "Empty CSV" in str(error):
                 return
@@ -469,127 +438,171 @@ class CsvFile:
                 if self.path.stat().st_size < FIRST_BLOCK and self.is_header_only():
                     return
                 raise _RecordTooLong from None
-            self.refuse_open_quote()
+            self.refuse_quotes()
             self.refuse_ragged_record(len(columns))
+            self.refuse_what_is_altered()
             # Arrow's own words may quote the row.
             raise self.error("it is not readable as CSV", "check its quotes and its delimiter") from None
 
+    def _unescaped(self, escapes: Escapes, batch: pa.RecordBatch, rows: int) -> pa.RecordBatch:
+        def refuse(row: int) -> SourceError:
+            return self.error(
+                f"after {self.dialect.escape!r} stands a character that it does not escape",
+                f"write {2 * (self.dialect.escape or '')} for {self.dialect.escape} itself, and export the table again",
+                line=self.line_of(rows + row, batch.num_columns),
+            )
+
+        columns = [escapes.values(column, refuse) for column in batch.columns]
+        return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+    def _refuse_header(self, batch: pa.RecordBatch, columns: Sequence[str], rows: int) -> None:
+        """Raises SourceError where a row is the header again: in any order, letter case, after a byte-order mark."""
+        if len(columns) == 1 and self.table.kind_of(columns[0]) in ("text", "code"):
+            return
+        wanted = {name.strip().casefold() for name in columns}
+        spelt = {form for name in columns for form in (name, name.lower(), name.upper())}
+        forms = [mark + form.encode() for form in spelt for mark in (b"", codecs.BOM_UTF8)]
+        may_be = pc.is_in(batch.column(0), value_set=pa.array(forms, batch.column(0).type))
+        if not pc.any(may_be).as_py():
+            return
+        for row in pc.indices_nonzero(may_be).to_pylist():
+            values = [(column[row].as_py() or b"").decode(errors="replace") for column in batch.columns]
+            if {value.removeprefix("\ufeff").strip().casefold() for value in values} == wanted:
+                first = self.dialect.names and rows + row == 0
+                raise self.error(
+                    "the first line names the columns, and so does the dialect"
+                    if first
+                    else "the header line comes again among the rows, as where files were joined",
+                    "take `names` away" if first else "join the parts without their header lines",
+                    line=self.line_of(rows + row, batch.num_columns),
+                )
+
     def header(self) -> list[str]:
         with self.path.open("rb") as stream:
-            start = stream.read(64)
-        if start.startswith(UTF_16_MARKS):
-            raise self.error("the file is UTF-16", "export it as UTF-8", line=1)
-        for beginning, (is_one, remedy) in NOT_CSV.items():
-            if start.removeprefix(codecs.BOM_UTF8).lstrip().lower().startswith(beginning.lower()):
-                raise self.error(f"the file {is_one}", remedy, line=1)
+            start = stream.read(LOOKED_AT)
+        if found := other_kind(start, has_header=not self.dialect.names):
+            raise self.error(f"the file {found[0]}", found[1], line=1)
         if self.dialect.names:
             return list(self.dialect.names)
         with self.reader() as reader:
             fields = [field.encode("latin-1") for field in next(reader, [])]
-        if not fields:
+        if self.dialect.escape:
+            fields = [Escapes(self.dialect).name(field) for field in fields]
+        if not any(field.strip() for field in fields):
             raise self.error("the file is empty: it has no header line", "export it with the column names", line=1)
         try:
             names = [field.decode() for field in fields]
         except UnicodeDecodeError:
             raise self.error("a column name is not UTF-8", "export the table as UTF-8", line=1) from None
-        if len(names) == 1 < len(self.table.columns):
-            own = DELIMITERS.get(self.dialect.delimiter, f"{self.dialect.delimiter!r}")
-            for delimiter, called in DELIMITERS.items():
-                if delimiter in names[0]:
-                    raise self.error(f"its fields are separated by {called}", f"export it with {own}", line=1)
+        self._refuse_another_delimiter(names)
         if "" in names:
             raise self.error(f"column {names.index('') + 1} has no name", "name every column in the header", line=1)
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise self.error(f"two columns are called {', '.join(doubled)}", "rename one in the export", line=1)
+        if any(character < " " and character not in "\t\r\n" for name in names for character in name):
+            raise self.error(
+                "a column name holds a control character: the file may be no text", "export the table as CSV", line=1
+            )
         return names
 
-    def count(self, expected: int, columns: int, watched: _Watched) -> int:
+    def _refuse_another_delimiter(self, names: Sequence[str]) -> None:
+        """A header that is one name with a delimiter in it, or that has more of the table's columns by another one."""
+        known = set(self.table.columns)
+        line = self.dialect.delimiter.join(names)
+        for delimiter, called in DELIMITERS.items():
+            parts = [part.strip().strip("\"'") for part in line.split(delimiter)]
+            alone = len(names) == 1 and len(parts) > 1 and names[0] not in known
+            if delimiter != self.dialect.delimiter and (alone or len(known & set(parts)) > len(known & set(names))):
+                own = DELIMITERS.get(self.dialect.delimiter, f"{self.dialect.delimiter!r}")
+                raise self.error(
+                    f"its fields are separated by {called}",
+                    f"export it with {own}, or say `delimiter: {delimiter!r}` in its dialect",
+                    line=1,
+                )
+
+    def count(self, expected: int, columns: int, watched: Watched) -> int:
         """The records of the file, counted without the reader that landed them."""
-        if not watched.quotes and watched.lines - self.dialect.header_lines == expected:
+        if watched.is_sound and watched.lines - self.dialect.header_lines == expected:
             return expected
-        with self.reader() as reader:
-            self.skip_header(reader)
-            return sum(1 for record in reader if record or columns == 1)
+        with self.text() as text:
+            rows = sum(1 for record in self._records(text) if columns == 1 or not record.is_empty)
+            return rows - self.dialect.header_lines
 
     def is_header_only(self) -> bool:
         with self.reader() as reader:
             self.skip_header(reader)
             return next(reader, None) is None
 
-    def reader(self, appended: str = "") -> AbstractContextManager[Any]:
-        return _csv_reader(self.path, self.dialect, appended)
+    def reader(self) -> AbstractContextManager[Any]:
+        return _csv_reader(self.path, self.dialect)
+
+    @contextmanager
+    def text(self) -> Iterator[Path]:
+        """The file without escapes, in a copy where it has some."""
+        if not self.dialect.escape:
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch) / "unescaped.csv"
+            with Unescaped(Watched(self.path, self.dialect)) as stream, copy.open("wb") as out:
+                shutil.copyfileobj(stream, out, FIRST_BLOCK)
+            yield copy
 
     def skip_header(self, reader: Iterator[list[str]]) -> None:
         for _ in range(self.dialect.header_lines):
             next(reader)
 
+    def line_of(self, row: int, columns: int) -> int:
+        """The line in which a row (from 0) begins."""
+        return self.line_of_record(row + self.dialect.header_lines, with_empty_ones=columns == 1)
+
+    def line_of_record(self, number: int, *, with_empty_ones: bool = True) -> int:
+        with self.text() as text:
+            places = (record.start for record in self._records(text) if with_empty_ones or not record.is_empty)
+            return line_at(text, next(islice(places, number, None), 0))
+
     def refuse_ragged_record(self, columns: int) -> None:
         with self.reader() as reader:
             line = 1
-            for record in reader:
+            for number, record in enumerate(reader):
                 if len(record) != columns and (record or columns == 1):
                     raise self.error(
                         f"a row of {len(record)} field{'s' * (len(record) != 1)}, where "
                         f"{'`names` lists' if self.dialect.names else 'the header has'} {columns}",
                         "quote fields that hold a comma, a quote or a line break, and export the table again",
-                        line=line,
+                        line=self.line_of_record(number) if self.dialect.escape else line,
                     )
                 line = reader.line_num + 1
 
-    def refuse_open_quote(self) -> None:
-        """Raises SourceError where the file ends inside of quotes."""
-        sentinel = ["end of file"]
-        with self.reader(sentinel[0]) as reader:
-            line = following = 1
-            last: list[str] = []
-            for record in reader:
-                last, line, following = record, following, reader.line_num + 1
-        if last != sentinel:
-            raise self.open_quote_error(line)
+    def refuse_quotes(self) -> None:
+        """Raises SourceError at the first quote that opens or closes where it cannot."""
+        with self.text() as text:
+            for _ in self._records(text):
+                pass
 
-    def refuse_carriage_return_in_field(self) -> None:
-        with self.path.open("rb") as stream:
-            reader = csv.reader((line.decode("latin-1") for line in stream), **_csv_options(self.dialect))
-            try:
-                for _ in reader:
-                    pass
-            except csv.Error:
-                raise self.error(
-                    "a carriage return stands in a field that is not quoted",
-                    "quote fields that hold a line break, and export the table again",
-                    line=reader.line_num,
-                ) from None
-
-    def open_quote_error(self, line: int) -> SourceError:
-        return self.error(
-            "a quote is opened and never closed, in the record that starts here",
-            'close it, and write a quote within a quoted field as ""',
-            line=line,
-        )
+    def refuse_what_is_altered(self) -> None:
+        """Raises SourceError at the first thing that readers would read as something else."""
+        with self.text() as text:
+            refuse_what_is_altered(text, self.dialect, self._fault)
 
     def block_for_the_longest_record(self) -> int:
         """Bytes that hold the longest record; SourceError where that would be too many."""
-        longest = length = start = 0
-        longest_start = 1
-        quote = self.dialect.quote.encode() if self.dialect.quote else b""
-        with self.path.open("rb") as stream:
-            open_quote = False
-            for line, text in enumerate(stream, 1):
-                if not open_quote:
-                    start, length = line, 0
-                length += len(text)
-                open_quote ^= bool(quote and text.count(quote) & 1)
-                if length > longest:
-                    longest, longest_start = length, start
-        if open_quote:
-            raise self.open_quote_error(start)
-        if longest > LAST_BLOCK // 2:
-            raise self.error(
-                f"a record has {longest:,} bytes, more than can be read",
-                "shorten it in the source, or take it out and migrate it by hand",
-                line=longest_start,
-            )
-        return 2 * longest
+        with self.text() as text:
+            longest = max(self._records(text), key=lambda record: record.end - record.start)
+            size = longest.end - longest.start
+            if size > LAST_BLOCK // 2:
+                raise self.error(
+                    f"a record has {size:,} bytes, more than can be read",
+                    "shorten it in the source, or take it out and migrate it by hand",
+                    line=line_at(text, longest.start),
+                )
+        return 2 * size
+
+    def _records(self, text: Path) -> Iterator[Record]:
+        return records(text, self.dialect, self._fault)
+
+    def _fault(self, what: str, remedy: str, line: int) -> SourceError:
+        return self.error(what, remedy, line=line)
 
     def error(self, what: str, remedy: str, *, line: int | None = None) -> SourceError:
         where = self.shown if line is None else f"{self.shown}, line {line}"
@@ -601,18 +614,17 @@ class _RecordTooLong(Exception):
 
 
 @contextmanager
-def _csv_reader(path: Path, dialect: CsvDialect, appended: str = "") -> Iterator[Any]:
+def _csv_reader(path: Path, dialect: CsvDialect) -> Iterator[Any]:
     """Python's own reader over the bytes of a file, each as one character, without a byte-order mark."""
     limit = csv.field_size_limit(sys.maxsize)
     try:
-        with path.open(encoding="latin-1", newline="") as stream:
+        binary = io.BufferedReader(Unescaped(Watched(path, dialect))) if dialect.escape else path.open("rb")
+        with io.TextIOWrapper(binary, encoding="latin-1", newline="") as stream:
 
             def lines() -> Iterator[str]:
                 # A mark before a quote would make the quote an ordinary character.
                 yield from (line.removeprefix(BYTE_ORDER_MARK) for line in islice(stream, 1))
                 yield from stream
-                if appended:
-                    yield appended
 
             yield csv.reader(lines(), **_csv_options(dialect))
     finally:

@@ -10,8 +10,8 @@ import polars as pl
 
 from dtx_assets.machinery.errors import SourceError
 from dtx_assets.machinery.lake import Lake, Manifest
-from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
+from dtx_assets.machinery.legacy import NULL_MARKERS, LegacyTable
+from dtx_assets.machinery.sources.landing import ESCAPED, ROW, UNDECODABLE
 from dtx_assets.machinery.transforms import canonical_integer, json_text
 
 
@@ -27,7 +27,8 @@ def legacy_frame(
     """The rows of a landed table as text, with `_row` and `_undecodable`.
 
     In a CSV the null markers of the table are NULL everywhere and an empty field is NULL in every column that is not
-    text; from a database nothing but NULL is. A named column that is missing is NULL throughout; a required one is a
+    text; from a database nothing but NULL is, nor from a CSV with escapes, but for markers that the table itself
+    declares. A named column that is missing is NULL throughout; a required one is a
     SourceError. `manifest` names a landing; None is the latest. `where` is a condition on the columns as they were
     landed.
     """
@@ -45,13 +46,18 @@ def legacy_frame(
     frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
     if where is not None:
         frame = frame.filter(where)
-    if manifest.metadata.get("dialect") == "csv":
-        frame = frame.with_columns(_null_where_the_csv_says_so(name, table) for name in present)
+    dialect = manifest.metadata.get("dialect")
+    if dialect == "csv":
+        frame = frame.with_columns(
+            _null_where(name, table.null_markers if table.kind_of(name) == "text" else (*table.null_markers, ""))
+            for name in present
+        )
+    elif dialect == ESCAPED and table.null_markers != NULL_MARKERS:
+        frame = frame.with_columns(_null_where(name, table.null_markers) for name in present)
     return frame
 
 
-def _null_where_the_csv_says_so(name: str, table: LegacyTable) -> pl.Expr:
-    markers = table.null_markers if table.kind_of(name) == "text" else (*table.null_markers, "")
+def _null_where(name: str, markers: Sequence[str]) -> pl.Expr:
     column = pl.col(name)
     return pl.when(~column.is_in(pl.Series(markers, dtype=pl.String).implode())).then(column).alias(name)
 

@@ -21,6 +21,8 @@ from dtx_assets.machinery.legacy import LegacyTable
 ROW = "_row"
 UNDECODABLE = "_undecodable"
 UNDECODABLE_TYPE = pa.list_(pa.struct([("column", pa.large_string()), ("bytes", pa.large_binary())]))
+ESCAPED = "escaped csv"
+"""What a manifest calls a CSV that tells NULL from every text, as a database does; other ones are `csv`."""
 
 BATCH_ROWS, BATCH_BYTES = 50_000, 8 << 20
 
