@@ -1,1 +1,6 @@
 """Migration plans as Dagster asset graphs: one sub-package a system, and the machinery they share."""
+
+from dtx_assets import interrupts
+
+if interrupts.is_command():
+    interrupts.install()

@@ -24,8 +24,16 @@ from uuid import uuid4
 
 import typer
 
+from dtx_assets import interrupts
 from dtx_assets.machinery.errors import ConfigurationError, MigrationError
-from dtx_assets.machinery.exit_codes import EXIT_CHECK_FAILED, EXIT_CODES, EXIT_OK, EXIT_STEP_FAILED, EXIT_USAGE
+from dtx_assets.machinery.exit_codes import (
+    EXIT_CHECK_FAILED,
+    EXIT_CODES,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_STEP_FAILED,
+    EXIT_USAGE,
+)
 
 if TYPE_CHECKING:
     from dagster import AssetCheckKey, AssetKey
@@ -465,6 +473,7 @@ def purge(
         *(stale_rejected(settings.target_url, system, before, current=current) if settings.target_url else ()),
     ]
     with ExitStack() as stack:
+        stack.enter_context(interrupts.unwinding())
         if runs:
             instance = stack.enter_context(open_instance(settings.home))
             shown = {state.run_id for states in latest_states(location.defs, instance) for state in states}
@@ -639,6 +648,7 @@ def perform(
     job = planned_job(location.defs, job_name, selection, checks)
     make_state_directory(settings.home)
     with (
+        interrupts.unwinding(),
         open_instance(settings.home) as instance,
         RunDisplay(errors() if quiet else output(), system, len(job.nodes)) as display,
         listening(display),
@@ -677,7 +687,10 @@ def environment_of(system: str) -> "Iterator[RunEnvironment]":
     from dtx_assets.machinery.run_environment import RunEnvironment, RunOptions
 
     options = RunOptions(accepted_by=operator())
-    with RunEnvironment(location.SYSTEM, str(uuid4()), datetime.now(UTC), options=options) as environment:
+    with (
+        interrupts.unwinding(),
+        RunEnvironment(location.SYSTEM, str(uuid4()), datetime.now(UTC), options=options) as environment,
+    ):
         yield environment
 
 
@@ -777,22 +790,35 @@ def run_until_interrupted(command: list[str], environment: dict[str, str]) -> in
     return 0 if interrupted else code
 
 
-def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
-    """The `dtx` command: exits with 0, 1, 2 or 3, and tells errors without a traceback."""
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        app()
-    except MigrationError as error:
-        from rich.console import Console
+    """The `dtx` command: exits with 0, 1, 2, 3 or 130, and tells errors without a traceback."""
+    with interrupts.handled():
+        try:
+            app()
+        except MigrationError as error:
+            if interrupts.was_interrupted():
+                interrupts.end()
+            from rich.console import Console
 
-        from dtx_assets.machinery.console import print_error
+            from dtx_assets.machinery.console import print_error
 
-        print_error(Console(stderr=True), error)
-        sys.exit(EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_STEP_FAILED)
+            print_error(Console(stderr=True), error)
+            sys.exit(EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_STEP_FAILED)
+        except SystemExit as ended:
+            if ended.code == EXIT_INTERRUPTED:
+                interrupts.end()
+            raise
+        except BaseException as error:
+            if interrupts.is_interrupt(type(error)) or interrupts.was_interrupted():
+                interrupts.end()
+            from dtx_assets.machinery.no_place import no_place
+
+            if (refused := no_place(error)) is None:
+                raise
+            from dtx_assets.machinery.console import print_error
+
+            print_error(errors(), refused)
+            sys.exit(EXIT_USAGE)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from dtx_assets.machinery.transforms import date_value
+from dtx_assets.machinery.transforms import date_value, localized
 
 DAY = r"^\d{4}-\d{2}-\d{2}"
 
@@ -27,11 +27,7 @@ def expiry_date(date: pl.Expr, pattern: str) -> pl.Expr:
 
 def starts_before(date: pl.Expr, instant: datetime, timezone: str) -> pl.Expr:
     """Whether the start of the day in `timezone` lies before the instant."""
-    midnight = date.cast(pl.Datetime("us")).dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
-    # A zone that skips midnight has no such instant: the day starts an hour later.
-    later = (date.cast(pl.Datetime("us")) + pl.duration(hours=1)).dt.replace_time_zone(
-        timezone, ambiguous="earliest", non_existent="null"
-    )
-    return pl.coalesce(midnight, later).dt.convert_time_zone("UTC") < pl.lit(instant.astimezone(UTC)).cast(
-        pl.Datetime("us", "UTC")
-    )
+    # Of the first day that Python knows, the start may be before its calendar, and so before any instant.
+    midnight = localized(date.cast(pl.Datetime("us")), timezone)
+    started = pl.lit(instant.astimezone(UTC)).cast(pl.Datetime("us", "UTC"))
+    return pl.when(date.is_not_null()).then((midnight < started).fill_null(True))

@@ -14,6 +14,7 @@ from dtx_assets.machinery.transforms import (
     Problem,
     Registry,
     TransformContext,
+    clock_changes,
     date_value,
     iso_date,
     json_strings,
@@ -59,16 +60,16 @@ def expiry(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
     (text,) = inputs
     day = date_value(text)
     real = expiry_date(text, sentinel_patterns(context.value_maps["sentinel_dates"]))
+    midnight = real.cast(pl.Datetime("us"))
+    value = localized(midnight, context.timezone)
+    is_lost = (text.is_not_null() & day.is_null()) | (real.is_not_null() & value.is_null())
     return Outcome(
-        localized(real.cast(pl.Datetime("us")), context.timezone),
+        value,
+        (Problem("unparseable", is_lost, pl.format("{} is no date; a guess could make it permanent", shown(text))),),
         (
-            Problem(
-                "unparseable",
-                text.is_not_null() & day.is_null(),
-                pl.format("{} is no date; a guess could make it permanent", shown(text)),
-            ),
+            Coercion("sentinel_date", day.is_not_null() & real.is_null()),
+            *clock_changes(midnight, context.timezone),
         ),
-        (Coercion("sentinel_date", day.is_not_null() & real.is_null()),),
     )
 
 

@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.lake import DatasetWriter, Lake, Manifest, TableFiles
+from dtx_assets.machinery.names import dagster_name
 from dtx_assets.machinery.sources.landing import UNDECODABLE, Progress
 
 CHECK = "archive_reads_back_identical"
@@ -224,13 +225,14 @@ def write_files(
     writer: DatasetWriter, table: str, rows: Batches, landed: Manifest, progress: Progress | None = None
 ) -> None:
     """The CSV and the Parquet copy, and a third file where values are not UTF-8."""
+    file = dagster_name(table)
     columns = landed.metadata["columns"]
     marks_null = landed.metadata.get("dialect") != "csv"
     schema = pa.schema([(name, pa.large_string()) for name in columns])
     done = longest = 0
     with (
-        writer.parquet_writer(schema, file=table) as parquet,
-        writer.stream(f"{table}.csv.gz", table="csv") as (stream, note),
+        writer.parquet_writer(schema, file=file) as parquet,
+        writer.stream(f"{file}.csv.gz", table="csv") as (stream, note),
         # Without name and time: equal rows make equal files.
         gzip.GzipFile("", "wb", COMPRESSION_LEVEL, stream, mtime=0) as packed,
     ):
@@ -246,7 +248,7 @@ def write_files(
         note(done)
     writer.metadata["longest_record"] = longest
     if landed.metadata.get("undecodable_values"):
-        with writer.parquet_writer(LOST_VALUES, table="undecodable", file=f"{table}.undecodable") as parquet:
+        with writer.parquet_writer(LOST_VALUES, table="undecodable", file=f"{file}.undecodable") as parquet:
             for batch in lost_batches(rows):
                 parquet.write_batch(batch)
 
@@ -312,11 +314,11 @@ def sha256(path: Path) -> str:
 
 def differences_of_content(files: dict[str, Path], stored: Manifest, rows: Batches, landed: Manifest) -> list[str]:
     """The first difference of each file from the landed rows."""
-    table, columns = stored.metadata["table"], landed.metadata["columns"]
+    file, columns = dagster_name(stored.metadata["table"]), landed.metadata["columns"]
     expected = {
-        f"{table}.csv.gz": lambda: chain([header(columns)], (originals(batch, columns) for batch in rows())),
-        f"{table}.parquet": lambda: (texts(batch, columns) for batch in rows()),
-        f"{table}.undecodable.parquet": lambda: lost_batches(rows),
+        f"{file}.csv.gz": lambda: chain([header(columns)], (originals(batch, columns) for batch in rows())),
+        f"{file}.parquet": lambda: (texts(batch, columns) for batch in rows()),
+        f"{file}.undecodable.parquet": lambda: lost_batches(rows),
     }
     found = []
     for name, path in files.items():

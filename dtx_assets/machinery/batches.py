@@ -18,10 +18,10 @@ import pyarrow.ipc
 
 from dtx_assets.machinery.buckets import batch_count, bucket_of, bucket_range
 from dtx_assets.machinery.lake import LEASE_SECONDS, Manifest
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.sources.frames import source_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
-from dtx_assets.machinery.transforms import integer_value
+from dtx_assets.machinery.transforms import canonical_id, integer_value
 
 EXTRA = "extra:"
 """Stands before the name of a column that no one named, so that it meets no column that a flow makes."""
@@ -43,7 +43,8 @@ Batch = tuple[str, tuple[int, int], dict[str, pl.DataFrame]]
 class SourceRows:
     """The rows of one source table on their way into batches.
 
-    `fates` is what `key_fates` gives; `owners` has `key` (ascending) and `owner`, both Int64.
+    `fates` is what `key_fates` gives; `owners` has `key` (ascending) and `owner`, both Int64; `owner_kind` is the kind
+    of the ids of owners.
     """
 
     table: LegacyTable
@@ -52,9 +53,18 @@ class SourceRows:
     owner_column: str
     fates: pl.DataFrame
     owners: pl.DataFrame
+    owner_kind: ColumnKind
 
     @classmethod
-    def of(cls, table: LegacyTable, frame: pl.LazyFrame, rows: int, owner_column: str, owners: pl.LazyFrame) -> Self:
+    def of(
+        cls,
+        table: LegacyTable,
+        frame: pl.LazyFrame,
+        rows: int,
+        owner_column: str,
+        owners: pl.LazyFrame,
+        owner_kind: ColumnKind = "integer",
+    ) -> Self:
         """`frame` has the rows as `legacy_frame` gives them, `owners` is a crosswalk from the column to the owner."""
         known = (*table.columns, ROW, UNDECODABLE)
         frame = frame.rename(lambda name: name if name in known else EXTRA + name)
@@ -64,21 +74,25 @@ class SourceRows:
             rows,
             owner_column,
             key_fates(table, source_key(table, frame)) if table.has_unique_key else NO_FATES,
-            owners.select(integer_value(pl.col("source_id")).alias("key"), pl.col("target_id").alias("owner"))
+            owners.select(
+                number_of_id(pl.col("source_id"), owner_kind).alias("key"), pl.col("target_id").alias("owner")
+            )
             .drop_nulls()
             .sort("key")
             .collect(engine="streaming"),
+            owner_kind,
         )
 
     def placed(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Adds `_key_fate` and `_bucket`. Rows of one owner lie in one bucket even where the owner has no match."""
         column = pl.col(self.owner_column)
-        keys = rows.select(integer_value(column)).to_series()
+        number = number_of_id(column, self.owner_kind)
+        keys = rows.select(number).to_series()
         # Rows of a key that repeats are numbered in their batch: those whose owner cannot be read must meet there too.
         nobody = text_digest(column.fill_null("")) if self.table.key_repeats else pl.col(ROW)
         return (
             rows.with_columns(self._owners_of(keys).alias("_owner"))
-            .with_columns(bucket_of(pl.coalesce("_owner", integer_value(column), nobody)).alias("_bucket"))
+            .with_columns(bucket_of(pl.coalesce("_owner", number, nobody)).alias("_bucket"))
             .drop("_owner")
             .join(self.fates, on=ROW, how="left")
         )
@@ -221,6 +235,13 @@ def key_fates(table: LegacyTable, frame: pl.LazyFrame) -> pl.DataFrame:
     losers = first.filter(pl.col(ROW) != winner).select(ROW, pl.lit("duplicate_key").alias("_key_fate"))
     identical = rows.join(first.select(ROW), on=ROW, how="anti").select(ROW, pl.lit("identical").alias("_key_fate"))
     return pl.concat([losers, identical])
+
+
+def number_of_id(text: pl.Expr, kind: ColumnKind) -> pl.Expr:
+    """What stands for an id where only numbers are held: itself, or the digest of a text."""
+    if kind == "integer":
+        return integer_value(text)
+    return pl.when(text.is_not_null()).then(text_digest(canonical_id(text, kind)))
 
 
 def text_digest(text: pl.Expr) -> pl.Expr:

@@ -17,15 +17,16 @@ import polars as pl
 
 from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.lake import Lake, Manifest
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 from dtx_assets.machinery.mapping_assets import MappingAsset
 from dtx_assets.machinery.masking import mask, plain
+from dtx_assets.machinery.names import dagster_name
 from dtx_assets.machinery.prepare import Flow
 from dtx_assets.machinery.settings import Settings
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.machinery.system import System
-from dtx_assets.machinery.transforms import canonical_integer, code
+from dtx_assets.machinery.transforms import canonical_id, canonical_integer, code, kind_of_ids
 
 Severity = Literal["ERROR", "WARN"]
 DatasetName = tuple[str, str]
@@ -543,16 +544,20 @@ def landed_crosswalk_checks(table: LegacyTable) -> CheckGroup:
     )
 
     def evaluate(context: CheckContext) -> dict[str, CheckOutcome]:
-        return {spec.name: contradiction_outcome(context.legacy(table.name), key, values)}
+        frame = context.legacy(table.name)
+        kind = kind_of_ids(frame.select(key), table.kind_of(key))
+        return {spec.name: contradiction_outcome(frame, key, values, kind)}
 
     return CheckGroup(asset, (spec,), evaluate, (asset,))
 
 
-def contradiction_outcome(frame: pl.LazyFrame, key: str, values: Sequence[str]) -> CheckOutcome:
+def contradiction_outcome(
+    frame: pl.LazyFrame, key: str, values: Sequence[str], kind: ColumnKind = "integer"
+) -> CheckOutcome:
     """Keys of a crosswalk that occur with different ids; the same pair twice is no contradiction."""
     repeated = repeated_keys(
         frame.with_columns(pl.coalesce(canonical_integer(pl.col(name)), name).alias(name) for name in values),
-        [canonical_integer(pl.col(key))],
+        [canonical_id(pl.col(key), kind)],
         values,
     )
     return found(repeated.differing, **({"examples": repeated.examples} if repeated.differing else {}))
@@ -584,7 +589,7 @@ def crosswalk_checks(asset: MappingAsset, users: Sequence[tuple[str, str]]) -> C
         CheckSpec(
             "crosswalk_ids_exist_in_target",
             name,
-            "The target has every id the crosswalk names; one it lacks is no match.",
+            "The target has every id the crosswalk names; one it lacks is no match. The legacy ids are of their kind.",
         ),
         CheckSpec(
             "legacy_ids_have_a_match",
@@ -600,11 +605,14 @@ def crosswalk_checks(asset: MappingAsset, users: Sequence[tuple[str, str]]) -> C
         survey.rows("missing", pl.col("missing_id").is_not_null(), show=("missing_id",))
         survey.count("matched", pl.col("target_id").is_not_null())
         answers = survey.answers()
+        kind = kind_of_ids(crosswalk.select("source_id"), asset.ids)
         coverage = {
-            f"{table}.{column}": unmatched_ids(context.legacy(table), column, crosswalk) for table, column in users
+            f"{table}.{column}": unmatched_ids(context.legacy(table), column, crosswalk, kind)
+            for table, column in users
         }
+        exist = answers.rows["missing"].outcome(ids=answers.total, matched=answers.rows["matched"].count)
         return {
-            specs[0].name: answers.rows["missing"].outcome(ids=answers.total, matched=answers.rows["matched"].count),
+            specs[0].name: with_left_out_ids(exist, context, asset),
             specs[1].name: found(
                 sum(unmatched.ids for unmatched in coverage.values()),
                 **{column: unmatched.described() for column, unmatched in coverage.items()},
@@ -612,6 +620,23 @@ def crosswalk_checks(asset: MappingAsset, users: Sequence[tuple[str, str]]) -> C
         }
 
     return CheckGroup(name, specs, evaluate, (name, *dict.fromkeys(("legacy", table) for table, _ in users)))
+
+
+def with_left_out_ids(exist: CheckOutcome, context: CheckContext, asset: MappingAsset) -> CheckOutcome:
+    """Fails also for the legacy ids that are left out because they are no integers, as they are declared to be."""
+    landed = [name for layer, name in asset.upstream if layer == "legacy" and name in context.system.crosswalk_tables]
+    if asset.ids != "integer" or len(landed) != 1:
+        return exist
+    if context.lake.manifest((context.system.name, "crosswalk", landed[0])) is None:
+        return exist
+    key = context.system.crosswalk_tables[landed[0]].key[0]
+    survey = Survey(context.legacy(landed[0]))
+    survey.rows("left out", pl.col(key).is_not_null() & canonical_integer(pl.col(key)).is_null(), show=(key,))
+    left_out = survey.answers().rows["left out"]
+    if not left_out.count:
+        return exist
+    facts = {f"rows left out: {key} is declared an integer": left_out.count, "left out": left_out.examples}
+    return CheckOutcome(False, exist.count + left_out.count, {**exist.metadata, **facts})
 
 
 @dataclass(frozen=True)
@@ -632,11 +657,13 @@ class UnmatchedIds:
         }
 
 
-def unmatched_ids(frame: pl.LazyFrame, column: str, crosswalk: pl.LazyFrame) -> UnmatchedIds:
+def unmatched_ids(
+    frame: pl.LazyFrame, column: str, crosswalk: pl.LazyFrame, kind: ColumnKind = "integer"
+) -> UnmatchedIds:
     """The ids of a column that the crosswalk has no id of the target for; NULL is no id."""
     matched = crosswalk.filter(pl.col("target_id").is_not_null()).select("source_id", pl.lit(True).alias("matched"))
     ids = (
-        frame.select(pl.coalesce(canonical_integer(pl.col(column)), column).alias("source_id"))
+        frame.select(pl.coalesce(canonical_id(pl.col(column), kind), column).alias("source_id"))
         .drop_nulls()
         .group_by("source_id")
         .len("rows")
@@ -668,7 +695,7 @@ def prepared_checks(flow: Flow, model: str) -> CheckGroup:
     sources = sources_of(flow, model)
     balances = {
         source: CheckSpec(
-            f"{source}_read_is_migrated_rejected_or_dropped",
+            f"{dagster_name(source)}_read_is_migrated_rejected_or_dropped",
             asset,
             f"Nothing lost: of {source}, read = migrated + rejected + dropped by rule, and the datasets hold as many.",
             "ERROR",
@@ -770,7 +797,11 @@ def rejected_checks(flow: Flow, model: str) -> CheckGroup:
     sources = sources_of(flow, model)
     whole = {
         source: CheckSpec(
-            f"no_{source}_row_is_rejected", asset, f"Every row of {source} can be migrated.", "ERROR", blocking=True
+            f"no_{dagster_name(source)}_row_is_rejected",
+            asset,
+            f"Every row of {source} can be migrated.",
+            "ERROR",
+            blocking=True,
         )
         for source in sources
     }

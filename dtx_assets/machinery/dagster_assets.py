@@ -28,7 +28,9 @@ from dtx_assets.machinery.dagster_metadata import (
     PREVIEW,
     PREVIEW_ROWS,
     REJECTED_MEANINGS,
+    TRUE_NAME,
     accounting_metadata,
+    asset_key,
     check_metadata,
     code_references,
     counts_text,
@@ -58,6 +60,7 @@ from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lin
 from dtx_assets.machinery.mapping.load import ARCHIVED
 from dtx_assets.machinery.mapping_assets import MappingAsset, MappingContext, build_mapping_asset
 from dtx_assets.machinery.masking import mask_emails, masked_detail
+from dtx_assets.machinery.names import dagster_name, refuse_likenesses
 from dtx_assets.machinery.prepare import DROPPED, REJECTED_SCHEMA, Flow, prepare_flow
 from dtx_assets.machinery.progress import StepProgress, duration_text
 from dtx_assets.machinery.run_environment import ENVIRONMENT, RunEnvironment
@@ -116,13 +119,27 @@ class Graph:
         self.decisions = system.decisions
         self.owners = [f"team:{system.name}-migration"]
         self.project = system.mappings_dir.parents[1]
+        self._true_names: dict[dg.AssetKey, str] = {}
+        refuse_likenesses("legacy table", (*system.legacy_tables, *system.crosswalk_tables))
+        refuse_likenesses("model", (target.model for target in system.targets))
+        refuse_likenesses("mapping", (asset.name for asset in system.mapping_assets))
 
     def key(self, layer: str, name: str) -> dg.AssetKey:
         """The key of an asset; what another area hands over is read from where it was landed."""
         landed = layer == "legacy" and name in self.system.crosswalk_tables
-        return dg.AssetKey([self.system.name, "crosswalk" if landed else layer, name])
+        return self.key_as_it_is("crosswalk" if landed else layer, name)
+
+    def key_as_it_is(self, layer: str, name: str) -> dg.AssetKey:
+        """The key of an asset, of a crosswalk's legacy table too."""
+        key = asset_key(self.system.name, layer, name)
+        self._true_names[key] = name
+        return key
 
     def spec(self, key: dg.AssetKey, area: str, description: str, **rest: Any) -> dg.AssetSpec:
+        name = self._true_names.get(key, key.path[-1])
+        if name != key.path[-1]:
+            description = f"`{name}`, which Dagster cannot call so. {description}"
+            rest["metadata"] = {TRUE_NAME: name, **rest.get("metadata", {})}
         return dg.AssetSpec(key, group_name=area, owners=self.owners, description=description, **rest)
 
     def made_together(self, layer: str, name: str) -> set[dg.AssetKey]:
@@ -261,7 +278,7 @@ def build_handed_over_specs(graph: Graph) -> list[dg.AssetSpec]:
     """External assets: the crosswalk tables as other areas hand them over."""
     return [
         graph.spec(
-            dg.AssetKey([graph.system.name, "legacy", table.name]),
+            graph.key_as_it_is("legacy", table.name),
             OTHER_AREAS,
             graph.described(f"{table.description} Handed over by another area; read, never written.", table.decision),
             kinds={"csv"},
@@ -301,7 +318,7 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
             OTHER_AREAS,
             f"The crosswalk `{table.name}` as it was landed for this migration. {table.description}",
             skippable=True,
-            deps=[dg.AssetKey([system.name, "legacy", table.name])],
+            deps=[graph.key_as_it_is("legacy", table.name)],
             kinds={"csv", "parquet"},
             metadata={"dagster/column_schema": legacy_column_schema(table)},
         )
@@ -498,7 +515,7 @@ def build_archive(graph: Graph, table: LegacyTable) -> dg.AssetsDefinition:
     )
 
     @dg.multi_asset(
-        name=f"{system.name}_archive_{table.name}",
+        name=f"{system.name}_archive_{key.path[-1]}",
         specs=[spec],
         check_specs=[check_spec(key, check, [])],
         can_subset=True,
@@ -599,7 +616,10 @@ def build_mapping_step(graph: Graph, name: str, assets: Sequence[MappingAsset]) 
     ]
 
     @dg.multi_asset(
-        name=f"{system.name}_mapping_{name}", specs=specs, can_subset=len(specs) > 1, required_resource_keys=RESOURCES
+        name=f"{system.name}_mapping_{dagster_name(name)}",
+        specs=specs,
+        can_subset=len(specs) > 1,
+        required_resource_keys=RESOURCES,
     )
     def mapping_step(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         environment: RunEnvironment = context.resources.migration
@@ -697,7 +717,7 @@ def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
         )
 
     @dg.multi_asset(
-        name=f"{system.name}_prepare_{flow.name}",
+        name=f"{system.name}_prepare_{dagster_name(flow.name)}",
         specs=list(specs.values()),
         can_subset=True,
         required_resource_keys=RESOURCES,
@@ -841,7 +861,7 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
     )
 
     @dg.multi_asset(
-        name=f"{system.name}_load_{target.model}",
+        name=f"{system.name}_load_{dagster_name(target.model)}",
         specs=[spec],
         required_resource_keys=RESOURCES,
         op_tags=priority(graph, [target.model], LOADS),

@@ -15,6 +15,7 @@ import polars as pl
 
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.masking import mask_row
+from dtx_assets.machinery.names import dagster_name
 from dtx_assets.machinery.target import TargetTable
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ BLOCKS = "blocks a cutover"
 """The entry of a check's definition that says whether it does: the gate is in the load, not Dagster's own."""
 VERIFICATION_DATA = "verification data"
 """The entry of a verification's check that holds all of it."""
+TRUE_NAME = "true name"
+"""The entry of an asset that Dagster cannot call as it is called."""
 PREVIEW = "preview (masked)"
 """The entry with the first rows of what was made."""
 PREVIEW_ROWS = 5
@@ -53,6 +56,11 @@ MAPPING_MEANINGS = {
 def closes_gate(spec: dg.AssetCheckSpec) -> bool:
     """Whether a check keeps a cutover back while it is red: one of structure does, and one that says so."""
     return spec.blocking or bool(spec.metadata.get(BLOCKS))
+
+
+def asset_key(system: str, layer: str, name: str) -> dg.AssetKey:
+    """The key of what is called so, in a likeness where Dagster does not take the name."""
+    return dg.AssetKey([system, layer, dagster_name(name)])
 
 
 def asset_name(key: dg.AssetKey) -> str:
@@ -141,7 +149,7 @@ def _unique(key: Sequence[str]) -> dg.TableConstraints | None:
 def lineage_metadata(lineage: Mapping[str, Sequence[tuple[Sequence[str], str]]]) -> dict[str, Any]:
     """Column lineage for Dagster, and the same as a table, because the open-source UI does not show the first."""
     deps = {
-        column: [dg.TableColumnDep(dg.AssetKey(list(key)), name) for key, name in sources]
+        column: [dg.TableColumnDep(asset_key(*key), name) for key, name in sources]
         for column, sources in lineage.items()
         if sources
     }

@@ -11,6 +11,7 @@ from dtx_assets.machinery.load import Verification
 from dtx_assets.machinery.load.samples import Sample
 from dtx_assets.machinery.load.verify import FAULTS
 from dtx_assets.machinery.masking import mask, plain
+from dtx_assets.machinery.names import dagster_name
 from dtx_assets.machinery.operations import verify_model
 from dtx_assets.machinery.run_environment import RunEnvironment
 from dtx_assets.machinery.target import TargetTable
@@ -43,7 +44,7 @@ def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefin
     )
 
     @dg.multi_asset_check(
-        name=f"{graph.system.name}_verify_{model}",
+        name=f"{graph.system.name}_verify_{dagster_name(model)}",
         specs=[spec],
         can_subset=True,
         required_resource_keys=RESOURCES,

@@ -33,7 +33,7 @@ from dtx_assets.machinery.embedded_postgres import embedded_postgres
 from dtx_assets.machinery.errors import MigrationError
 from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.lake import Lake, s3_store
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.load import compare_target, live_target
 from dtx_assets.machinery.load.ddl import LiveTarget
 from dtx_assets.machinery.load.runs import SCHEMA_VERSION, Connection, connect
@@ -44,6 +44,7 @@ from dtx_assets.machinery.sources import Source, open_source
 from dtx_assets.machinery.sources.csv_files import S3_ERROR_CODE, CsvDirectory, CsvPrefix
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.target import POLARS_TYPES, TargetTable
+from dtx_assets.machinery.transforms import kind_of_ids
 
 State = Literal["yes", "no", "warn"]
 
@@ -550,7 +551,7 @@ def crosswalk_coverage(environment: RunEnvironment, sources: Sources, url: str, 
                 if name in sources.readable:
                     land("legacy", table)
                     rows = legacy_frame(scratch, system.name, replace(table, required=()))
-                    found.append(coverage(f"{subject}: {name}.{column}", rows, column, crosswalk.lazy()))
+                    found.append(coverage(f"{subject}: {name}.{column}", rows, column, crosswalk.lazy(), asset.ids))
         yield from found
 
 
@@ -562,9 +563,11 @@ def crosswalk_content(subject: str, crosswalk: pl.DataFrame) -> Finding:
     return Finding("areas", subject, "yes", says)
 
 
-def coverage(subject: str, rows: pl.LazyFrame, column: str, crosswalk: pl.LazyFrame) -> Finding:
+def coverage(
+    subject: str, rows: pl.LazyFrame, column: str, crosswalk: pl.LazyFrame, ids: ColumnKind = "integer"
+) -> Finding:
     """`no` where not one id is known, `warn` where some are not: their rows would be rejected."""
-    unmatched = unmatched_ids(rows, column, crosswalk)
+    unmatched = unmatched_ids(rows, column, crosswalk, kind_of_ids(crosswalk.select("source_id"), ids))
     known = unmatched.distinct - unmatched.ids
     says = f"{known:,} of {unmatched.distinct:,} distinct ids"
     if not unmatched.ids:

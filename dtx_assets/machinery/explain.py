@@ -20,7 +20,7 @@ from dtx_assets.machinery.run_environment import RunEnvironment
 from dtx_assets.machinery.sources.frames import has_key, key_elements, legacy_frame, may_have_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
 from dtx_assets.machinery.target import TargetTable
-from dtx_assets.machinery.transforms import canonical_integer, code
+from dtx_assets.machinery.transforms import code
 
 Facts = dict[str, Any]
 CAME_FROM = """
@@ -293,11 +293,12 @@ def _entry(frame: pl.DataFrame, raw: str | None, *, exact: bool) -> dict[str, An
 
 
 def _hop(environment: RunEnvironment, crosswalk: str, raw: str | None) -> str:
-    key = (environment.system.name, "mapping", crosswalk)
-    if raw is None or environment.lake.manifest(key) is None:
+    manifest = environment.lake.manifest((environment.system.name, "mapping", crosswalk))
+    if raw is None or manifest is None:
         return "NULL" if raw is None else "the crosswalk was not landed"
-    canonical = pl.select(canonical_integer(pl.lit(raw))).item()
-    found = environment.lake.scan(key).filter(pl.col("source_id") == canonical).collect(engine="streaming")
+    context = transform_context(environment.run_settings, {crosswalk: manifest})
+    listed = context.crosswalks[crosswalk]
+    found = listed.filter(pl.col("source_id") == context.canonical_id(crosswalk, pl.lit(raw))).collect()
     if found.is_empty():
         return f"{plain(raw)} → no entry"
     target = found.get_column("target_id")[0]

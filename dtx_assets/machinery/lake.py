@@ -29,6 +29,7 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 
 from dtx_assets.machinery.errors import ConfigurationError, StructureError
 from dtx_assets.machinery.failpoints import reach
+from dtx_assets.machinery.names import dagster_name
 from dtx_assets.machinery.settings import mask_url
 
 LEASE_SECONDS = 24 * 3600
@@ -403,10 +404,11 @@ class DatasetWriter:
 
 
 def _path(key: Sequence[str]) -> str:
+    """Where a dataset lies: its key as Dagster has it, which is safe in paths and URLs."""
     for part in key:
         if not part or "/" in part or part in (".", ".."):
             raise ConfigurationError(f"{part!r} cannot be part of an asset key in the lake")
-    return "/".join(key)
+    return "/".join(map(dagster_name, key))
 
 
 def s3_store(url: str, resource: Any = None, **settings: Any) -> S3Store:

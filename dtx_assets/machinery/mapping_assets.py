@@ -17,12 +17,12 @@ from psycopg import sql
 from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.lake import Lake, Manifest
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.load.content import copy_out
 from dtx_assets.machinery.load.runs import connect
 from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.sources.frames import legacy_frame
-from dtx_assets.machinery.transforms import canonical_integer, integer_value
+from dtx_assets.machinery.transforms import canonical_id, integer_value, kind_of_ids
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class MappingAsset:
     upstream: tuple[tuple[str, str], ...]
     description: str
     build: Callable[[MappingContext], pl.LazyFrame]
+    ids: ColumnKind = "integer"
+    """The declared kind of a crosswalk's legacy ids."""
     after: tuple[str, ...] = ()
     """Models that this migration fills first: what it wrote is part of the mapping."""
 
@@ -98,14 +100,16 @@ def crosswalk_asset(
 ) -> MappingAsset:
     """The mapping `name`: legacy ids of `table` to ids that the target table has.
 
-    Frame: `source_id` (canonical text), `target_id` (Int64, null where the target has no such row), `missing_id` (the
-    id it does not have), extras (Int64). `target` is (model, table name).
+    Frame: `source_id` (canonical text; as it is where ids are no integers), `target_id` (Int64, null where the target
+    has no such row), `missing_id` (the id it does not have), extras (Int64). `target` is (model, table name).
     """
     model, target_table = target
 
     def build(context: MappingContext) -> pl.LazyFrame:
-        rows = context.crosswalk(table.name).select(
-            canonical_integer(pl.col(key)).alias("source_id"),
+        landed = context.crosswalk(table.name)
+        kind = kind_of_ids(landed.select(key), table.kind_of(key))
+        rows = landed.select(
+            canonical_id(pl.col(key), kind).alias("source_id"),
             integer_value(pl.col(value)).alias("named_id"),
             *(integer_value(pl.col(extra)).alias(extra) for extra in extras),
         )
@@ -128,6 +132,7 @@ def crosswalk_asset(
         (("legacy", table.name), ("target", model)),
         f"{table.description} Ids that the target does not have count as no match.",
         build,
+        ids=table.kind_of(key),
     )
 
 

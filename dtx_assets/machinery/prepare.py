@@ -30,7 +30,7 @@ from dtx_assets.machinery.schemas import legacy_schema, schema_failures, target_
 from dtx_assets.machinery.settings import Settings
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.system import System
-from dtx_assets.machinery.transforms import TransformContext
+from dtx_assets.machinery.transforms import TransformContext, kind_of_ids
 
 REJECTED_SCHEMA = pl.Schema(
     {
@@ -411,9 +411,16 @@ def prepare_flow(
 
 def transform_context(run: RunSettings, mappings: Mapping[str, Manifest]) -> TransformContext:
     """What the transforms of a run may look at; `mappings`: the datasets of mapping assets, by name."""
+    crosswalks = {
+        name: run.lake.scan(run.key("mapping", name), manifest=manifest) for name, manifest in mappings.items()
+    }
+    declared = {asset.name: asset.ids for asset in run.system.mapping_assets if asset.kind == "crosswalk"}
     return TransformContext(
-        crosswalks={
-            name: run.lake.scan(run.key("mapping", name), manifest=manifest) for name, manifest in mappings.items()
+        crosswalks=crosswalks,
+        id_kinds={
+            name: kind_of_ids(frame.select("source_id"), declared[name])
+            for name, frame in crosswalks.items()
+            if name in declared
         },
         value_maps=run.system.mappings.value_maps,
         decisions=run.decisions.chosen,
@@ -430,7 +437,8 @@ def _source_rows(
     table = replace(table, required=(*table.required, *flow.required(run.decisions.chosen).get(source, ())))
     column, crosswalk = flow.owner[source]
     frame = legacy_frame(run.lake, run.system.name, table, manifest=manifest)
-    return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, context.crosswalks[crosswalk])
+    kind = context.id_kinds.get(crosswalk, "integer")
+    return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, context.crosswalks[crosswalk], kind)
 
 
 def rules_that_dropped(lake: Lake, system: System, table: str, key: str) -> pl.DataFrame:

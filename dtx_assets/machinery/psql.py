@@ -11,6 +11,7 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from dtx_assets.interrupts import left_to_child
 from dtx_assets.machinery.embedded_postgres import embedded_postgres
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.settings import Settings
@@ -29,9 +30,10 @@ def run_psql(settings: Settings, system: str, arguments: Sequence[str]) -> int:
         if password:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="dtx-psql-"))
             environment["PGPASSFILE"] = str(write_password_file(Path(directory), str(password)))
-        return subprocess.run(
-            [str(program), make_conninfo("", **parts), *arguments], env=environment, check=False
-        ).returncode
+        with left_to_child():
+            return subprocess.run(
+                [str(program), make_conninfo("", **parts), *arguments], env=environment, check=False
+            ).returncode
 
 
 def write_password_file(directory: Path, password: str) -> Path:

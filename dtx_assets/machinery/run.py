@@ -10,25 +10,36 @@ import shutil
 import socket
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.instance.ref import InstanceRef
 from ruamel.yaml import YAML
 
-from dtx_assets.machinery.dagster_metadata import ACCOUNTING_DATA, PLAN_DATA, VERIFICATION_DATA, asset_name
+from dtx_assets.interrupts import OF_DAGSTER, is_interrupt
+from dtx_assets.machinery.dagster_metadata import (
+    ACCOUNTING_DATA,
+    PLAN_DATA,
+    TRUE_NAME,
+    VERIFICATION_DATA,
+    asset_name,
+)
 from dtx_assets.machinery.errors import ConfigurationError
-from dtx_assets.machinery.exit_codes import EXIT_CHECK_FAILED, EXIT_OK, EXIT_STEP_FAILED
+from dtx_assets.machinery.exit_codes import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STEP_FAILED
 from dtx_assets.machinery.masking import mask_emails
 from dtx_assets.machinery.run_environment import ENVIRONMENT
 from dtx_assets.machinery.run_log import LOGGER, EventListener, logging_runs
 
 INSTANCE_TEMPLATE = Path(__file__).with_name("dagster.yaml")
 LOG_DIRECTORY = "logs"
+UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+INTERRUPTED = "interrupted; run again: it goes on from there"
 PROCESS_TAG = "dtx/process"
 """The tag of a run that says which process of which machine makes it."""
 _NO_STREAM_CAPTURE = {
@@ -77,6 +88,8 @@ class RunOutcome:
 
     @property
     def exit_code(self) -> int:
+        if any(failure.message == INTERRUPTED for failure in self.failures):
+            return EXIT_INTERRUPTED
         if not self.succeeded:
             return EXIT_STEP_FAILED
         return EXIT_CHECK_FAILED if any(check.is_error for check in self.checks) else EXIT_OK
@@ -145,11 +158,22 @@ def expand_selection(text: str, system: str) -> str:
     return "".join([*pieces, _SHORT.sub(expand, text[end:])])
 
 
+def with_likenesses(text: str, graph: AssetGraph) -> str:
+    """A selection in which assets that Dagster cannot call by their true names may be called so."""
+    likenesses: dict[str, str] = {}
+    for key in graph.get_all_asset_keys():
+        if name := graph.get(key).metadata.get(TRUE_NAME):
+            likenesses[f"{key.path[1]}/{name}"] = asset_name(key)
+    for true in sorted(likenesses, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(true)}(?![\w-])", likenesses[true], text)
+    return text
+
+
 def select_assets(definitions: dg.Definitions, system: str, text: str) -> set[dg.AssetKey]:
     """The assets that a selection names and a run can make; ConfigurationError where there is none."""
     graph = definitions.resolve_asset_graph()
     known = sorted("/".join(key.path) for key in graph.get_all_asset_keys())
-    expanded = expand_selection(text, system)
+    expanded = expand_selection(with_likenesses(text, graph), system)
     for quoted, bare in _KEYS.findall(expanded):
         wanted = quoted or bare
         if "*" not in wanted and wanted not in known:
@@ -234,7 +258,7 @@ def run_job(
     logs = home / LOG_DIRECTORY
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.log"
-    with logging_runs(log, listener or (lambda _event: None)):
+    with logging_runs(log, listener or (lambda _event: None)), closing_what_is_interrupted(instance):
         result = job.execute_in_process(
             run_config={
                 "loggers": {LOGGER: {}},
@@ -251,10 +275,22 @@ def this_process() -> str:
     return f"{socket.gethostname()}/{os.getpid()}"
 
 
+@contextmanager
+def closing_what_is_interrupted(instance: dg.DagsterInstance) -> Iterator[None]:
+    """A run of this process that is left without an end of its own is failed."""
+    try:
+        yield
+    except BaseException as error:
+        if is_interrupt(type(error)):
+            for run in instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED)):
+                if run.tags.get(PROCESS_TAG) == this_process():
+                    instance.report_run_failed(run, INTERRUPTED)
+        raise
+
+
 def close_dead_runs(instance: dg.DagsterInstance) -> None:
     """Runs of processes of this machine that were killed would be shown as running for ever: they failed."""
-    unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
-    for run in instance.get_runs(filters=unfinished):
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED)):
         host, _, process = run.tags.get(PROCESS_TAG, "").rpartition("/")
         if host == socket.gethostname() and not is_alive(int(process)):
             instance.report_run_failed(
@@ -319,8 +355,8 @@ def failure_message(event: dg.DagsterEvent, checks: Sequence[CheckResult] = ()) 
     if data.user_failure_data and data.user_failure_data.description:
         return str(data.user_failure_data.description)
     error = data.error
-    if error is not None and error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
-        return "interrupted; run again: it goes on from there"
+    if error is not None and error.cls_name in (OF_DAGSTER, "KeyboardInterrupt"):
+        return INTERRUPTED
     if error is not None and error.cls_name == "DagsterAssetCheckFailedError":
         stopped = [check for check in checks if check.is_error and f"{check.asset}: " in error.message]
         found = [
@@ -338,6 +374,8 @@ def run_failure_message(event: dg.DagsterEvent) -> str:
     error = getattr(event.event_specific_data, "error", None)
     while error is not None and error.cause is not None:
         error = error.cause
+    if error is not None and error.cls_name in (OF_DAGSTER, "KeyboardInterrupt"):
+        return INTERRUPTED
     said = error.message.strip() if error is not None else ""
     return mask_emails(said or event.message or "the run failed")
 

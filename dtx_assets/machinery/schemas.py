@@ -6,12 +6,14 @@ What a flow's rules reject by name is not repeated here: a legacy schema holds w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.target import POLARS_TYPES, TargetTable
+from dtx_assets.machinery.transforms import INSTANT
 
 # Pandera is imported where it is used: it takes an eighth of a second, and most commands need no schema.
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 INTEGER_TEXT = r"^-?[0-9]+(\.0)?$"
 INTEGER_RANGE = (-(2**31), 2**31 - 1)
 """Of PostgreSQL's `integer`; what `bigint` holds is what Int64 holds."""
+
+PYTHON_TIMES = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+"""What Python can hold, and so what applications that are written in it can read."""
 
 
 def legacy_schema(table: LegacyTable, not_null: Sequence[str] = ()) -> pa.DataFrameSchema:
@@ -62,9 +67,16 @@ def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataF
     empty = pl.DataFrame(schema={"index": pl.UInt32, "column": pl.String, "check": pl.String})
     if not schema.columns or frame.is_empty():
         return empty
-    present = [name for name in schema.columns if name in frame.columns]
+    present = frame.select(name for name in schema.columns if name in frame.columns)
+    beyond = _beyond_python(present)
+    if beyond.height:
+        # Pandera quotes what fails in Python's types.
+        readable = present.with_columns(
+            pl.col(name).clip(*PYTHON_TIMES) for name, kind in present.schema.items() if kind == INSTANT
+        )
+        return pl.concat([beyond, schema_failures(schema, readable)])
     try:
-        schema.validate(frame.select(present), lazy=True)
+        schema.validate(present, lazy=True)
     except SchemaErrors as errors:
         cases = errors.failure_cases
         broken = cases.filter(pl.col("index").is_null())
@@ -72,3 +84,17 @@ def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataF
             raise TypeError(f"{schema.name}: {broken.row(0, named=True)}") from errors
         return cases.select(pl.col("index").cast(pl.UInt32), "column", "check").unique(maintain_order=True)
     return empty
+
+
+def _beyond_python(frame: pl.DataFrame) -> pl.DataFrame:
+    """The times that Python cannot hold, as `schema_failures` gives rows that fail."""
+    failed = [
+        pl.DataFrame({"index": (~frame.get_column(name).is_between(*PYTHON_TIMES)).arg_true()}).select(
+            pl.col("index").cast(pl.UInt32),
+            pl.lit(name).alias("column"),
+            pl.lit(f"{name} is of the years 1 to 9999").alias("check"),
+        )
+        for name, kind in frame.schema.items()
+        if kind == INSTANT
+    ]
+    return pl.concat(failed) if failed else pl.DataFrame()

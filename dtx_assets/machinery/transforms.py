@@ -8,14 +8,21 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal, get_type_hints
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, cast, get_type_hints
+from zoneinfo import ZoneInfo
 
 import polars as pl
+
+from dtx_assets.machinery.legacy import ColumnKind
 
 INTEGER = r"^(-?[0-9]+)(?:\.0)?$"
 DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?: 00:00:00)?$"
 TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]+)?$"
+INSTANT = pl.Datetime("us", "UTC")
+OF_THE_CALENDAR = " of the years 1 to 9999 in UTC"
+LAST_YEAR_OF_RULES = 2099
+"""Until then Polars knows when the clock of a zone changes; afterwards it has no summer time."""
 SHOWN = 40
 """Characters of a value that a problem quotes."""
 
@@ -59,6 +66,12 @@ class TransformContext:
     decisions: Mapping[str, str]
     timezone: str
     cutover_at: datetime
+    id_kinds: Mapping[str, ColumnKind] = field(default_factory=dict)
+    """How the ids of crosswalks are compared, where they are no integers."""
+
+    def canonical_id(self, crosswalk: str, text: pl.Expr) -> pl.Expr:
+        """A legacy id as that crosswalk holds it."""
+        return canonical_id(text, self.id_kinds.get(crosswalk, "integer"))
 
 
 Transform = Callable[..., Outcome]
@@ -123,6 +136,24 @@ def canonical_integer(text: pl.Expr) -> pl.Expr:
     return integer_value(text).cast(pl.String)
 
 
+def canonical_id(text: pl.Expr, kind: ColumnKind) -> pl.Expr:
+    """An id as the text that crosswalks hold: null where it should be an integer and is none."""
+    return canonical_integer(text) if kind == "integer" else code(text) if kind == "code" else text
+
+
+def kind_of_ids(ids: pl.LazyFrame, declared: ColumnKind) -> ColumnKind:
+    """How the ids in the one column of a frame are compared: as integers where they are declared so, or all are.
+
+    Leading zeros tell texts apart, and integers not.
+    """
+    if declared == "integer":
+        return declared
+    (name,) = ids.collect_schema().names()
+    is_integer = (canonical_integer(pl.col(name)) == pl.col(name).str.strip_suffix(".0")).fill_null(False)
+    of_integers = ids.drop_nulls().select(is_integer.all()).collect(engine="streaming").item()
+    return "integer" if of_integers else declared
+
+
 def date_value(text: pl.Expr) -> pl.Expr:
     """`YYYY-MM-DD`, with or without ` 00:00:00`, as Date; null for anything else and for days no calendar has."""
     date = text.str.extract(DATE, 1).str.to_date("%Y-%m-%d", strict=False)
@@ -174,29 +205,71 @@ class DateForm:
         return read.to_series().drop_nulls()
 
 
-def timestamp_value(text: pl.Expr, timezone: str) -> pl.Expr:
-    """`YYYY-MM-DD HH:MM:SS`, with or without a fraction, in `timezone` as UTC; null for anything else.
-
-    Of a time that occurs twice the earlier one counts; one that the zone skips is read as an hour later.
-    """
+def naive_time(text: pl.Expr) -> pl.Expr:
+    """`YYYY-MM-DD HH:MM:SS`, with or without a fraction, as the clock on the wall; null for anything else."""
     well_formed = pl.when(text.str.contains(TIMESTAMP)).then(text)
     seconds = well_formed.str.head(19).str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
     fraction = well_formed.str.slice(20, 6).str.pad_end(6, "0").cast(pl.Int64, strict=False).fill_null(0)
-    naive = pl.when(seconds.dt.year() >= 1).then(seconds + pl.duration(microseconds=fraction, time_unit="us"))
-    return localized(naive, timezone)
+    return pl.when(seconds.dt.year() >= 1).then(seconds + pl.duration(microseconds=fraction, time_unit="us"))
+
+
+def timestamp_value(text: pl.Expr, timezone: str) -> pl.Expr:
+    """What `naive_time` reads, in `timezone`, as `localized` gives it; null for anything else."""
+    return localized(naive_time(text), timezone)
 
 
 def localized(naive: pl.Expr, timezone: str) -> pl.Expr:
     """A naive time of `timezone` as UTC: never fails, whatever the zone's clock did that day.
 
-    A zone skips an hour when its clock goes forward, and a day when the date line is moved.
+    Of a time that occurs twice the earlier one counts; one that the zone skips is read as if the clock had not gone
+    forward yet, as Python and PostgreSQL do. Both are a guess: `clock_changes` counts them. Null where UTC has the time
+    outside of the years 1 to 9999, which neither Python nor what is written in it can read.
     """
     if timezone == "UTC":
         return naive.dt.replace_time_zone("UTC")
-    later = (pl.duration(hours=hours, time_unit="us") for hours in (0, 1, 24))
-    return pl.coalesce(
-        (naive + hours).dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null") for hours in later
-    ).dt.convert_time_zone("UTC")
+    zone = ZoneInfo(timezone)
+    return naive.map_batches(lambda times: _instants(times, zone), INSTANT, is_elementwise=True)
+
+
+def clock_changes(naive: pl.Expr, timezone: str) -> tuple[Coercion, ...]:
+    """Where a naive time of `timezone` is no single instant, so that `localized` takes one by a guess."""
+    if timezone == "UTC":
+        return ()
+    zone = ZoneInfo(timezone)
+    guesses = naive.map_batches(lambda times: _guesses(times, zone), pl.String(), is_elementwise=True)
+    return tuple(Coercion(kind, guesses == kind) for kind in ("ambiguous_time", "skipped_time"))
+
+
+def _instants(times: pl.Series, zone: ZoneInfo) -> pl.Series:
+    known, others = _known_and_others(times, zone)
+    return known.fill_null(times.replace_strict(others["time"], others["instant"], default=None, return_dtype=INSTANT))
+
+
+def _guesses(times: pl.Series, zone: ZoneInfo) -> pl.Series:
+    _, others = _known_and_others(times, zone)
+    return times.replace_strict(others["time"], others["guess"], default=None, return_dtype=pl.String())
+
+
+def _known_and_others(times: pl.Series, zone: ZoneInfo) -> tuple[pl.Series, pl.DataFrame]:
+    """Instants as Polars knows them, and the few times that it cannot say exactly: `time`, `instant`, `guess`."""
+    has_rules = times.dt.year().is_between(2, LAST_YEAR_OF_RULES)
+    strict = times.dt.replace_time_zone(zone.key, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
+    known = strict.set(~has_rules, None)
+    of_python = times.filter(known.is_null() & times.dt.year().is_between(1, 9999)).unique()
+    others = [(time, *_instant_and_guess(time, zone)) for time in of_python]
+    schema = {"time": times.dtype, "instant": INSTANT, "guess": pl.String()}
+    return known, pl.DataFrame(others, schema, orient="row")
+
+
+def _instant_and_guess(time: datetime, zone: ZoneInfo) -> tuple[datetime | None, str | None]:
+    """What Python reads a naive time as, and which guess that took."""
+    before, after = (time.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    gained = cast(timedelta, after.utcoffset()) - cast(timedelta, before.utcoffset())
+    guess = "ambiguous_time" if gained < timedelta() else "skipped_time" if gained else None
+    try:
+        return before.astimezone(UTC), guess
+    except OverflowError:
+        return None, guess
 
 
 def json_text(text: pl.Expr) -> pl.Expr:
@@ -238,16 +311,29 @@ def integer(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
 def timestamp(
     inputs: Sequence[pl.Expr], context: TransformContext, invalid: Literal["reject", "null"] = "reject"
 ) -> Outcome:
-    """A naive legacy time as UTC. What is no time, zero dates included, is `unparseable`, or NULL and counted."""
+    """A naive legacy time as UTC. What is no time, zero dates included, is `unparseable`, or NULL and counted.
+
+    A time that the clock of the zone showed twice, or never, is counted too.
+    """
     (source,) = inputs
-    value = timestamp_value(source, context.timezone)
+    naive = naive_time(source)
+    value = localized(naive, context.timezone)
+    guesses = clock_changes(naive, context.timezone)
     is_invalid = source.is_not_null() & value.is_null()
     if invalid == "null":
         zero = source.str.starts_with("0000-00-00")
         return Outcome(
-            value, coercions=(Coercion("zero_date", is_invalid & zero), Coercion("invalid_time", is_invalid & ~zero))
+            value,
+            coercions=(
+                Coercion("zero_date", is_invalid & zero),
+                Coercion("invalid_time", is_invalid & ~zero),
+                *guesses,
+            ),
         )
-    return Outcome(value, (Problem("unparseable", is_invalid, pl.format("{} is no time", shown(source))),))
+    beyond = pl.when(naive.is_null()).then(pl.lit("")).otherwise(pl.lit(OF_THE_CALENDAR))
+    return Outcome(
+        value, (Problem("unparseable", is_invalid, pl.format("{} is no time{}", shown(source), beyond)),), guesses
+    )
 
 
 @GENERIC.transform("date")

@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -27,6 +27,8 @@ RawRow = Mapping[str, Value]
 USER_NOT_FOUND = "user_not_found"
 ZERO_DATE = "zero_date"
 INVALID_TIME = "invalid_time"
+AMBIGUOUS_TIME = "ambiguous_time"
+SKIPPED_TIME = "skipped_time"
 TRIMMED = "trimmed"
 SENTINEL_DATE = "sentinel_date"
 EXPIRY_LOST = "expiry_lost"
@@ -172,9 +174,18 @@ def instant(value: Value, timezone: str) -> datetime | None:
     try:
         year, month, day, hour, minute, second = map(int, whole)
         local = datetime(year, month, day, hour, minute, second, microseconds, tzinfo=ZoneInfo(timezone))
-    except ValueError:
+        return local.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return local.astimezone(UTC)
+
+
+def clock_changes(value: Value, timezone: str) -> list[str]:
+    """Whether a time is none, or one of two, on the clocks of the zone."""
+    if not isinstance(value, str) or instant(value, timezone) is None:
+        return []
+    local = datetime.fromisoformat(value[:19]).replace(tzinfo=ZoneInfo(timezone))
+    gained = local.replace(fold=1).utcoffset() - local.utcoffset()
+    return [SKIPPED_TIME] if gained > timedelta() else [AMBIGUOUS_TIME] if gained < timedelta() else []
 
 
 def cannot_be_written(value: Value) -> bool:
@@ -308,6 +319,7 @@ def instant_or_null(inputs: Inputs, source: Source, column: str) -> datetime | N
     if source[column] is not None and found is None:
         is_zero = isinstance(source[column], str) and str(source[column]).startswith("0000-00-00")
         source.coercions.append(ZERO_DATE if is_zero else INVALID_TIME)
+    source.coercions += clock_changes(source[column], inputs.timezone)
     return found
 
 
@@ -782,6 +794,8 @@ def exemptions(inputs: Inputs, lookups: LookUps, result: Result) -> None:
                 source.reasons.add("orphan_reference")
             approved_by = user_or_null(lookups, source, "create_user_id")
             approved_at = instant_or_null(inputs, source, "create_time")
+            if day is not None and is_real:
+                source.coercions += clock_changes(f"{day.isoformat()} 00:00:00", inputs.timezone)
             if source.is_sound and coverage is not None:
                 for group in groups:
                     row = {

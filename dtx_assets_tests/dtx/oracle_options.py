@@ -25,6 +25,7 @@ from dtx_assets_tests.dtx.oracle import (
     Value,
     address_leaves,
     cannot_be_written,
+    clock_changes,
     code,
     email_templates,
     exemptions,
@@ -83,6 +84,7 @@ def required_instant(inputs: Inputs, source: Source, column: str) -> datetime | 
         source.reasons.add("schema_violation")
     elif found is None:
         source.reasons.add("unparseable")
+    source.coercions += clock_changes(source[column], inputs.timezone)
     return found
 
 

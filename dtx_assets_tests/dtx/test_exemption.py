@@ -187,6 +187,19 @@ def test_a_date_becomes_midnight_in_the_legacy_zone(migration):
     ]
 
 
+def test_a_midnight_that_no_clock_showed_is_counted_and_one_before_the_calendar_rejects(migration):
+    """NULL would make the exemption permanent."""
+    result = overrides_of(migration, "ExemptExpDate", "2018-11-04", "9999-12-31", timezone="America/Sao_Paulo")
+    assert [row["expires_at"] for row in result.rows[OVERRIDE]] == [
+        datetime(2018, 11, 4, 3, tzinfo=UTC),
+        datetime(9999, 12, 31, 3, tzinfo=UTC),
+    ]
+    assert result.accounting[BOOKS[OVERRIDE]].coerced == {"skipped_time": 1}
+    result = overrides_of(migration, "ExemptExpDate", "0001-01-01", "0001-01-02", timezone="Asia/Tokyo")
+    assert reasons(result, OVERRIDE) == {"1": ["unparseable"]}
+    assert migrated(result) == ["2"]
+
+
 def test_an_override_that_has_expired_is_migrated(migration):
     result = overrides_of(migration, "ExemptExpDate", "2001-01-01")
     assert migrated(result) == ["1"]

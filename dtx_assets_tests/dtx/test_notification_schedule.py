@@ -225,7 +225,7 @@ def test_times_are_of_the_legacy_zone(migration):
         1022: datetime(2020, 11, 1, 5, 30, tzinfo=UTC),
         1023: datetime(2020, 3, 8, 7, 30, tzinfo=UTC),
     }
-    assert result.accounting[BOOKS].coerced == {}
+    assert result.accounting[BOOKS].coerced == {"ambiguous_time": 1, "skipped_time": 1}
 
 
 # --- send_hold and dow_bitmap -----------------------------------------------------------------------------------------

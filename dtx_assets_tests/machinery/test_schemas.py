@@ -144,6 +144,17 @@ def test_a_time_without_zone_is_another_type():
         schema_failures(target_schema(TARGET), animals({}).with_columns(pl.col("born").dt.replace_time_zone(None)))
 
 
+@pytest.mark.parametrize("microseconds", [-62_135_596_800_000_001, 253_402_300_800_000_000])
+def test_a_time_that_python_cannot_hold(microseconds):
+    """Whatever made it: no transform of the machinery does."""
+    far = animals({}, {}).with_columns(
+        pl.Series("born", [0, microseconds]).cast(pl.Datetime("us", "UTC")),
+    )
+    assert failures(target_schema(TARGET), far) == [(1, "born", "born is of the years 1 to 9999")]
+    far = far.with_columns(pl.lit("x").alias("kind"))
+    assert {column for _, column, _ in failures(target_schema(TARGET), far)} == {"born", "kind"}
+
+
 def test_other_columns_and_missing_ones_are_not_its_business():
     rows = animals({"kind": "x"}).select("kind", pl.lit(1).alias("_row"), pl.lit(None).alias("_source_key"))
     assert failures(target_schema(TARGET), rows) == [(0, "kind", "kind is an allowed value")]

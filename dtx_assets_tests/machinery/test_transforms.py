@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from dtx_assets.machinery.transforms import (
     GENERIC,
+    LAST_YEAR_OF_RULES,
     Coercion,
     DateForm,
     Outcome,
@@ -19,6 +21,7 @@ from dtx_assets.machinery.transforms import (
     Registry,
     TransformContext,
     canonical_integer,
+    clock_changes,
     date_value,
     integer_value,
     json_strings,
@@ -113,6 +116,90 @@ def test_times_of_a_zone_are_the_instants_python_knows(moment: datetime, zone: s
         assert value == instant
 
 
+@given(
+    st.datetimes(datetime(2037, 1, 1), datetime(9999, 12, 30)),  # noqa: DTZ001 naive on purpose
+    st.sampled_from(["America/New_York", "Australia/Sydney"]),
+)
+def test_summer_time_goes_on_as_long_as_the_calendar(moment: datetime, zone: str) -> None:
+    """Polars ends it with the year 2099: an hour less, in silence, in half of the dates that mean "never"."""
+    instant = moment.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    assert read(timestamp_value(pl.col("x"), zone), moment.isoformat(" ")) == instant
+
+
+def test_until_when_polars_knows_the_rules_of_a_zone() -> None:
+    summers = [datetime(year, 7, 1) for year in range(2026, LAST_YEAR_OF_RULES + 2)]  # noqa: DTZ001 naive on purpose
+    read_by_polars = pl.Series(summers).dt.replace_time_zone("America/New_York").dt.convert_time_zone("UTC").dt.hour()
+    assert read_by_polars.to_list() == [4] * (len(summers) - 1) + [5]
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "is_held"),
+    [
+        ("9999-12-31 23:59:59", "UTC", True),
+        ("9999-12-31 23:59:59.999999", "Asia/Tokyo", True),
+        ("9999-12-31 18:59:59", "America/New_York", True),
+        ("9999-12-31 19:00:00", "America/New_York", False),
+        ("9999-12-31 23:59:59", "Pacific/Pago_Pago", False),
+        ("0001-01-01 00:00:00", "UTC", True),
+        ("0001-01-01 00:00:00", "America/New_York", True),
+        ("0001-01-01 00:00:00", "Europe/Berlin", False),
+        ("0001-01-01 00:53:28", "Europe/Berlin", True),
+        ("0001-01-01 09:00:00", "Asia/Tokyo", False),
+    ],
+)
+def test_the_ends_of_the_calendar_are_a_row_s_own_matter(text: str, zone: str, is_held: bool) -> None:
+    context = replace(CONTEXT, timezone=zone)
+    frame = pl.DataFrame({"x": [text, "2019-03-01 10:00:00"]})
+    for invalid in ("reject", "null"):
+        outcome = GENERIC["timestamp"]([pl.col("x")], context, invalid=invalid)
+        first, second = frame.select(outcome.value).to_series()
+        assert isinstance(second, datetime)
+        assert (first is not None) == is_held
+        flags = outcome.problems or [entry for entry in outcome.coercions if entry.kind == "invalid_time"]
+        assert frame.select(flags[0].when).to_series().to_list() == [not is_held, False]
+        if outcome.problems and not is_held:
+            assert read(outcome.problems[0].detail, text) == f"{text} is no time of the years 1 to 9999 in UTC"
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "guess"),
+    [
+        ("2021-11-07 01:30:00", "America/New_York", "ambiguous_time"),
+        ("2021-11-07 01:00:00", "America/New_York", "ambiguous_time"),
+        ("2021-11-07 00:59:59.999999", "America/New_York", None),
+        ("2021-11-07 02:00:00", "America/New_York", None),
+        ("2021-03-14 02:30:00", "America/New_York", "skipped_time"),
+        ("2021-03-14 03:00:00", "America/New_York", None),
+        ("2121-11-02 01:30:00", "America/New_York", "ambiguous_time"),
+        ("2121-03-09 02:30:00", "America/New_York", "skipped_time"),
+        ("2011-12-30 12:00:00", "Pacific/Apia", "skipped_time"),
+        ("1970-10-25 02:30:00", "Europe/London", None),
+        ("1971-10-31 02:30:00", "Europe/London", "ambiguous_time"),
+        ("2021-11-07 01:30:00", "UTC", None),
+        ("2021-11-07 01:30:00", "America/Phoenix", None),
+        ("9999-12-31 23:59:59", "America/New_York", None),
+        ("no time", "America/New_York", None),
+        (None, "America/New_York", None),
+    ],
+)
+def test_a_time_that_is_no_single_instant_is_counted(text: str | None, zone: str, guess: str | None) -> None:
+    outcome = GENERIC["timestamp"]([pl.col("x")], replace(CONTEXT, timezone=zone), invalid="null")
+    kinds = [entry.kind for entry in outcome.coercions if read(entry.when, text)]
+    assert [kind for kind in kinds if kind != "invalid_time"] == ([guess] if guess else [])
+
+
+@given(
+    st.datetimes(datetime(1902, 1, 1), datetime(2200, 12, 31)),  # noqa: DTZ001 naive on purpose
+    st.sampled_from(["America/New_York", "Europe/Dublin", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia"]),
+)
+def test_guesses_are_those_that_python_makes(moment: datetime, zone: str) -> None:
+    local = moment.replace(tzinfo=ZoneInfo(zone))
+    gained = local.replace(fold=1).utcoffset() - local.utcoffset()
+    expected = ["ambiguous_time"] * (gained < timedelta()) + ["skipped_time"] * (gained > timedelta())
+    coercions = clock_changes(pl.lit(moment).cast(pl.Datetime("us")), zone)
+    assert [entry.kind for entry in coercions if pl.select(entry.when.fill_null(False)).item()] == expected
+
+
 @pytest.mark.parametrize(
     ("text", "zone", "instant"),
     [
@@ -120,8 +207,13 @@ def test_times_of_a_zone_are_the_instants_python_knows(moment: datetime, zone: s
         ("2024-11-03 01:30:00", "America/New_York", datetime(2024, 11, 3, 5, 30, tzinfo=UTC)),
         ("2011-12-30 12:00:00", "Pacific/Apia", datetime(2011, 12, 30, 22, 0, tzinfo=UTC)),
         ("2018-11-04 00:00:00", "America/Sao_Paulo", datetime(2018, 11, 4, 3, 0, tzinfo=UTC)),
+        ("2024-10-06 02:15:00", "Australia/Lord_Howe", datetime(2024, 10, 5, 15, 45, tzinfo=UTC)),
+        ("2124-03-12 02:30:00", "America/New_York", datetime(2124, 3, 12, 7, 30, tzinfo=UTC)),
     ],
-    ids=["hour that is skipped", "hour that occurs twice", "day that is skipped", "midnight that is skipped"],
+    ids=[
+        *("hour that is skipped", "hour that occurs twice", "day that is skipped", "midnight that is skipped"),
+        *("half an hour that is skipped", "hour that is skipped in a hundred years"),
+    ],
 )
 def test_times_that_a_clock_did_not_show_once_are_read_all_the_same(text: str, zone: str, instant: datetime) -> None:
     assert read(timestamp_value(pl.col("x"), zone), text) == instant

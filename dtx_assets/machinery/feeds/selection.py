@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.feeds.load import Feed
+from dtx_assets.machinery.names import dagster_name
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.system import System
@@ -61,4 +62,4 @@ def asset_keys(system: "System", feed: Feed) -> list[str]:
     keys = [("target", model), ("prepared", model), ("rejected", model)]
     if feed.open:
         keys += [("archive", feed.table.name), ("legacy", feed.table.name)]
-    return [f"{system.name}/{layer}/{name}" for layer, name in keys]
+    return [f"{system.name}/{layer}/{dagster_name(name)}" for layer, name in keys]

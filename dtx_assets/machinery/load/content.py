@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Context, Decimal
 from io import BytesIO
+from typing import Any
 
 import orjson
 import polars as pl
@@ -17,12 +18,15 @@ import pyarrow as pa
 from psycopg import pq, sql
 
 from dtx_assets.machinery.load.runs import Connection
+from dtx_assets.machinery.schemas import PYTHON_TIMES
 from dtx_assets.machinery.target import POLARS_TYPES, TargetColumn
 
 ROWS_A_BLOCK = 50_000
 COPY_TIME = "%Y-%m-%d %H:%M:%S%.6f+00"
 _EXACT = Context(prec=1_000_000)
 INFINITE = 9_223_372_036_854_775_807
+FAR = 8_000_000_000_000_000_000
+"""Microseconds from 1970 to a time that Polars has no date for, and PostgreSQL may have."""
 _PLAIN_TEXTS = r'^\[(?:"[^"\\\x00-\x1f\x7f]*"(?:,"[^"\\\x00-\x1f\x7f]*")*)?\]$'
 _SPACED_TEXTS = r'^\["[^"\\\s]*"(?:, "[^"\\\s]*")+\]$'
 _NUMBER_WITH_MANY_SPELLINGS = re.compile(r"\d(?:\.\d|[eE][+-]?\d)|\d{19}")
@@ -105,6 +109,11 @@ def copy_in(connection: Connection, table: sql.Composable, frame: pl.DataFrame) 
 
 def csv_blocks(frame: pl.DataFrame) -> Iterator[bytes]:
     """CSV as COPY reads it: NULL is nothing at all, an empty text is `""`."""
+    far = _far_times(frame)
+    within = frame.with_columns(pl.when(pl.col(name).is_between(*PYTHON_TIMES)).then(name) for name in far)
+    frame = within.with_columns(
+        pl.col(name).dt.to_string(COPY_TIME).fill_null(texts).alias(name) for name, texts in far.items()
+    )
     for start in range(0, frame.height, ROWS_A_BLOCK):
         yield (
             frame.slice(start, ROWS_A_BLOCK)
@@ -201,8 +210,9 @@ def readable(column: TargetColumn, table: str) -> sql.Composable:
     name = sql.Identifier(table, column.name)
     if column.type == "timestamptz":
         return sql.SQL(
-            "CASE WHEN isfinite({0}) THEN (extract(epoch FROM {0}) * 1000000)::bigint WHEN {0} IS NOT NULL THEN {1} END"
-        ).format(name, sql.Literal(INFINITE))
+            "CASE WHEN isfinite({0}) THEN least(extract(epoch FROM {0}) * 1000000, {1})::bigint"
+            " WHEN {0} > 'epoch' THEN {2} WHEN {0} IS NOT NULL THEN -{2} END"
+        ).format(name, sql.Literal(FAR), sql.Literal(INFINITE))
     if column.type == "boolean":
         return sql.SQL("{}::int").format(name)
     if column.type == "jsonb":
@@ -217,3 +227,43 @@ def readable_schema(columns: Sequence[TargetColumn]) -> dict[str, pl.DataType]:
 def as_prepared(frame: pl.DataFrame, columns: Sequence[TargetColumn]) -> pl.DataFrame:
     """What was read back, in the types in which it was prepared."""
     return with_canonical_json(frame.with_columns(pl.col(c.name).cast(POLARS_TYPES[c.type]) for c in columns), columns)
+
+
+# --- times that Python cannot hold ------------------------------------------------------------------------------------
+
+
+def python_rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows in Python's types; times that Python cannot hold, as others may have written them, are texts."""
+    times = _far_times(frame)
+    rows = frame.with_columns(pl.when(pl.col(name).is_between(*PYTHON_TIMES)).then(name) for name in times).to_dicts()
+    for name, texts in times.items():
+        for number in texts.is_not_null().arg_true():
+            rows[number][name] = texts[number]
+    return rows
+
+
+def _far_times(frame: pl.DataFrame) -> dict[str, pl.Series]:
+    """The columns that hold times beyond Python's calendar: those times as PostgreSQL writes them, null for others."""
+    columns = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
+    return {
+        name: frame.select(_postgres_time(pl.when(~pl.col(name).is_between(*PYTHON_TIMES)).then(name))).to_series()
+        for name in columns
+        if not frame.get_column(name).is_between(*PYTHON_TIMES).all()
+    }
+
+
+def _postgres_time(time: pl.Expr) -> pl.Expr:
+    since = time.to_physical()
+    dated = pl.when(since.abs() < FAR).then(time)
+    before_christ = pl.format(
+        "{}-{} BC",
+        (1 - dated.dt.year()).cast(pl.String).str.zfill(4),
+        dated.dt.to_string(COPY_TIME.removeprefix("%Y-")),
+    )
+    ends = {INFINITE: "infinity", -INFINITE: "-infinity", FAR: "after the year 255000"}
+    return (
+        pl.when(dated.dt.year() < 1)
+        .then(before_christ)
+        .otherwise(dated.dt.to_string(COPY_TIME).str.strip_prefix("+"))
+        .fill_null(since.replace_strict(ends, default=None, return_dtype=pl.String))
+    )

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from dtx_assets.machinery.load.content import python_rows
 from dtx_assets.machinery.load.part import Part
 
 SAMPLES = 5
@@ -83,7 +84,7 @@ def _first(fates: pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
 
 
 def _rows(frame: pl.DataFrame, column: str, values: pl.Series) -> list[dict[str, Any]]:
-    return frame.filter(pl.col(column).is_in(values.implode())).to_dicts()
+    return python_rows(frame.filter(pl.col(column).is_in(values.implode())))
 
 
 def _places(links: pl.DataFrame) -> dict[int, tuple[str, str]]:

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from dtx_assets.machinery.files.stored import StoredFiles
 from dtx_assets.machinery.lake import Lake
-from dtx_assets.machinery.load.content import copy_out
+from dtx_assets.machinery.load.content import copy_out, python_rows
 from dtx_assets.machinery.load.ddl import require_target
 from dtx_assets.machinery.load.diff import (
     DELETED,
@@ -260,8 +260,8 @@ def _compare(rows: _Rows, here: _Compared, found: Verification) -> tuple[pl.Data
     return given.vanished, given.yielded
 
 
-def _of(frame: pl.DataFrame, column: str, values: pl.Series) -> Iterator[dict[str, Any]]:
-    return frame.filter(pl.col(column).is_in(values.implode())).iter_rows(named=True)
+def _of(frame: pl.DataFrame, column: str, values: pl.Series) -> list[dict[str, Any]]:
+    return python_rows(frame.filter(pl.col(column).is_in(values.implode())))
 
 
 def _note_extra(rows: _Rows, vanished: pl.DataFrame, found: Verification) -> None:

@@ -14,7 +14,6 @@ from dtx_assets.machinery.transforms import (
     Problem,
     Registry,
     TransformContext,
-    canonical_integer,
     code,
     shown,
 )
@@ -141,7 +140,7 @@ def _look_up(
             pl.col("source_id").alias(key), pl.col("target_id").alias(found)
         )
         detail = pl.format("{} has no match in the crosswalk " + column.crosswalk, shown(source))
-        keyed = canonical_integer(source)
+        keyed = context.canonical_id(column.crosswalk, source)
     else:
         assert column.value_map is not None
         assert column.output is not None

@@ -290,8 +290,23 @@ def _check_constant(place: Place, column: TargetColumn, constant: object) -> Non
         place.wrong(
             f"{column.name} is {column.type}, which {constant!r} is not", f"write a value of type {column.type}"
         )
+    elif column.type == "timestamptz" and not _is_instant(str(constant)):
+        place.wrong(
+            f"{column.name} is an instant, which {constant!r} is not",
+            'write a time with its offset, as in "2024-01-31T00:00:00+00:00"',
+        )
     elif column.allowed and constant not in column.allowed:
         place.wrong(f"{column.name} cannot be {constant!r}", suggestion(str(constant), column.allowed))
+
+
+def _is_instant(text: str) -> bool:
+    """Whether a text is one time in every zone, of the years 1 to 9999 in UTC."""
+    try:
+        time = datetime.fromisoformat(text)
+        time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return False
+    return time.tzinfo is not None
 
 
 def _check_outputs(place: Place, column: TargetColumn, value_map: ValueMap, output: str) -> None:

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import dagster as dg
-
+from dtx_assets.machinery.dagster_metadata import asset_key
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.mapping.lineage import accounted_for, describe
 from dtx_assets.machinery.mapping.model import ColumnMapping, TargetMapping
@@ -92,7 +91,7 @@ def origins(table: str, column: ColumnMapping) -> list[tuple[str, str]]:
 def book_page(system: System, history: History, figures: Figures, mapping: TargetMapping) -> BookPage:
     target = system.target(mapping.target)
     flow = system.flow_of(mapping.target)
-    key = dg.AssetKey([system.name, "target", mapping.target])
+    key = asset_key(system.name, "target", mapping.target)
     why = history.graph.get(key).metadata.get("filled", "") if key in history.graph.get_all_asset_keys() else ""
     made = {name for source in mapping.sources.values() for name in source.columns}
     return BookPage(

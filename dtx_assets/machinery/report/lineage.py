@@ -6,7 +6,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from dtx_assets.machinery.dagster_metadata import asset_name
+from dtx_assets.machinery.dagster_metadata import TRUE_NAME, asset_name
 from dtx_assets.machinery.report.figures import Figures
 from dtx_assets.machinery.report.history import History
 from dtx_assets.machinery.run import AssetState
@@ -47,10 +47,10 @@ def lineage_node(
     system: System, history: History, figures: Figures, key: dg.AssetKey, shown: Collection[dg.AssetKey]
 ) -> Node:
     node = history.graph.get(key)
-    layer, name = key.path[1:3]
-    state = history.assets.get(f"{layer}/{name}")
+    layer, name = key.path[1], str(node.metadata.get(TRUE_NAME, key.path[2]))
+    state = history.assets.get(asset_name(key))
     return Node(
-        key=f"{layer}/{name}",
+        key=asset_name(key),
         layer=layer,
         name=name,
         area=str(node.group_name),

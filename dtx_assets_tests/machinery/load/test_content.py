@@ -140,3 +140,28 @@ def test_ids_as_ranges():
 
     assert multirange(pl.Series([5, 1, 2, 3, 9], dtype=pl.Int64)) == "{[1,3],[5,5],[9,9]}"
     assert multirange(pl.Series([], dtype=pl.Int64)) == "{}"
+
+
+# --- times that Python cannot hold ------------------------------------------------------------------------------------
+
+FAR = (
+    *("infinity", "-infinity", "0044-03-15 01:02:03.000004+00 BC", "0001-12-31 23:59:59.000000+00 BC"),
+    *("10000-01-01 00:00:00.000000+00", "250000-02-03 04:05:06.500000+00", "4713-01-01 00:00:00.000000+00 BC"),
+)
+
+
+def test_times_of_others_that_python_cannot_hold_come_and_go_as_they_are(database_url):
+    at = next(column for column in COLUMNS if column.name == "at")
+    with connect(database_url) as connection:
+        connection.execute(
+            "CREATE TEMPORARY TABLE there (at timestamptz); CREATE TEMPORARY TABLE again (at timestamptz)"
+        )
+        for text in (*FAR, "2020-01-31 00:00:00+00", None):
+            connection.execute("INSERT INTO there VALUES (%s::timestamptz)", [text])
+        query = sql.SQL("SELECT {} FROM there").format(content.readable(at, "there"))
+        found = content.copy_out(connection, query, pl.Schema(content.readable_schema([at])))
+        rows = content.python_rows(content.as_prepared(found, [at]))
+        assert [row["at"] for row in rows] == [*FAR, datetime(2020, 1, 31, tzinfo=UTC), None]
+        content.copy_in(connection, sql.Identifier("again"), content.as_prepared(found, [at]))
+        same = "SELECT array_agg(at ORDER BY at) FROM {}"
+        assert connection.execute(same.format("there") + " EXCEPT " + same.format("again")).fetchall() == []

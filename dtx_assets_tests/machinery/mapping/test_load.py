@@ -224,6 +224,16 @@ BROKEN = [
         "Animal has no column 'tail'",
         "takes a constant and its `type`",
     ),
+    *(
+        (
+            '      born: { from: born, transform: timestamp, with: { invalid: "null" } }\n    dropped:\n',
+            f'      born: {{ constant: "{time}" }}\n    dropped:\n      born: constant\n',
+            9,
+            f"born is an instant, which {time!r} is not",
+            "write a time with its offset",
+        )
+        for time in ("soon", "2024-01-31 00:00:00", "9999-12-31 23:59:59-05:00", "0001-01-01 00:00:00+01:00")
+    ),
     (
         "    dropped:",
         "      diet: { constant: meat, type: text }\n    dropped:",

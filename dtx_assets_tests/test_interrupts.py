@@ -1,0 +1,98 @@
+"""Ctrl-C and terminations at several moments: never swallowed, never a traceback, and the next run goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+
+from dtx_assets import interrupts
+from dtx_assets.machinery.run import UNFINISHED, open_instance
+from dtx_assets_tests.dtx.commands import Command
+from dtx_assets_tests.library import a_library
+
+
+def interrupted(dtx: Command, after: str | float, *numbers: signal.Signals) -> tuple[int, str]:
+    """A run that gets signals after some seconds, or when it says that something is done; exit code, what it said."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "dtx_assets.cli", "run"],
+        cwd=dtx.directory,
+        env={**os.environ, **dtx.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout
+    said = ""
+    if isinstance(after, float):
+        time.sleep(after)
+    else:
+        while after not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.05)
+    rest, _ = process.communicate(timeout=120)
+    return process.returncode, said + rest
+
+
+@pytest.mark.timeout(600)
+def test_whenever_it_comes_the_next_run_goes_on(tmp_path, database_url):
+    dtx = a_library(tmp_path, database_url)
+    moments: list[tuple[Any, ...]] = [
+        (0.6, signal.SIGINT),
+        ("extraction:", signal.SIGTERM),
+        ("mapping site:", signal.SIGINT, signal.SIGINT),
+    ]
+    for moment in moments:
+        code, said = interrupted(dtx, *moment)
+        assert code == interrupts.EXIT_INTERRUPTED, (moment, said)
+        assert interrupts.ALL_IS_WELL in said
+        assert "Traceback" not in said
+        assert "Exception ignored" not in said
+    done = dtx("run")
+    assert done.returncode == 3, done.stdout + done.stderr
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM book").fetchone() == (3,)
+    with open_instance(tmp_path / ".library") as instance:
+        assert list(instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED))) == []
+        statuses = {run.status for run in instance.get_runs()}
+        assert statuses <= {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS}
+
+
+class Swallows:
+    """Swallows what is raised while it is finalized, as Python does."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        # Python looks for signals between two instructions.
+        for _ in range(1_000):
+            pass
+
+
+def swallow_and_wait() -> None:
+    swallowing = Swallows()
+    del swallowing
+    time.sleep(30)
+
+
+def test_one_that_a_finalizer_swallows_is_raised_again(capfd):
+    with interrupts.handled(), interrupts.unwinding():
+        with pytest.raises(KeyboardInterrupt):
+            swallow_and_wait()
+        assert interrupts.was_interrupted()
+    assert capfd.readouterr().err == ""
+
+
+def test_handlers_are_those_of_before_again():
+    before = [signal.getsignal(number) for number in interrupts.SIGNALS]
+    with interrupts.handled():
+        assert [signal.getsignal(number) for number in interrupts.SIGNALS] != before
+    assert [signal.getsignal(number) for number in interrupts.SIGNALS] == before
