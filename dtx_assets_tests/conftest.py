@@ -2,8 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -60,6 +60,21 @@ def database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
     yield postgres_server.create_database(name)
     postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def pooled_url(database_url: str, server_directory: Path) -> Iterator[Callable[[str], str]]:
+    """Gives the URL of the database through a real PgBouncer, by its pool mode."""
+    with _skipped_where_missing():
+        servers.find_program("pgbouncer")
+    with ExitStack() as stack:
+
+        def pooled(pool_mode: str) -> str:
+            directory = server_directory / f"pool_{uuid4().hex[:8]}"
+            directory.mkdir()
+            return stack.enter_context(servers.pgbouncer(directory, database_url, pool_mode))
+
+        yield pooled
 
 
 @pytest.fixture(scope="session")

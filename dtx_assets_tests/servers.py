@@ -1,4 +1,5 @@
-"""Real servers that the tests start, MariaDB and an S3 server (SeaweedFS), on 127.0.0.1, in directories of their own.
+"""Real servers that the tests start, MariaDB, an S3 server (SeaweedFS) and PgBouncer, on 127.0.0.1, in directories of
+their own.
 
 PostgreSQL is not here: the product starts that itself (`dtx_assets.machinery.embedded_postgres`). Fixtures are in
 `conftest.py`.
@@ -6,6 +7,7 @@ PostgreSQL is not here: the product starts that itself (`dtx_assets.machinery.em
 
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -18,8 +20,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from zoneinfo import TZPATH
 
 import pymysql
+from sqlalchemy.engine import make_url
 
 SECONDS_TO_START = 60
 
@@ -169,6 +173,50 @@ def mariadb(directory: Path) -> Iterator[str]:
     ]
     with running(command, log=directory / "server.log", ready=ready, environment=environment):
         yield f"mysql+pymysql://legacy:{password}@127.0.0.1:{port}/legacy"
+
+
+def load_time_zone(server: pymysql.Connection, zone: str) -> None:
+    """Makes a MariaDB know a zone by name."""
+    program = find_program("mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql")
+    file = next(Path(place) / zone for place in TZPATH if (Path(place) / zone).is_file())
+    made = subprocess.run([program, str(file), zone], check=True, capture_output=True, text=True).stdout
+    with server.cursor() as cursor:
+        cursor.execute("SELECT DATABASE()")
+        [(database,)] = cursor.fetchall()
+        cursor.execute("USE mysql")
+        for statement in filter(str.strip, re.split(r";\s*\n", made)):
+            cursor.execute(statement)
+        cursor.execute(f"USE `{database}`")
+
+
+@contextmanager
+def pgbouncer(directory: Path, url: str, pool_mode: str) -> Iterator[str]:
+    """A PgBouncer in an empty directory, before the PostgreSQL of a URL; yields the URL with its port in place."""
+    at = make_url(url)
+    [port] = free_ports(1)
+    users = directory / "users.txt"
+    users.touch(mode=0o600)
+    users.write_text(f'"{at.username}" "{at.password}"\n')
+    settings = directory / "pgbouncer.ini"
+    settings.write_text(
+        f"[databases]\n* = host={at.host} port={at.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+        f"unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {users}\npool_mode = {pool_mode}\n"
+    )
+    account = []
+    if os.geteuid() == 0:
+        # It refuses to run as root.
+        account = ["--user=nobody"]
+        for path in (directory, users, settings):
+            shutil.chown(path, "nobody")
+
+    def ready() -> bool:
+        with socket.socket() as asked:
+            return asked.connect_ex(("127.0.0.1", port)) == 0
+
+    command = [find_program("pgbouncer"), *account, str(settings)]
+    environment = {"PATH": os.environ.get("PATH", os.defpath)}
+    with running(command, log=directory / "server.log", ready=ready, environment=environment):
+        yield at.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
 
 
 @contextmanager

@@ -131,11 +131,11 @@ def described(landed: Manifest, table: str) -> dict[str, Any]:
         "legacy_version": landed.version,
         "undecodable_values": lost,
         "format": FORMAT,
-        "how_to_read": how_to_read(table, facts.get("dialect"), lost),
+        "how_to_read": how_to_read(table, facts.get("dialect"), lost, facts.get("instants", ())),
     }
 
 
-def how_to_read(table: str, dialect: str | None, lost: int) -> str:
+def how_to_read(table: str, dialect: str | None, lost: int, instants: Sequence[str]) -> str:
     text = "CSV of RFC 4180 in gzip: UTF-8, comma, a header line, line feeds; rows and columns as in the source. "
     if dialect == "csv":
         text += r"Each value is the text that stood in the source, \N and NULL included, which mean NULL there."
@@ -146,6 +146,8 @@ def how_to_read(table: str, dialect: str | None, lost: int) -> str:
             rf" {lost:,} values are not UTF-8: the CSV has their bytes; the Parquet copy has them escaped (\xNN), and"
             f" {table}.undecodable.parquet their row, column and bytes."
         )
+    if instants:
+        text += f" In UTC: {', '.join(instants)}."
     return text
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
-import psycopg
 
 from dtx_assets.machinery.archive import CHECK as READS_BACK
 from dtx_assets.machinery.archive import archive_table, differences
@@ -55,6 +54,7 @@ from dtx_assets.machinery.load import (
     load_target,
     untouched,
 )
+from dtx_assets.machinery.load.runs import connect, refusals_told
 from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lineage
 from dtx_assets.machinery.mapping.load import ARCHIVED
@@ -1077,7 +1077,7 @@ def build_untouched_checks(graph: Graph, targets: Sequence[TargetTable]) -> dg.A
     )
     def check_untouched(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         environment: RunEnvironment = context.resources.migration
-        with told(environment), psycopg.connect(environment.target_url) as connection:
+        with told(environment), refusals_told(), connect(environment.target_url) as connection:
             for check in context.selected_asset_check_keys:
                 outcome = untouched(connection, by_key[check.asset_key], graph.system.name)
                 yield dg.AssetCheckResult(

@@ -38,11 +38,13 @@ from dtx_assets.machinery.load import compare_target, live_target
 from dtx_assets.machinery.load.ddl import LiveTarget
 from dtx_assets.machinery.load.runs import SCHEMA_VERSION, Connection, connect
 from dtx_assets.machinery.mapping_assets import MappingContext, read_target_rows
+from dtx_assets.machinery.postgres_sessions import ROWS_REMEDY
 from dtx_assets.machinery.run_environment import RunEnvironment, local_directory
 from dtx_assets.machinery.settings import app_environment, mask_url
 from dtx_assets.machinery.sources import Source, open_source
 from dtx_assets.machinery.sources.csv_files import S3_ERROR_CODE, CsvDirectory, CsvPrefix
 from dtx_assets.machinery.sources.frames import legacy_frame
+from dtx_assets.machinery.sources.remarks import Remarking
 from dtx_assets.machinery.target import POLARS_TYPES, TargetTable
 from dtx_assets.machinery.transforms import kind_of_ids
 
@@ -213,6 +215,10 @@ class Sources:
             says = f"{len(readable)} of {len(declared)} tables can be read"
             self.findings.append(Finding(part, "tables", "yes" if len(readable) == len(declared) else "no", says))
         self.findings += wrong
+        if isinstance(source, Remarking):
+            with refusal(self.findings, part, "what is not read"):
+                for remark in source.remarks(readable, self.environment.settings.legacy_timezone):
+                    self.findings.append(Finding(part, remark.subject, "warn", remark.says, remark.remedy))
         with refusal(self.findings, part, "size"):
             self.stored_bytes += source.stored_bytes(readable)
 
@@ -470,8 +476,7 @@ class Target:
             self._found(subject, "warn", says, remedy)
         [secured] = connection.execute("SELECT row_security_active(%s::oid)", [live.oid]).fetchone() or [False]
         if secured:
-            says = "row-level security hides rows from this user"
-            self._found(subject, "no", says, "use a user with BYPASSRLS, or that owns the table")
+            self._found(subject, "no", "row-level security hides rows from this user", ROWS_REMEDY)
         if table.writes == "nothing" and not self._has_rows(connection, table):
             self._found(subject, "no", "has no rows", f"load the area it belongs to first: {table.area}")
 

@@ -21,6 +21,7 @@ from dtx_assets.machinery.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.load.content import copy_out
 from dtx_assets.machinery.load.runs import connect
 from dtx_assets.machinery.mapping.load import Mappings
+from dtx_assets.machinery.postgres_sessions import ROWS_REMEDY, would_hide_rows
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.transforms import canonical_id, integer_value, kind_of_ids
 
@@ -208,7 +209,7 @@ def read_target_rows(
         raise StructureError(
             f"the target database does not let its rows be read: {error.diag.message_primary}",
             where=table,
-            remedy="grant SELECT on it to the user of the target URL",
+            remedy=ROWS_REMEDY if would_hide_rows(error) else "grant SELECT on it to the user of the target URL",
         ) from None
     buffer.seek(0)
     try:

@@ -18,6 +18,8 @@ from dtx_assets.machinery.legacy import ColumnKind
 
 INTEGER = r"^(-?[0-9]+)(?:\.0)?$"
 DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?: 00:00:00)?$"
+IN_UTC = r"\+00(?::00)?$"
+"""What an instant ends with, as databases give it; any other time is in the zone of the legacy times."""
 TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]+)?$"
 INSTANT = pl.Datetime("us", "UTC")
 OF_THE_CALENDAR = " of the years 1 to 9999 in UTC"
@@ -154,10 +156,18 @@ def kind_of_ids(ids: pl.LazyFrame, declared: ColumnKind) -> ColumnKind:
     return "integer" if of_integers else declared
 
 
-def date_value(text: pl.Expr) -> pl.Expr:
-    """`YYYY-MM-DD`, with or without ` 00:00:00`, as Date; null for anything else and for days no calendar has."""
+def date_value(text: pl.Expr, timezone: str | None = None) -> pl.Expr:
+    """`YYYY-MM-DD`, with or without ` 00:00:00`, as Date; null for anything else and for days no calendar has.
+
+    With a zone, an instant that is midnight there is a day too.
+    """
     date = text.str.extract(DATE, 1).str.to_date("%Y-%m-%d", strict=False)
-    return pl.when(date.dt.year() >= 1).then(date)
+    day = pl.when(date.dt.year() >= 1).then(date)
+    if timezone is None:
+        return day
+    instant = pl.when(text.str.contains(IN_UTC)).then(text)
+    local = timestamp_value(instant, timezone).dt.convert_time_zone(timezone)
+    return pl.coalesce(day, pl.when(local.dt.time() == pl.time(0)).then(local.dt.date()))
 
 
 DATE_PARTS = {
@@ -214,8 +224,9 @@ def naive_time(text: pl.Expr) -> pl.Expr:
 
 
 def timestamp_value(text: pl.Expr, timezone: str) -> pl.Expr:
-    """What `naive_time` reads, in `timezone`, as `localized` gives it; null for anything else."""
-    return localized(naive_time(text), timezone)
+    """What `naive_time` reads, in `timezone`, as `localized` gives it, or in UTC where it ends with `+00` or `+00:00`."""
+    in_utc = pl.when(text.str.contains(IN_UTC)).then(text.str.replace(IN_UTC, ""))
+    return pl.coalesce(localized(naive_time(in_utc), "UTC"), localized(naive_time(text), timezone))
 
 
 def localized(naive: pl.Expr, timezone: str) -> pl.Expr:
@@ -317,7 +328,7 @@ def timestamp(
     """
     (source,) = inputs
     naive = naive_time(source)
-    value = localized(naive, context.timezone)
+    value = timestamp_value(source, context.timezone)
     guesses = clock_changes(naive, context.timezone)
     is_invalid = source.is_not_null() & value.is_null()
     if invalid == "null":
@@ -340,7 +351,7 @@ def timestamp(
 def date(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
     """A calendar date; anything else is `unparseable`."""
     (source,) = inputs
-    value = date_value(source)
+    value = date_value(source, context.timezone)
     return Outcome(
         value,
         (Problem("unparseable", source.is_not_null() & value.is_null(), pl.format("{} is no date", shown(source))),),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
@@ -124,6 +125,29 @@ def test_rights_that_are_missing_are_named_table_by_table(look, database_url):
         with psycopg.connect(database_url, autocommit=True) as connection:
             connection.execute(f"DROP OWNED BY {name}_reader")
             connection.execute(f"DROP ROLE {name}_reader")
+
+
+def test_a_target_of_which_rows_are_hidden_is_named(look, database_url):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        role = connection.info.dbname
+        for statement in (
+            f"CREATE ROLE {role} LOGIN PASSWORD 'role' IN ROLE pg_write_all_data, pg_read_all_data",
+            f"ALTER TABLE {TEMPLATE} ENABLE ROW LEVEL SECURITY",
+            "ALTER TABLE docutrax_users_user ENABLE ROW LEVEL SECURITY",
+            "ALTER TABLE docutrax_users_user FORCE ROW LEVEL SECURITY",
+            f"ALTER TABLE docutrax_users_user OWNER TO {role}",
+        ):
+            connection.execute(statement)
+    url = make_url(database_url).set(username=role, password="role").render_as_string(hide_password=False)
+    try:
+        found = {each.subject: each for each in look(DTX_TARGET_URL=url) if "row-level security hides" in each.says}
+        assert set(found) == {f"table {TEMPLATE} (EmailTemplate)", "table docutrax_users_user"}
+        assert all(each.state == "no" and "BYPASSRLS" in each.remedy for each in found.values())
+    finally:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute(f"REASSIGN OWNED BY {role} TO CURRENT_USER")
+            connection.execute(f"DROP OWNED BY {role}")
+            connection.execute(f"DROP ROLE {role}")
 
 
 def test_crosswalks_that_miss_some_ids_or_all(look, export):

@@ -376,3 +376,28 @@ def test_values_that_mean_no_date_are_null_and_counted():
     }
     assert read(made.value, None) is None
     assert not read(made.problems[0].when, None)
+
+
+def test_an_instant_is_read_as_one_whatever_the_zone_of_the_legacy_times():
+    texts = ["2021-11-07 05:30:00+00", "2021-11-07 06:30:00.25+00:00", "2021-11-07 06:30:00-04", "+00", None]
+    frame = pl.DataFrame({"t": texts}, schema={"t": pl.String})
+    for zone in ("UTC", "America/New_York"):
+        read = frame.select(timestamp_value(pl.col("t"), zone))["t"].to_list()
+        assert [value and value.isoformat() for value in read] == [
+            "2021-11-07T05:30:00+00:00",
+            "2021-11-07T06:30:00.250000+00:00",
+            None,
+            None,
+            None,
+        ]
+    days = pl.DataFrame({"t": ["2021-11-07 04:00:00+00:00", "2021-11-07 00:00:00+00:00", "2021-11-07"]})
+    in_zone = days.select(
+        date_value(pl.col("t"), "America/New_York").alias("a"),
+        date_value(pl.col("t"), "UTC").alias("b"),
+        date_value(pl.col("t")).alias("c"),
+    )
+    assert [[str(value) for value in row] for row in in_zone.rows()] == [
+        ["2021-11-07", "None", "None"],
+        ["None", "2021-11-07", "None"],
+        ["2021-11-07"] * 3,
+    ]

@@ -14,6 +14,14 @@ from zlib import crc32
 import psycopg
 
 from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
+from dtx_assets.machinery.postgres_sessions import (
+    POOLER,
+    POOLER_REMEDY,
+    ROWS_REFUSED,
+    ROWS_REMEDY,
+    is_shared,
+    would_hide_rows,
+)
 from dtx_assets.machinery.settings import mask_url
 
 if TYPE_CHECKING:
@@ -82,6 +90,13 @@ def connect(url: str) -> Connection:
             where=mask_url(url),
             remedy="check that it is up and that the URL, the user and its password are right",
         ) from None
+    try:
+        if is_shared(connection, url):
+            raise LoadError(f"the target database cannot be used: {POOLER}", where=mask_url(url), remedy=POOLER_REMEDY)
+    except BaseException:
+        connection.close()
+        raise
+    connection.execute(ROWS_REFUSED)
     connection.execute("SET TIME ZONE 'UTC'")
     # Each batch has its own few queries over many rows: compiling them takes longer than it saves.
     connection.execute("SET jit = off")
@@ -104,6 +119,12 @@ def refusals_told() -> Iterator[None]:
         # Without a code of the server, and with the connection whole, it is a fault of ours: that is not hidden.
         if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
             raise
+        if would_hide_rows(error):
+            raise LoadError(
+                f"row-level security hides rows of the target: {words_of(error)}",
+                where="the target database",
+                remedy=ROWS_REMEDY,
+            ) from None
         remedy = next(
             (remedy for kinds, remedy in REMEDIES.items() if isinstance(error, kinds)),
             "batches that were committed stay whole; when the database is well, run again",

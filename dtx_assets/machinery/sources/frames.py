@@ -28,9 +28,9 @@ def legacy_frame(
 
     In a CSV the null markers of the table are NULL everywhere and an empty field is NULL in every column that is not
     text; from a database nothing but NULL is, nor from a CSV with escapes, but for markers that the table itself
-    declares. A named column that is missing is NULL throughout; a required one is a
-    SourceError. `manifest` names a landing; None is the latest. `where` is a condition on the columns as they were
-    landed.
+    declares. A time that was landed in UTC without saying so gets `+00:00`. A named column that is missing is NULL
+    throughout; a required one is a SourceError. `manifest` names a landing; None is the latest. `where` is a condition
+    on the columns as they were landed.
     """
     manifest = manifest or lake.require((system, layer, table.name))
     frame = lake.scan(manifest.key, manifest=manifest)
@@ -54,7 +54,12 @@ def legacy_frame(
         )
     elif dialect == ESCAPED and table.null_markers != NULL_MARKERS:
         frame = frame.with_columns(_null_where(name, table.null_markers) for name in present)
-    return frame
+    return frame.with_columns(_saying_utc(pl.col(name)) for name in manifest.metadata.get("instants", ()))
+
+
+def _saying_utc(time: pl.Expr) -> pl.Expr:
+    # A zero date is no instant.
+    return pl.when(time.str.starts_with("0000-")).then(time).otherwise(time + pl.lit("+00:00"))
 
 
 def _null_where(name: str, markers: Sequence[str]) -> pl.Expr:
@@ -121,7 +126,8 @@ def may_have_key(table: LegacyTable, elements: Sequence[str | None]) -> pl.Expr:
         *(
             pl.col(name).str.contains(element.removeprefix("-"), literal=True)
             if table.kind_of(name) == "integer"
-            else pl.col(name) == element
+            # Times that were landed in UTC do not say so yet.
+            else pl.col(name).is_in([element, element.removesuffix("+00:00")])
             for name, element in zip(table.key, elements, strict=False)
             if element is not None
         ),

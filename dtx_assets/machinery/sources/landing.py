@@ -157,9 +157,18 @@ def batches_of_rows(rows: Iterable[Sequence[bytes | None]], columns: Sequence[st
 
 
 def database_facts(
-    source: str, landed: Landed, source_rows: int, *, consistent: bool = True, changed: Sequence[str] = ()
+    source: str,
+    landed: Landed,
+    source_rows: int,
+    *,
+    consistent: bool = True,
+    changed: Sequence[str] = (),
+    instants: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What the manifest of a table says that was read from a database; `changed`: the tables that changed meanwhile."""
+    """What the manifest of a table says that was read from a database.
+
+    `changed`: the tables that changed meanwhile; `instants`: the columns whose times are in UTC and do not say so.
+    """
     return {
         "dialect": "database",
         "source": source,
@@ -168,6 +177,7 @@ def database_facts(
         "row_count_matches": source_rows == landed.rows,
         "consistent_snapshot": consistent,
         "changed_while_read": list(changed),
+        **({"instants": list(instants)} if instants else {}),
     }
 
 

@@ -1,14 +1,20 @@
 """Legacy tables in MySQL or MariaDB: one connection, one consistent snapshot, the server's own text of every value.
 
 The text protocol without any conversion is what lands text exactly: zero dates, negative times and all digits of a
-decimal come as the server writes them; text of other character sets as the server converts it to UTF-8, TIMESTAMP in
-the zone of the server. BIT is read as a number; bytes of BLOB and GEOMETRY columns that are no text are kept as bytes.
-InnoDB tables come in the order of their primary key, all others, and those without one, as they are stored.
+decimal come as the server writes them; text of other character sets as the server converts it to UTF-8. Where the
+server's own text is not the value, another is asked for: a FLOAT with as many digits as tell it from its neighbours,
+BIT as a number. A TIMESTAMP is an instant, and lands in UTC, whatever the server's zone is: in one with summer time two
+of them would be one text. The manifest names those columns (`instants`); what a view makes of them is in UTC too. Bytes
+of BLOB and GEOMETRY columns that are no text are kept as bytes. InnoDB tables come in the order of their primary key,
+all others, and those without one, as they are stored.
 """
 
 import logging
+import struct
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Self
 
 import pymysql
@@ -28,6 +34,7 @@ from dtx_assets.machinery.sources.landing import (
     land_table,
     missing_table,
 )
+from dtx_assets.machinery.sources.remarks import Remark, of_mysql
 
 TRANSACTIONAL = frozenset({"INNODB", "ROCKSDB", "TOKUDB"})
 """Engines whose tables a snapshot shows as they were when it began."""
@@ -45,10 +52,30 @@ REMEDIES = {
     1045: "correct user and password in the URL",
     1049: "correct the name of the database in the URL",
     1142: "grant this account SELECT on the table",
+    1143: "grant this account SELECT on the table, on all of its columns",
+    1194: "mend the table on the server: CHECK TABLE, REPAIR TABLE",
+    1429: "start or reach the server that the table is read from, or read the table from there",
     2003: "check that the server runs, and correct host and port in the URL",
     2006: "run again; check the server's log for why it ended the connection",
     2013: "run again; check the server's log for why it ended the connection",
 }
+
+NO_SUCH_TABLE = 1146
+BROKEN_VIEW = frozenset({1356, 1305, 1370, 1449})
+"""A table, column, function or definer that a view needs is gone, or may not be used."""
+
+SESSION = (
+    "SET SESSION sql_mode = '', net_write_timeout = 3600, time_zone = '+00:00',"
+    " sql_select_limit = 18446744073709551615",
+    "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+)
+
+EXACT = {
+    "bit": "{0} + 0",
+    "float": "{0} * 1e0",
+}
+"""Types of which the server's own text is not the value, and how they are asked for instead."""
 
 
 class MySqlDatabase:
@@ -90,9 +117,8 @@ class MySqlDatabase:
             self._connection = self._connect()
             try:
                 with self._connection.cursor() as cursor:
-                    cursor.execute("SET SESSION sql_mode = '', net_write_timeout = 3600")
-                    cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                    cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                    for statement in SESSION:
+                        cursor.execute(statement)
             except BaseException:
                 self._connection.close()
                 raise
@@ -124,11 +150,13 @@ class MySqlDatabase:
 
     def columns(self, table: LegacyTable) -> list[str]:
         with self._told(table.name):
-            names = [name for name, _ in self._columns(table.name)]
-            if not names:
-                raise missing_table(table.name, self.shown, self.tables())
+            names = [name for name, _ in self._readable_columns(table.name)]
             self._query(f"{selecting(', '.join(map(quoted, names)), table.name)} LIMIT 1")
         return names
+
+    def remarks(self, tables: Collection[str], timezone: str) -> list[Remark]:
+        with self._told():
+            return list(of_mysql(self._query, quoted, self.database, tables, timezone))
 
     def stored_bytes(self, tables: Collection[str]) -> int:
         with self._told():
@@ -141,9 +169,7 @@ class MySqlDatabase:
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
     ) -> Manifest:
         with self._told(table.name):
-            columns = self._columns(table.name)
-            if not columns:
-                raise missing_table(table.name, self.shown, self.tables())
+            columns = self._readable_columns(table.name)
             engine = self._engine(table.name)
             transactional = engine in TRANSACTIONAL
             before = None if transactional else self._state(table.name)
@@ -152,16 +178,29 @@ class MySqlDatabase:
                 with self._told(table.name):
                     changed = [] if transactional or before == self._state(table.name) else [table.name]
                     [(count,)] = self._query(selecting("count(*)", table.name))
-                return database_facts(self.shown, landed, int(count), consistent=transactional, changed=changed)
+                return database_facts(
+                    self.shown, landed, int(count), consistent=transactional, changed=changed, instants=instants
+                )
 
             names = [name for name, _ in columns]
+            instants = [name for name, kind in columns if kind == "timestamp"]
             with closing(self._rows(table.name, columns, engine)) as rows:
                 return land_table(lake, key, run_id, names, batches_of_rows(rows, names), facts, progress)
 
-    def _columns(self, table: str) -> list[tuple[str, str]]:
-        """Names and data types, in the order of the table."""
+    def _readable_columns(self, table: str) -> list[tuple[str, str]]:
+        """Names and types, in the order of the table, whose columns can be read, all of them.
+
+        The catalogue shows those only that the account has a right to, and none of a broken view.
+        """
+        try:
+            self._query(f"{selecting('*', table)} LIMIT 0")
+        except pymysql.Error as error:
+            if error.args[0] != NO_SUCH_TABLE:
+                raise
+            raise missing_table(table, self.shown, self.tables()) from None
         rows = self._query(
-            "SELECT column_name, data_type FROM information_schema.columns"
+            "SELECT column_name, CASE WHEN data_type = 'float' AND numeric_scale IS NOT NULL THEN column_type"
+            " ELSE data_type END FROM information_schema.columns"
             " WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position",
             self.database,
             table,
@@ -196,7 +235,8 @@ class MySqlDatabase:
     def _rows(
         self, table: str, columns: Sequence[tuple[str, str]], engine: str | None
     ) -> Generator[tuple[bytes | None, ...]]:
-        projection = ", ".join(f"{quoted(name)} + 0" if kind == "bit" else quoted(name) for name, kind in columns)
+        projection = ", ".join(EXACT.get(kind, "{0}").format(quoted(name)) for name, kind in columns)
+        floats = [position for position, (_, kind) in enumerate(columns) if kind == "float"]
         statement = selecting(projection, table)
         key = self._primary_key(table) if engine in TRANSACTIONAL else []
         if key:
@@ -208,7 +248,7 @@ class MySqlDatabase:
             try:
                 cursor.execute(statement)
                 while rows := cursor.fetchmany(1000):
-                    yield from rows
+                    yield from (_with_floats(row, floats) for row in rows) if floats else rows
             except pymysql.Error:
                 if not self._connection.open and cursor._result:
                     # Else PyMySQL tries to read the other rows from the connection that is gone.
@@ -227,11 +267,30 @@ class MySqlDatabase:
         except (pymysql.Error, ConnectionError, TimeoutError) as error:
             code = error.args[0] if error.args and isinstance(error.args[0], int) else -1
             said = str(error.args[-1] if error.args else "") or "the connection is lost"
-            raise SourceError(
-                f"the database does not give {f'the table {table}' if table else 'its tables'}: {said}",
-                where=self.shown,
-                remedy=REMEDIES.get(code, "check the URL, the account and the server"),
-            ) from None
+            what = f"the database does not give {f'the table {table}' if table else 'its tables'}: {said}"
+            remedy = REMEDIES.get(code, "check the URL, the account and the server")
+            if table and code in BROKEN_VIEW:
+                what = f"{table} is a view that is broken: {said}"
+                remedy = f"mend the view, or what it refers to, in the source: SHOW CREATE VIEW {quoted(table)}"
+            raise SourceError(what, where=self.shown, remedy=remedy) from None
+
+
+def _with_floats(row: Sequence[bytes | None], floats: Sequence[int]) -> Sequence[bytes | None]:
+    values = list(row)
+    for position in floats:
+        value = values[position]
+        values[position] = None if value is None else float_text(value)
+    return values
+
+
+@lru_cache(1 << 16)
+def float_text(double: bytes) -> bytes:
+    """The shortest text that gives a 32-bit float back, of the same number as a 64-bit one, as the server spells it."""
+    value = float(double)
+    texts = (f"{value:.{digits}g}" for digits in range(6, 10))
+    text = next(text for text in texts if struct.unpack("f", struct.pack("f", float(text)))[0] == value)
+    plain = 1e-5 <= abs(value) < 1e15
+    return (f"{Decimal(text):f}" if plain else text.replace("e+", "e")).encode()
 
 
 def quoted(name: str) -> str:

@@ -1,12 +1,15 @@
 """Legacy tables in PostgreSQL: one connection, one read-only snapshot, COPY of every column as the server's own text.
 
-bytea is kept as bytes. Tables come in the order in which they are stored.
+Whatever the server and the account are set to, the text is the value: an instant is in UTC and says so, floats have all
+their digits, money is a plain number, bytea is kept as bytes. What a view makes of instants is in the account's zone,
+as for its application. Tables come in the order in which they are stored; where row-level security would hide rows of
+one, it is refused.
 """
 
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from threading import Lock
-from typing import Any, Self
+from typing import Any, LiteralString, Self
 
 import polars as pl
 import psycopg
@@ -18,14 +21,25 @@ from psycopg.conninfo import conninfo_to_dict
 from dtx_assets.machinery.errors import ConfigurationError, SourceError
 from dtx_assets.machinery.lake import Lake, Manifest
 from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.postgres_sessions import (
+    POOLER,
+    POOLER_REMEDY,
+    ROWS_REFUSED,
+    ROWS_REMEDY,
+    is_shared,
+    would_hide_rows,
+)
 from dtx_assets.machinery.settings import mask_url
 from dtx_assets.machinery.sources.landing import Landed, Progress, database_facts, land_table, missing_table
+from dtx_assets.machinery.sources.remarks import Remark, of_postgresql
 
 FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 """Bytes read at once. A row has to fit into a block, so the block grows when one does not."""
 
 SESSION = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    ROWS_REFUSED,
+    "SET LOCAL extra_float_digits = 3",
     "SET LOCAL DateStyle = 'ISO, YMD'",
     "SET LOCAL IntervalStyle = 'postgres'",
     "SET LOCAL bytea_output = 'hex'",
@@ -35,6 +49,15 @@ SESSION = (
     "SET LOCAL synchronize_seqscans = off",
     "SET LOCAL max_parallel_workers_per_gather = 0",
 )
+
+EXACT: Mapping[str, LiteralString] = {
+    "bytea": "{0}",
+    # Its own text has the sign and the separators of the server's language.
+    "money": "{0}::numeric::text",
+    "timestamptz": "CASE WHEN {0} >= '0001-01-01 00:00:00+00' AND {0} < 'infinity'"
+    " THEN ({0} AT TIME ZONE 'UTC')::text || '+00' ELSE {0}::text END",
+}
+"""Types whose plain text would depend on a setting, and how they are asked for instead."""
 
 
 class PostgresDatabase:
@@ -56,8 +79,15 @@ class PostgresDatabase:
 
     def __enter__(self) -> Self:
         with self._told():
-            self._connection = psycopg.connect(self._url, client_encoding="utf8", connect_timeout=10)
+            self._connection = psycopg.connect(self._url, client_encoding="utf8", connect_timeout=10, autocommit=True)
             try:
+                if is_shared(self._connection, self._url):
+                    raise SourceError(
+                        f"the database cannot be read as it is at one moment: {POOLER}",
+                        where=self.shown,
+                        remedy=POOLER_REMEDY,
+                    )
+                self._connection.set_autocommit(False)
                 for statement in SESSION:
                     self._connection.execute(statement)
                 encoding = self._connection.info.parameter_status("server_encoding")
@@ -85,11 +115,21 @@ class PostgresDatabase:
         with self._told(table.name), self._connection.transaction():
             names = [name for name, _ in self._columns(table.name)]
             if not names:
-                raise missing_table(table.name, self.shown, self.tables())
+                raise self._absent(table.name)
             statement = sql.SQL("SELECT {} FROM {} LIMIT 1")
             projection = sql.SQL(", ").join(map(sql.Identifier, names))
             self._connection.execute(statement.format(projection, sql.Identifier(table.name)))
         return names
+
+    def remarks(self, tables: Collection[str], timezone: str) -> list[Remark]:
+        def ask(statement: str, *values: object) -> list[tuple[Any, ...]]:
+            return self._connection.execute(statement.encode(), values or None).fetchall()
+
+        with self._told(), self._connection.transaction():
+            return list(of_postgresql(ask, self._quoted, tables, timezone))
+
+    def _quoted(self, name: str) -> str:
+        return sql.Identifier(name).as_string(self._connection)
 
     def stored_bytes(self, tables: Collection[str]) -> int:
         with self._told():
@@ -107,7 +147,7 @@ class PostgresDatabase:
         with self._told(table.name), self._connection.transaction():
             columns = self._columns(table.name)
             if not columns:
-                raise missing_table(table.name, self.shown, self.tables())
+                raise self._absent(table.name)
             names = [name for name, _ in columns]
 
             def facts(landed: Landed) -> dict[str, Any]:
@@ -129,20 +169,23 @@ class PostgresDatabase:
                             remedy="shorten it in the source, or take it out and migrate it by hand",
                         ) from None
 
-    def _columns(self, table: str) -> list[tuple[str, bool]]:
-        """Names, and whether a column is bytea."""
+    def _columns(self, table: str) -> list[tuple[str, str]]:
+        """Names and types; of a domain the type that it is made of."""
         return self._connection.execute(
-            "SELECT attname, atttypid = 'bytea'::regtype FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid"
+            "WITH RECURSIVE made_of AS (SELECT oid, oid AS type FROM pg_type"
+            " UNION SELECT made_of.oid, typbasetype FROM made_of JOIN pg_type ON pg_type.oid = type"
+            " WHERE typbasetype <> 0)"
+            " SELECT attname, typname::text FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid"
+            " JOIN made_of ON made_of.oid = atttypid JOIN pg_type ON pg_type.oid = type AND typbasetype = 0"
             " WHERE relname = %s AND relkind = ANY('{r,p,v,m,f}') AND pg_table_is_visible(pg_class.oid)"
             " AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             [table],
         ).fetchall()
 
-    def _batches(self, table: str, columns: Sequence[tuple[str, bool]], block: int) -> Generator[pa.RecordBatch]:
+    def _batches(self, table: str, columns: Sequence[tuple[str, str]], block: int) -> Generator[pa.RecordBatch]:
         positions = [str(position) for position in range(len(columns))]
         projection = sql.SQL(", ").join(
-            sql.Identifier(name) if is_bytes else sql.SQL("{}::text").format(sql.Identifier(name))
-            for name, is_bytes in columns
+            sql.SQL(EXACT.get(kind, "{0}::text")).format(sql.Identifier(name)) for name, kind in columns
         )
         statement = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv)").format(projection, sql.Identifier(table))
         with self._bytes_as_stored(), self._connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -180,18 +223,57 @@ class PostgresDatabase:
         yield
         self._connection.execute("SET LOCAL client_encoding = 'UTF8'")
 
+    def _absent(self, table: str) -> SourceError:
+        """Why a table is not among those that this account sees."""
+        closed = self._connection.execute(
+            "SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+            " WHERE relname = %s AND relkind = ANY('{r,p,v,m,f}') AND NOT has_schema_privilege(relnamespace, 'USAGE')",
+            [table],
+        ).fetchone()
+        if closed is None:
+            return missing_table(table, self.shown, self.tables())
+        return SourceError(
+            f"the table {table} is in the schema {closed[0]}, which this account may not use",
+            where=self.shown,
+            remedy=f"GRANT USAGE ON SCHEMA {closed[0]} and SELECT on the table to it",
+        )
+
     @contextmanager
     def _told(self, table: str | None = None) -> Iterator[None]:
         try:
             yield
         except psycopg.Error as error:
-            said = error.diag.message_primary or str(error).strip().splitlines()[-1]
-            raise SourceError(
-                f"the database does not give {f'the table {table}' if table else 'its tables'}: {said}",
-                where=self.shown,
-                remedy="check host, database, user and password of the URL, that the server runs, and that the"
-                " account may read the tables",
-            ) from None
+            raise self._refusal(error, table) from None
+
+    def _refusal(self, error: psycopg.Error, table: str | None) -> SourceError:
+        said = error.diag.message_primary or str(error).strip().splitlines()[-1]
+        what = f"the database does not give {f'the table {table}' if table else 'its tables'}: {said}"
+        remedy = (
+            "check host, database, user and password of the URL, that the server runs, and that the account may read"
+            " the tables"
+        )
+        kind = self._kind(table) if table and error.sqlstate else None
+        if would_hide_rows(error):
+            what, remedy = f"row-level security hides rows of {table} from this account: {said}", ROWS_REMEDY
+        elif isinstance(error, psycopg.errors.InsufficientPrivilege):
+            remedy = "grant SELECT on what is named, so that the account may read the tables"
+        elif kind == "f":
+            what = f"{table} is a foreign table, and its server does not give it: {said}"
+            remedy = "start or reach that server, mend its definition and user mapping, or read the table from there"
+        elif kind in ("v", "m"):
+            what = f"{table} is a view that is broken: {said}"
+            remedy = "mend the view, or what it refers to, in the source"
+        return SourceError(what, where=self.shown, remedy=remedy)
+
+    def _kind(self, table: str) -> str | None:
+        """A letter as pg_class has it; None where it cannot be asked any more."""
+        try:
+            found = self._connection.execute(
+                "SELECT relkind::text FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)", [table]
+            ).fetchone()
+        except psycopg.Error:
+            return None
+        return found[0] if found else None
 
 
 class _RowTooLong(Exception):
@@ -241,12 +323,12 @@ class _CopyStream:
         self.closed = True
 
 
-def _with_bytes(batch: pa.RecordBatch, columns: Sequence[tuple[str, bool]]) -> pa.RecordBatch:
+def _with_bytes(batch: pa.RecordBatch, columns: Sequence[tuple[str, str]]) -> pa.RecordBatch:
     """The batch with bytea columns as their bytes."""
     arrays = [
         pl.Series(array.cast(pa.large_string())).str.slice(2).str.decode("hex").to_arrow().cast(pa.large_binary())
-        if is_bytes
+        if kind == "bytea"
         else array
-        for array, (_, is_bytes) in zip(batch.columns, columns, strict=True)
+        for array, (_, kind) in zip(batch.columns, columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(arrays, batch.schema.names)

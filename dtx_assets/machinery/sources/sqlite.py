@@ -112,11 +112,14 @@ class SqliteFile:
         try:
             yield
         except sqlite3.Error as error:
-            raise SourceError(
-                f"the file does not give {f'the table {table}' if table else 'its tables'}: {error}",
-                where=str(self.path),
-                remedy="check that it is an SQLite file, whole, and that nothing is writing to it",
-            ) from None
+            what = f"the file does not give {f'the table {table}' if table else 'its tables'}: {error}"
+            remedy = "check that it is an SQLite file, whole, and that nothing is writing to it"
+            # Another error says that the file is damaged, or locked.
+            code = getattr(error, "sqlite_errorcode", None)
+            if table and code == sqlite3.SQLITE_ERROR and not self._is_table(table):
+                what = f"{table} is a view that is broken: {error}"
+                remedy = "mend the view, or what it refers to, in the source"
+            raise SourceError(what, where=str(self.path), remedy=remedy) from None
 
 
 def quoted(name: str) -> str:

@@ -1,9 +1,11 @@
 """MariaDB as a source: every value as the server's own text, one snapshot, faults told without secrets."""
 
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 
+import polars as pl
 import pymysql
 import pytest
 from sqlalchemy.engine import make_url
@@ -11,6 +13,9 @@ from sqlalchemy.engine import make_url
 from dtx_assets.machinery.errors import ConfigurationError, SourceError
 from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.sources import landing, open_source
+from dtx_assets.machinery.sources.frames import has_key, legacy_frame, may_have_key, source_key
+from dtx_assets.machinery.transforms import timestamp_value
+from dtx_assets_tests import servers
 
 
 @pytest.fixture
@@ -69,6 +74,155 @@ def test_every_type_lands_as_the_servers_own_text(server, mariadb_url, place):
     facts = manifest.metadata
     assert (facts["dialect"], facts["source_rows"], facts["row_count_matches"]) == ("database", 2, True)
     assert (facts["consistent_snapshot"], facts["changed_while_read"]) == (True, [])
+
+
+@pytest.fixture
+def in_new_york(server):
+    """The server's own zone has summer time."""
+    servers.load_time_zone(server, "America/New_York")
+    execute(server, "SET GLOBAL time_zone = 'America/New_York'")
+    yield server
+    execute(server, "SET GLOBAL time_zone = '+00:00'")
+
+
+def test_two_instants_are_two_texts_whatever_zone_the_server_is_in(in_new_york, mariadb_url, place):
+    execute(
+        in_new_york,
+        "SET time_zone = '+00:00'",
+        "CREATE TABLE ev (at TIMESTAMP PRIMARY KEY, ts TIMESTAMP NULL, ms TIMESTAMP(3) NULL, dt DATETIME NULL)",
+        "INSERT INTO ev VALUES ('2021-11-07 05:30:00', '2021-11-07 05:30:00', '2021-11-07 05:30:00.5', '2021-11-07'),"
+        " ('2021-11-07 06:30:00', '2021-11-07 06:30:00', '2038-01-19 03:14:07.999', '2021-11-07 01:30:00'),"
+        " ('2022-01-01', 0, 0, 0), ('2022-01-02', NULL, NULL, NULL)",
+        "CREATE VIEW plain AS SELECT at, ts FROM ev",
+        "CREATE VIEW latest AS SELECT ts, MAX(ts) AS last FROM ev WHERE ts > 0 GROUP BY ts UNION ALL SELECT at, ts"
+        " FROM ev WHERE ts > 0",
+    )
+    for name in ("ev", "plain", "latest"):
+        place.land(mariadb_url, name)
+    early, late, zero = "2021-11-07 05:30:00", "2021-11-07 06:30:00", "0000-00-00 00:00:00"
+    assert place.rows("ev") == [
+        (early, early, "2021-11-07 05:30:00.500", "2021-11-07 00:00:00"),
+        (late, late, "2038-01-19 03:14:07.999", "2021-11-07 01:30:00"),
+        ("2022-01-01 00:00:00", zero, f"{zero}.000", zero),
+        ("2022-01-02 00:00:00", None, None, None),
+    ]
+    assert place.lake.require(("toy", "legacy", "ev")).metadata["instants"] == ["at", "ts", "ms"]
+    assert [row[1] for row in place.rows("plain")] == [early, late, zero, None]
+    assert sorted(place.rows("latest")) == [(early, early), (early, early), (late, late), (late, late)]
+
+    # A flow is told that they are in UTC; a DATETIME is in the zone of the legacy times.
+    table = LegacyTable("ev", "area", ("at", "ts", "ms", "dt"), key=("at",), kind_of=lambda _: "time")
+    frame = source_key(table, legacy_frame(place.lake, "toy", table))
+    assert frame.select("ts").collect()["ts"].to_list() == [f"{early}+00:00", f"{late}+00:00", zero, None]
+    read = frame.select(timestamp_value(pl.col(name), "America/New_York") for name in ("ts", "ms", "dt")).collect()
+    assert [[value and value.isoformat() for value in row] for row in read.rows()] == [
+        ["2021-11-07T05:30:00+00:00", "2021-11-07T05:30:00.500000+00:00", "2021-11-07T04:00:00+00:00"],
+        ["2021-11-07T06:30:00+00:00", "2038-01-19T03:14:07.999000+00:00", "2021-11-07T05:30:00+00:00"],
+        [None, None, None],
+        [None, None, None],
+    ]
+    for key in frame.collect()["_source_key"]:
+        found = legacy_frame(place.lake, "toy", table, where=may_have_key(table, [key])).filter(has_key(table, [key]))
+        assert found.collect().height == 1, key
+
+
+def test_floats_are_the_stored_numbers(server, mariadb_url, place):
+    """The server's own text of a FLOAT has six digits: different keys were one."""
+    numbers = [16777217, 16777215, 1234567.89, 1234568.1, 0.1, -1.5, 0, 1e-45, -3.4028234e38, 1e15, 1e10, 1e-5, 8388609]
+    execute(
+        server,
+        "CREATE TABLE f (f FLOAT, u FLOAT UNSIGNED, z FLOAT ZEROFILL, m FLOAT(7,4), w FLOAT(12,2), d DOUBLE)",
+        *(f"INSERT INTO f VALUES ({n!r}, ABS({n!r}), ABS({n!r}), 1, {n!r}, {n!r})" for n in numbers),
+        "UPDATE f SET m = 999.9999, d = 5e-324 LIMIT 1",
+        "CREATE TABLE by_float (f FLOAT PRIMARY KEY, note VARCHAR(9))",
+        "INSERT INTO by_float VALUES (1234568, 'other'), (1234567, 'one')",
+        "CREATE VIEW floats AS SELECT f, MAX(f) AS most FROM by_float GROUP BY f",
+    )
+    for name in ("f", "by_float", "floats"):
+        place.land(mariadb_url, name)
+    landed = place.frame("f")
+    stored = [struct.unpack("f", struct.pack("f", n))[0] for n in numbers]
+    for column in ("f", "u", "z"):
+        read = [struct.unpack("f", struct.pack("f", float(text)))[0] for text in landed[column]]
+        assert read == [abs(n) if column != "f" else n for n in stored], column
+    assert landed["f"].to_list()[:5] == ["16777216", "16777215", "1234567.9", "1234568.1", "0.1"]
+    assert landed["f"].to_list()[5:10] == ["-1.5", "0", "1.4013e-45", "-3.4028235e38", "1000000000000000"]
+    assert (landed["m"][0], landed["w"][4]) == ("999.9999", "0.10")
+    assert [float(text) for text in landed["d"][1:]] == numbers[1:]
+    assert float(landed["d"][0]) == 5e-324
+    assert place.rows("by_float") == [("1234567", "one"), ("1234568", "other")]
+    assert place.rows("floats") == [("1234567", "1234567"), ("1234568", "1234568")]
+    table = LegacyTable("by_float", "area", ("f", "note"), key=("f",))
+    keys = source_key(table, legacy_frame(place.lake, "toy", table)).collect()["_source_key"]
+    assert keys.to_list() == ["1234567", "1234568"]
+
+
+def test_other_values_at_their_ends(server, mariadb_url, place):
+    execute(
+        server,
+        "CREATE TABLE t (b BIT(64), y YEAR, tm TIME(6), e ENUM('a','b'), s SET('x','y'), d DECIMAL(65,30),"
+        " bi BINARY(4), dz DOUBLE ZEROFILL, hid INT INVISIBLE DEFAULT 7, made INT AS (tinyint_ + 1) VIRTUAL,"
+        " tinyint_ TINYINT(1))",
+        "INSERT INTO t (b, y, tm, e, s, d, bi, dz, tinyint_)"
+        " VALUES (18446744073709551615, 0, '-838:59:59.999999', 99, 0,"
+        " -12345678901234567890123456789012345.123456789012345678901234567891, 'ab', 1.5, 3)",
+        "SET GLOBAL sql_select_limit = 1",
+        "INSERT INTO t (y) VALUES (2155)",
+    )
+    try:
+        place.land(mariadb_url, "t")
+    finally:
+        execute(server, "SET GLOBAL sql_select_limit = DEFAULT")
+    first, second = place.frame("t").drop("_row", "_undecodable").to_dicts()
+    assert first == {
+        "b": "18446744073709551615",
+        "y": "0000",
+        "tm": "-838:59:59.999999",
+        "e": "",
+        "s": "",
+        "d": "-12345678901234567890123456789012345.123456789012345678901234567891",
+        "bi": "ab\0\0",
+        "dz": "00000000000000000001.5",
+        "hid": "7",
+        "made": "4",
+        "tinyint_": "3",
+    }
+    assert (second["y"], second["hid"], second["b"]) == ("2155", "7", None)
+
+
+def test_a_view_that_is_broken_says_so(server, mariadb_url, place):
+    execute(
+        server,
+        "CREATE TABLE base2 (id INT)",
+        "CREATE VIEW v_gone AS SELECT * FROM base2",
+        "DROP TABLE base2",
+        "CREATE FUNCTION f_gone() RETURNS INT DETERMINISTIC RETURN 1",
+        "CREATE VIEW v_calls AS SELECT f_gone() AS v",
+        "DROP FUNCTION f_gone",
+        "CREATE TABLE there (id INT)",
+        "CREATE DEFINER = 'nobody'@'nowhere' SQL SECURITY DEFINER VIEW v_definer AS SELECT * FROM there",
+    )
+    for name in ("v_gone", "v_calls", "v_definer"):
+        with pytest.raises(SourceError, match=f"{name} is a view that is broken") as caught:
+            place.land(mariadb_url, name)
+        assert "SHOW CREATE VIEW" in caught.value.remedy
+        with open_source(mariadb_url) as source, pytest.raises(SourceError, match="is a view that is broken"):
+            source.columns(LegacyTable(name, "area", ()))
+
+
+def test_columns_that_may_not_be_read_are_not_left_out(server, mariadb_url, place):
+    """The catalogue shows an account just the columns that it has a right to."""
+    execute(
+        server,
+        "CREATE TABLE t (v INT, w INT)",
+        "CREATE OR REPLACE USER 'half'@'127.0.0.1' IDENTIFIED BY 'secret'",
+        "GRANT SELECT (v) ON legacy.t TO 'half'@'127.0.0.1'",
+    )
+    url = make_url(mariadb_url).set(username="half", password="secret").render_as_string(hide_password=False)
+    with pytest.raises(SourceError, match="SELECT command denied") as caught:
+        place.land(url, "t")
+    assert "grant this account SELECT on the table" in caught.value.remedy
+    execute(server, "DROP USER 'half'@'127.0.0.1'")
 
 
 def test_bytes_that_are_no_text_are_kept_beside_their_escaped_form(server, mariadb_url, place):

@@ -206,3 +206,108 @@ def test_every_scheme_of_the_server(server, database_url, place):
     for scheme in ("postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
         place.land(make_url(database_url).set(drivername=scheme).render_as_string(hide_password=False), "t")
         assert place.rows("t") == [("1",)]
+
+
+def test_text_is_the_value_whatever_the_account_is_set_to(server, database_url, place):
+    """Two instants an hour apart were one text, floats lost digits, money came in the words of a language."""
+    execute(
+        server,
+        "CREATE DOMAIN instant AS timestamptz",
+        "CREATE DOMAIN later AS instant",
+        "CREATE DOMAIN raw AS bytea",
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz, d later, f real, g float8, m money, i interval, b bytea,"
+        " r raw, span tstzrange, ts timestamp)",
+        "INSERT INTO t VALUES (1, '2021-11-07 05:30:00+00', '2021-11-07 05:30:00.25+00', 16777217, 5e-324, -1234.56,"
+        " '1 year -2 days 30:00:01', 'x', 'y', '[2021-11-07 05:30:00+00,)', '2021-11-07 01:30:00'),"
+        " (2, '2021-11-07 06:30:00+00', 'infinity', 1234567.9, 1.7976931348623157e308, 5, NULL, '', '', NULL, NULL),"
+        " (3, '-infinity', '0044-03-15 12:00:00+00 BC', '-0', 0.1, NULL, NULL, NULL, NULL, NULL, NULL)",
+        "CREATE VIEW w AS SELECT id, at, f, m, at::timestamp AS local FROM t",
+        "ALTER ROLE CURRENT_USER SET TimeZone = 'America/New_York'",
+        "ALTER ROLE CURRENT_USER SET extra_float_digits = 0",
+        "ALTER ROLE CURRENT_USER SET IntervalStyle = 'sql_standard'",
+        "ALTER ROLE CURRENT_USER SET bytea_output = 'escape'",
+        "ALTER ROLE CURRENT_USER SET DateStyle = 'SQL, DMY'",
+    )
+    try:
+        place.land(database_url, "t")
+        place.land(database_url, "w")
+    finally:
+        execute(server, "ALTER ROLE CURRENT_USER RESET ALL")
+    first, second, third = place.frame("t").drop("_row", "_undecodable").to_dicts()
+    assert first == {
+        "id": "1",
+        "at": "2021-11-07 05:30:00+00",
+        "d": "2021-11-07 05:30:00.25+00",
+        "f": "1.6777216e+07",
+        "g": "5e-324",
+        "m": "-1234.56",
+        "i": "1 year -2 days +30:00:01",
+        "b": "x",
+        "r": "y",
+        "span": '["2021-11-07 01:30:00-04",)',
+        "ts": "2021-11-07 01:30:00",
+    }
+    assert (second["at"], second["d"], second["f"], second["m"]) == (
+        "2021-11-07 06:30:00+00",
+        "infinity",
+        "1.2345679e+06",
+        "5.00",
+    )
+    assert (third["at"], third["f"], third["g"]) == ("-infinity", "-0", "0.1")
+    assert third["d"].endswith("BC")
+    assert place.rows("w")[:2] == [
+        ("1", "2021-11-07 05:30:00+00", "1.6777216e+07", "-1234.56", "2021-11-07 01:30:00"),
+        ("2", "2021-11-07 06:30:00+00", "1.2345679e+06", "5.00", "2021-11-07 01:30:00"),
+    ]
+
+
+def test_a_view_that_is_broken_says_so(server, database_url, place):
+    execute(
+        server,
+        "CREATE FUNCTION gone() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE FUNCTION calls() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN gone(); END'",
+        "CREATE VIEW v_gone AS SELECT calls() AS v",
+        "DROP FUNCTION gone",
+        "CREATE MATERIALIZED VIEW never AS SELECT 1 AS v WITH NO DATA",
+    )
+    for name, said in {"v_gone": "gone", "never": "not been populated"}.items():
+        with pytest.raises(SourceError, match=f"{name} is a view that is broken: .*{said}") as caught:
+            place.land(database_url, name)
+        assert "mend the view" in caught.value.remedy
+        with open_source(database_url) as source, pytest.raises(SourceError, match="is a view that is broken"):
+            source.columns(LegacyTable(name, "area", ()))
+
+
+def test_a_foreign_table_whose_server_is_away_says_so(server, database_url, place):
+    execute(
+        server,
+        "CREATE EXTENSION postgres_fdw",
+        "CREATE SERVER away FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1')",
+        "CREATE USER MAPPING FOR CURRENT_USER SERVER away OPTIONS (user 'u', password 's3cret')",
+        "CREATE FOREIGN TABLE far (v int) SERVER away",
+    )
+    with pytest.raises(SourceError, match="far is a foreign table, and its server does not give it") as caught:
+        place.land(database_url, "far")
+    assert "reach that server" in caught.value.remedy
+    assert "s3cret" not in str(caught.value)
+
+
+def test_tables_without_rights_say_so(server, database_url, place):
+    role = server.info.dbname
+    execute(
+        server,
+        "CREATE TABLE t (v int, w int)",
+        "CREATE SCHEMA closed",
+        "CREATE TABLE closed.inner_table (v int)",
+        f"CREATE ROLE {role} LOGIN PASSWORD 's3cret'",
+        f"GRANT SELECT (v) ON t TO {role}",
+    )
+    url = make_url(database_url).set(username=role, password="s3cret").render_as_string(hide_password=False)
+    try:
+        with pytest.raises(SourceError, match="permission denied for table t") as caught:
+            place.land(url, "t")
+        assert "grant SELECT" in caught.value.remedy
+        with pytest.raises(SourceError, match="inner_table is in the schema closed, which this account may not use"):
+            place.land(url, "inner_table")
+    finally:
+        execute(server, f"DROP OWNED BY {role}", f"DROP ROLE {role}")

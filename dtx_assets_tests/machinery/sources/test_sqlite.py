@@ -101,3 +101,27 @@ def test_a_missing_table_is_told_with_those_that_are_there(file, place):
 def test_urls_that_name_no_file(url):
     with pytest.raises(ConfigurationError, match="names no SQLite file"):
         open_source(url)
+
+
+def test_a_view_that_is_broken_says_so(tmp_path, place):
+    with closing(sqlite3.connect(tmp_path / "legacy.db")) as connection:
+        connection.execute("CREATE TABLE base2 (id)")
+        connection.execute("CREATE VIEW v_gone AS SELECT * FROM base2")
+        connection.execute("CREATE VIEW v_calls AS SELECT no_such_function(1) AS v")
+        connection.execute("DROP TABLE base2")
+    url = f"sqlite:///{tmp_path / 'legacy.db'}"
+    for name in ("v_gone", "v_calls"):
+        with pytest.raises(SourceError, match=f"{name} is a view that is broken: no such") as caught:
+            place.land(url, name)
+        assert "mend the view" in caught.value.remedy
+
+
+def test_reals_are_the_stored_numbers(tmp_path, place):
+    numbers = [16777217.0, 0.1, 5e-324, 1.7976931348623157e308, 1e16, 1234567.89, 2**53 + 2.0]
+    with closing(sqlite3.connect(tmp_path / "legacy.db")) as connection, connection:
+        connection.execute("CREATE TABLE t (r REAL PRIMARY KEY)")
+        connection.executemany("INSERT INTO t VALUES (?)", [(number,) for number in numbers])
+        connection.execute("CREATE VIEW v AS SELECT r FROM t")
+    for name in ("t", "v"):
+        place.land(f"sqlite:///{tmp_path / 'legacy.db'}", name)
+        assert [repr(float(text)) for (text,) in place.rows(name)] == [repr(number) for number in numbers]

@@ -1,0 +1,256 @@
+"""What a database holds that reading its tables does not give, or gives otherwise than it looks: for the preflight.
+
+Each remark is what somebody has to know before a run; nothing here keeps a table from being read.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, runtime_checkable
+from zoneinfo import ZoneInfo
+
+SAMPLED_ROWS, SAMPLED_VALUES = 100_000, 1_000
+"""How many of a table's first rows are looked at for text in another encoding, and of those how many that have any."""
+
+Ask = Callable[..., Sequence[tuple[Any, ...]]]
+"""Runs a statement with values, and gives its rows."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One thing to know: where it holds, what it is, and what to do."""
+
+    subject: str
+    says: str
+    remedy: str
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """A source that can say what is not read of it."""
+
+    def remarks(self, tables: Collection[str], timezone: str) -> list[Remark]:
+        """Of these tables, where naive times are taken to be in `timezone`."""
+        ...
+
+
+# --- zones ------------------------------------------------------------------------------------------------------------
+
+
+def moments() -> list[int]:
+    """Seconds since 1970 at which zones tell themselves apart: every fourth week of thirty years."""
+    end = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+    return [int((end - timedelta(weeks=4 * number)).timestamp()) for number in range(13 * 30)]
+
+
+def zone_remark(name: str, local: Mapping[int, str], timezone: str, columns: Sequence[str]) -> Iterator[Remark]:
+    """What to say where the server's own zone, by its clock at `moments`, is not that of the naive times."""
+    zone = ZoneInfo(timezone)
+    other = [
+        moment
+        for moment, text in local.items()
+        if text and text[:19] != datetime.fromtimestamp(moment, zone).strftime("%Y-%m-%d %H:%M:%S")
+    ]
+    if other:
+        moment = max(other)
+        here = f"{datetime.fromtimestamp(moment, zone):%Y-%m-%d %H:%M}"
+        yield Remark(
+            "time zone",
+            f"the server's is {name}, and naive times are read in {timezone}: {local[moment][:16]} there is {here}"
+            f" here; {len(columns)} columns have naive times, such as {', '.join(columns[:3]) or 'none'}",
+            "set *_LEGACY_TIMEZONE to the zone in which they were written; what is stored as an instant is read"
+            " exactly",
+        )
+
+
+# --- encodings --------------------------------------------------------------------------------------------------------
+
+
+def latin1_bytes(text: str) -> bytes | None:
+    """The text in what MySQL calls latin1: that of Windows, with a character for every byte; None where it has none."""
+    encoded = bytearray()
+    for character in text:
+        try:
+            encoded += character.encode("cp1252")
+        except UnicodeEncodeError:
+            if ord(character) > 0xFF:
+                return None
+            encoded.append(ord(character))
+    return bytes(encoded)
+
+
+def is_doubly_encoded(text: str) -> bool:
+    """Whether its bytes in latin1 are UTF-8 of something beyond ASCII."""
+    encoded = None if text.isascii() else latin1_bytes(text)
+    try:
+        return encoded is not None and bool(encoded.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def encoding_remarks(
+    table: str, columns: Sequence[str], rows: Iterable[Sequence[bytes | str | None]]
+) -> Iterator[Remark]:
+    """Rows are those of the table that have anything beyond ASCII, as text or as its UTF-8."""
+    found = dict.fromkeys(columns, 0)
+    looked_at = dict.fromkeys(columns, 0)
+    for row in rows:
+        for column, value in zip(columns, row, strict=True):
+            text = value.decode(errors="replace") if isinstance(value, bytes) else value
+            if text and not text.isascii():
+                looked_at[column] += 1
+                found[column] += is_doubly_encoded(text)
+    for column, count in found.items():
+        if count:
+            yield Remark(
+                f"table {table}.{column}",
+                f"{count} of {looked_at[column]} values beyond ASCII that were looked at are UTF-8 that was stored as"
+                " latin1 (as in CafÃ© for Café), and are read as they look",
+                "if applications show them right, mend the column in the source (to BLOB, then to utf8mb4) before the"
+                " export",
+            )
+
+
+# --- MySQL and MariaDB ------------------------------------------------------------------------------------------------
+
+
+def of_mysql(
+    ask: Ask, quoted: Callable[[str], str], database: str, tables: Collection[str], timezone: str
+) -> Iterator[Remark]:
+    """Of tables that can be read; `quoted` gives a name as SQL has it."""
+    listed = ask("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = %s", database)
+    kinds = {name: kind for name, kind in _texts(listed) if name in tables}
+    columns = _texts(
+        ask(
+            "SELECT table_name, column_name, data_type, COALESCE(character_set_name, '')"
+            " FROM information_schema.columns WHERE table_schema = %s ORDER BY table_name, ordinal_position",
+            database,
+        )
+    )
+    naive = [f"{table}.{column}" for table, column, kind, _ in columns if table in kinds and kind == "datetime"]
+    name, local = _clock_of_mysql(ask)
+    yield from zone_remark(name, local, timezone, naive)
+    for table, kind in sorted(kinds.items()):
+        if kind == "SYSTEM VERSIONED":
+            yield Remark(
+                f"table {table}",
+                "is system-versioned: its rows of today are read, its history is not",
+                f"export it FOR SYSTEM_TIME ALL, if the history of {table} has to be kept",
+            )
+        times = [column for owner, column, of, _ in columns if owner == table and of in ("datetime", "date", "time")]
+        if kind == "VIEW" and times and list(zone_remark(name, local, "UTC", ())):
+            yield Remark(
+                f"table {table}",
+                f"is a view: what it makes of a TIMESTAMP is made in UTC, not in {name} (perhaps {', '.join(times)})",
+                "let the view give the TIMESTAMP column as it is",
+            )
+        if texts := [column for owner, column, _, charset in columns if owner == table and charset]:
+            names = list(map(quoted, texts))
+            beyond = " OR ".join(f"LENGTH(CONVERT({each} USING utf8mb4)) > CHAR_LENGTH({each})" for each in names)
+            sampled = f"(SELECT {', '.join(names)} FROM {quoted(table)} LIMIT {SAMPLED_ROWS}) AS sampled"  # noqa: S608
+            rows = ask(f"SELECT {', '.join(names)} FROM {sampled} WHERE {beyond} LIMIT {SAMPLED_VALUES}")  # noqa: S608
+            yield from encoding_remarks(table, texts, rows)
+
+
+def _clock_of_mysql(ask: Ask) -> tuple[str, dict[int, str]]:
+    """The name of the server's zone, and what its clock said at `moments`."""
+    [(name, system)] = _texts(ask("SELECT @@global.time_zone, @@system_time_zone"))
+    asked = moments()
+    times = (datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S") for moment in asked)
+    clocks = ", ".join(f"CONVERT_TZ('{at}', '+00:00', @@global.time_zone)" for at in times)
+    [said] = _texts(ask(f"SELECT {clocks}"))
+    return (f"SYSTEM ({system})" if name == "SYSTEM" else name), dict(zip(asked, said, strict=True))
+
+
+def _texts(rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, ...]]:
+    return [tuple((value or b"").decode() for value in row) for row in rows]
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+COLUMNS_OF_POSTGRESQL = """
+SELECT relname, relkind::text, attname, format_type(coalesce(nullif(typbasetype, 0), atttypid), NULL)
+FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid JOIN pg_type ON pg_type.oid = atttypid
+WHERE relname = ANY (%s) AND relkind = ANY ('{r,p,v,m,f}') AND pg_table_is_visible(pg_class.oid)
+AND attnum > 0 AND NOT attisdropped ORDER BY relname, attnum
+"""
+CHILDREN = """
+WITH RECURSIVE below AS (
+  SELECT pg_class.oid AS top, inhrelid AS child FROM pg_class JOIN pg_inherits ON inhparent = pg_class.oid
+  WHERE relname = ANY (%s) AND pg_table_is_visible(pg_class.oid) AND relkind IN ('r', 'p', 'f')
+  UNION SELECT top, inhrelid FROM below JOIN pg_inherits ON inhparent = child
+)
+SELECT parent.relname, parent.relkind::text, child.relname
+FROM below JOIN pg_class AS parent ON parent.oid = top JOIN pg_class AS child ON child.oid = below.child ORDER BY 1, 3
+"""
+CLOCK_OF_POSTGRESQL = """
+SELECT moment, to_char(to_timestamp(moment) AT TIME ZONE current_setting('TimeZone'), 'YYYY-MM-DD HH24:MI:SS')
+FROM unnest(%s::bigint[]) AS moment
+"""
+
+
+def of_postgresql(ask: Ask, quoted: Callable[[str], str], tables: Collection[str], timezone: str) -> Iterator[Remark]:
+    """Of tables that can be read; `quoted` gives a name as SQL has it."""
+    columns = ask(COLUMNS_OF_POSTGRESQL, list(tables))
+    naive = [f"{table}.{column}" for table, _, column, kind in columns if kind == "timestamp without time zone"]
+    [(name,)] = ask("SELECT current_setting('TimeZone')")
+    yield from zone_remark(name, dict(ask(CLOCK_OF_POSTGRESQL, moments())), timezone, naive)
+    yield from _inherited(ask, tables)
+    for table, kind in sorted({(table, kind) for table, kind, _, _ in columns}):
+        yield from _of_kind(table, kind)
+        numbers = [column for owner, _, column, of in columns if owner == table and of == "oid"]
+        if numbers:
+            [(count,)] = ask("SELECT count(*) FROM pg_largeobject_metadata")
+            yield Remark(
+                f"table {table}",
+                f"{', '.join(numbers)} may name large objects, of which the database has {count:,}: the numbers are"
+                " read, what they name is not",
+                "export them (lo_export), or put their bytes into a bytea column of a view: lo_get(…)",
+            )
+        texts = [
+            column
+            for owner, _, column, of in columns
+            if owner == table and of in ("text", "character varying", "character")
+        ]
+        if texts:
+            names = list(map(quoted, texts))
+            beyond = " OR ".join(f"octet_length({each}) > length({each})" for each in names)
+            sampled = f"(SELECT {', '.join(names)} FROM {quoted(table)} LIMIT {SAMPLED_ROWS}) AS sampled"  # noqa: S608
+            rows = ask(f"SELECT {', '.join(names)} FROM {sampled} WHERE {beyond} LIMIT {SAMPLED_VALUES}")  # noqa: S608
+            yield from encoding_remarks(table, texts, rows)
+
+
+def _inherited(ask: Ask, tables: Collection[str]) -> Iterator[Remark]:
+    children: dict[tuple[str, str], list[str]] = {}
+    for parent, kind, child in ask(CHILDREN, list(tables)):
+        children.setdefault((parent, kind), []).append(child)
+    for (parent, kind), names in children.items():
+        if twice := [name for name in names if name in tables]:
+            yield Remark(
+                f"table {parent}",
+                f"the rows of {', '.join(twice)} are read twice: with their own table and with this one, which has them"
+                " too",
+                "take it, or the tables below it, out of the declaration, or read it through a view of ONLY its rows",
+            )
+        elif kind != "p":
+            yield Remark(
+                f"table {parent}",
+                f"is read with the rows of the tables that inherit from it: {', '.join(names)}; columns that only those"
+                " have are not read",
+                f"read it through a view of FROM ONLY {parent} if it is to be its own rows",
+            )
+
+
+def _of_kind(table: str, kind: str) -> Iterator[Remark]:
+    if kind == "f":
+        yield Remark(
+            f"table {table}",
+            "is a foreign table: whether policies of its own server hide rows from this account is not seen from here",
+            "ALTER SERVER … OPTIONS (ADD options '-c row_security=off'), so that it refuses instead",
+        )
+    if kind == "m":
+        yield Remark(
+            f"table {table}",
+            "is a materialized view: its rows are those of its last refresh",
+            f"REFRESH MATERIALIZED VIEW {table} before the run",
+        )
