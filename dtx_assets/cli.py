@@ -34,6 +34,7 @@ from dtx_assets.machinery.exit_codes import (
     EXIT_STEP_FAILED,
     EXIT_USAGE,
 )
+from dtx_assets.machinery.private import write_privately
 
 if TYPE_CHECKING:
     from dagster import AssetCheckKey, AssetKey
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 WORKSPACE = Path(__file__).with_name("workspace.yaml")
 """Names the code locations that come with this package; the current directory may name others."""
+GUARDED_WEBSERVER = "dtx_assets.machinery.guarded_webserver"
 FIRST = ""
 """Stands for the first system of the workspace."""
 
@@ -506,7 +508,7 @@ def ui(
             f"something else listens on port {port}", where="--port", remedy="name another one, or leave --port out"
         )
     chosen = port or free_port(3000)
-    command = [sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(chosen)]
+    command = [sys.executable, "-m", GUARDED_WEBSERVER, "-h", "127.0.0.1", "-p", str(chosen)]
     command += ["-w", str(workspace()), *(["--read-only"] if read_only else [])]
     environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
     with ExitStack() as stack:
@@ -792,6 +794,7 @@ def run_until_interrupted(command: list[str], environment: dict[str, str]) -> in
 
 def main() -> None:
     """The `dtx` command: exits with 0, 1, 2, 3 or 130, and tells errors without a traceback."""
+    write_privately()
     with interrupts.handled():
         try:
             app()

@@ -10,10 +10,12 @@ import time
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.error import HTTPError
 
 import boto3
 import dagster as dg
 import psycopg
+import pytest
 
 from dtx_assets.cli import free_port
 
@@ -21,6 +23,7 @@ PROJECT = Path(__file__).parents[1]
 DEPLOY = PROJECT / "deploy" / "dagster.yaml"
 HEALTH = "{ instance { runQueuingSupported daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"
 READY_SECONDS = 120
+ORIGIN = "https://migration.example.com"
 
 
 @dg.op
@@ -51,9 +54,12 @@ def test_history_is_in_postgresql_and_logs_of_steps_in_s3(tmp_path, monkeypatch,
     )
 
 
-def ask(address: str, query: str) -> dict:
+def ask(address: str, query: str, **headers: str) -> dict:
+    """What the UI answers to a query that came through the proxy."""
     request = urllib.request.Request(
-        f"{address}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
+        f"{address}/graphql",
+        json.dumps({"query": query}).encode(),
+        {"Content-Type": "application/json", "Host": "migration.example.com", "Origin": ORIGIN, **headers},
     )
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.load(answer)["data"]
@@ -70,9 +76,18 @@ def test_webserver_and_daemon_start_from_it_and_the_queue_is_tended(tmp_path, da
         "DAGSTER_LOGS_PREFIX": "logs",
         "DAGSTER_LOGS_DIRECTORY": str(tmp_path / "logs"),
         "DTX_HOME": str(tmp_path / "home"),
+        "DTX_UI_ORIGIN": ORIGIN,
     }
     commands = (
-        ["dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(PROJECT / "workspace.yaml")],
+        [
+            "dtx_assets.machinery.guarded_webserver",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-w",
+            str(PROJECT / "workspace.yaml"),
+        ],
         ["dagster._daemon", "run", "-w", str(PROJECT / "workspace.yaml")],
     )
     with ExitStack() as stack:
@@ -95,3 +110,14 @@ def test_webserver_and_daemon_start_from_it_and_the_queue_is_tended(tmp_path, da
             assert time.monotonic() < deadline, (daemons, (tmp_path / "log").read_text()[-4000:])
             time.sleep(1)
         assert instance["runQueuingSupported"]
+        with pytest.raises(HTTPError, match="403"):
+            ask(f"http://127.0.0.1:{port}", HEALTH, Origin="https://evil.example")
+
+
+def test_what_is_demanded_of_the_proxy_is_written_down():
+    """The guard needs what the browser said, so the proxy's example hands it on."""
+    page = (PROJECT / "deploy" / "README.md").read_text()
+    assert "dtx_assets.machinery.guarded_webserver" in page
+    assert "\n    .venv/bin/dagster-webserver" not in page
+    for demanded in ("Host", "Origin", "Sec-Fetch-Site", "GET `/graphql`", "`application/json` only", "SameSite"):
+        assert demanded in page

@@ -19,6 +19,7 @@ import pyarrow.ipc
 from dtx_assets.machinery.buckets import batch_count, bucket_of, bucket_range
 from dtx_assets.machinery.lake import LEASE_SECONDS, Manifest
 from dtx_assets.machinery.legacy import ColumnKind, LegacyTable
+from dtx_assets.machinery.private import make_state_directory
 from dtx_assets.machinery.sources.frames import source_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
 from dtx_assets.machinery.transforms import canonical_id, integer_value
@@ -136,7 +137,7 @@ def legacy_batches(
         yield iter([("00000", bucket_range(0, 1), whole)])
         return
 
-    home.mkdir(parents=True, exist_ok=True)
+    make_state_directory(home)
     _remove_left_over_scratch(home)
     scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=home))
     try:

@@ -5,9 +5,11 @@ Nothing here runs anything or imports Dagster.
 
 import csv
 import json
+import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 SHOWN_CHECKS = 60
 SHOWN_ROWS = 200
 SHOWN_FAULTS = 10
+NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?%?", re.IGNORECASE | re.ASCII)
+FORMULA = re.compile(r"^(?=[\t\r\n])|(?:^|[;\t\r\n])(?=[\s\0-\x1f\ufeff\u200b-\u200f\u2060]*[=+@＝＋－＠-])")
+"""The places of a text after which a spreadsheet may see the start of a formula."""
 
 
 def step_title(step: str, system: str) -> str:
@@ -332,10 +337,20 @@ def visible(value: object) -> str:
 
 
 def write_csv(stream: TextIO, answer: "Answer") -> None:
-    """All rows as CSV; NULL is an empty field."""
+    """All rows as CSV; NULL is an empty field, and no spreadsheet runs what a field holds."""
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(answer.columns)
-    writer.writerows(answer.rows)
+    writer.writerow(map(harmless, answer.columns))
+    writer.writerows(map(harmless, row) for row in answer.rows)
+
+
+def harmless(value: object) -> object:
+    """A field of CSV, with `'` before what a spreadsheet would take for a formula; what is a number stays one.
+
+    Also within a text: where fields end with a semicolon, as in half of Europe, what follows one is a field of its own.
+    """
+    if value is None or isinstance(value, int | float | Decimal) or NUMBER.fullmatch(str(value)):
+        return value
+    return FORMULA.sub(r"\g<0>'", str(value))
 
 
 def write_json(stream: TextIO, answer: "Answer") -> None:

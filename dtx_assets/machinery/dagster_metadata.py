@@ -4,6 +4,7 @@ The graph itself is `dagster_assets`; masking is `masking`.
 """
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -33,6 +34,12 @@ TRUE_NAME = "true name"
 """The entry of an asset that Dagster cannot call as it is called."""
 PREVIEW = "preview (masked)"
 """The entry with the first rows of what was made."""
+WORD_JOINER = "\u2060"
+"""A sign without width: where it stands, no address is seen."""
+_MARKUP = re.compile(r"[\\`\[\]<&|]")
+_ENTITIES = {"<": "&lt;", "&": "&amp;"}
+_AUTOLINK = re.compile(r"(?:https?|ftp|mailto|xmpp):|www(?=\.)|(?<=[\w.+-])(?=@[\w-]+\.[\w-])", re.IGNORECASE)
+"""What Dagster's UI makes a link of without any markup."""
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 12
 REJECTED_MEANINGS = {
@@ -73,15 +80,31 @@ def check_name(key: dg.AssetCheckKey) -> str:
     return f"{asset_name(key.asset_key)}:{key.name}"
 
 
+class Inert(str):
+    """Markdown that is inert already."""
+
+
+def inert(text: str) -> Inert:
+    """Text, a legacy value above all, as Markdown that shows it and does nothing: no image, link, tag or new cell."""
+    if isinstance(text, Inert):
+        return text
+    escaped = _MARKUP.sub(lambda sign: _ENTITIES.get(sign[0], f"\\{sign[0]}"), " ".join(text.split()))
+    return Inert(_AUTOLINK.sub(f"\\g<0>{WORD_JOINER}", escaped))
+
+
+def code(text: str) -> Inert:
+    """A name in the type of code, where it can stand in it."""
+    return Inert(f"`{text}`") if re.fullmatch(r"[\w./-]+", text) else inert(text)
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MetadataValue:
-    """A Markdown table; `|` and line breaks in cells are kept from breaking it."""
+    """A Markdown table; what stands in cells cannot break it."""
     lines = [_markdown_row(header), _markdown_row(["---"] * len(header)), *map(_markdown_row, rows)]
     return dg.MetadataValue.md("\n".join(lines))
 
 
 def _markdown_row(cells: Sequence[object]) -> str:
-    shown = (" ".join(str(cell).split()).replace("|", "\\|").replace("<", "&lt;") for cell in cells)
-    return f"| {' | '.join(shown)} |"
+    return f"| {' | '.join(inert(cell if isinstance(cell, str) else str(cell)) for cell in cells)} |"
 
 
 def masked_preview(rows: pl.DataFrame, personal: Iterable[str]) -> dg.MetadataValue:
@@ -92,7 +115,7 @@ def masked_preview(rows: pl.DataFrame, personal: Iterable[str]) -> dg.MetadataVa
     masked = [mask_row(row, hidden) for row in rows.head(PREVIEW_ROWS).select(shown).iter_rows(named=True)]
     table = markdown_table(shown, [[row[name] for name in shown] for row in masked])
     if more := columns[PREVIEW_COLUMNS:]:
-        return dg.MetadataValue.md(f"{table.value}\n\nand {', '.join(f'`{name}`' for name in more)}")
+        return dg.MetadataValue.md(f"{table.value}\n\nand {', '.join(map(code, more))}")
     return table
 
 
@@ -154,7 +177,7 @@ def lineage_metadata(lineage: Mapping[str, Sequence[tuple[Sequence[str], str]]])
         if sources
     }
     rows = [
-        (f"`{column}`", ", ".join(f"`{'/'.join(key[1:])}.{name}`" for key, name in sources) or "a constant")
+        (code(column), Inert(", ".join(code(f"{'/'.join(key[1:])}.{name}") for key, name in sources) or "a constant"))
         for column, sources in lineage.items()
     ]
     return {

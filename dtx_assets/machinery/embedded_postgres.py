@@ -36,6 +36,7 @@ from psycopg import sql
 
 from dtx_assets.machinery import embedded_postgres_watchdog as watchdog
 from dtx_assets.machinery.errors import ConfigurationError, MigrationError
+from dtx_assets.machinery.private import make_state_directory
 
 BINARIES_VARIABLE = "DTX_PG_BIN"
 OLDEST_VERSION = 15
@@ -182,6 +183,7 @@ def _account(cluster: Path) -> _Account:
 
 def _base_directory(state_dir: Path) -> Path:
     """The directory with the files and locks of this state directory's server; made if it is not there."""
+    make_state_directory(state_dir)
     home = state_dir.resolve() / "postgres"
     home.mkdir(parents=True, exist_ok=True)
     with _locked(home):

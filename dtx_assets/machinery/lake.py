@@ -30,6 +30,7 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 from dtx_assets.machinery.errors import ConfigurationError, StructureError
 from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.names import dagster_name
+from dtx_assets.machinery.private import make_private_directory
 from dtx_assets.machinery.settings import mask_url
 
 LEASE_SECONDS = 24 * 3600
@@ -97,7 +98,7 @@ class Lake:
         if parts.scheme in ("", "file"):
             self._directory = Path(unquote(parts.path) if parts.scheme else url).absolute()
             with self._told():
-                self._directory.mkdir(parents=True, exist_ok=True)
+                make_private_directory(self._directory)
                 self.store = LocalStore(self._directory)
         elif parts.scheme == "s3":
             self.store = s3_store(url, s3)
@@ -207,7 +208,7 @@ class Lake:
             content = json.dumps(manifest).encode()
             reach("lake.before_manifest")
             with self._told():
-                obstore.put(self.store, f"{_path(key)}/manifest.json", content)
+                self._put_manifest(key, writer.version, content)
             reach("lake.after_manifest")
         except BaseException:
             # What cannot be removed now is removed by a later run; it must not hide what went wrong.
@@ -215,6 +216,25 @@ class Lake:
                 self._abandon(key, writer.version)
             raise
         self._remove_old_versions(key, keep={writer.version, *([before.version] if before else [])})
+
+    def _put_manifest(self, key: Sequence[str], version: str, content: bytes) -> None:
+        """Replaces the manifest; in a directory only when all that it names is on the disk, after a power cut too."""
+        name = f"{_path(key)}/manifest.json"
+        if self._directory is None:
+            obstore.put(self.store, name, content)
+            return
+        dataset = self._directory / _path(key)
+        # Beside the files of the version: what a kill leaves goes with them.
+        fresh = dataset / version / "manifest.json"
+        make_private_directory(fresh.parent)
+        with fresh.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        for directory in (fresh.parent, dataset, *_between(dataset, self._directory)):
+            _sync_directory(directory)
+        fresh.replace(dataset / "manifest.json")
+        _sync_directory(dataset)
 
     def _abandon(self, key: Sequence[str], version: str) -> None:
         """Removes a version that was not finished, unless its manifest arrived though putting it there failed."""
@@ -382,7 +402,7 @@ class DatasetWriter:
         if directory:
             path = directory / inner
             with self._lake._told():
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_private_directory(path.parent)
                 opened = path.open("wb")
             with self._lake._told_when_full(), opened as stream:
                 yield cast(BinaryIO, stream), rows.append
@@ -401,6 +421,20 @@ class DatasetWriter:
                 with self._lake._told():
                     obstore.put(self._lake.store, inner, cast(BinaryIO, stream))
         entries.append(FileEntry(name, counted, size))
+
+
+def _between(dataset: Path, lake: Path) -> list[Path]:
+    """The directories above a dataset up to the lake's own parent: any of them may be new."""
+    return [above for above in dataset.parents if above == lake.parent or above.is_relative_to(lake)]
+
+
+def _sync_directory(directory: Path) -> None:
+    """Puts the names in a directory on the disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _path(key: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from dagster._core.instance.ref import InstanceRef
 from ruamel.yaml import YAML
 
 from dtx_assets.interrupts import OF_DAGSTER, is_interrupt
+from dtx_assets.machinery import private
 from dtx_assets.machinery.dagster_metadata import (
     ACCOUNTING_DATA,
     PLAN_DATA,
@@ -33,6 +34,7 @@ from dtx_assets.machinery.dagster_metadata import (
 from dtx_assets.machinery.errors import ConfigurationError
 from dtx_assets.machinery.exit_codes import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STEP_FAILED
 from dtx_assets.machinery.masking import mask_emails
+from dtx_assets.machinery.private import make_private_directory
 from dtx_assets.machinery.run_environment import ENVIRONMENT
 from dtx_assets.machinery.run_log import LOGGER, EventListener, logging_runs
 
@@ -110,7 +112,7 @@ def instance_directory(home: Path) -> Path:
 
 def make_state_directory(home: Path) -> None:
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        private.make_state_directory(home)
     except OSError as error:
         raise ConfigurationError(
             f"the state directory cannot be used: {error.strerror}",
@@ -256,7 +258,7 @@ def run_job(
     started = time.monotonic()
     close_dead_runs(instance)
     logs = home / LOG_DIRECTORY
-    logs.mkdir(parents=True, exist_ok=True)
+    make_private_directory(logs)
     log = logs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.log"
     with logging_runs(log, listener or (lambda _event: None)), closing_what_is_interrupted(instance):
         result = job.execute_in_process(

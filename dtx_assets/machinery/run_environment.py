@@ -25,6 +25,7 @@ from dtx_assets.machinery.lake import Lake, open_archive
 from dtx_assets.machinery.load import RunContext, Subset, create_target, finish_run, open_run
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
 from dtx_assets.machinery.prepare import RunSettings
+from dtx_assets.machinery.private import write_privately
 from dtx_assets.machinery.settings import Mode, Settings
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, Dialects, read_dialects
 from dtx_assets.machinery.system import System
@@ -85,6 +86,8 @@ class RunEnvironment:
         self._load: RunContext | None = None
 
     def __enter__(self) -> Self:
+        # Dagster starts steps in processes of their own, by other commands than `dtx` too.
+        write_privately()
         return self
 
     def __exit__(

@@ -235,6 +235,24 @@ CASES: tuple[Case, ...] = (
         "did you mean 'envelope'?",
     ),
     override(
+        "an override: aliases that multiply (billion laughs)",
+        "a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n"
+        + "".join(
+            f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+            for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+        "aliases repeat more than 10,000 entries",
+        4,
+        "write out what is meant, in fewer entries",
+    ),
+    override(
+        "an override: lists nested without end",
+        "envelope: archive\nkeyword: " + "[" * 100_000,
+        "entries are nested more than 50 deep",
+        2,
+        "write out what is meant, in fewer entries",
+    ),
+    override(
         "an override: a list for an option",
         "envelope: [archive]\n",
         "decision 'envelope' has no option ['archive']",

@@ -1,9 +1,12 @@
 """What asset pages show: nothing personal, nothing that breaks a table, lineage twice."""
 
+import html
+import re
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
+import pytest
 
 from dtx_assets.machinery.dagster_metadata import (
     ACCOUNTING_DATA,
@@ -25,6 +28,44 @@ from dtx_assets.machinery.target import TargetColumn, TargetTable
 def test_cells_cannot_break_a_markdown_table_or_smuggle_tags():
     shown = markdown_table(("a", "b"), [("x|y", "line\nbreak <script>")]).value
     assert shown == "| a | b |\n| --- | --- |\n| x\\|y | line break &lt;script> |"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "![seen](http://evil.example/?row=1)",
+        "[click](javascript:alert(1))",
+        "[click][a]",
+        "<img src=x onerror=alert(1)>",
+        "<http://evil.example>",
+        "http://evil.example/a",
+        "xHTTPS://evil.example",
+        "&#104;ttp://evil.example &lt;b&gt;",
+        "www.evil.example",
+        "write to someone.else@evil.example",
+        "```\n# not a heading\n```",
+        "`a | b`",
+        "\\| \\` \\[x](y)",
+        "a\r\n\r\n# heading\u2028> quote",
+    ],
+)
+def test_legacy_values_are_shown_and_do_nothing(value):
+    header, _, row = markdown_table((value,), [(value,)]).value.splitlines()
+    assert header == row
+    unescaped = re.sub(r"\\.", "", row)
+    assert unescaped.count("|") == 2
+    assert not re.search(r"[\[\]`<]|&(?!lt;|amp;)", unescaped)
+    assert not re.search(r"https?://|www\.|\w@\w", html.unescape(row), re.IGNORECASE)
+
+
+def test_names_of_columns_do_nothing_either():
+    ugly = ["![x](http://e.example)", "a`b", "a|b", "a\\|b", "two words"]
+    lines = lineage_metadata({name: [(("dtx", "legacy", name), name)] for name in ugly})["columns come from"].value
+    left_out = masked_preview(pl.DataFrame({f"{n}![x](y)": [1] for n in range(14)}), ()).value
+    for shown in (lines, left_out):
+        assert "http://" not in shown
+        assert "![" not in shown
+    assert all(re.sub(r"\\.", "", line).count("|") == 3 for line in lines.splitlines())
 
 
 def test_a_preview_masks_personal_columns_and_names_what_it_leaves_out():

@@ -398,7 +398,12 @@ def test_a_manifest_that_arrived_though_putting_it_failed_keeps_its_files(lake, 
         if str(arguments[1]).endswith("manifest.json"):
             raise ConnectionResetError
 
+    def replace_and_fail(fresh: Path, name: Path) -> None:
+        fresh.rename(name)
+        raise ConnectionResetError
+
     monkeypatch.setattr(obstore, "put", put_and_fail)
+    monkeypatch.setattr(Path, "replace", replace_and_fail)
     with pytest.raises(ConfigurationError, match="ConnectionResetError"):
         write(lake, "new")
     assert values(lake) == ["new"]
@@ -426,3 +431,54 @@ def test_the_manifest_is_plain_json(directory_lake):
     facts = json.loads(Path(directory_lake.location(manifest, "")).parent.joinpath("manifest.json").read_text())
     assert facts["version"] == manifest.version
     assert facts["tables"]["rows"][0]["rows"] == 1
+
+
+def test_what_a_manifest_names_is_on_the_disk_before_the_manifest_is(tmp_path, monkeypatch):
+    """A power cut keeps what was synced, in any order else: the manifest must not outlive its files or their names."""
+    calls: list[tuple[str, Path]] = []
+    sync, replace = os.fsync, Path.replace
+
+    def noted_sync(handle: int) -> None:
+        calls.append(("sync", Path(f"/proc/self/fd/{handle}").readlink()))
+        sync(handle)
+
+    def noted_replace(fresh: Path, name: Path) -> Path:
+        assert ("sync", fresh) in calls
+        calls.append(("replace", name))
+        return replace(fresh, name)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    new = tmp_path / "new"
+    lake = Lake(str(new / "lake"))
+    manifest = write(lake, "a")
+    dataset = new / "lake" / "/".join(manifest.key)
+    version = Path(lake.location(manifest, ""))
+    files = [version / entry.name for table in manifest.tables.values() for entry in table.files]
+    assert files
+    replaced = calls.index(("replace", dataset / "manifest.json"))
+    above = [directory for directory in dataset.parents if directory.is_relative_to(new)]
+    for path in (*files, version, dataset, *above):
+        assert ("sync", path) in calls[:replaced], path
+    assert calls[replaced + 1 :] == [("sync", dataset)]
+
+
+def test_what_a_power_cut_leaves_of_a_manifest_is_no_version(directory_lake):
+    manifest = write(directory_lake, "a")
+    left = Path(directory_lake.location(manifest, "")).with_name("20200101T000000-aaaaaaaa")
+    left.mkdir()
+    (left / "manifest.json").write_text("{")
+    os.utime(left / "manifest.json", (0, 0))
+    assert [stored.name for stored in directory_lake.versions(KEY[0])] == [manifest.version]
+    write(directory_lake, "b")
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_what_is_in_a_lake_is_for_its_owner_only(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write(Lake(str(tmp_path / "lake")), "a")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "lake").stat().st_mode & 0o077 == 0

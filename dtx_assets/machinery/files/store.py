@@ -34,6 +34,7 @@ from dtx_assets.machinery.files.paths import (
 from dtx_assets.machinery.files.refusals import NO_BUCKET, is_of_the_object, refused, told, words_of
 from dtx_assets.machinery.files.workers import concurrently
 from dtx_assets.machinery.lake import LEASE_SECONDS, s3_store
+from dtx_assets.machinery.private import make_private_directory
 
 SENDERS = 8
 PARTS_AT_ONCE = 2
@@ -101,7 +102,7 @@ class DirectoryStore:
         """LoadError where the directory cannot be read, which the first file may make, and no later one."""
         with told(self.url):
             if make and not self._was_there and not self.directory.exists():
-                self.directory.mkdir(parents=True, exist_ok=True)
+                make_private_directory(self.directory)
             os.scandir(self.directory).close()
         self._was_there = True
 
@@ -124,7 +125,7 @@ class DirectoryStore:
     def put(self, file: FileToSend, source: BinaryIO) -> str | None:
         path = self.path(file.key)
         self.require(make=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_directory(path.parent)
         unfinished = path.with_name(f"{HALF_SENT}{uuid4().hex}")
         try:
             with unfinished.open("xb") as stream:

@@ -11,15 +11,59 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from dtx_assets.machinery.errors import ConfigurationError
+
+MOST_REPEATED = 10_000
+"""So many entries aliases may stand for in one file."""
+DEEPEST = 50
+"""So deep lists and mappings may be nested."""
 
 
 @lru_cache(maxsize=128)
 def _parsed(text: str) -> Any:
     """The content of YAML; it is shared, and nobody may change it."""
+    _require_bounded(text)
     # The round-trip loader makes plain values only, as the safe one does, and keeps the lines.
     return YAML(typ="rt").load(text)
+
+
+def _require_bounded(text: str) -> None:
+    """Refuse what would grow without end when aliases are followed, and nesting that nobody writes."""
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []
+    size = repeated = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        line = event.start_mark.line + 1
+        if isinstance(event, AliasEvent):
+            if any(event.anchor == anchor for anchor, _ in open_nodes):
+                raise _Unbounded(f"*{event.anchor} stands within &{event.anchor} itself", line)
+            size += sizes.get(event.anchor, 0)
+            repeated += sizes.get(event.anchor, 0)
+            if repeated > MOST_REPEATED:
+                raise _Unbounded(f"aliases repeat more than {MOST_REPEATED:,} entries", line)
+        elif isinstance(event, CollectionStartEvent):
+            open_nodes.append((event.anchor, size))
+            size += 1
+            if len(open_nodes) > DEEPEST:
+                raise _Unbounded(f"entries are nested more than {DEEPEST} deep", line)
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = size - before
+        elif isinstance(event, ScalarEvent):
+            size += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+
+
+class _Unbounded(Exception):
+    """What of a text is out of bounds, and the line where it becomes so."""
+
+    def __init__(self, what: str, line: int) -> None:
+        super().__init__(what)
+        self.line = line
 
 
 class YamlFile:
@@ -41,6 +85,10 @@ class YamlFile:
             line = error.object.count(b"\n", 0, error.start) + 1
             raise ConfigurationError(
                 "the file is not UTF-8", where=f"{path}:{line}", remedy="save it in the encoding UTF-8"
+            ) from None
+        except _Unbounded as error:
+            raise ConfigurationError(
+                str(error), where=f"{path}:{error.line}", remedy="write out what is meant, in fewer entries"
             ) from None
         except MarkedYAMLError as error:
             mark = error.problem_mark

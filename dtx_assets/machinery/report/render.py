@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from dtx_assets.machinery.checks import COERCION_THRESHOLD
 from dtx_assets.machinery.load.archived import ARCHIVE
+from dtx_assets.machinery.private import make_private_directory
 from dtx_assets.machinery.progress import duration_text
 from dtx_assets.machinery.report.gather import Report
 from dtx_assets.machinery.report.pictures import Picture, flow_picture, lineage_picture
@@ -70,7 +71,7 @@ def box_ids(pictures: Mapping[str, Picture]) -> dict[str, str]:
 def write_page(report: Report, path: Path) -> Path:
     """Write the page; whoever opens it meanwhile sees the old one or the new one, whole."""
     page = render(report)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private_directory(path.parent)
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         unfinished.write_text(page, "utf-8")

