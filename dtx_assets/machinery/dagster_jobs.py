@@ -57,7 +57,11 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
             ]
             notes = planning_notes(system, planned)
             with environment.lake.write(tuple(key.path), run_id=environment.run_id) as writer:
-                writer.add(pl.DataFrame([{**load, "changes": None} for load in planned]).drop("changes"))
+                writer.add(
+                    pl.DataFrame([{**load, "changes": None, "may_refuse": None} for load in planned]).drop(
+                        "changes", "may_refuse"
+                    )
+                )
             yield dg.MaterializeResult(metadata=plan_metadata(planned, in_the_way, notes))
 
     return plan
@@ -71,14 +75,20 @@ def planned_load(graph: Graph, target: TargetTable, summary: LoadSummary) -> dic
         "model": target.model,
         "target_table": target.name,
         **counts,
+        "may_refuse": summary.may_refuse,
         "changes": [masked_sample(sample, personal) for sample in summary.samples],
     }
 
 
 def planning_notes(system: System, planned: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a plan cannot know: rows that are made from what an earlier load of the same run inserts."""
+    """What may refuse rows of a target, and what a plan cannot know: rows made from what the same run inserts."""
     inserted = {load["model"]: load["inserted"] for load in planned}
-    return [
+    refusing = [
+        f"{load['target_table']} may refuse rows by {', '.join(load['may_refuse'])}: those that it refuses are rejected"
+        for load in planned
+        if load.get("may_refuse")
+    ]
+    return refusing + [
         f"{model} is made from rows of {first}, of which {inserted[first]:,} are not loaded yet: its figures hold for"
         " those that are; plan again after they are loaded"
         for flow in system.flows
@@ -108,7 +118,7 @@ def plan_metadata(
             ("target", *PLAN_COUNTS),
             [(load["model"], *(f"{load[name]:,}" for name in PLAN_COUNTS)) for load in planned],
         ),
-        **({"what the plan cannot know": "; ".join(notes)} if notes else {}),
+        **({"to be known beside the plan": "; ".join(notes)} if notes else {}),
         "changes, masked": markdown_table(("target", "what", "source row", "column", "is", "would be"), changes),
         "in the way": markdown_table(
             ("what", "why", "accepted"),

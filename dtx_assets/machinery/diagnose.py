@@ -36,6 +36,7 @@ from dtx_assets.machinery.lake import Lake, s3_store
 from dtx_assets.machinery.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.load import compare_target, live_target
 from dtx_assets.machinery.load.ddl import LiveTarget
+from dtx_assets.machinery.load.rules import rules_of, surprising
 from dtx_assets.machinery.load.runs import SCHEMA_VERSION, Connection, connect
 from dtx_assets.machinery.mapping_assets import MappingContext, read_target_rows
 from dtx_assets.machinery.postgres_sessions import ROWS_REMEDY
@@ -473,6 +474,13 @@ class Target:
         if triggers and table.writes != "nothing":
             says = f"has triggers, which fire for every row that is written: {shortened(triggers)}"
             remedy = "read what they do; let their owner disable them for the cutover if they send or count anything"
+            self._found(subject, "warn", says, remedy)
+        refusing = [rule for rule in surprising(rules_of(connection, live), table) if rule.kind != "trigger"]
+        if refusing and table.writes != "nothing":
+            says = f"may refuse rows for what is not declared: {shortened([str(rule) for rule in refusing])}"
+            remedy = (
+                "nothing has to be done: a plan finds the rows that they refuse, and a load rejects them one by one"
+            )
             self._found(subject, "warn", says, remedy)
         [secured] = connection.execute("SELECT row_security_active(%s::oid)", [live.oid]).fetchone() or [False]
         if secured:

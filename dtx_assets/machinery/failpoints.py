@@ -38,6 +38,7 @@ POINTS = {
     "load.before_merge": "what becomes of each row of a part was decided, and nothing is written",
     "load.after_journal": "the journal holds what rows were, and they are that still",
     "load.after_update": "rows are updated",
+    "load.after_slice": "some rows of a part are updated and mapped, and committed; no list says anything of them yet",
     "load.after_removal": "the mapping has forgotten what gives nothing any more",
     "load.after_rejected": "the rejected rows of a part are listed",
     "load.after_conflicts": "its conflicts are listed",

@@ -289,3 +289,6 @@ def test_what_a_plan_cannot_know_is_said():
     assert note.startswith("DocumentMetadata is made from rows of Document, of which 7 are not loaded yet")
     assert planning_notes(system, [{"model": "Document", "inserted": 0}]) == []
     assert planning_notes(SYSTEM, loads) == []
+    refusing = {"model": "Document", "target_table": "document", "inserted": 0, "may_refuse": ["check a", "trigger b"]}
+    [note] = planning_notes(SYSTEM, [refusing])
+    assert note.startswith("document may refuse rows by check a, trigger b")

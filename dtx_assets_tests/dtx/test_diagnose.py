@@ -63,6 +63,8 @@ def test_a_sound_place_has_no_no_and_is_left_as_it_was(look, tmp_path):
             "warn",
             "sends",
         ),
+        (f"ALTER TABLE {TEMPLATE} ADD CONSTRAINT nothing_empty CHECK (subject <> '')", "warn", "check nothing_empty"),
+        (f"CREATE UNIQUE INDEX once_ci ON {TEMPLATE} (lower(subject))", "warn", "unique index once_ci"),
         ("CREATE SCHEMA migration", "no", "not the bookkeeping"),
     ],
 )

@@ -108,10 +108,15 @@ def _in_order_of_reference(tables: Sequence[TargetTable]) -> list[TargetTable]:
 @dataclass(frozen=True)
 class LiveColumn:
     type: str
-    """As PostgreSQL names it, without its length."""
+    """As PostgreSQL names it, without its length; of a domain, the type under it."""
     nullable: bool
     max_length: int | None
     has_default: bool
+
+    @property
+    def plain_type(self) -> str:
+        """The type without a length, as SQL casts to it: what it takes is not cut off."""
+        return "bpchar" if self.type == "character" else self.type
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,22 @@ class Difference:
         return f"{place}: {self.detail}"
 
 
+_COLUMNS = """
+WITH RECURSIVE found AS (
+    SELECT attnum, attname, atttypid AS kind, atttypmod AS modifier, attnotnull AS required,
+        atthasdef OR attidentity <> '' AS filled
+    FROM pg_attribute WHERE attrelid = %s::oid AND attnum > 0 AND NOT attisdropped
+    UNION ALL
+    SELECT attnum, attname, typbasetype, CASE WHEN modifier < 0 THEN typtypmod ELSE modifier END,
+        required OR typnotnull, filled OR typdefault IS NOT NULL
+    FROM found JOIN pg_type ON pg_type.oid = kind WHERE typtype = 'd'
+)
+SELECT attname, format_type(kind, NULL), required,
+    CASE WHEN kind IN ('varchar'::regtype, 'bpchar'::regtype) AND modifier > 4 THEN modifier - 4 END, filled
+FROM found JOIN pg_type ON pg_type.oid = kind WHERE typtype <> 'd' ORDER BY attnum
+"""
+
+
 def live_target(connection: Connection, table: str) -> LiveTarget | None:
     """What the catalogue says about a table on the search path; None where there is none."""
     found = connection.execute(
@@ -149,13 +170,7 @@ def live_target(connection: Connection, table: str) -> LiveTarget | None:
     oid = int(found[0])
     columns = {
         str(name): LiveColumn(str(kind), not required, length, bool(default))
-        for name, kind, required, length, default in connection.execute(
-            "SELECT attname, format_type(atttypid, NULL), attnotnull,"
-            " CASE WHEN atttypid IN ('varchar'::regtype, 'bpchar'::regtype) AND atttypmod > 4 THEN atttypmod - 4 END,"
-            " atthasdef OR attidentity <> '' FROM pg_attribute"
-            " WHERE attrelid = %s::oid AND attnum > 0 AND NOT attisdropped",
-            [oid],
-        )
+        for name, kind, required, length, default in connection.execute(_COLUMNS, [oid])
     }
     # NULLS NOT DISTINCT came with PostgreSQL 15; older servers have no such column in their catalogue.
     nulls_equal = "index.indnullsnotdistinct" if connection.info.server_version >= 150000 else "false"

@@ -139,9 +139,15 @@ def refusals_told() -> Iterator[None]:
 
 def words_of(error: psycopg.Error) -> str:
     """What the server says, without what may be of a row: values that it quotes, and the words of triggers."""
-    state, said = error.sqlstate or "", error.diag.message_primary or "the connection was lost"
-    if state.startswith("P0"):
-        place = (error.diag.context or state).splitlines()[0]
+    said = error.diag.message_primary or "the connection was lost"
+    return server_words(error.sqlstate or "", said, error.diag.context or "")
+
+
+def server_words(state: str, said: str, context: str) -> str:
+    """The same of what `said` is with an SQLSTATE, and the functions of its `context`."""
+    # A function may raise with any state.
+    if state.startswith("P0") or re.match(r".*\bRAISE$", context, flags=re.MULTILINE):
+        place = (context or state).splitlines()[0]
         return f"a function of the target raised an error ({place}); the log of its server has the words"
     return re.sub(r'".*"', '"…"', said, flags=re.DOTALL) if state.startswith("22") else said
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from queue import Empty, Queue
 from typing import Any, Literal
@@ -31,7 +31,9 @@ from dtx_assets.machinery.load.content import (
 )
 from dtx_assets.machinery.load.ddl import LiveTarget, require_target
 from dtx_assets.machinery.load.diff import (
-    Filled,
+    CHANGED,
+    PLACE,
+    YIELDS,
     given_by,
     identity_of,
     insert_fates,
@@ -51,7 +53,17 @@ from dtx_assets.machinery.load.entries import (
     replace_entries,
 )
 from dtx_assets.machinery.load.findings import CONFLICT, Findings, LegacyRows
-from dtx_assets.machinery.load.part import PROBLEM, Part, PreparedParts, without_rows, without_violations
+from dtx_assets.machinery.load.outcome import (
+    Decision,
+    LoadSummary,
+    PartOutcome,
+    conflicts_of,
+    problems_of,
+    taken_of,
+)
+from dtx_assets.machinery.load.part import Part, PreparedParts, without_rows, without_violations
+from dtx_assets.machinery.load.refusals import Refusals, is_refusal
+from dtx_assets.machinery.load.rules import rules_of, surprising
 from dtx_assets.machinery.load.runs import (
     Connection,
     RunContext,
@@ -62,7 +74,8 @@ from dtx_assets.machinery.load.runs import (
     target_lock,
     words_of,
 )
-from dtx_assets.machinery.load.samples import Sample, merged_samples, samples_of, samples_of_copied
+from dtx_assets.machinery.load.samples import merged_samples, samples_of, samples_of_copied
+from dtx_assets.machinery.load.slices import LOCK_TIMEOUT, RACES, SLICE_ROWS, Slices
 from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
 from dtx_assets.machinery.target import TargetColumn, TargetTable
 
@@ -73,106 +86,21 @@ CONNECTIONS = 2
 PROBED_KEYS = 1000
 """Distinct leading keys of a part that are enough to probe whether the target has any of its rows."""
 XID_HORIZON = 1 << 31
+_NOTHING_SLICED = pl.DataFrame(schema={name: YIELDS[name] for name in PLACE})
 Send = Callable[[pl.DataFrame], pl.DataFrame]
 """Takes the prepared rows that are to be written; gives those that could not be sent: `_row`, `reason`, `detail`."""
 
 
-@dataclass
-class LoadSummary:
-    """What one load did, in target rows, or units of rows of others that it fills.
-
-    `rejected` counts source rows, `accounting` has the entries of spec 5.
-    """
-
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    adopted: int = 0
-    conflicts: int = 0
-    vanished: int = 0
-    rejected: int = 0
-    skipped_parts: int = 0
-    accounting: list[dict[str, Any]] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
-    seconds: float = 0.0
-
-
-@dataclass
-class PartOutcome:
-    """What became of the rows of one part, and what its batch remembers."""
-
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    adopted: int = 0
-    conflicts: int = 0
-    inserted_ids: str = "{}"
-    witness: dict[str, int] = field(default_factory=dict)
-    overwritten: dict[str, int] = field(default_factory=dict)
-    """How many rows that carried which xmin were updated."""
-    clean: bool = True
-    taken: pl.DataFrame | None = None
-    """Of a subset: source rows that were `read` and `rejected` by `flow_id`."""
-    samples: list[Sample] = field(default_factory=list)
-
-
-def conflicts_of(yields: pl.DataFrame, fates: pl.DataFrame) -> pl.DataFrame:
-    """CONFLICT rows: what is in the way of which source row."""
-    return (
-        yields.filter("owns")
-        .join(fates.filter(pl.col("fate") == "conflict"), on="_row", maintain_order="left")
-        .with_columns(pl.col("columns").fill_null([]))
-        .select(CONFLICT.names())
-    )
-
-
-def problems_of(yields: pl.DataFrame, fates: pl.DataFrame) -> pl.DataFrame:
-    """PROBLEM rows: a source row is rejected if all its target rows are in conflict, else each is listed as a part."""
-    linked = yields.join(
-        fates.select("_row", "fate", "target_id", "cause", "columns"), on="_row", maintain_order="left"
-    )
-    conflict = pl.col("fate") == "conflict"
-    columns = pl.col("columns").fill_null([]).list.join(", ")
-    return (
-        linked.with_columns((~conflict).any().over("flow_id", "source_key").alias("partial"))
-        .filter(conflict)
-        .select(
-            "flow_id",
-            "source_key",
-            "source_row",
-            "bucket",
-            pl.lit("target_conflict").alias("reason"),
-            pl.concat_str(
-                pl.col("part"),
-                pl.lit(": "),
-                pl.col("cause"),
-                pl.when(pl.col("target_id").is_not_null())
-                .then(pl.format(" (id {})", "target_id"))
-                .otherwise(pl.lit("")),
-                pl.when(columns != "").then(pl.lit(": ") + columns).otherwise(pl.lit("")),
-            ).alias("detail"),
-            "partial",
-        )
-        .cast(PROBLEM)
-    )
-
-
-def taken_of(part: Part, problems: pl.DataFrame) -> pl.DataFrame:
-    """How many source rows of each flow a part had, and how many of them are rejected."""
-    rejected = pl.concat(
-        frame.filter(~pl.col("partial")).select("flow_id", "source_key").unique() for frame in (part.rejected, problems)
-    )
-    return (
-        pl.concat([part.links.select("flow_id", "source_key"), rejected])
-        .unique()
-        .join(rejected.with_columns(pl.lit(True).alias("rejected")), on=["flow_id", "source_key"], how="left")
-        .group_by("flow_id")
-        .agg(pl.len().alias("read"), pl.col("rejected").count())
-    )
-
-
 class SlowPathNeeded(Exception):
     """The rows of a part cannot be copied blindly."""
+
+
+class SlicesNeeded(Exception):
+    """A part updates more rows than may be locked at a time."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__()
+        self.decision = decision
 
 
 def load_target(
@@ -305,7 +233,13 @@ class TargetLoad:
         self.xmins: dict[str, int] | None = None
         self.first_load = False
         self.subset = run.subset
+        self.rules = rules_of(connection, live)
+        self.refusals = Refusals(self)
         self._dry_ids = 0
+        self._whole_updates = SLICE_ROWS
+        """How many rows a part may write in the transaction in which it also updates some."""
+        self._sliced = _NOTHING_SLICED
+        """What slices updated of the part that is written."""
         self.parts = PreparedParts(
             lake,
             target,
@@ -357,7 +291,7 @@ class TargetLoad:
         return int(found[0]) if found and found[0] is not None else 0
 
     def run(self, progress: Callable[[int, int], None] | None) -> LoadSummary:
-        summary = LoadSummary()
+        summary = LoadSummary(may_refuse=[str(rule) for rule in surprising(self.rules, self.target)])
         load_id = self._open_load()
         reach("load.opened")
         self.findings = self.open_findings(load_id)
@@ -405,7 +339,9 @@ class TargetLoad:
 
         The first one goes alone: it writes most of what parts share, the lists of parts, which would make others wait.
         """
-        several = self.first_load and self.target.writes == "insert" and not self.run_context.dry
+        # Where rows of two parts may be in each other's way, it is always the later one that is refused.
+        rivals = any(rule.sees_other_rows for rule in surprising(self.rules, self.target))
+        several = self.first_load and self.target.writes == "insert" and not self.run_context.dry and not rivals
         alone = 1 if several else len(numbers)
         for number in numbers[:alone]:
             yield number, self._load_part(self._read(number), load_id)
@@ -445,7 +381,7 @@ class TargetLoad:
     def _over(self, connection: Connection) -> "TargetLoad":
         """The same load over a connection of its own."""
         other = copy(self)
-        other.connection = connection
+        other.connection, other.refusals = connection, Refusals(other)
         other.findings = copy(self.findings)
         other.findings.connection = connection
         return other
@@ -465,6 +401,7 @@ class TargetLoad:
         summary.samples = merged_samples(summary.samples, outcome.samples)
         for name in ("inserted", "updated", "unchanged", "adopted", "conflicts"):
             setattr(summary, name, getattr(summary, name) + getattr(outcome, name))
+        summary.updated += outcome.sliced
 
     def _open_load(self) -> int:
         """Holding the lock, any other load of this target that says it is running was killed."""
@@ -571,40 +508,64 @@ class TargetLoad:
             refused = self.send(self._to_be_written(part))
             reach("load.files_sent")
             part = without_rows(part, [refused] if refused.height else [])
-        if not self.run_context.dry:
-            self.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        self._whole_updates, self._sliced = SLICE_ROWS, _NOTHING_SLICED
+        self._isolate(psycopg.IsolationLevel.REPEATABLE_READ)
+        tries_left = TRIES
         try:
-            for tries_left in reversed(range(TRIES)):
+            while True:
                 try:
                     with self.connection.transaction():
                         outcome = self._write_part(part, load_id, fast)
                         reach("load.before_commit")
                     reach("load.after_commit")
-                    if self.xmins is not None:
-                        for xmin, rows in outcome.overwritten.items():
-                            self.xmins[xmin] = self.xmins.get(xmin, 0) - rows
+                    self._note_xmins(outcome)
                     return outcome
                 except SlowPathNeeded:
                     fast = False
-                except (
-                    psycopg.errors.SerializationFailure,
-                    psycopg.errors.DeadlockDetected,
-                    psycopg.errors.UniqueViolation,
-                    psycopg.errors.LockNotAvailable,
-                ) as error:
+                except SlicesNeeded as needed:
+                    before, part = part, self._in_slices(part, needed.decision, load_id)
+                    tries_left -= part is before
+                    if not tries_left:
+                        raise self._given_up(part, None) from None
+                except psycopg.Error as error:
+                    taken = isinstance(error, psycopg.errors.UniqueViolation)
+                    if not is_refusal(error) and not isinstance(error, RACES):
+                        raise
+                    if is_refusal(error) and not (fast and taken):
+                        before, part = part, self._without_refused(part, fast)
+                        if part is not before:
+                            continue
                     # Somebody else wrote at the same time: look again. Of parts that are loaded together one may have
                     # written a list of parts that the other needs; its rows are nobody's still.
-                    fast = fast and self.first_load and not isinstance(error, psycopg.errors.UniqueViolation)
+                    fast = fast and self.first_load and not taken
+                    self._whole_updates = 0
+                    tries_left -= 1
                     if not tries_left:
                         if isinstance(error, psycopg.errors.LockNotAvailable):
                             raise
-                        raise self._refused(part, error) from None
-                except (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException) as error:
-                    raise self._refused(part, error) from None
+                        raise self._given_up(part, error) from None
         finally:
-            if not self.connection.closed and not self.run_context.dry:
-                self.connection.isolation_level = None
-        raise LoadError(f"part {part.name} could not be written", where=self.target.name)
+            self._isolate(None)
+
+    def _isolate(self, level: psycopg.IsolationLevel | None) -> None:
+        if not self.connection.closed and not self.run_context.dry:
+            self.connection.isolation_level = level
+
+    def _note_xmins(self, outcome: PartOutcome) -> None:
+        if self.xmins is not None:
+            for xmin, rows in outcome.overwritten.items():
+                self.xmins[xmin] = self.xmins.get(xmin, 0) - rows
+
+    def note_slice(self, outcome: PartOutcome, xmin: str, places: pl.DataFrame) -> None:
+        """Rows of the part are updated, by a transaction that was not there when the load began."""
+        self._note_xmins(outcome)
+        if self.xmins is not None and outcome.updated:
+            self.xmins[xmin] = outcome.updated
+        self._sliced = pl.concat([self._sliced, places])
+
+    def limit_waiting(self) -> None:
+        """From here on the transaction has rows of the application locked."""
+        self.connection.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
 
     def _to_be_written(self, part: Part) -> pl.DataFrame:
         """The rows of a part that are to be written as the target is now: what belongs to the others stays as it is."""
@@ -624,13 +585,54 @@ class TargetLoad:
         written = fates.filter(pl.col("fate").is_in(["insert", "update"])).get_column("_row")
         return part.rows.filter(pl.col("_row").is_in(written.implode()))
 
-    def _refused(self, part: Part, error: psycopg.Error) -> LoadError:
+    def _given_up(self, part: Part, error: psycopg.Error | None) -> LoadError:
+        if error is None or isinstance(error, RACES):
+            words = f": {words_of(error)}" if error else ""
+            return LoadError(
+                f"others kept writing what part {part.name} needs, in each of {TRIES} tries{words}",
+                where=f"table {self.target.name}",
+                remedy="earlier batches stay, this one was rolled back whole: run again; where it comes again, see in"
+                " pg_stat_activity what writes there, and run when it is quieter",
+            )
         constraint = f", constraint {error.diag.constraint_name}" if error.diag.constraint_name else ""
         return LoadError(
-            f"the target refused rows of part {part.name}: {words_of(error)}",
+            f"the target refused rows of part {part.name}, and takes each of them alone: {words_of(error)}",
             where=f"table {error.diag.table_name or self.target.name}{constraint}",
             remedy="the batch was rolled back whole; earlier ones stay. Mend the target or the mapping, then run again",
         )
+
+    # --- what the target refuses --------------------------------------------------------------------------------------
+
+    def _without_refused(self, part: Part, fast: bool) -> Part:
+        """The part without the rows that the target refuses; the same where it refuses none of them by itself."""
+        try:
+            found = self.refusals.of_part(part, all_new=fast)
+        except RACES:
+            return part
+        return without_rows(part, [found]) if found.height else part
+
+    # --- updates beside a live application ----------------------------------------------------------------------------
+
+    def _in_slices(self, part: Part, decision: Decision, load_id: int) -> Part:
+        """Update rows a few at a time. Gives what is to be written still; the same part where there was no progress."""
+        self._isolate(psycopg.IsolationLevel.READ_COMMITTED)
+        known = self._sliced.height
+        rest = Slices(self, part, decision, load_id).write()
+        self._isolate(psycopg.IsolationLevel.REPEATABLE_READ)
+        return replace(rest) if self._sliced.height > known else rest
+
+    def lock(self, ids: pl.Series) -> tuple[pl.Series, pl.Series]:
+        """Lock rows in the order of their ids; gives those, and the ones that somebody else has locked."""
+        self._stage("wanted_id", ids.to_frame("id"), ["id"])
+        query = sql.SQL("SELECT t.id FROM {} AS t JOIN wanted_id USING (id) ORDER BY t.id").format(self.table)
+        rows = self.connection.execute(query + sql.SQL(" FOR NO KEY UPDATE OF t SKIP LOCKED")).fetchall()
+        locked = pl.Series("id", [row[0] for row in rows], dtype=pl.Int64)
+        if len(locked) == len(ids):
+            return locked, locked.clear()
+        there = pl.Series("id", [row[0] for row in self.connection.execute(query)], dtype=pl.Int64)
+        return locked, there.filter(~there.is_in(locked.implode()))
+
+    # --- a part, inside its transaction -------------------------------------------------------------------------------
 
     def _write_part(self, part: Part, load_id: int, fast: bool) -> PartOutcome:
         if self.run_context.dry:
@@ -638,31 +640,38 @@ class TargetLoad:
             self.connection.execute("DISCARD TEMP")
         if fast:
             self._require_absent(part)
-        batch_id = self._open_batch(part, load_id)
+        decision = None if fast else self._decided(part)
+        batch_id = self.open_batch(part, load_id)
         reach("load.batch_opened")
-        if fast:
+        if decision is None:
             outcome, found = self._copy_rows(part, batch_id), part.problems
             if not self.first_load:
                 self.findings.write_conflicts(part, pl.DataFrame(schema=CONFLICT), batch_id)
         else:
-            self.findings.stage_keys(part)
-            outcome, found = self._merge_rows(part, batch_id)
+            found = pl.concat([part.problems, problems_of(decision.yields, decision.fates)])
+            outcome = self._outcome(decision)
+            self._book(part, decision, batch_id)
         self.findings.write_rejected(part, found, first=self.first_load and fast)
         reach("load.after_rejected")
+        if decision is not None:
+            # Last, so that rows of the application are locked no longer than it takes to write them.
+            self._merge_rows(part, decision, batch_id)
+            if self.run_context.dry:
+                outcome.samples = samples_of(part, decision.yields, decision.fates, decision.current)
         outcome.clean = outcome.clean and found.is_empty()
         if self.subset:
             outcome.taken = taken_of(part, found)
-        self._close_batch(batch_id, outcome)
+        self.close_batch(batch_id, outcome)
         return outcome
 
-    def _open_batch(self, part: Part, load_id: int) -> int:
+    def open_batch(self, part: Part, load_id: int) -> int:
         return self._number(
             "INSERT INTO migration.batch (load_id, part, bucket_low, bucket_high, digest, columns)"
             " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
             [load_id, part.name, *part.buckets, part.digest, [column.name for column in part.columns]],
         )
 
-    def _close_batch(self, batch_id: int, outcome: PartOutcome) -> None:
+    def close_batch(self, batch_id: int, outcome: PartOutcome) -> None:
         self.connection.execute(
             "UPDATE migration.batch SET witness = %s, clean = %s, inserted_ids = %s::int8multirange,"
             " rows_inserted = %s, rows_updated = %s, committed_at = clock_timestamp() WHERE id = %s",
@@ -721,86 +730,131 @@ class TargetLoad:
         ids = self.reserve_ids(part.rows.height)
         names = [column.name for column in part.columns]
         reach("load.before_copy")
-        with rolled_back_if(self.connection, self.run_context.dry):
-            copy_in(self.connection, self.table, part.rows.select(ids.alias("id"), *names))
-            reach("load.after_copy")
+        self._copy(part.rows.select(ids.alias("id"), *names))
+        reach("load.after_copy")
         copy_entries(self.connection, new_entries(part.links, ids, part.rows.get_column("_hash")), batch_id)
         reach("load.after_mapping")
         return PartOutcome(
             inserted=part.rows.height,
             inserted_ids=multirange(ids),
-            witness={self._own_xmin(): part.rows.height} if part.rows.height else {},
+            witness={self.own_xmin(): part.rows.height} if part.rows.height else {},
             samples=samples_of_copied(part) if self.run_context.dry else [],
         )
 
     # --- the slow path: some of it may be there -----------------------------------------------------------------------
 
-    def _merge_rows(self, part: Part, batch_id: int) -> tuple[PartOutcome, pl.DataFrame]:
-        """Compare with what is there, and write what differs; gives the problems of the part too."""
+    def _decided(self, part: Part) -> Decision:
+        """What becomes of the rows of a part; SlicesNeeded where it would keep rows of the application locked."""
         if self.xmins is None:
             self.xmins = self._xmins()
+        decision = self.decide(part)
+        if decision.values.height and decision.writes > self._whole_updates and not self.run_context.dry:
+            raise SlicesNeeded(decision)
+        return decision
+
+    def decide(self, part: Part) -> Decision:
+        self.findings.stage_keys(part)
         stored = read_links(self.connection, self.findings.scope(part))
         current = self.current_rows(part, stored)
         yields = yields_of(part.links)
-        filled: Filled | None = None
         self._require_unique(part, yields)
-        if self.target.writes == "insert":
-            fates = insert_fates(
-                self.target, part.columns, part.comparable, yields, stored, current, overwrite=self.overwrite
+        fates, values = self.fates(part, yields, stored, current)
+        sliced = self._sliced_of(yields, fates).get_column("target_id").unique()
+        again = (pl.col("fate") == "update") & pl.col("target_id").is_in(sliced.implode())
+        if fates.select(again.any()).item():
+            # Somebody changed what was overwritten a moment ago.
+            fates = fates.with_columns(
+                pl.when(again).then(pl.lit("conflict")).otherwise("fate").alias("fate"),
+                pl.when(again).then(pl.lit(CHANGED)).otherwise("cause").alias("cause"),
             )
-        else:
-            filled = update_fates(part.columns, part.rows, yields, stored, current, overwrite=self.overwrite)
-            fates = filled.fates
-        names = [column.name for column in part.columns]
-        updates = fates.filter(pl.col("fate") == "update").select("_row", pl.col("target_id").alias("id"))
-        if filled is None:
-            values = updates.join(part.rows.select("_row", *names), on="_row").drop("_row")
-        else:
-            values, updates = filled.values, filled.values.select("id")
+            values = values.filter(~pl.col("id").is_in(sliced.implode()))
         inserts = fates.filter(pl.col("fate") == "insert").select("_row")
-        inserts = inserts.with_columns(self.reserve_ids(inserts.height).alias("new_id"))
-        reach("load.before_merge")
-        with rolled_back_if(self.connection, self.run_context.dry):
-            self._update(values, batch_id)
-            if inserts.height:
-                reach("load.before_copy")
-                copy_in(
-                    self.connection,
-                    self.table,
-                    inserts.join(part.rows.select("_row", *names), on="_row", maintain_order="left").select(
-                        pl.col("new_id").alias("id"), *names
-                    ),
-                )
-                reach("load.after_copy")
+        inserts = inserts.with_columns(self.reserve_ids(inserts.height).alias("id"))
         fates = (
             fates.join(inserts, on="_row", how="left", maintain_order="left")
-            .with_columns(pl.coalesce("new_id", "target_id").alias("target_id"))
-            .drop("new_id")
+            .with_columns(pl.coalesce("id", "target_id").alias("target_id"))
+            .drop("id")
         )
         given = given_by(yields, fates, stored, identity_of(self.target))
-        mapping = relink(given, yields, stored)
-        replace_entries(self.connection, grouped_entries(mapping.entries), batch_id)
-        reach("load.after_mapping")
-        delete_entries(self.connection, mapping.removed, batch_id)
-        reach("load.after_removal")
-        self.findings.write_vanished(part, given.vanished, given.yielded, batch_id)
-        reach("load.after_vanished")
-        self.findings.write_conflicts(part, conflicts_of(yields, fates), batch_id)
-        reach("load.after_conflicts")
-        outcome = self._outcome(fates, current, updates, inserts, stored, self.xmins)
-        if self.run_context.dry:
-            outcome.samples = samples_of(part, yields, fates, current)
-        return outcome, pl.concat([part.problems, problems_of(yields, fates)])
+        return Decision(stored, current, yields, fates, values, inserts, given, relink(given, yields, stored))
 
-    def _outcome(
+    def _sliced_of(self, yields: pl.DataFrame, fates: pl.DataFrame) -> pl.DataFrame:
+        """The fates of rows that slices updated."""
+        return fates.join(yields.join(self._sliced, on=PLACE, how="semi"), on="_row", how="semi")
+
+    def fates(
         self,
-        fates: pl.DataFrame,
-        current: pl.DataFrame,
-        updates: pl.DataFrame,
-        inserts: pl.DataFrame,
+        part: Part,
+        yields: pl.DataFrame,
         stored: pl.DataFrame,
-        xmins: Mapping[str, int],
-    ) -> PartOutcome:
+        current: pl.DataFrame,
+        numbers: pl.Series | None = None,
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The fates of the rows of a part, or of some by their numbers; `id` and columns of those that are updated."""
+        names = [column.name for column in part.columns]
+        chosen = pl.lit(True) if numbers is None else pl.col("_row").is_in(numbers.implode())
+        rows = part.rows.filter(chosen)
+        if self.target.writes == "update":
+            filled = update_fates(part.columns, rows, yields, stored, current, overwrite=self.overwrite)
+            return filled.fates, filled.values
+        fates = insert_fates(
+            self.target,
+            part.columns,
+            part.comparable.filter(chosen),
+            yields,
+            stored,
+            current,
+            overwrite=self.overwrite,
+        )
+        updates = fates.filter(pl.col("fate") == "update").select("_row", pl.col("target_id").alias("id"))
+        return fates, updates.join(rows.select("_row", *names), on="_row").drop("_row")
+
+    def _book(self, part: Part, decision: Decision, batch_id: int) -> None:
+        """What the mapping and the lists say of a part that was compared."""
+        replace_entries(self.connection, grouped_entries(decision.mapping.entries), batch_id)
+        reach("load.after_mapping")
+        delete_entries(self.connection, decision.mapping.removed, batch_id)
+        reach("load.after_removal")
+        self.findings.write_vanished(part, decision.given.vanished, decision.given.yielded, batch_id)
+        reach("load.after_vanished")
+        self.findings.write_conflicts(part, conflicts_of(decision.yields, decision.fates), batch_id)
+        reach("load.after_conflicts")
+
+    def _merge_rows(self, part: Part, decision: Decision, batch_id: int) -> None:
+        """Write what differs from what is there."""
+        reach("load.before_merge")
+        if self.run_context.dry:
+            for some in decision.values.iter_slices(SLICE_ROWS):
+                self._try_update(some, batch_id)
+        elif decision.values.height:
+            self.limit_waiting()
+            self.update(decision.values, batch_id)
+        if decision.inserts.height:
+            names = [column.name for column in part.columns]
+            rows = decision.inserts.join(part.rows.select("_row", *names), on="_row", maintain_order="left")
+            reach("load.before_copy")
+            self._copy(rows.select("id", *names))
+            reach("load.after_copy")
+
+    def _try_update(self, values: pl.DataFrame, batch_id: int) -> None:
+        """For a dry run: what somebody has locked is not tried, and what is tried is locked for a moment only."""
+        with self.connection.transaction(force_rollback=True):
+            self.limit_waiting()
+            locked, _ = self.lock(values.get_column("id"))
+            self.update(values.filter(pl.col("id").is_in(locked.implode())), batch_id)
+            self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def _copy(self, rows: pl.DataFrame) -> None:
+        """New rows into the table; of a dry run they do not stay, and what a commit would say of them is asked."""
+        with rolled_back_if(self.connection, self.run_context.dry):
+            copy_in(self.connection, self.table, rows)
+            if self.run_context.dry:
+                self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def _outcome(self, decision: Decision) -> PartOutcome:
+        """What a part will have done when it is written."""
+        fates, current, stored, xmins = decision.fates, decision.current, decision.stored, self.xmins or {}
+        updates, inserts = decision.values.select("id"), decision.inserts
         counts = dict(fates.group_by("fate").len().iter_rows())
         updated = current.join(updates, on="id", how="semi")
         overwritten = dict(updated.group_by(pl.col("xmin").cast(pl.String)).len().iter_rows())
@@ -809,14 +863,16 @@ class TargetLoad:
         carried = left.get_column("xmin").cast(pl.String).unique().to_list()
         witness = {xmin: xmins.get(xmin, 0) - overwritten.get(xmin, 0) for xmin in carried}
         written = updates.height + inserts.height
+        sliced = self._sliced_of(decision.yields, fates).filter(pl.col("fate") == "unchanged").height
         return PartOutcome(
             inserted=counts.get("insert", 0),
             updated=counts.get("update", 0),
-            unchanged=counts.get("unchanged", 0),
+            unchanged=counts.get("unchanged", 0) - sliced,
+            sliced=sliced,
             adopted=counts.get("adopt", 0),
             conflicts=counts.get("conflict", 0),
-            inserted_ids=multirange(inserts.get_column("new_id")),
-            witness=witness | ({self._own_xmin(): written} if written else {}),
+            inserted_ids=multirange(inserts.get_column("id")),
+            witness=witness | ({self.own_xmin(): written} if written else {}),
             overwritten=overwritten,
             # A row that changed since the load began carries a transaction that was not counted then.
             clean=not counts.get("conflict") and all(xmin in xmins for xmin in carried),
@@ -914,10 +970,14 @@ class TargetLoad:
         return sql.SQL(same).format(sql.Identifier(name))
 
     def _stage(self, name: str, frame: pl.DataFrame, columns: list[str]) -> None:
-        """Put rows into a temporary table that has columns of the target."""
+        """Put rows into a temporary table that has columns of the target, without what a domain asks of them."""
+        plain = sql.SQL(", ").join(
+            sql.SQL("{0}::{1} AS {0}").format(sql.Identifier(column), sql.SQL(self.live.columns[column].plain_type))
+            for column in columns
+        )
         self.connection.execute(
             sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
-                sql.Identifier(name), _names(columns), self.table
+                sql.Identifier(name), plain, self.table
             )
         )
         copy_in(self.connection, sql.Identifier(name), frame.select(columns))
@@ -934,7 +994,7 @@ class TargetLoad:
             for batch, names in rows
         }
 
-    def _update(self, values: pl.DataFrame, batch_id: int) -> None:
+    def update(self, values: pl.DataFrame, batch_id: int) -> None:
         """Write the columns of rows that are there, and what they held into the journal."""
         if values.is_empty():
             return
@@ -961,7 +1021,7 @@ class TargetLoad:
             raise psycopg.errors.SerializationFailure("rows went away while they were updated")
         reach("load.after_update")
 
-    def _own_xmin(self) -> str:
+    def own_xmin(self) -> str:
         found = self.connection.execute("SELECT pg_current_xact_id()::xid::text").fetchone()
         return str(found[0]) if found else ""
 

@@ -143,7 +143,7 @@ def test_an_edit_between_looking_and_writing_is_not_overwritten(shop, monkeypatc
     prepare(shop)
     shop.load(REMINDER)
     prepare(shop, days=2)
-    real = writer.TargetLoad._update
+    real = writer.TargetLoad.update
     once = []
 
     def meet(self, values, batch_id):
@@ -152,7 +152,7 @@ def test_an_edit_between_looking_and_writing_is_not_overwritten(shop, monkeypatc
             shop.sql("UPDATE shop_reminder SET note = 'edited just now' WHERE id = %s", once[0])
         return real(self, values, batch_id)
 
-    monkeypatch.setattr(writer.TargetLoad, "_update", meet)
+    monkeypatch.setattr(writer.TargetLoad, "update", meet)
     summary = shop.load(REMINDER, "second")
     assert (summary.updated, summary.conflicts) == (PARTS * OWNERS - 1, 1)
     assert shop.sql("SELECT id, days FROM shop_reminder WHERE note IS NOT NULL") == [(once[0], 1)]

@@ -150,29 +150,6 @@ def test_the_whole_source_row_goes_with_a_rejection_of_the_load(shop):
     ]
 
 
-def test_what_only_the_database_knows_stops_the_load_with_nothing_of_the_batch_written(shop):
-    shop.sql("ALTER TABLE shop_reminder ADD CONSTRAINT few_days CHECK (days < 100)")
-    batches = [
-        Batch([reminder(1, "a")], [Link("notice", "1", {"a": 0}, bucket=1)]),
-        Batch([reminder(2, "a", note="secret note", days=500)], [Link("notice", "2", {"a": 0}, bucket=3000)]),
-    ]
-    write_prepared(shop.lake, REMINDER, batches, sources=["notice"])
-    with pytest.raises(LoadError) as error:
-        shop.load(REMINDER)
-    assert "few_days" in str(error.value)
-    assert "part 00001" in str(error.value)
-    assert "secret note" not in str(error.value)
-    assert shop.sql("SELECT owner_id FROM shop_reminder") == [(1,)]
-    assert shop.sql("SELECT source_key FROM migration.mapping") == [("1",)]
-    shop.sql("ALTER TABLE shop_reminder DROP CONSTRAINT few_days")
-    summary = shop.load(REMINDER, "second")
-    assert (summary.inserted, summary.skipped_parts) == (1, 1)
-    assert shop.sql("SELECT run_id, status FROM migration.load ORDER BY id") == [
-        ("first", "killed"),
-        ("second", "succeeded"),
-    ]
-
-
 def test_rows_that_were_prepared_under_other_decisions_are_refused(shop):
     prepare(shop, [reminder(1, "a")], decisions={"keyword": "archive", "envelope": "aggregate"})
     with pytest.raises(StructureError, match="keyword = archive instead of account_meta"):

@@ -1,0 +1,135 @@
+"""Updates of rows that a live application edits: a few at a time, each time locked for a moment and looked at again.
+
+What is new, and everything that the lists say of the part, is written afterwards by the part itself.
+"""
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import polars as pl
+import psycopg
+
+from dtx_assets.machinery.errors import LoadError
+from dtx_assets.machinery.failpoints import reach
+from dtx_assets.machinery.load.diff import PLACE, SOURCE, given_by, identity_of, relink
+from dtx_assets.machinery.load.entries import grouped_entries, replace_entries
+from dtx_assets.machinery.load.outcome import Decision, PartOutcome
+from dtx_assets.machinery.load.part import Part, without_rows
+from dtx_assets.machinery.load.refusals import is_refusal
+
+if TYPE_CHECKING:
+    from dtx_assets.machinery.load.writer import TargetLoad
+
+SLICE_ROWS = 1000
+"""How many rows are updated in one transaction at first."""
+LEAST_SECONDS_LOCKED, MOST_SECONDS_LOCKED = 0.25, 0.5
+"""For how long a transaction keeps rows locked that the application may want: slices grow and shrink towards it."""
+SMALLEST_SLICE, LARGEST_SLICE = 500, 5000
+LOCK_TIMEOUT = "300ms"
+"""Of what holds locks on rows of the application: it does not stand in a queue with them."""
+SECONDS_FOR_ROWS_IN_USE = 10.0
+"""How long rows that others keep locked are waited for, while nothing else of the part can be updated."""
+SECONDS_BETWEEN_TRIES = 0.05
+RACES = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
+"""Somebody else writes at the same time: looking again helps."""
+
+
+class Slices:
+    """The updates of one part. Each slice is a batch of its own, which never stands for the whole part."""
+
+    def __init__(self, load: "TargetLoad", part: Part, decision: Decision, load_id: int) -> None:
+        self.load, self.part, self.decision, self.load_id = load, part, decision, load_id
+        self.written = pl.Series("_row", [], dtype=pl.Int64)
+        self.refused: list[pl.DataFrame] = []
+
+    def write(self) -> Part:
+        """Update the rows; gives the part without what the target refused. Nothing waits for a row that others lock."""
+        waiting, size, moved = self.decision.values.get_column("id").sort(), SLICE_ROWS, time.monotonic()
+        while len(waiting):
+            ids, waiting = waiting.head(size), waiting.slice(size)
+            try:
+                busy, seconds = self._write(ids)
+                if seconds < LEAST_SECONDS_LOCKED:
+                    size = min(LARGEST_SLICE, 2 * size)
+                elif seconds > MOST_SECONDS_LOCKED:
+                    size = max(SMALLEST_SLICE, size // 2)
+            except RACES:
+                busy, size = ids, max(SMALLEST_SLICE, size // 2)
+            except psycopg.Error as error:
+                if not is_refusal(error):
+                    raise
+                busy = self._not_refused(ids)
+            if len(busy) < len(ids):
+                moved = time.monotonic()
+            elif time.monotonic() - moved > SECONDS_FOR_ROWS_IN_USE:
+                raise LoadError(
+                    f"{len(busy) + len(waiting):,} rows of part {self.part.name} cannot be updated: others lock them",
+                    where=f"table {self.load.target.name}",
+                    remedy="something holds locks on them for too long: see pg_stat_activity, run again when it is"
+                    " gone; what was updated stays",
+                )
+            else:
+                time.sleep(SECONDS_BETWEEN_TRIES)
+            waiting = pl.concat([waiting, busy])
+        return without_rows(self.part, self.refused)
+
+    def _write(self, ids: pl.Series) -> tuple[pl.Series, float]:
+        """Update those rows that nobody has locked; gives the others, and for how many seconds the rows were locked."""
+        load, decision = self.load, self.decision
+        fates = decision.fates.filter((pl.col("fate") == "update") & pl.col("target_id").is_in(ids.implode()))
+        yields = decision.yields.join(fates, on="_row", how="semi")
+        stored = decision.stored.filter(pl.col("target_id").is_in(ids.implode()))
+        with load.connection.transaction():
+            batch_id = load.open_batch(replace(self.part, digest=f"a slice of {self.part.digest}"), self.load_id)
+            load.limit_waiting()
+            locked, busy, began = *load.lock(ids), time.monotonic()
+            current = load.current_rows(self.part, stored, ids=locked.to_frame(), keys=self.part.rows.head(0))
+            now, values = load.fates(self.part, yields, stored, current, fates.get_column("_row"))
+            now = now.filter((pl.col("fate") == "update") & pl.col("target_id").is_in(locked.implode()))
+            values = values.join(now, left_on="id", right_on="target_id", how="semi")
+            load.update(values, batch_id)
+            written = pl.concat([self.written, now.get_column("_row")])
+            self._map(now, written, batch_id)
+            overwritten = current.join(values, on="id", how="semi").get_column("xmin").cast(pl.String)
+            outcome = PartOutcome(
+                updated=values.height, clean=False, overwritten=dict(overwritten.value_counts().iter_rows())
+            )
+            load.close_batch(batch_id, outcome)
+            xmin = load.own_xmin()
+        seconds = time.monotonic() - began
+        reach("load.after_slice")
+        load.note_slice(outcome, xmin, decision.yields.join(now, on="_row", how="semi").select(PLACE))
+        self.written = written
+        return busy, seconds
+
+    def _map(self, now: pl.DataFrame, written: pl.Series, batch_id: int) -> None:
+        """The mapping of the source rows of what is written `now`. What of them is not `written` keeps its place."""
+        decision = self.decision
+        touched = decision.yields.join(now, on="_row", how="semi").select(SOURCE).unique()
+        yields = decision.yields.join(touched, on=SOURCE, how="semi", maintain_order="left")
+        stored = decision.stored.join(touched, on=SOURCE, how="semi", maintain_order="left")
+        as_decided = pl.col("_row").is_in(written.implode()) | pl.col("fate").is_in(["unchanged", "adopt"])
+        fates = decision.fates.join(yields, on="_row", how="semi").with_columns(
+            pl.when(as_decided).then("fate").otherwise(pl.lit("conflict")).alias("fate")
+        )
+        given = given_by(yields, fates, stored, identity_of(self.load.target))
+        replace_entries(self.load.connection, grouped_entries(relink(given, yields, stored).entries), batch_id)
+
+    def _not_refused(self, ids: pl.Series) -> pl.Series:
+        """Those of the rows that the target does not refuse; the others are noted."""
+        decision = self.decision
+        try:
+            found = self.load.refusals.of_updates(
+                decision.fates, decision.values.filter(pl.col("id").is_in(ids.implode()))
+            )
+        except RACES:
+            return ids
+        if found.is_empty():
+            return ids
+        self.refused.append(found)
+        # Source rows are rejected whole, with what else they give.
+        sources = decision.yields.join(found, on="_row", how="semi").select(SOURCE)
+        given = decision.yields.join(sources, on=SOURCE, how="semi")
+        beside = decision.fates.join(given, on="_row", how="semi").get_column("target_id").drop_nulls()
+        return ids.filter(~ids.is_in(beside.implode()))
