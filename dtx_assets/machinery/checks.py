@@ -799,7 +799,7 @@ def rejected_checks(flow: Flow, model: str) -> CheckGroup:
         source: CheckSpec(
             f"no_{dagster_name(source)}_row_is_rejected",
             asset,
-            f"Every row of {source} can be migrated.",
+            f"Every row of {source} can be migrated, and the columns of the live target can hold it.",
             "ERROR",
             blocking=True,
         )
@@ -852,7 +852,9 @@ def schema_rule() -> pl.Expr:
 
 
 SCHEMA_DETAIL = (
-    r"(?:^|; )(\w+: (?:not_nullable|\w+ (?:is an integer|is an allowed value|is not too long|fits an integer)))"
+    r"(?:^|; )(\w+: (?:not_nullable|\w+ (?:is an integer|is an allowed value|is not too long|fits an integer)"
+    r"|is longer than \d+ characters|is NULL, and the target requires a value|does not fit into \w+"
+    r"|has more than the \d digits of the second that the target keeps))"
 )
 
 

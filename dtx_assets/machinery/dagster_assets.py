@@ -11,7 +11,7 @@ is not yielded, its dependants are skipped, and the step of `report/run` fails t
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ import polars as pl
 
 from dtx_assets.machinery.archive import CHECK as READS_BACK
 from dtx_assets.machinery.archive import archive_table, differences
-from dtx_assets.machinery.checks import CheckContext, CheckGroup, CheckSpec
+from dtx_assets.machinery.checks import CheckContext, CheckGroup, CheckOutcome, CheckSpec, Severity
+from dtx_assets.machinery.dagster_load_checks import NONE_REJECTED, load_check, load_outcome
 from dtx_assets.machinery.dagster_metadata import (
     BLOCKS,
     MAPPING_MEANINGS,
@@ -52,6 +53,7 @@ from dtx_assets.machinery.load import (
     book_archive,
     first_rows,
     load_target,
+    read_found_by_load,
     untouched,
 )
 from dtx_assets.machinery.load.runs import connect, refusals_told
@@ -79,6 +81,7 @@ FIRST, CHECKS, LAST = {"dagster/priority": "20"}, {"dagster/priority": "10"}, {"
 REJECTED_SHOWN = ("source", "key", "reasons", "of", "what is wrong")
 LOADS = -10
 """In one process, steps that are ready run in the order of their priority: what can be checked is, before a load."""
+EVALUATED = "checks_are_evaluated"
 
 
 # --- what steps share -------------------------------------------------------------------------------------------------
@@ -727,7 +730,8 @@ def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
             progress = StepProgress(f"prepare {flow.name}", context.log.info)
-            manifests = prepare_flow(flow, environment.run_settings, progress)
+            live = environment.live_targets(flow.targets, context.log.warning)
+            manifests = prepare_flow(flow, replace(environment.run_settings, live=live), progress)
             for model, manifest in manifests.items():
                 results = {
                     graph.key("prepared", model): prepared_metadata(environment, flow, manifest, lineages[model]),
@@ -840,17 +844,20 @@ def rejected_cells(system: System, rejected: Mapping[str, Any]) -> tuple[str, ..
 
 
 def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
-    """One step that loads the prepared rows of a model into its table."""
+    """One step that loads the prepared rows of a model into its table, and checks that it took them all."""
     system = graph.system
+    key = graph.key("target", target.model)
     flow = system.flow_of(target.model)
     prepared = graph.key("prepared", target.model)
     columns = column_descriptions(system.mappings.for_target(target.model), flow.sources if flow else None)
     lineage = {name: [(prepared.path, name)] for name in columns}
     spec = graph.spec(
-        graph.key("target", target.model),
+        key,
         target.area,
         graph.described(target.description, target.decision),
-        deps=[prepared, graph.key("rejected", target.model)],
+        skippable=True,
+        # Of all models of the flow: what closes the gate of one of them closes that of the others.
+        deps=list(dict.fromkeys([prepared, *sorted(graph.made_together("prepared", target.model))])),
         kinds={"postgres"},
         metadata={
             "dagster/column_schema": target_column_schema(target, columns),
@@ -863,23 +870,30 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"{system.name}_load_{dagster_name(target.model)}",
         specs=[spec],
+        check_specs=[check_spec(key, load_check(target.model), [])],
+        can_subset=True,
         required_resource_keys=RESOURCES,
         op_tags=priority(graph, [target.model], LOADS),
     )
-    def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+    def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
-            sender = file_sender(context, environment, target)
-            summary = load_model(environment, target, environment.load(), context.log.info, send=sender)
-            rows = first_rows(environment.target_url, system.name, target, list(lineage), PREVIEW_ROWS)
-            yield dg.MaterializeResult(
-                metadata={
-                    **load_metadata(summary),
-                    **sending_metadata(sender),
-                    PREVIEW: masked_preview(rows, system.personal_columns(target)),
-                    **lineage_metadata(lineage),
-                }
-            )
+            if key in context.selected_asset_keys:
+                sender = file_sender(context, environment, target)
+                summary = load_model(environment, target, environment.load(), context.log.info, send=sender)
+                rows = first_rows(environment.target_url, system.name, target, list(lineage), PREVIEW_ROWS)
+                yield dg.MaterializeResult(
+                    asset_key=key,
+                    metadata={
+                        **load_metadata(summary),
+                        **sending_metadata(sender),
+                        PREVIEW: masked_preview(rows, system.personal_columns(target)),
+                        **lineage_metadata(lineage),
+                    },
+                )
+            if context.selected_asset_check_keys:
+                outcome = load_outcome(read_found_by_load(environment.target_url, system.name, target))
+                yield check_result(key, NONE_REJECTED, outcome, outcome.severity or "ERROR")
 
     return load
 
@@ -1000,8 +1014,8 @@ def build_check_step(graph: Graph, group: CheckGroup) -> dg.AssetChecksDefinitio
     key = graph.key(*group.asset)
     made_with_it = graph.made_together(*group.asset)
     needs = [need for need in (graph.key(*need) for need in group.needs) if need not in made_with_it]
-    specs = [check_spec(key, spec, needs) for spec in group.specs]
-    declared = {spec.name: spec for spec in group.specs}
+    declared = {spec.name: spec for spec in (*group.specs, *tie_of(group))}
+    specs = [check_spec(key, spec, needs) for spec in declared.values()]
 
     @dg.multi_asset_check(
         name=f"{graph.system.name}_check_{'_'.join(key.path[1:])}",
@@ -1021,21 +1035,37 @@ def build_check_step(graph: Graph, group: CheckGroup) -> dg.AssetChecksDefinitio
                 names = ", ".join("/".join(need.path) for need in missing)
                 context.log.warning(f"not evaluated: {names} has not been materialised")
                 return
-            outcomes = group.evaluate(check_context(environment))
+            outcomes = {EVALUATED: CheckOutcome(True, 0), **group.evaluate(check_context(environment))}
             for check in context.selected_asset_check_keys:
                 outcome, spec = outcomes[check.name], declared[check.name]
                 severity = outcome.severity or spec.severity
                 if spec.structure and severity == "ERROR" and not outcome.passed:
                     environment.failures.append(f"{'/'.join(group.asset)}: {check.name}")
-                yield dg.AssetCheckResult(
-                    passed=outcome.passed,
-                    asset_key=key,
-                    check_name=check.name,
-                    severity=dg.AssetCheckSeverity[severity],
-                    metadata={"count": outcome.count, **check_metadata(outcome.metadata)},
-                )
+                yield check_result(key, check.name, outcome, severity)
 
     return check_step
+
+
+def tie_of(group: CheckGroup) -> Iterator[CheckSpec]:
+    """A check that ties what is made of the asset to those that close the gate, where none of structure does."""
+    if group.needs and any(spec.closes_gate for spec in group.specs) and not any(s.structure for s in group.specs):
+        yield CheckSpec(
+            EVALUATED,
+            group.asset,
+            "The checks of this asset were evaluated. Loads of what is made of it wait for that, on every executor.",
+            "ERROR",
+            structure=True,
+        )
+
+
+def check_result(key: dg.AssetKey, name: str, outcome: CheckOutcome, severity: Severity) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=outcome.passed,
+        asset_key=key,
+        check_name=name,
+        severity=dg.AssetCheckSeverity[severity],
+        metadata={"count": outcome.count, **check_metadata(outcome.metadata)},
+    )
 
 
 def check_spec(key: dg.AssetKey, spec: CheckSpec, needs: Sequence[dg.AssetKey]) -> dg.AssetCheckSpec:

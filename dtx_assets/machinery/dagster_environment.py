@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -91,7 +92,10 @@ def environment_resource(
         except ConfigurationError as error:
             raise failure(error) from None
         obstacles = GateOfInstance(graph, check_groups, context.instance)
-        with RunEnvironment(graph.system, run_id, started_at, s3_resource(context), options, obstacles) as shared:
+        failed = partial(has_failed_step, context.instance, run_id)
+        with RunEnvironment(
+            graph.system, run_id, started_at, s3_resource(context), options, obstacles, failed
+        ) as shared:
             yield shared
 
     return environment
@@ -115,6 +119,12 @@ def io_manager() -> dg.IOManagerDefinition:
 def s3_resource(context: dg.InitResourceContext | dg.SensorEvaluationContext) -> Any:
     """The S3Resource itself: what Dagster hands to steps and resources under its key is a client made of it."""
     return context.resources.original_resource_dict[S3]
+
+
+def has_failed_step(instance: dg.DagsterInstance | None, run_id: str) -> bool:
+    """Whether a step of the run failed, in whatever process."""
+    failures = dg.DagsterEventType.STEP_FAILURE
+    return instance is not None and bool(instance.get_records_for_run(run_id, of_type=failures, limit=1).records)
 
 
 def run_started_at(instance: dg.DagsterInstance | None, run_id: str) -> datetime:

@@ -7,6 +7,7 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from dtx_assets.machinery.checks import CheckGroup, CheckSpec
 from dtx_assets.machinery.dagster_assets import Graph, check_context
+from dtx_assets.machinery.dagster_load_checks import load_checks
 from dtx_assets.machinery.dagster_metadata import check_name, closes_gate
 from dtx_assets.machinery.dagster_verification import verification_checks
 from dtx_assets.machinery.gate import RESTORE_POINT, GatedCheck, Obstacle, obstacles
@@ -106,9 +107,9 @@ class GateOfInstance:
         return dg.AssetCheckKey(self.graph.key(*group.asset), spec.name)
 
     def _verified(self, but_of_run: str | None) -> Iterator[GatedCheck]:
-        """What the targets were found to hold: it is about rows that were loaded, so that none need be there yet."""
+        """What targets were found to hold and to refuse: it is about rows that were loaded, and there need be none."""
         if self.instance is None:
             return
-        for state in check_states(self.instance, verification_checks(self.graph)):
-            if state.run_id != but_of_run:
-                yield GatedCheck(state.whole_name, state.state, False, (), state.at, count=state.count)
+        checks = [*verification_checks(self.graph), *load_checks(self.graph)]
+        for state in check_states(self.instance, checks, before_run=but_of_run):
+            yield GatedCheck(state.whole_name, state.state, False, (), state.at, count=state.count)

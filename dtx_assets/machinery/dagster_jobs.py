@@ -14,8 +14,10 @@ from dtx_assets.machinery.dagster_assets import (
     load_model,
     told,
 )
-from dtx_assets.machinery.dagster_metadata import PLAN_DATA, markdown_table
+from dtx_assets.machinery.dagster_load_checks import NONE_REJECTED, load_outcome
+from dtx_assets.machinery.dagster_metadata import PLAN_DATA, counts_text, markdown_table
 from dtx_assets.machinery.dagster_verification import masked_sample, verification_checks
+from dtx_assets.machinery.gate import Obstacle
 from dtx_assets.machinery.load import LoadSummary
 from dtx_assets.machinery.operations import activate_targets, roll_back, undo_lines
 from dtx_assets.machinery.run_environment import ENVIRONMENT, RunEnvironment
@@ -47,13 +49,14 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
     def plan(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
-            planned = [
-                planned_load(graph, target, load_model(environment, target, environment.dry_load(), context.log.info))
+            summaries = {
+                target.model: load_model(environment, target, environment.dry_load(), context.log.info)
                 for target in system.filled_targets
-            ]
+            }
+            planned = [planned_load(graph, target, summaries[target.model]) for target in system.filled_targets]
             in_the_way = [
                 {"name": found.name, "text": found.text, "accepted": found.is_accepted(environment.options.accept)}
-                for found in environment.obstacles(models)
+                for found in with_what_loads_found(environment, summaries)
             ]
             notes = planning_notes(system, planned)
             with environment.lake.write(tuple(key.path), run_id=environment.run_id) as writer:
@@ -78,6 +81,21 @@ def planned_load(graph: Graph, target: TargetTable, summary: LoadSummary) -> dic
         "may_refuse": summary.may_refuse,
         "changes": [masked_sample(sample, personal) for sample in summary.samples],
     }
+
+
+def with_what_loads_found(environment: RunEnvironment, summaries: Mapping[str, LoadSummary]) -> list[Obstacle]:
+    """What is in the way of the loads, with what the tried ones say their checks would find."""
+    obstacles = environment.obstacles(summaries)
+    if environment.mode != "cutover":
+        return obstacles
+    tried = {}
+    for model, summary in summaries.items():
+        outcome = load_outcome(summary.found)
+        if not outcome.passed and outcome.severity != "WARN":
+            name = f"target/{model}:{NONE_REJECTED}"
+            reasons = counts_text(outcome.metadata["reasons"])
+            tried[name] = Obstacle(name, f"would fail ({outcome.count:,} found): {reasons}")
+    return [*(found for found in obstacles if found.name not in tried), *tried.values()]
 
 
 def planning_notes(system: System, planned: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -22,7 +22,9 @@ from dtx_assets.machinery.batches import EXTRA, SourceRows, legacy_batches
 from dtx_assets.machinery.buckets import BUCKET, bucket_range
 from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.failpoints import reach
+from dtx_assets.machinery.fitting import unfit, without_unfit
 from dtx_assets.machinery.lake import DatasetWriter, Lake, Manifest
+from dtx_assets.machinery.load.ddl import LiveTarget, held_values
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems, apply_columns
 from dtx_assets.machinery.mapping.model import SourceMapping
@@ -71,6 +73,8 @@ class RunSettings:
     decisions: Decisions
     cutover_at: datetime
     lake: Lake
+    live: Mapping[str, LiveTarget] = field(default_factory=dict)
+    """The target tables as they are live, by model: what they cannot hold is rejected. Those not known are left out."""
 
     def key(self, layer: str, name: str) -> tuple[str, str, str]:
         return (self.system.name, layer, name)
@@ -109,15 +113,13 @@ class Prepared:
 class Outcome:
     """What a flow made of one batch: `prepared`, `rejected`, `dropped` by target model, one `fates` row a source row.
 
-    `fates`: source_table, model, fate (`migrated`, `rejected` or the rule that dropped it). `coerced`: source_table,
-    model, kind, rows.
+    `fates`: source_table, model, source_row, fate (`migrated`, `rejected` or the rule that dropped it), coercions.
     """
 
     prepared: dict[str, Prepared] = field(default_factory=dict)
     rejected: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     fates: list[pl.DataFrame] = field(default_factory=list)
-    coerced: list[pl.DataFrame] = field(default_factory=list)
 
     def reject(self, model: str, rejected: pl.DataFrame) -> None:
         self.rejected.setdefault(model, []).append(rejected)
@@ -254,20 +256,19 @@ def finish_source(outcome: Outcome, inputs: FlowInputs, source: str, model: str,
         .otherwise(pl.lit("migrated"))
     )
     frame = frame.with_columns(fate.alias("_fate"))
+    coercions = pl.col("_coercions") if "_coercions" in frame.columns else pl.lit([], pl.List(pl.String))
     outcome.fates.append(
-        frame.select(pl.lit(source).alias("source_table"), pl.lit(model).alias("model"), pl.col("_fate").alias("fate"))
+        frame.select(
+            pl.lit(source).alias("source_table"),
+            pl.lit(model).alias("model"),
+            pl.col("_row").alias("source_row"),
+            pl.col("_fate").alias("fate"),
+            coercions.alias("coercions"),
+        )
     )
     outcome.reject(model, rejected_rows(inputs, source, frame.filter(pl.col("_fate") == "rejected"), partial=False))
     outcome.dropped.setdefault(model, []).append(dropped_rows(source, frame))
-    migrated = frame.filter(pl.col("_fate") == "migrated")
-    if "_coercions" in migrated.columns:
-        outcome.coerced.append(
-            migrated.select(pl.col("_coercions").list.explode(empty_as_null=False, keep_nulls=False).alias("kind"))
-            .group_by("kind")
-            .len("rows")
-            .select(pl.lit(source).alias("source_table"), pl.lit(model).alias("model"), "kind", "rows")
-        )
-    return migrated
+    return frame.filter(pl.col("_fate") == "migrated")
 
 
 def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, partial: bool) -> pl.DataFrame:
@@ -340,6 +341,49 @@ def link_rows(source: str, pairs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def reject_unfit(outcome: Outcome, inputs: FlowInputs, flow: Flow, live: Mapping[str, LiveTarget]) -> None:
+    """Rejects the source rows of which the live target of a model cannot hold a row, whatever the flow let through."""
+    for model in (model for model in flow.targets if model in live):
+        prepared, target = outcome.prepared[model], inputs.system.target(model)
+        sources = [source for source, accounted in flow.accounted if accounted == model]
+        if model not in flow.merge:
+            found = unfit(prepared.rows, target, live[model].columns)
+            if found.is_empty():
+                continue
+            rows, links, refused = without_unfit(prepared.rows, prepared.links, found, sources)
+        elif len(sources) == 1 and "_source_row" in prepared.rows.columns:
+            # What is merged later has no links yet. What only the merging gives is found by the load.
+            links, candidates = prepared.links, prepared.rows.drop("_row", strict=False).with_row_index("_row")
+            refused = (
+                unfit(candidates, target, live[model].columns)
+                .join(candidates.select("_row", pl.col("_source_row").alias("source_row")), on="_row")
+                .select(pl.lit(sources[0]).alias("source_table"), "source_row", "reason", "detail")
+            )
+            rows = prepared.rows.join(refused, left_on="_source_row", right_on="source_row", how="anti")
+        else:
+            continue
+        outcome.prepared[model] = Prepared(rows, links)
+        for (source,), of_source in refused.group_by("source_table", maintain_order=True):
+            _reject_late(outcome, inputs, str(source), model, of_source)
+
+
+def _reject_late(outcome: Outcome, inputs: FlowInputs, source: str, model: str, refused: pl.DataFrame) -> None:
+    """Rejects source rows that were booked as migrated: `source_row`, `reason`, `detail`."""
+    problem = pl.struct("reason", pl.lit("").alias("column"), "detail").alias("_problems")
+    problems = refused.select(pl.col("source_row").alias("_row"), problem).group_by("_row").agg(pl.all())
+    rows = inputs.legacy[source].join(problems, on="_row", maintain_order="left")
+    outcome.reject(model, rejected_rows(inputs, source, rows, partial=False))
+    of_them = (
+        (pl.col("source_table") == source)
+        & (pl.col("model") == model)
+        & pl.col("source_row").is_in(problems["_row"].implode())
+    )
+    outcome.fates = [
+        fates.with_columns(pl.when(of_them).then(pl.lit("rejected")).otherwise("fate").alias("fate"))
+        for fates in outcome.fates
+    ]
+
+
 # --- running a flow ---------------------------------------------------------------------------------------------------
 
 
@@ -374,7 +418,9 @@ def prepare_flow(
         ) as batches,
     ):
         for part, (low, high), legacy in batches:
-            outcome = flow.run(FlowInputs(system, legacy, context.crosswalks, context))
+            inputs = FlowInputs(system, legacy, context.crosswalks, context)
+            outcome = flow.run(inputs)
+            reject_unfit(outcome, inputs, flow, run.live)
             books.add(outcome)
             for model in flow.targets:
                 rejected = pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *outcome.rejected.get(model, [])])
@@ -402,6 +448,7 @@ def prepare_flow(
                     "decisions": dict(run.decisions.chosen),
                     "cutover_at": run.cutover_at.isoformat() if flow.uses_cutover_time else None,
                     "sources": {name: manifest.version for name, manifest in sources.items()},
+                    "live": held_values(run.live.get(model), system.target(model)),
                     "source_tables": [source for source, target in flow.accounted if target == model],
                 }
             )
@@ -548,8 +595,9 @@ class _Books:
         for frame in outcome.fates:
             for source, model, fate, rows in frame.group_by("source_table", "model", "fate").len().iter_rows():
                 self.fates[source, model, fate] += rows
-        for frame in outcome.coerced:
-            for source, model, kind, rows in frame.iter_rows():
+            coerced = frame.filter(pl.col("fate") == "migrated").select("source_table", "model", "coercions")
+            kinds = coerced.explode("coercions", empty_as_null=False, keep_nulls=False).group_by(pl.all())
+            for source, model, kind, rows in kinds.len().iter_rows():
                 self.coerced[source, model, kind] += rows
 
     def balance(self, flow: Flow, sources: Mapping[str, Manifest], system: System) -> list[dict[str, Any]]:
@@ -604,7 +652,7 @@ class _Digest(RawIOBase):
 def _fingerprint(
     flow: Flow, run: RunSettings, sources: Mapping[str, Manifest], mappings: Mapping[str, Manifest]
 ) -> str:
-    """Changes with anything the prepared rows depend on: input, mappings, decisions, time, batch size, code."""
+    """Changes with anything the prepared rows depend on: input, mappings, decisions, time, batch size, code, target."""
     facts = {
         "sources": {name: manifest.version for name, manifest in sources.items()},
         "mappings": {name: manifest.metadata.get("digest", manifest.version) for name, manifest in mappings.items()},
@@ -612,6 +660,7 @@ def _fingerprint(
         "timezone": run.settings.legacy_timezone,
         "cutover_at": run.cutover_at.isoformat() if flow.uses_cutover_time else None,
         "batch_rows": run.settings.batch_rows,
+        "live": {model: held_values(run.live.get(model), run.system.target(model)) for model in flow.targets},
         "files": _files_digest(run.system.mappings_dir, "*.yaml", "*.csv"),
         "code": _files_digest(Path(__file__).parents[1], "*.py"),
         "code elsewhere": run.system.code_dir and _files_digest(run.system.code_dir, "*.py"),

@@ -42,6 +42,8 @@ INSTANCE_TEMPLATE = Path(__file__).with_name("dagster.yaml")
 LOG_DIRECTORY = "logs"
 UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 INTERRUPTED = "interrupted; run again: it goes on from there"
+EARLIER_LOOKED_AT = 10
+"""Evaluations of a check, the latest first, among which the last one of an earlier run is looked for."""
 PROCESS_TAG = "dtx/process"
 """The tag of a run that says which process of which machine makes it."""
 _NO_STREAM_CAPTURE = {
@@ -451,13 +453,19 @@ def asset_states(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> l
     return assets
 
 
-def check_states(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey]) -> list[CheckState]:
-    """The last evaluation of each of these checks."""
+def check_states(
+    instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey], *, before_run: str | None = None
+) -> list[CheckState]:
+    """The last evaluation of each of these checks, or the last one that is not of the run `before_run`."""
     check_keys = sorted(keys, key=lambda key: (key.asset_key.path, key.name))
     executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(check_keys)
     checks = []
     for check in check_keys:
         execution, name = executions.get(check), asset_name(check.asset_key)
+        if execution is not None and execution.run_id == before_run:
+            # What a run is going to evaluate stands planned from its start.
+            history = instance.event_log_storage.get_asset_check_execution_history(check, limit=EARLIER_LOOKED_AT)
+            execution = next((earlier for earlier in history if earlier.run_id != before_run), None)
         evaluation = execution.event.asset_check_evaluation if execution and execution.event else None
         if execution is None:
             checks.append(CheckState(name, check.name, "never run"))

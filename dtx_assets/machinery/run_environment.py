@@ -5,7 +5,7 @@ Everything here is used by Dagster steps, and nothing here imports Dagster.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -17,12 +17,21 @@ from urllib.parse import urlsplit
 import psycopg
 
 from dtx_assets.machinery.embedded_postgres import embedded_postgres
-from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.errors import ConfigurationError, MigrationError
 from dtx_assets.machinery.files.inventory import LegacyFiles, Progress
 from dtx_assets.machinery.files.store import FileStore, open_store
 from dtx_assets.machinery.gate import Obstacle, require_open
 from dtx_assets.machinery.lake import Lake, open_archive
-from dtx_assets.machinery.load import RunContext, Subset, create_target, finish_run, open_run
+from dtx_assets.machinery.load import (
+    LiveTarget,
+    RunContext,
+    Subset,
+    create_target,
+    finish_run,
+    note_failure,
+    open_run,
+    read_live_targets,
+)
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
 from dtx_assets.machinery.prepare import RunSettings
 from dtx_assets.machinery.private import write_privately
@@ -63,7 +72,8 @@ class RunOptions:
 class RunEnvironment:
     """A context manager: what it started on the way (the embedded PostgreSQL) it gives up at its end.
 
-    `s3` is dagster-aws's S3Resource; `obstacles` says what is in the way of a load, nothing where nobody can tell.
+    `s3` is dagster-aws's S3Resource; `obstacles` says what is in the way of a load, nothing where nobody can tell;
+    `failed_elsewhere` whether a step of the run failed in another process.
     """
 
     def __init__(
@@ -74,6 +84,7 @@ class RunEnvironment:
         s3: Any = None,
         options: RunOptions | None = None,
         obstacles: Obstacles = lambda _environment, _models: [],
+        failed_elsewhere: Callable[[], bool] = lambda: False,
     ) -> None:
         self.system = system
         self.run_id = run_id
@@ -81,6 +92,7 @@ class RunEnvironment:
         self.s3 = s3
         self.options = options or RunOptions()
         self._obstacles = obstacles
+        self._failed_elsewhere = failed_elsewhere
         self.failures: list[str] = []
         self._resources = ExitStack()
         self._load: RunContext | None = None
@@ -94,8 +106,12 @@ class RunEnvironment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._resources:
+            failed = bool(self.failures or error)
             if self._load is not None:
-                finish_run(self._load, "failed" if self.failures or error else "succeeded")
+                finish_run(self._load, "failed" if failed or self._failed_elsewhere() else "succeeded")
+            elif failed and "target_url" in vars(self):
+                with suppress(MigrationError):
+                    note_failure(self.target_url, self.run_id)
 
     @cached_property
     def settings(self) -> Settings:
@@ -139,6 +155,15 @@ class RunEnvironment:
             cutover_at=self.cutover_at,
             lake=self.lake,
         )
+
+    def live_targets(self, models: Collection[str], warn: Callable[[str], None]) -> dict[str, LiveTarget]:
+        """Target tables as they are live, by model; none where the database cannot be asked, which a load will be."""
+        try:
+            tables = [target for target in self.system.targets if target.model in models]
+            return read_live_targets(self.target_url, tables)
+        except MigrationError as error:
+            warn(f"what the target cannot hold is not known before the load: {error}")
+            return {}
 
     @cached_property
     def target_url(self) -> str:

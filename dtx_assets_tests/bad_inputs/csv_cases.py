@@ -24,7 +24,21 @@ def refused(name: str, content: str | bytes, what: str, line: int, remedy: str) 
     return Refused(name, EXTRACT, holds(content), 1, f"keyword: {what}", where, remedy)
 
 
-def lands(*rows: tuple[str, str, str]):
+def dialect_file(text: str):
+    def plant(place: Place) -> None:
+        path = place.directory / "dialect.yaml"
+        path.write_text(text)
+        place.set(LEGACY_DIALECT=path)
+
+    return plant
+
+
+def escaped_by_backslashes(place: Place) -> None:
+    dialect_file('tables:\n  keyword: { escape: "\\\\" }\n')(place)
+    place.write("keyword", HEADER + '1001,GROUP,"the \\"Centers\\""\n1002,\\N,"C:\\\\two\\\nlines"\n')
+
+
+def lands(*rows: tuple[str, str | None, str]):
     """Asserts that exactly these rows were landed."""
     expected = [dict(zip(("customer_id", "keyword", "replacement"), row, strict=True)) for row in rows]
 
@@ -168,6 +182,56 @@ CASES: tuple[Case, ...] = (
         1,
         "download the export itself",
     ),
+    refused(
+        "quotes that are escaped by backslashes (MySQL's INTO OUTFILE)",
+        HEADER + '1001,GROUP,"the \\"Centers\\""\n',
+        "text stands after a closing quote, and a backslash before it: quotes are escaped by backslashes",
+        2,
+        'say that its quotes are escaped by backslashes: `escape: "\\\\"` in its dialect',
+    ),
+    refused(
+        "line ends of two kinds",
+        HEADER + "1001,GROUP,Centers\r\n",
+        "a line ends in CRLF, where the first one ends in LF",
+        2,
+        "let all lines end in LF or all in CRLF",
+    ),
+    refused(
+        "parts that were joined with their header lines",
+        KEYWORDS + KEYWORDS,
+        "the header line comes again among the rows, as where files were joined",
+        4,
+        "join the parts without their header lines",
+    ),
+    refused(
+        "UTF-16 without a byte-order mark",
+        KEYWORDS.encode("utf-16-le"),
+        "the file is UTF-16-LE without a byte-order mark",
+        1,
+        "export it as UTF-8",
+    ),
+    refused(
+        "Excel's `sep=` line",
+        "sep=,\n" + KEYWORDS,
+        "the file begins with Excel's line sep=,",
+        1,
+        "take that line away",
+    ),
+    refused("Parquet called .csv", b"PAR1\x15\x04\x15", "the file is Parquet", 1, "export the table as CSV"),
+    refused(
+        "a mysqldump called .csv",
+        "-- MySQL dump 10.13  Distrib 8.0\n--\n",
+        "the file is a script of SQL",
+        1,
+        "restore it, and read that database",
+    ),
+    refused(
+        "a log called .csv",
+        "2026-01-01 12:00:00,123 INFO started\n",
+        "the file begins with a time or a level: it is a log, or has no header line",
+        1,
+        "export it with the column names",
+    ),
     Refused(
         "a carriage return in a field that is not quoted",
         ("run", "--select", "legacy/prepay_so_list"),
@@ -287,6 +351,23 @@ CASES: tuple[Case, ...] = (
         0,
         lands(("1001", "GROUP", 'one,\r\ntwo "three"')),
         "they belong to the value",
+    ),
+    Taken(
+        "escapes of MySQL, in an export whose dialect says so",
+        EXTRACT,
+        escaped_by_backslashes,
+        0,
+        lands(("1001", "GROUP", 'the "Centers"'), ("1002", None, "C:\\two\nlines")),
+        "each means what MySQL meant, `\\N` is NULL",
+    ),
+    Refused(
+        "a file of dialects with a misspelt key",
+        EXTRACT,
+        dialect_file('escapes: "\\\\"\n'),
+        2,
+        "unknown key 'escapes'",
+        "{directory}/dialect.yaml:1",
+        "did you mean 'escape'?",
     ),
     Taken("a field of 50 MB", EXTRACT, large_field, 0, large_field_landed, "it is read whole"),
     Taken("an empty table", PREPARE, holds(HEADER), 0, empty_table, "no rows are read, and the accounting says so"),

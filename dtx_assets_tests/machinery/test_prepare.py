@@ -467,32 +467,31 @@ def test_a_killed_run_leaves_the_old_and_its_scratch_is_removed_later(zoo):
 
 
 def test_there_may_be_more_batches_than_files_may_be_open(tmp_path):
-    """2,000 batches of a row each, where a process may open 256 files; what becomes of a row is beside the point."""
+    """2,000 batches of a row, where a process may open 256 files; and more prepared files than that are read."""
     zoo = Zoo(tmp_path)
-    zoo.land("animal", [animal(number, keeper=number % 29 + 1) for number in range(1, 2_001)])
+    zoo.land("animal", [animal(number, keeper=number % 29 + 1) for number in range(1, 301)])
+    zoo.land("visit", [{"keeper_id": str(number), "animal_name": "a"} for number in range(2_000)])
     script = textwrap.dedent(
         f"""
         import resource
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-        from dataclasses import replace
         from pathlib import Path
-        import polars as pl
-        from dtx_assets.machinery.prepare import LINKS_SCHEMA, Outcome, Prepared
-        from dtx_assets_tests.machinery.zoo import ONLY_ANIMALS, Zoo
-
-        def as_they_are(inputs):
-            rows = inputs.legacy["animal"]
-            made = rows.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"), pl.lit("Felis").alias("species"))
-            fates = rows.select("_row", source_table=pl.lit("animal"), model=pl.lit("Animal"), fate=pl.lit("migrated"))
-            return Outcome({{"Animal": Prepared(made, pl.DataFrame(schema=LINKS_SCHEMA))}}, fates=[fates])
+        from dtx_assets.machinery.batches import SourceRows, legacy_batches
+        from dtx_assets.machinery.sources.frames import legacy_frame
+        from dtx_assets_tests.machinery.zoo import ONLY_ANIMALS, VISIT, Zoo
 
         zoo = Zoo(Path({str(tmp_path)!r}))
-        manifest = zoo.prepare(replace(ONLY_ANIMALS, run=as_they_are), batch_rows=1)
-        print(len(manifest.tables["rows"].files), zoo.lake.scan_files(manifest, "rows").collect().height)
+        landed, keepers = zoo.lake.require(("zoo", "legacy", "visit")), zoo.lake.scan(("zoo", "mapping", "keeper"))
+        visits = SourceRows.of(VISIT, legacy_frame(zoo.lake, "zoo", VISIT), 2_000, "keeper_id", keepers)
+        with legacy_batches([visits], [landed], 1, zoo.settings.home) as batches:
+            heights = [frames["visit"].height for _, _, frames in batches]
+        manifest = zoo.prepare(ONLY_ANIMALS, batch_rows=1)
+        files = len(manifest.tables["rows"].files)
+        print(len(heights), sum(heights), files, zoo.lake.scan_files(manifest, "rows").collect().height)
         """
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
-    assert done.stdout.split() == ["2048", "2000"], done.stderr[-2_000:]
+    assert done.stdout.split() == ["2048", "2000", "512", "300"], done.stderr[-2_000:]
 
 
 def test_two_targets_of_one_flow_are_prepared_together(zoo):

@@ -2,9 +2,18 @@
 
 from dtx_assets.machinery.load.activation import activate_target
 from dtx_assets.machinery.load.archived import book_archive
-from dtx_assets.machinery.load.ddl import compare_target, create_target, live_target, target_ddl, untouched
+from dtx_assets.machinery.load.ddl import (
+    LiveTarget,
+    compare_target,
+    create_target,
+    live_target,
+    read_live_targets,
+    target_ddl,
+    untouched,
+)
+from dtx_assets.machinery.load.found import FoundByLoad, read_found_by_load
 from dtx_assets.machinery.load.preview import first_rows
-from dtx_assets.machinery.load.runs import RunContext, finish_run, open_run, prepare_bookkeeping
+from dtx_assets.machinery.load.runs import RunContext, finish_run, note_failure, open_run, prepare_bookkeeping
 from dtx_assets.machinery.load.sent_files import SentFilesOfRun
 from dtx_assets.machinery.load.subset import Subset
 from dtx_assets.machinery.load.undo import UndoSummary, undo_run
@@ -12,6 +21,8 @@ from dtx_assets.machinery.load.verify import Verification, verify_target
 from dtx_assets.machinery.load.writer import LoadSummary, load_target
 
 __all__ = [
+    "FoundByLoad",
+    "LiveTarget",
     "LoadSummary",
     "RunContext",
     "SentFilesOfRun",
@@ -26,8 +37,11 @@ __all__ = [
     "first_rows",
     "live_target",
     "load_target",
+    "note_failure",
     "open_run",
     "prepare_bookkeeping",
+    "read_found_by_load",
+    "read_live_targets",
     "target_ddl",
     "undo_run",
     "untouched",

@@ -215,7 +215,8 @@ def readable(column: TargetColumn, table: str) -> sql.Composable:
         ).format(name, sql.Literal(FAR), sql.Literal(INFINITE))
     if column.type == "boolean":
         return sql.SQL("{}::int").format(name)
-    if column.type == "jsonb":
+    if column.type in ("jsonb", "text"):
+        # Of a column of fixed length, without the blanks it is filled up with.
         return sql.SQL("{}::text").format(name)
     return name
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from dtx_assets.machinery.errors import StructureError
-from dtx_assets.machinery.load.runs import Connection
+from dtx_assets.machinery.lake import Manifest
+from dtx_assets.machinery.load.runs import Connection, connect, refusals_told
 from dtx_assets.machinery.target import TargetColumn, TargetTable
 
 COMPATIBLE = {
@@ -21,6 +22,10 @@ COMPATIBLE = {
     "jsonb": ("jsonb",),
 }
 """Live types that can hold a declared one; values that do not fit are found row by row."""
+INTEGERS = ("smallint", "integer", "bigint")
+"""The narrowest first."""
+MICROSECONDS = 6
+"""Digits of the second that PostgreSQL keeps where a column does not say otherwise."""
 
 
 def target_ddl(tables: Sequence[TargetTable]) -> str:
@@ -112,6 +117,13 @@ class LiveColumn:
     nullable: bool
     max_length: int | None
     has_default: bool
+    precision: int | None = None
+    """Of a time, how many digits of the second it keeps, where it says so."""
+
+    def __str__(self) -> str:
+        """What values it holds, as SQL has it."""
+        size = self.max_length if self.precision is None else self.precision
+        return f"{self.type}{'' if size is None else f'({size})'}{'' if self.nullable else ' NOT NULL'}"
 
     @property
     def plain_type(self) -> str:
@@ -155,7 +167,8 @@ WITH RECURSIVE found AS (
     FROM found JOIN pg_type ON pg_type.oid = kind WHERE typtype = 'd'
 )
 SELECT attname, format_type(kind, NULL), required,
-    CASE WHEN kind IN ('varchar'::regtype, 'bpchar'::regtype) AND modifier > 4 THEN modifier - 4 END, filled
+    CASE WHEN kind IN ('varchar'::regtype, 'bpchar'::regtype) AND modifier > 4 THEN modifier - 4 END, filled,
+    CASE WHEN kind = 'timestamptz'::regtype AND modifier >= 0 THEN modifier END
 FROM found JOIN pg_type ON pg_type.oid = kind WHERE typtype <> 'd' ORDER BY attnum
 """
 
@@ -169,8 +182,8 @@ def live_target(connection: Connection, table: str) -> LiveTarget | None:
         return None
     oid = int(found[0])
     columns = {
-        str(name): LiveColumn(str(kind), not required, length, bool(default))
-        for name, kind, required, length, default in connection.execute(_COLUMNS, [oid])
+        str(name): LiveColumn(str(kind), not required, length, bool(default), precision)
+        for name, kind, required, length, default, precision in connection.execute(_COLUMNS, [oid])
     }
     # NULLS NOT DISTINCT came with PostgreSQL 15; older servers have no such column in their catalogue.
     nulls_equal = "index.indnullsnotdistinct" if connection.info.server_version >= 150000 else "false"
@@ -240,9 +253,44 @@ def _narrower(name: str, column: TargetColumn, found: LiveColumn) -> list[Differ
         differences.append(Difference("shorter column", name, column.name, detail, False))
     if column.nullable and not found.nullable:
         differences.append(Difference("required column", name, column.name, "it is NOT NULL, NULL was expected", False))
-    if column.type == "bigint" and found.type in ("integer", "smallint"):
-        differences.append(Difference("narrower column", name, column.name, f"its type is {found.type}", False))
+    if column.type in INTEGERS and INTEGERS.index(found.type) < INTEGERS.index(column.type):
+        detail = f"its type is {found.type}, {column.type} was expected"
+        differences.append(Difference("narrower column", name, column.name, detail, False))
+    if found.precision is not None and found.precision < MICROSECONDS:
+        detail = f"it keeps {found.precision} digits of the second, {MICROSECONDS} were expected"
+        differences.append(Difference("narrower column", name, column.name, detail, False))
     return differences
+
+
+def read_live_targets(url: str, tables: Sequence[TargetTable]) -> dict[str, LiveTarget]:
+    """What the catalogue says about the tables of models, by model; those that are missing are left out."""
+    with refusals_told(), connect(url) as connection:
+        found = {table.model: live_target(connection, table.name) for table in tables}
+    return {model: live for model, live in found.items() if live is not None}
+
+
+def held_values(live: LiveTarget | None, declared: TargetTable) -> dict[str, str]:
+    """What each declared column holds as the table is live; empty where it is not known."""
+    columns = live.columns if live else {}
+    return {column.name: str(columns[column.name]) for column in declared.columns if column.name in columns}
+
+
+def require_prepared_for(live: LiveTarget, declared: TargetTable, prepared: Manifest) -> None:
+    """StructureError where the table holds less, or other values, than was known when its rows were prepared."""
+    known, now = prepared.metadata.get("live"), held_values(live, declared)
+    narrower = any(not difference.fatal for difference in compare_target(live, declared))
+    if known is None or known == now or not (known or narrower):
+        return
+    changed = ", ".join(
+        f"{name} is {kind}, and was {known[name]}" if name in known else f"{name} is {kind}"
+        for name, kind in now.items()
+        if known.get(name) != kind
+    )
+    raise StructureError(
+        f"the rows were prepared for another table than is there now: {changed}",
+        where=f"table {declared.name} of the target database",
+        remedy=f"nothing was written; materialise {'/'.join(prepared.key)} again, and look at its checks",
+    )
 
 
 def require_target(connection: Connection, declared: TargetTable, decisions: Mapping[str, str]) -> LiveTarget:

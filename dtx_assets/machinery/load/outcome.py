@@ -7,6 +7,7 @@ import polars as pl
 
 from dtx_assets.machinery.load.diff import Given, Relinked
 from dtx_assets.machinery.load.findings import CONFLICT
+from dtx_assets.machinery.load.found import FoundByLoad
 from dtx_assets.machinery.load.part import PROBLEM, Part
 from dtx_assets.machinery.load.samples import Sample
 
@@ -30,6 +31,8 @@ class LoadSummary:
     samples: list[Sample] = field(default_factory=list)
     may_refuse: list[str] = field(default_factory=list)
     """What the live target has that may refuse rows, beyond what is declared of it."""
+    found: list[FoundByLoad] = field(default_factory=list)
+    """What is rejected because of the target, by this load or by an earlier one."""
     seconds: float = 0.0
 
 

@@ -3,7 +3,7 @@
 Nothing is written here; what is compared with the target's rows is in `diff`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from io import BytesIO
@@ -16,11 +16,13 @@ from dtx_assets.machinery.buckets import BUCKET
 from dtx_assets.machinery.errors import StructureError
 from dtx_assets.machinery.lake import Lake, Manifest
 from dtx_assets.machinery.load.content import content_hash, with_canonical_json
-from dtx_assets.machinery.load.ddl import LiveTarget, live_target
+from dtx_assets.machinery.load.ddl import LiveColumn, LiveTarget, live_target
 from dtx_assets.machinery.load.runs import Connection
 from dtx_assets.machinery.target import TargetColumn, TargetTable
 
 INTEGER_LIMITS = {"smallint": 1 << 15, "integer": 1 << 31}
+TICKS = ("1s", "100ms", "10ms", "1ms", "100us", "10us")
+"""The smallest step of a time that keeps so many digits of the second."""
 
 REJECTED = pl.Schema(
     {
@@ -130,7 +132,7 @@ class PreparedParts:
         hashes = comparable.select(content_hash(columns).alias("_hash")).to_series()
         rows, comparable = rows.with_columns(hashes), comparable.with_columns(hashes)
         links = links.filter(pl.col("rows").list.len() > 0)
-        links = _with_owner(links, self._ranks(), rows.height, name).select(
+        links = with_owner(links, self._ranks(), rows.height, name).select(
             _flow_column(self.flows),
             pl.exclude("source_table"),
         )
@@ -200,7 +202,7 @@ def _flow_column(flows: dict[str, int]) -> pl.Expr:
     return pl.col("source_table").replace_strict(flows, return_dtype=pl.Int16).alias("flow_id")
 
 
-def _with_owner(links: pl.DataFrame, ranks: dict[str, int], rows: int, part: str) -> pl.DataFrame:
+def with_owner(links: pl.DataFrame, ranks: dict[str, int], rows: int, part: str) -> pl.DataFrame:
     """Adds `owns`: whether no source table that comes before it links to the same rows."""
     ranked = links.with_columns(
         pl.col("source_table").replace_strict(ranks, return_dtype=pl.Int64).alias("_rank"),
@@ -224,7 +226,8 @@ def _with_owner(links: pl.DataFrame, ranks: dict[str, int], rows: int, part: str
 
 def without_violations(connection: Connection, target: TargetTable, live: LiveTarget, part: Part) -> Part:
     """The part without the source rows of which the live target would refuse a row; they are its `problems`."""
-    return without_rows(part, [*_misfits(part, live, target), *_orphans(connection, target, part)])
+    unfit = misfits(part.rows, part.columns, live.columns, fills=target.writes != "insert")
+    return without_rows(part, [*unfit, *_orphans(connection, target, part)])
 
 
 def without_rows(part: Part, found: Sequence[pl.DataFrame]) -> Part:
@@ -294,22 +297,17 @@ def renumbered(part: Part) -> Part:
     )
 
 
-def _misfits(part: Part, live: LiveTarget, target: TargetTable) -> list[pl.DataFrame]:
-    """Values that are too long, too large, or NULL where the live column takes none."""
+def misfits(
+    rows: pl.DataFrame, columns: Sequence[TargetColumn], live: Mapping[str, LiveColumn], *, fills: bool
+) -> list[pl.DataFrame]:
+    """Values that are too long, too large, too precise, or NULL where the live column takes none, by `_row`.
+
+    `fills`: the rows are of others, and NULL is what a unit of theirs does not write.
+    """
     found = []
-    for column in part.columns:
-        value, of = pl.col(column.name), live.columns[column.name]
-        tests = []
-        # NULL is what a unit of a row of others does not write.
-        if not of.nullable and target.writes == "insert":
-            tests.append((value.is_null(), "is NULL, and the target requires a value"))
-        if of.max_length is not None and column.type == "text":
-            tests.append((value.str.len_chars() > of.max_length, f"is longer than {of.max_length} characters"))
-        limit = INTEGER_LIMITS.get(of.type)
-        if limit is not None:
-            tests.append((~value.is_between(-limit, limit - 1), f"does not fit into {of.type}"))
-        for test, detail in tests:
-            refused = part.rows.filter(test.fill_null(False)).select(
+    for column in columns:
+        for test, detail in _tests(column, live[column.name], fills=fills):
+            refused = rows.filter(test.fill_null(False)).select(
                 "_row",
                 pl.lit("schema_violation").alias("reason"),
                 pl.lit(f"{column.name}: {detail}").alias("detail"),
@@ -317,6 +315,20 @@ def _misfits(part: Part, live: LiveTarget, target: TargetTable) -> list[pl.DataF
             if refused.height:
                 found.append(refused)
     return found
+
+
+def _tests(column: TargetColumn, live: LiveColumn, *, fills: bool) -> Iterator[tuple[pl.Expr, str]]:
+    """Where a live column does not hold a value, and why."""
+    value = pl.col(column.name)
+    if not live.nullable and not fills:
+        yield value.is_null(), "is NULL, and the target requires a value"
+    if live.max_length is not None and column.type == "text":
+        yield value.str.len_chars() > live.max_length, f"is longer than {live.max_length} characters"
+    if (limit := INTEGER_LIMITS.get(live.type)) is not None:
+        yield ~value.is_between(-limit, limit - 1), f"does not fit into {live.type}"
+    if live.precision is not None and live.precision < len(TICKS):
+        rounded = value.dt.truncate(TICKS[live.precision])
+        yield value != rounded, f"has more than the {live.precision} digits of the second that the target keeps"
 
 
 def _orphans(connection: Connection, target: TargetTable, part: Part) -> list[pl.DataFrame]:

@@ -219,6 +219,7 @@ def open_run(
     )
     with refusals_told(), connect(run.connection_url) as connection:
         prepare_bookkeeping(connection)
+        _close_dead_runs(connection, system, but=run_id)
         record_run(connection, run)
     return run
 
@@ -227,7 +228,9 @@ def record_run(connection: Connection, run: RunContext) -> None:
     connection.execute(
         "INSERT INTO migration.run (run_id, system, mode, decisions, cutover_at, accepted, restore_point)"
         " VALUES (%s, %s, %s, %s, %s, %s, %s)"
-        " ON CONFLICT (run_id) DO UPDATE SET status = 'running', finished_at = NULL",
+        " ON CONFLICT (run_id) DO UPDATE SET finished_at = NULL,"
+        # One of its processes failed: that stays, whichever goes on.
+        " status = CASE WHEN run.status = 'failed' THEN 'failed' ELSE 'running' END",
         [
             run.run_id,
             run.system,
@@ -241,11 +244,60 @@ def record_run(connection: Connection, run: RunContext) -> None:
 
 
 def finish_run(run: RunContext, status: Literal["succeeded", "failed"]) -> None:
-    """Record how a run ended."""
+    """Record how a process of a run ended: how the run did follows from all of them and from their loads."""
     with refusals_told(), connect(run.connection_url) as connection:
+        _settle_run(connection, run.run_id, failed=status == "failed")
+        _close_dead_runs(connection, run.system, but=run.run_id)
+
+
+def note_failure(connection_url: str, run_id: str) -> None:
+    """Record that a run failed in a process that loads nothing; where no other one recorded the run, nothing is."""
+    with refusals_told(), connect(connection_url) as connection:
+        if _version(connection) is not None:
+            _settle_run(connection, run_id, failed=True)
+
+
+def _settle_run(connection: Connection, run_id: str, *, failed: bool) -> None:
+    """A run failed where one of its processes says so or the last load of a target did not end; else it goes on while
+    one is being loaded, else it succeeded."""
+    with connection.transaction():
+        # Of processes that end at once, the later one sees what the other wrote.
+        connection.execute("SELECT 1 FROM migration.run WHERE run_id = %s FOR UPDATE", [run_id])
+        _close_dead_loads(connection, run_id)
         connection.execute(
-            "UPDATE migration.run SET status = %s, finished_at = now() WHERE run_id = %s", [status, run.run_id]
+            "WITH latest AS (SELECT DISTINCT ON (system, target_table, model) status FROM migration.load"
+            " WHERE run_id = %(run_id)s ORDER BY system, target_table, model, id DESC), settled AS (SELECT CASE"
+            " WHEN %(failed)s OR EXISTS (SELECT 1 FROM latest WHERE status IN ('failed', 'killed')) THEN 'failed'"
+            " WHEN EXISTS (SELECT 1 FROM latest WHERE status = 'running') THEN 'running' ELSE 'succeeded' END"
+            " AS status)"
+            " UPDATE migration.run SET status = CASE WHEN run.status = 'failed' THEN 'failed' ELSE settled.status END,"
+            " finished_at = CASE WHEN settled.status <> 'running' THEN now() END FROM settled"
+            " WHERE run_id = %(run_id)s AND run.status <> 'rolled back'",
+            {"run_id": run_id, "failed": failed},
         )
+
+
+def _close_dead_loads(connection: Connection, run_id: str) -> None:
+    """A load that says it is running and whose lock nobody holds was killed."""
+    running = connection.execute(
+        "SELECT id, system, target_table FROM migration.load WHERE run_id = %s AND status = 'running'", [run_id]
+    ).fetchall()
+    dead = [load for load, system, target_table in running if not _is_held(connection, system, target_table)]
+    connection.execute(
+        "UPDATE migration.load SET status = 'killed', finished_at = now() WHERE id = ANY(%s) AND status = 'running'",
+        [dead],
+    )
+
+
+def _close_dead_runs(connection: Connection, system: str, but: str) -> None:
+    """Runs in which a process was killed while it loaded failed, though none of their processes could say so."""
+    unfinished = connection.execute(
+        "SELECT DISTINCT run_id FROM migration.load JOIN migration.run USING (run_id)"
+        " WHERE load.system = %s AND load.status IN ('running', 'killed') AND run.status = 'running' AND run_id <> %s",
+        [system, but],
+    ).fetchall()
+    for (run_id,) in unfinished:
+        _settle_run(connection, run_id, failed=False)
 
 
 @contextmanager
@@ -258,7 +310,7 @@ def target_lock(
     waiting: Callable[[str], None] | None = None,
 ) -> Iterator[None]:
     """Only one load of a target at a time, on all machines; LoadError where another holds it for too long."""
-    key = crc32(f"{system}/{target_table}".encode()) - (1 << 31)
+    key = _lock_key(system, target_table)
     deadline = time.monotonic() + wait_seconds
     told = False
     while connection.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, key]).fetchone() != (True,):
@@ -277,6 +329,19 @@ def target_lock(
     finally:
         if not connection.closed:
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, key])
+
+
+def _lock_key(system: str, target_table: str) -> int:
+    return crc32(f"{system}/{target_table}".encode()) - (1 << 31)
+
+
+def _is_held(connection: Connection, system: str, target_table: str) -> bool:
+    """Whether a load of the target holds its lock, of whatever process on whatever machine."""
+    key = [LOCK_CLASS, _lock_key(system, target_table)]
+    free = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", key).fetchone() == (True,)
+    if free:
+        connection.execute("SELECT pg_advisory_unlock(%s, %s)", key)
+    return not free
 
 
 def _holder(connection: Connection, key: int) -> str:

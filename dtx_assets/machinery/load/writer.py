@@ -29,7 +29,7 @@ from dtx_assets.machinery.load.content import (
     readable,
     readable_schema,
 )
-from dtx_assets.machinery.load.ddl import LiveTarget, require_target
+from dtx_assets.machinery.load.ddl import LiveTarget, require_prepared_for, require_target
 from dtx_assets.machinery.load.diff import (
     CHANGED,
     PLACE,
@@ -53,6 +53,7 @@ from dtx_assets.machinery.load.entries import (
     replace_entries,
 )
 from dtx_assets.machinery.load.findings import CONFLICT, Findings, LegacyRows
+from dtx_assets.machinery.load.found import found_by_load
 from dtx_assets.machinery.load.outcome import (
     Decision,
     LoadSummary,
@@ -142,6 +143,8 @@ def load_target(
             prepare_bookkeeping(connection)
             record_run(connection, run)
         live = require_target(connection, target, run.decisions)
+        if run.mode == "cutover" and not run.dry:
+            require_prepared_for(live, target, prepared)
         if run.gate:
             run.gate(target.model)
         load = TargetLoad(
@@ -429,6 +432,7 @@ class TargetLoad:
             summary.accounting, summary.rejected = self.findings.book(
                 self._accounting(taken), self.run_context.run_id, self.subset.kind if self.subset else None
             )
+            summary.found = found_by_load(self.connection, self.system, self.target)
             counts = {
                 name: getattr(summary, name)
                 for name in ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")

@@ -106,6 +106,11 @@ class History:
                 seconds[run.run_id] = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
         return seconds
 
+    def was_killed(self, run_id: str) -> bool:
+        """Whether a run ended without success; of one that says it goes on, it was killed before it could say so."""
+        run = self.instance.get_run_by_id(run_id)
+        return run is not None and run.is_finished and not run.is_success
+
     def failed_early(self, loaded: Sequence[RunFigures], limit: int) -> list[FailedRun]:
         """The last runs that were to load, and failed or were killed before: the target database knows none of them.
 

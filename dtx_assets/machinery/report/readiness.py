@@ -108,6 +108,8 @@ def readiness(
         reasons.append(Reason("nothing loaded", 1, "nothing has been loaded yet: rehearse first", "runs"))
     elif last.status not in ("succeeded", "running"):
         reasons.append(Reason("last run", 1, f"the last run {last.status}", "runs"))
+    elif last.status == "running" and history.was_killed(last.run_id):
+        reasons.append(Reason("last run", 1, "the last run was killed", "runs"))
     missing = sorted(accounts.expected - set(accounts.current))
     if last and missing:
         named = ", ".join(f"{source} → {target}" for source, target in missing[:3])

@@ -6,13 +6,10 @@ business, what readers would alter `csv_strict`'s; what the texts mean, NULL mar
 """
 
 import codecs
-import csv
 import hashlib
-import io
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -37,6 +34,7 @@ from dtx_assets.machinery.sources.csv_strict import (
     Unescaped,
     Watched,
     line_at,
+    python_reader,
     records,
     refuse_what_is_altered,
 )
@@ -46,7 +44,6 @@ from dtx_assets.machinery.sources.landing import ESCAPED, Landed, Progress, land
 FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 """Bytes read at once. A record has to fit into a block, so the block grows when one does not."""
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf".decode("latin-1")
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 S3_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>")
 
@@ -534,7 +531,7 @@ class CsvFile:
             return next(reader, None) is None
 
     def reader(self) -> AbstractContextManager[Any]:
-        return _csv_reader(self.path, self.dialect)
+        return python_reader(self.path, self.dialect)
 
     @contextmanager
     def text(self) -> Iterator[Path]:
@@ -611,27 +608,3 @@ class CsvFile:
 
 class _RecordTooLong(Exception):
     """A record does not fit into a block."""
-
-
-@contextmanager
-def _csv_reader(path: Path, dialect: CsvDialect) -> Iterator[Any]:
-    """Python's own reader over the bytes of a file, each as one character, without a byte-order mark."""
-    limit = csv.field_size_limit(sys.maxsize)
-    try:
-        binary = io.BufferedReader(Unescaped(Watched(path, dialect))) if dialect.escape else path.open("rb")
-        with io.TextIOWrapper(binary, encoding="latin-1", newline="") as stream:
-
-            def lines() -> Iterator[str]:
-                # A mark before a quote would make the quote an ordinary character.
-                yield from (line.removeprefix(BYTE_ORDER_MARK) for line in islice(stream, 1))
-                yield from stream
-
-            yield csv.reader(lines(), **_csv_options(dialect))
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _csv_options(dialect: CsvDialect) -> dict[str, Any]:
-    if dialect.quote is None:
-        return {"delimiter": dialect.delimiter, "quoting": csv.QUOTE_NONE}
-    return {"delimiter": dialect.delimiter, "quotechar": dialect.quote}

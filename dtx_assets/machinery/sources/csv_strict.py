@@ -5,12 +5,16 @@ alter is refused here, with its line; a quote inside a field that does not start
 """
 
 import codecs
+import csv
 import hashlib
 import io
 import mmap
 import re
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -187,9 +191,7 @@ class Grammar:
         self.opened_field = re.compile(opened + quote + rb"?\Z")
         self.whole_field = re.compile(opened + quote + rb"\Z")
         between = rb"[^" + quote + rb"\r\n]*+"
-        self.line_end = re.compile(
-            between + rb"(?:" + quote + within + quote + between + rb")*+(\r\n|\n|\r)"
-        )
+        self.line_end = re.compile(between + rb"(?:" + quote + within + quote + between + rb")*+(\r\n|\n|\r)")
 
 
 def records(path: Path, dialect: CsvDialect, fault: Fault) -> Iterator[Record]:
@@ -272,3 +274,27 @@ def _not_csv(content: mmap.mmap, start: int, grammar: Grammar, dialect: CsvDiale
     elif opened_in != line:
         what += f", of a field that begins in line {opened_in:,}"
     return fault(what, f'write a quote within a quoted field as "", and export the table again; {BACKSLASHES}', line)
+
+
+@contextmanager
+def python_reader(path: Path, dialect: CsvDialect) -> Iterator[Any]:
+    """Python's own reader over the bytes of a file, each as one character, without a byte-order mark."""
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        binary = io.BufferedReader(Unescaped(Watched(path, dialect))) if dialect.escape else path.open("rb")
+        with io.TextIOWrapper(binary, encoding="latin-1", newline="") as stream:
+
+            def lines() -> Iterator[str]:
+                # A mark before a quote would make the quote an ordinary character.
+                yield from (line.removeprefix(codecs.BOM_UTF8.decode("latin-1")) for line in islice(stream, 1))
+                yield from stream
+
+            yield csv.reader(lines(), **_options(dialect))
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _options(dialect: CsvDialect) -> dict[str, Any]:
+    if dialect.quote is None:
+        return {"delimiter": dialect.delimiter, "quoting": csv.QUOTE_NONE}
+    return {"delimiter": dialect.delimiter, "quotechar": dialect.quote}

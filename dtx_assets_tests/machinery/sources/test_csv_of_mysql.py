@@ -119,11 +119,14 @@ def test_without_a_declared_line_end_it_is_read_exactly_or_refused(server, place
     path = written(server, rows, options, tmp_path)
     declared = WRITTEN[options]
     dialect = CsvDialect(declared.delimiter, declared.quote, names=NAMES, escape=declared.escape)
+    refused = ""
     try:
         place.land_from(CsvAlone(str(path), dialect), UGLY)
     except SourceError as error:
-        broken = any(break_ in (value or b"") for row in rows for value in row for break_ in (b"\r", b"\n"))
-        assert re.search("line end|carriage return|a row of" if broken else "its lines end in CRLF", error.what), error
+        refused = error.what
+    broken = any(break_ in (value or b"") for row in rows for value in row for break_ in (b"\r", b"\n"))
+    if refused:
+        assert re.search("line end|carriage return|a row of" if broken else "its lines end in CRLF", refused)
     else:
         assert values(place) == rows
 
@@ -140,7 +143,9 @@ def test_blocks_may_end_anywhere(server, place, tmp_path, monkeypatch):
 
 # --- an export in that dialect ----------------------------------------------------------------------------------------
 
-BOOK = LegacyTable("book", "area", ("id", "title", "pages"), kind_of=lambda name: "text" if name == "title" else "integer")
+BOOK = LegacyTable(
+    "book", "area", ("id", "title", "pages"), kind_of=lambda name: "text" if name == "title" else "integer"
+)
 
 
 @pytest.fixture
@@ -162,7 +167,9 @@ def land_book(directory: Path, place: LandingPlace, content: bytes, dialect: str
 
 
 def test_the_files_of_an_export_are_of_the_dialect_that_is_declared(directory, place):
-    content = b'id,title,pages\n"1","He said \\"hi\\" twice",\\N\n"2","\\\\N","10"\n"3","two\\\nlines",""\n"4","NULL",NULL\n'
+    content = (
+        b'id,title,pages\n"1","He said \\"hi\\" twice",\\N\n"2","\\\\N","10"\n"3","two\\\nlines",""\n"4","NULL",NULL\n'
+    )
     manifest = land_book(directory, place, content)
     rows = [("1", 'He said "hi" twice', None), ("2", "\\N", "10"), ("3", "two\nlines", ""), ("4", "NULL", None)]
     assert place.rows("book") == rows

@@ -79,7 +79,7 @@ def test_what_readers_would_alter_is_refused_by_name(directory, place, content, 
 
 def test_the_remedy_names_the_dialect_of_mysql(directory, place):
     error = refusal(directory, place, b'a,b\n1,"He said \\"hi\\""\n')
-    assert 'INTO OUTFILE' in error.remedy
+    assert "INTO OUTFILE" in error.remedy
     assert r'`escape: "\\"` in its dialect' in error.remedy
 
 

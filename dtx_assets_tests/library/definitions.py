@@ -1,0 +1,134 @@
+"""The code location `library`: two legacy tables, each with its target, and one crosswalk."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from dtx_assets.machinery.checks import one_group_an_asset, standard_check_groups
+from dtx_assets.machinery.definitions import build_definitions
+from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.mapping.decisions import load_decisions
+from dtx_assets.machinery.mapping.load import load_mappings
+from dtx_assets.machinery.mapping_assets import crosswalk_asset
+from dtx_assets.machinery.prepare import Flow
+from dtx_assets.machinery.row_flow import row_by_row
+from dtx_assets.machinery.system import System, always
+from dtx_assets.machinery.target import TargetColumn, TargetTable
+from dtx_assets.machinery.transforms import GENERIC
+
+PROJECT = Path(__file__).parent
+MAPPINGS = PROJECT / "mappings" / "library"
+
+
+def is_id(column: str) -> str:
+    return "integer" if column.endswith("_id") else "text"
+
+
+BOOK = LegacyTable(
+    "book",
+    "catalogue",
+    ("book_id", "branch_id", "title", "pages", "added"),
+    key=("book_id",),
+    kind_of=is_id,
+    description="The books.",
+)
+READER = LegacyTable(
+    "reader",
+    "catalogue",
+    ("reader_id", "branch_id", "name"),
+    key=("reader_id",),
+    kind_of=is_id,
+    description="The readers.",
+)
+BRANCHES = LegacyTable("crosswalk_branch", "other_areas", ("branch_id", "site_id"), key=("branch_id",))
+SITES = TargetTable("site", "Site", "other_areas", (TargetColumn("name", "text", "What it is called."),))
+BOOKS = TargetTable(
+    "book",
+    "Book",
+    "catalogue",
+    (
+        TargetColumn("number", "bigint", "Its old number."),
+        TargetColumn("site_id", "bigint", "Where it stands.", references="site"),
+        TargetColumn("title", "text", "Its title.", max_length=80),
+        TargetColumn("pages", "integer", "How long it is.", nullable=True),
+        TargetColumn("added_at", "timestamptz", "Since when it is there.", nullable=True),
+    ),
+    writes="insert",
+    natural_key=("number",),
+    description="A book.",
+)
+READERS = TargetTable(
+    "reader",
+    "Reader",
+    "catalogue",
+    (TargetColumn("number", "bigint", "The old number."), TargetColumn("name", "text", "The name.")),
+    writes="insert",
+    natural_key=("number",),
+    description="A reader.",
+)
+TARGETS = (SITES, BOOKS, READERS)
+
+
+def plain_flow(source: str, model: str) -> Flow:
+    return Flow(
+        name=source,
+        area="catalogue",
+        sources=(source,),
+        accounted=((source, model),),
+        mappings=("site",),
+        targets=(model,),
+        decisions=(),
+        owner={source: ("branch_id", "site")},
+        run=row_by_row(source, model),
+    )
+
+
+decisions = load_decisions(MAPPINGS / "decisions.yaml")
+mappings = load_mappings(
+    MAPPINGS,
+    legacy_tables={"book": BOOK, "reader": READER},
+    targets=TARGETS,
+    transforms=GENERIC,
+    functions={},
+    crosswalks=("site",),
+    decisions=decisions,
+)
+SYSTEM = System(
+    name="library",
+    legacy_tables={"book": BOOK, "reader": READER},
+    crosswalk_tables={"crosswalk_branch": BRANCHES},
+    targets=TARGETS,
+    flow_makers=(always(plain_flow("book", "Book")), always(plain_flow("reader", "Reader"))),
+    decisions=decisions,
+    mapping_assets=(
+        crosswalk_asset("site", BRANCHES, "branch_id", "site_id", area="catalogue", target=("Site", "site")),
+    ),
+    mappings=mappings,
+    mappings_dir=MAPPINGS,
+    sample_dir=PROJECT,
+    areas={"catalogue": "Area 1: Catalogue", "other_areas": "Tables that others own"},
+)
+GROUPS = one_group_an_asset(standard_check_groups(SYSTEM))
+
+defs = build_definitions(SYSTEM, GROUPS)
+
+
+READER_LOAD = "reader_load"
+
+
+def job_of_several_processes() -> dg.JobDefinition:
+    """Preparing and loading the readers, with the checks between, a process for each step."""
+    prepared, rejected, loaded = (
+        dg.AssetKey([SYSTEM.name, layer, "Reader"]) for layer in ("prepared", "rejected", "target")
+    )
+    chosen = dg.AssetSelection.assets(prepared, rejected, loaded).without_checks()
+    checks = dg.AssetSelection.checks_for_assets(prepared, rejected)
+    several = dg.Definitions(
+        assets=defs.assets,
+        asset_checks=defs.asset_checks,
+        jobs=[dg.define_asset_job(READER_LOAD, chosen | checks)],
+        resources=defs.resources,
+        loggers=defs.loggers,
+        executor=dg.multiprocess_executor,
+    )
+    return several.resolve_job_def(READER_LOAD)
