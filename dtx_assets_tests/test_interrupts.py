@@ -14,7 +14,7 @@ import pytest
 from dtx_assets import interrupts
 from dtx_assets.machinery.run import UNFINISHED, open_instance
 from dtx_assets_tests.dtx.commands import Command
-from dtx_assets_tests.library import a_library
+from dtx_assets_tests.tutorial_system import a_library
 
 
 def interrupted(dtx: Command, after: str | float, *numbers: signal.Signals) -> tuple[int, str]:

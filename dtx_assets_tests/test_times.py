@@ -5,7 +5,7 @@ import json
 import psycopg
 import pytest
 
-from dtx_assets_tests.library import a_library
+from dtx_assets_tests.tutorial_system import a_library
 
 BOOKS = """\
 book_id,branch_id,title,genre,donor_email,added

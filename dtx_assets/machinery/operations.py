@@ -50,10 +50,15 @@ def undo_lines(summary: UndoSummary, *, dry: bool) -> Iterator[str]:
     would = "would be " if dry else ""
     for run in summary.runs:
         yield f"run {run} {'would be' if dry else 'is'} undone"
+    if summary.did_nothing:
+        wrote = "it wrote nothing, or nothing that is there still"
+        yield f"{wrote}: nothing {'would be' if dry else 'was'} deleted, restored or removed"
     for table in sorted({*summary.deleted, *summary.restored}):
         deleted, restored = summary.deleted.get(table, 0), summary.restored.get(table, 0)
         if deleted or restored:
             yield f"{table}: {deleted:,} rows {would}deleted, {restored:,} {would}restored"
+    for model in summary.deactivated:
+        yield f"{model}: its activation {'would be' if dry else 'is'} taken back"
     if summary.files_removed or summary.files_in_use:
         yield f"files: {summary.files_removed:,} {would}removed, {summary.files_in_use:,} left because they are in use"
     for (table, cause), rows in Counter((row.target_table, row.cause) for row in summary.left).items():

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from dtx_assets.machinery.no_place import no_place
-from dtx_assets_tests.library import write_library
+from dtx_assets_tests.tutorial_system import write_library
 from dtx_assets_tests.pages import PROJECT
 
 

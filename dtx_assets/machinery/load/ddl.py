@@ -133,9 +133,13 @@ class LiveColumn:
 
 @dataclass(frozen=True)
 class LiveTarget:
-    """A table as the live catalogue shows it. `unique_keys`: column names and whether NULLs count as equal."""
+    """A table as the live catalogue shows it. `unique_keys`: column names and whether NULLs count as equal.
+
+    `kind`: `r`, or `p` of one that has partitions.
+    """
 
     oid: int
+    kind: str
     columns: Mapping[str, LiveColumn]
     unique_keys: frozenset[tuple[frozenset[str], bool]]
     id_sequence: str | None
@@ -176,7 +180,8 @@ FROM found JOIN pg_type ON pg_type.oid = kind WHERE typtype <> 'd' ORDER BY attn
 def live_target(connection: Connection, table: str) -> LiveTarget | None:
     """What the catalogue says about a table on the search path; None where there is none."""
     found = connection.execute(
-        "SELECT oid::bigint FROM pg_class WHERE oid = to_regclass(%s) AND relkind IN ('r', 'p')", [_quoted(table)]
+        "SELECT oid::bigint, relkind::text FROM pg_class WHERE oid = to_regclass(%s) AND relkind IN ('r', 'p')",
+        [_quoted(table)],
     ).fetchone()
     if found is None:
         return None
@@ -203,7 +208,7 @@ def live_target(connection: Connection, table: str) -> LiveTarget | None:
         [sequence] = connection.execute("SELECT pg_get_serial_sequence(%s, 'id')", [_quoted(table)]).fetchone() or [
             None
         ]
-    return LiveTarget(oid, columns, unique_keys, str(sequence) if sequence else None)
+    return LiveTarget(oid, str(found[1]), columns, unique_keys, str(sequence) if sequence else None)
 
 
 def compare_target(

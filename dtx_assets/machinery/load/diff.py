@@ -569,7 +569,7 @@ def restored_document(now: object, before: object, shape: object) -> object:
                 kept.pop(key, None)
         else:
             kept.pop(key, None)
-    return kept or before
+    return kept if kept or held else before
 
 
 # --- the mapping afterwards -------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The undo of a run: what it inserted is deleted, what it updated restored, batch by batch, the last one first.
 
-What someone changed since, or refers to, is left as it is and listed. Each batch is one transaction, so an undo that
-was killed goes on where it stopped.
+What someone changed since, or may have changed, or refers to, is left as it is and listed. Each batch is one
+transaction, so an undo that was killed goes on where it stopped.
 """
 
 import json
@@ -20,6 +20,8 @@ from dtx_assets.machinery.load.content import as_prepared, content_hash, copy_in
 from dtx_assets.machinery.load.ddl import live_target
 from dtx_assets.machinery.load.diff import UNIT, identity_of, known_rows, restored_document, units_as_written
 from dtx_assets.machinery.load.entries import copy_entries, grouped_entries, read_links
+from dtx_assets.machinery.load.proof import KEPT, REFERRED_TO, NotAlone, proved, require_counts
+from dtx_assets.machinery.load.references import family_of, references_to, rows_alone
 from dtx_assets.machinery.load.runs import (
     Connection,
     connect,
@@ -28,14 +30,22 @@ from dtx_assets.machinery.load.runs import (
     target_lock,
     words_of,
 )
+from dtx_assets.machinery.load.unwritten import maybe_written_since
 from dtx_assets.machinery.target import TargetColumn, TargetTable
 
 CHANGED_SINCE = "someone changed it since"
 DELETED_SINCE = "someone deleted it since"
-REFERRED_TO = "rows of {} refer to it"
+MAYBE_CHANGED_SINCE = "someone may have written in {} since"
 TRIES = 4
+XIDS_IN_USE = 1 << 31
+"""The number that a row carries for its transaction comes again after twice as many."""
 LAST_RUN = "last"
-"""Names the last run that loaded something and is not undone."""
+"""Names the last run that wrote something and is not undone."""
+WROTE = (
+    "(rows_inserted + rows_updated > 0"
+    " OR EXISTS (SELECT 1 FROM migration.former_entry WHERE former_entry.batch_id = batch.id))"
+)
+"""Whether a batch changed the target, or what earlier ones had noted."""
 
 RemoveFile = Callable[[str, str], bool]
 """Takes an object key and the SHA-256 that was sent; whether the object was there with it, and is removed."""
@@ -61,6 +71,13 @@ class UndoSummary:
     left: list[LeftRow] = field(default_factory=list)
     files_removed: int = 0
     files_in_use: int = 0
+    deactivated: list[str] = field(default_factory=list)
+    """Models whose activation is taken back."""
+
+    @property
+    def did_nothing(self) -> bool:
+        done = (*self.deleted.values(), *self.restored.values(), self.files_removed, self.files_in_use)
+        return not (any(done) or self.left or self.deactivated)
 
 
 def undo_run(
@@ -84,6 +101,7 @@ def undo_run(
         connect(connection_url) as connection,
         connection.transaction(force_rollback=True) if dry else nullcontext(),
     ):
+        require_counts(connection)
         prepare_bookkeeping(connection)
         runs = runs_to_undo(connection, system, run_id)
         if len(runs) > 1 and not with_later:
@@ -96,6 +114,10 @@ def undo_run(
         for undone in runs:
             _undo(connection, system, targets, undone, dry, wait_seconds, waiting, summary)
             _remove_files(connection, targets, undone, None if dry else remove_file, summary)
+            activated = connection.execute(
+                "DELETE FROM migration.activation WHERE run_id = %s RETURNING model", [undone]
+            ).fetchall()
+            summary.deactivated += sorted(str(row[0]) for row in activated)
             reach("undo.finished")
             connection.execute(
                 "UPDATE migration.run SET status = 'rolled back', finished_at = now() WHERE run_id = %s", [undone]
@@ -116,6 +138,12 @@ def runs_to_undo(connection: Connection, system: str, run_id: str) -> list[str]:
         matching = [run_id]
     elif run_id == LAST_RUN:
         matching = _last_run(connection, system)
+        if not matching:
+            raise ConfigurationError(
+                f"there is no run that {LAST_RUN!r} could name: every run that wrote something is undone, or none did",
+                where="migration.run",
+                remedy="nothing has to be undone",
+            )
     if len(matching) != 1:
         raise ConfigurationError(
             f"{'several runs begin' if matching else 'no run of this target database begins'} with {run_id!r}",
@@ -127,12 +155,10 @@ def runs_to_undo(connection: Connection, system: str, run_id: str) -> list[str]:
         later = {
             str(row[0])
             for row in connection.execute(
-                "SELECT DISTINCT later.run_id FROM migration.load AS mine JOIN migration.load AS later"
+                "SELECT DISTINCT later.run_id FROM migration.load AS mine JOIN migration.load AS later"  # noqa: S608
                 " ON (later.system, later.target_table) = (mine.system, mine.target_table) AND later.id > mine.id"
                 " JOIN migration.batch ON batch.load_id = later.id"
-                " WHERE mine.run_id = ANY(%s) AND batch.undone_at IS NULL"
-                " AND (rows_inserted + rows_updated > 0"
-                " OR EXISTS (SELECT 1 FROM migration.former_entry WHERE former_entry.batch_id = batch.id))",
+                f" WHERE mine.run_id = ANY(%s) AND batch.undone_at IS NULL AND {WROTE}",
                 [list(runs)],
             )
         }
@@ -142,9 +168,15 @@ def runs_to_undo(connection: Connection, system: str, run_id: str) -> list[str]:
 
 
 def _last_run(connection: Connection, system: str) -> list[str]:
+    """The last run that wrote rows, sent files or activated a target; one whose undo was killed as well."""
     rows = connection.execute(
-        "SELECT run_id FROM migration.run WHERE system = %s AND EXISTS (SELECT 1 FROM migration.load"
-        " WHERE load.run_id = run.run_id AND load.status <> 'rolled back') ORDER BY started_at DESC LIMIT 1",
+        "SELECT run_id FROM migration.run WHERE system = %s AND ("  # noqa: S608
+        " EXISTS (SELECT 1 FROM migration.load JOIN migration.batch ON batch.load_id = load.id"
+        "  WHERE load.run_id = run.run_id AND load.status <> 'rolled back'"
+        f"  AND ({WROTE} OR batch.undone_at IS NOT NULL))"
+        " OR EXISTS (SELECT 1 FROM migration.activation WHERE activation.run_id = run.run_id)"
+        " OR EXISTS (SELECT 1 FROM migration.sent_file WHERE sent_file.run_id = run.run_id)"
+        ") ORDER BY started_at DESC LIMIT 1",
         [system],
     )
     return [str(row[0]) for row in rows]
@@ -225,11 +257,20 @@ class _LoadUndo:
         dry: bool,
         summary: UndoSummary,
     ) -> None:
-        self.connection, self.target, self.load_id, self.run_id = connection, target, load_id, run_id
+        self.connection, self.system, self.target = connection, system, target
+        self.load_id, self.run_id = load_id, run_id
         self.dry, self.summary = dry, summary
         self.table = sql.Identifier(target.name)
         live = live_target(connection, target.name)
-        self.live_columns = frozenset(live.columns) if live else frozenset()
+        if live is None:
+            raise StructureError(
+                "the table is gone, so nothing in it can be undone",
+                where=f"table {target.name} of the target database",
+                remedy="bring the table back, or restore from a backup",
+            )
+        self.oid, self.live_columns = live.oid, frozenset(live.columns)
+        self.family = family_of(connection, live.oid)
+        self.rows = sql.SQL("{}{}").format(rows_alone(live.kind), self.table)
         self.flows = [
             int(row[0])
             for row in connection.execute(
@@ -240,13 +281,12 @@ class _LoadUndo:
 
     def run(self) -> None:
         batches = self.connection.execute(
-            "SELECT id, columns, xid::xid::text FROM migration.batch WHERE load_id = %s AND undone_at IS NULL"
-            " ORDER BY id DESC",
+            "SELECT id, columns FROM migration.batch WHERE load_id = %s AND undone_at IS NULL ORDER BY id DESC",
             [self.load_id],
         ).fetchall()
         self.connection.execute("SELECT brin_summarize_new_values('migration.mapping_entry_batch'::regclass)")
-        for batch_id, names, xid in batches:
-            self._batch(int(batch_id), names, int(xid))
+        for batch_id, names in batches:
+            self._batch(int(batch_id), names)
         with self.connection.transaction():
             for statement in (
                 # Its own load is the last that has them in the history.
@@ -256,7 +296,6 @@ class _LoadUndo:
                 " WHERE closed_by = %(load)s AND flow_id = ANY(%(flows)s)",
                 "DELETE FROM migration.conflict_entry WHERE since = %(load)s",
                 "DELETE FROM migration.vanished_entry WHERE since = %(load)s",
-                "DELETE FROM migration.activation WHERE run_id = %(run)s",
                 "DELETE FROM migration.accounting_entry WHERE run_id = %(run)s AND flow_id = ANY(%(flows)s)",
                 "UPDATE migration.load SET status = 'rolled back' WHERE id = %(load)s",
             ):
@@ -264,13 +303,13 @@ class _LoadUndo:
                     statement.encode(), {"load": self.load_id, "flows": self.flows, "run": self.run_id}
                 )
 
-    def _batch(self, batch_id: int, names: Sequence[str], xid: int) -> None:
+    def _batch(self, batch_id: int, names: Sequence[str]) -> None:
         for tries_left in reversed(range(TRIES)):
             if not self.dry:
                 self.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             try:
                 with self.connection.transaction():
-                    done = self._undone(batch_id, names, xid)
+                    done = self._undone(batch_id, names)
                     reach("undo.before_commit")
                 reach("undo.after_commit")
                 break
@@ -296,7 +335,7 @@ class _LoadUndo:
         self.summary.restored[name] = self.summary.restored.get(name, 0) + restored
         self.summary.left += [LeftRow(name, *row) for row in left.iter_rows()]
 
-    def _undone(self, batch_id: int, names: Sequence[str], xid: int) -> tuple[int, int, pl.DataFrame]:
+    def _undone(self, batch_id: int, names: Sequence[str]) -> tuple[int, int, pl.DataFrame]:
         of_batch = sql.SQL("entry.batch_id = {} AND entry.flow_id = ANY ({}::smallint[])").format(
             sql.Literal(batch_id), sql.Literal(self.flows)
         )
@@ -308,11 +347,11 @@ class _LoadUndo:
             restored, left = self._restore_units(batch_id, columns, stored)
             deleted = 0
         else:
-            current = self._current(batch_id, columns)
+            current = self._current(batch_id, columns, names)
             written = known_rows(stored).select(pl.col("target_id").alias("id"), "written")
-            as_left = (content_hash(columns) == pl.col("written")).fill_null(False) if whole else pl.lit(False)
+            as_written = (content_hash(columns) == pl.col("written")).fill_null(False) if whole else pl.lit(False)
             current = current.join(written, on="id", how="left").with_columns(
-                ((pl.col("xmin") == xid) | as_left).alias("same")
+                (pl.col("own") | as_written).alias("same")
             )
             deleted, kept = self._delete(current.filter("inserted"))
             restored, changed = self._restore_rows(batch_id, current.filter(~pl.col("inserted")))
@@ -328,61 +367,84 @@ class _LoadUndo:
             )
         return deleted, restored, left
 
-    def _current(self, batch_id: int, columns: Sequence[TargetColumn]) -> pl.DataFrame:
-        """The rows that a batch inserted or updated, as they are: `id`, `xmin`, `inserted`, the columns."""
+    def _current(self, batch_id: int, columns: Sequence[TargetColumn], names: Sequence[str]) -> pl.DataFrame:
+        """The rows that a batch inserted or updated, as they are: `id`, `inserted`, the columns.
+
+        `own`: nobody else wrote the row since. `maybe_written`: else, the columns that the batch did not write and that
+        do not hold what the database filled them with.
+        """
+        [[xid, trusted, filled]] = self.connection.execute(
+            # In a database that was dumped and restored, the numbers of transactions mean others.
+            "SELECT xid::xid::text, xmin = xid::xid AND pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+            " - xid::text::bigint < %s, filled::text FROM migration.batch WHERE id = %s",
+            [XIDS_IN_USE, batch_id],
+        ).fetchall()
         frame = copy_out(
             self.connection,
             sql.SQL(
-                "SELECT t.id, t.xmin::text, wrote.inserted::int, {} FROM ("
+                "SELECT t.id, wrote.inserted::int, written_by.own::int,"
+                " CASE WHEN written_by.own OR NOT wrote.inserted THEN '' ELSE {maybe_written} END, {values} FROM ("
                 " SELECT lower(ids) AS low, upper(ids) AS beyond, true AS inserted"
                 " FROM (SELECT unnest(inserted_ids) AS ids FROM migration.batch WHERE id = {batch}) AS made"
                 " UNION ALL SELECT target_id, target_id + 1, false FROM migration.journal_entry"
                 " WHERE batch_id = {batch}) AS wrote"
-                " JOIN {} AS t ON t.id >= wrote.low AND t.id < wrote.beyond"
+                " JOIN {rows} AS t ON t.id >= wrote.low AND t.id < wrote.beyond"
+                " LEFT JOIN (SELECT DISTINCT ON (target_id) target_id, restored_xmin FROM migration.journal_entry"
+                "  JOIN migration.batch ON batch.id = batch_id JOIN migration.load ON load.id = load_id"
+                "  WHERE (system, target_table) = ({system}, {table}) AND former_xmin = {xid}::xid"
+                "  AND restored_xmin IS NOT NULL ORDER BY target_id, batch_id) AS back ON back.target_id = t.id"
+                " CROSS JOIN LATERAL (SELECT {trusted} AND (t.xmin = {xid}::xid OR coalesce(t.xmin = restored_xmin,"
+                "  false))) AS written_by (own)"
             ).format(
-                _values(columns),
-                self.table,
+                maybe_written=maybe_written_since(self.connection, self.oid, names, filled),
+                values=_values(columns),
+                rows=self.rows,
                 batch=sql.Literal(batch_id),
+                system=sql.Literal(self.system),
+                table=sql.Literal(self.target.name),
+                trusted=sql.Literal(bool(trusted)),
+                xid=sql.Literal(str(xid)),
             ),
-            pl.Schema({"id": pl.Int64(), "xmin": pl.Int64(), "inserted": pl.Int64(), **_schema(columns)}),
+            pl.Schema(
+                {
+                    "id": pl.Int64(),
+                    "inserted": pl.Int64(),
+                    "own": pl.Int64(),
+                    "maybe_written": pl.String(),
+                    **_schema(columns),
+                }
+            ),
         )
-        return as_prepared(frame.with_columns(pl.col("inserted").cast(pl.Boolean)), columns)
+        return as_prepared(frame.with_columns(pl.col("inserted", "own").cast(pl.Boolean)), columns)
 
     def _delete(self, inserted: pl.DataFrame) -> tuple[int, pl.DataFrame]:
         """Deletes those that are as they were written and that nothing refers to; the others (LEFT)."""
-        changed = _left(inserted.filter(~pl.col("same")).get_column("id"), CHANGED_SINCE)
-        ids = inserted.filter("same").get_column("id")
-        kept = [changed]
-        for table, column in self._referring():
-            if ids.is_empty():
-                break
-            own = sql.SQL(" AND NOT other.id = ANY(%(ids)s)") if table == self.target.name else sql.SQL("")
-            found = self.connection.execute(
-                sql.SQL(
-                    "SELECT DISTINCT other.{column} FROM {table} AS other WHERE other.{column} = ANY(%(ids)s){own}"
-                ).format(column=sql.Identifier(column), table=sql.Identifier(*table.split(".")), own=own),
-                {"ids": ids.to_list()},
-            )
-            referred = pl.Series("id", [int(row[0]) for row in found], dtype=pl.Int64)
-            if len(referred):
-                kept.append(_left(referred, REFERRED_TO.format(table)))
-                ids = ids.filter(~ids.is_in(referred.implode()))
-        done = self.connection.execute(sql.SQL("DELETE FROM {} WHERE id = ANY(%s)").format(self.table), [ids.to_list()])
-        if done.rowcount != len(ids):
-            raise psycopg.errors.SerializationFailure("rows went away while they were deleted")
-        return len(ids), pl.concat(kept)
-
-    def _referring(self) -> Iterator[tuple[str, str]]:
-        """The columns of tables whose foreign keys name this table's id."""
-        rows = self.connection.execute(
-            "SELECT CASE WHEN nspname = current_schema() THEN relname ELSE nspname || '.' || relname END, attname"
-            " FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid"
-            " JOIN pg_namespace ON pg_namespace.oid = relnamespace"
-            " JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]"
-            " WHERE contype = 'f' AND confrelid = %s::regclass AND array_length(conkey, 1) = 1 ORDER BY 1, 2",
-            [self.table.as_string(self.connection)],
+        untouched = pl.col("same") & (pl.col("maybe_written") == "")
+        cause = pl.when("same").then(pl.format(MAYBE_CHANGED_SINCE, "maybe_written")).otherwise(pl.lit(CHANGED_SINCE))
+        changed = inserted.filter(~untouched).select(
+            pl.col("id").alias("target_id"), pl.lit("").alias("part"), cause.alias("cause")
         )
-        yield from ((str(table), str(column)) for table, column in rows.fetchall())
+        ids = inserted.filter(untouched).get_column("id")
+        kept = [changed.cast(LEFT)]
+        references = references_to(self.connection, self.rows, self.family)
+        again = True
+        while again:
+            again = False
+            for reference in references:
+                referred = reference.referred(self.connection, ids) if len(ids) else ids
+                if len(referred):
+                    kept.append(_left(referred, REFERRED_TO.format(reference.table)))
+                    ids = ids.filter(~ids.is_in(referred.implode()))
+                    # What these refer to themselves is to be left too.
+                    again = any(each.own for each in references)
+        done, refused = proved(self.connection, self.family, ids.to_list(), self._deleted)
+        return len(done), pl.concat([*kept, _refused(refused)])
+
+    def _deleted(self, ids: list[int]) -> int:
+        done = self.connection.execute(sql.SQL("DELETE FROM {} WHERE id = ANY(%s)").format(self.rows), [ids])
+        if done.rowcount != len(ids):
+            raise NotAlone(KEPT)
+        return len(ids)
 
     def _restore_rows(self, batch_id: int, updated: pl.DataFrame) -> tuple[int, pl.DataFrame]:
         """Gives rows that were updated what they held before; those that cannot have it (LEFT)."""
@@ -400,19 +462,28 @@ class _LoadUndo:
                 f"{self.target.name} has {', '.join(lost)} no longer, which the undo would restore",
                 remedy="bring the column back, or restore from a backup",
             )
-        if names:
-            listed = sql.SQL(", ").join(map(sql.Identifier, names))
-            done = self.connection.execute(
-                sql.SQL(
-                    "UPDATE {} AS t SET ({}) = (SELECT {} FROM jsonb_populate_record(t, journal.before))"
-                    " FROM migration.journal_entry AS journal"
-                    " WHERE journal.batch_id = %s AND journal.target_id = t.id AND t.id = ANY(%s)"
-                ).format(self.table, listed, listed),
-                [batch_id, ids],
-            )
-            if done.rowcount != len(ids):
-                raise psycopg.errors.SerializationFailure("rows went away while they were restored")
-        return len(ids), pl.concat([_left(changed, CHANGED_SINCE), _left(gone, DELETED_SINCE)])
+        listed = sql.SQL(", ").join(map(sql.Identifier, names))
+        statement = sql.SQL(
+            "UPDATE {} AS t SET ({}) = (SELECT {} FROM jsonb_populate_record(t, journal.before))"
+            " FROM migration.journal_entry AS journal"
+            " WHERE journal.batch_id = %s AND journal.target_id = t.id AND t.id = ANY(%s)"
+        ).format(self.rows, listed, listed)
+
+        def restored(some: list[int]) -> int:
+            done = self.connection.execute(statement, [batch_id, some]).rowcount
+            if done != len(some):
+                raise NotAlone(KEPT)
+            return done
+
+        done, refused = proved(self.connection, self.family, ids, restored) if names else (ids, {})
+        self.connection.execute(
+            sql.SQL(
+                "UPDATE migration.journal_entry SET restored_xmin = t.xmin FROM {} AS t"
+                " WHERE batch_id = %s AND target_id = t.id AND t.id = ANY(%s)"
+            ).format(self.rows),
+            [batch_id, updated.filter("own", pl.col("id").is_in(done)).get_column("id").to_list()],
+        )
+        return len(done), pl.concat([_left(changed, CHANGED_SINCE), _left(gone, DELETED_SINCE), _refused(refused)])
 
     def _restore_units(
         self, batch_id: int, columns: Sequence[TargetColumn], stored: pl.DataFrame
@@ -432,28 +503,52 @@ class _LoadUndo:
         gone = units.filter(~pl.col("there"))
         changed = there.filter(~pl.col("same"))
         values = self._with_units_taken_out(columns, there.filter("same"), now, journal)
-        for name in (column.name for column in columns):
-            rows = values.filter(pl.col("column") == name)
-            if rows.height:
-                self.connection.execute(
-                    sql.SQL(
-                        "UPDATE {table} AS t SET {column} = (jsonb_populate_record(t, given.value::jsonb)).{column}"
-                        " FROM unnest(%s::bigint[], %s::text[]) AS given (id, value) WHERE t.id = given.id"
-                    ).format(table=self.table, column=sql.Identifier(name)),
-                    [rows.get_column("id").to_list(), rows.get_column("value").to_list()],
-                )
+
+        def taken_out(some: list[int]) -> int:
+            return sum(self._write(name, rows) for name, rows in self._by_column(columns, values, some))
+
+        ids = there.filter("same").get_column("target_id").unique().sort()
+        _, refused = proved(self.connection, self.family, ids.to_list(), taken_out)
+        refusals = _refused(refused).drop("part")
+        kept = there.filter("same").join(refusals, on="target_id")
         left = [
-            rows.select("target_id", "part", pl.lit(cause).alias("cause"))
-            for rows, cause in ((changed, CHANGED_SINCE), (gone, DELETED_SINCE))
+            changed.with_columns(pl.lit(CHANGED_SINCE).alias("cause")),
+            gone.with_columns(pl.lit(DELETED_SINCE).alias("cause")),
+            kept,
         ]
-        return there.height - changed.height, pl.concat(left).cast(LEFT)
+        return there.height - changed.height - kept.height, pl.concat(
+            [rows.select(LEFT.names()) for rows in left]
+        ).cast(LEFT)
+
+    @staticmethod
+    def _by_column(
+        columns: Sequence[TargetColumn], values: pl.DataFrame, ids: Sequence[int]
+    ) -> Iterator[tuple[str, pl.DataFrame]]:
+        some = values.filter(pl.col("id").is_in(ids))
+        for column in columns:
+            rows = some.filter(pl.col("column") == column.name)
+            if rows.height:
+                yield column.name, rows
+
+    def _write(self, name: str, rows: pl.DataFrame) -> int:
+        """Puts values, documents with the column as their only key, into a column."""
+        done = self.connection.execute(
+            sql.SQL(
+                "UPDATE {rows} AS t SET {column} = (jsonb_populate_record(t, given.value::jsonb)).{column}"
+                " FROM unnest(%s::bigint[], %s::text[]) AS given (id, value) WHERE t.id = given.id"
+            ).format(rows=self.rows, column=sql.Identifier(name)),
+            [rows.get_column("id").to_list(), rows.get_column("value").to_list()],
+        )
+        if done.rowcount != rows.height:
+            raise NotAlone(KEPT)
+        return rows.height
 
     def _rows_of_others(self, columns: Sequence[TargetColumn], ids: pl.Series) -> pl.DataFrame:
         return copy_out(
             self.connection,
             sql.SQL("SELECT t.id, {} FROM {} AS t WHERE t.id = ANY ({}::bigint[])").format(
                 _values(columns),
-                self.table,
+                self.rows,
                 sql.Literal(ids.to_list()),
             ),
             pl.Schema({"id": pl.Int64(), **_schema(columns)}),
@@ -530,6 +625,12 @@ class _LoadUndo:
 
 def _left(ids: pl.Series, cause: str) -> pl.DataFrame:
     return pl.DataFrame({"target_id": ids, "part": "", "cause": cause}, schema=LEFT)
+
+
+def _refused(causes: Mapping[int, str]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"target_id": list(causes), "part": [""] * len(causes), "cause": list(causes.values())}, schema=LEFT
+    )
 
 
 def _values(columns: Sequence[TargetColumn]) -> sql.Composable:

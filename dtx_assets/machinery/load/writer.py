@@ -78,6 +78,7 @@ from dtx_assets.machinery.load.runs import (
 from dtx_assets.machinery.load.samples import merged_samples, samples_of, samples_of_copied
 from dtx_assets.machinery.load.slices import LOCK_TIMEOUT, RACES, SLICE_ROWS, Slices
 from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
+from dtx_assets.machinery.load.unwritten import filled_by_database
 from dtx_assets.machinery.target import TargetColumn, TargetTable
 
 OnConflict = Literal["keep_target", "overwrite"]
@@ -669,10 +670,12 @@ class TargetLoad:
         return outcome
 
     def open_batch(self, part: Part, load_id: int) -> int:
+        names = [column.name for column in part.columns]
+        filled = filled_by_database(self.connection, self.live.oid, names) if self.target.writes == "insert" else None
         return self._number(
-            "INSERT INTO migration.batch (load_id, part, bucket_low, bucket_high, digest, columns)"
-            " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
-            [load_id, part.name, *part.buckets, part.digest, [column.name for column in part.columns]],
+            "INSERT INTO migration.batch (load_id, part, bucket_low, bucket_high, digest, columns, filled)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id",
+            [load_id, part.name, *part.buckets, part.digest, names, filled],
         )
 
     def close_batch(self, batch_id: int, outcome: PartOutcome) -> None:
@@ -1012,8 +1015,8 @@ class TargetLoad:
         )
         self.connection.execute(
             sql.SQL(
-                "INSERT INTO migration.journal_entry (batch_id, target_id, before)"
-                " SELECT {}, t.id, {} FROM {} AS t JOIN new_value AS new USING (id)"
+                "INSERT INTO migration.journal_entry (batch_id, target_id, before, former_xmin)"
+                " SELECT {}, t.id, {}, t.xmin FROM {} AS t JOIN new_value AS new USING (id)"
             ).format(sql.Literal(batch_id), before, self.table)
         )
         reach("load.after_journal")

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from dtx_assets.machinery.errors import ConfigurationError, LoadError
-from dtx_assets.machinery.load import load_target, undo_run
+from dtx_assets.machinery.load import activate_target, load_target, undo_run
 from dtx_assets.machinery.load.undo import CHANGED_SINCE, REFERRED_TO
+from dtx_assets.machinery.operations import undo_lines
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
     REMINDER,
@@ -256,6 +257,59 @@ def test_the_last_run_can_be_named_so(shop):
     prepared(shop, reminder(1, "a", days=2))
     shop.load(REMINDER, "second")
     assert undo(shop, "last").runs == ["second"]
+    assert undo(shop, "last").runs == ["first"]
+
+
+def test_a_run_that_wrote_nothing_is_not_the_last_one(shop):
+    prepared(shop, reminder(1, "a"))
+    shop.load(REMINDER, "first")
+    shop.load(REMINDER, "nothing")
+    shop.run("not even a load")
+    assert list(undo_lines(undo(shop, "nothing"), dry=False)) == [
+        "run nothing is undone",
+        "it wrote nothing, or nothing that is there still: nothing was deleted, restored or removed",
+    ]
+    summary = undo(shop, "last")
+    assert list(undo_lines(summary, dry=False)) == [
+        "run first is undone",
+        "shop_reminder: 1 rows deleted, 0 restored",
+    ]
+    with pytest.raises(ConfigurationError, match="every run that wrote something is undone, or none did"):
+        undo(shop, "last")
+
+
+@pytest.mark.parametrize("point", ["undo.before_commit", "undo.after_commit", "undo.after_settling"])
+def test_the_last_run_is_the_one_whose_undo_was_killed(shop, monkeypatch, point):
+    prepared(shop, reminder(1, "a"))
+    shop.load(REMINDER, "first")
+    prepared(shop, reminder(1, "a", days=2))
+    shop.load(REMINDER, "second")
+    shop.sql("INSERT INTO migration.sent_file VALUES ('second', 'shop_reminder', 'key', 'sha')")
+
+    def killed(name):
+        if name == point:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("dtx_assets.machinery.load.undo.reach", killed)
+    with pytest.raises(KeyboardInterrupt):
+        undo(shop, "last")
+    monkeypatch.undo()
+    assert undo(shop, "last").runs == ["second"]
+    assert shop.sql("SELECT status FROM migration.run ORDER BY run_id") == [("running",), ("rolled back",)]
+    filed = replace(REMINDER, file_columns=("note", "note"))
+    assert undo_run(shop.url, SYSTEM, [filed], "second").files_removed == 1
+
+
+def test_an_activation_alone_is_a_run_to_undo(shop):
+    held = replace(REMINDER, held_column="is_active")
+    prepared(shop, reminder(1, "a"))
+    shop.load(REMINDER, "first")
+    activate_target(shop.run("activation"), held, "somebody")
+    summary = undo(shop, "last")
+    assert list(undo_lines(summary, dry=False)) == [
+        "run activation is undone",
+        "Reminder: its activation is taken back",
+    ]
     assert undo(shop, "last").runs == ["first"]
 
 

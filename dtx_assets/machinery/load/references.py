@@ -1,0 +1,91 @@
+"""Who refers to rows of the target: every foreign key of the catalogue, whatever its columns and names are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import psycopg
+from psycopg import sql
+
+from dtx_assets.machinery.load.runs import Connection
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A foreign key. `table` is quoted where its name needs it; `own`: rows of the target refer to each other."""
+
+    table: str
+    own: bool
+    query: sql.Composed
+    """The ids of rows of the target, among `%(ids)s`, that rows beside these refer to."""
+
+    def referred(self, connection: Connection, ids: pl.Series) -> pl.Series:
+        """Which of the ids are referred to; none where this user may not read the table."""
+        try:
+            with connection.transaction():
+                found = connection.execute(self.query, {"ids": ids.to_list()}).fetchall()
+        except psycopg.errors.InsufficientPrivilege:
+            found = []
+        return pl.Series("id", [int(row[0]) for row in found], dtype=pl.Int64)
+
+
+def family_of(connection: Connection, oid: int) -> list[int]:
+    """A table and its partitions. What else inherits from it holds rows of its own."""
+    rows = connection.execute(
+        "WITH RECURSIVE family AS (SELECT %s::oid AS oid UNION SELECT inhrelid FROM family"
+        " JOIN pg_class AS parent USING (oid) JOIN pg_inherits ON inhparent = parent.oid AND parent.relkind = 'p')"
+        " SELECT oid::bigint FROM family",
+        [oid],
+    )
+    return [int(row[0]) for row in rows]
+
+
+def rows_alone(kind: str) -> sql.SQL:
+    """What stands before the name of a table of this kind, so that rows of tables that inherit from it stay out."""
+    return sql.SQL("" if kind == "p" else "ONLY ")
+
+
+def references_to(connection: Connection, target: sql.Composable, family: Sequence[int]) -> list[Reference]:
+    """The foreign keys that name a target or a partition of it, or what it is a partition of; each once.
+
+    `target` is its name as a query is to have it.
+    """
+    rows = connection.execute(
+        "WITH wanted AS (SELECT * FROM pg_constraint WHERE contype = 'f' AND confrelid = ANY(%(family)s::oid[]))"
+        " SELECT conrelid::regclass::text, nspname, relname, relkind::text, conrelid = ANY(%(family)s::oid[]), pairs"
+        " FROM wanted JOIN pg_class AS other ON other.oid = conrelid"
+        " JOIN pg_namespace ON pg_namespace.oid = other.relnamespace"
+        " CROSS JOIN LATERAL (SELECT array_agg(ARRAY[referred.attname, referring.attname, opernsp.nspname, oprname,"
+        "   CASE WHEN referred.attcollation <> referring.attcollation THEN collnsp.nspname END, collname]::text[]"
+        "   ORDER BY place) AS pairs"
+        "  FROM unnest(confkey, conkey, conpfeqop) WITH ORDINALITY AS key (referred, referring, operator, place)"
+        "  JOIN pg_attribute AS referred ON (referred.attrelid, referred.attnum) = (confrelid, key.referred)"
+        "  JOIN pg_attribute AS referring ON (referring.attrelid, referring.attnum) = (conrelid, key.referring)"
+        "  JOIN pg_operator ON pg_operator.oid = key.operator"
+        "  JOIN pg_namespace AS opernsp ON opernsp.oid = oprnamespace"
+        "  LEFT JOIN pg_collation ON pg_collation.oid = referred.attcollation"
+        "  LEFT JOIN pg_namespace AS collnsp ON collnsp.oid = collnamespace) AS columns"
+        " WHERE conparentid NOT IN (SELECT oid FROM wanted) ORDER BY 1, wanted.oid",
+        {"family": list(family)},
+    ).fetchall()
+    references = []
+    for table, schema, name, kind, own, pairs in rows:
+        same = sql.SQL(" AND ").join(_same(*pair) for pair in pairs)
+        beside = sql.SQL(" AND NOT other.id = ANY(%(ids)s)") if own else sql.SQL("")
+        query = sql.SQL(
+            "SELECT DISTINCT t.id FROM {} AS t JOIN {}{} AS other ON {} WHERE t.id = ANY(%(ids)s){}"
+        ).format(target, rows_alone(kind), sql.Identifier(schema, name), same, beside)
+        references.append(Reference(table, own, query))
+    return references
+
+
+def _same(
+    referred: str, referring: str, schema: str, operator: str, collation_schema: str | None, collation: str | None
+) -> sql.Composable:
+    """One column of a key compared as the constraint does it."""
+    collate: sql.Composable = sql.SQL("")
+    if collation_schema and collation:
+        collate = sql.SQL(" COLLATE {}").format(sql.Identifier(collation_schema, collation))
+    # The name of an operator cannot be quoted, and consists of signs only.
+    by = sql.SQL(f"OPERATOR({{}}.{operator})").format(sql.Identifier(schema))
+    return sql.SQL("t.{} {} other.{}{}").format(sql.Identifier(referred), by, sql.Identifier(referring), collate)
