@@ -1,6 +1,6 @@
 # What people and CI type. `make` alone lists it. ARGS is handed on: make run ARGS="--select exemption"
 .DEFAULT_GOAL := help
-.PHONY: help install run ui ui-readonly test check docs bench kill lock clean
+.PHONY: help install run ui ui-readonly test check audit docs bench kill lock clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -27,10 +27,13 @@ ui-readonly: $(INSTALLED) ## Serve the UI for those who only look
 test: $(INSTALLED_DEV) ## Run the tests, a file of them on each core; ARGS="-n 0 path" runs those of a path in one process
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-check: $(INSTALLED_DEV) ## Lint, formatting, types
+check: $(INSTALLED_DEV) audit ## Lint, formatting, types, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(INSTALLED_DEV) ## Look up the packages among the known vulnerabilities, where the service can be reached
+	$(BIN)/python -m dtx_assets_tests.audit
 
 docs: $(INSTALLED) ## Write docs/reference and the JSON Schemas of mappings/ anew, from the code
 	$(BIN)/python -m dtx_assets.reference

@@ -10,13 +10,17 @@ ADDRESS = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
 """One `@` with something before it, a dot inside the part after it, no white space (spec 4.1)."""
 
 
-def read_addresses(serialised: pl.Series) -> pl.DataFrame:
+def read_addresses(serialised: pl.Series, *, latin1_lengths: bool) -> pl.DataFrame:
     """What distinct values hold: the value, `status`, `detail`, `_leaves`, `_addresses`, `_invalid`, `_nul`.
 
     `_addresses` are the valid ones, trimmed and lower-cased; `_invalid` are the other leaves as they stand there.
     """
     name = serialised.name
-    values = serialised.unique().to_frame().with_columns(php_strings(pl.col(name)).alias("_php"))
+    values = (
+        serialised.unique()
+        .to_frame()
+        .with_columns(php_strings(pl.col(name), latin1_lengths=latin1_lengths).alias("_php"))
+    )
     values = values.unnest("_php").with_row_index("_value")
     leaves = (
         values.lazy()
@@ -48,9 +52,15 @@ def read_addresses(serialised: pl.Series) -> pl.DataFrame:
     )
 
 
-def with_addresses(rows: pl.DataFrame, column: str) -> pl.DataFrame:
+def with_addresses(rows: pl.DataFrame, column: str, *, latin1_lengths: bool) -> pl.DataFrame:
     """The rows with what `read_addresses` finds in a column of theirs; `status` is `empty`, `ok` or `unparseable`."""
-    rows = rows.join(read_addresses(rows[column]), on=column, how="left", nulls_equal=True, maintain_order="left")
+    rows = rows.join(
+        read_addresses(rows[column], latin1_lengths=latin1_lengths),
+        on=column,
+        how="left",
+        nulls_equal=True,
+        maintain_order="left",
+    )
     # Bytes that are no text stand there escaped, and what is escaped could be read as something else.
     undecodable = (
         pl.col("_undecodable").list.eval(pl.element().struct.field("column") == column).list.any().fill_null(False)

@@ -12,7 +12,7 @@ import polars as pl
 
 from dtx_assets.dtx.addresses import ADDRESS
 from dtx_assets.dtx.exemptions import expiry_date, is_sentinel, sentinel_patterns
-from dtx_assets.dtx.file_checks import FILE_CHECKS, WITH_SPECIAL_NAMES
+from dtx_assets.dtx.file_checks import FILE_CHECKS, WITH_SPECIAL_NAMES, lengths_of_latin1
 from dtx_assets.dtx.flows.notification_schedule import (
     LONGEST_WAIT,
     LOOKUP_PREFIX,
@@ -38,7 +38,7 @@ from dtx_assets.machinery.checks import (
     unmatched_ids,
 )
 from dtx_assets.machinery.mapping.decisions import Decisions
-from dtx_assets.machinery.php import php_strings
+from dtx_assets.machinery.php import counts_latin1, fits_latin1_only, php_strings
 from dtx_assets.machinery.system import System
 from dtx_assets.machinery.transforms import canonical_integer, code, date_value, integer_value, timestamp_value
 
@@ -756,8 +756,12 @@ def evaluate_webhook(context: CheckContext) -> dict[str, CheckOutcome]:
     php = pl.col("_php").struct
     frame = (
         context.legacy("notification_webhook")
-        .with_columns(php_strings(pl.col("webhook")).alias("_php"))
+        .with_columns(
+            php_strings(pl.col("webhook"), latin1_lengths=counts_latin1(context.decisions.chosen)).alias("_php"),
+            fits_latin1_only(pl.col("webhook")).alias("_latin1"),
+        )
         .select(
+            "_latin1",
             "_source_key",
             "type",
             "selector",
@@ -777,6 +781,7 @@ def evaluate_webhook(context: CheckContext) -> dict[str, CheckOutcome]:
     why = pl.col("detail").str.replace_all(r"\d+", "…")
     survey.rows("php", pl.col("status") == "unparseable", show=("detail",), value=why)
     survey.count("empty", pl.col("status") == "empty")
+    survey.count("latin1", pl.col("_latin1"))
     survey.rows("selector", unmapped, show=("selector",), value=selector.str.strip_chars())
     survey.values("selectors", selector.str.strip_chars())
     survey.rows("type", unknown, show=("type",))
@@ -794,7 +799,9 @@ def evaluate_webhook(context: CheckContext) -> dict[str, CheckOutcome]:
         addresses.passed, addresses.severity = False, "ERROR"
     return {
         "php_values_can_be_read": rows["php"].outcome(
-            why=shown_values(values["php"]), **{"empty values": rows["empty"].count, "values": answers.total}
+            why=shown_values(values["php"]),
+            **{"empty values": rows["empty"].count, "values": answers.total},
+            **lengths_of_latin1(rows["latin1"].count),
         ),
         "selectors_are_mapped": found(
             values["selector"].height,

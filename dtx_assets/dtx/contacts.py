@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -19,9 +20,11 @@ MAX_NESTING = 100
 _LOOKS_SERIALISED = re.compile(rb'a:[0-9]+:\{|[sSOCE]:[0-9]+:"')
 
 
-def with_contacts(rows: pl.DataFrame) -> pl.DataFrame:
+def with_contacts(rows: pl.DataFrame, *, latin1_lengths: bool) -> pl.DataFrame:
     """The rows with `:contact`, the contact in `vendor_data` as JSON, or `_why_not`; equal values are read once."""
-    read = decode_distinct(rows["vendor_data"], read_contact, CONTACT).struct.unnest()
+    read = decode_distinct(
+        rows["vendor_data"], partial(read_contact, latin1_lengths=latin1_lengths), CONTACT
+    ).struct.unnest()
     # Bytes that are no text stand there escaped, and what is escaped could be read as something else.
     undecodable = pl.col("_undecodable").list.eval(pl.element().struct.field("column") == "vendor_data").list.any()
     why_not = (
@@ -39,20 +42,20 @@ CONTACT_PROBLEM = RowProblem(
 """What rejects a row of `with_contacts`."""
 
 
-def read_contact(payload: bytes) -> dict[str, str | None]:
+def read_contact(payload: bytes, *, latin1_lengths: bool = False) -> dict[str, str | None]:
     """The contact that a value holds, serialised once or twice.
 
     The legacy keys are kept, as texts. A PHP array becomes an object, a list too: its keys `0`, `1` … are kept like
     any others. `email` becomes an array, whatever it was.
     """
     try:
-        value = parse(payload)
+        value = parse(payload, latin1_lengths=latin1_lengths)
         if isinstance(value, bytes):
-            value = parse(value)
+            value = parse(value, latin1_lengths=latin1_lengths)
         if not isinstance(value, dict):
             raise PhpError("the value is no array", 0)
         contact = _json_value(value)
-        contact["email"] = _addresses(value.get(b"email"))
+        contact["email"] = _addresses(value.get(b"email"), latin1_lengths)
     except PhpError as error:
         return {":contact": None, "_why_not": str(error)}
     text = json.dumps(contact, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -61,12 +64,12 @@ def read_contact(payload: bytes) -> dict[str, str | None]:
     return {":contact": text, "_why_not": None}
 
 
-def _addresses(value: PhpValue) -> list[str]:
+def _addresses(value: PhpValue, latin1_lengths: bool) -> list[str]:
     """The addresses of a contact: a string may be a serialised value itself, nested arrays are flattened."""
     if isinstance(value, bytes):
         serialised = value
         try:
-            value = parse(serialised)
+            value = parse(serialised, latin1_lengths=latin1_lengths)
         except PhpError:
             # One address as it is; what begins like an array or a string of PHP was cut, or holds an object.
             if _LOOKS_SERIALISED.match(serialised):

@@ -5,6 +5,7 @@ The checks of the other tables, and which check covers which issue of the plans,
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
@@ -22,7 +23,7 @@ from dtx_assets.machinery.checks import (
     shown_values,
     tally,
 )
-from dtx_assets.machinery.php import php_strings
+from dtx_assets.machinery.php import counts_latin1, fits_latin1_only, php_strings
 from dtx_assets.machinery.transforms import canonical_integer, code, integer_value
 
 PLANNED_KEYWORDS = (
@@ -98,9 +99,16 @@ ENVELOPE_SPECS = (
 )
 
 
+def lengths_of_latin1(count: int) -> dict[str, Any]:
+    """What checks of PHP values say where lengths fit latin1 only."""
+    return {"lengths fit latin1 only (decision php_string_lengths)": count} if count else {}
+
+
 def evaluate_envelope(context: CheckContext) -> dict[str, CheckOutcome]:
     event, php = pl.col("event"), pl.col("_php").struct
-    frame = context.legacy("envelope").with_columns(php_strings(pl.col("vendor_data")).alias("_php"))
+    frame = context.legacy("envelope").with_columns(
+        php_strings(pl.col("vendor_data"), latin1_lengths=counts_latin1(context.decisions.chosen)).alias("_php")
+    )
     known = code(event).is_in(["voided", "completed", "declined"]) | event.is_null() | (event.str.strip_chars() == "")
     nested = php.field("strings").list.eval(pl.element().str.contains(r"^(?:a:\d+:\{|s:\d+:\")")).list.any()
     survey = Survey(frame, personal=LEGACY_TABLES["envelope"].personal)
@@ -108,11 +116,14 @@ def evaluate_envelope(context: CheckContext) -> dict[str, CheckOutcome]:
     survey.values("events", event)
     why = php.field("detail").str.replace_all(r"\d+", "…")
     survey.rows("php", php.field("status") != "ok", show=(why.alias("why"),), value=why)
+    survey.count("latin1", fits_latin1_only(pl.col("vendor_data")))
     survey.rows("nested", nested.fill_null(False))
     answers = survey.answers()
     return {
         "events_are_known": answers.rows["event"].outcome(events=shown_values(answers.values["events"])),
-        "vendor_data_can_be_read": answers.rows["php"].outcome(why=shown_values(answers.values["php"])),
+        "vendor_data_can_be_read": answers.rows["php"].outcome(
+            why=shown_values(answers.values["php"]), **lengths_of_latin1(answers.rows["latin1"].count)
+        ),
         "vendor_data_is_serialised_once": answers.rows["nested"].outcome(rows=answers.total),
     }
 
@@ -160,7 +171,9 @@ def evaluate_reviewer(context: CheckContext) -> dict[str, CheckOutcome]:
     php = pl.col("_php").struct
     valid = pl.element().str.strip_chars().str.contains(ADDRESS)
     invalid = pl.concat_list(php.field("strings").list.eval(pl.element().filter(~valid)), php.field("others"))
-    frame = context.legacy("reviewer_address").with_columns(php_strings(pl.col("email_string")).alias("_php"))
+    frame = context.legacy("reviewer_address").with_columns(
+        php_strings(pl.col("email_string"), latin1_lengths=counts_latin1(context.decisions.chosen)).alias("_php")
+    )
     dead = has_text("type") | (pl.col("level").is_not_null() & (integer_value(pl.col("level")) != 0).fill_null(True))
     survey = Survey(frame, personal=LEGACY_TABLES["reviewer_address"].personal | {"not an address"})
     survey.rows("dead", dead, show=("type", "level"))
@@ -171,10 +184,13 @@ def evaluate_reviewer(context: CheckContext) -> dict[str, CheckOutcome]:
         (php.field("status") == "ok") & (invalid.list.len() > 0),
         show=(invalid.list.first().alias("not an address"),),
     )
+    survey.count("latin1", fits_latin1_only(pl.col("email_string")))
     answers = survey.answers()
     return {
         "type_and_level_are_always_empty": answers.rows["dead"].outcome(),
-        "php_values_can_be_read": answers.rows["php"].outcome(why=shown_values(answers.values["php"])),
+        "php_values_can_be_read": answers.rows["php"].outcome(
+            why=shown_values(answers.values["php"]), **lengths_of_latin1(answers.rows["latin1"].count)
+        ),
         "addresses_are_valid": answers.rows["invalid"].outcome(),
     }
 

@@ -45,7 +45,7 @@ def _reviewers(context: MappingContext) -> pl.LazyFrame:
 
 def _reviewer_cross_reference(context: MappingContext) -> pl.LazyFrame:
     """One row an address of a source row: `state` is already there, new or invalid (pre-migration action 3)."""
-    rows = with_addresses(context.legacy("reviewer_address").collect(), "email_string").lazy()
+    rows = with_addresses(context.legacy("reviewer_address").collect(), "email_string", latin1_lengths=False).lazy()
     accounts = context.mapping("account").select(
         pl.col("source_id").alias("_customer"), pl.col("target_id").alias("account_id")
     )

@@ -231,9 +231,11 @@ class Lake:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        for directory in (fresh.parent, dataset, *_between(dataset, self._directory)):
+        manifest = dataset / "manifest.json"
+        above = [] if manifest.exists() else _between(dataset, self._directory)
+        for directory in (fresh.parent, dataset, *above):
             _sync_directory(directory)
-        fresh.replace(dataset / "manifest.json")
+        fresh.replace(manifest)
         _sync_directory(dataset)
 
     def _abandon(self, key: Sequence[str], version: str) -> None:
@@ -381,8 +383,10 @@ class DatasetWriter:
         self, schema: pa.Schema, *, table: str = "rows", file: str | None = None
     ) -> Iterator[pq.ParquetWriter]:
         """A pyarrow writer for one file of a table that is written bit by bit."""
+        # Statistics of texts would hold a large one several times over.
+        numbers = [field.name for field in schema if not pa.types.is_large_string(field.type)]
         with self._open(table, file) as (stream, note):
-            with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+            with pq.ParquetWriter(stream, schema, compression="zstd", write_statistics=numbers) as writer:
                 yield writer
             note(None)
 

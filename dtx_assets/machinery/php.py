@@ -16,11 +16,13 @@ is deliberately stricter than PHP in five points:
 """
 
 import re
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import polars as pl
+
+from dtx_assets.machinery.encodings import latin1_bytes, latin1_text
 
 PhpScalar = bytes | int | float | bool | None
 PhpValue = PhpScalar | dict[int | bytes, "PhpValue"]
@@ -84,12 +86,72 @@ class _Shared:
         self.value = value
 
 
-def parse(payload: bytes, *, allow_trailing: bool = False) -> PhpValue:
+def parse(payload: bytes, *, allow_trailing: bool = False, latin1_lengths: bool = False) -> PhpValue:
     """The value that `payload` holds; bytes after it are refused, or with `allow_trailing` left unread as PHP 8.2 does.
 
     Strings are bytes, as PHP has them. Time and memory are bounded by a multiple of the payload's length. Raises
-    `PhpError` for whatever cannot be read, and nothing else.
+    `PhpError` for whatever cannot be read, and nothing else. PHP counts bytes: where a database then turned latin1 into
+    UTF-8, the lengths are too small. With `latin1_lengths` a value that can be read in no other way is read so.
     """
+    try:
+        return _parse(payload, allow_trailing)
+    except PhpError:
+        counted = _with_utf8_lengths(payload) if latin1_lengths else None
+        if counted is None:
+            raise
+        return _parse(counted, allow_trailing)
+
+
+def counts_latin1(chosen: Mapping[str, str]) -> bool:
+    """Whether the decision `php_string_lengths`, where a system has it, is that lengths may count bytes of latin1."""
+    return chosen.get("php_string_lengths") == "latin1_bytes"
+
+
+def fits_latin1_only(column: pl.Expr) -> pl.Expr:
+    """Whether the lengths of a PHP value fit its text in latin1, and not as it is; false for NULL."""
+
+    def look(payload: bytes) -> bool:
+        try:
+            _parse(payload, allow_trailing=False)
+        except PhpError:
+            return _with_utf8_lengths(payload) is not None
+        return False
+
+    return column.map_batches(
+        lambda values: decode_distinct(values, look, pl.Boolean()).fill_null(False),
+        return_dtype=pl.Boolean,
+        is_elementwise=True,
+    )
+
+
+def _with_utf8_lengths(payload: bytes) -> bytes | None:
+    """A payload whose lengths fit its text in latin1, with those that fit it in UTF-8; None where they do not."""
+    if payload.isascii():
+        return None
+    try:
+        latin1 = latin1_bytes(payload.decode())
+        if latin1 is None:
+            return None
+        _parse(latin1, allow_trailing=False)
+    except (PhpError, UnicodeDecodeError):
+        return None
+    pieces: list[bytes] = []
+    position = 0
+    while position < len(latin1):
+        token = _TOKEN.match(latin1, position)
+        end = token.end() if token else position + 1
+        piece = latin1[position:end]
+        if token and token.lastgroup == "string":
+            string = latin1_text(latin1[end : (end := end + int(token["string"]))]).encode()
+            piece = b's:%d:"%s' % (len(string), string)
+        elif token and token.lastgroup == "escaped":
+            return None
+        pieces.append(piece)
+        position = end
+    return b"".join(pieces)
+
+
+def _parse(payload: bytes, allow_trailing: bool) -> PhpValue:
     root: dict[int | bytes, Any] = {}
     # What `R:n;` counts: each value, as the place that holds it. A key that comes again reuses its place.
     places: list[tuple[dict[int | bytes, Any], int | bytes]] = []
@@ -172,7 +234,7 @@ def decode_distinct(values: pl.Series, decode: Callable[[bytes], T], return_dtyp
     return looked_up["decoded"].alias(values.name)
 
 
-def php_strings(column: pl.Expr) -> pl.Expr:
+def php_strings(column: pl.Expr, *, latin1_lengths: bool = False) -> pl.Expr:
     """The string leaves of a column of PHP-serialised arrays or scalar strings: a struct of dtype `PHP_STRINGS`.
 
     | status | when |
@@ -182,21 +244,23 @@ def php_strings(column: pl.Expr) -> pl.Expr:
     | `unparseable` | all else; `detail` says why and where, without a word of the value |
 
     `strings` has the leaves that are UTF-8 text, in order; `others` every other leaf, in order and printable.
+    `latin1_lengths` is that of `parse`.
     """
-    return column.map_batches(_strings_of_series, return_dtype=PHP_STRINGS, is_elementwise=True)
+    read = partial(_strings_of_series, latin1_lengths=latin1_lengths)
+    return column.map_batches(read, return_dtype=PHP_STRINGS, is_elementwise=True)
 
 
 _EMPTY: dict[str, Any] = {"status": "empty", "strings": [], "others": [], "detail": None}
 
 
-def _strings_of_series(values: pl.Series) -> pl.Series:
+def _strings_of_series(values: pl.Series, latin1_lengths: bool) -> pl.Series:
     rows = values.alias("value").to_frame()
     if values.dtype == pl.String:
         rows = rows.join(_plain_lists(values.drop_nulls().unique()), on="value", how="left", maintain_order="left")
     else:
         rows = rows.with_columns(pl.lit(None, PHP_STRINGS).alias("plain"))
     others = rows.select(pl.when(pl.col("plain").is_null()).then("value"))["value"]
-    decoded = decode_distinct(others, _strings_of_any_payload, PHP_STRINGS)
+    decoded = decode_distinct(others, partial(_strings_of_any_payload, latin1_lengths=latin1_lengths), PHP_STRINGS)
     return rows.select(pl.coalesce("plain", decoded, pl.lit(_EMPTY, PHP_STRINGS)))["plain"].alias(values.name)
 
 
@@ -247,15 +311,16 @@ def _plain_lists(distinct: pl.Series) -> pl.DataFrame:
     )
 
 
-def _strings_of_any_payload(payload: bytes) -> dict[str, Any]:
-    return _strings_of_payload(payload) if len(payload) > _REMEMBERED_BYTES else _remembered_strings(payload)
+def _strings_of_any_payload(payload: bytes, latin1_lengths: bool) -> dict[str, Any]:
+    read = _strings_of_payload if len(payload) > _REMEMBERED_BYTES else _remembered_strings
+    return read(payload, latin1_lengths)
 
 
-def _strings_of_payload(payload: bytes) -> dict[str, Any]:
+def _strings_of_payload(payload: bytes, latin1_lengths: bool) -> dict[str, Any]:
     if not payload:
         return _EMPTY
     try:
-        value = parse(payload)
+        value = parse(payload, latin1_lengths=latin1_lengths)
     except PhpError as error:
         return _unparseable(error)
     if value is None or value == {}:

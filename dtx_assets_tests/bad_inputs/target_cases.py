@@ -159,6 +159,15 @@ CASES: tuple[Case, ...] = (
         "use the version that wrote it",
     ),
     Refused(
+        "an undo of the last run where none wrote anything",
+        ("rollback", "last"),
+        empty_database,
+        2,
+        "there is no run that 'last' could name",
+        "migration.run",
+        "nothing has to be undone",
+    ),
+    Refused(
         "the target goes away in mid-load",
         ("run", "--select", "+target/AccountMeta"),
         goes_away,

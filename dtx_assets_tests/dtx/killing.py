@@ -33,7 +33,7 @@ from dtx_assets.machinery.errors import MigrationError
 from dtx_assets.machinery.failpoints import FAILPOINT, PROOF, TRACE
 from dtx_assets.machinery.files.sending import FileSender
 from dtx_assets.machinery.lake import Lake, open_archive
-from dtx_assets.machinery.load import SentFilesOfRun, book_archive, create_target, load_target
+from dtx_assets.machinery.load import SentFilesOfRun, book_archive, create_target, load_target, slices
 from dtx_assets.machinery.mapping_assets import MappingContext, build_mapping_asset
 from dtx_assets.machinery.operations import roll_back
 from dtx_assets.machinery.prepare import prepare_flow
@@ -311,6 +311,8 @@ def undo() -> None:
 
 def migrate(export: Export, flow_names: Sequence[str]) -> None:
     """Extracts, maps, prepares, loads, sends and archives what the named flows read, as the environment says."""
+    # Few rows are updated here, and they are to come in slices all the same.
+    slices.SLICE_ROWS, slices.SMALLEST_SLICE, slices.LARGEST_SLICE = 3, 2, 3
     with run_environment(export) as environment:
         settings, lake, run = environment.settings, environment.lake, environment.load()
         flows = [flow for flow in SYSTEM.flows if flow.name in flow_names]

@@ -169,6 +169,12 @@ def test_a_query_is_answered_as_a_table_csv_or_json(archived):
     assert "\x1b" not in table.stdout
 
 
+def test_a_spreadsheet_runs_nothing_of_an_answer(archived):
+    sql = "SELECT '=1+1' AS \"=a\", '-5' AS n, -5 AS m, '@x' AS x"
+    assert archived("archive", "query", "letter", sql, "--csv").stdout == "'=a,n,m,x\n'=1+1,-5,-5,'@x\n"
+    assert json.loads(archived("archive", "query", "letter", sql, "--json").stdout)[0]["=a"] == "=1+1"
+
+
 def test_long_answers_are_cut_on_the_terminal_only(archived):
     sql = "SELECT range AS n FROM range(1000)"
     shown = archived("archive", "query", "letter", sql)
@@ -200,3 +206,11 @@ def test_before_anything_is_archived(tmp_path):
     done = dtx("archive", "query", "letter", "SELECT 1")
     assert done.returncode == 2
     assert "`dtx run` archives all tables" in done.stderr
+
+
+def test_nothing_that_was_written_is_for_others(archived):
+    home = archived.directory / ".dtx"
+    written = [path for path in home.rglob("*") if path.relative_to(home).parts[0] != "postgres"]
+    assert {"lake", "archive", "logs", "history"} <= {path.relative_to(home).parts[0] for path in written}
+    assert [path for path in written if path.stat().st_mode & 0o077] == []
+    assert home.stat().st_mode & 0o066 == 0

@@ -242,7 +242,8 @@ def test_files_that_the_store_lost_or_holds_otherwise_are_found_and_close_the_ga
     assert [VERIFIED, "target/Document", "2", "ERROR"] in cells, done.stdout
     # Of the other targets nothing is prepared.
     done = dtx("verify", "--prepared", "--json")
-    [found] = [entry for entry in json.loads(done.stdout) if entry["model"] == "Document"]
+    verified, _ = json.JSONDecoder().raw_decode(done.stdout)
+    [found] = [entry for entry in verified if entry["model"] == "Document"]
     assert (found["files_lost"], found["files_changed"], found["lost"], found["changed"]) == (1, 1, 0, 0)
     assert found["files"] == found["rows"] > 2
     for sample in found["found"]:

@@ -95,6 +95,13 @@ def test_a_wrong_source_a_closed_s3_server_and_a_file_in_the_way(look, tmp_path)
     assert {each.subject for each in findings if each.state == "no"} == {"connection", "lake", "object store"}
 
 
+def test_how_the_csv_files_are_written(look, tmp_path):
+    assert any(line.endswith("RFC 4180") for line in those(look(), "yes", "source"))
+    (tmp_path / "dialect.yaml").write_text('escape: "\\\\"\n')
+    told = those(look(DTX_LEGACY_DIALECT=str(tmp_path / "dialect.yaml")), "yes", "source")
+    assert any(r"escape '\\'" in line for line in told), told
+
+
 def test_clocks_that_differ(look):
     late = look(now=lambda: datetime.now(UTC) - timedelta(minutes=5))
     assert any("ahead of" in line for line in those(late, "no", "target"))

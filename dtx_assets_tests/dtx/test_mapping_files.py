@@ -25,6 +25,8 @@ OPTIONS = {
     "expired_document_exemption": ["skip", "apply"],
     "activation": ["as_legacy", "hold_until_activated"],
     "on_target_conflict": ["keep_target", "overwrite"],
+    # Not of the contract, whose reading is the default.
+    "php_string_lengths": ["utf8_bytes", "latin1_bytes"],
 }
 
 

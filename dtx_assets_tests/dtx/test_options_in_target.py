@@ -56,7 +56,11 @@ LEGACY = {
         exemption(2, 1, item_type="DOCUMENT", item_name="W-9", ExemptExpDate="2020-01-01"),
         exemption(3, 1, item_type="DOCUMENT", item_name="Business License"),
     ],
-    "reviewer_address": [reviewer_address(php("a@b.c", "new@b.c"))],
+    "reviewer_address": [
+        reviewer_address(php("a@b.c", "new@b.c")),
+        # Its length counts bytes of latin1.
+        reviewer_address('a:1:{i:0;s:9:"é@müll.de";}', 2, customer=2),
+    ],
     "repo_file": [repo_file(100)],
     "envelope": [envelope(1), envelope(2, clicks="4")],
     "imap_upload": [imap_upload(1, 1)],
@@ -93,6 +97,7 @@ RUNS: dict[str, dict[str, str]] = {
         "vornado_feed": "archive",
         "expired_document_exemption": "skip",
         "activation": "as_legacy",
+        "php_string_lengths": "utf8_bytes",
         "on_target_conflict": "keep_target",
     },
     "second": {
@@ -108,6 +113,7 @@ RUNS: dict[str, dict[str, str]] = {
         "vornado_feed": "seed_records",
         "expired_document_exemption": "apply",
         "on_target_conflict": "overwrite",
+        "php_string_lengths": "latin1_bytes",
     },
     "third": {
         "dow_bitmap": "metadata",
@@ -167,6 +173,10 @@ ANSWERS: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
     "on_target_conflict": (
         "SELECT subject FROM docutrax_utils_emailtemplate WHERE entity_id = 102",
         {"keep_target": ("Theirs",), "overwrite": ("Ours",)},
+    ),
+    "php_string_lengths": (
+        "SELECT count(*) FROM docutrax_hierarchy_accountemail WHERE (account_id, email) = (102, 'é@müll.de')",
+        {"utf8_bytes": (0,), "latin1_bytes": (1,)},
     ),
     "expired_document_exemption": (
         "SELECT is_exempted, exemption_note FROM docutrax_profiles_docrequirement WHERE id = 601",

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from dtx_assets.machinery.no_place import no_place
-from dtx_assets_tests.tutorial_system import write_library
 from dtx_assets_tests.pages import PROJECT
+from dtx_assets_tests.tutorial_system import write_library
 
 
 def raised_from(cause: BaseException) -> BaseException:

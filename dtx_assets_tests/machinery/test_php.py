@@ -20,6 +20,7 @@ from dtx_assets.machinery.php import (
     PhpError,
     PhpValue,
     decode_distinct,
+    fits_latin1_only,
     flatten_leaves,
     parse,
     php_strings,
@@ -459,3 +460,50 @@ WRITTEN_BY_PHPSERIALIZE = st.recursive(
 @given(WRITTEN_BY_PHPSERIALIZE)
 def test_what_phpserialize_writes_is_read_back(value: object) -> None:
     assert parse(phpserialize.dumps(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('s:4:"Café";', "Café".encode()),
+        (
+            'a:2:{i:0;s:1:"€";s:4:"Größ";a:1:{i:0;s:2:"\x81é";}}',
+            {0: "€".encode(), "Größ".encode(): {0: "\x81é".encode()}},
+        ),
+        # UTF-8 in a latin1 column, as it is read: its own bytes, counted as PHP did.
+        ('s:5:"CafÃ©";', "CafÃ©".encode()),
+        ('a:1:{i:0;s:8:"é";s:1:"";}', {0: 'é";s:1:"'.encode()}),
+    ],
+)
+def test_lengths_that_fit_latin1_are_found_and_read_where_asked(text, value):
+    with pytest.raises(PhpError):
+        parse(text.encode())
+    assert fits(text)
+    assert parse(text.encode(), latin1_lengths=True) == value
+
+
+@pytest.mark.parametrize("text", ['s:3:"Café";', 's:1:"Ж";', 'O:4:"Café":0:{}', 's:4:"Café', "é"])
+def test_what_fits_nothing_is_refused_as_before(text):
+    with pytest.raises(PhpError) as plain:
+        parse(text.encode())
+    with pytest.raises(PhpError) as refused:
+        parse(text.encode(), latin1_lengths=True)
+    assert str(refused.value) == str(plain.value)
+    assert not fits(text)
+
+
+def test_what_fits_utf8_is_read_as_before():
+    assert parse('s:5:"Café";'.encode(), latin1_lengths=True) == "Café".encode()
+    assert not fits('s:5:"Café";')
+
+
+def fits(text: str) -> bool:
+    return pl.DataFrame({"v": [text]}).select(fits_latin1_only(pl.col("v"))).item()
+
+
+def test_strings_are_read_by_lengths_of_latin1_where_asked():
+    frame = pl.DataFrame({"v": ['a:1:{i:0;s:4:"Café";}', 'a:1:{i:0;s:5:"Café";}']})
+    off = frame.select(php_strings(pl.col("v")).alias("p")).unnest("p")
+    assert off["status"].to_list() == ["unparseable", "ok"]
+    on = frame.select(php_strings(pl.col("v"), latin1_lengths=True).alias("p")).unnest("p")
+    assert on["strings"].to_list() == [["Café"], ["Café"]]

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +17,8 @@ def _a_generous_umask() -> Iterator[None]:
     os.umask(before)
 
 
-def mode(path: os.PathLike[str]) -> int:
-    return stat.S_IMODE(os.stat(path).st_mode)
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_what_a_process_writes_after_it_said_so_is_its_own(tmp_path):

@@ -4,6 +4,7 @@ import polars as pl
 
 from dtx_assets.dtx.addresses import address_problems, list_invalid_addresses, with_addresses
 from dtx_assets.machinery.mapping.execute import add_problems
+from dtx_assets.machinery.php import counts_latin1
 from dtx_assets.machinery.prepare import Flow, FlowInputs, Outcome, Prepared, assess, finish_source, link_rows
 
 SOURCE = "reviewer_address"
@@ -30,7 +31,7 @@ def reviewer_addresses(rows: pl.DataFrame, existing: pl.DataFrame) -> pl.DataFra
 
 def run(inputs: FlowInputs) -> Outcome:
     outcome = Outcome()
-    rows = with_addresses(inputs.legacy[SOURCE], "email_string")
+    rows = with_addresses(inputs.legacy[SOURCE], "email_string", latin1_lengths=counts_latin1(inputs.context.decisions))
     rows = assess(inputs, SOURCE, MODEL, rows, dropped={"empty": pl.col("status") == "empty"})
     rows = add_problems(rows, *address_problems("email_string"))
     migrated = finish_source(outcome, inputs, SOURCE, MODEL, rows)

@@ -7,6 +7,7 @@ import polars as pl
 
 from dtx_assets.dtx.contacts import CONTACT_PROBLEM, with_contacts
 from dtx_assets.machinery.mapping.execute import add_problems
+from dtx_assets.machinery.php import counts_latin1
 from dtx_assets.machinery.prepare import (
     Flow,
     FlowInputs,
@@ -24,7 +25,7 @@ GROUP = ["account_id", "record_id", "event"]
 
 
 def track_responses(inputs: FlowInputs) -> Outcome:
-    rows = with_contacts(inputs.legacy[SOURCE])
+    rows = with_contacts(inputs.legacy[SOURCE], latin1_lengths=counts_latin1(inputs.context.decisions))
     rows = assess(inputs, SOURCE, TRACKING, rows, not_null=("clicks", "create_time", "update_time"))
     return one_row_each(inputs, SOURCE, TRACKING, add_problems(rows, CONTACT_PROBLEM))
 

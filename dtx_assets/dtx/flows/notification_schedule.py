@@ -11,6 +11,7 @@ import polars as pl
 
 from dtx_assets.dtx.addresses import address_problems, list_invalid_addresses, with_addresses
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
+from dtx_assets.machinery.php import counts_latin1
 from dtx_assets.machinery.prepare import (
     Flow,
     FlowInputs,
@@ -266,7 +267,9 @@ def with_one_a_type(notifications: pl.DataFrame, inputs: FlowInputs) -> pl.DataF
 
 def read_webhooks(inputs: FlowInputs) -> pl.DataFrame:
     """The webhook rows with `:account_id`, `_type`, `_sequence` and what `with_addresses` finds in them."""
-    rows = with_addresses(inputs.legacy["notification_webhook"], "webhook")
+    rows = with_addresses(
+        inputs.legacy["notification_webhook"], "webhook", latin1_lengths=counts_latin1(inputs.context.decisions)
+    )
     webhooks = assess(inputs, "notification_webhook", MODEL, rows, dropped={"empty": pl.col("status") == "empty"})
     return webhooks.with_columns(
         (pl.col(":prefix") + pl.col(":type_suffix")).alias("_type"), pl.col(":sequence").alias("_sequence")

@@ -22,7 +22,7 @@ from dtx_assets.machinery.postgres_sessions import (
     is_shared,
     would_hide_rows,
 )
-from dtx_assets.machinery.settings import mask_url
+from dtx_assets.machinery.settings import mask_url, require_escaped, without_secrets
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.load.subset import Subset
@@ -76,6 +76,7 @@ class RunContext:
 
 def connect(url: str) -> Connection:
     """A connection with the settings that every load relies on; LoadError, without secrets, where there is none."""
+    require_escaped(url)
     try:
         connection: Connection = psycopg.connect(url, autocommit=True, application_name="dtx_assets load")
     except psycopg.ProgrammingError:
@@ -86,7 +87,7 @@ def connect(url: str) -> Connection:
         ) from None
     except psycopg.OperationalError as error:
         raise LoadError(
-            f"the target database cannot be reached: {_without_secrets(str(error), url)}",
+            f"the target database cannot be reached: {without_secrets(str(error), url)}",
             where=mask_url(url),
             remedy="check that it is up and that the URL, the user and its password are right",
         ) from None
@@ -103,11 +104,6 @@ def connect(url: str) -> Connection:
     connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
     connection.execute("SELECT set_config('statement_timeout', %s, false)", [STATEMENT_TIMEOUT])
     return connection
-
-
-def _without_secrets(message: str, url: str) -> str:
-    password = re.search(r"://[^/@:]*:([^@/]+)@", url)
-    return message.replace(password[1], "***") if password else message
 
 
 @contextmanager

@@ -77,21 +77,15 @@ class Slices:
     def _write(self, ids: pl.Series) -> tuple[pl.Series, float]:
         """Update those rows that nobody has locked; gives the others, and for how many seconds the rows were locked."""
         load, decision = self.load, self.decision
-        fates = decision.fates.filter((pl.col("fate") == "update") & pl.col("target_id").is_in(ids.implode()))
-        yields = decision.yields.join(fates, on="_row", how="semi")
-        stored = decision.stored.filter(pl.col("target_id").is_in(ids.implode()))
         with load.connection.transaction():
             batch_id = load.open_batch(replace(self.part, digest=f"a slice of {self.part.digest}"), self.load_id)
             load.limit_waiting()
             locked, busy, began = *load.lock(ids), time.monotonic()
-            current = load.current_rows(self.part, stored, ids=locked.to_frame(), keys=self.part.rows.head(0))
-            now, values = load.fates(self.part, yields, stored, current, fates.get_column("_row"))
-            now = now.filter((pl.col("fate") == "update") & pl.col("target_id").is_in(locked.implode()))
-            values = values.join(now, left_on="id", right_on="target_id", how="semi")
+            now, values = self._still_to_be_written(locked)
             load.update(values, batch_id)
             written = pl.concat([self.written, now.get_column("_row")])
             self._map(now, written, batch_id)
-            overwritten = current.join(values, on="id", how="semi").get_column("xmin").cast(pl.String)
+            overwritten = locked.join(values, on="id", how="semi").get_column("xmin").cast(pl.String)
             outcome = PartOutcome(
                 updated=values.height, clean=False, overwritten=dict(overwritten.value_counts().iter_rows())
             )
@@ -102,6 +96,25 @@ class Slices:
         load.note_slice(outcome, xmin, decision.yields.join(now, on="_row", how="semi").select(PLACE))
         self.written = written
         return busy, seconds
+
+    def _still_to_be_written(self, locked: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The fates of locked rows that are to be updated, and their values: decided again where somebody was there."""
+        decision = self.decision
+        same = locked.join(decision.current, on=["id", "xmin"], how="semi")
+        updates = decision.fates.filter(pl.col("fate") == "update")
+        now = updates.join(same, left_on="target_id", right_on="id", how="semi")
+        values = decision.values.join(same, on="id", how="semi")
+        edited = locked.join(same, on="id", how="anti").select("id")
+        if edited.is_empty():
+            return now, values
+        updates = updates.join(edited, left_on="target_id", right_on="id", how="semi")
+        yields = decision.yields.join(updates, on="_row", how="semi")
+        stored = decision.stored.join(edited, left_on="target_id", right_on="id", how="semi")
+        current = self.load.current_rows(self.part, stored, ids=edited, keys=self.part.rows.head(0))
+        fates, written = self.load.fates(self.part, yields, stored, current, updates.get_column("_row"))
+        again = fates.filter(pl.col("fate") == "update").join(edited, left_on="target_id", right_on="id", how="semi")
+        written = written.join(again, left_on="id", right_on="target_id", how="semi")
+        return pl.concat([now, again]), pl.concat([values, written])
 
     def _map(self, now: pl.DataFrame, written: pl.Series, batch_id: int) -> None:
         """The mapping of the source rows of what is written `now`. What of them is not `written` keeps its place."""

@@ -21,6 +21,7 @@ from psycopg import sql
 from dtx_assets.machinery.errors import LoadError, StructureError
 from dtx_assets.machinery.failpoints import reach
 from dtx_assets.machinery.lake import Lake, Manifest
+from dtx_assets.machinery.load import slices
 from dtx_assets.machinery.load.activation import is_activated
 from dtx_assets.machinery.load.content import (
     as_prepared,
@@ -76,7 +77,7 @@ from dtx_assets.machinery.load.runs import (
     words_of,
 )
 from dtx_assets.machinery.load.samples import merged_samples, samples_of, samples_of_copied
-from dtx_assets.machinery.load.slices import LOCK_TIMEOUT, RACES, SLICE_ROWS, Slices
+from dtx_assets.machinery.load.slices import LOCK_TIMEOUT, RACES, Slices
 from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
 from dtx_assets.machinery.load.unwritten import filled_by_database
 from dtx_assets.machinery.target import TargetColumn, TargetTable
@@ -240,7 +241,7 @@ class TargetLoad:
         self.rules = rules_of(connection, live)
         self.refusals = Refusals(self)
         self._dry_ids = 0
-        self._whole_updates = SLICE_ROWS
+        self._whole_updates = slices.SLICE_ROWS
         """How many rows a part may write in the transaction in which it also updates some."""
         self._sliced = _NOTHING_SLICED
         """What slices updated of the part that is written."""
@@ -513,7 +514,7 @@ class TargetLoad:
             refused = self.send(self._to_be_written(part))
             reach("load.files_sent")
             part = without_rows(part, [refused] if refused.height else [])
-        self._whole_updates, self._sliced = SLICE_ROWS, _NOTHING_SLICED
+        self._whole_updates, self._sliced = slices.SLICE_ROWS, _NOTHING_SLICED
         self._isolate(psycopg.IsolationLevel.REPEATABLE_READ)
         tries_left = TRIES
         try:
@@ -626,16 +627,19 @@ class TargetLoad:
         self._isolate(psycopg.IsolationLevel.REPEATABLE_READ)
         return replace(rest) if self._sliced.height > known else rest
 
-    def lock(self, ids: pl.Series) -> tuple[pl.Series, pl.Series]:
-        """Lock rows in the order of their ids; gives those, and the ones that somebody else has locked."""
+    def lock(self, ids: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
+        """Lock rows in the order of their ids; gives `id` and `xmin` of those, and the ids that others have locked."""
         self._stage("wanted_id", ids.to_frame("id"), ["id"])
-        query = sql.SQL("SELECT t.id FROM {} AS t JOIN wanted_id USING (id) ORDER BY t.id").format(self.table)
+        query = sql.SQL("SELECT t.id, t.xmin::text FROM {} AS t JOIN wanted_id USING (id) ORDER BY t.id").format(
+            self.table
+        )
         rows = self.connection.execute(query + sql.SQL(" FOR NO KEY UPDATE OF t SKIP LOCKED")).fetchall()
-        locked = pl.Series("id", [row[0] for row in rows], dtype=pl.Int64)
-        if len(locked) == len(ids):
-            return locked, locked.clear()
+        schema = {"id": pl.Int64(), "xmin": pl.String()}
+        locked = pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("xmin").cast(pl.Int64))
+        if locked.height == len(ids):
+            return locked, ids.clear()
         there = pl.Series("id", [row[0] for row in self.connection.execute(query)], dtype=pl.Int64)
-        return locked, there.filter(~there.is_in(locked.implode()))
+        return locked, there.filter(~there.is_in(locked.get_column("id").implode()))
 
     # --- a part, inside its transaction -------------------------------------------------------------------------------
 
@@ -831,7 +835,7 @@ class TargetLoad:
         """Write what differs from what is there."""
         reach("load.before_merge")
         if self.run_context.dry:
-            for some in decision.values.iter_slices(SLICE_ROWS):
+            for some in decision.values.iter_slices(slices.SLICE_ROWS):
                 self._try_update(some, batch_id)
         elif decision.values.height:
             self.limit_waiting()
@@ -848,7 +852,7 @@ class TargetLoad:
         with self.connection.transaction(force_rollback=True):
             self.limit_waiting()
             locked, _ = self.lock(values.get_column("id"))
-            self.update(values.filter(pl.col("id").is_in(locked.implode())), batch_id)
+            self.update(values.join(locked, on="id", how="semi"), batch_id)
             self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
     def _copy(self, rows: pl.DataFrame) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from dtx_assets.machinery.errors import ConfigurationError
-from dtx_assets.machinery.settings import mask_url
+from dtx_assets.machinery.settings import mask_url, require_escaped
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, Dialects
 from dtx_assets.machinery.sources.csv_files import CsvDirectory, CsvPrefix
 from dtx_assets.machinery.sources.landing import Source
@@ -27,7 +27,9 @@ def open_source(url: str, *, s3_resource: Any = None, dialects: Dialects = EVERY
     on entering.
     """
     # A reader brings a driver, which takes its time to import: only the one that is used.
-    scheme = urlsplit(url).scheme.partition("+")[0]
+    scheme = url.partition("://")[0].lower().partition("+")[0] if "://" in url else ""
+    if scheme not in ("", "file", "sqlite"):
+        require_escaped(url)
     if dialects.path and scheme not in ("", "file", "s3"):
         raise ConfigurationError(
             f"{scheme}:// has no CSV files, and a file says how they are written",

@@ -129,7 +129,7 @@ def wide_encoding(start: bytes, *, all_of_it: bool) -> str | None:
     quarter of the characters has to be ASCII, and none of them a NUL.
     """
     end = start.find(b"\n")
-    header = start if all_of_it or end == -1 else start[: end + 2]
+    header = start if all_of_it or end == -1 else start[:end]
     if b"\0" not in header:
         return None
     for width, encoding in ((4, "utf-32-le"), (4, "utf-32-be"), (2, "utf-16-le"), (2, "utf-16-be")):

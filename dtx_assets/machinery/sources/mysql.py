@@ -234,7 +234,7 @@ class MySqlDatabase:
 
     def _rows(
         self, table: str, columns: Sequence[tuple[str, str]], engine: str | None
-    ) -> Generator[tuple[bytes | None, ...]]:
+    ) -> Generator[Sequence[bytes | None]]:
         projection = ", ".join(EXACT.get(kind, "{0}").format(quoted(name)) for name, kind in columns)
         floats = [position for position, (_, kind) in enumerate(columns) if kind == "float"]
         statement = selecting(projection, table)

@@ -29,7 +29,7 @@ from dtx_assets.machinery.postgres_sessions import (
     is_shared,
     would_hide_rows,
 )
-from dtx_assets.machinery.settings import mask_url
+from dtx_assets.machinery.settings import mask_url, without_secrets
 from dtx_assets.machinery.sources.landing import Landed, Progress, database_facts, land_table, missing_table
 from dtx_assets.machinery.sources.remarks import Remark, of_postgresql
 
@@ -66,7 +66,7 @@ class PostgresDatabase:
     def __init__(self, url: str) -> None:
         self.shown = mask_url(url)
         scheme, _, rest = url.partition("://")
-        self._url = f"{scheme.partition('+')[0]}://{rest}"
+        self._url = f"{scheme.lower().partition('+')[0]}://{rest}"
         try:
             conninfo_to_dict(self._url)
         except psycopg.ProgrammingError:
@@ -246,7 +246,7 @@ class PostgresDatabase:
             raise self._refusal(error, table) from None
 
     def _refusal(self, error: psycopg.Error, table: str | None) -> SourceError:
-        said = error.diag.message_primary or str(error).strip().splitlines()[-1]
+        said = error.diag.message_primary or without_secrets(str(error).strip().splitlines()[-1], self._url)
         what = f"the database does not give {f'the table {table}' if table else 'its tables'}: {said}"
         remedy = (
             "check host, database, user and password of the URL, that the server runs, and that the account may read"

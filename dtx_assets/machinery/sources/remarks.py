@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
+from dtx_assets.machinery.encodings import is_doubly_encoded
+
 SAMPLED_ROWS, SAMPLED_VALUES = 100_000, 1_000
 """How many of a table's first rows are looked at for text in another encoding, and of those how many that have any."""
 
@@ -66,28 +68,6 @@ def zone_remark(name: str, local: Mapping[int, str], timezone: str, columns: Seq
 # --- encodings --------------------------------------------------------------------------------------------------------
 
 
-def latin1_bytes(text: str) -> bytes | None:
-    """The text in what MySQL calls latin1: that of Windows, with a character for every byte; None where it has none."""
-    encoded = bytearray()
-    for character in text:
-        try:
-            encoded += character.encode("cp1252")
-        except UnicodeEncodeError:
-            if ord(character) > 0xFF:
-                return None
-            encoded.append(ord(character))
-    return bytes(encoded)
-
-
-def is_doubly_encoded(text: str) -> bool:
-    """Whether its bytes in latin1 are UTF-8 of something beyond ASCII."""
-    encoded = None if text.isascii() else latin1_bytes(text)
-    try:
-        return encoded is not None and bool(encoded.decode())
-    except UnicodeDecodeError:
-        return False
-
-
 def encoding_remarks(
     table: str, columns: Sequence[str], rows: Iterable[Sequence[bytes | str | None]]
 ) -> Iterator[Remark]:
@@ -138,7 +118,7 @@ def of_mysql(
                 f"export it FOR SYSTEM_TIME ALL, if the history of {table} has to be kept",
             )
         times = [column for owner, column, of, _ in columns if owner == table and of in ("datetime", "date", "time")]
-        if kind == "VIEW" and times and list(zone_remark(name, local, "UTC", ())):
+        if kind == "VIEW" and times and any(True for _ in zone_remark(name, local, "UTC", ())):
             yield Remark(
                 f"table {table}",
                 f"is a view: what it makes of a TIMESTAMP is made in UTC, not in {name} (perhaps {', '.join(times)})",

@@ -97,7 +97,6 @@ def test_a_load_wins_beside_an_application_that_edits_its_rows(shop, monkeypatch
 
 
 def test_a_part_that_was_written_in_slices_is_as_clean_as_another(shop, monkeypatch):
-    monkeypatch.setattr("dtx_assets.machinery.load.writer.SLICE_ROWS", 3)
     monkeypatch.setattr(slices, "SLICE_ROWS", 3)
     monkeypatch.setattr(slices, "SMALLEST_SLICE", 2)
     monkeypatch.setattr(slices, "LARGEST_SLICE", 3)
@@ -121,7 +120,6 @@ def test_a_part_that_was_written_in_slices_is_as_clean_as_another(shop, monkeypa
 
 
 def test_units_of_rows_of_others_are_written_in_slices_too(shop, monkeypatch):
-    monkeypatch.setattr("dtx_assets.machinery.load.writer.SLICE_ROWS", 3)
     monkeypatch.setattr(slices, "SLICE_ROWS", 3)
     shop.sql("INSERT INTO shop_requirement (is_exempted) SELECT false FROM generate_series(1, 20)")
     rows = [

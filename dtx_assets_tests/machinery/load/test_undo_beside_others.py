@@ -405,7 +405,7 @@ def test_columns_of_rows_of_others_that_cannot_be_given_back_stay_filled(shop):
     shop.sql("INSERT INTO shop_requirement (is_exempted, note) VALUES (false, ''), (false, '')")
     first, second = (row[0] for row in shop.sql("SELECT id FROM shop_requirement ORDER BY 1"))
     fill(shop, (first, "note", "ours", None), (second, "note", "ours", None), (second, "label", None, '{"A":1}'))
-    shop.sql("ALTER TABLE shop_requirement ADD CHECK (id <> %s OR note <> '')" % second)
+    shop.sql(f"ALTER TABLE shop_requirement ADD CHECK (id <> {second} OR note <> '')")
     done = undo_run(shop.url, SYSTEM, TABLES, "first")
     assert done.restored == {"shop_requirement": 1}
     assert {(row.target_id, row.part) for row in done.left} == {(second, "note"), (second, "label")}

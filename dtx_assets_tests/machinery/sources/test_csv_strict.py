@@ -5,6 +5,9 @@ import gzip
 import io
 import lzma
 import sqlite3
+import subprocess
+import sys
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -168,6 +171,46 @@ def test_a_field_with_a_quote_in_it_is_counted_in_a_file_of_many_blocks(director
     assert place.rows("pair") == [*rows, ("1", "z" * 5_000)]
 
 
+def test_a_large_field_costs_a_few_times_its_size(tmp_path):
+    """Landed and archived in a process of its own, whose peak of memory is beyond what it has to begin with."""
+    script = textwrap.dedent(
+        f"""
+        import resource
+        from pathlib import Path
+        from dtx_assets.machinery.archive import archive_table
+        from dtx_assets.machinery.lake import Lake, open_archive
+        from dtx_assets.machinery.legacy import LegacyTable
+        from dtx_assets.machinery.sources import open_source
+
+        def peak():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+        directory, table = Path({str(tmp_path)!r}), LegacyTable("pair", "area", ("a", "b"))
+        lake, stored = Lake(str(directory / "lake")), open_archive(str(directory / "archive"))
+
+        def taken():
+            with open_source(str(directory)) as source:
+                source.extract(table, lake, ("toy", "legacy", "pair"), "r")
+            archive_table(lake, stored, "toy", "pair", "r")
+
+        (directory / "pair.csv").write_bytes(b"a,b\\n1,2\\n")
+        taken()
+        with (directory / "pair.csv").open("wb") as stream:
+            stream.write(b'a,b\\n1,"')
+            for _ in range(48):
+                stream.write(b"text, in\\nlines " * (1 << 16))
+            stream.write(b'"\\n')
+        before = peak()
+        taken()
+        print(peak() - before, (directory / "pair.csv").stat().st_size >> 20)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    used, size = map(int, done.stdout.split())
+    assert used < 8 * size, f"{used} MB for a field of {size} MB"
+
+
 # --- files that are no CSV --------------------------------------------------------------------------------------------
 
 
@@ -240,6 +283,8 @@ CSV = b"a,b\n1,2\n"
             for text in ("a", "a,b\n1,2\n", "имя,город\n1,Москва\n", "名前,都市\n1,東京\n", "a,b\n" + "1,é€\n" * 9_000)
         ),
     ],
+    # Not by the bytes, which differ from process to process.
+    ids=lambda value: value if isinstance(value, str) else "file",
 )
 def test_what_is_no_csv_is_told_by_its_kind(directory, place, content, what):
     error = refusal(directory, place, content)
