@@ -36,7 +36,7 @@ audit: $(INSTALLED_DEV) ## Look up the packages among the known vulnerabilities,
 	$(BIN)/python -m dtx_assets_tests.audit
 
 docs: $(INSTALLED) ## Write docs/reference and the JSON Schemas of mappings/ anew, from the code
-	$(BIN)/python -m dtx_assets.reference
+	$(BIN)/python -m dtx_assets.cli.reference
 
 bench: $(INSTALLED_DEV) ## Measure the flow beside a plain COPY, files beside rclone, the cutover page, verify, explain
 	$(BIN)/python benchmarks/php_values.py
@@ -53,7 +53,7 @@ lock: $(INSTALLED_DEV) ## Write the versions that are installed now to requireme
 
 clean: ## Delete the environment, caches, and .dtx with its embedded databases
 	@if [ -d .dtx/postgres ]; then $(BIN)/python -c \
-	"from pathlib import Path; from dtx_assets.machinery.embedded_postgres import remove_embedded_postgres as r; r(Path('.dtx'))"; fi
+	"from pathlib import Path; from dtx_assets.machinery.postgres.embedded import remove_embedded_postgres as r; r(Path('.dtx'))"; fi
 	rm -rf .dtx .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

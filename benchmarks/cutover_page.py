@@ -16,11 +16,12 @@ from pathlib import Path
 import psycopg
 
 from dtx_assets.dtx.definitions import SYSTEM, defs
-from dtx_assets.machinery.embedded_postgres import embedded_postgres, remove_embedded_postgres
-from dtx_assets.machinery.load.runs import connect, prepare_bookkeeping
+from dtx_assets.machinery.dagster.run import open_instance
+from dtx_assets.machinery.load.runs import prepare_bookkeeping
+from dtx_assets.machinery.postgres.connection import connect
+from dtx_assets.machinery.postgres.embedded import embedded_postgres, remove_embedded_postgres
 from dtx_assets.machinery.report import gather, write_page
 from dtx_assets.machinery.report.figures import read_figures
-from dtx_assets.machinery.run import open_instance
 
 FILL = """
 INSERT INTO migration.run (run_id, system, mode, status, finished_at, decisions)

@@ -30,12 +30,12 @@ CHUNK = 1 << 20
 def work(sample: Path, target_url: str, home: Path) -> dict[str, Any]:
     """One run of the flow: extract, map, prepare, load. Seconds a step, rows, peak memory in MiB."""
     from dtx_assets.dtx.system import SYSTEM
-    from dtx_assets.machinery.lake import Lake
+    from dtx_assets.machinery.base.lake import Lake
+    from dtx_assets.machinery.base.settings import Settings
     from dtx_assets.machinery.load import finish_run, load_target, open_run
+    from dtx_assets.machinery.look_ups.assets import MappingContext, build_mapping_asset
     from dtx_assets.machinery.mapping.decisions import load_decisions
-    from dtx_assets.machinery.mapping_assets import MappingContext, build_mapping_asset
-    from dtx_assets.machinery.prepare import RunSettings, prepare_flow
-    from dtx_assets.machinery.settings import Settings
+    from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
     from dtx_assets.machinery.sources import open_source
 
     environment = {"DTX_LEGACY_URL": str(sample), "DTX_TARGET_URL": target_url, "DTX_HOME": str(home)}
@@ -141,7 +141,7 @@ def main() -> None:
         print(json.dumps(work(options.work, os.environ["BENCH_TARGET"], options.home)))
         return
 
-    from dtx_assets.machinery.embedded_postgres import embedded_postgres
+    from dtx_assets.machinery.postgres.embedded import embedded_postgres
 
     with tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("BENCH_DIR")) as scratch:
         directory = Path(scratch)

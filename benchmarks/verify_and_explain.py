@@ -31,7 +31,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rows", type=int, default=65_000, help="notification rows, of 15 schedules each")
     options = arguments.parse_args()
-    from dtx_assets.machinery.embedded_postgres import embedded_postgres
+    from dtx_assets.machinery.postgres.embedded import embedded_postgres
 
     with (
         tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("BENCH_DIR")) as scratch,
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def measure_verify(target_url: str) -> None:
-    from dtx_assets.cli import environment_of
+    from dtx_assets.cli.main import environment_of
     from dtx_assets.dtx.system import SYSTEM
     from dtx_assets.machinery.load import verify_target
 
@@ -82,9 +82,9 @@ def plant(target_url: str) -> None:
 
 
 def measure_explain(target_url: str) -> None:
-    from dtx_assets.cli import environment_of
+    from dtx_assets.cli.main import environment_of
     from dtx_assets.dtx.system import SYSTEM
-    from dtx_assets.machinery.explain import explain_legacy_row, explain_target_row
+    from dtx_assets.machinery.run.explain import explain_legacy_row, explain_target_row
 
     with psycopg.connect(target_url) as connection:
         ids = [row[0] for row in connection.execute(f"SELECT id FROM {TABLE} TABLESAMPLE SYSTEM (5) LIMIT {TIMES}")]  # type: ignore[arg-type]
@@ -108,9 +108,9 @@ def measure_explain(target_url: str) -> None:
 
 
 def measure_finding(sample: Path, home: Path) -> None:
-    from dtx_assets.cli import environment_of
+    from dtx_assets.cli.main import environment_of
     from dtx_assets.dtx.system import SYSTEM
-    from dtx_assets.machinery.explain import landed_row
+    from dtx_assets.machinery.run.explain import landed_row
     from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 
     table = SYSTEM.legacy_tables["notification_webhook"]

@@ -41,7 +41,7 @@ def is_interrupt(kind: type[BaseException] | None) -> bool:
 
 def is_command() -> bool:
     """Whether this process is `dtx`, and not one that imports it."""
-    return any(part == "dtx_assets.cli" or part.rpartition("/")[2] == "dtx" for part in sys.orig_argv[1:3])
+    return any(part == "dtx_assets.cli.main" or part.rpartition("/")[2] == "dtx" for part in sys.orig_argv[1:3])
 
 
 def install() -> None:

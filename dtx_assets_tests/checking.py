@@ -13,10 +13,10 @@ import polars as pl
 from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
 from dtx_assets.dtx.tables import CROSSWALKS, LEGACY_TABLES
-from dtx_assets.machinery.checks import CheckContext, CheckGroup, CheckOutcome
-from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.checks.spec import CheckContext, CheckGroup, CheckOutcome
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
-from dtx_assets.machinery.prepare import LINKS_SCHEMA, REJECTED_SCHEMA
+from dtx_assets.machinery.prepare.assess import LINKS_SCHEMA, REJECTED_SCHEMA
 
 DECISIONS = load_decisions(DECISIONS_FILE)
 CHECK_GROUPS = build_check_groups(SYSTEM)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres, embedded_postgres, remove_embedded_postgres
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres, embedded_postgres, remove_embedded_postgres
 from dtx_assets_tests import servers
 
 

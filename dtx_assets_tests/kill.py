@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery import embedded_postgres_watchdog as watchdog
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres, embedded_postgres, remove_embedded_postgres
-from dtx_assets.machinery.failpoints import TRACE
+from dtx_assets.machinery.base.failpoints import TRACE
+from dtx_assets.machinery.postgres import embedded_watchdog as watchdog
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres, embedded_postgres, remove_embedded_postgres
 from dtx_assets_tests.dtx.killing import (
     CUSTOMERS,
     FAILED,

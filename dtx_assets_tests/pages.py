@@ -34,7 +34,7 @@ def run_page(text: str, directory: Path, environment: Mapping[str, str] | None =
     """Does what a page says in a directory, and gives what came of it; fails where a command does."""
     programs = directory.parent / "programs"
     programs.mkdir()
-    for name, module in {"dtx": "dtx_assets.cli", "pytest": "pytest"}.items():
+    for name, module in {"dtx": "dtx_assets.cli.main", "pytest": "pytest"}.items():
         command = programs / name
         command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
         command.chmod(0o755)

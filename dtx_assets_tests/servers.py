@@ -1,7 +1,7 @@
 """Real servers that the tests start, MariaDB, an S3 server (SeaweedFS) and PgBouncer, on 127.0.0.1, in directories of
 their own.
 
-PostgreSQL is not here: the product starts that itself (`dtx_assets.machinery.embedded_postgres`). Fixtures are in
+PostgreSQL is not here: the product starts that itself (`dtx_assets.machinery.postgres.embedded`). Fixtures are in
 `conftest.py`.
 """
 

@@ -17,7 +17,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from dtx_assets.cli import free_port
+from dtx_assets.cli.main import free_port
 
 PROJECT = Path(__file__).parents[1]
 DEPLOY = PROJECT / "deploy" / "dagster.yaml"
@@ -80,7 +80,7 @@ def test_webserver_and_daemon_start_from_it_and_the_queue_is_tended(tmp_path, da
     }
     commands = (
         [
-            "dtx_assets.machinery.guarded_webserver",
+            "dtx_assets.machinery.dagster.guarded_webserver",
             "-h",
             "127.0.0.1",
             "-p",
@@ -117,7 +117,7 @@ def test_webserver_and_daemon_start_from_it_and_the_queue_is_tended(tmp_path, da
 def test_what_is_demanded_of_the_proxy_is_written_down():
     """The guard needs what the browser said, so the proxy's example hands it on."""
     page = (PROJECT / "deploy" / "README.md").read_text()
-    assert "dtx_assets.machinery.guarded_webserver" in page
+    assert "dtx_assets.machinery.dagster.guarded_webserver" in page
     assert "\n    .venv/bin/dagster-webserver" not in page
     for demanded in ("Host", "Origin", "Sec-Fetch-Site", "GET `/graphql`", "`application/json` only", "SameSite"):
         assert demanded in page

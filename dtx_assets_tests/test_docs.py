@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import typer
 
-from dtx_assets import cli, reference
+from dtx_assets.cli import main as cli
+from dtx_assets.cli import reference
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.failpoints import FAILPOINT
-from dtx_assets.machinery.gate import RESTORE_POINT
-from dtx_assets.machinery.settings import SHARED_VARIABLES, VARIABLES
+from dtx_assets.machinery.base.failpoints import FAILPOINT
+from dtx_assets.machinery.base.settings import SHARED_VARIABLES, VARIABLES
+from dtx_assets.machinery.checks.gate import RESTORE_POINT
 from dtx_assets_tests.pages import BLOCK, DOCS, PROJECT
 
 PAGES = [PROJECT / "README.md", PROJECT / "deploy" / "README.md", *sorted(DOCS.rglob("*.md"))]

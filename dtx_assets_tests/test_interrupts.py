@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from dtx_assets import interrupts
-from dtx_assets.machinery.run import UNFINISHED, open_instance
+from dtx_assets.machinery.dagster.run import UNFINISHED, open_instance
 from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.tutorial_system import a_library
 
@@ -20,7 +20,7 @@ from dtx_assets_tests.tutorial_system import a_library
 def interrupted(dtx: Command, after: str | float, *numbers: signal.Signals) -> tuple[int, str]:
     """A run that gets signals after some seconds, or when it says that something is done; exit code, what it said."""
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "dtx_assets.cli", "run"],
+        [sys.executable, "-u", "-m", "dtx_assets.cli.main", "run"],
         cwd=dtx.directory,
         env={**os.environ, **dtx.environment},
         stdout=subprocess.PIPE,

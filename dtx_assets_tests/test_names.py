@@ -5,8 +5,8 @@ import json
 import psycopg
 import pytest
 
-from dtx_assets.machinery.errors import ConfigurationError
-from dtx_assets.machinery.names import dagster_name, refuse_likenesses
+from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.names import dagster_name, refuse_likenesses
 from dtx_assets_tests.tutorial_system import DEFINITIONS, a_library
 
 ODD = ("order-items", "sys$log", "has space", "dot.ted", "Übersicht", "system.profile", "注文", "a'b\"c", "x" * 64)

@@ -2,9 +2,10 @@
 
 import polars as pl
 
+from dtx_assets.dtx.php import php_strings
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
-from dtx_assets.machinery.php import php_strings
-from dtx_assets.machinery.prepare import FlowInputs, Outcome, rejected_rows
+from dtx_assets.machinery.prepare.assess import rejected_rows
+from dtx_assets.machinery.system.flow import FlowInputs, Outcome
 
 ADDRESS = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
 """One `@` with something before it, a dot inside the part after it, no white space (spec 4.1)."""

@@ -21,26 +21,22 @@ from dtx_assets.dtx.flows.notification_schedule import (
     counted_lookups,
 )
 from dtx_assets.dtx.letters import has_marker, macro_names
+from dtx_assets.dtx.php import counts_latin1, fits_latin1_only, php_strings
 from dtx_assets.dtx.tables import LEGACY_TABLES
-from dtx_assets.machinery.checks import (
+from dtx_assets.machinery.checks.crosswalks import unmatched_ids
+from dtx_assets.machinery.checks.spec import (
     CheckContext,
     CheckGroup,
     CheckOutcome,
     CheckSpec,
-    RepeatedKeys,
-    Survey,
     found,
-    listed,
     one_group_an_asset,
-    repeated_keys,
-    shown_values,
-    standard_check_groups,
-    unmatched_ids,
 )
+from dtx_assets.machinery.checks.standard import standard_check_groups
+from dtx_assets.machinery.checks.survey import RepeatedKeys, Survey, listed, repeated_keys, shown_values
 from dtx_assets.machinery.mapping.decisions import Decisions
-from dtx_assets.machinery.php import counts_latin1, fits_latin1_only, php_strings
-from dtx_assets.machinery.system import System
-from dtx_assets.machinery.transforms import canonical_integer, code, date_value, integer_value, timestamp_value
+from dtx_assets.machinery.system.system import System
+from dtx_assets.machinery.transforms.columns import canonical_integer, code, date_value, integer_value, timestamp_value
 
 LAST_PLAUSIBLE_YEAR = 2049
 """Of an expiry date; later ones are sentinels, listed or not (Area 11 action 5)."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from dtx_assets.dtx.php import PhpError, PhpValue, decode_distinct, flatten_leaves, parse
 from dtx_assets.machinery.mapping.execute import RowProblem
-from dtx_assets.machinery.php import PhpError, PhpValue, decode_distinct, flatten_leaves, parse
 
 CONTACT = pl.Struct({":contact": pl.String, "_why_not": pl.String})
 """The contact as compact JSON with its keys sorted, or why there is none."""

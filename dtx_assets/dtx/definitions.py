@@ -2,7 +2,7 @@
 
 from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.decided_system import SYSTEM
-from dtx_assets.machinery.definitions import build_definitions
+from dtx_assets.machinery.code_location.definitions import build_definitions
 
 __all__ = ["SYSTEM", "defs"]
 

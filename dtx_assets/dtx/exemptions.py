@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from dtx_assets.machinery.transforms import date_value, localized
+from dtx_assets.machinery.transforms.columns import date_value, localized
 
 DAY = r"^\d{4}-\d{2}-\d{2}"
 

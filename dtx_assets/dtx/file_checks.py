@@ -10,21 +10,13 @@ from typing import Any
 import polars as pl
 
 from dtx_assets.dtx.addresses import ADDRESS
+from dtx_assets.dtx.php import counts_latin1, fits_latin1_only, php_strings
 from dtx_assets.dtx.repo_files import is_linked
 from dtx_assets.dtx.tables import LEGACY_TABLES
 from dtx_assets.dtx.transforms import NEVER_ENDS, lease_day
-from dtx_assets.machinery.checks import (
-    CheckContext,
-    CheckGroup,
-    CheckOutcome,
-    CheckSpec,
-    Survey,
-    found,
-    shown_values,
-    tally,
-)
-from dtx_assets.machinery.php import counts_latin1, fits_latin1_only, php_strings
-from dtx_assets.machinery.transforms import canonical_integer, code, integer_value
+from dtx_assets.machinery.checks.spec import CheckContext, CheckGroup, CheckOutcome, CheckSpec, found
+from dtx_assets.machinery.checks.survey import Survey, shown_values, tally
+from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value
 
 PLANNED_KEYWORDS = (
     "TRACKED_ITEM_NAME",

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from dtx_assets.machinery.prepare import FlowInputs, assess, settle_duplicates
-from dtx_assets.machinery.transforms import integer_value
+from dtx_assets.machinery.prepare.assess import assess, settle_duplicates
+from dtx_assets.machinery.system.flow import FlowInputs
+from dtx_assets.machinery.transforms.columns import integer_value
 
 SOURCE = "form_field"
 

@@ -6,15 +6,15 @@ from dtx_assets.dtx.addresses import with_addresses
 from dtx_assets.dtx.repo_files import file_inventory, handled_files
 from dtx_assets.dtx.tables import CROSSWALKS, FILE_REPOSITORY, NOTIFICATIONS
 from dtx_assets.dtx.targets import TARGETS
-from dtx_assets.machinery.mapping.load import Mappings
-from dtx_assets.machinery.mapping_assets import (
+from dtx_assets.machinery.look_ups.assets import (
     MappingAsset,
     MappingContext,
     crosswalk_asset,
     refuse_contradictions,
     value_map_asset,
 )
-from dtx_assets.machinery.transforms import canonical_integer, code, integer_value
+from dtx_assets.machinery.mapping.load import Mappings
+from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value
 
 _TABLE_OF = {target.model: target.name for target in TARGETS}
 _ID = pl.Int64()

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from dtx_assets.machinery.mapping_assets import MappingContext
-from dtx_assets.machinery.transforms import canonical_integer, code, integer_value
+from dtx_assets.machinery.look_ups.assets import MappingContext
+from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value
 
 SOURCE = "repo_file"
 LINKS = ("certificate_id", "document_id")

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from dtx_assets.dtx.sample_rows import SAMPLE_FILES, TABLES, TARGET_ROWS, Sample, file_names, make_rows
 from dtx_assets.dtx.sample_ugly import Cell, Row, Verbatim, ugly_rows
-from dtx_assets.machinery.errors import ConfigurationError, StructureError
+from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
 
 DEFAULT_ROWS = 100
 DEFAULT_SEED = 20260

@@ -20,11 +20,11 @@ from dtx_assets.dtx.tables import AREAS, CROSSWALKS, FILE_REPOSITORY, LEGACY_TAB
 from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.dtx.transforms import TRANSFORMS
 from dtx_assets.machinery.feeds.load import FeedContext, load_feeds
-from dtx_assets.machinery.gate import Question
+from dtx_assets.machinery.look_ups.assets import MappingAsset
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.mapping.load import load_mappings
-from dtx_assets.machinery.mapping_assets import MappingAsset
-from dtx_assets.machinery.system import FlowMaker, System, always, under
+from dtx_assets.machinery.system.question import Question
+from dtx_assets.machinery.system.system import FlowMaker, System, always, under
 
 PROJECT_DIR = Path(__file__).parents[2]
 MAPPINGS_DIR = PROJECT_DIR / "mappings" / "dtx"

@@ -4,7 +4,7 @@
 becomes is not here (`targets`, the flows), and neither is how one is read (`machinery.sources`).
 """
 
-from dtx_assets.machinery.legacy import ColumnKind, LegacyTable
+from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 
 NOTIFICATIONS = "notifications"
 FILE_REPOSITORY = "file_repository"

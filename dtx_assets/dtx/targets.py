@@ -5,7 +5,7 @@ here, because lengths are read from the live target; only code columns with a fi
 """
 
 from dtx_assets.dtx.tables import FILE_REPOSITORY, NOTIFICATIONS, OTHER_AREAS
-from dtx_assets.machinery.target import TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 
 TYPE_PREFIXES = ("coi_", "document_")
 TYPE_SUFFIXES = ("request", "non_compliance", "expiration", "review")

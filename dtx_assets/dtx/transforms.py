@@ -6,7 +6,7 @@ import polars as pl
 
 from dtx_assets.dtx.exemptions import expiry_date, sentinel_patterns
 from dtx_assets.dtx.letters import has_marker, macro_names, with_placeholders
-from dtx_assets.machinery.transforms import (
+from dtx_assets.machinery.transforms.columns import (
     GENERIC,
     Coercion,
     DateForm,

@@ -22,15 +22,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from dtx_assets import cli
+from dtx_assets.cli import main as cli
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM, build_system
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
-from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.base.progress import listening
+from dtx_assets.machinery.base.settings import decisions_path
 from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.mapping.decisions import load_decisions
-from dtx_assets.machinery.progress import listening
-from dtx_assets.machinery.settings import decisions_path
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 
 KEYWORDS = "customer_id,keyword,replacement\n1001,GROUP,Centers\n1002,ITEM,Tenants\n"
 ACCOUNTS = "customer_id,account_id,directory_id\n1001,50001,30001\n1002,50002,30002\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets_tests.bad_inputs import (
     command_cases,
     csv_cases,

@@ -32,7 +32,7 @@ class Command:
     def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
         return subprocess.run(
-            [sys.executable, "-m", "dtx_assets.cli", *arguments],
+            [sys.executable, "-m", "dtx_assets.cli.main", *arguments],
             cwd=self.directory,
             env={**clean, **self.environment, **environment},
             capture_output=True,

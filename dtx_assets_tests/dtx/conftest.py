@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
 from dtx_assets.machinery.load import create_target
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.dtx.running import Migration
 

@@ -27,17 +27,17 @@ from psycopg import sql
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.archive import archive_table, archives, differences
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
-from dtx_assets.machinery.errors import MigrationError
-from dtx_assets.machinery.failpoints import FAILPOINT, PROOF, TRACE
+from dtx_assets.machinery.archive.store import archive_table, archives, differences
+from dtx_assets.machinery.base.errors import MigrationError
+from dtx_assets.machinery.base.failpoints import FAILPOINT, PROOF, TRACE
+from dtx_assets.machinery.base.lake import Lake, open_archive
 from dtx_assets.machinery.files.sending import FileSender
-from dtx_assets.machinery.lake import Lake, open_archive
 from dtx_assets.machinery.load import SentFilesOfRun, book_archive, create_target, load_target, slices
-from dtx_assets.machinery.mapping_assets import MappingContext, build_mapping_asset
-from dtx_assets.machinery.operations import roll_back
-from dtx_assets.machinery.prepare import prepare_flow
-from dtx_assets.machinery.run_environment import RunEnvironment
+from dtx_assets.machinery.look_ups.assets import MappingContext, build_mapping_asset
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
+from dtx_assets.machinery.prepare.preparation import prepare_flow
+from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.run.operations import roll_back
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets_tests.dtx.oracle import RawRow
@@ -74,9 +74,9 @@ PRELOADED = (
     "pandera.polars",
     "pandera.backends.polars.builtin_checks",
     "sqlalchemy",
-    "dtx_assets.machinery.prepare",
+    "dtx_assets.machinery.prepare.preparation",
     "dtx_assets.machinery.load",
-    "dtx_assets.machinery.run_environment",
+    "dtx_assets.machinery.run.environment",
     "dtx_assets.machinery.sources",
 )
 """Imported once for all processes. Not the system: building it uses Polars, whose threads a fork does not have."""

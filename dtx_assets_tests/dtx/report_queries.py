@@ -20,7 +20,7 @@ import psycopg
 import yaml
 
 from dtx_assets.dtx.definitions import SYSTEM, defs
-from dtx_assets.machinery.progress import duration_text
+from dtx_assets.machinery.base.progress import duration_text
 from dtx_assets.machinery.report.render import age
 
 Told = dict[str, int | str]

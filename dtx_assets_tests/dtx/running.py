@@ -18,15 +18,16 @@ import psycopg
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
+from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.files.inventory import LegacyFiles
-from dtx_assets.machinery.lake import Lake, Manifest
-from dtx_assets.machinery.load.ddl import create_target
+from dtx_assets.machinery.look_ups.assets import MappingContext, build_mapping_asset
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
-from dtx_assets.machinery.mapping_assets import MappingContext, build_mapping_asset
-from dtx_assets.machinery.prepare import Flow, RunSettings, prepare_flow
-from dtx_assets.machinery.settings import Settings
+from dtx_assets.machinery.postgres.ddl import create_target
+from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
 from dtx_assets.machinery.sources import open_source
-from dtx_assets.machinery.system import System
+from dtx_assets.machinery.system.flow import Flow
+from dtx_assets.machinery.system.system import System
 from dtx_assets_tests.dtx.oracle import Account, Inputs, RawRow, Rejected, Result, Value, identity, read_value_maps
 
 CUTOVER_AT = datetime(2026, 11, 21, tzinfo=UTC)

@@ -12,9 +12,9 @@ import pytest
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.archive import CHECK
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
+from dtx_assets.machinery.archive.store import CHECK
 from dtx_assets.machinery.load import create_target
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.dtx.running import write_csv, write_sqlite
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 
-from dtx_assets.cli import WORKSPACE
-from dtx_assets.machinery.automation import EXPORT_TAG, MARKER
-from dtx_assets.machinery.run import instance_directory, open_instance
+from dtx_assets.cli.main import WORKSPACE
+from dtx_assets.machinery.dagster.automation import EXPORT_TAG, MARKER
+from dtx_assets.machinery.dagster.run import instance_directory, open_instance
 from dtx_assets_tests.dtx.commands import Command
 
 SECONDS = 200
@@ -37,7 +37,7 @@ def test_a_new_export_is_migrated_by_one_run(dtx: Command, export: Path) -> None
     subprocess.run(sensor, cwd=dtx.directory, env=environment, check=True, capture_output=True, timeout=SECONDS)
     with (dtx.directory / "daemon.log").open("w") as log:
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "dtx_assets.cli", "daemon"],
+            [sys.executable, "-m", "dtx_assets.cli.main", "daemon"],
             cwd=dtx.directory,
             env=environment,
             stdout=log,

@@ -18,7 +18,8 @@ from dtx_assets.dtx.checks import (
     bit_order_evidence,
 )
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.checks import CheckOutcome, crosswalk_users
+from dtx_assets.machinery.checks.crosswalks import crosswalk_users
+from dtx_assets.machinery.checks.spec import CheckOutcome
 from dtx_assets_tests.checking import CHECK_GROUPS, DECISIONS, Checking, decisions
 
 WORDS = Mapping[str, Any]

@@ -14,14 +14,14 @@ import pytest
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.checks import CheckContext, CheckOutcome
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
+from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.base.masking import mask_emails
+from dtx_assets.machinery.checks.spec import CheckContext, CheckOutcome
 from dtx_assets.machinery.files.inventory import LegacyFiles
-from dtx_assets.machinery.lake import Lake
-from dtx_assets.machinery.load.ddl import create_target
-from dtx_assets.machinery.mapping_assets import MappingContext, build_mapping_asset
-from dtx_assets.machinery.masking import mask_emails
-from dtx_assets.machinery.prepare import RunSettings, prepare_flow
+from dtx_assets.machinery.look_ups.assets import MappingContext, build_mapping_asset
+from dtx_assets.machinery.postgres.ddl import create_target
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
+from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
 from dtx_assets.machinery.sources import open_source
 from dtx_assets_tests.checking import CHECK_GROUPS, DECISIONS, RUN
 

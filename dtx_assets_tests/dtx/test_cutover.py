@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
-from dtx_assets.machinery.dagster_jobs import planning_notes
-from dtx_assets.machinery.dagster_verification import VERIFIED
-from dtx_assets.machinery.definitions import build_definitions
+from dtx_assets.machinery.code_location.definitions import build_definitions
+from dtx_assets.machinery.dagster.jobs import planning_notes
+from dtx_assets.machinery.dagster.verification import VERIFIED
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets_tests.dtx.commands import Command, counts
 

@@ -19,7 +19,7 @@ from typing import Any
 import dagster as dg
 
 from dtx_assets.dtx.definitions import SYSTEM, defs
-from dtx_assets.machinery.dagster_assets import OTHER_AREAS, REPORTS
+from dtx_assets.machinery.dagster.graph import OTHER_AREAS, REPORTS
 
 LAYERS = ("decision", "legacy", "crosswalk", "mapping", "prepared", "rejected", "target", "archive", "report")
 PROJECT = Path(__file__).parents[2]

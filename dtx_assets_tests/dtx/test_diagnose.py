@@ -11,9 +11,9 @@ from sqlalchemy.engine import make_url
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.diagnose import diagnose, packages
 from dtx_assets.machinery.load import create_target
-from dtx_assets.machinery.run_environment import RunEnvironment
+from dtx_assets.machinery.run.diagnose import diagnose, packages
+from dtx_assets.machinery.run.environment import RunEnvironment
 
 SCHEDULE, TEMPLATE = "docutrax_utils_notificationschedule", "docutrax_utils_emailtemplate"
 
@@ -200,9 +200,9 @@ def test_production_asks_before_a_cutover(dtx, target):
 
 @pytest.mark.parametrize(("typed", "goes_on"), [("dtx2", True), ("dtx", False), ("", False)])
 def test_the_name_of_the_database_has_to_be_typed(monkeypatch, tmp_path, typed, goes_on):
-    from dtx_assets import cli
-    from dtx_assets.machinery.errors import ConfigurationError
-    from dtx_assets.machinery.settings import Settings
+    from dtx_assets.cli import main as cli
+    from dtx_assets.machinery.base.errors import ConfigurationError
+    from dtx_assets.machinery.base.settings import Settings
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env.production").touch()

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.errors import LoadError, MigrationError
+from dtx_assets.machinery.base.errors import LoadError, MigrationError
 from dtx_assets.machinery.files import store as store_module
 from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.files.sending import FileSender
@@ -433,7 +433,7 @@ def test_a_load_that_is_killed_leaves_no_row_without_its_file(migration, store, 
         from dtx_assets.machinery.files.inventory import LegacyFiles
         from dtx_assets.machinery.files.sending import FileSender
         from dtx_assets.machinery.files import store
-        from dtx_assets.machinery.lake import Lake
+        from dtx_assets.machinery.base.lake import Lake
         from dtx_assets.machinery.load import load_target, open_run
         from dtx_assets.machinery.load import writer
         target = SYSTEM.target("Document")

@@ -19,14 +19,14 @@ from ruamel.yaml import YAML
 from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM, build_system
-from dtx_assets.machinery.definitions import build_definitions
-from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.code_location.definitions import build_definitions
+from dtx_assets.machinery.dagster.run import RunOutcome, open_instance, planned_job, run_job, select_assets
 from dtx_assets.machinery.feeds.model import feed_schema
 from dtx_assets.machinery.feeds.selection import expand_feeds
 from dtx_assets.machinery.feeds.transforms import FEED
 from dtx_assets.machinery.load import create_target
-from dtx_assets.machinery.run import RunOutcome, open_instance, planned_job, run_job, select_assets
-from dtx_assets.machinery.system import System
+from dtx_assets.machinery.system.system import System
 from dtx_assets_tests.dtx.running import Migration, decided, lease
 
 UNDER_FEEDS = {"vornado_feed": "generic_import"}
@@ -309,7 +309,7 @@ def test_a_feed_that_is_not_in_the_graph_says_what_to_do(text, decisions, messag
 
 def test_the_command_ends_with_2_where_the_option_is_not_chosen(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "dtx_assets.cli", "run", "--select", "feed:vornado"],
+        [sys.executable, "-m", "dtx_assets.cli.main", "run", "--select", "feed:vornado"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

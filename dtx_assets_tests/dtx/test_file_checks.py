@@ -8,7 +8,7 @@ import pytest
 
 from dtx_assets.dtx.file_checks import FILE_CHECKS
 from dtx_assets.dtx.tables import LEGACY_TABLES
-from dtx_assets.machinery.checks import CheckOutcome
+from dtx_assets.machinery.checks.spec import CheckOutcome
 from dtx_assets_tests.checking import Checking, decisions
 from dtx_assets_tests.dtx.running import php
 

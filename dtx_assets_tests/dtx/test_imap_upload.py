@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.errors import StructureError
+from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.load import LoadSummary, load_target, open_run
 from dtx_assets_tests.dtx.oracle import Result
 from dtx_assets_tests.dtx.running import DECISIONS, SMALL_WORLD, Migration, imap_upload, reasons, rows

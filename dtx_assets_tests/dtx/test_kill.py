@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
-from dtx_assets.machinery.failpoints import POINTS
+from dtx_assets.machinery.base.failpoints import POINTS
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets_tests.dtx.killing import EXPORTS, Beginnings, Killable, first_differences, killed_at, state
 from dtx_assets_tests.kill import VICTIMS, kill
 

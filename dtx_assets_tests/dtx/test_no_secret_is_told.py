@@ -18,9 +18,9 @@ from sqlalchemy.engine import make_url
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
-from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load import create_target
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets_tests.bad_inputs.place import Shown, dtx
 
 SECRETS = {

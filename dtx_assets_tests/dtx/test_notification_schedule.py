@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dtx_assets.machinery.errors import SourceError
+from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets_tests.dtx.running import MANY, by, lookup, notification, php, reasons, webhook
 
 MODEL = "NotificationSchedule"

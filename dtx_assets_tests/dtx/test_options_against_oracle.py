@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets_tests.dtx import drawing as st
 from dtx_assets_tests.dtx.oracle import RawRow
 from dtx_assets_tests.dtx.oracle_options import migrate

@@ -15,11 +15,11 @@ from ruamel.yaml import YAML
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
-from dtx_assets.machinery.definitions import build_definitions
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
+from dtx_assets.machinery.code_location.definitions import build_definitions
+from dtx_assets.machinery.dagster.run import open_instance, planned_job, run_job, select_assets
 from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.mapping.decisions import load_decisions
-from dtx_assets.machinery.run import open_instance, planned_job, run_job, select_assets
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets_tests.dtx.running import (
     SMALL_WORLD,
     envelope,

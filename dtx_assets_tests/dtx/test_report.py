@@ -33,14 +33,14 @@ from pydantic import BaseModel
 from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.definitions import SYSTEM, defs
 from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.machinery.dagster_verification import VERIFIED
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
-from dtx_assets.machinery.gate import Obstacle
+from dtx_assets.machinery.checks.gate import Obstacle
+from dtx_assets.machinery.dagster.run import open_instance
+from dtx_assets.machinery.dagster.verification import VERIFIED
 from dtx_assets.machinery.load import create_target
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets.machinery.report import Report, gather, write_page
 from dtx_assets.machinery.report.figures import Figures, read_figures
 from dtx_assets.machinery.report.render import SECTIONS
-from dtx_assets.machinery.run import open_instance
 from dtx_assets_tests.dtx.report_queries import Told, told_by_the_history, told_by_the_plan, told_by_the_target
 
 HOSTILE = "<script>document.title='x'</script><img src=x onerror=\"document.title='x'\">{{ 7*7 }}\"'&\u202e"
@@ -101,7 +101,7 @@ def migrated(postgres_server: EmbeddedPostgres, tmp_path_factory: pytest.TempPat
 
     def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "dtx_assets.cli", *arguments],
+            [sys.executable, "-m", "dtx_assets.cli.main", *arguments],
             cwd=directory,
             env={
                 **clean,

@@ -8,8 +8,8 @@ import dagster as dg
 import psycopg
 import pytest
 
-from dtx_assets.machinery.failpoints import FAILPOINT, PROOF
-from dtx_assets.machinery.run import close_dead_runs, open_instance
+from dtx_assets.machinery.base.failpoints import FAILPOINT, PROOF
+from dtx_assets.machinery.dagster.run import close_dead_runs, open_instance
 from dtx_assets_tests.dtx.commands import Command
 
 TARGET = "docutrax_utils_notificationschedule"

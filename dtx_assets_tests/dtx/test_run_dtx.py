@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from dtx_assets.machinery.embedded_postgres import remove_embedded_postgres
+from dtx_assets.machinery.postgres.embedded import remove_embedded_postgres
 from dtx_assets_tests.dtx.commands import LOADED, Command, counts
 from dtx_assets_tests.pages import PROJECT
 

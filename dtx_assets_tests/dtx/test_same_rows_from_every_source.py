@@ -15,10 +15,10 @@ from sqlalchemy import make_url
 
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.embedded_postgres import EmbeddedPostgres
-from dtx_assets.machinery.lake import Lake
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load import create_target
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE

@@ -16,7 +16,7 @@ from dtx_assets.dtx.sample_rows import TARGET_ROWS, Sample, make_rows
 from dtx_assets.dtx.sample_ugly import Verbatim
 from dtx_assets.dtx.tables import CROSSWALKS, LEGACY_TABLES
 from dtx_assets.dtx.targets import TARGETS
-from dtx_assets.machinery.errors import ConfigurationError, StructureError
+from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
 
 SHIPPED = Path(sample_module.__file__).parent / "sample"
 CONTROL_TOTALS = Path(__file__).parent / "sample_control_totals.csv"

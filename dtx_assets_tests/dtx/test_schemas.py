@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.schemas import legacy_schema, schema_failures, target_schema
-from dtx_assets.machinery.target import POLARS_TYPES
+from dtx_assets.machinery.model.target import POLARS_TYPES
+from dtx_assets.machinery.prepare.schemas import legacy_schema, schema_failures, target_schema
 
 EXAMPLES = {"bigint": 1, "integer": 1, "text": "", "boolean": False, "jsonb": "{}"}
 

@@ -17,10 +17,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from dtx_assets.dtx.definitions import defs
-from dtx_assets.machinery.dagster_verification import VERIFIED
-from dtx_assets.machinery.embedded_postgres import remove_embedded_postgres
-from dtx_assets.machinery.lake import Lake
-from dtx_assets.machinery.run import open_instance
+from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.dagster.run import open_instance
+from dtx_assets.machinery.dagster.verification import VERIFIED
+from dtx_assets.machinery.postgres.embedded import remove_embedded_postgres
 from dtx_assets_tests.dtx.commands import Command
 
 READY_SECONDS = 90
@@ -40,7 +40,7 @@ def served(home: Path, *options: str) -> Iterator[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
     with (home.parent / "ui.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dtx_assets.cli", "ui", "--port", str(port), *options],
+            [sys.executable, "-m", "dtx_assets.cli.main", "ui", "--port", str(port), *options],
             cwd=home.parent,
             env={**environment, "DTX_HOME": str(home)},
             stdout=log,

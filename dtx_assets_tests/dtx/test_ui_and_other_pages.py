@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from playwright.sync_api import Browser, expect
 
-from dtx_assets.machinery.embedded_postgres import remove_embedded_postgres
+from dtx_assets.machinery.postgres.embedded import remove_embedded_postgres
 from dtx_assets_tests.dtx.test_ui import served
 
 RUNS = "{ runsOrError { ... on Runs { results { runId jobName } } } }"

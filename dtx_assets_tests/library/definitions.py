@@ -4,17 +4,18 @@ from pathlib import Path
 
 import dagster as dg
 
-from dtx_assets.machinery.checks import one_group_an_asset, standard_check_groups
-from dtx_assets.machinery.definitions import build_definitions
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.checks.spec import one_group_an_asset
+from dtx_assets.machinery.checks.standard import standard_check_groups
+from dtx_assets.machinery.code_location.definitions import build_definitions
+from dtx_assets.machinery.look_ups.assets import crosswalk_asset
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.mapping.load import load_mappings
-from dtx_assets.machinery.mapping_assets import crosswalk_asset
-from dtx_assets.machinery.prepare import Flow
-from dtx_assets.machinery.row_flow import row_by_row
-from dtx_assets.machinery.system import System, always
-from dtx_assets.machinery.target import TargetColumn, TargetTable
-from dtx_assets.machinery.transforms import GENERIC
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.prepare.row_flow import row_by_row
+from dtx_assets.machinery.system.flow import Flow
+from dtx_assets.machinery.system.system import System, always
+from dtx_assets.machinery.transforms.columns import GENERIC
 
 PROJECT = Path(__file__).parent
 MAPPINGS = PROJECT / "mappings" / "library"

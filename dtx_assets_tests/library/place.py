@@ -8,8 +8,15 @@ import dagster as dg
 import psycopg
 import pytest
 
+from dtx_assets.machinery.dagster.run import (
+    RunOutcome,
+    check_states,
+    open_instance,
+    planned_job,
+    run_job,
+    select_assets,
+)
 from dtx_assets.machinery.load import create_target
-from dtx_assets.machinery.run import RunOutcome, check_states, open_instance, planned_job, run_job, select_assets
 from dtx_assets_tests.library.definitions import SYSTEM, TARGETS, defs
 
 BOOKS = ("1,10,A,40000,2019-03-01 10:00:00", "2,20,B,20,", "3,20,Longer title,5,")

@@ -14,32 +14,28 @@ from typing import Any
 
 import polars as pl
 
-from dtx_assets.machinery.lake import Lake, Manifest
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
 from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.mapping.model import TargetMapping
-from dtx_assets.machinery.prepare import (
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.target import POLARS_TYPES, TargetColumn, TargetTable
+from dtx_assets.machinery.prepare.assess import (
     DROPPED,
     LINKS_SCHEMA,
-    Flow,
-    FlowInputs,
-    Outcome,
-    Prepared,
-    RunSettings,
     assess,
     finish_source,
     is_sound,
     link_rows,
-    prepare_flow,
     rejected_rows,
     with_target_problems,
 )
-from dtx_assets.machinery.settings import Settings
-from dtx_assets.machinery.system import System, always
-from dtx_assets.machinery.target import POLARS_TYPES, TargetColumn, TargetTable
-from dtx_assets.machinery.transforms import GENERIC
+from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
+from dtx_assets.machinery.system.system import System, always
+from dtx_assets.machinery.transforms.columns import GENERIC
 
 UNDECODABLE = pl.List(pl.Struct({"column": pl.String, "bytes": pl.Binary}))
 Row = Mapping[str, str | bytes | None]

@@ -3,9 +3,10 @@
 import polars as pl
 
 from dtx_assets.dtx.addresses import address_problems, list_invalid_addresses, with_addresses
+from dtx_assets.dtx.php import counts_latin1
 from dtx_assets.machinery.mapping.execute import add_problems
-from dtx_assets.machinery.php import counts_latin1
-from dtx_assets.machinery.prepare import Flow, FlowInputs, Outcome, Prepared, assess, finish_source, link_rows
+from dtx_assets.machinery.prepare.assess import assess, finish_source, link_rows
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 
 SOURCE = "reviewer_address"
 MODEL = "AccountEmail"

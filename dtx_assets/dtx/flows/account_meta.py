@@ -9,18 +9,9 @@ import polars as pl
 
 from dtx_assets.dtx.form_fields import assess_form_fields
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
-from dtx_assets.machinery.prepare import (
-    Flow,
-    FlowInputs,
-    Outcome,
-    Prepared,
-    assess,
-    finish_source,
-    is_sound,
-    link_rows,
-    settle_duplicates,
-)
-from dtx_assets.machinery.transforms import json_text
+from dtx_assets.machinery.prepare.assess import assess, finish_source, is_sound, link_rows, settle_duplicates
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
+from dtx_assets.machinery.transforms.columns import json_text
 
 MODEL = "AccountMeta"
 KEYWORD, FORM_FIELD = "keyword", "form_field"

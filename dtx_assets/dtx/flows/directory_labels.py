@@ -2,17 +2,9 @@
 
 import polars as pl
 
-from dtx_assets.machinery.prepare import (
-    Flow,
-    FlowInputs,
-    Outcome,
-    Prepared,
-    assess,
-    finish_source,
-    link_rows,
-    settle_duplicates,
-)
-from dtx_assets.machinery.transforms import json_text
+from dtx_assets.machinery.prepare.assess import assess, finish_source, link_rows, settle_duplicates
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
+from dtx_assets.machinery.transforms.columns import json_text
 
 SOURCE = "keyword"
 MODEL = "Directory"

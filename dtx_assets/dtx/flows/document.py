@@ -2,23 +2,14 @@
 
 import polars as pl
 
+from dtx_assets.dtx.php import decode_distinct
 from dtx_assets.dtx.repo_files import SOURCE, path_bytes, rules, with_handled
 from dtx_assets.machinery.files.content_types import content_type_of
 from dtx_assets.machinery.files.paths import object_name
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
-from dtx_assets.machinery.php import decode_distinct
-from dtx_assets.machinery.prepare import (
-    Flow,
-    FlowInputs,
-    Outcome,
-    Prepared,
-    assess,
-    finish_source,
-    is_sound,
-    link_rows,
-    with_target_problems,
-)
-from dtx_assets.machinery.target import POLARS_TYPES
+from dtx_assets.machinery.model.target import POLARS_TYPES
+from dtx_assets.machinery.prepare.assess import assess, finish_source, is_sound, link_rows, with_target_problems
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 
 MODEL = "Document"
 SENT = ("_path", "_size", "_content_type")

@@ -3,11 +3,8 @@
 import polars as pl
 
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
-from dtx_assets.machinery.prepare import (
-    Flow,
-    FlowInputs,
-    Outcome,
-    Prepared,
+from dtx_assets.machinery.model.target import POLARS_TYPES
+from dtx_assets.machinery.prepare.assess import (
     assess,
     finish_source,
     is_sound,
@@ -15,7 +12,7 @@ from dtx_assets.machinery.prepare import (
     rejected_rows,
     with_target_problems,
 )
-from dtx_assets.machinery.target import POLARS_TYPES
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 
 MODEL = "EmailTemplate"
 NATURAL_KEY = ("entity_id", "name", "language")

@@ -6,18 +6,11 @@ The sums need no contact: under `aggregate` vendor_data is not read, so that one
 import polars as pl
 
 from dtx_assets.dtx.contacts import CONTACT_PROBLEM, with_contacts
+from dtx_assets.dtx.php import counts_latin1
 from dtx_assets.machinery.mapping.execute import add_problems
-from dtx_assets.machinery.php import counts_latin1
-from dtx_assets.machinery.prepare import (
-    Flow,
-    FlowInputs,
-    Outcome,
-    Prepared,
-    assess,
-    finish_source,
-    link_rows,
-)
-from dtx_assets.machinery.row_flow import one_row_each
+from dtx_assets.machinery.prepare.assess import assess, finish_source, link_rows
+from dtx_assets.machinery.prepare.row_flow import one_row_each
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 
 SOURCE = "envelope"
 TRACKING, METRIC = "ResponseTracking", "ResponseMetric"

@@ -7,20 +7,17 @@ import polars as pl
 
 from dtx_assets.dtx.exemptions import expiry_date, sentinel_patterns, starts_before
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
-from dtx_assets.machinery.prepare import (
+from dtx_assets.machinery.model.target import POLARS_TYPES
+from dtx_assets.machinery.prepare.assess import (
     LINKS_SCHEMA,
-    Flow,
-    FlowInputs,
-    Outcome,
-    Prepared,
     assess,
     finish_source,
     is_sound,
     link_rows,
     with_target_problems,
 )
-from dtx_assets.machinery.target import POLARS_TYPES
-from dtx_assets.machinery.transforms import canonical_integer, code, integer_value
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
+from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value
 
 OVERRIDE = "ManualOverride"
 REQUIREMENT = "DocRequirement"

@@ -6,18 +6,10 @@ Both come after the documents were loaded: which document a file became is known
 import polars as pl
 
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
-from dtx_assets.machinery.prepare import (
-    Flow,
-    FlowInputs,
-    Outcome,
-    Prepared,
-    assess,
-    finish_source,
-    link_rows,
-    settle_duplicates,
-)
-from dtx_assets.machinery.row_flow import row_by_row
-from dtx_assets.machinery.transforms import json_text
+from dtx_assets.machinery.prepare.assess import assess, finish_source, link_rows, settle_duplicates
+from dtx_assets.machinery.prepare.row_flow import row_by_row
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
+from dtx_assets.machinery.transforms.columns import json_text
 
 SOURCE = "imap_upload"
 UPLOAD, METADATA = "ImapUpload", "DocumentMetadata"

@@ -10,21 +10,12 @@ from typing import Literal
 import polars as pl
 
 from dtx_assets.dtx.addresses import address_problems, list_invalid_addresses, with_addresses
+from dtx_assets.dtx.php import counts_latin1
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
-from dtx_assets.machinery.php import counts_latin1
-from dtx_assets.machinery.prepare import (
-    Flow,
-    FlowInputs,
-    Outcome,
-    Prepared,
-    assess,
-    finish_source,
-    is_sound,
-    link_rows,
-    with_target_problems,
-)
-from dtx_assets.machinery.target import POLARS_TYPES
-from dtx_assets.machinery.transforms import canonical_integer, code, integer_value, json_strings
+from dtx_assets.machinery.model.target import POLARS_TYPES
+from dtx_assets.machinery.prepare.assess import assess, finish_source, is_sound, link_rows, with_target_problems
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
+from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value, json_strings
 
 MODEL = "NotificationSchedule"
 LONGEST_WAIT = 3650

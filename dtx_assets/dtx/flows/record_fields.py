@@ -3,7 +3,8 @@
 import polars as pl
 
 from dtx_assets.dtx.form_fields import SOURCE, assess_form_fields
-from dtx_assets.machinery.prepare import Flow, FlowInputs, Outcome, Prepared, finish_source, link_rows
+from dtx_assets.machinery.prepare.assess import finish_source, link_rows
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 
 MODEL = "Record"
 COLUMNS = ("internal_id", "internal_id1")

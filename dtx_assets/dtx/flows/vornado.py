@@ -3,8 +3,9 @@
 import polars as pl
 
 from dtx_assets.machinery.feeds.flow import array_documents
-from dtx_assets.machinery.prepare import Flow, FlowInputs, Outcome, Prepared, assess, finish_source, link_rows
-from dtx_assets.machinery.transforms import integer_value
+from dtx_assets.machinery.prepare.assess import assess, finish_source, link_rows
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
+from dtx_assets.machinery.transforms.columns import integer_value
 
 SOURCE = "vornado_feed"
 MODEL = "RecordVornado"

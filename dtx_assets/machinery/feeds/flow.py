@@ -10,17 +10,15 @@ from functools import partial
 import polars as pl
 
 from dtx_assets.machinery.feeds.model import DropRule, FeedFile
-from dtx_assets.machinery.prepare import (
-    FlowInputs,
-    Outcome,
-    Prepared,
+from dtx_assets.machinery.prepare.assess import (
     assess,
     finish_source,
     link_rows,
     settle_duplicates,
     with_target_problems,
 )
-from dtx_assets.machinery.transforms import code, integer_value, json_text
+from dtx_assets.machinery.system.flow import FlowInputs, Outcome, Prepared
+from dtx_assets.machinery.transforms.columns import code, integer_value, json_text
 
 MATCH = "_match"
 """The helper that holds the id of the target row; no column of a feed can be called so."""

@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtx_assets.machinery.batches import EXTRA
-from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.feeds.flow import MATCH, array_documents, feed_run
 from dtx_assets.machinery.feeds.model import FeedColumn, FeedFile
 from dtx_assets.machinery.feeds.transforms import FEED, registered
-from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
 from dtx_assets.machinery.mapping.validate import Place
 from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, parse_model, suggestion
-from dtx_assets.machinery.prepare import Flow
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.target import ColumnType, TargetTable
+from dtx_assets.machinery.prepare.batches import EXTRA
 from dtx_assets.machinery.sources.csv_files import CsvAlone
 from dtx_assets.machinery.sources.landing import Source
-from dtx_assets.machinery.system import FlowMaker, System, under
-from dtx_assets.machinery.target import ColumnType, TargetTable
+from dtx_assets.machinery.system.flow import Flow
+from dtx_assets.machinery.system.system import FlowMaker, System, under
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.mapping.decisions import Decision, Decisions

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from dtx_assets.machinery.sources.csv_dialect import WrittenAs
-from dtx_assets.machinery.transforms import DateForm
+from dtx_assets.machinery.transforms.columns import DateForm
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 FILE = re.compile(r"s3://[^/]+/.*[^/]|(?!\w+://).*[^/]", re.DOTALL)

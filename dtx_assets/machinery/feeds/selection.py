@@ -3,12 +3,12 @@
 import re
 from typing import TYPE_CHECKING
 
-from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.names import dagster_name
 from dtx_assets.machinery.feeds.load import Feed
-from dtx_assets.machinery.names import dagster_name
 
 if TYPE_CHECKING:
-    from dtx_assets.machinery.system import System
+    from dtx_assets.machinery.system.system import System
 
 _PART = re.compile(r"\"[^\"]*\"|(?<![\w:])feed:(?:\"([^\"]*)\"|([\w.-]*))")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from dtx_assets.machinery.transforms import Coercion, Outcome, Registry, TransformContext, integer, iso_date
+from dtx_assets.machinery.transforms.columns import Coercion, Outcome, Registry, TransformContext, integer, iso_date
 
 FEED = Registry()
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import polars as pl
 
-from dtx_assets.machinery.errors import StructureError
+from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.files.paths import FileMissing, FileProblem, open_inside, unreadable, without_prefix
 from dtx_assets.machinery.files.workers import concurrently
 

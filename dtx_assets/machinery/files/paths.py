@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path
 from typing import BinaryIO
 
-from dtx_assets.machinery.errors import StructureError
+from dtx_assets.machinery.base.errors import StructureError
 
 LONGEST_NAME = 150
 """Bytes of the last part of an object key (spec 4.5)."""

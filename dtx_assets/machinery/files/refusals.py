@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from obstore.exceptions import BaseError as ObjectStoreError
 
-from dtx_assets.machinery.errors import LoadError
-from dtx_assets.machinery.settings import mask_url
+from dtx_assets.machinery.base.errors import LoadError
+from dtx_assets.machinery.base.settings import mask_url
 
 LONGEST = 200
 _ANSWER = re.compile(r"<Code>([^<]+)</Code>(?:\s*<Message>([^<]+)</Message>)?")

@@ -12,7 +12,7 @@ from dtx_assets.machinery.files.inventory import LegacyFiles, Progress
 from dtx_assets.machinery.files.paths import FileMissing
 from dtx_assets.machinery.files.refusals import refused
 from dtx_assets.machinery.files.store import FileResult, FileStore, FileToSend, send
-from dtx_assets.machinery.target import TargetTable
+from dtx_assets.machinery.model.target import TargetTable
 
 
 class SentFiles(Protocol):

@@ -19,8 +19,10 @@ import obstore
 from obstore.exceptions import BaseError as ObjectStoreError
 from obstore.store import S3Store
 
-from dtx_assets.machinery.errors import ConfigurationError
-from dtx_assets.machinery.failpoints import reach
+from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.failpoints import reach
+from dtx_assets.machinery.base.lake import LEASE_SECONDS, s3_store
+from dtx_assets.machinery.base.private import make_private_directory
 from dtx_assets.machinery.files.content_types import content_type_of
 from dtx_assets.machinery.files.inventory import chunks
 from dtx_assets.machinery.files.paths import (
@@ -33,8 +35,6 @@ from dtx_assets.machinery.files.paths import (
 )
 from dtx_assets.machinery.files.refusals import NO_BUCKET, is_of_the_object, refused, told, words_of
 from dtx_assets.machinery.files.workers import concurrently
-from dtx_assets.machinery.lake import LEASE_SECONDS, s3_store
-from dtx_assets.machinery.private import make_private_directory
 
 SENDERS = 8
 PARTS_AT_ONCE = 2

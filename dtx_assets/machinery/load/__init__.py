@@ -2,15 +2,6 @@
 
 from dtx_assets.machinery.load.activation import activate_target
 from dtx_assets.machinery.load.archived import book_archive
-from dtx_assets.machinery.load.ddl import (
-    LiveTarget,
-    compare_target,
-    create_target,
-    live_target,
-    read_live_targets,
-    target_ddl,
-    untouched,
-)
 from dtx_assets.machinery.load.found import FoundByLoad, read_found_by_load
 from dtx_assets.machinery.load.preview import first_rows
 from dtx_assets.machinery.load.runs import RunContext, finish_run, note_failure, open_run, prepare_bookkeeping
@@ -19,6 +10,15 @@ from dtx_assets.machinery.load.subset import Subset
 from dtx_assets.machinery.load.undo import UndoSummary, undo_run
 from dtx_assets.machinery.load.verify import Verification, verify_target
 from dtx_assets.machinery.load.writer import LoadSummary, load_target
+from dtx_assets.machinery.postgres.ddl import (
+    LiveTarget,
+    compare_target,
+    create_target,
+    live_target,
+    read_live_targets,
+    target_ddl,
+    untouched,
+)
 
 __all__ = [
     "FoundByLoad",

@@ -1,8 +1,9 @@
 """Targets whose rows are loaded inactive, and whether they were switched on since."""
 
-from dtx_assets.machinery.errors import LoadError
-from dtx_assets.machinery.load.runs import Connection, RunContext, connect, refusals_told
-from dtx_assets.machinery.target import TargetTable
+from dtx_assets.machinery.base.errors import LoadError
+from dtx_assets.machinery.load.runs import RunContext
+from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 
 
 def activate_target(run: RunContext, target: TargetTable, by: str) -> None:

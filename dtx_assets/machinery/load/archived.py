@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from dtx_assets.machinery.failpoints import reach
-from dtx_assets.machinery.load.runs import RunContext, connect, refusals_told
+from dtx_assets.machinery.base.failpoints import reach
+from dtx_assets.machinery.load.runs import RunContext
+from dtx_assets.machinery.postgres.connection import connect, refusals_told
 
 ARCHIVE = "archive"
 """Stands for a target table in the accounting."""

@@ -12,11 +12,11 @@ from decimal import Decimal
 
 import polars as pl
 
-from dtx_assets.machinery.buckets import BUCKET
-from dtx_assets.machinery.errors import StructureError
-from dtx_assets.machinery.load.content import canonical_json, content_hash, unit_hash, with_canonical_json
+from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.load.entries import LINKED
-from dtx_assets.machinery.target import POLARS_TYPES, TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import POLARS_TYPES, TargetColumn, TargetTable
+from dtx_assets.machinery.postgres.content import canonical_json, content_hash, unit_hash, with_canonical_json
+from dtx_assets.machinery.prepare.buckets import BUCKET
 
 THEIRS = "another owner's row has other values"
 CHANGED = "someone changed what this migration wrote"

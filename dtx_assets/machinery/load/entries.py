@@ -7,8 +7,8 @@ import polars as pl
 import polars_hash as plh
 from psycopg import sql
 
-from dtx_assets.machinery.buckets import BUCKET
-from dtx_assets.machinery.load.content import (
+from dtx_assets.machinery.postgres.connection import Connection
+from dtx_assets.machinery.postgres.content import (
     array_literal,
     copy_in,
     copy_out,
@@ -16,7 +16,7 @@ from dtx_assets.machinery.load.content import (
     packed_hashes,
     unpacked_hashes,
 )
-from dtx_assets.machinery.load.runs import Connection
+from dtx_assets.machinery.prepare.buckets import BUCKET
 
 ENTRY = sql.Identifier("migration", "mapping_entry")
 

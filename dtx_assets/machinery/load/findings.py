@@ -11,15 +11,16 @@ import polars as pl
 import polars_hash as plh
 from psycopg import sql
 
-from dtx_assets.machinery.buckets import BUCKET
-from dtx_assets.machinery.errors import StructureError
-from dtx_assets.machinery.lake import Lake
-from dtx_assets.machinery.load.content import array_literal, copy_in, copy_out
+from dtx_assets.machinery.base.errors import StructureError
+from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load.diff import identity_of
 from dtx_assets.machinery.load.entries import read_links
-from dtx_assets.machinery.load.part import REJECTED, Part, PreparedParts
-from dtx_assets.machinery.load.runs import Connection, RunContext
-from dtx_assets.machinery.target import TargetTable
+from dtx_assets.machinery.load.runs import RunContext
+from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.postgres.connection import Connection
+from dtx_assets.machinery.postgres.content import array_literal, copy_in, copy_out
+from dtx_assets.machinery.prepare.buckets import BUCKET
+from dtx_assets.machinery.prepare.part import REJECTED, Part, PreparedParts
 
 LegacyRows = Callable[[str], pl.LazyFrame]
 """The rows of a legacy table as flows read them, with `_row` and `_source_key`."""

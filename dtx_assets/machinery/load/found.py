@@ -5,8 +5,8 @@ They stay listed until a load takes them. What was rejected before it is told by
 
 from dataclasses import dataclass
 
-from dtx_assets.machinery.load.runs import Connection, connect, refusals_told
-from dtx_assets.machinery.target import TargetTable
+from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 
 EXAMPLES = 5
 

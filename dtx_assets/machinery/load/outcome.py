@@ -8,8 +8,8 @@ import polars as pl
 from dtx_assets.machinery.load.diff import Given, Relinked
 from dtx_assets.machinery.load.findings import CONFLICT
 from dtx_assets.machinery.load.found import FoundByLoad
-from dtx_assets.machinery.load.part import PROBLEM, Part
 from dtx_assets.machinery.load.samples import Sample
+from dtx_assets.machinery.prepare.part import PROBLEM, Part
 
 
 @dataclass

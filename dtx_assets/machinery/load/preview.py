@@ -3,9 +3,9 @@
 import polars as pl
 from psycopg import sql
 
-from dtx_assets.machinery.load.content import copy_out
-from dtx_assets.machinery.load.runs import connect
-from dtx_assets.machinery.target import TargetTable
+from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.postgres.connection import connect
+from dtx_assets.machinery.postgres.content import copy_out
 
 
 def first_rows(connection_url: str, system: str, target: TargetTable, columns: list[str], count: int) -> pl.DataFrame:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 import psycopg
 from psycopg import sql
 
-from dtx_assets.machinery.errors import LoadError
-from dtx_assets.machinery.load.runs import Connection, words_of
+from dtx_assets.machinery.base.errors import LoadError
+from dtx_assets.machinery.postgres.connection import Connection, words_of
 
 REFERRED_TO = "rows of {} refer to it"
 REACHES = "undoing it would change rows of {} too"

@@ -7,7 +7,7 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from dtx_assets.machinery.load.runs import Connection
+from dtx_assets.machinery.postgres.connection import Connection
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from dtx_assets.machinery.load.content import copy_in, copy_out
-from dtx_assets.machinery.load.ddl import LiveTarget
-from dtx_assets.machinery.load.part import Part
 from dtx_assets.machinery.load.rules import Rule, keys_of
-from dtx_assets.machinery.load.runs import Connection, server_words
+from dtx_assets.machinery.postgres.connection import Connection, server_words
+from dtx_assets.machinery.postgres.content import copy_in, copy_out
+from dtx_assets.machinery.postgres.ddl import LiveTarget
+from dtx_assets.machinery.prepare.part import Part
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.load.writer import TargetLoad

@@ -6,9 +6,9 @@ Which rows they refuse is found by trying them: `refusals`.
 from dataclasses import dataclass
 from typing import Literal
 
-from dtx_assets.machinery.load.ddl import LiveTarget
-from dtx_assets.machinery.load.runs import Connection
-from dtx_assets.machinery.target import TargetTable
+from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.postgres.connection import Connection
+from dtx_assets.machinery.postgres.ddl import LiveTarget
 
 Kind = Literal["check", "unique index", "exclusion", "foreign key", "index", "trigger"]
 

@@ -1,54 +1,29 @@
 """The bookkeeping schema `migration` and the runs recorded in it. What a load writes there is `writer`."""
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from zlib import crc32
 
 import psycopg
 
-from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
-from dtx_assets.machinery.postgres_sessions import (
-    POOLER,
-    POOLER_REMEDY,
-    ROWS_REFUSED,
-    ROWS_REMEDY,
-    is_shared,
-    would_hide_rows,
-)
-from dtx_assets.machinery.settings import mask_url, require_escaped, without_secrets
+from dtx_assets.machinery.base.errors import LoadError, StructureError
+from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.load.subset import Subset
 
+
 SCHEMA_VERSION = 5
 FIRST_VERSION = 3
 """Of a schema that is created anew; the changes since are made to it as to an older one."""
-LOCK_TIMEOUT, STATEMENT_TIMEOUT = "10s", "30min"
-"""How long a load waits for a lock that the live application holds before it tries again, and for one statement."""
 LOCK_CLASS = crc32(b"dtx_assets migration") - (1 << 31)
 SECONDS_BETWEEN_TRIES = 0.5
-
-REMEDIES: dict[type[psycopg.Error], str] = {
-    psycopg.errors.InsufficientPrivilege: (
-        "let this user SELECT, INSERT and UPDATE the target's tables, SELECT those they refer to, use their sequences,"
-        " make temporary tables, and own the schema migration"
-    ),
-    psycopg.errors.ReadOnlySqlTransaction: "give the URL of the primary server: a replica cannot be written",
-    psycopg.errors.LockNotAvailable: (
-        "something holds a lock on the target for too long: see pg_stat_activity, run again when it is gone"
-    ),
-    psycopg.errors.QueryCanceled: "the server was too slow for one statement: see what loads it, then run again",
-    psycopg.errors.DiskFull: "make room on the server; batches that were committed stay whole, run again then",
-}
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 Mode = Literal["rehearsal", "cutover"]
 Gate = Callable[[str], None]
 
@@ -72,80 +47,6 @@ class RunContext:
     restore_point: str | None = None
     dry: bool = False
     subset: "Subset | None" = None
-
-
-def connect(url: str) -> Connection:
-    """A connection with the settings that every load relies on; LoadError, without secrets, where there is none."""
-    require_escaped(url)
-    try:
-        connection: Connection = psycopg.connect(url, autocommit=True, application_name="dtx_assets load")
-    except psycopg.ProgrammingError:
-        raise ConfigurationError(
-            "the URL of the target database cannot be read",
-            where=mask_url(url),
-            remedy="give postgresql://user@host:port/database",
-        ) from None
-    except psycopg.OperationalError as error:
-        raise LoadError(
-            f"the target database cannot be reached: {without_secrets(str(error), url)}",
-            where=mask_url(url),
-            remedy="check that it is up and that the URL, the user and its password are right",
-        ) from None
-    try:
-        if is_shared(connection, url):
-            raise LoadError(f"the target database cannot be used: {POOLER}", where=mask_url(url), remedy=POOLER_REMEDY)
-    except BaseException:
-        connection.close()
-        raise
-    connection.execute(ROWS_REFUSED)
-    connection.execute("SET TIME ZONE 'UTC'")
-    # Each batch has its own few queries over many rows: compiling them takes longer than it saves.
-    connection.execute("SET jit = off")
-    connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
-    connection.execute("SELECT set_config('statement_timeout', %s, false)", [STATEMENT_TIMEOUT])
-    return connection
-
-
-@contextmanager
-def refusals_told() -> Iterator[None]:
-    """What the server refuses, or a connection that is lost, as LoadError: without rows, statements or secrets."""
-    try:
-        yield
-    except psycopg.Error as error:
-        # Without a code of the server, and with the connection whole, it is a fault of ours: that is not hidden.
-        if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
-            raise
-        if would_hide_rows(error):
-            raise LoadError(
-                f"row-level security hides rows of the target: {words_of(error)}",
-                where="the target database",
-                remedy=ROWS_REMEDY,
-            ) from None
-        remedy = next(
-            (remedy for kinds, remedy in REMEDIES.items() if isinstance(error, kinds)),
-            "batches that were committed stay whole; when the database is well, run again",
-        )
-        table = error.diag.table_name
-        raise LoadError(
-            f"the target database stopped the load: {words_of(error)}",
-            where=f"table {table} of the target database" if table else "the target database",
-            remedy=remedy,
-        ) from None
-
-
-def words_of(error: psycopg.Error) -> str:
-    """What the server says, without what may be of a row: values that it quotes, and the words of triggers."""
-    said = error.diag.message_primary or "the connection was lost"
-    return server_words(error.sqlstate or "", said, error.diag.context or "")
-
-
-def server_words(state: str, said: str, context: str) -> str:
-    """The same of what `said` is with an SQLSTATE, and the functions of its `context`."""
-    # A function may raise with any state.
-    if state.startswith("P0") or re.match(r".*\bRAISE$", context, flags=re.MULTILINE):
-        place = (context or state).splitlines()[0]
-        return f"a function of the target raised an error ({place}); the log of its server has the words"
-    return re.sub(r'".*"', '"…"', said, flags=re.DOTALL) if state.startswith("22") else said
 
 
 def prepare_bookkeeping(connection: Connection) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from dtx_assets.machinery.load.content import python_rows
-from dtx_assets.machinery.load.part import Part
+from dtx_assets.machinery.postgres.content import python_rows
+from dtx_assets.machinery.prepare.part import Part
 
 SAMPLES = 5
 """How many rows of each kind are shown of a target."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from dtx_assets.machinery.load.runs import Connection, RunContext, connect, refusals_told
+from dtx_assets.machinery.load.runs import RunContext
+from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 
 
 class SentFilesOfRun:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 import psycopg
 
-from dtx_assets.machinery.errors import LoadError
-from dtx_assets.machinery.failpoints import reach
+from dtx_assets.machinery.base.errors import LoadError
+from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load.diff import PLACE, SOURCE, given_by, identity_of, relink
 from dtx_assets.machinery.load.entries import grouped_entries, replace_entries
 from dtx_assets.machinery.load.outcome import Decision, PartOutcome
-from dtx_assets.machinery.load.part import Part, without_rows
 from dtx_assets.machinery.load.refusals import is_refusal
+from dtx_assets.machinery.prepare.part import Part, without_rows
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.load.writer import TargetLoad

@@ -8,7 +8,7 @@ from typing import Literal
 
 import polars as pl
 
-from dtx_assets.machinery.load.part import Part, renumbered
+from dtx_assets.machinery.prepare.part import Part, renumbered
 
 SOURCE = ["flow_id", "source_key"]
 

@@ -14,24 +14,25 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
-from dtx_assets.machinery.failpoints import reach
-from dtx_assets.machinery.load.content import as_prepared, content_hash, copy_in, copy_out, readable, readable_schema
-from dtx_assets.machinery.load.ddl import live_target
+from dtx_assets.machinery.base.errors import ConfigurationError, LoadError, StructureError
+from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load.diff import UNIT, identity_of, known_rows, restored_document, units_as_written
 from dtx_assets.machinery.load.entries import copy_entries, grouped_entries, read_links
 from dtx_assets.machinery.load.proof import KEPT, REFERRED_TO, NotAlone, proved, require_counts
 from dtx_assets.machinery.load.references import family_of, references_to, rows_alone
-from dtx_assets.machinery.load.runs import (
-    Connection,
-    connect,
-    prepare_bookkeeping,
-    refusals_told,
-    target_lock,
-    words_of,
-)
+from dtx_assets.machinery.load.runs import prepare_bookkeeping, target_lock
 from dtx_assets.machinery.load.unwritten import maybe_written_since
-from dtx_assets.machinery.target import TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told, words_of
+from dtx_assets.machinery.postgres.content import (
+    as_prepared,
+    content_hash,
+    copy_in,
+    copy_out,
+    readable,
+    readable_schema,
+)
+from dtx_assets.machinery.postgres.ddl import live_target
 
 CHANGED_SINCE = "someone changed it since"
 DELETED_SINCE = "someone deleted it since"

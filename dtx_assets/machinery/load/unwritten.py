@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from psycopg import sql
 
-from dtx_assets.machinery.load.runs import Connection
+from dtx_assets.machinery.postgres.connection import Connection
 
 
 def filled_by_database(connection: Connection, oid: int, written: Collection[str]) -> str:

@@ -14,10 +14,8 @@ from typing import Any, Literal, TypeVar
 import polars as pl
 from psycopg import sql
 
+from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.files.stored import StoredFiles
-from dtx_assets.machinery.lake import Lake
-from dtx_assets.machinery.load.content import copy_out, python_rows
-from dtx_assets.machinery.load.ddl import require_target
 from dtx_assets.machinery.load.diff import (
     DELETED,
     MISSING,
@@ -29,12 +27,15 @@ from dtx_assets.machinery.load.diff import (
     yields_of,
 )
 from dtx_assets.machinery.load.entries import read_links
-from dtx_assets.machinery.load.part import Part, without_violations
-from dtx_assets.machinery.load.runs import RunContext, connect, prepare_bookkeeping, record_run, refusals_told
+from dtx_assets.machinery.load.runs import RunContext, prepare_bookkeeping, record_run
 from dtx_assets.machinery.load.samples import Sample
 from dtx_assets.machinery.load.sent_files import sent_before
 from dtx_assets.machinery.load.writer import TargetLoad, check_preparation
-from dtx_assets.machinery.target import TargetTable
+from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.postgres.connection import connect, refusals_told
+from dtx_assets.machinery.postgres.content import copy_out, python_rows
+from dtx_assets.machinery.postgres.ddl import require_target
+from dtx_assets.machinery.prepare.part import Part, without_violations
 
 Item = TypeVar("Item")
 Fault = Literal["lost", "extra", "changed", "files_lost", "files_changed"]

@@ -18,19 +18,11 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from dtx_assets.machinery.errors import LoadError, StructureError
-from dtx_assets.machinery.failpoints import reach
-from dtx_assets.machinery.lake import Lake, Manifest
+from dtx_assets.machinery.base.errors import LoadError, StructureError
+from dtx_assets.machinery.base.failpoints import reach
+from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.load import slices
 from dtx_assets.machinery.load.activation import is_activated
-from dtx_assets.machinery.load.content import (
-    as_prepared,
-    copy_in,
-    copy_out,
-    readable,
-    readable_schema,
-)
-from dtx_assets.machinery.load.ddl import LiveTarget, require_prepared_for, require_target
 from dtx_assets.machinery.load.diff import (
     CHANGED,
     PLACE,
@@ -63,24 +55,18 @@ from dtx_assets.machinery.load.outcome import (
     problems_of,
     taken_of,
 )
-from dtx_assets.machinery.load.part import Part, PreparedParts, without_rows, without_violations
 from dtx_assets.machinery.load.refusals import Refusals, is_refusal
 from dtx_assets.machinery.load.rules import rules_of, surprising
-from dtx_assets.machinery.load.runs import (
-    Connection,
-    RunContext,
-    connect,
-    prepare_bookkeeping,
-    record_run,
-    refusals_told,
-    target_lock,
-    words_of,
-)
+from dtx_assets.machinery.load.runs import RunContext, prepare_bookkeeping, record_run, target_lock
 from dtx_assets.machinery.load.samples import merged_samples, samples_of, samples_of_copied
 from dtx_assets.machinery.load.slices import LOCK_TIMEOUT, RACES, Slices
 from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
 from dtx_assets.machinery.load.unwritten import filled_by_database
-from dtx_assets.machinery.target import TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told, words_of
+from dtx_assets.machinery.postgres.content import as_prepared, copy_in, copy_out, readable, readable_schema
+from dtx_assets.machinery.postgres.ddl import LiveTarget, require_prepared_for, require_target
+from dtx_assets.machinery.prepare.part import Part, PreparedParts, without_rows, without_violations
 
 OnConflict = Literal["keep_target", "overwrite"]
 TRIES = 4

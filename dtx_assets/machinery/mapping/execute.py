@@ -7,16 +7,8 @@ import polars as pl
 
 from dtx_assets.machinery.mapping.load import SourceMapping
 from dtx_assets.machinery.mapping.model import ColumnMapping
-from dtx_assets.machinery.target import POLARS_TYPES
-from dtx_assets.machinery.transforms import (
-    Coercion,
-    Outcome,
-    Problem,
-    Registry,
-    TransformContext,
-    code,
-    shown,
-)
+from dtx_assets.machinery.model.target import POLARS_TYPES
+from dtx_assets.machinery.transforms.columns import Coercion, Outcome, Problem, Registry, TransformContext, code, shown
 
 PROBLEM = pl.Struct({"reason": pl.String, "column": pl.String, "detail": pl.String})
 NO_PROBLEMS = pl.lit([], dtype=pl.List(PROBLEM))

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from dtx_assets.machinery.target import ColumnType
+from dtx_assets.machinery.model.target import ColumnType
 
 Names = Annotated[
     tuple[str, ...],

@@ -13,7 +13,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
-from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.base.errors import ConfigurationError
 
 MOST_REPEATED = 10_000
 """So many entries aliases may stand for in one file."""

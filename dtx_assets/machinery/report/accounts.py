@@ -2,7 +2,7 @@
 
 from dtx_assets.machinery.load.archived import ARCHIVE
 from dtx_assets.machinery.report.figures import Accounting, Figures
-from dtx_assets.machinery.system import System
+from dtx_assets.machinery.system.system import System
 
 
 class Accounts:

@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dtx_assets.machinery.dagster_metadata import asset_key
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.dagster.metadata import asset_key
 from dtx_assets.machinery.mapping.lineage import accounted_for, describe
 from dtx_assets.machinery.mapping.model import ColumnMapping, TargetMapping
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.target import TargetColumn
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.figures import Figures
 from dtx_assets.machinery.report.history import History
-from dtx_assets.machinery.system import System
-from dtx_assets.machinery.target import TargetColumn
+from dtx_assets.machinery.system.system import System
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dtx_assets.machinery.mapping.decisions import Action, Decision
 from dtx_assets.machinery.report.accounts import Accounts
-from dtx_assets.machinery.system import System
+from dtx_assets.machinery.system.system import System
 
 
 @dataclass(frozen=True)

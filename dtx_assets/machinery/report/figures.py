@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from dtx_assets.machinery.load.runs import connect, refusals_told
+from dtx_assets.machinery.postgres.connection import connect, refusals_told
 
 RUNS_SHOWN = 20
 EXAMPLES = 3

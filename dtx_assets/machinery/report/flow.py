@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dtx_assets.machinery.load.archived import ARCHIVE
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.figures import Accounting, Figures
-from dtx_assets.machinery.system import System
+from dtx_assets.machinery.system.system import System
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from dtx_assets.machinery.gate import Obstacle
+from dtx_assets.machinery.checks.gate import Obstacle
 from dtx_assets.machinery.mapping.decisions import Action, KnownIssue
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.book import (
@@ -29,7 +29,7 @@ from dtx_assets.machinery.report.history import History
 from dtx_assets.machinery.report.lineage import Node, lineage_nodes
 from dtx_assets.machinery.report.readiness import Readiness, readiness
 from dtx_assets.machinery.report.rejected import RejectedGroup, rejected_group
-from dtx_assets.machinery.system import System
+from dtx_assets.machinery.system.system import System
 
 if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph

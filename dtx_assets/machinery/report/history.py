@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from dtx_assets.machinery.dagster_jobs import SYSTEM_TAG
-from dtx_assets.machinery.dagster_metadata import check_name, closes_gate
+from dtx_assets.machinery.dagster.jobs import SYSTEM_TAG
+from dtx_assets.machinery.dagster.metadata import check_name, closes_gate
+from dtx_assets.machinery.dagster.run import asset_states, check_result, check_states
 from dtx_assets.machinery.report.figures import RunFigures
-from dtx_assets.machinery.run import asset_states, check_result, check_states
-from dtx_assets.machinery.system import System
+from dtx_assets.machinery.system.system import System
 
 if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph

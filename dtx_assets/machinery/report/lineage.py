@@ -6,11 +6,11 @@ from datetime import datetime
 
 import dagster as dg
 
-from dtx_assets.machinery.dagster_metadata import TRUE_NAME, asset_name
+from dtx_assets.machinery.dagster.metadata import TRUE_NAME, asset_name
+from dtx_assets.machinery.dagster.run import AssetState
 from dtx_assets.machinery.report.figures import Figures
 from dtx_assets.machinery.report.history import History
-from dtx_assets.machinery.run import AssetState
-from dtx_assets.machinery.system import System
+from dtx_assets.machinery.system.system import System
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dtx_assets.machinery.dagster_verification import VERIFIED
-from dtx_assets.machinery.gate import RESTORE_POINT, Obstacle
-from dtx_assets.machinery.masking import mask_emails
+from dtx_assets.machinery.base.masking import mask_emails
+from dtx_assets.machinery.checks.gate import RESTORE_POINT, Obstacle
+from dtx_assets.machinery.dagster.verification import VERIFIED
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.figures import RUNS_SHOWN, Figures, RunFigures
 from dtx_assets.machinery.report.history import Check, History, Phase
-from dtx_assets.machinery.system import System
+from dtx_assets.machinery.system.system import System
 
 WHOLE_RUNS = 5
 """Of so many whole runs the longest says how long a cutover takes."""

@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass
 
-from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.masking import mask_emails, mask_row, masked_detail
+from dtx_assets.machinery.base.masking import mask_emails, mask_row, masked_detail
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.figures import RejectedKind, RejectedRows
-from dtx_assets.machinery.system import System
+from dtx_assets.machinery.system.system import System
 
 COLUMNS_SHOWN = 8
 

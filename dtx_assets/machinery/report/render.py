@@ -15,10 +15,10 @@ from uuid import uuid4
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dtx_assets.machinery.checks import COERCION_THRESHOLD
+from dtx_assets.machinery.base.private import make_private_directory
+from dtx_assets.machinery.base.progress import duration_text
+from dtx_assets.machinery.checks.spec import COERCION_THRESHOLD
 from dtx_assets.machinery.load.archived import ARCHIVE
-from dtx_assets.machinery.private import make_private_directory
-from dtx_assets.machinery.progress import duration_text
 from dtx_assets.machinery.report.gather import Report
 from dtx_assets.machinery.report.pictures import Picture, flow_picture, lineage_picture
 from dtx_assets.machinery.report.readiness import RESERVE, STATES

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from dtx_assets.machinery.errors import ConfigurationError
-from dtx_assets.machinery.settings import mask_url, require_escaped
+from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.settings import mask_url, require_escaped
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, Dialects
 from dtx_assets.machinery.sources.csv_files import CsvDirectory, CsvPrefix
 from dtx_assets.machinery.sources.landing import Source

@@ -24,9 +24,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from obstore.exceptions import BaseError as ObjectStoreError
 
-from dtx_assets.machinery.errors import SourceError
-from dtx_assets.machinery.lake import Lake, Manifest, s3_store
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.errors import SourceError
+from dtx_assets.machinery.base.lake import Lake, Manifest, s3_store
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, RFC_4180, CsvDialect, Dialects
 from dtx_assets.machinery.sources.csv_escapes import Escapes
 from dtx_assets.machinery.sources.csv_strict import (

@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from dtx_assets.machinery.errors import SourceError
+from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.sources.csv_dialect import LINE_ENDS, CsvDialect
 from dtx_assets.machinery.sources.csv_escapes import LINE_BREAK, Escapes
 

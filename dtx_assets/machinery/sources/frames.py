@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from dtx_assets.machinery.errors import SourceError
-from dtx_assets.machinery.lake import Lake, Manifest
-from dtx_assets.machinery.legacy import NULL_MARKERS, LegacyTable
+from dtx_assets.machinery.base.errors import SourceError
+from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.model.legacy import NULL_MARKERS, LegacyTable
 from dtx_assets.machinery.sources.landing import ESCAPED, ROW, UNDECODABLE
-from dtx_assets.machinery.transforms import canonical_integer, json_text
+from dtx_assets.machinery.transforms.columns import canonical_integer, json_text
 
 
 def legacy_frame(

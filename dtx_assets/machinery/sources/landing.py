@@ -13,10 +13,10 @@ from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
-from dtx_assets.machinery.errors import SourceError
-from dtx_assets.machinery.failpoints import reach
-from dtx_assets.machinery.lake import Lake, Manifest
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.errors import SourceError
+from dtx_assets.machinery.base.failpoints import reach
+from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.model.legacy import LegacyTable
 
 ROW = "_row"
 UNDECODABLE = "_undecodable"

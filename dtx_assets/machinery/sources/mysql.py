@@ -22,10 +22,10 @@ from pymysql.converters import encoders
 from pymysql.cursors import SSCursor
 from sqlalchemy.engine import URL
 
-from dtx_assets.machinery.errors import ConfigurationError, SourceError
-from dtx_assets.machinery.lake import Lake, Manifest
-from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.settings import mask_url
+from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
+from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.base.settings import mask_url
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources.landing import (
     Landed,
     Progress,

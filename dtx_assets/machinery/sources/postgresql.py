@@ -18,10 +18,11 @@ import pyarrow.csv as pa_csv
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from dtx_assets.machinery.errors import ConfigurationError, SourceError
-from dtx_assets.machinery.lake import Lake, Manifest
-from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.postgres_sessions import (
+from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
+from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.base.settings import mask_url, without_secrets
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.postgres.sessions import (
     POOLER,
     POOLER_REMEDY,
     ROWS_REFUSED,
@@ -29,7 +30,6 @@ from dtx_assets.machinery.postgres_sessions import (
     is_shared,
     would_hide_rows,
 )
-from dtx_assets.machinery.settings import mask_url, without_secrets
 from dtx_assets.machinery.sources.landing import Landed, Progress, database_facts, land_table, missing_table
 from dtx_assets.machinery.sources.remarks import Remark, of_postgresql
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
-from dtx_assets.machinery.encodings import is_doubly_encoded
+from dtx_assets.machinery.base.encodings import is_doubly_encoded
 
 SAMPLED_ROWS, SAMPLED_VALUES = 100_000, 1_000
 """How many of a table's first rows are looked at for text in another encoding, and of those how many that have any."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from dtx_assets.machinery.errors import ConfigurationError, SourceError
-from dtx_assets.machinery.lake import Lake, Manifest
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
+from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources.landing import (
     Landed,
     Progress,

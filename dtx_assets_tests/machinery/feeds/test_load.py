@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.feeds.load import FeedContext, Feeds, load_feeds
-from dtx_assets.machinery.legacy import LegacyTable
 from dtx_assets.machinery.mapping.decisions import Decision
 from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lineage
-from dtx_assets.machinery.target import TargetColumn, TargetTable
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 
 FEED = """feed: farm
 source:

@@ -19,7 +19,7 @@ import obstore
 import polars as pl
 import pytest
 
-from dtx_assets.machinery.errors import LoadError, StructureError
+from dtx_assets.machinery.base.errors import LoadError, StructureError
 from dtx_assets.machinery.files import store as store_module
 from dtx_assets.machinery.files import stored as stored_module
 from dtx_assets.machinery.files.inventory import LegacyFiles
@@ -38,7 +38,7 @@ from dtx_assets.machinery.files.store import (
     send,
 )
 from dtx_assets.machinery.files.stored import WANTED, FileFault, StoredFiles
-from dtx_assets.machinery.target import TargetTable
+from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets_tests import servers
 from dtx_assets_tests.machinery.files.faulty import Door, faulty_door
 from dtx_assets_tests.machinery.files.test_store import content, leftovers, root, store, to_send  # noqa: F401 – fixtures

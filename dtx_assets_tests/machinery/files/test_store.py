@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import obstore
 import pytest
 
-from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.files import store as store_module
 from dtx_assets.machinery.files.store import (
     HALF_SENT,

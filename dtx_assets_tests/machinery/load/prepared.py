@@ -12,10 +12,10 @@ from uuid import uuid4
 import polars as pl
 import psycopg
 
-from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load import LoadSummary, RunContext, create_target, load_target, open_run
-from dtx_assets.machinery.prepare import LINKS_SCHEMA, REJECTED_SCHEMA
-from dtx_assets.machinery.target import POLARS_TYPES, TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import POLARS_TYPES, TargetColumn, TargetTable
+from dtx_assets.machinery.prepare.assess import LINKS_SCHEMA, REJECTED_SCHEMA
 
 SYSTEM = "shop"
 

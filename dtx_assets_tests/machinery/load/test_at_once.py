@@ -11,7 +11,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from dtx_assets.machinery.errors import LoadError
+from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.load import load_target, runs, writer
 from dtx_assets_tests.machinery.load.prepared import REMINDER, SYSTEM, Batch, Link, Shop, reminder, write_prepared
 
@@ -19,7 +19,7 @@ PARTS, OWNERS = 8, 12
 LOAD = """
 import sys
 from pathlib import Path
-from dtx_assets.machinery.lake import Lake
+from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load import load_target, open_run
 from dtx_assets_tests.machinery.load.prepared import REMINDER, SYSTEM
 lake, url, run_id = sys.argv[1:]

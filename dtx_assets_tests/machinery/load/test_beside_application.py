@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from dtx_assets.machinery.errors import LoadError
+from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.load import slices
 from dtx_assets_tests.machinery.load.prepared import REMINDER, REQUIREMENT, Batch, Link, Shop, reminder, write_prepared
 

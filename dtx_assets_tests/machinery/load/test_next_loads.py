@@ -5,7 +5,7 @@ import psycopg
 import pytest
 
 from dtx_assets.machinery.load import create_target
-from dtx_assets.machinery.target import TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
     REMINDER,

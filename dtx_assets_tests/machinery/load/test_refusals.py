@@ -6,9 +6,9 @@ import polars as pl
 import psycopg
 import pytest
 
-from dtx_assets.machinery.errors import ConfigurationError, LoadError, StructureError
+from dtx_assets.machinery.base.errors import ConfigurationError, LoadError, StructureError
 from dtx_assets.machinery.load import compare_target, live_target, load_target, open_run, target_ddl, untouched
-from dtx_assets.machinery.load.runs import connect, words_of
+from dtx_assets.machinery.postgres.connection import connect, words_of
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
     OWNER,

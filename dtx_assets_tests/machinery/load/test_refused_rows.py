@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from dtx_assets.machinery.errors import LoadError
+from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.load import load_target
-from dtx_assets.machinery.load.ddl import live_target
 from dtx_assets.machinery.load.rules import rules_of, surprising
-from dtx_assets.machinery.load.runs import connect
+from dtx_assets.machinery.postgres.connection import connect
+from dtx_assets.machinery.postgres.ddl import live_target
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
     REMINDER,

@@ -1,6 +1,7 @@
 """How a run ended follows from all of its processes and loads, not from which of them ended last."""
 
-from dtx_assets.machinery.load.runs import connect, finish_run, note_failure, target_lock
+from dtx_assets.machinery.load.runs import finish_run, note_failure, target_lock
+from dtx_assets.machinery.postgres.connection import connect
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
     REMINDER,

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from dtx_assets.machinery.errors import ConfigurationError, LoadError
+from dtx_assets.machinery.base.errors import ConfigurationError, LoadError
 from dtx_assets.machinery.load import activate_target, load_target, undo_run
 from dtx_assets.machinery.load.undo import CHANGED_SINCE, REFERRED_TO
-from dtx_assets.machinery.operations import undo_lines
+from dtx_assets.machinery.run.operations import undo_lines
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
     REMINDER,

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from dtx_assets.machinery.errors import LoadError
+from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.load import undo_run
 from dtx_assets.machinery.load.proof import KEPT, REACHES, REFERRED_TO, REFUSED
 from dtx_assets.machinery.load.undo import CHANGED_SINCE, MAYBE_CHANGED_SINCE

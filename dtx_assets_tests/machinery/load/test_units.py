@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dtx_assets.machinery.errors import StructureError
+from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets_tests.machinery.load.prepared import REQUIREMENT, Batch, Link, Shop, write_prepared
 
 NOTES = replace(REQUIREMENT, model="Notes", columns=REQUIREMENT.columns[:2])

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dtx_assets.machinery.dagster_verification import only_vanished
+from dtx_assets.machinery.dagster.verification import only_vanished
 from dtx_assets.machinery.load import verify_target
 from dtx_assets.machinery.load.verify import DOUBLED
 from dtx_assets_tests.machinery.load.prepared import (

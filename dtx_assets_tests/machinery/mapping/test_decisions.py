@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.mapping.decisions import load_decisions
 
 FILE = """\

@@ -13,7 +13,7 @@ from dtx_assets.machinery.mapping.execute import apply_columns
 from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.mapping.value_map import read_value_map
 from dtx_assets.machinery.mapping.yaml_file import Findings
-from dtx_assets.machinery.transforms import GENERIC, TransformContext
+from dtx_assets.machinery.transforms.columns import GENERIC, TransformContext
 
 UNDECODABLE = pl.List(pl.Struct({"column": pl.String, "bytes": pl.Binary}))
 

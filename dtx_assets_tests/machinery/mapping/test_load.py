@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from dtx_assets.dtx.system import FUNCTIONS, MAPPINGS_DIR
-from dtx_assets.machinery.errors import ConfigurationError
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 from dtx_assets.machinery.mapping.lineage import accounted_for, column_descriptions, column_lineage
 from dtx_assets.machinery.mapping.load import Mappings, load_mappings
 from dtx_assets.machinery.mapping.model import mapping_schema
-from dtx_assets.machinery.target import TargetColumn, TargetTable
-from dtx_assets.machinery.transforms import GENERIC
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.transforms.columns import GENERIC
 
 PET = LegacyTable("pet", "pets", ("pet_id", "name", "kind", "owner_id", "born"), key=("pet_id",))
 TOY = LegacyTable("toy", "pets", ("toy_id",))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems, apply_columns
 from dtx_assets.machinery.mapping.model import SourceMapping
-from dtx_assets.machinery.transforms import GENERIC, TransformContext
+from dtx_assets.machinery.transforms.columns import GENERIC, TransformContext
 
 PROBLEM = pl.List(pl.Struct({"reason": pl.String, "column": pl.String, "detail": pl.String}))
 CONTEXT = TransformContext({}, {}, {}, "UTC", datetime(2026, 11, 21, tzinfo=UTC))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dtx_assets.machinery.errors import ConfigurationError
+from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.mapping.yaml_file import DEEPEST, MOST_REPEATED, YamlFile, plain
 
 LAUGHS = "a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(

@@ -3,7 +3,8 @@
 import psycopg
 import pytest
 
-from dtx_assets.machinery.load.runs import connect, prepare_bookkeeping
+from dtx_assets.machinery.load.runs import prepare_bookkeeping
+from dtx_assets.machinery.postgres.connection import connect
 from dtx_assets.machinery.report.figures import Figures, read_figures
 
 RUNS = """

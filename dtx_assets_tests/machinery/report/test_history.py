@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from dtx_assets.machinery.run import check_states
+from dtx_assets.machinery.dagster.run import check_states
 
 
 def test_a_check_that_a_failed_run_did_not_get_to_is_not_running():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dtx_assets.machinery.legacy import LegacyTable
-from dtx_assets.machinery.masking import masked_detail
+from dtx_assets.machinery.base.masking import masked_detail
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.report.figures import RejectedKind
 from dtx_assets.machinery.report.rejected import masked_example
 

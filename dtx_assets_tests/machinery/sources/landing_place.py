@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from dtx_assets.machinery.lake import Lake, Manifest
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import Source, open_source
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
-from dtx_assets.machinery.errors import SourceError
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.errors import SourceError
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets_tests.machinery.sources.landing_place import LandingPlace

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
-from dtx_assets.machinery.errors import ConfigurationError, SourceError
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import csv_files, open_source
 from dtx_assets.machinery.sources.csv_dialect import CsvDialect, read_dialects
 from dtx_assets.machinery.sources.csv_files import CsvAlone

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from dtx_assets.machinery.errors import SourceError
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.errors import SourceError
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import csv_files
 from dtx_assets.machinery.sources.csv_dialect import CsvDialect
 from dtx_assets.machinery.sources.csv_files import CsvAlone
@@ -177,9 +177,9 @@ def test_a_large_field_costs_a_few_times_its_size(tmp_path):
         f"""
         import resource
         from pathlib import Path
-        from dtx_assets.machinery.archive import archive_table
-        from dtx_assets.machinery.lake import Lake, open_archive
-        from dtx_assets.machinery.legacy import LegacyTable
+        from dtx_assets.machinery.archive.store import archive_table
+        from dtx_assets.machinery.base.lake import Lake, open_archive
+        from dtx_assets.machinery.model.legacy import LegacyTable
         from dtx_assets.machinery.sources import open_source
 
         def peak():

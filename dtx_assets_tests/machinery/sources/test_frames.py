@@ -6,8 +6,8 @@ from itertools import product
 import polars as pl
 import pytest
 
-from dtx_assets.machinery.errors import SourceError, StructureError
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.errors import SourceError, StructureError
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources.frames import has_key, key_elements, legacy_frame, may_have_key, source_key
 from dtx_assets_tests.machinery.sources.landing_place import LandingPlace
 

@@ -10,11 +10,11 @@ import pymysql
 import pytest
 from sqlalchemy.engine import make_url
 
-from dtx_assets.machinery.errors import ConfigurationError, SourceError
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import landing, open_source
 from dtx_assets.machinery.sources.frames import has_key, legacy_frame, may_have_key, source_key
-from dtx_assets.machinery.transforms import timestamp_value
+from dtx_assets.machinery.transforms.columns import timestamp_value
 from dtx_assets_tests import servers
 
 

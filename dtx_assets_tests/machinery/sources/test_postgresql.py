@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from dtx_assets.machinery.errors import ConfigurationError, SourceError
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import open_source, postgresql
 
 

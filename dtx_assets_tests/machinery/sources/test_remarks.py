@@ -7,7 +7,7 @@ import pymysql
 import pytest
 from sqlalchemy.engine import make_url
 
-from dtx_assets.machinery.encodings import is_doubly_encoded, latin1_bytes
+from dtx_assets.machinery.base.encodings import is_doubly_encoded, latin1_bytes
 from dtx_assets.machinery.sources import open_source
 from dtx_assets_tests import servers
 

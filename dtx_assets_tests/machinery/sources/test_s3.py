@@ -4,9 +4,9 @@ import dagster_aws.s3
 import obstore
 import pytest
 
-from dtx_assets.machinery.errors import SourceError
-from dtx_assets.machinery.lake import Lake, s3_store
-from dtx_assets.machinery.legacy import LegacyTable
+from dtx_assets.machinery.base.errors import SourceError
+from dtx_assets.machinery.base.lake import Lake, s3_store
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.csv_files import CsvAlone, CsvDialect
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dtx_assets.machinery.errors import ConfigurationError, SourceError
+from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
 from dtx_assets.machinery.sources import open_source
 
 

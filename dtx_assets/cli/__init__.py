@@ -1,0 +1,1 @@
+"""The command `dtx`: what people type and see in a terminal."""

@@ -1,0 +1,1 @@
+"""Legacy tables kept as they were extracted, and SQL over them."""

@@ -1,0 +1,42 @@
+"""What things are called where not every name is allowed: in Dagster, and so in the lake and the archive."""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from dtx_assets.machinery.base.errors import ConfigurationError
+
+RENAME = "declare it under another name, which a view in the source may have"
+DIGITS = 6
+"""Of the digest that tells names apart which look alike in Dagster."""
+
+
+def dagster_name(name: str) -> str:
+    """A name as it is where Dagster takes it (letters, digits, `_`), else a likeness: `a-b` → `a_b_d44362`.
+
+    The digest is of the whole name, so a name has one likeness, and that of a likeness is itself.
+    """
+    if re.fullmatch(r"[A-Za-z0-9_]+", name):
+        return name
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    readable = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_") or "name"
+    return f"{readable}_{hashlib.sha256(name.encode()).hexdigest()[:DIGITS]}"
+
+
+def refuse_likenesses(kind: str, names: Iterable[str]) -> None:
+    """Raises ConfigurationError where two of the names would be one asset, or one has no characters."""
+    known: dict[str, str] = {}
+    for name in names:
+        if not name.strip() or "/" in name or name in (".", ".."):
+            raise ConfigurationError(
+                f"{name!r} names no file, and so no dataset of the lake", where=f"{kind} {name!r}", remedy=RENAME
+            )
+        likeness = dagster_name(name)
+        if likeness in known:
+            raise ConfigurationError(
+                f"two of them would be one asset, {likeness}",
+                where=f"{kind} {known[likeness]!r} and {name!r}",
+                remedy=RENAME,
+            )
+        known[likeness] = name

@@ -1,0 +1,78 @@
+"""The checks of decisions: confirmed, and with their actions done."""
+
+from collections.abc import Callable, Collection
+
+from dtx_assets.machinery.checks.spec import CheckContext, CheckGroup, CheckOutcome, CheckSpec, DatasetName, found
+from dtx_assets.machinery.mapping.decisions import Decision, Decisions
+
+
+def decision_checks(
+    model: str,
+    irrelevant: Callable[[Decisions], Collection[str]] = lambda _: (),
+    *,
+    concerned_by: Collection[str] = (),
+) -> CheckGroup:
+    """The open decisions and blocking pre-migration actions that concern a target.
+
+    `irrelevant` gives the decisions that make no difference under what else was chosen; `concerned_by` names some whose
+    `affects` cannot know the model.
+    """
+    return _decision_checks(
+        ("target", model),
+        lambda decisions: [
+            entry
+            for entry in decisions.entries
+            if (model in entry.affects or entry.key in concerned_by) and entry.key not in irrelevant(decisions)
+        ],
+    )
+
+
+def archived_by_decision_checks(table: str) -> CheckGroup:
+    """The same of a legacy table that a decision of its name sends to the archive only."""
+    return _decision_checks(
+        ("legacy", table), lambda decisions: [entry for entry in decisions.entries if entry.key == table]
+    )
+
+
+def _decision_checks(asset: DatasetName, concerned_by: Callable[[Decisions], list[Decision]]) -> CheckGroup:
+    specs = (
+        CheckSpec(
+            "decisions_are_confirmed",
+            asset,
+            "Every decision that concerns this table is confirmed.",
+            "ERROR",
+            blocking=True,
+        ),
+        CheckSpec(
+            "blocking_actions_are_done",
+            asset,
+            "Every blocking pre-migration action that concerns this table is done.",
+            "ERROR",
+            blocking=True,
+        ),
+    )
+
+    def evaluate(context: CheckContext) -> dict[str, CheckOutcome]:
+        concerned = concerned_by(context.decisions)
+        waiting = [entry for entry in concerned if entry.status == "open"]
+        named = {entry.blocking_action for entry in concerned}
+        undone = [
+            action
+            for action in context.decisions.actions
+            if action.id in named and action.blocking and action.status == "open"
+        ]
+        return {
+            specs[0].name: found(
+                len(waiting),
+                open={
+                    f"{entry.key} (A{entry.area} #{entry.number})": (
+                        f"{context.decisions.chosen.get(entry.key, 'documented')}, "
+                        f"to be confirmed by {entry.confirm_by}"
+                    )
+                    for entry in waiting
+                },
+            ),
+            specs[1].name: found(len(undone), open={action.id: action.text for action in undone}),
+        }
+
+    return CheckGroup(asset, specs, evaluate, ())

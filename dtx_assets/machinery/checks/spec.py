@@ -1,0 +1,136 @@
+"""What a check is: its declaration, its outcome, and how checks of one asset are evaluated together."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import polars as pl
+
+from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.base.settings import Settings
+from dtx_assets.machinery.mapping.decisions import Decisions
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.sources.frames import legacy_frame, source_key
+from dtx_assets.machinery.system.system import System
+
+Severity = Literal["ERROR", "WARN"]
+DatasetName = tuple[str, str]
+"""Layer and name of an asset; the system goes without saying."""
+
+EXAMPLES = 5
+VALUES_SHOWN = 50
+COERCION_THRESHOLD = 0.01
+"""Share of the migrated rows of a source that may be coerced in one way before a check warns."""
+
+
+@dataclass(frozen=True)
+class CheckSpec:
+    """One check of one asset. Its name says what holds when it passes.
+
+    `blocking` closes the gate of a cutover's load while the check fails at ERROR; `structure` also stops what is
+    downstream in the same run.
+    """
+
+    name: str
+    asset: DatasetName
+    description: str
+    severity: Severity = "WARN"
+    blocking: bool = False
+    structure: bool = False
+
+    @property
+    def closes_gate(self) -> bool:
+        return self.blocking or self.structure
+
+
+@dataclass
+class CheckOutcome:
+    """What a check found: `count` findings, and facts about them that can be written as JSON.
+
+    `severity` takes the place of the specification's where it depends on what was found.
+    """
+
+    passed: bool
+    count: int
+    metadata: dict[str, Any] = field(default_factory=dict)
+    severity: Severity | None = None
+
+
+@dataclass(frozen=True)
+class CheckGroup:
+    """The checks of one asset. `evaluate` gives the outcome of each by name; `needs` are all datasets it reads."""
+
+    asset: DatasetName
+    specs: tuple[CheckSpec, ...]
+    evaluate: "Callable[[CheckContext], dict[str, CheckOutcome]]"
+    needs: tuple[DatasetName, ...]
+
+
+@dataclass
+class CheckContext:
+    """What checks look at: the lake, the declarations, and what the run was told."""
+
+    lake: Lake
+    system: System
+    decisions: Decisions
+    value_maps: Mapping[str, pl.DataFrame]
+    settings: Settings
+
+    def manifest(self, layer: str, name: str) -> Manifest:
+        """The manifest of a dataset; StructureError where it was not materialised."""
+        return self.lake.require((self.system.name, layer, name))
+
+    def legacy(self, name: str) -> pl.LazyFrame:
+        """The rows of a legacy table or crosswalk as flows see them, with `_row` and `_source_key`.
+
+        A key that repeats comes without the ordinal that tells its rows apart: to number them takes the whole table.
+        """
+        layer, table = declared_table(self.system, name)
+        frame = legacy_frame(self.lake, self.system.name, table, layer=layer)
+        return source_key(replace(table, key_repeats=False), frame)
+
+    def mapping(self, name: str) -> pl.LazyFrame:
+        return self.lake.scan((self.system.name, "mapping", name))
+
+    def prepared(self, model: str) -> pl.LazyFrame:
+        return self.lake.scan((self.system.name, "prepared", model))
+
+    def links(self, model: str) -> pl.LazyFrame:
+        return self.lake.scan((self.system.name, "prepared", model), "links")
+
+    def rejected(self, model: str) -> pl.LazyFrame:
+        return self.lake.scan((self.system.name, "rejected", model))
+
+
+def declared_table(system: System, name: str) -> tuple[str, LegacyTable]:
+    """The layer a table is landed in, and its declaration."""
+    if name in system.crosswalk_tables:
+        return "crosswalk", system.crosswalk_tables[name]
+    return "legacy", system.legacy_tables[name]
+
+
+def joined_checks(*groups: CheckGroup) -> CheckGroup:
+    """One group with the checks of several of the same asset."""
+    asset = groups[0].asset
+    specs = tuple(spec for group in groups for spec in group.specs)
+    names = [spec.name for spec in specs]
+    if any(group.asset != asset for group in groups) or len(set(names)) < len(names):
+        raise ValueError(f"the checks of {'/'.join(asset)} are not of one asset, or two have the same name")
+
+    def evaluate(context: CheckContext) -> dict[str, CheckOutcome]:
+        return {name: outcome for group in groups for name, outcome in group.evaluate(context).items()}
+
+    return CheckGroup(asset, specs, evaluate, tuple(dict.fromkeys(need for group in groups for need in group.needs)))
+
+
+def one_group_an_asset(groups: Iterable[CheckGroup]) -> tuple[CheckGroup, ...]:
+    """The groups with those of the same asset joined, in the order in which assets first come."""
+    by_asset: dict[DatasetName, list[CheckGroup]] = {}
+    for group in groups:
+        by_asset.setdefault(group.asset, []).append(group)
+    return tuple(joined_checks(*same) for same in by_asset.values())
+
+
+def found(count: int, **metadata: Any) -> CheckOutcome:
+    """The outcome of a check that passes where nothing is found."""
+    return CheckOutcome(count == 0, count, metadata)

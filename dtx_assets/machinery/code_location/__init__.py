@@ -1,0 +1,1 @@
+"""Everything that a code location of a system serves, put together."""

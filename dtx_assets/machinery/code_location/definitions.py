@@ -1,0 +1,59 @@
+"""Everything that a code location of a system serves, put together."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster_aws.s3 import S3Resource
+
+from dtx_assets.machinery.checks.spec import CheckGroup
+from dtx_assets.machinery.dagster.assets import build_assets, build_checks_of_unfilled_targets
+from dtx_assets.machinery.dagster.automation import build_export_sensor, build_rehearsal_schedule
+from dtx_assets.machinery.dagster.checks import build_check_step
+from dtx_assets.machinery.dagster.diagnosis import build_diagnosis_job
+from dtx_assets.machinery.dagster.graph import Graph
+from dtx_assets.machinery.dagster.jobs import build_jobs, build_plan
+from dtx_assets.machinery.dagster.resources import S3, environment_resource, io_manager
+from dtx_assets.machinery.dagster.run_log import LOGGER, run_log
+from dtx_assets.machinery.dagster.verification import build_verifications
+from dtx_assets.machinery.report.asset import build_report
+from dtx_assets.machinery.run.environment import ENVIRONMENT
+from dtx_assets.machinery.system.system import System
+
+
+def build_definitions(
+    system: System,
+    check_groups: Sequence[CheckGroup],
+    *,
+    load_order: Sequence[str] = (),
+    s3: S3Resource | None = None,
+) -> dg.Definitions:
+    """Everything a code location of this system serves.
+
+    `load_order` names models that are loaded before the others, first one first; `s3` is how S3 is reached, by default
+    as `AWS_*` says.
+    """
+    graph = Graph(system, load_order)
+
+    def whole_graph() -> AssetGraph:
+        return definitions.resolve_asset_graph()
+
+    definitions = dg.Definitions(
+        assets=[*build_assets(graph), build_plan(graph), build_report(graph, check_groups, whole_graph)],
+        asset_checks=[
+            *(build_check_step(graph, group) for group in check_groups),
+            *build_checks_of_unfilled_targets(graph),
+            *build_verifications(graph),
+        ],
+        jobs=[*build_jobs(graph), build_diagnosis_job(graph)],
+        sensors=[build_export_sensor(system)],
+        schedules=[build_rehearsal_schedule(system)],
+        resources={
+            ENVIRONMENT: environment_resource(graph, check_groups, whole_graph),
+            "io_manager": io_manager(),
+            S3: s3 or S3Resource(),
+        },
+        loggers={"console": dg.colored_console_logger, LOGGER: run_log},
+        executor=dg.in_process_executor,
+    )
+    return definitions

@@ -1,0 +1,42 @@
+"""All assets of a system, put together from the steps that make them."""
+
+import dagster as dg
+
+from dtx_assets.machinery.dagster.archives import build_archive
+from dtx_assets.machinery.dagster.checks import build_untouched_checks
+from dtx_assets.machinery.dagster.extraction import build_extraction, build_handed_over_specs, build_run_report
+from dtx_assets.machinery.dagster.flows import build_flow
+from dtx_assets.machinery.dagster.graph import OTHER_AREAS, Graph, build_decision_specs
+from dtx_assets.machinery.dagster.look_ups import build_mapping_step
+from dtx_assets.machinery.dagster.targets import build_target, build_unfilled_target
+
+
+def build_assets(graph: Graph) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    value_maps = [asset for asset in graph.system.mapping_assets if asset.kind == "value_map"]
+    return [
+        *build_handed_over_specs(graph),
+        *build_decision_specs(graph),
+        build_extraction(graph),
+        build_run_report(graph),
+        *(build_archive(graph, table) for table in graph.system.legacy_tables.values()),
+        *([build_mapping_step(graph, "value_maps", value_maps)] if value_maps else []),
+        *(
+            build_mapping_step(graph, asset.name, [asset])
+            for asset in graph.system.mapping_assets
+            if asset.kind != "value_map"
+        ),
+        *(build_flow(graph, flow) for flow in graph.system.flows),
+        *(
+            build_target(graph, target) if graph.system.flow_of(target.model) else build_unfilled_target(graph, target)
+            for target in graph.system.targets
+        ),
+    ]
+
+
+def build_checks_of_unfilled_targets(graph: Graph) -> list[dg.AssetChecksDefinition]:
+    empty = [
+        target
+        for target in graph.system.targets
+        if target.writes == "nothing" and target.area != OTHER_AREAS and not graph.system.flow_of(target.model)
+    ]
+    return [build_untouched_checks(graph, empty)] if empty else []

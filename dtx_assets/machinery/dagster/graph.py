@@ -1,0 +1,208 @@
+"""The asset graph of a system: what its steps share, and the decisions in it. What each step does lies beside it.
+
+Dagster code only wires. Keys are `[system, layer, name]`. One step extracts all tables in one snapshot, one prepares
+all targets of a flow, one evaluates all checks of a table."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from dtx_assets.machinery.base.errors import MigrationError
+from dtx_assets.machinery.base.names import refuse_likenesses
+from dtx_assets.machinery.dagster.metadata import (
+    TRUE_NAME,
+    asset_key,
+    code_references,
+    markdown_table,
+)
+from dtx_assets.machinery.mapping.decisions import Decision, Decisions
+from dtx_assets.machinery.mapping.load import ARCHIVED
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.run.environment import ENVIRONMENT, RunEnvironment
+from dtx_assets.machinery.system.flow import Flow
+from dtx_assets.machinery.system.system import System
+
+OTHER_AREAS, REPORTS = "other_areas", "reports"
+RESOURCES = {ENVIRONMENT}
+FIRST, CHECKS, LAST = {"dagster/priority": "20"}, {"dagster/priority": "10"}, {"dagster/priority": "-20"}
+LOADS = -10
+"""In one process, steps that are ready run in the order of their priority: what can be checked is, before a load."""
+EVALUATED = "checks_are_evaluated"
+
+
+@contextmanager
+def told(environment: RunEnvironment) -> Iterator[None]:
+    """Errors that users are meant to read end the step as a Failure with their text and no traceback of ours."""
+    try:
+        yield
+    except MigrationError as error:
+        environment.failures.append(str(error))
+        raise failure(error) from None
+    except dg.Failure as error:
+        environment.failures.append(error.description or "")
+        raise
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        # Panics of compiled libraries and interrupts are no Exception, and end the step just the same.
+        environment.failures.append(type(error).__name__)
+        raise
+
+
+def failure(error: MigrationError) -> dg.Failure:
+    facts = {"where": error.where, "do": error.remedy}
+    return dg.Failure(
+        description=str(error), metadata={name: fact for name, fact in facts.items() if fact}, allow_retries=False
+    )
+
+
+class Graph:
+    """The assets of a system, with the one place that says their keys, groups, owners and descriptions."""
+
+    def __init__(self, system: System, load_order: Sequence[str] = ()) -> None:
+        self.system = system
+        self.load_order = tuple(load_order)
+        self.decisions = system.decisions
+        self.owners = [f"team:{system.name}-migration"]
+        self.project = system.mappings_dir.parents[1]
+        self._true_names: dict[dg.AssetKey, str] = {}
+        refuse_likenesses("legacy table", (*system.legacy_tables, *system.crosswalk_tables))
+        refuse_likenesses("model", (target.model for target in system.targets))
+        refuse_likenesses("mapping", (asset.name for asset in system.mapping_assets))
+
+    def key(self, layer: str, name: str) -> dg.AssetKey:
+        """The key of an asset; what another area hands over is read from where it was landed."""
+        landed = layer == "legacy" and name in self.system.crosswalk_tables
+        return self.key_as_it_is("crosswalk" if landed else layer, name)
+
+    def key_as_it_is(self, layer: str, name: str) -> dg.AssetKey:
+        """The key of an asset, of a crosswalk's legacy table too."""
+        key = asset_key(self.system.name, layer, name)
+        self._true_names[key] = name
+        return key
+
+    def spec(self, key: dg.AssetKey, area: str, description: str, **rest: Any) -> dg.AssetSpec:
+        name = self._true_names.get(key, key.path[-1])
+        if name != key.path[-1]:
+            description = f"`{name}`, which Dagster cannot call so. {description}"
+            rest["metadata"] = {TRUE_NAME: name, **rest.get("metadata", {})}
+        return dg.AssetSpec(key, group_name=area, owners=self.owners, description=description, **rest)
+
+    def made_together(self, layer: str, name: str) -> set[dg.AssetKey]:
+        """The assets that one step makes at once with this one, itself included; none of them waits for another."""
+        flow = self.system.flow_of(name) if layer in ("prepared", "rejected") else None
+        models = flow.targets if flow else ()
+        return {
+            self.key(layer, name),
+            *(self.key(made, model) for made in ("prepared", "rejected") for model in models),
+        }
+
+    def models_made_from(self, layer: str, name: str) -> frozenset[str]:
+        """The models whose rows are made from a dataset; those of a target are not made from it."""
+        if layer == "target":
+            return frozenset()
+        mappings = {
+            asset.name
+            for asset in self.system.mapping_assets
+            if (layer, name) == ("mapping", asset.name) or ("legacy", name) in asset.upstream
+        }
+        return frozenset(
+            model
+            for flow in self.system.flows
+            for model in flow.targets
+            if name in (*flow.sources, *flow.targets) or mappings & set(flow.mappings)
+        )
+
+    def described(self, text: str, decision: str) -> str:
+        """A description with the plan's decision: its number, its text, what was chosen."""
+        paragraphs = [text, *decision_paragraphs(self.decisions, decision)]
+        return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+    @property
+    def choices(self) -> list[Decision]:
+        """The decisions that have options, each with the one that was chosen."""
+        return [
+            entry.model_copy(update={"chosen": self.decisions.chosen[entry.key]})
+            for entry in self.decisions.entries
+            if entry.options
+        ]
+
+    def area_of(self, decision: Decision) -> str:
+        """The group of the plan's area that a decision is of."""
+        return next(group for group, title in self.system.areas.items() if title.startswith(f"Area {decision.area}:"))
+
+    def flows_by_option(self, decision: str) -> dict[str, tuple[Flow, ...]]:
+        """The flows of the graph under each option of a decision, the other choices as they are."""
+        return {
+            option: self.system.flows_under({**self.decisions.chosen, decision: option})
+            for option in self.decisions.entry(decision).options
+        }
+
+
+def decision_paragraphs(decisions: Decisions, named: str) -> list[str]:
+    """`Decision A8 #1: title. Text` of each decision that a declaration names, such as `A8 #1, #7`."""
+    paragraphs = []
+    for entry in decisions.named(named):
+        options = f" Options: {', '.join(entry.options)}." if entry.options else ""
+        paragraphs.append(
+            f"**Decision A{entry.area} #{entry.number}: {entry.title}.** {entry.text}{options} Status: {entry.status}."
+        )
+    return paragraphs or ([f"Plan: {named}."] if named else [])
+
+
+def build_decision_specs(graph: Graph) -> list[dg.AssetSpec]:
+    """External assets: each decision that has options, with what every option makes of the graph."""
+    return [
+        graph.spec(
+            graph.key("decision", decision.key),
+            graph.area_of(decision),
+            f"**Decision A{decision.area} #{decision.number}: {decision.title}.** {decision.text}\n\n"
+            f"Chosen: **{decision.chosen}** ({decision.status}). DTX_DECISIONS names a file that chooses otherwise.",
+            kinds={"yaml"},
+            metadata={
+                "chosen": decision.chosen or "",
+                "status": decision.status,
+                "to be confirmed by": decision.confirm_by or "nobody",
+                "options": markdown_table(
+                    ("option", "chosen", "what it adds to the graph"), option_rows(graph, decision)
+                ),
+                **code_references(graph.project, graph.system.mappings_dir / "decisions.yaml"),
+            },
+        )
+        for decision in graph.choices
+    ]
+
+
+def option_rows(graph: Graph, decision: Decision) -> Iterator[tuple[str, str, str]]:
+    """Each option, whether it is chosen, and the flows that only this option or another one has."""
+    by_option = {
+        option: {f"{source} → {model}" for flow in flows for source, model in flow.accounted}
+        for option, flows in graph.flows_by_option(decision.key).items()
+    }
+    everywhere = set.intersection(*by_option.values())
+    for option, flows in by_option.items():
+        added = ", ".join(sorted(flows - everywhere))
+        yield option, "chosen" if option == decision.chosen else "not chosen", added or "no asset of its own"
+
+
+def files_that_map(system: System, table: LegacyTable) -> list[Path]:
+    """The mapping files that say what becomes of a table."""
+    files = [
+        mapping_file(system, model)
+        for model, mapping in system.mappings.targets.items()
+        if table.name in mapping.sources
+    ]
+    return files or [system.mappings_dir / ARCHIVED]
+
+
+def mapping_file(system: System, model: str) -> Path:
+    return system.mappings.files.get(model, system.mappings_dir / f"{model}.yaml")
+
+
+def priority(graph: Graph, models: Iterable[str], least: int = 0) -> dict[str, str]:
+    """Models of the load order come before the others, the first of it first."""
+    ranks = [len(graph.load_order) - graph.load_order.index(model) for model in models if model in graph.load_order]
+    return {"dagster/priority": str(least + max(ranks, default=0))}

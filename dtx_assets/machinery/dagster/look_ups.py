@@ -1,0 +1,103 @@
+"""The assets of the layer `mapping`: value maps and crosswalks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from dtx_assets.machinery.base.lake import Manifest
+from dtx_assets.machinery.base.names import dagster_name
+from dtx_assets.machinery.base.progress import StepProgress
+from dtx_assets.machinery.dagster.extraction import first_rows_of
+from dtx_assets.machinery.dagster.graph import RESOURCES, Graph, told
+from dtx_assets.machinery.dagster.metadata import (
+    MAPPING_MEANINGS,
+    PREVIEW,
+    code_references,
+    dataset_column_schema,
+    dataset_metadata,
+    masked_preview,
+)
+from dtx_assets.machinery.look_ups.assets import MappingAsset, MappingContext, build_mapping_asset
+from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.system.system import System
+
+
+def build_mapping_step(graph: Graph, name: str, assets: Sequence[MappingAsset]) -> dg.AssetsDefinition:
+    """One step for mapping assets that stop together: a crosswalk alone, or all value maps."""
+    system = graph.system
+    by_key = {graph.key("mapping", asset.name): asset for asset in assets}
+    specs = [
+        graph.spec(
+            key,
+            asset.area,
+            asset.description,
+            deps=mapping_upstream(graph, asset),
+            kinds={"csv" if asset.kind == "value_map" else "polars", "parquet"},
+            metadata={
+                "kind": asset.kind.replace("_", " "),
+                **code_references(graph.project, *mapping_sources(system, asset)),
+            },
+        )
+        for key, asset in by_key.items()
+    ]
+
+    @dg.multi_asset(
+        name=f"{system.name}_mapping_{dagster_name(name)}",
+        specs=specs,
+        can_subset=len(specs) > 1,
+        required_resource_keys=RESOURCES,
+    )
+    def mapping_step(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            for key, asset in by_key.items():
+                if key in context.selected_asset_keys:
+                    manifest = build_mapping_asset(
+                        asset, mapping_context(environment, asset, StepProgress(f"read {asset.name}", context.log.info))
+                    )
+                    yield dg.MaterializeResult(asset_key=key, metadata=mapping_metadata(environment, manifest))
+
+    return mapping_step
+
+
+def mapping_upstream(graph: Graph, asset: MappingAsset) -> list[dg.AssetKey]:
+    """What a mapping is made from. Rows of other areas that this migration updates are read as they are before that."""
+    read = [
+        graph.key(layer, name)
+        for layer, name in asset.upstream
+        if not (layer == "target" and graph.system.flow_of(name))
+    ]
+    return read + [graph.key("target", model) for model in asset.after]
+
+
+def mapping_sources(system: System, asset: MappingAsset) -> list[Path | Callable[..., Any]]:
+    file = system.mappings_dir / f"{asset.name}.csv"
+    return [file] if file.exists() else [asset.build]
+
+
+def mapping_context(
+    environment: RunEnvironment, asset: MappingAsset, progress: StepProgress | None = None
+) -> MappingContext:
+    system = environment.system
+    needs_target = bool(asset.after) or any(layer == "target" for layer, _ in asset.upstream)
+    return MappingContext(
+        system=system.name,
+        lake=environment.lake,
+        run_id=environment.run_id,
+        target_url=environment.target_url if needs_target else "",
+        crosswalk_tables=system.crosswalk_tables,
+        mappings=system.mappings,
+        legacy_tables=system.legacy_tables,
+        files=environment.legacy_files(progress),
+    )
+
+
+def mapping_metadata(environment: RunEnvironment, manifest: Manifest) -> dict[str, Any]:
+    rows = first_rows_of(environment, manifest)
+    return {
+        **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
+        "dagster/column_schema": dataset_column_schema(rows.schema, MAPPING_MEANINGS),
+        PREVIEW: masked_preview(rows, ()),
+    }

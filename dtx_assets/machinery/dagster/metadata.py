@@ -1,0 +1,259 @@
+"""What an asset's page shows: column schemas, masked previews, accounting and lineage tables, links to the code.
+
+The graph itself is `dagster_assets`; masking is `masking`.
+"""
+
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+
+from dtx_assets.machinery.base.masking import mask_row
+from dtx_assets.machinery.base.names import dagster_name
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.target import TargetTable
+
+if TYPE_CHECKING:
+    from dtx_assets.machinery.base.lake import Manifest
+
+PLAN_DATA = "plan"
+"""The metadata of report/plan that holds all of it."""
+ACCOUNTING_DATA = "accounting data"
+"""The entry that holds the accounting as data, beside the table that people read."""
+BLOCKS = "blocks a cutover"
+"""The entry of a check's definition that says whether it does: the gate is in the load, not Dagster's own."""
+VERIFICATION_DATA = "verification data"
+"""The entry of a verification's check that holds all of it."""
+TRUE_NAME = "true name"
+"""The entry of an asset that Dagster cannot call as it is called."""
+PREVIEW = "preview (masked)"
+"""The entry with the first rows of what was made."""
+WORD_JOINER = "\u2060"
+"""A sign without width: where it stands, no address is seen."""
+_MARKUP = re.compile(r"[\\`\[\]<&|]")
+_ENTITIES = {"<": "&lt;", "&": "&amp;"}
+_AUTOLINK = re.compile(r"(?:https?|ftp|mailto|xmpp):|www(?=\.)|(?<=[\w.+-])(?=@[\w-]+\.[\w-])", re.IGNORECASE)
+"""What Dagster's UI makes a link of without any markup."""
+PREVIEW_ROWS = 5
+PREVIEW_COLUMNS = 12
+REJECTED_MEANINGS = {
+    "source_table": "The legacy table.",
+    "source_key": "Its row: the key, or `row N`.",
+    "source_row": "The number of the row in the extract, from 1.",
+    "bucket": "The batch of preparing that the row is in.",
+    "reasons": "Why, each by its name.",
+    "partial": "Whether the row became something all the same, and only a part of it was rejected.",
+    "detail": "What is wrong, in words, with the column.",
+    "row": "The whole legacy row, as JSON: personal data.",
+}
+"""The columns of the rejected rows of a model (`prepare.REJECTED_SCHEMA`)."""
+MAPPING_MEANINGS = {
+    "source_id": "The legacy id, as a whole number.",
+    "target_id": "The id in the target; NULL where the target does not have the row.",
+}
+"""The columns that crosswalks have."""
+
+
+def closes_gate(spec: dg.AssetCheckSpec) -> bool:
+    """Whether a check keeps a cutover back while it is red: one of structure does, and one that says so."""
+    return spec.blocking or bool(spec.metadata.get(BLOCKS))
+
+
+def asset_key(system: str, layer: str, name: str) -> dg.AssetKey:
+    """The key of what is called so, in a likeness where Dagster does not take the name."""
+    return dg.AssetKey([system, layer, dagster_name(name)])
+
+
+def asset_name(key: dg.AssetKey) -> str:
+    """What people call an asset, without its system: `target/EmailTemplate`."""
+    return "/".join(key.path[1:])
+
+
+def check_name(key: dg.AssetCheckKey) -> str:
+    """What people call a check: `target/EmailTemplate:name_is_unique`."""
+    return f"{asset_name(key.asset_key)}:{key.name}"
+
+
+class Inert(str):
+    """Markdown that is inert already."""
+
+
+def inert(text: str) -> Inert:
+    """Text, a legacy value above all, as Markdown that shows it and does nothing: no image, link, tag or new cell."""
+    if isinstance(text, Inert):
+        return text
+    escaped = _MARKUP.sub(lambda sign: _ENTITIES.get(sign[0], f"\\{sign[0]}"), " ".join(text.split()))
+    return Inert(_AUTOLINK.sub(f"\\g<0>{WORD_JOINER}", escaped))
+
+
+def code(text: str) -> Inert:
+    """A name in the type of code, where it can stand in it."""
+    return Inert(f"`{text}`") if re.fullmatch(r"[\w./-]+", text) else inert(text)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MetadataValue:
+    """A Markdown table; what stands in cells cannot break it."""
+    lines = [_markdown_row(header), _markdown_row(["---"] * len(header)), *map(_markdown_row, rows)]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _markdown_row(cells: Sequence[object]) -> str:
+    return f"| {' | '.join(inert(cell if isinstance(cell, str) else str(cell)) for cell in cells)} |"
+
+
+def masked_preview(rows: pl.DataFrame, personal: Iterable[str]) -> dg.MetadataValue:
+    """The first rows of a frame, masked; columns beyond the twelfth are only named."""
+    hidden = frozenset(personal)
+    columns = [name for name in rows.columns if name != "_undecodable"]
+    shown = columns[:PREVIEW_COLUMNS]
+    masked = [mask_row(row, hidden) for row in rows.head(PREVIEW_ROWS).select(shown).iter_rows(named=True)]
+    table = markdown_table(shown, [[row[name] for name in shown] for row in masked])
+    if more := columns[PREVIEW_COLUMNS:]:
+        return dg.MetadataValue.md(f"{table.value}\n\nand {', '.join(map(code, more))}")
+    return table
+
+
+def legacy_column_schema(table: LegacyTable) -> dg.TableSchema:
+    """All columns are text in the lake; what kind of value it holds stands in the description."""
+
+    def describe(name: str) -> str:
+        facts: list[str] = [table.kind_of(name)]
+        facts += ["key"] if name in table.key else []
+        facts += ["required"] if name in table.required else []
+        facts += ["personal, masked in previews"] if table.is_personal(name) else []
+        return ", ".join(facts)
+
+    return dg.TableSchema(
+        [dg.TableColumn(name, "text", description=describe(name)) for name in table.columns],
+        constraints=_unique(table.key) if table.has_unique_key else None,
+    )
+
+
+def dataset_column_schema(schema: pl.Schema, descriptions: Mapping[str, str]) -> dg.TableSchema:
+    """The columns of a dataset of the lake, as Polars calls their types."""
+    return dg.TableSchema(
+        [dg.TableColumn(name, str(kind), description=descriptions.get(name, "")) for name, kind in schema.items()]
+    )
+
+
+def target_column_schema(table: TargetTable, descriptions: Mapping[str, str] | None = None) -> dg.TableSchema:
+    """The columns of a target; `descriptions` say where each comes from, and follow its meaning."""
+    columns = []
+    for column in table.columns:
+        meaning = column.description
+        if column.needed_when:
+            decision, *options = column.needed_when
+            meaning += f" Needed when {decision} is {' or '.join(options)}."
+        if origin := (descriptions or {}).get(column.name):
+            meaning += f" {origin}"
+        other = [f"references {column.references}"] if column.references else []
+        other += [f"one of {', '.join(column.allowed)}"] if column.allowed else []
+        columns.append(
+            dg.TableColumn(
+                column.name,
+                column.type,
+                description=meaning,
+                constraints=dg.TableColumnConstraints(nullable=column.nullable, other=other),
+            )
+        )
+    return dg.TableSchema(columns, constraints=_unique(table.natural_key))
+
+
+def _unique(key: Sequence[str]) -> dg.TableConstraints | None:
+    return dg.TableConstraints(other=[f"unique ({', '.join(key)})"]) if key else None
+
+
+def lineage_metadata(lineage: Mapping[str, Sequence[tuple[Sequence[str], str]]]) -> dict[str, Any]:
+    """Column lineage for Dagster, and the same as a table, because the open-source UI does not show the first."""
+    deps = {
+        column: [dg.TableColumnDep(asset_key(*key), name) for key, name in sources]
+        for column, sources in lineage.items()
+        if sources
+    }
+    rows = [
+        (code(column), Inert(", ".join(code(f"{'/'.join(key[1:])}.{name}") for key, name in sources) or "a constant"))
+        for column, sources in lineage.items()
+    ]
+    return {
+        "dagster/column_lineage": dg.TableColumnLineage(deps),
+        "columns come from": markdown_table(("column", "from"), rows),
+    }
+
+
+def accounting_metadata(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The accounting of spec 5 for people, and the same as data."""
+    rows = [
+        (
+            entry["source_table"],
+            entry["target_table"],
+            f"{entry['read']:,}",
+            f"{entry['migrated']:,}",
+            f"{entry['rejected']:,}",
+            counts_text(entry["dropped"]),
+        )
+        for entry in entries
+    ]
+    header = ("source", "target", "read", "migrated", "rejected", "dropped by rule")
+    return {"accounting": markdown_table(header, rows), ACCOUNTING_DATA: dg.MetadataValue.json(list(entries))}
+
+
+def check_metadata(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a check found, lists of rows and counts by value as tables that can be read without opening them."""
+    return {name: _readable(fact) for name, fact in facts.items()}
+
+
+def _readable(fact: Any) -> Any:
+    if isinstance(fact, Mapping) and fact:
+        return markdown_table(("value", "count"), list(fact.items()))
+    if isinstance(fact, list | tuple) and fact:
+        if all(isinstance(item, Mapping) for item in fact):
+            columns = list(dict.fromkeys(name for item in fact for name in item))
+            return markdown_table(columns, [[item.get(name, "") for name in columns] for item in fact])
+        if all(isinstance(item, str | int | float) for item in fact):
+            return ", ".join(map(str, fact))
+    return fact
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """`empty 12, identical 1`; `–` for none."""
+    return ", ".join(f"{name} {rows:,}" for name, rows in sorted(counts.items())) or "–"
+
+
+def dataset_metadata(manifest: "Manifest", path: str, run_id: str) -> dict[str, Any]:
+    rows = manifest.tables["rows"].rows if "rows" in manifest.tables else 0
+    return {
+        "dagster/row_count": rows,
+        "lake path": dg.MetadataValue.path(path),
+        "lake version": manifest.version,
+        "written": "reused: nothing it depends on has changed" if manifest.run_id != run_id else "by this run",
+    }
+
+
+def code_references(project: Path, *sources: Callable[..., Any] | Path) -> dict[str, Any]:
+    """Links from an asset's page to the functions and files that make it. Files are shown relative to `project`."""
+    references = []
+    for source in sources:
+        if isinstance(source, Path):
+            path, line = source, 1
+        else:
+            function = source.func if isinstance(source, partial) else source
+            path, line = Path(inspect.getfile(function)), inspect.getsourcelines(function)[1]
+        label = path.relative_to(project).as_posix() if path.is_relative_to(project) else path.name
+        references.append((path, line, label))
+    with warnings.catch_warnings():
+        # Links to the code are in beta in Dagster 1.13; what is lost with them is a link.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return {
+            "dagster/code_references": dg.CodeReferencesMetadataValue(
+                code_references=[
+                    dg.LocalFileCodeReference(file_path=str(path), line_number=line, label=label)
+                    for path, line, label in references
+                ]
+            )
+        }

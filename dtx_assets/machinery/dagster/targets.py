@@ -1,0 +1,199 @@
+"""The assets of the layer `target`: the loads, and the targets that no flow fills."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from dtx_assets.machinery.base.names import dagster_name
+from dtx_assets.machinery.base.progress import StepProgress, duration_text
+from dtx_assets.machinery.dagster.checks import check_result, check_spec
+from dtx_assets.machinery.dagster.graph import LOADS, OTHER_AREAS, RESOURCES, Graph, mapping_file, priority, told
+from dtx_assets.machinery.dagster.load_checks import NONE_REJECTED, load_check, load_outcome
+from dtx_assets.machinery.dagster.metadata import (
+    PREVIEW,
+    PREVIEW_ROWS,
+    accounting_metadata,
+    code_references,
+    lineage_metadata,
+    masked_preview,
+    target_column_schema,
+)
+from dtx_assets.machinery.files.sending import FileSender
+from dtx_assets.machinery.load import (
+    LoadSummary,
+    RunContext,
+    SentFilesOfRun,
+    first_rows,
+    load_target,
+    read_found_by_load,
+)
+from dtx_assets.machinery.mapping.lineage import column_descriptions
+from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.sources.frames import legacy_frame, source_key
+
+
+def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
+    """One step that loads the prepared rows of a model into its table, and checks that it took them all."""
+    system = graph.system
+    key = graph.key("target", target.model)
+    flow = system.flow_of(target.model)
+    prepared = graph.key("prepared", target.model)
+    columns = column_descriptions(system.mappings.for_target(target.model), flow.sources if flow else None)
+    lineage = {name: [(prepared.path, name)] for name in columns}
+    spec = graph.spec(
+        key,
+        target.area,
+        graph.described(target.description, target.decision),
+        skippable=True,
+        # Of all models of the flow: what closes the gate of one of them closes that of the others.
+        deps=list(dict.fromkeys([prepared, *sorted(graph.made_together("prepared", target.model))])),
+        kinds={"postgres"},
+        metadata={
+            "dagster/column_schema": target_column_schema(target, columns),
+            "dagster/table_name": target.name,
+            "filled": "inserts rows" if target.writes == "insert" else "fills columns of rows that other areas own",
+            **code_references(graph.project, mapping_file(system, target.model)),
+        },
+    )
+
+    @dg.multi_asset(
+        name=f"{system.name}_load_{dagster_name(target.model)}",
+        specs=[spec],
+        check_specs=[check_spec(key, load_check(target.model), [])],
+        can_subset=True,
+        required_resource_keys=RESOURCES,
+        op_tags=priority(graph, [target.model], LOADS),
+    )
+    def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            if key in context.selected_asset_keys:
+                sender = file_sender(context, environment, target)
+                summary = load_model(environment, target, environment.load(), context.log.info, send=sender)
+                rows = first_rows(environment.target_url, system.name, target, list(lineage), PREVIEW_ROWS)
+                yield dg.MaterializeResult(
+                    asset_key=key,
+                    metadata={
+                        **load_metadata(summary),
+                        **sending_metadata(sender),
+                        PREVIEW: masked_preview(rows, system.personal_columns(target)),
+                        **lineage_metadata(lineage),
+                    },
+                )
+            if context.selected_asset_check_keys:
+                outcome = load_outcome(read_found_by_load(environment.target_url, system.name, target))
+                yield check_result(key, NONE_REJECTED, outcome, outcome.severity or "ERROR")
+
+    return load
+
+
+def load_model(
+    environment: RunEnvironment,
+    target: TargetTable,
+    run: RunContext,
+    log: Callable[[str], None],
+    *,
+    send: FileSender | None = None,
+) -> LoadSummary:
+    """Load a model, or try to where the run is dry."""
+    return load_target(
+        environment.system.name,
+        target,
+        environment.lake,
+        environment.target_url,
+        run,
+        on_conflict=environment.decisions.chosen.get("on_target_conflict", "keep_target"),
+        progress=StepProgress(f"{'plan' if run.dry else 'load'} {target.model}", log),
+        legacy_rows=legacy_rows(environment),
+        send=send,
+        waiting=log,
+    )
+
+
+def file_sender(
+    context: dg.AssetExecutionContext, environment: RunEnvironment, target: TargetTable
+) -> FileSender | None:
+    """Sends the files of a target's rows, where it has any; what killed runs left half sent is removed first."""
+    if target.file_columns is None:
+        return None
+    store = environment.file_store()
+    try:
+        if abandoned := store.remove_abandoned():
+            context.log.info(f"{abandoned} half-sent files of earlier runs were removed")
+    except Exception as error:  # a store may not let them be listed, and a run can do without
+        context.log.warning(f"half-sent files of earlier runs cannot be looked for ({type(error).__name__})")
+    progress = StepProgress(f"send files of {target.model}", context.log.info)
+    noted = SentFilesOfRun(environment.load(), target.name)
+    return FileSender(target, store, environment.legacy_files(), progress, noted)
+
+
+def sending_metadata(sender: FileSender | None) -> dict[str, Any]:
+    if sender is None:
+        return {}
+    return {
+        "files sent": sender.counts["sent"],
+        "files that were there": sender.counts["present"],
+        "files that could not be sent": sender.counts["rejected"],
+        "bytes sent": sender.bytes_sent,
+    }
+
+
+def legacy_rows(environment: RunEnvironment) -> Callable[[str], pl.LazyFrame]:
+    """The rows of a legacy table as flows read them, with `_source_key`."""
+    system = environment.system
+
+    def rows(table: str) -> pl.LazyFrame:
+        declared = system.legacy_tables[table]
+        return source_key(declared, legacy_frame(environment.lake, system.name, declared))
+
+    return rows
+
+
+def load_metadata(summary: Any) -> dict[str, Any]:
+    facts = asdict(summary)
+    touched = sum(facts[name] for name in ("inserted", "updated", "unchanged", "adopted", "conflicts"))
+    seconds = facts["seconds"]
+    return {
+        "dagster/row_count": facts["inserted"] + facts["updated"] + facts["unchanged"] + facts["adopted"],
+        **{
+            name.replace("_", " "): facts[name]
+            for name in ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
+        },
+        "parts left as they are": facts["skipped_parts"],
+        "time": duration_text(seconds),
+        "rows per second": round(touched / seconds) if seconds else 0,
+        **accounting_metadata(facts["accounting"]),
+    }
+
+
+def build_unfilled_target(graph: Graph, target: TargetTable) -> dg.AssetSpec:
+    """External assets: tables of other areas, tables that start empty, and models no flow fills yet."""
+    return graph.spec(
+        graph.key("target", target.model),
+        target.area,
+        graph.described(target.description, target.decision),
+        kinds={"postgres"},
+        metadata={
+            "dagster/column_schema": target_column_schema(target),
+            "dagster/table_name": target.name,
+            "filled": why_unfilled(graph, target),
+        },
+    )
+
+
+def why_unfilled(graph: Graph, target: TargetTable) -> str:
+    if target.writes == "nothing" and target.area != OTHER_AREAS:
+        return "no: this migration writes nothing here, and a check shows it"
+    would = [
+        f"{decision.key} = {option} would; chosen is {decision.chosen}"
+        for decision in graph.choices
+        for option, flows in graph.flows_by_option(decision.key).items()
+        if any(target.model in flow.targets for flow in flows)
+    ]
+    if would:
+        return f"not filled: decision {'; '.join(would)}"
+    return "no: another area's table, only read" if target.area == OTHER_AREAS else "not filled yet"

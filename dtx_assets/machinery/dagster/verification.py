@@ -1,0 +1,111 @@
+"""A check per target that compares all its rows with what the mapping gives. What is compared is `load.verify`."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import dagster as dg
+
+from dtx_assets.machinery.base.masking import mask, plain
+from dtx_assets.machinery.base.names import dagster_name
+from dtx_assets.machinery.dagster.graph import LAST, RESOURCES, Graph, told
+from dtx_assets.machinery.dagster.metadata import BLOCKS, VERIFICATION_DATA, markdown_table
+from dtx_assets.machinery.load import Verification
+from dtx_assets.machinery.load.samples import Sample
+from dtx_assets.machinery.load.verify import FAULTS
+from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.run.operations import verify_model
+
+VERIFIED = "holds_what_the_mapping_gives"
+SHOWN = 50
+
+
+def verification_checks(graph: Graph) -> list[dg.AssetCheckKey]:
+    return [dg.AssetCheckKey(graph.key("target", target.model), VERIFIED) for target in graph.system.filled_targets]
+
+
+def build_verifications(graph: Graph) -> list[dg.AssetChecksDefinition]:
+    """A step per target, so that one that cannot be prepared keeps none of the others from being verified."""
+    return [build_verification(graph, target) for target in graph.system.filled_targets]
+
+
+def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefinition:
+    model = target.model
+    key = graph.key("target", model)
+    spec = dg.AssetCheckSpec(
+        VERIFIED,
+        asset=key,
+        description="Each row of the target is compared by value with what the mapping gives from the legacy data: none"
+        " is lost, extra or changed. Where files belong to the rows, each is compared with the object store by size and"
+        " checksum. Rows that others own are left out; that source rows vanished is a warning."
+        " `dtx verify` evaluates it at any time.",
+        additional_deps=[graph.key(layer, model) for layer in ("prepared", "rejected")],
+        metadata={"severity": "ERROR", BLOCKS: True},
+    )
+
+    @dg.multi_asset_check(
+        name=f"{graph.system.name}_verify_{dagster_name(model)}",
+        specs=[spec],
+        can_subset=True,
+        required_resource_keys=RESOURCES,
+        op_tags=LAST,
+    )
+    def verify(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            if limit := environment.options.limit:
+                context.log.warning(f"not evaluated: the first {limit:,} rows of each table were loaded, and no more")
+                return
+            found = verify_model(environment, target, context.log.info)
+            yield dg.AssetCheckResult(
+                passed=found.is_clean,
+                asset_key=key,
+                check_name=VERIFIED,
+                severity=dg.AssetCheckSeverity.WARN if only_vanished(found) else dg.AssetCheckSeverity.ERROR,
+                metadata=verification_metadata(found, target, graph.system.personal_columns(target)),
+            )
+
+    return verify
+
+
+def only_vanished(found: Verification) -> bool:
+    """Whether all that is wrong is that source rows went away, whose target rows a load leaves and lists."""
+    return found.counts.total() == found.vanished
+
+
+def verification_metadata(found: Verification, target: TargetTable, personal: Collection[str]) -> dict[str, Any]:
+    """What a verification found, its examples masked: as tables for people, and whole as data."""
+    samples = [masked_sample(sample, personal) for sample in found.samples]
+    facts = {"rows": found.rows, "owned_by_others": found.owned_by_others, "vanished": found.vanished}
+    if target.file_columns:
+        facts |= {"files": found.files, "files_read": found.files_read}
+    facts |= {fault: found.counts[fault] for fault in FAULTS if target.file_columns or not fault.startswith("files_")}
+    return {
+        "count": found.counts.total(),
+        **{name.replace("_", " "): number for name, number in facts.items()},
+        "found, masked": markdown_table(
+            ("what", "source row", "id", "column", "is", "should be"),
+            [
+                (f"{sample['fate']}: {sample['cause']}", sample["place"], sample["target_id"] or "", name, *values)
+                for sample in samples[:SHOWN]
+                for name, values in (sample["columns"] or {"": ("", "")}).items()
+            ],
+        ),
+        VERIFICATION_DATA: dg.MetadataValue.json({"model": target.model, **facts, "found": samples}),
+    }
+
+
+def masked_sample(sample: Sample, personal: Collection[str]) -> dict[str, Any]:
+    """An example for people: each column's value as it is and as it would be, or should be."""
+    return {
+        "fate": sample.fate,
+        "source_key": sample.source_key,
+        "part": sample.part,
+        "place": sample.place,
+        "target_id": sample.target_id,
+        "cause": sample.cause,
+        "columns": {
+            name: [mask(value) if name in personal else plain(value) for value in values]
+            for name, *values in sample.columns
+        },
+    }

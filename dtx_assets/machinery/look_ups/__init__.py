@@ -1,0 +1,1 @@
+"""Value maps and crosswalks as datasets of the lake."""

@@ -1,0 +1,223 @@
+"""Mapping assets: crosswalks checked against themselves and the target, value maps, look-ups in other areas' rows.
+
+Each is a small dataset in the lake that flows join with and that people can look at. What is mapped with them is
+the column mappings' business.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from typing import Literal
+
+import polars as pl
+import psycopg
+from psycopg import sql
+
+from dtx_assets.machinery.base.errors import StructureError
+from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.files.inventory import LegacyFiles
+from dtx_assets.machinery.mapping.load import Mappings
+from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
+from dtx_assets.machinery.postgres.connection import connect
+from dtx_assets.machinery.postgres.content import copy_out
+from dtx_assets.machinery.postgres.sessions import ROWS_REMEDY, would_hide_rows
+from dtx_assets.machinery.sources.frames import legacy_frame
+from dtx_assets.machinery.transforms.columns import canonical_id, integer_value, kind_of_ids
+
+
+@dataclass(frozen=True)
+class MappingContext:
+    """Where mapping assets are made from: the lake, the target database, the reviewable files."""
+
+    system: str
+    lake: Lake
+    run_id: str
+    target_url: str
+    crosswalk_tables: Mapping[str, LegacyTable]
+    mappings: Mappings
+    legacy_tables: Mapping[str, LegacyTable] = field(default_factory=dict)
+    files: LegacyFiles | None = None
+    own_rows: bool = True
+    """Whether rows that this migration inserted count among the rows of the target."""
+
+    def legacy(self, name: str) -> pl.LazyFrame:
+        return legacy_frame(self.lake, self.system, self.legacy_tables[name])
+
+    def mapping(self, name: str) -> pl.LazyFrame:
+        return self.lake.scan((self.system, "mapping", name))
+
+    def crosswalk(self, name: str) -> pl.LazyFrame:
+        return legacy_frame(self.lake, self.system, self.crosswalk_tables[name], layer="crosswalk")
+
+    def target_rows(self, table: str, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+        """The columns of a table of another area, as they are in the target database now."""
+        return read_target_rows(
+            self.target_url, table, columns, inserted_by=None if self.own_rows else self.system
+        ).lazy()
+
+    def own_mapping(self, source_table: str, target_table: str) -> pl.LazyFrame:
+        """What source rows became in earlier loads and in this run: `source_key`, `target_id` (Int64)."""
+        schema = {"source_key": pl.String(), "target_id": pl.Int64()}
+        query = sql.SQL(
+            "SELECT source_key, target_id FROM migration.mapping"
+            " WHERE (system, source_table, target_table) = ({}, {}, {})"
+        ).format(sql.Literal(self.system), sql.Literal(source_table), sql.Literal(target_table))
+        with connect(self.target_url) as connection:
+            if connection.execute("SELECT to_regclass('migration.mapping')").fetchone() == (None,):
+                return pl.LazyFrame(schema=schema)
+            return copy_out(connection, query, pl.Schema(schema)).lazy()
+
+    def without_own_rows(self) -> "MappingContext":
+        """The same, as if this migration had inserted nothing yet."""
+        return replace(self, own_rows=False)
+
+
+@dataclass(frozen=True)
+class MappingAsset:
+    """One mapping: its upstream asset keys (layer, name) and how it is made."""
+
+    name: str
+    kind: Literal["crosswalk", "value_map", "reference"]
+    area: str
+    upstream: tuple[tuple[str, str], ...]
+    description: str
+    build: Callable[[MappingContext], pl.LazyFrame]
+    ids: ColumnKind = "integer"
+    """The declared kind of a crosswalk's legacy ids."""
+    after: tuple[str, ...] = ()
+    """Models that this migration fills first: what it wrote is part of the mapping."""
+
+
+def crosswalk_asset(
+    name: str,
+    table: LegacyTable,
+    key: str,
+    value: str,
+    *,
+    area: str,
+    target: tuple[str, str],
+    extras: Sequence[str] = (),
+) -> MappingAsset:
+    """The mapping `name`: legacy ids of `table` to ids that the target table has.
+
+    Frame: `source_id` (canonical text; as it is where ids are no integers), `target_id` (Int64, null where the target
+    has no such row), `missing_id` (the id it does not have), extras (Int64). `target` is (model, table name).
+    """
+    model, target_table = target
+
+    def build(context: MappingContext) -> pl.LazyFrame:
+        landed = context.crosswalk(table.name)
+        kind = kind_of_ids(landed.select(key), table.kind_of(key))
+        rows = landed.select(
+            canonical_id(pl.col(key), kind).alias("source_id"),
+            integer_value(pl.col(value)).alias("named_id"),
+            *(integer_value(pl.col(extra)).alias(extra) for extra in extras),
+        )
+        rows = rows.filter(pl.col("source_id").is_not_null()).unique()
+        refuse_contradictions(table.name, key, rows)
+        existing = context.target_rows(target_table, {"id": pl.Int64()}).select(
+            pl.col("id").alias("named_id"), pl.col("id").alias("target_id")
+        )
+        return (
+            rows.join(existing, on="named_id", how="left")
+            .with_columns(pl.when(pl.col("target_id").is_null()).then("named_id").alias("missing_id"))
+            .select("source_id", "target_id", "missing_id", *extras)
+            .sort("source_id")
+        )
+
+    return MappingAsset(
+        name,
+        "crosswalk",
+        area,
+        (("legacy", table.name), ("target", model)),
+        f"{table.description} Ids that the target does not have count as no match.",
+        build,
+        ids=table.kind_of(key),
+    )
+
+
+def value_map_asset(system: str, name: str, mappings: Mappings, *, area: str) -> MappingAsset:
+    """The value map `name` of the mapping files. Frame: the columns of its file."""
+    return MappingAsset(
+        name,
+        "value_map",
+        area,
+        (),
+        f"The reviewed value map `mappings/{system}/{name}.csv`.",
+        lambda _: mappings.value_maps[name].lazy(),
+    )
+
+
+def refuse_contradictions(table: str, key: str, rows: pl.LazyFrame) -> None:
+    """Raises StructureError where distinct rows share a `source_id`, naming the keys."""
+    doubled = rows.group_by("source_id").len().filter(pl.col("len") > 1).sort("source_id").collect()
+    if doubled.height:
+        named = ", ".join(doubled["source_id"].head(5))
+        more = f" and {doubled.height - 5} more" if doubled.height > 5 else ""
+        raise StructureError(
+            f"the crosswalk {table} gives several ids for {key} {named}{more}",
+            where=f"{table}.{key}",
+            remedy="ask the area that owns the crosswalk which id is right; nothing that depends on it is prepared",
+        )
+
+
+def build_mapping_asset(asset: MappingAsset, context: MappingContext) -> Manifest:
+    """Writes the dataset of a mapping asset; the one that is there stays when nothing changed."""
+    frame = asset.build(context).collect()
+    key = (context.system, "mapping", asset.name)
+    buffer = BytesIO()
+    frame.write_ndjson(buffer)
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    before = context.lake.manifest(key)
+    if before and before.metadata.get("digest") == digest:
+        return before
+    with context.lake.write(key, run_id=context.run_id) as writer:
+        writer.add(frame)
+        writer.metadata.update(digest=digest, kind=asset.kind)
+    return context.lake.require(key)
+
+
+def read_target_rows(
+    url: str, table: str, columns: Mapping[str, pl.DataType], *, inserted_by: str | None = None
+) -> pl.DataFrame:
+    """The named columns of a whole target table; StructureError where one is missing, or not to be read.
+
+    `inserted_by`: a system whose own rows are left out.
+    """
+    query = sql.SQL("SELECT {} FROM {} AS t").format(
+        sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(*table.split("."))
+    )
+    buffer = BytesIO()
+    try:
+        with connect(url) as connection, connection.cursor() as cursor:
+            if inserted_by and cursor.execute("SELECT to_regclass('migration.batch')").fetchone() != (None,):
+                query += sql.SQL(
+                    " WHERE NOT EXISTS (SELECT 1 FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
+                    " WHERE (load.system, load.target_table) = ({}, {}) AND batch.inserted_ids @> t.id)"
+                ).format(sql.Literal(inserted_by), sql.Literal(table))
+            with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)) as copy:
+                for block in copy:
+                    buffer.write(block)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        raise StructureError(
+            f"the target database lacks what another area should have made: {error.diag.message_primary}",
+            where=table,
+            remedy="load that area first, or check which database the target URL names",
+        ) from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StructureError(
+            f"the target database does not let its rows be read: {error.diag.message_primary}",
+            where=table,
+            remedy=ROWS_REMEDY if would_hide_rows(error) else "grant SELECT on it to the user of the target URL",
+        ) from None
+    buffer.seek(0)
+    try:
+        return pl.read_csv(buffer, schema=dict(columns), has_header=False, raise_if_empty=False)
+    except pl.exceptions.PolarsError:
+        wanted = ", ".join(f"{name} ({dtype})" for name, dtype in columns.items())
+        raise StructureError(
+            "the target database holds other types than this migration knows",
+            where=table,
+            remedy=f"compare the table with its declaration: {wanted}",
+        ) from None

@@ -1,0 +1,1 @@
+"""Declarations: legacy tables and targets. They import nothing."""

@@ -1,0 +1,75 @@
+"""The declaration of target tables: the one place that says a column's type, nullability, length and meaning.
+
+DDL, Pandera schemas, Polars dtypes and column metadata are rendered from it. Writing rows is `load`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import polars as pl
+
+ColumnType = Literal["bigint", "integer", "text", "boolean", "timestamptz", "jsonb"]
+
+POLARS_TYPES: dict[ColumnType, pl.DataType] = {
+    "bigint": pl.Int64(),
+    "integer": pl.Int64(),
+    "text": pl.String(),
+    "boolean": pl.Boolean(),
+    "timestamptz": pl.Datetime("us", "UTC"),
+    "jsonb": pl.String(),
+}
+"""How a prepared column is held: JSON as canonical text (keys sorted, no blanks), integers wide for the range check."""
+
+
+@dataclass(frozen=True)
+class TargetColumn:
+    name: str
+    type: ColumnType
+    description: str
+    nullable: bool = False
+    max_length: int | None = None
+    references: str | None = None
+    allowed: tuple[str, ...] = ()
+    needed_when: tuple[str, ...] = ()
+    """A decision and those of its options that need this column; empty where every option does."""
+
+    def is_needed(self, decisions: Mapping[str, str]) -> bool:
+        return not self.needed_when or decisions.get(self.needed_when[0]) in self.needed_when[1:]
+
+
+@dataclass(frozen=True)
+class TargetTable:
+    """A table of the new database. `columns` leave out the identity `id`, which every table has.
+
+    `writes` is `insert` (this project creates rows), `update` (it fills columns of another area's rows, found by `id`),
+    `nothing` (it starts empty or is another area's, and is only read or watched).
+    """
+
+    name: str
+    model: str
+    area: str
+    columns: tuple[TargetColumn, ...]
+    writes: Literal["insert", "update", "nothing"] = "nothing"
+    natural_key: tuple[str, ...] = ()
+    nulls_equal: bool = False
+    file_columns: tuple[str, str] | None = None
+    """Where a file belongs to each row: the column of its key in the object store, and that of its SHA-256."""
+    held_column: str | None = None
+    """The column that is false until the rows are activated; prepared rows say in `_<column>` what it is to be then."""
+    decision: str = ""
+    description: str = ""
+
+    def column(self, name: str) -> TargetColumn:
+        return next(column for column in self.columns if column.name == name)
+
+    def columns_under(self, decisions: Mapping[str, str]) -> tuple[TargetColumn, ...]:
+        """The columns that are written under the chosen options."""
+        return tuple(column for column in self.columns if column.is_needed(decisions))
+
+
+PYTHON_TIMES = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+"""What Python can hold, and so what applications that are written in it can read."""

@@ -1,0 +1,1 @@
+"""From legacy tables to prepared and rejected rows."""

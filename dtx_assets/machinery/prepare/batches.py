@@ -1,0 +1,250 @@
+"""The legacy rows of a flow batch by batch: those of one owner in one batch, and memory does not grow with the tables.
+
+What becomes of the rows of a batch is `prepare`; which buckets there are is `buckets`.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import polars as pl
+import polars_hash as plh
+import pyarrow.ipc
+
+from dtx_assets.machinery.base.lake import LEASE_SECONDS, Manifest
+from dtx_assets.machinery.base.private import make_state_directory
+from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
+from dtx_assets.machinery.prepare.buckets import batch_count, bucket_of, bucket_range
+from dtx_assets.machinery.sources.frames import source_key
+from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
+from dtx_assets.machinery.transforms.columns import canonical_id, integer_value
+
+EXTRA = "extra:"
+"""Stands before the name of a column that no one named, so that it meets no column that a flow makes."""
+
+SCRATCH = "batches-"
+"""Begins the names of directories with the rows of a run's batches."""
+
+BATCH_BYTES = 24 * 1024 * 1024
+"""Compressed bytes of legacy rows in one batch at most, so that tables of long texts come in smaller batches."""
+
+SCATTERED_ROWS = 100_000
+"""Rows that are held while they are spread over the batches."""
+
+Batch = tuple[str, tuple[int, int], dict[str, pl.DataFrame]]
+"""Part, first and last bucket, frames by source table."""
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """The rows of one source table on their way into batches.
+
+    `fates` is what `key_fates` gives; `owners` has `key` (ascending) and `owner`, both Int64; `owner_kind` is the kind
+    of the ids of owners.
+    """
+
+    table: LegacyTable
+    frame: pl.LazyFrame
+    rows: int
+    owner_column: str
+    fates: pl.DataFrame
+    owners: pl.DataFrame
+    owner_kind: ColumnKind
+
+    @classmethod
+    def of(
+        cls,
+        table: LegacyTable,
+        frame: pl.LazyFrame,
+        rows: int,
+        owner_column: str,
+        owners: pl.LazyFrame,
+        owner_kind: ColumnKind = "integer",
+    ) -> Self:
+        """`frame` has the rows as `legacy_frame` gives them, `owners` is a crosswalk from the column to the owner."""
+        known = (*table.columns, ROW, UNDECODABLE)
+        frame = frame.rename(lambda name: name if name in known else EXTRA + name)
+        return cls(
+            table,
+            frame,
+            rows,
+            owner_column,
+            key_fates(table, source_key(table, frame)) if table.has_unique_key else NO_FATES,
+            owners.select(
+                number_of_id(pl.col("source_id"), owner_kind).alias("key"), pl.col("target_id").alias("owner")
+            )
+            .drop_nulls()
+            .sort("key")
+            .collect(engine="streaming"),
+            owner_kind,
+        )
+
+    def placed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Adds `_key_fate` and `_bucket`. Rows of one owner lie in one bucket even where the owner has no match."""
+        column = pl.col(self.owner_column)
+        number = number_of_id(column, self.owner_kind)
+        keys = rows.select(number).to_series()
+        # Rows of a key that repeats are numbered in their batch: those whose owner cannot be read must meet there too.
+        nobody = text_digest(column.fill_null("")) if self.table.key_repeats else pl.col(ROW)
+        return (
+            rows.with_columns(self._owners_of(keys).alias("_owner"))
+            .with_columns(bucket_of(pl.coalesce("_owner", number, nobody)).alias("_bucket"))
+            .drop("_owner")
+            .join(self.fates, on=ROW, how="left")
+        )
+
+    def _owners_of(self, keys: pl.Series) -> pl.Series:
+        # By bisection: a join would hash all owners again for every chunk of rows.
+        if self.owners.is_empty():
+            return pl.repeat(None, len(keys), dtype=pl.Int64, eager=True)
+        every = self.owners.get_column("key")
+        place = every.search_sorted(keys.fill_null(0)).clip(upper_bound=len(every) - 1)
+        owners = self.owners.get_column("owner").gather(place)
+        return owners.set(keys.ne_missing(every.gather(place)), None)
+
+    def named(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows of one batch in their order, with `_source_key`; all rows that share a repeating key are in it."""
+        # A key that is NULL or holds a NUL rejects its row, but that row, too, must have a name in the bookkeeping.
+        nameable = pl.col("_source_key").str.replace_all("\x00", "\\x00", literal=True)
+        return (
+            source_key(self.table, rows.lazy().sort(ROW))
+            .with_columns(pl.coalesce(nameable, pl.format("row {}", ROW)).alias("_source_key"))
+            .collect()
+        )
+
+
+@contextmanager
+def legacy_batches(
+    sources: Sequence[SourceRows], manifests: Collection[Manifest], batch_rows: int, home: Path
+) -> Iterator[Iterator[Batch]]:
+    """The rows of the sources, each batch with the columns of the tables, `_source_key`, `_key_fate` and `_bucket`.
+
+    `batch_rows` is how many a batch may have; where one batch is not enough, rows are spread over files under `home`.
+    """
+    rows = sum(manifest.tables["rows"].rows for manifest in manifests)
+    size = sum(entry.bytes for manifest in manifests for entry in manifest.tables["rows"].files)
+    batches = max(batch_count(rows, batch_rows), batch_count(size, BATCH_BYTES))
+    if batches == 1:
+        whole = {
+            source.table.name: source.named(source.placed(source.frame.collect(engine="streaming")))
+            for source in sources
+        }
+        yield iter([("00000", bucket_range(0, 1), whole)])
+        return
+
+    make_state_directory(home)
+    _remove_left_over_scratch(home)
+    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=home))
+    try:
+        for source in sources:
+            _scatter(source, scratch / source.table.name, batches)
+
+        def read() -> Iterator[Batch]:
+            for batch in range(batches):
+                legacy = {
+                    source.table.name: source.named(pl.read_ipc_stream(scratch / source.table.name / str(batch)))
+                    for source in sources
+                }
+                yield f"{batch:05d}", bucket_range(batch, batches), legacy
+
+        yield read()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scatter(source: SourceRows, directory: Path, batches: int) -> None:
+    """Writes one file a batch, a chunk of rows at a time."""
+    directory.mkdir()
+    width = bucket_range(0, batches)[1] + 1
+    schema = source.placed(source.frame.head(0).collect()).to_arrow().schema
+    options = pyarrow.ipc.IpcWriteOptions(compression="lz4")
+    with ExitStack() as stack:
+        files = [stack.enter_context(closing(_Appended(directory / str(batch)))) for batch in range(batches)]
+        writers = [stack.enter_context(pyarrow.ipc.new_stream(file, schema, options=options)) for file in files]
+        # Not `collect_batches`, which reads ahead of a slow reader without end.
+        for offset in range(0, source.rows, SCATTERED_ROWS):
+            chunk = source.frame.slice(offset, SCATTERED_ROWS).collect(engine="streaming")
+            placed = source.placed(chunk).with_columns((pl.col("_bucket") // width).alias("_batch"))
+            for (batch,), part in placed.partition_by("_batch", include_key=False, as_dict=True).items():
+                writers[int(batch)].write_table(part.to_arrow().cast(schema))
+                files[int(batch)].flush()
+
+
+class _Appended:
+    """A file that is open only while something is appended: there may be more batches than files may be open."""
+
+    closed = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._held.append(bytes(data))
+        return len(self._held[-1])
+
+    def flush(self) -> None:
+        with self._path.open("ab") as stream:
+            stream.writelines(self._held)
+        self._held.clear()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.flush()
+            self.closed = True
+
+
+def _remove_left_over_scratch(home: Path) -> None:
+    """Removes what runs that were killed have left in the state directory."""
+    for path in home.glob(f"{SCRATCH}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > LEASE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+# --- keys that occur twice --------------------------------------------------------------------------------------------
+
+NO_FATES = pl.DataFrame(schema={ROW: pl.Int64, "_key_fate": pl.String})
+
+
+def key_fates(table: LegacyTable, frame: pl.LazyFrame) -> pl.DataFrame:
+    """Rows of a table with a unique key that do not count: `_row` and `_key_fate`.
+
+    `identical`: wholly the same as an earlier row. `duplicate_key`: a later row has the same key and other content.
+    """
+    if not table.has_unique_key:
+        return NO_FATES
+    keyed = frame.filter(pl.col(name).is_not_null() for name in table.key)
+    # Numbers, not texts: they alone are held for all rows of the table.
+    digest = text_digest(pl.col("_source_key"))
+    digests = keyed.select(digest.alias("_digest")).collect(engine="streaming").to_series().sort()
+    suspects = digests.filter(digests == digests.shift()).unique()
+    if suspects.is_empty():
+        return NO_FATES
+    columns = [name for name in frame.collect_schema().names() if name not in (ROW, "_source_key")]
+    rows = keyed.filter(digest.is_in(suspects.implode())).sort(ROW).collect(engine="streaming")
+    first = rows.select(ROW, "_source_key", *columns).unique(columns, keep="first", maintain_order=True)
+    winner = pl.col(ROW).max().over("_source_key")
+    losers = first.filter(pl.col(ROW) != winner).select(ROW, pl.lit("duplicate_key").alias("_key_fate"))
+    identical = rows.join(first.select(ROW), on=ROW, how="anti").select(ROW, pl.lit("identical").alias("_key_fate"))
+    return pl.concat([losers, identical])
+
+
+def number_of_id(text: pl.Expr, kind: ColumnKind) -> pl.Expr:
+    """What stands for an id where only numbers are held: itself, or the digest of a text."""
+    if kind == "integer":
+        return integer_value(text)
+    return pl.when(text.is_not_null()).then(text_digest(canonical_id(text, kind)))
+
+
+def text_digest(text: pl.Expr) -> pl.Expr:
+    """A 64-bit number of a text, the same in every run."""
+    return plh.concat_str([text]).nchash.xxhash64().reinterpret(signed=True)

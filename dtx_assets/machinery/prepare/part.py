@@ -1,0 +1,357 @@
+"""One part of a prepared dataset as the load needs it, and the rows of it that the live target could not take.
+
+Nothing is written here; what is compared with the target's rows is in `diff`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+
+import polars as pl
+from psycopg import sql
+
+from dtx_assets.machinery.base.errors import StructureError
+from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.postgres.connection import Connection
+from dtx_assets.machinery.postgres.content import content_hash, with_canonical_json
+from dtx_assets.machinery.postgres.ddl import LiveColumn, LiveTarget, live_target
+from dtx_assets.machinery.prepare.buckets import BUCKET
+
+INTEGER_LIMITS = {"smallint": 1 << 15, "integer": 1 << 31}
+TICKS = ("1s", "100ms", "10ms", "1ms", "100us", "10us")
+"""The smallest step of a time that keeps so many digits of the second."""
+
+REJECTED = pl.Schema(
+    {
+        "flow_id": pl.Int16(),
+        "bucket": BUCKET,
+        "partial": pl.Boolean(),
+        "found_by_load": pl.Boolean(),
+        "source_key": pl.String(),
+        "source_row": pl.Int64(),
+        "reasons": pl.List(pl.String),
+        "detail": pl.String(),
+        "row": pl.String(),
+    }
+)
+SOURCE_KEY = pl.Schema({"flow_id": pl.Int16(), "source_key": pl.String()})
+PROBLEM = pl.Schema(
+    {"flow_id": pl.Int16(), "source_key": pl.String(), "source_row": pl.Int64(), "bucket": BUCKET}
+    | {"reason": pl.String(), "detail": pl.String(), "partial": pl.Boolean()}
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """`rows`: `_row` (its position), `id` where rows are updated, the columns, `_hash`; `comparable` the same with
+    canonical JSON.
+
+    `links`: flow_id, source_key, source_row, bucket, parts, rows, owns (whether this source table owns the content).
+    `rejected` is REJECTED; `problems` is PROBLEM: what the load itself found; `dropped` (flow_id, source_key) names
+    source rows that were rejected before and that a rule drops now, where only such rows are looked at.
+    """
+
+    name: str
+    buckets: tuple[int, int]
+    digest: str
+    columns: tuple[TargetColumn, ...]
+    rows: pl.DataFrame
+    comparable: pl.DataFrame
+    links: pl.DataFrame
+    rejected: pl.DataFrame
+    problems: pl.DataFrame
+    dropped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SOURCE_KEY))
+
+
+class PreparedParts:
+    """The parts of the prepared and rejected datasets of one target, read one at a time."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        target: TargetTable,
+        prepared: Manifest,
+        rejected: Manifest,
+        flow_id: Callable[[str], int],
+        earlier_sources: Sequence[str] = (),
+        *,
+        activated: bool = False,
+    ) -> None:
+        """`earlier_sources`: the tables that rows of the target came from in earlier loads.
+
+        Of a target that was `activated`, the column that was held has the values it waited for.
+        """
+        self._lake, self._target, self._activated = lake, target, activated
+        self.prepared, self.rejected = prepared, rejected
+        self.described: list[dict[str, Any]] = prepared.metadata["parts"]
+        names = [str(part["part"]) for part in self.described]
+        self._rejected_files: dict[str, list[str]] = {name: [] for name in names}
+        for entry in rejected.tables["rows"].files:
+            part = entry.name.removeprefix("rejected-").removesuffix(".parquet")
+            self._rejected_files[part if part in self._rejected_files else names[-1]].append(entry.name)
+        sources = list(prepared.metadata["source_tables"])
+        for manifest, table in ((prepared, "links"), (rejected, "rows")):
+            if manifest.tables[table].rows:
+                found = lake.scan_files(manifest, table).select(pl.col("source_table").unique())
+                sources += found.collect(engine="streaming").to_series().sort().to_list()
+        self.sources = frozenset(sources)
+        # What earlier tables gave has to be found too, to be listed as vanished; they come last, and own nothing.
+        self.flows = {source: flow_id(source) for source in dict.fromkeys([*sources, *earlier_sources])}
+
+    def digest(self, number: int) -> str:
+        """Changes with anything a part holds, rejected rows included."""
+        return f"activated {self._digest(number)}" if self._activated else self._digest(number)
+
+    def _digest(self, number: int) -> str:
+        part = self.described[number]
+        extra = [f for f in self._rejected_files[str(part["part"])] if f != f"rejected-{part['part']}.parquet"]
+        if not extra and len(self.described) > 1:
+            return str(part["digest"])
+        # Rows that were merged into one part: its own digest knows nothing of what was rejected on the way.
+        digest = sha256(str(part["digest"]).encode())
+        buffer = BytesIO()
+        self._read_rejected(number).write_parquet(buffer, compression="uncompressed", statistics=False)
+        digest.update(buffer.getbuffer())
+        return digest.hexdigest()
+
+    def read(self, number: int) -> Part:
+        described = self.described[number]
+        name = str(described["part"])
+        rows = self._lake.scan_files(self.prepared, "rows", [f"rows-{name}.parquet"]).sort("_row").collect()
+        held = self._target.held_column
+        if self._activated and f"_{held}" in rows.columns:
+            rows = rows.with_columns(pl.col(f"_{held}").alias(str(held)))
+        links = self._lake.scan_files(self.prepared, "links", [f"links-{name}.parquet"]).collect()
+        known = {column.name: column for column in self._target.columns}
+        # What begins with an underscore is for whoever sends what belongs to a row, and is not written.
+        columns = tuple(known[column] for column in rows.columns if column != "id" and not column.startswith("_"))
+        comparable = with_canonical_json(rows, columns)
+        hashes = comparable.select(content_hash(columns).alias("_hash")).to_series()
+        rows, comparable = rows.with_columns(hashes), comparable.with_columns(hashes)
+        links = links.filter(pl.col("rows").list.len() > 0)
+        links = with_owner(links, self._ranks(), rows.height, name).select(
+            _flow_column(self.flows),
+            pl.exclude("source_table"),
+        )
+        low, high = described["buckets"]
+        if not rows.get_column("_row").equals(pl.int_range(rows.height, eager=True).alias("_row"), check_dtypes=False):
+            raise StructureError(f"the rows of part {name} are not numbered from 0", where=str(self.prepared.key))
+        return Part(
+            name,
+            (low, high),
+            self.digest(number),
+            columns,
+            rows,
+            comparable,
+            links,
+            self._read_rejected(number),
+            pl.DataFrame(schema=PROBLEM),
+        )
+
+    def yielded(self, source_keys: pl.Series) -> pl.DataFrame:
+        """What all parts yield for these source keys: flow_id, source_key, part."""
+        links = (
+            self._lake.scan_files(self.prepared, "links")
+            .filter(pl.col("source_key").is_in(source_keys.implode()))
+            .select("source_table", "source_key", pl.col("parts").alias("part"))
+            .explode("part")
+            .collect(engine="streaming")
+        )
+        return links.select(_flow_column(self.flows), "source_key", "part")
+
+    def _ranks(self) -> dict[str, int]:
+        """The first source table of a target owns the content of its rows."""
+        return {source: rank for rank, source in enumerate(self.flows)}
+
+    def _read_rejected(self, number: int) -> pl.DataFrame:
+        files = self._rejected_files[str(self.described[number]["part"])]
+        if not files:
+            return pl.DataFrame(schema=REJECTED)
+        rejected = self._lake.scan_files(self.rejected, "rows", files).collect()
+        return rejected.select(
+            _flow_column(self.flows),
+            "bucket",
+            "partial",
+            pl.lit(False).alias("found_by_load"),
+            "source_key",
+            "source_row",
+            "reasons",
+            "detail",
+            "row",
+        ).cast(REJECTED)
+
+    def absent(self, keys: pl.DataFrame) -> pl.DataFrame:
+        """Those of the source rows (`flow_id`, `source_key`) that give nothing and are not rejected."""
+        found = [
+            self._lake.scan_files(manifest, table)
+            .select("source_table", "source_key")
+            .filter(pl.col("source_key").is_in(keys.get_column("source_key").unique().implode()))
+            .collect(engine="streaming")
+            .select(_flow_column(self.flows), "source_key")
+            for manifest, table in ((self.prepared, "links"), (self.rejected, "rows"))
+            if manifest.tables[table].rows
+        ]
+        named = pl.concat([keys.select(SOURCE_KEY.names()).clear(), *found])
+        return keys.join(named, on=SOURCE_KEY.names(), how="anti")
+
+
+def _flow_column(flows: dict[str, int]) -> pl.Expr:
+    return pl.col("source_table").replace_strict(flows, return_dtype=pl.Int16).alias("flow_id")
+
+
+def with_owner(links: pl.DataFrame, ranks: dict[str, int], rows: int, part: str) -> pl.DataFrame:
+    """Adds `owns`: whether no source table that comes before it links to the same rows."""
+    ranked = links.with_columns(
+        pl.col("source_table").replace_strict(ranks, return_dtype=pl.Int64).alias("_rank"),
+        pl.int_range(pl.len()).alias("_link"),
+    )
+    exploded = ranked.select("_link", "_rank", pl.col("rows").alias("_row")).explode("_row")
+    first = exploded.group_by("_row").agg(pl.col("_rank").min().alias("_first"))
+    if first.height != rows:
+        raise StructureError(
+            f"{rows - first.height} prepared rows of part {part} come from no source row",
+            remedy="this is a fault of the flow, please report it",
+        )
+    if ranked.get_column("_rank").n_unique() <= 1:
+        return links.with_columns(pl.lit(True).alias("owns"))
+    owning = exploded.join(first, on="_row").filter(pl.col("_rank") == pl.col("_first")).get_column("_link").unique()
+    return links.with_columns(pl.int_range(pl.len()).is_in(owning.implode()).alias("owns"))
+
+
+# --- what the live target cannot take ---------------------------------------------------------------------------------
+
+
+def without_violations(connection: Connection, target: TargetTable, live: LiveTarget, part: Part) -> Part:
+    """The part without the source rows of which the live target would refuse a row; they are its `problems`."""
+    unfit = misfits(part.rows, part.columns, live.columns, fills=target.writes != "insert")
+    return without_rows(part, [*unfit, *_orphans(connection, target, part)])
+
+
+def without_rows(part: Part, found: Sequence[pl.DataFrame]) -> Part:
+    """The part without the source rows of what is `found` (`_row`, `reason`, `detail`); they become `problems`."""
+    if not found:
+        return part
+    refused = pl.concat(found).group_by("_row").agg(pl.col("reason").first(), pl.col("detail").first())
+    exploded = part.links.select(
+        pl.int_range(pl.len()).alias("_link"), "flow_id", "source_key", "source_row", "bucket", "owns", "rows"
+    ).explode("rows")
+    owners = exploded.filter(pl.col("owns")).join(refused, left_on="rows", right_on="_row", how="left")
+    rejected_links = (
+        owners.filter(pl.col("reason").is_not_null())
+        .group_by("_link")
+        .agg(pl.col("flow_id", "source_key", "source_row", "bucket", "reason", "detail").first())
+    )
+    kept = owners.join(rejected_links, on="_link", how="anti").get_column("rows").unique()
+    gone = part.rows.filter(~pl.col("_row").is_in(kept.implode())).get_column("_row")
+    without_rows = (
+        exploded.filter(~pl.col("owns"))
+        .group_by("_link")
+        .agg(
+            pl.col("flow_id", "source_key", "source_row", "bucket").first(),
+            pl.col("rows").is_in(gone.implode()).all().alias("_all"),
+        )
+        .filter("_all")
+        .select(
+            pl.exclude("_all"),
+            pl.lit("no_matching_row").alias("reason"),
+            pl.lit("the row it belongs to was rejected by the target").alias("detail"),
+        )
+    )
+    dropped = pl.concat([rejected_links, without_rows])
+    problems = dropped.select(
+        "flow_id", "source_key", "source_row", "bucket", "reason", "detail", partial=pl.lit(False)
+    )
+    return renumbered(
+        replace(
+            part,
+            rows=part.rows.filter(~pl.col("_row").is_in(gone.implode())),
+            comparable=part.comparable.filter(~pl.col("_row").is_in(gone.implode())),
+            links=part.links.filter(~pl.int_range(pl.len()).is_in(dropped.get_column("_link").implode())),
+            problems=pl.concat([part.problems, problems.cast(PROBLEM)]),
+        )
+    )
+
+
+def renumbered(part: Part) -> Part:
+    """Rows are numbered by their position again, and links follow; what they linked to and is gone is left out."""
+    rows = part.rows.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_new"))
+    exploded = (
+        part.links.with_row_index("_link")
+        .explode("parts", "rows")
+        .join(rows.select("_row", "_new"), left_on="rows", right_on="_row", maintain_order="left")
+    )
+    links = exploded.group_by("_link", maintain_order=True).agg(
+        pl.col("flow_id", "source_key", "source_row", "bucket").first(),
+        pl.col("parts"),
+        pl.col("_new").alias("rows"),
+        pl.col("owns").first(),
+    )
+    return replace(
+        part,
+        rows=rows.with_columns(pl.col("_new").alias("_row")).drop("_new"),
+        comparable=part.comparable.with_columns(rows.get_column("_new").alias("_row")),
+        links=links.drop("_link").select(part.links.columns),
+    )
+
+
+def misfits(
+    rows: pl.DataFrame, columns: Sequence[TargetColumn], live: Mapping[str, LiveColumn], *, fills: bool
+) -> list[pl.DataFrame]:
+    """Values that are too long, too large, too precise, or NULL where the live column takes none, by `_row`.
+
+    `fills`: the rows are of others, and NULL is what a unit of theirs does not write.
+    """
+    found = []
+    for column in columns:
+        for test, detail in _tests(column, live[column.name], fills=fills):
+            refused = rows.filter(test.fill_null(False)).select(
+                "_row",
+                pl.lit("schema_violation").alias("reason"),
+                pl.lit(f"{column.name}: {detail}").alias("detail"),
+            )
+            if refused.height:
+                found.append(refused)
+    return found
+
+
+def _tests(column: TargetColumn, live: LiveColumn, *, fills: bool) -> Iterator[tuple[pl.Expr, str]]:
+    """Where a live column does not hold a value, and why."""
+    value = pl.col(column.name)
+    if not live.nullable and not fills:
+        yield value.is_null(), "is NULL, and the target requires a value"
+    if live.max_length is not None and column.type == "text":
+        yield value.str.len_chars() > live.max_length, f"is longer than {live.max_length} characters"
+    if (limit := INTEGER_LIMITS.get(live.type)) is not None:
+        yield ~value.is_between(-limit, limit - 1), f"does not fit into {live.type}"
+    if live.precision is not None and live.precision < len(TICKS):
+        rounded = value.dt.truncate(TICKS[live.precision])
+        yield value != rounded, f"has more than the {live.precision} digits of the second that the target keeps"
+
+
+def _orphans(connection: Connection, target: TargetTable, part: Part) -> list[pl.DataFrame]:
+    """Ids of rows that the tables they refer to do not have."""
+    found = []
+    for column in part.columns:
+        if column.references is None or live_target(connection, column.references) is None:
+            continue
+        missing = missing_ids(connection, column.references, part.rows.get_column(column.name).drop_nulls().unique())
+        if missing:
+            detail = pl.format(f"{column.name}: {column.references} has no row {{}}", column.name)
+            found.append(
+                part.rows.filter(pl.col(column.name).is_in(missing)).select(
+                    "_row", pl.lit("orphan_reference").alias("reason"), detail.alias("detail")
+                )
+            )
+    return found
+
+
+def missing_ids(connection: Connection, table: str, ids: pl.Series) -> Sequence[int]:
+    """Those of the ids that a table does not have."""
+    query = sql.SQL(
+        "SELECT wanted FROM unnest(%s::bigint[]) AS wanted"
+        " WHERE NOT EXISTS (SELECT 1 FROM {} AS other WHERE other.id = wanted)"
+    ).format(sql.Identifier(table))
+    return [int(row[0]) for row in connection.execute(query, [ids.to_list()])]

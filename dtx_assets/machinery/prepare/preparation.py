@@ -1,0 +1,382 @@
+"""From legacy tables to prepared and rejected rows: one pass over the input, batch by batch.
+
+A flow is a pure function over the frames of one batch; everything about batches, keys that occur twice, accounting and
+the lake is here. What the rows of a flow become is the systems' business; writing them to the target is `load`.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from io import RawIOBase
+from pathlib import Path
+from typing import IO, Any, cast
+from uuid import uuid4
+
+import polars as pl
+
+from dtx_assets.machinery.base.errors import StructureError
+from dtx_assets.machinery.base.failpoints import reach
+from dtx_assets.machinery.base.lake import DatasetWriter, Lake, Manifest
+from dtx_assets.machinery.base.settings import Settings
+from dtx_assets.machinery.mapping.decisions import Decisions
+from dtx_assets.machinery.postgres.ddl import LiveTarget, held_values
+from dtx_assets.machinery.prepare.assess import DROPPED, DROPPED_SCHEMA, REJECTED_SCHEMA, rejected_rows
+from dtx_assets.machinery.prepare.batches import SourceRows, legacy_batches
+from dtx_assets.machinery.prepare.buckets import bucket_range
+from dtx_assets.machinery.prepare.fitting import unfit, without_unfit
+from dtx_assets.machinery.sources.frames import legacy_frame
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
+from dtx_assets.machinery.system.system import System
+from dtx_assets.machinery.transforms.columns import TransformContext, kind_of_ids
+
+
+@dataclass
+class RunSettings:
+    """What one run was told: fixed once, the same for every step, recorded with what it makes."""
+
+    run_id: str
+    system: System
+    settings: Settings
+    decisions: Decisions
+    cutover_at: datetime
+    lake: Lake
+    live: Mapping[str, LiveTarget] = field(default_factory=dict)
+    """The target tables as they are live, by model: what they cannot hold is rejected. Those not known are left out."""
+
+    def key(self, layer: str, name: str) -> tuple[str, str, str]:
+        return (self.system.name, layer, name)
+
+
+def reject_unfit(outcome: Outcome, inputs: FlowInputs, flow: Flow, live: Mapping[str, LiveTarget]) -> None:
+    """Rejects the source rows of which the live target of a model cannot hold a row, whatever the flow let through."""
+    for model in (model for model in flow.targets if model in live):
+        prepared, target = outcome.prepared[model], inputs.system.target(model)
+        sources = [source for source, accounted in flow.accounted if accounted == model]
+        if model not in flow.merge:
+            found = unfit(prepared.rows, target, live[model].columns)
+            if found.is_empty():
+                continue
+            rows, links, refused = without_unfit(prepared.rows, prepared.links, found, sources)
+        elif len(sources) == 1 and "_source_row" in prepared.rows.columns:
+            # What is merged later has no links yet. What only the merging gives is found by the load.
+            links, candidates = prepared.links, prepared.rows.drop("_row", strict=False).with_row_index("_row")
+            refused = (
+                unfit(candidates, target, live[model].columns)
+                .join(candidates.select("_row", pl.col("_source_row").alias("source_row")), on="_row")
+                .select(pl.lit(sources[0]).alias("source_table"), "source_row", "reason", "detail")
+            )
+            rows = prepared.rows.join(refused, left_on="_source_row", right_on="source_row", how="anti")
+        else:
+            continue
+        outcome.prepared[model] = Prepared(rows, links)
+        for (source,), of_source in refused.group_by("source_table", maintain_order=True):
+            _reject_late(outcome, inputs, str(source), model, of_source)
+
+
+def _reject_late(outcome: Outcome, inputs: FlowInputs, source: str, model: str, refused: pl.DataFrame) -> None:
+    """Rejects source rows that were booked as migrated: `source_row`, `reason`, `detail`."""
+    problem = pl.struct("reason", pl.lit("").alias("column"), "detail").alias("_problems")
+    problems = refused.select(pl.col("source_row").alias("_row"), problem).group_by("_row").agg(pl.all())
+    rows = inputs.legacy[source].join(problems, on="_row", maintain_order="left")
+    outcome.reject(model, rejected_rows(inputs, source, rows, partial=False))
+    of_them = (
+        (pl.col("source_table") == source)
+        & (pl.col("model") == model)
+        & pl.col("source_row").is_in(problems["_row"].implode())
+    )
+    outcome.fates = [
+        fates.with_columns(pl.when(of_them).then(pl.lit("rejected")).otherwise("fate").alias("fate"))
+        for fates in outcome.fates
+    ]
+
+
+def prepare_flow(
+    flow: Flow, run: RunSettings, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Manifest]:
+    """Writes the prepared and rejected datasets of every target model of the flow; gives the prepared manifests.
+
+    Raises StructureError where the rows of a source do not balance, a table or a required column is missing.
+    Nothing is written when the same was prepared before from the same input, mappings, decisions and code.
+    """
+    lake, system = run.lake, run.system
+    sources = {name: lake.require(run.key("legacy", name)) for name in flow.sources}
+    mappings = {name: lake.require(run.key("mapping", name)) for name in flow.mappings}
+    fingerprint = _fingerprint(flow, run, sources, mappings)
+    before = {model: _prepared_before(run, model, fingerprint) for model in flow.targets}
+    if all(before.values()):
+        return {model: manifest for model, manifest in before.items() if manifest}
+
+    context = transform_context(run, mappings)
+    total = sum(manifest.tables["rows"].rows for manifest in sources.values())
+    done, books = 0, _Books()
+    merged: dict[str, list[pl.DataFrame]] = {model: [] for model in flow.merge}
+    with (
+        _held(run, (*sources.values(), *mappings.values())),
+        _writers(flow, run) as writers,
+        legacy_batches(
+            [_source_rows(flow, run, name, manifest, context) for name, manifest in sources.items()],
+            sources.values(),
+            run.settings.batch_rows,
+            run.settings.home,
+        ) as batches,
+    ):
+        for part, (low, high), legacy in batches:
+            inputs = FlowInputs(system, legacy, context.crosswalks, context)
+            outcome = flow.run(inputs)
+            reject_unfit(outcome, inputs, flow, run.live)
+            books.add(outcome)
+            for model in flow.targets:
+                rejected = pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *outcome.rejected.get(model, [])])
+                dropped = pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *outcome.dropped.get(model, [])])
+                writers[model].add_dropped(part, dropped)
+                prepared = outcome.prepared[model]
+                if model in flow.merge:
+                    merged[model].append(prepared.rows)
+                    writers[model].add_rejected(part, rejected)
+                else:
+                    writers[model].add_part(part, (low, high), prepared, rejected)
+                reach("prepare.after_part")
+            done += sum(frame.height for frame in legacy.values())
+            if progress:
+                progress(done, total)
+        for model, candidates in merged.items():
+            writers[model].add_part("00000", bucket_range(0, 1), flow.merge[model](pl.concat(candidates)), None)
+        _refuse_changed_sources(run, sources)
+        accounting = books.balance(flow, sources, system)
+        for model in flow.targets:
+            writers[model].finish(
+                {
+                    "accounting": [entry for entry in accounting if entry["target_table"] == system.target(model).name],
+                    "fingerprint": fingerprint,
+                    "decisions": dict(run.decisions.chosen),
+                    "cutover_at": run.cutover_at.isoformat() if flow.uses_cutover_time else None,
+                    "sources": {name: manifest.version for name, manifest in sources.items()},
+                    "live": held_values(run.live.get(model), system.target(model)),
+                    "source_tables": [source for source, target in flow.accounted if target == model],
+                }
+            )
+        reach("prepare.before_publish")
+    return {model: lake.require(run.key("prepared", model)) for model in flow.targets}
+
+
+def transform_context(run: RunSettings, mappings: Mapping[str, Manifest]) -> TransformContext:
+    """What the transforms of a run may look at; `mappings`: the datasets of mapping assets, by name."""
+    crosswalks = {
+        name: run.lake.scan(run.key("mapping", name), manifest=manifest) for name, manifest in mappings.items()
+    }
+    declared = {asset.name: asset.ids for asset in run.system.mapping_assets if asset.kind == "crosswalk"}
+    return TransformContext(
+        crosswalks=crosswalks,
+        id_kinds={
+            name: kind_of_ids(frame.select("source_id"), declared[name])
+            for name, frame in crosswalks.items()
+            if name in declared
+        },
+        value_maps=run.system.mappings.value_maps,
+        decisions=run.decisions.chosen,
+        timezone=run.settings.legacy_timezone,
+        cutover_at=run.cutover_at,
+    )
+
+
+def _source_rows(
+    flow: Flow, run: RunSettings, source: str, manifest: Manifest, context: TransformContext
+) -> SourceRows:
+    """The rows of a source, with the columns that the chosen options need besides those that it always has to have."""
+    table = run.system.legacy_tables[source]
+    table = replace(table, required=(*table.required, *flow.required(run.decisions.chosen).get(source, ())))
+    column, crosswalk = flow.owner[source]
+    frame = legacy_frame(run.lake, run.system.name, table, manifest=manifest)
+    kind = context.id_kinds.get(crosswalk, "integer")
+    return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, context.crosswalks[crosswalk], kind)
+
+
+def rules_that_dropped(lake: Lake, system: System, table: str, key: str) -> pl.DataFrame:
+    """Which rules dropped the rows of a legacy table with a source key: target_table, source_row, rule.
+
+    As they were prepared last; a row of a key that occurs twice may be dropped where the other one went on.
+    """
+    found = [pl.DataFrame(schema={"target_table": pl.String(), **DROPPED_SCHEMA})]
+    for flow in (flow for flow in system.flows if table in flow.sources):
+        for model in flow.targets:
+            manifest = lake.manifest((system.name, "rejected", model))
+            if manifest and DROPPED in manifest.tables:
+                rows = lake.scan_files(manifest, DROPPED).filter(
+                    pl.col("source_table") == table, pl.col("source_key") == key
+                )
+                found.append(rows.select(pl.lit(system.target(model).name).alias("target_table"), pl.all()).collect())
+    return pl.concat(found).select("target_table", "source_row", "rule").sort("target_table", "source_row")
+
+
+def _prepared_before(run: RunSettings, model: str, fingerprint: str) -> Manifest | None:
+    """What was prepared from the same, where the rejected rows beside it are of that preparation too."""
+    prepared, rejected = (run.lake.manifest(run.key(layer, model)) for layer in ("prepared", "rejected"))
+    if prepared is None or rejected is None or prepared.metadata.get("fingerprint") != fingerprint:
+        return None
+    return prepared if rejected.metadata.get("preparation") == prepared.metadata.get("preparation") else None
+
+
+@contextmanager
+def _held(run: RunSettings, manifests: Sequence[Manifest]) -> Iterator[None]:
+    """While it is held, no other run removes what this one reads."""
+    with ExitStack() as stack:
+        for manifest in manifests:
+            stack.enter_context(run.lake.lease(manifest, run.run_id))
+        yield
+
+
+def _refuse_changed_sources(run: RunSettings, sources: Mapping[str, Manifest]) -> None:
+    """Raises StructureError where a source was landed anew: its rows may be those of either landing."""
+    changed = [name for name, manifest in sources.items() if run.lake.require(manifest.key).version != manifest.version]
+    if changed:
+        raise StructureError(
+            f"another run landed {', '.join(changed)} anew while its rows were prepared",
+            where=run.system.name,
+            remedy="nothing was prepared; run again",
+        )
+
+
+class _ModelWriter:
+    """Writes the parts of one target model: prepared rows and links, and rejected rows beside them."""
+
+    def __init__(self, prepared: DatasetWriter, rejected: DatasetWriter, preparation: str) -> None:
+        self.prepared, self.rejected, self.preparation = prepared, rejected, preparation
+        self.parts: list[dict[str, Any]] = []
+
+    def add_rejected(self, part: str, rejected: pl.DataFrame) -> None:
+        self.rejected.add(rejected, table="rows", file=f"rejected-{part}")
+
+    def add_dropped(self, part: str, dropped: pl.DataFrame) -> None:
+        self.rejected.add(dropped, table=DROPPED, file=f"{DROPPED}-{part}")
+
+    def add_part(self, part: str, buckets: tuple[int, int], prepared: Prepared, rejected: pl.DataFrame | None) -> None:
+        self.prepared.add(prepared.rows, table="rows", file=f"rows-{part}")
+        self.prepared.add(prepared.links, table="links", file=f"links-{part}")
+        digest = hashlib.sha256()
+        for frame in (prepared.rows, prepared.links, rejected):
+            if frame is not None:
+                digest.update(_content_digest(frame))
+        if rejected is not None:
+            self.add_rejected(part, rejected)
+        self.parts.append(
+            {"part": part, "buckets": list(buckets), "rows": prepared.rows.height, "digest": digest.hexdigest()}
+        )
+
+    def finish(self, metadata: dict[str, Any]) -> None:
+        self.prepared.metadata.update(metadata, preparation=self.preparation, parts=self.parts)
+        self.rejected.metadata.update(preparation=self.preparation, fingerprint=metadata["fingerprint"])
+
+
+@contextmanager
+def _writers(flow: Flow, run: RunSettings) -> Iterator[dict[str, _ModelWriter]]:
+    """The writers of all models of a flow, committed together: rejected rows first, so that none is missing."""
+    preparation = uuid4().hex
+    open_writers = [
+        (
+            model,
+            run.lake.write(run.key("prepared", model), run_id=run.run_id),
+            run.lake.write(run.key("rejected", model), run_id=run.run_id),
+        )
+        for model in flow.targets
+    ]
+    with ExitStack() as stack:
+        writers = {}
+        for model, prepared, rejected in open_writers:
+            prepared_writer = stack.enter_context(prepared)
+            writers[model] = _ModelWriter(prepared_writer, stack.enter_context(rejected), preparation)
+        yield writers
+
+
+class _Books:
+    """Counts what became of the source rows and says whether it adds up."""
+
+    def __init__(self) -> None:
+        self.fates: Counter[tuple[str, str, str]] = Counter()
+        self.coerced: Counter[tuple[str, str, str]] = Counter()
+
+    def add(self, outcome: Outcome) -> None:
+        for frame in outcome.fates:
+            for source, model, fate, rows in frame.group_by("source_table", "model", "fate").len().iter_rows():
+                self.fates[source, model, fate] += rows
+            coerced = frame.filter(pl.col("fate") == "migrated").select("source_table", "model", "coercions")
+            kinds = coerced.explode("coercions", empty_as_null=False, keep_nulls=False).group_by(pl.all())
+            for source, model, kind, rows in kinds.len().iter_rows():
+                self.coerced[source, model, kind] += rows
+
+    def balance(self, flow: Flow, sources: Mapping[str, Manifest], system: System) -> list[dict[str, Any]]:
+        """The accounting of every (source table → target); StructureError where rows are missing or doubled."""
+        entries: list[dict[str, Any]] = []
+        for source, model in flow.accounted:
+            counts = {fate: rows for (s, m, fate), rows in self.fates.items() if (s, m) == (source, model)}
+            entries.append(
+                {
+                    "source_table": source,
+                    "target_table": system.target(model).name,
+                    "read": sum(counts.values()),
+                    "migrated": counts.get("migrated", 0),
+                    "rejected": counts.get("rejected", 0),
+                    "dropped": {rule: n for rule, n in sorted(counts.items()) if rule not in ("migrated", "rejected")},
+                    "coerced": {k: n for (s, m, k), n in sorted(self.coerced.items()) if (s, m) == (source, model)},
+                }
+            )
+        for source in dict.fromkeys(source for source, _ in flow.accounted):
+            read = sources[source].tables["rows"].rows
+            booked = sum(entry["read"] for entry in entries if entry["source_table"] == source)
+            if read != booked:
+                raise StructureError(
+                    f"the accounting of {source} does not balance: {read} rows were read, {booked} are accounted for",
+                    where=f"flow {flow.name}",
+                    remedy="nothing was prepared; this is a fault of the flow, please report it",
+                )
+        return entries
+
+
+def _content_digest(frame: pl.DataFrame) -> bytes:
+    """SHA-256 of the values of a frame. Another digest for equal values costs a comparison, never a wrong result."""
+    sink = _Digest()
+    frame.write_parquet(cast(IO[bytes], sink), compression="uncompressed", statistics=False)
+    return sink.sha256.digest()
+
+
+class _Digest(RawIOBase):
+    """Takes what is written, and keeps its SHA-256 only."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return len(data)
+
+
+def _fingerprint(
+    flow: Flow, run: RunSettings, sources: Mapping[str, Manifest], mappings: Mapping[str, Manifest]
+) -> str:
+    """Changes with anything the prepared rows depend on: input, mappings, decisions, time, batch size, code, target."""
+    facts = {
+        "sources": {name: manifest.version for name, manifest in sources.items()},
+        "mappings": {name: manifest.metadata.get("digest", manifest.version) for name, manifest in mappings.items()},
+        "decisions": dict(run.decisions.chosen),
+        "timezone": run.settings.legacy_timezone,
+        "cutover_at": run.cutover_at.isoformat() if flow.uses_cutover_time else None,
+        "batch_rows": run.settings.batch_rows,
+        "live": {model: held_values(run.live.get(model), run.system.target(model)) for model in flow.targets},
+        "files": _files_digest(run.system.mappings_dir, "*.yaml", "*.csv"),
+        "code": _files_digest(Path(__file__).parents[2], "*.py"),
+        "code elsewhere": run.system.code_dir and _files_digest(run.system.code_dir, "*.py"),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _files_digest(directory: Path, *patterns: str) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in patterns for path in directory.rglob(pattern)):
+        digest.update(str(path.relative_to(directory)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""What one migration is made of: tables, targets, flows, and the data they run on."""

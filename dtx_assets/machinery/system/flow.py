@@ -1,0 +1,79 @@
+"""What a flow is: declared by systems, run by `prepare`, drawn by `dagster`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from dtx_assets.machinery.system.system import System
+from dtx_assets.machinery.transforms.columns import TransformContext
+
+
+@dataclass(frozen=True)
+class FlowInputs:
+    """The rows of one batch and what they are mapped with.
+
+    `legacy` holds, for each source table, the named columns as text, other ones as `extra:<name>`, and `_row`,
+    `_source_key`, `_bucket`, `_key_fate` (null, `identical` or `duplicate_key`). `mappings` holds the mapping assets by
+    name.
+    """
+
+    system: System
+    legacy: Mapping[str, pl.DataFrame]
+    mappings: Mapping[str, pl.LazyFrame]
+    context: TransformContext
+
+    def decision(self, key: str) -> str:
+        return self.context.decisions[key]
+
+
+@dataclass
+class Prepared:
+    """The rows of one target model from one batch.
+
+    `rows` has the target columns (and `id` where rows are updated), `_row` counts them from 0; `links` is LINKS_SCHEMA.
+    """
+
+    rows: pl.DataFrame
+    links: pl.DataFrame
+
+
+@dataclass
+class Outcome:
+    """What a flow made of one batch: `prepared`, `rejected`, `dropped` by target model, one `fates` row a source row.
+
+    `fates`: source_table, model, source_row, fate (`migrated`, `rejected` or the rule that dropped it), coercions.
+    """
+
+    prepared: dict[str, Prepared] = field(default_factory=dict)
+    rejected: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    fates: list[pl.DataFrame] = field(default_factory=list)
+
+    def reject(self, model: str, rejected: pl.DataFrame) -> None:
+        self.rejected.setdefault(model, []).append(rejected)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """From source tables to target models. The first source owns the rows; the others feed or only link to them.
+
+    `owner` names, for each source table, the column of the owner id and the mapping asset that gives it: rows of one
+    owner lie in one batch. `accounted` are the sources whose rows are counted. `required` gives the columns by source
+    table that the chosen options need besides those a table always requires. `merge` makes the rows of a target of
+    all batches together, where several batches may give one row.
+    """
+
+    name: str
+    area: str
+    sources: tuple[str, ...]
+    accounted: tuple[tuple[str, str], ...]
+    mappings: tuple[str, ...]
+    targets: tuple[str, ...]
+    decisions: tuple[str, ...]
+    owner: Mapping[str, tuple[str, str]]
+    run: Callable[[FlowInputs], Outcome]
+    merge: Mapping[str, Callable[[pl.DataFrame], Prepared]] = field(default_factory=dict)
+    required: Callable[[Mapping[str, str]], Mapping[str, tuple[str, ...]]] = lambda _decisions: {}
+    uses_cutover_time: bool = False
+    description: str = ""

@@ -1,0 +1,137 @@
+"""What the machinery has to know about one migration. A system is built once, when its code location loads."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.mapping.lineage import column_lineage
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.target import TargetTable
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from dtx_assets.machinery.look_ups.assets import MappingAsset
+    from dtx_assets.machinery.mapping.decisions import Decisions
+    from dtx_assets.machinery.mapping.load import Mappings
+    from dtx_assets.machinery.sources.landing import Source
+    from dtx_assets.machinery.system.flow import Flow
+    from dtx_assets.machinery.system.question import Question
+
+FlowMaker = Callable[[Mapping[str, str]], "Flow | None"]
+SeedEmbedded = Callable[["Connection", Path], object]
+"""Puts the rows of other areas that lie in a directory into a database."""
+
+
+def always(flow: "Flow") -> FlowMaker:
+    """The maker of a flow that every option has."""
+    return lambda _chosen: flow
+
+
+def under(decision: str, *options: str, flow: "Flow") -> FlowMaker:
+    """The maker of a flow that only these options of a decision have."""
+    return lambda chosen: flow if chosen[decision] in options else None
+
+
+class Feeds(Protocol):
+    """What brings tables and targets of its own under an option of a decision; it lives in `feeds`."""
+
+    @property
+    def decision(self) -> str: ...
+
+    @property
+    def option(self) -> str: ...
+
+    @property
+    def feeds(self) -> tuple[Any, ...]: ...
+
+    def are_chosen(self, decisions: "Decisions") -> bool: ...
+
+    def of_model(self, model: str) -> Any: ...
+
+    def added_to(self, system: "System") -> "System": ...
+
+
+@dataclass(frozen=True)
+class System:
+    """One migration: its tables, its targets, its flows and the reviewable data they run on.
+
+    `flow_makers` give the flow that the chosen options call for, or None where they call for none. `sources` open,
+    given an S3Resource, where a legacy table lies that does not lie with the others.
+    """
+
+    name: str
+    legacy_tables: Mapping[str, LegacyTable]
+    crosswalk_tables: Mapping[str, LegacyTable]
+    targets: tuple[TargetTable, ...]
+    flow_makers: "tuple[FlowMaker, ...]"
+    decisions: "Decisions"
+    mapping_assets: "tuple[MappingAsset, ...]"
+    mappings: "Mappings"
+    mappings_dir: Path
+    sample_dir: Path
+    areas: Mapping[str, str]
+    questions: "tuple[Question, ...]" = ()
+    """What a cutover asks people before it loads anything."""
+    feeds: "Feeds | None" = None
+    sources: "Mapping[str, Callable[[Any], Source]]" = field(default_factory=dict)
+    without_feeds: "System | None" = None
+    code_dir: Path | None = None
+    """Where its code lies, if not in this package: where that changes, rows are prepared anew."""
+    seed_embedded: SeedEmbedded | None = None
+    """Fills the tables of other areas in the embedded database, from beside a sample."""
+
+    @cached_property
+    def flows(self) -> "tuple[Flow, ...]":
+        """The flows of the chosen options, in the order of their makers."""
+        return self.flows_under(self.decisions.chosen)
+
+    def flows_under(self, chosen: Mapping[str, str]) -> "tuple[Flow, ...]":
+        return tuple(flow for maker in self.flow_makers if (flow := maker(chosen)) is not None)
+
+    def under(self, decisions: "Decisions") -> "System":
+        """The same migration with other choices, and with the tables and targets of feeds where they call for them."""
+        chosen = replace(self.without_feeds or self, decisions=decisions)
+        return chosen.feeds.added_to(chosen) if chosen.feeds else chosen
+
+    def target(self, model: str) -> TargetTable:
+        for table in self.targets:
+            if table.model == model:
+                return table
+        raise ConfigurationError(
+            f"{self.name} has no target model {model!r}", remedy=f"one of: {', '.join(t.model for t in self.targets)}"
+        )
+
+    @cached_property
+    def migrated_tables(self) -> frozenset[str]:
+        """The legacy tables whose rows a flow accounts for; of any other, the archive is all there is."""
+        return frozenset(source for flow in self.flows for source, _ in flow.accounted)
+
+    @cached_property
+    def read_tables(self) -> frozenset[str]:
+        """The legacy tables that a flow reads."""
+        return frozenset(source for flow in self.flows for source in flow.sources)
+
+    @cached_property
+    def filled_targets(self) -> tuple[TargetTable, ...]:
+        """The targets that flows fill, in the order of their declarations."""
+        return tuple(target for target in self.targets if self.flow_of(target.model))
+
+    def flow_of(self, model: str) -> "Flow | None":
+        return next((flow for flow in self.flows if model in flow.targets), None)
+
+    def personal_columns(self, target: TargetTable) -> frozenset[str]:
+        """The columns of a target that are made from personal legacy columns."""
+        flow = self.flow_of(target.model)
+        if flow is None:
+            return frozenset()
+        lineage = column_lineage(self.mappings.for_target(target.model), self.name, flow.sources)
+        return frozenset(
+            name
+            for name, sources in lineage.items()
+            for key, column in sources
+            if key[1] == "legacy" and key[2] in self.legacy_tables and self.legacy_tables[key[2]].is_personal(column)
+        )

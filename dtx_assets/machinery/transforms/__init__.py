@@ -1,0 +1,1 @@
+"""Pure functions from legacy text to values, over Polars expressions."""

@@ -1,0 +1,393 @@
+"""The transforms that column mappings name, and the readings of legacy text they are made of.
+
+Each is a pure function over Polars expressions: it gives a value, the problems that reject the row, and the coercions
+that are counted. Transforms that only one system needs live with that system.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, cast, get_type_hints
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from dtx_assets.machinery.model.legacy import ColumnKind
+
+INTEGER = r"^(-?[0-9]+)(?:\.0)?$"
+DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?: 00:00:00)?$"
+IN_UTC = r"\+00(?::00)?$"
+"""What an instant ends with, as databases give it; any other time is in the zone of the legacy times."""
+TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]+)?$"
+INSTANT = pl.Datetime("us", "UTC")
+OF_THE_CALENDAR = " of the years 1 to 9999 in UTC"
+LAST_YEAR_OF_RULES = 2099
+"""Until then Polars knows when the clock of a zone changes; afterwards it has no summer time."""
+SHOWN = 40
+"""Characters of a value that a problem quotes."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a row is rejected: a reason code (spec 5), where it holds, and a sentence."""
+
+    reason: str
+    when: pl.Expr
+    detail: pl.Expr | str
+
+
+@dataclass(frozen=True)
+class Coercion:
+    """A lossy change that is accepted and counted: its kind, and where it happens."""
+
+    kind: str
+    when: pl.Expr
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a transform gives for one target column."""
+
+    value: pl.Expr
+    problems: tuple[Problem, ...] = ()
+    coercions: tuple[Coercion, ...] = ()
+
+
+@dataclass(frozen=True)
+class TransformContext:
+    """What transforms may look at besides the row.
+
+    `crosswalks` are frames of `source_id` (canonical text) and `target_id` (Int64); `timezone` is the zone of naive
+    legacy times; `cutover_at` is the instant that counts as now.
+    """
+
+    crosswalks: Mapping[str, pl.LazyFrame]
+    value_maps: Mapping[str, pl.DataFrame]
+    decisions: Mapping[str, str]
+    timezone: str
+    cutover_at: datetime
+    id_kinds: Mapping[str, ColumnKind] = field(default_factory=dict)
+    """How the ids of crosswalks are compared, where they are no integers."""
+
+    def canonical_id(self, crosswalk: str, text: pl.Expr) -> pl.Expr:
+        """A legacy id as that crosswalk holds it."""
+        return canonical_id(text, self.id_kinds.get(crosswalk, "integer"))
+
+
+Transform = Callable[..., Outcome]
+
+
+@dataclass
+class Registry:
+    """Transforms by name."""
+
+    transforms: dict[str, Transform] = field(default_factory=dict)
+
+    def transform(self, name: str) -> Callable[[Transform], Transform]:
+        def register(function: Transform) -> Transform:
+            if name in self.transforms:
+                raise ValueError(f"two transforms are called {name!r}")
+            self.transforms[name] = function
+            return function
+
+        return register
+
+    def parameters(self, name: str) -> dict[str, Any]:
+        """The settings that a mapping may give a transform, with their types."""
+        types = get_type_hints(self.transforms[name])
+        return {
+            parameter: types.get(parameter, Any)
+            for parameter in tuple(inspect.signature(self.transforms[name]).parameters)[2:]
+        }
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.transforms
+
+    def __getitem__(self, name: str) -> Transform:
+        return self.transforms[name]
+
+    def __or__(self, other: "Registry") -> "Registry":
+        return Registry({**self.transforms, **other.transforms})
+
+
+GENERIC = Registry()
+
+
+# --- readings of legacy text ------------------------------------------------------------------------------------------
+
+
+def shown(text: pl.Expr) -> pl.Expr:
+    """A value as a problem quotes it: shortened, NULL spelt out."""
+    return text.str.head(SHOWN).fill_null("NULL")
+
+
+def code(text: pl.Expr) -> pl.Expr:
+    """Text as code columns are compared: trimmed and without case."""
+    return text.str.strip_chars().str.to_lowercase()
+
+
+def integer_value(text: pl.Expr) -> pl.Expr:
+    """`-?[0-9]+`, with or without `.0`, as Int64; null for anything else and for what 64 bits do not hold."""
+    return text.str.extract(INTEGER, 1).cast(pl.Int64, strict=False)
+
+
+def canonical_integer(text: pl.Expr) -> pl.Expr:
+    """An integer id as the text that crosswalks hold: `12.0` and `012` are `12`; null where it is no integer."""
+    return integer_value(text).cast(pl.String)
+
+
+def canonical_id(text: pl.Expr, kind: ColumnKind) -> pl.Expr:
+    """An id as the text that crosswalks hold: null where it should be an integer and is none."""
+    return canonical_integer(text) if kind == "integer" else code(text) if kind == "code" else text
+
+
+def kind_of_ids(ids: pl.LazyFrame, declared: ColumnKind) -> ColumnKind:
+    """How the ids in the one column of a frame are compared: as integers where they are declared so, or all are.
+
+    Leading zeros tell texts apart, and integers not.
+    """
+    if declared == "integer":
+        return declared
+    (name,) = ids.collect_schema().names()
+    is_integer = (canonical_integer(pl.col(name)) == pl.col(name).str.strip_suffix(".0")).fill_null(False)
+    of_integers = ids.drop_nulls().select(is_integer.all()).collect(engine="streaming").item()
+    return "integer" if of_integers else declared
+
+
+def date_value(text: pl.Expr, timezone: str | None = None) -> pl.Expr:
+    """`YYYY-MM-DD`, with or without ` 00:00:00`, as Date; null for anything else and for days no calendar has.
+
+    With a zone, an instant that is midnight there is a day too.
+    """
+    date = text.str.extract(DATE, 1).str.to_date("%Y-%m-%d", strict=False)
+    day = pl.when(date.dt.year() >= 1).then(date)
+    if timezone is None:
+        return day
+    instant = pl.when(text.str.contains(IN_UTC)).then(text)
+    local = timestamp_value(instant, timezone).dt.convert_time_zone(timezone)
+    return pl.coalesce(day, pl.when(local.dt.time() == pl.time(0)).then(local.dt.date()))
+
+
+DATE_PARTS = {
+    "YYYY": (r"[0-9]{4}", "%Y"),
+    "MON": (r"(?i:[A-Z]{3})", "%b"),
+    "MM": (r"[0-9]{2}", "%m"),
+    "DD": (r"[0-9]{2}", "%d"),
+    "M": (r"[0-9]{1,2}", "%m"),
+    "D": (r"[0-9]{1,2}", "%d"),
+}
+"""Parts of a date's form: what the text must look like, and how it is read. Two-digit years would be a guess."""
+
+DATE_PART = re.compile("|".join(DATE_PARTS))
+
+
+@dataclass(frozen=True)
+class DateForm:
+    """How dates are written, such as `MM/DD/YYYY` or `D-MON-YYYY`: a pattern of the whole text, and how to read it."""
+
+    pattern: str
+    reading: str
+
+    @classmethod
+    def of(cls, form: str) -> "DateForm":
+        """ValueError, with the remedy after a semicolon, where a form does not say year, month and day once each."""
+        kinds = sorted(part[0] if part != "MON" else "M" for part in DATE_PART.findall(form))
+        rest = DATE_PART.sub("", form)
+        if kinds != ["D", "M", "Y"] or any(letter.isalnum() or letter == "%" for letter in rest):
+            raise ValueError(
+                f"{form!r} is no form of a date; write year, month and day once each, of {', '.join(DATE_PARTS)},"
+                " as in MM/DD/YYYY"
+            )
+        pieces = re.split(f"({DATE_PART.pattern})", form)
+        pattern = "".join(DATE_PARTS[piece][0] if piece in DATE_PARTS else re.escape(piece) for piece in pieces)
+        return cls(f"^{pattern}$", DATE_PART.sub(lambda part: DATE_PARTS[part[0]][1], form))
+
+    def read(self, text: pl.Expr) -> pl.Expr:
+        """The day as Date; null for texts of another form and days that no calendar has."""
+        day = pl.when(text.str.contains(self.pattern)).then(text).str.to_date(self.reading, strict=False)
+        return pl.when(day.dt.year() >= 1).then(day)
+
+    def days(self, texts: Sequence[str]) -> pl.Series:
+        """The days among some texts, as Date."""
+        read = pl.DataFrame({"text": texts}, schema={"text": pl.String}).select(self.read(pl.col("text")))
+        return read.to_series().drop_nulls()
+
+
+def naive_time(text: pl.Expr) -> pl.Expr:
+    """`YYYY-MM-DD HH:MM:SS`, with or without a fraction, as the clock on the wall; null for anything else."""
+    well_formed = pl.when(text.str.contains(TIMESTAMP)).then(text)
+    seconds = well_formed.str.head(19).str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
+    fraction = well_formed.str.slice(20, 6).str.pad_end(6, "0").cast(pl.Int64, strict=False).fill_null(0)
+    return pl.when(seconds.dt.year() >= 1).then(seconds + pl.duration(microseconds=fraction, time_unit="us"))
+
+
+def timestamp_value(text: pl.Expr, timezone: str) -> pl.Expr:
+    """What `naive_time` reads, in `timezone` as `localized` gives it; in UTC where it ends with `+00` or `+00:00`."""
+    in_utc = pl.when(text.str.contains(IN_UTC)).then(text.str.replace(IN_UTC, ""))
+    return pl.coalesce(localized(naive_time(in_utc), "UTC"), localized(naive_time(text), timezone))
+
+
+def localized(naive: pl.Expr, timezone: str) -> pl.Expr:
+    """A naive time of `timezone` as UTC: never fails, whatever the zone's clock did that day.
+
+    Of a time that occurs twice the earlier one counts; one that the zone skips is read as if the clock had not gone
+    forward yet, as Python and PostgreSQL do. Both are a guess: `clock_changes` counts them. Null where UTC has the time
+    outside of the years 1 to 9999, which neither Python nor what is written in it can read.
+    """
+    if timezone == "UTC":
+        return naive.dt.replace_time_zone("UTC")
+    zone = ZoneInfo(timezone)
+    return naive.map_batches(lambda times: _instants(times, zone), INSTANT, is_elementwise=True)
+
+
+def clock_changes(naive: pl.Expr, timezone: str) -> tuple[Coercion, ...]:
+    """Where a naive time of `timezone` is no single instant, so that `localized` takes one by a guess."""
+    if timezone == "UTC":
+        return ()
+    zone = ZoneInfo(timezone)
+    guesses = naive.map_batches(lambda times: _guesses(times, zone), pl.String(), is_elementwise=True)
+    return tuple(Coercion(kind, guesses == kind) for kind in ("ambiguous_time", "skipped_time"))
+
+
+def _instants(times: pl.Series, zone: ZoneInfo) -> pl.Series:
+    known, others = _known_and_others(times, zone)
+    return known.fill_null(times.replace_strict(others["time"], others["instant"], default=None, return_dtype=INSTANT))
+
+
+def _guesses(times: pl.Series, zone: ZoneInfo) -> pl.Series:
+    _, others = _known_and_others(times, zone)
+    return times.replace_strict(others["time"], others["guess"], default=None, return_dtype=pl.String())
+
+
+def _known_and_others(times: pl.Series, zone: ZoneInfo) -> tuple[pl.Series, pl.DataFrame]:
+    """Instants as Polars knows them, and the few times that it cannot say exactly: `time`, `instant`, `guess`."""
+    has_rules = times.dt.year().is_between(2, LAST_YEAR_OF_RULES)
+    strict = times.dt.replace_time_zone(zone.key, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
+    known = strict.set(~has_rules, None)
+    of_python = times.filter(known.is_null() & times.dt.year().is_between(1, 9999)).unique()
+    others = [(time, *_instant_and_guess(time, zone)) for time in of_python]
+    schema = {"time": times.dtype, "instant": INSTANT, "guess": pl.String()}
+    return known, pl.DataFrame(others, schema, orient="row")
+
+
+def _instant_and_guess(time: datetime, zone: ZoneInfo) -> tuple[datetime | None, str | None]:
+    """What Python reads a naive time as, and which guess that took."""
+    before, after = (time.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    gained = cast(timedelta, after.utcoffset()) - cast(timedelta, before.utcoffset())
+    guess = "ambiguous_time" if gained < timedelta() else "skipped_time" if gained else None
+    try:
+        return before.astimezone(UTC), guess
+    except OverflowError:
+        return None, guess
+
+
+def json_text(text: pl.Expr) -> pl.Expr:
+    """Text as a JSON string, NULL as `null`."""
+    encoded = pl.struct(text.alias("k")).struct.json_encode()
+    return encoded.str.strip_prefix('{"k":').str.strip_suffix("}")
+
+
+def json_strings(strings: pl.Expr) -> pl.Expr:
+    """A list of texts as a compact JSON array; NULL stays NULL."""
+    return pl.when(strings.is_not_null()).then(
+        # The array is all that the object holds: `{"_":[…]}`.
+        pl.struct(strings.alias("_")).struct.json_encode().str.slice(5).str.head(-1)
+    )
+
+
+# --- transforms -------------------------------------------------------------------------------------------------------
+
+
+@GENERIC.transform("text")
+def text(inputs: Sequence[pl.Expr], context: TransformContext, null: str | None = None) -> Outcome:
+    """The text as it is; NULL becomes `null` where that is given."""
+    (value,) = inputs
+    return Outcome(value if null is None else value.fill_null(null))
+
+
+@GENERIC.transform("integer")
+def integer(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
+    """A whole number; anything else is `unparseable`."""
+    (source,) = inputs
+    value = integer_value(source)
+    return Outcome(
+        value,
+        (Problem("unparseable", source.is_not_null() & value.is_null(), pl.format("{} is no integer", shown(source))),),
+    )
+
+
+@GENERIC.transform("timestamp")
+def timestamp(
+    inputs: Sequence[pl.Expr], context: TransformContext, invalid: Literal["reject", "null"] = "reject"
+) -> Outcome:
+    """A naive legacy time as UTC. What is no time, zero dates included, is `unparseable`, or NULL and counted.
+
+    A time that the clock of the zone showed twice, or never, is counted too.
+    """
+    (source,) = inputs
+    naive = naive_time(source)
+    value = timestamp_value(source, context.timezone)
+    guesses = clock_changes(naive, context.timezone)
+    is_invalid = source.is_not_null() & value.is_null()
+    if invalid == "null":
+        zero = source.str.starts_with("0000-00-00")
+        return Outcome(
+            value,
+            coercions=(
+                Coercion("zero_date", is_invalid & zero),
+                Coercion("invalid_time", is_invalid & ~zero),
+                *guesses,
+            ),
+        )
+    beyond = pl.when(naive.is_null()).then(pl.lit("")).otherwise(pl.lit(OF_THE_CALENDAR))
+    return Outcome(
+        value, (Problem("unparseable", is_invalid, pl.format("{} is no time{}", shown(source), beyond)),), guesses
+    )
+
+
+@GENERIC.transform("date")
+def date(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
+    """A calendar date; anything else is `unparseable`."""
+    (source,) = inputs
+    value = date_value(source, context.timezone)
+    return Outcome(
+        value,
+        (Problem("unparseable", source.is_not_null() & value.is_null(), pl.format("{} is no date", shown(source))),),
+    )
+
+
+@GENERIC.transform("iso_date")
+def iso_date(
+    inputs: Sequence[pl.Expr],
+    context: TransformContext,
+    format: str = "YYYY-MM-DD",
+    null_values: Sequence[str] = (),
+) -> Outcome:
+    """A date in the given form as ISO text; an empty one is NULL, `null_values` are NULL and counted."""
+    (source,) = inputs
+    form = DateForm.of(format)
+    listed = source.is_in(pl.Series(null_values, dtype=pl.String).implode())
+    given = source.is_not_null() & (source != "") & ~listed
+    day = form.read(source)
+    is_null = listed | day.is_in(form.days(null_values).implode()).fill_null(False)
+    return Outcome(
+        pl.when(~is_null).then(day).dt.to_string("%Y-%m-%d"),
+        (Problem("unparseable", given & day.is_null(), pl.format(f"{{}} is no date {format}", shown(source))),),
+        (Coercion("sentinel_date", is_null),),
+    )
+
+
+@GENERIC.transform("trimmed_end")
+def trimmed_end(inputs: Sequence[pl.Expr], context: TransformContext, null: str | None = None) -> Outcome:
+    """Text without the white space at its end; leading white space stays."""
+    (source,) = inputs
+    value = source.str.strip_chars_end()
+    return Outcome(value if null is None else value.fill_null(null), coercions=(Coercion("trimmed", source != value),))
+
+
+@GENERIC.transform("joined")
+def joined(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
+    """Several columns with one blank between them; NULL where one of them is."""
+    return Outcome(pl.concat_str(list(inputs), separator=" "))

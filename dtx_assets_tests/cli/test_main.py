@@ -1,0 +1,111 @@
+"""The command line: quick help, exit codes, errors without traceback or secret, and what it prints."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dtx_assets.cli import main as cli
+
+DTX = [sys.executable, "-m", "dtx_assets.cli.main"]
+
+
+def dtx(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, in an empty directory, without the tests' environment."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
+    return subprocess.run(
+        [*DTX, *arguments],
+        cwd=cwd,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def test_help_needs_neither_dagster_nor_polars(tmp_path):
+    script = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom dtx_assets import cli\n"
+        "shown = CliRunner().invoke(cli.app, ['--help'])\nassert shown.exit_code == 0, shown.output\n"
+        "print(sorted({'dagster', 'polars', 'psycopg'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run"],
+        ["status"],
+        ["report"],
+        ["target"],
+        ["target", "ddl"],
+        ["ui"],
+        ["sample"],
+        ["psql"],
+        ["purge"],
+        ["archive"],
+        ["archive", "list"],
+        ["archive", "query"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_has_help_and_the_long_ones_examples(command):
+    shown = CliRunner().invoke(cli.app, [*command, "--help"])
+    assert shown.exit_code == 0
+    assert "Usage:" in shown.output
+    assert command in (["target"], ["archive"]) or "Example" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "says"),
+    [
+        (["run", "dxt"], {}, "there is no system 'dxt'"),
+        (["run", "--select", "target/EmailTemplat"], {}, "did you mean target/EmailTemplate"),
+        (["run", "--mode", "dress"], {}, "DTX_MODE"),
+        (["run", "--frobnicate"], {}, "No such option"),
+        (["run"], {"DTX_CUTOVER_AT": "tomorrow"}, "DTX_CUTOVER_AT"),
+        (["run"], {"DTX_TARGET_URL": "mysql://u:planted-secret@h/db"}, "DTX_TARGET_URL"),
+        (["status"], {"DTX_DECISIONS": "nowhere.yaml"}, "DTX_DECISIONS"),
+        (["status"], {"DTX_LEGACY_URI": "x"}, "DTX_LEGACY_URL"),
+    ],
+)
+def test_wrong_usage_and_configuration_end_with_2_and_say_what_to_do(tmp_path, arguments, environment, says):
+    done = dtx(*arguments, cwd=tmp_path, **environment)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "planted-secret" not in done.stdout + done.stderr
+
+
+def test_the_target_ddl_is_sql_that_postgresql_takes(tmp_path, database_url):
+    import psycopg
+
+    done = dtx("target", "ddl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with psycopg.connect(database_url) as connection:
+        connection.execute(done.stdout)
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    assert ("docutrax_utils_notificationschedule",) in tables
+
+
+def test_a_sample_of_ones_own(tmp_path):
+    done = dtx("sample", "--rows", "50", "--seed", "7", "mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mine" / "notification.csv").is_file()
+    assert "DTX_LEGACY_URL=mine" in done.stdout
+
+
+def test_a_free_port_is_found_beside_a_taken_one():
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert port < cli.free_port(port) < port + 100

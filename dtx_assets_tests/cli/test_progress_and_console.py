@@ -1,0 +1,158 @@
+"""What a terminal shows of a run: plain lines where nobody watches, speed and time left, a summary with findings."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from dtx_assets.cli.console import RunDisplay, print_error, print_states, print_summary, step_title
+from dtx_assets.machinery.base.errors import SourceError
+from dtx_assets.machinery.base.progress import StepProgress, duration_text, listening, progress_text
+from dtx_assets.machinery.dagster.run import AssetState, CheckResult, CheckState, RunOutcome, StepFailure
+
+
+def plain_console() -> Console:
+    return Console(file=io.StringIO(), width=140, force_terminal=False)
+
+
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "seconds", "shown"),
+    [
+        (0, 100, 0.0, "0 of 100 rows"),
+        (50_000, 200_000, 10.0, "50,000 of 200,000 rows, 5,000 rows/s, 30 s left"),
+        (200_000, 200_000, 10.0, "200,000 of 200,000 rows, 20,000 rows/s"),
+        (1_234, None, 2.0, "1,234 rows, 617 rows/s"),
+    ],
+)
+def test_progress_says_rows_speed_and_time_left(done, total, seconds, shown):
+    assert progress_text(done, total, seconds) == shown
+
+
+def test_progress_of_files_says_their_bytes_too():
+    assert progress_text(30, 120, 10.0, 25_000_000) == "30 of 120 files, 3 files/s, 2 MB/s, 30 s left"
+    assert progress_text(30, None, 10.0, 0) == "30 files, 3 files/s, 0 MB/s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.44, "0.4 s"), (42, "42 s"), (59.9, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+)
+def test_durations(seconds, shown):
+    assert duration_text(seconds) == shown
+
+
+def test_without_a_listener_a_line_goes_to_the_log_every_ten_seconds():
+    now = [0.0]
+    lines: list[str] = []
+    progress = StepProgress("load X", lines.append, clock=lambda: now[0])
+    for second in range(25):
+        now[0] = float(second)
+        progress(second * 100, 10_000)
+    assert lines == [
+        "load X: 1,000 of 10,000 rows, 100 rows/s, 1 min 30 s left",
+        "load X: 2,000 of 10,000 rows, 100 rows/s, 1 min 20 s left",
+    ]
+
+
+def test_a_listener_hears_every_step_and_the_log_nothing():
+    heard, lines = [], []
+    listener = SimpleNamespace(advanced=lambda *told: heard.append(told))
+    with listening(listener):
+        StepProgress("load X", lines.append, clock=lambda: 1e9)(5, 10)
+        StepProgress("send files of X", lines.append, clock=lambda: 1e9)(5, None, 4096)
+    assert heard == [("load X", 5, 10, None), ("send files of X", 5, None, 4096)]
+    assert lines == []
+
+
+def event(step: str, kind: str) -> SimpleNamespace:
+    kinds = ("is_step_start", "is_step_success", "is_step_failure", "is_step_skipped")
+    return SimpleNamespace(step_key=step, **{name: name == kind for name in kinds})
+
+
+def test_plain_lines_count_the_steps_and_name_what_failed_and_was_skipped():
+    console = plain_console()
+    with RunDisplay(console, "dtx", 3) as display:
+        for kind in ("is_step_start", "is_step_success"):
+            display(event("dtx_extraction", kind))
+        display.advanced("prepare exemption", 10, 20)
+        display(event("dtx_prepare_exemption", "is_step_start"))
+        display(event("dtx_prepare_exemption", "is_step_failure"))
+        display(event("dtx_load_ManualOverride", "is_step_skipped"))
+    assert text_of(console).splitlines() == [
+        "[1/3] extraction: 0.0 s",
+        "[2/3] prepare exemption: failed",
+        "[3/3] load ManualOverride: skipped",
+    ]
+
+
+def test_a_terminal_gets_a_live_display():
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with RunDisplay(console, "dtx", 2) as display:
+        display(event("dtx_load_X", "is_step_start"))
+        display.advanced("load X", 500, 1000)
+        display._progress.refresh()
+    assert "load X" in text_of(console)
+    assert "500 of 1,000 rows" in text_of(console)
+
+
+def test_step_titles():
+    assert step_title("dtx_check_legacy_notification_webhook", "dtx") == "check legacy_notification_webhook"
+
+
+def test_the_summary_has_rows_findings_failures_and_where_to_look():
+    console = plain_console()
+    outcome = RunOutcome("0123abcd-1", succeeded=False, seconds=61.0)
+    outcome.accounting = [
+        {
+            "source_table": "letter",
+            "target_table": "t_x",
+            "read": 1005,
+            "migrated": 900,
+            "rejected": 100,
+            "dropped": {"a": 3, "b": 2},
+        }
+    ]
+    outcome.loads = {"EmailTemplate": {"inserted": 900, "updated": 0, "unchanged": 1}}
+    outcome.checks = [
+        CheckResult("legacy/letter", "macros_are_confirmed", passed=False, severity="ERROR", count=14),
+        CheckResult("legacy/letter", "no_literal_braces", passed=False, severity="WARN", count=2),
+        CheckResult("legacy/letter", "row_count", passed=True, severity="ERROR"),
+    ]
+    outcome.failures = [StepFailure("dtx_run_report", "1 table could not be extracted: keyword [sic]")]
+    outcome.not_run = ["dtx_load_X", "dtx_check_target_X"]
+    print_summary(console, "dtx", outcome, {"Lake": "/somewhere/lake"})
+    text = text_of(console)
+    row = next(line for line in text.splitlines() if "t_x" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["letter", "t_x", "1,005", "900", "100", "5"]
+    finding = next(line for line in text.splitlines() if "macros_are_confirmed" in line)
+    assert [cell.strip() for cell in finding.strip("│").split("│")] == [
+        "macros_are_confirmed",
+        "legacy/letter",
+        "14",
+        "ERROR",
+    ]
+    assert "Checks: 1 passed, 1 failed, 1 warned." in text
+    assert "keyword [sic]" in text
+    assert "FAILED run report\n" in text
+    assert "Not done because of that: load X, the checks of 1 assets\n" in text
+    assert "Lake: /somewhere/lake" in text
+    assert "Run 0123abcd-1 FAILED after 1 min 01 s." in text
+
+
+def test_states_say_never_where_nothing_ran():
+    console = plain_console()
+    print_states(console, [AssetState("legacy/letter")], [CheckState("legacy/letter", "row_count", "never run")])
+    assert "never" in text_of(console)
+    assert "row_count" in text_of(console)
+
+
+def test_errors_say_what_where_and_what_to_do_as_they_are():
+    console = plain_console()
+    print_error(console, SourceError("no [table] letter", where="letter.csv, line 3", remedy="export it again"))
+    assert text_of(console) == "error: no [table] letter\n  at: letter.csv, line 3\n  do: export it again\n"

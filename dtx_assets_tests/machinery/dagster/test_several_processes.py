@@ -1,0 +1,83 @@
+"""Loads wait for the checks that close the gate by edges of the graph: by no priority, on any executor."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+import dtx_assets_tests
+from dtx_assets.dtx.checks import build_check_groups
+from dtx_assets.dtx.decided_system import SYSTEM as DTX
+from dtx_assets.dtx.definitions import defs as dtx_defs
+from dtx_assets.machinery.dagster.graph import Graph
+from dtx_assets.machinery.dagster.run import open_instance
+from dtx_assets.machinery.run.environment import ENVIRONMENT
+from dtx_assets_tests.library import definitions as library_definitions
+from dtx_assets_tests.library.place import Library
+
+
+def upstream_steps(job: dg.JobDefinition, step: str) -> set[str]:
+    """All steps that a step waits for."""
+    waits_for = {
+        invocation.alias or invocation.name: {
+            node.node for dependency in dependencies.values() for node in dependency.get_node_dependencies()
+        }
+        for invocation, dependencies in job.dependencies.items()
+    }
+    found: set[str] = set()
+    left = [step]
+    while left:
+        new = waits_for.get(left.pop(), set()) - found
+        found |= new
+        left += new
+    return found
+
+
+@pytest.mark.parametrize(
+    ("system", "definitions", "groups"),
+    [
+        (DTX, dtx_defs, build_check_groups(DTX)),
+        (library_definitions.SYSTEM, library_definitions.defs, library_definitions.GROUPS),
+    ],
+    ids=["dtx", "library"],
+)
+@pytest.mark.parametrize("job", ["", "_cutover"])
+def test_each_load_waits_for_every_check_that_closes_its_gate(system, definitions, groups, job):
+    graph = Graph(system)
+    made = definitions.resolve_job_def(f"{system.name}{job}")
+    for target in system.filled_targets:
+        gating = {
+            f"{system.name}_check_{'_'.join(graph.key(*group.asset).path[1:])}"
+            for group in groups
+            if group.needs
+            and any(spec.closes_gate for spec in group.specs)
+            and target.model in graph.models_made_from(*group.asset)
+        }
+        assert len(gating) >= 3
+        assert gating <= upstream_steps(made, f"{system.name}_load_{target.model}"), target.model
+
+
+@pytest.mark.timeout(600)
+def test_a_cutover_by_several_processes_is_not_refused_for_checks_to_come(tmp_path, database_url, monkeypatch):
+    library = Library(tmp_path, database_url, monkeypatch)
+    # What comes before takes a second a step in a process of its own, and has no part in it.
+    assert library.run(select="+prepared/Reader").failures == []
+    # From where the processes of the steps import the code location.
+    monkeypatch.chdir(Path(dtx_assets_tests.__file__).parents[1])
+    job = dg.reconstructable(library_definitions.job_of_several_processes)
+    with open_instance(library.home) as instance:
+        result = dg.execute_job(
+            job,
+            instance=instance,
+            run_config={
+                "resources": {ENVIRONMENT: {"config": {"mode": "cutover", "restore_point": "snap"}}},
+                "execution": {"config": {"max_concurrent": 2}},
+            },
+        )
+        events = [(event.event_type_value, str(event.step_key)) for event in result.all_events if event.is_step_event]
+        assert result.success, [event.message for event in result.all_events if event.is_failure]
+    assert library.sql("SELECT count(*) FROM reader") == [(2,)]
+    assert library.sql("SELECT mode, status FROM migration.run") == [("cutover", "succeeded")]
+    started = events.index(("STEP_START", "library_load_Reader"))
+    for asset in ("prepared_Reader", "rejected_Reader"):
+        assert events.index(("STEP_SUCCESS", f"library_check_{asset}")) < started
