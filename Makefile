@@ -27,10 +27,11 @@ ui-readonly: $(INSTALLED) ## Serve the UI for those who only look
 test: $(INSTALLED_DEV) ## Run the tests, a file of them on each core; ARGS="-n 0 path" runs those of a path in one process
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-check: $(INSTALLED_DEV) audit ## Lint, formatting, types, known vulnerabilities
+check: $(INSTALLED_DEV) audit ## Lint, formatting, types, which package may import which, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 audit: $(INSTALLED_DEV) ## Look up the packages among the known vulnerabilities, where the service can be reached
 	$(BIN)/python -m dtx_assets_tests.audit

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, parse_model
+from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model
 
 
 class PythonModule(BaseModel):

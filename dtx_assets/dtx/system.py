@@ -119,6 +119,7 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         mapping_assets=assets,
         mappings=mappings,
         mappings_dir=mappings_dir,
+        code_dir=Path(__file__).parent,
         sample_dir=Path(__file__).parent / "sample",
         areas=AREAS,
         questions=QUESTIONS,

@@ -252,6 +252,7 @@ class Zoo:
             (),
             mappings,
             self.mappings_dir,
+            directory / "code",
             directory,
             {"zoo": "The zoo"},
         )

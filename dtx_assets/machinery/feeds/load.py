@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
 from dtx_assets.machinery.feeds.flow import MATCH, array_documents, feed_run
 from dtx_assets.machinery.feeds.model import FeedColumn, FeedFile
 from dtx_assets.machinery.feeds.transforms import FEED, registered
 from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
 from dtx_assets.machinery.mapping.validate import Place
-from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, parse_model, suggestion
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import ColumnType, TargetTable
 from dtx_assets.machinery.prepare.batches import EXTRA

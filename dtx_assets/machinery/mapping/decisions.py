@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, parse_model, plain, suggestion
+from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, plain, suggestion
 
 
 class Strict(BaseModel):

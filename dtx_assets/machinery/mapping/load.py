@@ -10,12 +10,12 @@ from pathlib import Path
 import polars as pl
 
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.lineage import accounted_for
 from dtx_assets.machinery.mapping.model import ArchivedFile, SourceMapping, TargetMapping
 from dtx_assets.machinery.mapping.validate import Known, check_accounted_for, check_target
 from dtx_assets.machinery.mapping.value_map import read_value_map
-from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, parse_model
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.transforms.columns import Registry

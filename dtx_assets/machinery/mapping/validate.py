@@ -11,10 +11,10 @@ from typing import Any
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
+from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, suggestion
 from dtx_assets.machinery.mapping.decisions import Decisions, numbers_in
 from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
 from dtx_assets.machinery.mapping.value_map import ValueMap
-from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, suggestion
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.transforms.columns import Registry, TransformContext

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from dtx_assets.machinery.mapping.yaml_file import Findings
+from dtx_assets.machinery.base.yaml_file import Findings
 
 
 @dataclass(frozen=True)

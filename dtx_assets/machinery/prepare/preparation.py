@@ -7,7 +7,7 @@ the lake is here. What the rows of a flow become is the systems' business; writi
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -49,6 +49,13 @@ class RunSettings:
 
     def key(self, layer: str, name: str) -> tuple[str, str, str]:
         return (self.system.name, layer, name)
+
+
+PREPARING = tuple(
+    Path(__file__).parents[1] / package
+    for package in ("feeds", "look_ups", "mapping", "model", "postgres", "prepare", "sources", "system", "transforms")
+)
+"""The packages of the machinery that make rows: where they change, rows are prepared anew."""
 
 
 def reject_unfit(outcome: Outcome, inputs: FlowInputs, flow: Flow, live: Mapping[str, LiveTarget]) -> None:
@@ -368,15 +375,14 @@ def _fingerprint(
         "cutover_at": run.cutover_at.isoformat() if flow.uses_cutover_time else None,
         "batch_rows": run.settings.batch_rows,
         "live": {model: held_values(run.live.get(model), run.system.target(model)) for model in flow.targets},
-        "files": _files_digest(run.system.mappings_dir, "*.yaml", "*.csv"),
-        "code": _files_digest(Path(__file__).parents[2], "*.py"),
-        "code elsewhere": run.system.code_dir and _files_digest(run.system.code_dir, "*.py"),
+        "files": _digest_of_files(run.system.mappings.files[model] for model in flow.targets),
+        "code": [_digest_of_files(sorted(package.rglob("*.py"))) for package in (*PREPARING, run.system.code_dir)],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _files_digest(directory: Path, *patterns: str) -> str:
+def _digest_of_files(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in patterns for path in directory.rglob(pattern)):
-        digest.update(str(path.relative_to(directory)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dtx_assets.machinery.mapping.yaml_file import Findings, YamlFile, parse_model, suggestion
+from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
 
 LineEnd = Literal["\n", "\r\n", "\r"]
 LINE_ENDS: dict[bytes, str] = {b"\n": "LF", b"\r\n": "CRLF", b"\r": "CR"}

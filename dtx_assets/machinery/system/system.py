@@ -72,6 +72,8 @@ class System:
     mapping_assets: "tuple[MappingAsset, ...]"
     mappings: "Mappings"
     mappings_dir: Path
+    code_dir: Path
+    """Where its code lies: where that changes, rows are prepared anew."""
     sample_dir: Path
     areas: Mapping[str, str]
     questions: "tuple[Question, ...]" = ()
@@ -79,8 +81,6 @@ class System:
     feeds: "Feeds | None" = None
     sources: "Mapping[str, Callable[[Any], Source]]" = field(default_factory=dict)
     without_feeds: "System | None" = None
-    code_dir: Path | None = None
-    """Where its code lies, if not in this package: where that changes, rows are prepared anew."""
     seed_embedded: SeedEmbedded | None = None
     """Fills the tables of other areas in the embedded database, from beside a sample."""
 

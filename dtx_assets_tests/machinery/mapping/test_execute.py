@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtx_assets.machinery.base.yaml_file import Findings
 from dtx_assets.machinery.mapping.execute import apply_columns
 from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.mapping.value_map import read_value_map
-from dtx_assets.machinery.mapping.yaml_file import Findings
 from dtx_assets.machinery.transforms.columns import GENERIC, TransformContext
 
 UNDECODABLE = pl.List(pl.Struct({"column": pl.String, "bytes": pl.Binary}))

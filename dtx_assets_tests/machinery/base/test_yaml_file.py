@@ -3,7 +3,7 @@
 import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError
-from dtx_assets.machinery.mapping.yaml_file import DEEPEST, MOST_REPEATED, YamlFile, plain
+from dtx_assets.machinery.base.yaml_file import DEEPEST, MOST_REPEATED, YamlFile, plain
 
 LAUGHS = "a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
