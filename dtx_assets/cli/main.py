@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command needs it: `dtx --help` answers at once.
 """
 
+import gc
 import getpass
 import importlib
 import importlib.util
@@ -604,9 +605,21 @@ def module_of(system: str, beside: str | None = None) -> ModuleType:
         # As Dagster does: modules that a workspace names lie beside it.
         sys.path.insert(0, directory)
     package = locations[system].rpartition(".")[0]
-    if beside and package and importlib.util.find_spec(f"{package}.{beside}"):
-        return importlib.import_module(f"{package}.{beside}")
-    return importlib.import_module(locations[system])
+    with _without_collecting_garbage():
+        if beside and package and importlib.util.find_spec(f"{package}.{beside}"):
+            return importlib.import_module(f"{package}.{beside}")
+        return importlib.import_module(locations[system])
+
+
+@contextmanager
+def _without_collecting_garbage() -> "Iterator[None]":
+    """Imports make much and leave nothing to collect: looking through all of it, again and again, took 2 s of a run."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def read_settings(location: ModuleType) -> "Settings":
