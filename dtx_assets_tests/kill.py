@@ -5,7 +5,8 @@
 
 A third of them are first loads, a third delta loads over rows that others changed meanwhile, a third undo such a delta
 load. Each starts from the same state, is disturbed once, and has to end like one that nobody disturbed; where one does
-not, this ends with 1.
+not, this ends with 1. After them some runs of the whole graph (`--graphs`) are killed beside a live application, which
+must lose nothing.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.base.failpoints import TRACE
 from dtx_assets.machinery.postgres import embedded_watchdog as watchdog
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres, embedded_postgres, remove_embedded_postgres
+from dtx_assets_tests.dtx.graph_killing import Graphs
 from dtx_assets_tests.dtx.killing import (
     CUSTOMERS,
     FAILED,
@@ -190,9 +192,30 @@ def kill(times: int, seed: int, killable: Killable, console: Console) -> Tally:
     return tally
 
 
+def kill_graphs(times: int, seed: int, console: Console) -> list[str]:
+    """Kills as many runs of the whole graph, PostgreSQL with every third of them: what was wrong afterwards."""
+    wrong: list[str] = []
+    with crashing_server() as (server, scratch), Graphs(server.start(), scratch, ("first", "delta")) as graphs:
+        chance = random.Random(seed)
+        for number in range(1, times + 1):
+            export = graphs.exports[number % len(graphs.exports)]
+            moment = chance.uniform(0.2, 1.0) * graphs.seconds[export]
+
+            def crash() -> None:
+                server.crash(signal.SIGKILL)
+                server.start()
+
+            killed, found = graphs.wrong_after(export, moment, crash if number % 3 == 0 else None)
+            told = f"{export} after {moment:.1f} s" if killed else f"{export} {ENDED}"
+            console.print(f"Graph {number}, {told}: {'; '.join(found) or 'as undisturbed'}", markup=False)
+            wrong += found
+    return wrong
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--times", type=int, default=200)
+    options.add_argument("--graphs", type=int, default=6)
     options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     chosen = options.parse_args()
     console = Console(highlight=False, width=WIDTH)
@@ -205,7 +228,9 @@ def main() -> int:
         f"{chosen.times} runs, {tally.disturbed()} hit before they ended, {len(tally.wrong)} ended otherwise than"
         f" undisturbed; seed {chosen.seed}, {time.monotonic() - started:.0f} s"
     )
-    return 1 if tally.wrong else 0
+    wrong = kill_graphs(chosen.graphs, chosen.seed, console) if chosen.graphs else []
+    console.print(f"{chosen.graphs} runs of the whole graph, {len(wrong)} things wrong after them")
+    return 1 if tally.wrong or wrong else 0
 
 
 if __name__ == "__main__":

@@ -386,6 +386,9 @@ VIEWS = {
     "sent_file": "DISTINCT target_table, object_key, sha256",
 }
 TARGETS = {target.name for target in SYSTEM.targets if target.writes != "nothing"}
+APPLICATION_COLUMN = "application_note"
+OF_THE_APPLICATION = "@live.example"
+"""What a live application writes beside a migration: a column of its own in any table, and rows with such a text."""
 WITH_IDS_OF_OURS = {target.name for target in SYSTEM.targets if target.writes == "insert"}
 
 
@@ -395,7 +398,7 @@ def state(place: Place) -> State:
     with psycopg.connect(place.url) as connection:
         content = _target_rows(connection)
         for table, by_id in content.items():
-            found[table] = sorted(by_id.values())
+            found[table] = sorted(text for text in by_id.values() if OF_THE_APPLICATION not in text)
         for view, columns in VIEWS.items():
             cursor = connection.execute(f"SELECT {columns} FROM migration.{view}".encode())
             names = [column.name for column in cursor.description or ()]
@@ -438,8 +441,10 @@ def _target_rows(connection: psycopg.Connection[Any]) -> dict[str, dict[int, str
     """The content of each row by table and id; an id that this migration makes is no part of it."""
     found = {}
     for name in TARGETS:
-        query = sql.SQL("SELECT id, (to_jsonb(t) {})::text FROM {} AS t").format(
-            sql.SQL("- 'id'" if name in WITH_IDS_OF_OURS else ""), sql.Identifier(name)
+        query = sql.SQL("SELECT id, (to_jsonb(t) - {} {})::text FROM {} AS t").format(
+            sql.Literal(APPLICATION_COLUMN),
+            sql.SQL("- 'id'" if name in WITH_IDS_OF_OURS else ""),
+            sql.Identifier(name),
         )
         found[name] = {int(number): str(text) for number, text in connection.execute(query)}
     return found

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from dtx_assets.machinery.base.failpoints import POINTS
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
+from dtx_assets_tests.dtx.graph_killing import Graphs
 from dtx_assets_tests.dtx.killing import EXPORTS, Beginnings, Killable, first_differences, killed_at, state
 from dtx_assets_tests.kill import VICTIMS, kill
 
@@ -55,3 +56,12 @@ def test_killed_at_random_moments_postgresql_too(tmp_path):
     assert tally.wrong == {}
     assert {victim for victim, _, _ in tally.hit} == set(VICTIMS)
     assert tally.disturbed() > 0
+
+
+@pytest.mark.timeout(900)
+def test_the_whole_graph_killed_beside_a_live_application(postgres_server, tmp_path):
+    """One of what `make kill` does more of, in the middle of the loads."""
+    with Graphs(postgres_server, tmp_path, ("first",)) as graphs:
+        killed, wrong = graphs.wrong_after("first", 0.6 * graphs.seconds["first"])
+    assert wrong == []
+    assert killed
