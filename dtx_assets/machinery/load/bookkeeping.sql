@@ -17,15 +17,18 @@ CREATE TABLE migration.run (
     finished_at timestamptz,
     cutover_at timestamptz,
     decisions jsonb NOT NULL,
-    accepted jsonb NOT NULL DEFAULT '{}'
+    accepted jsonb NOT NULL DEFAULT '{}',
+    restore_point text
 );
+COMMENT ON COLUMN migration.run.accepted IS 'Check or question → reason, by whom and when it was accepted.';
+COMMENT ON COLUMN migration.run.restore_point IS 'Where the target database can be put back to, noted before a cutover.';
 
 CREATE TABLE migration.flow (
     id smallint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     system text NOT NULL,
     source_table text NOT NULL,
     target_table text NOT NULL,
-    model text NOT NULL DEFAULT '',
+    model text NOT NULL,
     UNIQUE (system, target_table, source_table, model)
 );
 COMMENT ON TABLE migration.flow IS 'From which source table to which target table rows went.';
@@ -36,15 +39,17 @@ CREATE TABLE migration.load (
     run_id text NOT NULL REFERENCES migration.run,
     system text NOT NULL,
     target_table text NOT NULL,
-    model text NOT NULL DEFAULT '',
+    model text NOT NULL,
     preparation text NOT NULL,
     status text NOT NULL DEFAULT 'running',
     started_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
-    counts jsonb NOT NULL DEFAULT '{}'
+    counts jsonb NOT NULL DEFAULT '{}',
+    subset text
 );
 CREATE INDEX load_target ON migration.load (system, target_table, model, id);
 COMMENT ON TABLE migration.load IS 'One load of one target table within a run.';
+COMMENT ON COLUMN migration.load.subset IS 'Which source rows it took; NULL is all of them.';
 
 CREATE TABLE migration.batch (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -60,7 +65,9 @@ CREATE TABLE migration.batch (
     inserted_ids int8multirange NOT NULL DEFAULT '{}',
     rows_inserted bigint NOT NULL DEFAULT 0,
     rows_updated bigint NOT NULL DEFAULT 0,
-    committed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    committed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    undone_at timestamptz,
+    filled jsonb
 );
 CREATE INDEX batch_load ON migration.batch (load_id);
 COMMENT ON TABLE migration.batch IS 'One transaction of a load.';
@@ -68,6 +75,8 @@ COMMENT ON COLUMN migration.batch.columns IS 'The target columns it wrote, in th
 COMMENT ON COLUMN migration.batch.witness IS
     'How many rows of the target carried which xmin after it: as long as that holds, nobody touched them.';
 COMMENT ON COLUMN migration.batch.clean IS 'Nothing was in conflict, so equal input needs no second look.';
+COMMENT ON COLUMN migration.batch.filled IS
+    'What the database filled columns with that the batch did not write: [value], or [] where that cannot be known.';
 
 CREATE TABLE migration.part_list (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -92,6 +101,7 @@ CREATE TABLE migration.mapping_entry (
 );
 CREATE INDEX mapping_entry_places ON migration.mapping_entry
     USING brin (lowest_id, highest_id, bucket) WITH (pages_per_range = 16);
+CREATE INDEX mapping_entry_batch ON migration.mapping_entry USING brin (batch_id) WITH (pages_per_range = 16);
 COMMENT ON TABLE migration.mapping_entry IS 'One row a source row: which target rows it gave.';
 COMMENT ON COLUMN migration.mapping_entry.target_ids IS 'In the order of the parts; NULL when they ascend by one from lowest_id.';
 COMMENT ON COLUMN migration.mapping_entry.hashes IS
@@ -104,8 +114,21 @@ CREATE TABLE migration.journal_entry (
     batch_id integer NOT NULL REFERENCES migration.batch,
     target_id bigint NOT NULL,
     before jsonb NOT NULL,
+    former_xmin xid,
+    restored_xmin xid,
     PRIMARY KEY (batch_id, target_id)
 );
+COMMENT ON COLUMN migration.journal_entry.former_xmin IS 'Who had written the row before.';
+COMMENT ON COLUMN migration.journal_entry.restored_xmin IS
+    'Who made the row again what it was, if nobody else had written it meanwhile.';
+
+CREATE TABLE migration.former_entry (
+    batch_id integer NOT NULL REFERENCES migration.batch,
+    relation text NOT NULL,
+    entry jsonb NOT NULL
+);
+CREATE INDEX former_entry_batch ON migration.former_entry (batch_id);
+COMMENT ON TABLE migration.former_entry IS 'Entries of the bookkeeping that a batch replaced or deleted, as they were.';
 
 CREATE TABLE migration.rejected_entry (
     opened_by integer NOT NULL,
@@ -156,6 +179,38 @@ CREATE TABLE migration.vanished_entry (
     since integer NOT NULL REFERENCES migration.load
 );
 
+CREATE TABLE migration.activation (
+    system text NOT NULL,
+    target_table text NOT NULL,
+    model text NOT NULL,
+    run_id text NOT NULL REFERENCES migration.run,
+    activated_at timestamptz NOT NULL DEFAULT now(),
+    activated_by text NOT NULL,
+    PRIMARY KEY (system, target_table, model)
+);
+COMMENT ON TABLE migration.activation IS 'Targets whose rows were loaded inactive and are switched on since.';
+
+CREATE TABLE migration.sent_file (
+    run_id text NOT NULL REFERENCES migration.run,
+    target_table text NOT NULL,
+    object_key text NOT NULL,
+    sha256 text NOT NULL,
+    e_tag text,
+    PRIMARY KEY (run_id, target_table, object_key)
+);
+COMMENT ON TABLE migration.sent_file IS 'The files a run was about to send: noted before, so that an undo finds them all.';
+COMMENT ON COLUMN migration.sent_file.e_tag IS
+    'What S3 calls the object, where that follows from its bytes. NULL: not known, it is compared by reading.';
+
+CREATE TABLE migration.left_entry (
+    run_id text NOT NULL REFERENCES migration.run,
+    target_table text NOT NULL,
+    target_id bigint,
+    part text NOT NULL DEFAULT '',
+    cause text NOT NULL
+);
+COMMENT ON TABLE migration.left_entry IS 'What the undo of a run left as it is, and why.';
+
 CREATE VIEW migration.mapping AS
 SELECT flow.system, flow.source_table, entry.source_key, flow.target_table, listed.part,
     (CASE WHEN entry.target_ids IS NULL THEN entry.lowest_id + listed.position - 1
@@ -176,6 +231,7 @@ JOIN migration.flow ON flow.id = entry.flow_id
 CROSS JOIN LATERAL (
     SELECT load.run_id FROM migration.load
     WHERE (load.system, load.target_table, load.model) = (flow.system, flow.target_table, flow.model)
+        AND load.status <> 'rolled back'
     ORDER BY load.id DESC LIMIT 1
 ) AS latest
 WHERE entry.closed_by IS NULL;
@@ -227,4 +283,4 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION migration.sources_of IS 'The source rows that a target row came from.';
 
-INSERT INTO migration.schema_version (version) VALUES (3);
+INSERT INTO migration.schema_version (version) VALUES (5);

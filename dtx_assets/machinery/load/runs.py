@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 
 SCHEMA_VERSION = 5
-FIRST_VERSION = 3
-"""Of a schema that is created anew; the changes since are made to it as to an older one."""
 LOCK_CLASS = crc32(b"dtx_assets migration") - (1 << 31)
 SECONDS_BETWEEN_TRIES = 0.5
 Mode = Literal["rehearsal", "cutover"]
@@ -50,7 +48,7 @@ class RunContext:
 
 
 def prepare_bookkeeping(connection: Connection) -> None:
-    """Create the schema `migration`, or bring an older one up to date. Any number of runs may do it at once."""
+    """Create the schema `migration` where there is none. Any number of runs may do it at once."""
     if _version(connection) == SCHEMA_VERSION:
         return
     with connection.transaction():
@@ -65,10 +63,8 @@ def prepare_bookkeeping(connection: Connection) -> None:
                     where="schema migration of the target database",
                     remedy="let this user create a schema: GRANT CREATE ON DATABASE … TO …",
                 ) from None
-            version = FIRST_VERSION
-        for later in range(version + 1, SCHEMA_VERSION + 1):
-            connection.execute(files(__package__).joinpath(f"bookkeeping_{later}.sql").read_text().encode())
-        if version > SCHEMA_VERSION:
+            return
+        if version != SCHEMA_VERSION:
             raise StructureError(
                 f"the bookkeeping has version {version}, and this is version {SCHEMA_VERSION} of the product",
                 where="schema migration of the target database",

@@ -243,27 +243,11 @@ class TargetLoad:
         self.flows = self.parts.flows
 
     def _earlier_sources(self) -> list[str]:
-        self._claim_former_loads()
         rows = self.connection.execute(
             "SELECT source_table FROM migration.flow WHERE (system, target_table, model) = (%s, %s, %s) ORDER BY id",
             self.place,
         )
         return [str(row[0]) for row in rows]
-
-    def _claim_former_loads(self) -> None:
-        """What was written before models were told apart belongs to the model that has the columns."""
-        columns = [column.name for column in self.target.columns]
-        with self.connection.transaction():
-            for table in ("flow", "load"):
-                self.connection.execute(
-                    sql.SQL(
-                        "UPDATE migration.{} SET model = %s WHERE (system, target_table, model) = (%s, %s, '')"
-                        " AND EXISTS (SELECT 1 FROM migration.batch JOIN migration.load AS former"
-                        " ON former.id = batch.load_id WHERE (former.system, former.target_table, former.model)"
-                        " = (%s, %s, '') AND batch.columns && %s)"
-                    ).format(sql.Identifier(table)),
-                    [self.target.model, *([self.system, self.target.name] * 2), columns],
-                )
 
     def _flow_id(self, source_table: str) -> int:
         place = [*self.place, source_table]

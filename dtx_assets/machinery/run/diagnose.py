@@ -345,12 +345,12 @@ class Target:
             self._found("temporary tables", "no", "this user may make none, and a load needs them", remedy)
 
     def _bookkeeping(self, connection: Connection) -> None:
-        """The schema `migration`: there in this version and usable, or to be made or brought up to date."""
+        """The schema `migration`: there in this version and usable, or to be made."""
         subject = "schema migration"
-        [oid, owned, usable] = connection.execute(
-            "SELECT oid, pg_has_role(nspowner, 'USAGE'), has_schema_privilege(oid, 'USAGE') FROM pg_namespace"
+        [oid, usable] = connection.execute(
+            "SELECT oid, has_schema_privilege(oid, 'USAGE') FROM pg_namespace"
             " WHERE nspname = 'migration'"
-        ).fetchone() or [None, False, False]
+        ).fetchone() or [None, False]
         if oid is None:
             [create] = connection.execute("SELECT has_database_privilege(current_database(), 'CREATE')").fetchone() or [
                 False
@@ -385,14 +385,9 @@ class Target:
             return
         if version == SCHEMA_VERSION:
             self._found(subject, "yes", f"version {version}")
-        elif version is not None and version > SCHEMA_VERSION:
+        else:
             says = f"has version {version}, and this program knows {SCHEMA_VERSION}"
             self._found(subject, "no", says, "use the version of this program that wrote it")
-        elif owned:
-            self._found(subject, "yes", f"version {version}; the next run brings it to {SCHEMA_VERSION}")
-        else:
-            says = f"has version {version}, and this user may not bring it to {SCHEMA_VERSION}"
-            self._found(subject, "no", says, "use the account that made it, or make this one its owner")
 
     # --- tables ---
 

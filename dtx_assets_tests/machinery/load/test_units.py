@@ -344,51 +344,6 @@ def test_one_model_changes_beside_what_another_filled_later(shop, fill):
     assert row(shop) == (False, "new", {"labels": {"A": "x"}})
 
 
-def as_version_1_had_it(shop: Shop) -> None:
-    shop.sql("DROP VIEW migration.rejected; DROP VIEW migration.rejected_history")
-    shop.sql("ALTER TABLE migration.flow DROP COLUMN model; ALTER TABLE migration.load DROP COLUMN model")
-    shop.sql("ALTER TABLE migration.flow ADD UNIQUE (system, target_table, source_table)")
-    shop.sql("CREATE INDEX load_target ON migration.load (system, target_table, id)")
-    shop.sql(
-        "ALTER TABLE migration.mapping_entry DROP COLUMN shapes; ALTER TABLE migration.batch DROP COLUMN undone_at"
-    )
-    shop.sql("ALTER TABLE migration.batch DROP COLUMN filled")
-    shop.sql("ALTER TABLE migration.journal_entry DROP COLUMN former_xmin, DROP COLUMN restored_xmin")
-    shop.sql("ALTER TABLE migration.load DROP COLUMN subset")
-    shop.sql("ALTER TABLE migration.run DROP COLUMN restore_point; DROP INDEX migration.mapping_entry_batch")
-    shop.sql("DROP TABLE migration.former_entry, migration.activation, migration.sent_file, migration.left_entry")
-    shop.sql("DELETE FROM migration.schema_version; INSERT INTO migration.schema_version VALUES (1)")
-
-
-def test_bookkeeping_of_before_models_were_told_apart_is_brought_up_to_date(shop, fill):
-    requirement(shop, 1)
-    units: list[Unit] = [("a", 1, "A", label("A", "x"))]
-    fill("first", *units)
-    as_version_1_had_it(shop)
-    summary = fill("second", *units)
-    assert (summary.unchanged, summary.skipped_parts) == (1, 1)
-    assert shop.sql("SELECT array_agg(version ORDER BY version) FROM migration.schema_version") == [([1, 2, 3, 4, 5],)]
-    assert shop.sql("SELECT DISTINCT model FROM migration.flow") == [("Requirement",)]
-    assert shop.sql("SELECT count(*) FROM migration.rejected_history") == [(0,)]
-    # What units of before wrote is not told: what they write now stands for it.
-    assert fill("third", ("a", 1, "A", label("A", "new"))).updated == 1
-    assert row(shop)[2] == {"labels": {"A": "new"}}
-
-
-def test_a_model_takes_over_what_was_written_before_in_its_own_columns_only(shop, fill):
-    requirement(shop, 1)
-    fill("first", ("a", 1, "note", {"note": "x"}), target=NOTES)
-    as_version_1_had_it(shop)
-    fill("second", ("a", 1, "A", label("A", "x")), target=SETTINGS, source="other")
-    assert shop.sql("SELECT source_table, model FROM migration.flow ORDER BY 1") == [
-        ("keyword", ""),
-        ("other", "Settings"),
-    ]
-    summary = fill("third", ("a", 1, "note", {"note": "new"}), target=NOTES)
-    assert (summary.updated, summary.conflicts) == (1, 0)
-    assert row(shop)[1] == "new"
-
-
 VALUE = st.sampled_from(["x", "y"])
 LABELS = st.dictionaries(st.sampled_from("ABC"), VALUE, max_size=3)
 PLACE = st.tuples(st.sampled_from([1, 2]), st.sampled_from(["note", "A", "B"]))
