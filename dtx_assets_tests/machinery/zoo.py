@@ -230,14 +230,16 @@ class Zoo:
         self.lake = Lake(str(directory / "lake"))
         self.mappings_dir = directory / "mappings"
         self.mappings_dir.mkdir(parents=True, exist_ok=True)
-        (self.mappings_dir / "Animal.yaml").write_text("target: Animal\n")
+        files = {model: self.mappings_dir / f"{model}.yaml" for model in MAPPINGS}
+        for model, path in files.items():
+            path.write_text(f"target: {model}\n")
         (self.mappings_dir / "species.csv").write_text("kind,species\n")
         mappings = Mappings(
             {
                 model: TargetMapping.model_validate({"target": model, "decision": "1", "sources": sources})
                 for model, sources in MAPPINGS.items()
             },
-            {},
+            files,
             {},
             {"species": pl.DataFrame({"kind": list(KINDS), "species": list(KINDS.values())})},
             GENERIC,
