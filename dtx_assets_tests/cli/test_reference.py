@@ -35,7 +35,7 @@ def test_every_key_of_the_mapping_files_is_said_in_words():
 
 def test_every_variable_is_there_and_what_it_may_be():
     page = "\n".join(reference.environment_page())
-    assert re.findall(r"(?m)^\| `DTX_(\w+)`", page) == [*VARIABLES, "PG_BIN"]
+    assert re.findall(r"(?m)^\| `DTX_(\w+)`", page) == [*VARIABLES, "PG_BIN", "UI_ORIGIN"]
 
 
 def test_a_check_that_closes_the_gate_says_so():

