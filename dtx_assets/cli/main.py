@@ -711,13 +711,11 @@ def environment_of(system: str) -> "Iterator[RunEnvironment]":
 
 def confirm_cutover(settings: "Settings", *, yes: bool) -> None:
     """In production a cutover goes on only after the target database's name was typed, or with --yes."""
-    from dtx_assets.machinery.base.settings import is_production
+    from dtx_assets.machinery.base.settings import is_production, parameters_of
 
     if yes or settings.mode != "cutover" or not is_production():
         return
-    from psycopg.conninfo import conninfo_to_dict
-
-    target = conninfo_to_dict(settings.target_url) if settings.target_url else {}
+    target = parameters_of(settings.target_url) if settings.target_url else {}
     name = str(target.get("dbname") or target.get("service") or settings.system)
     what = f"a cutover in production (APP_ENV) into the database {name} of {target.get('host') or 'this machine'}"
     if not sys.stdin.isatty():

@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from dtx_assets.interrupts import left_to_child
 from dtx_assets.machinery.base.errors import ConfigurationError
-from dtx_assets.machinery.base.settings import Settings
+from dtx_assets.machinery.base.settings import Settings, parameters_of
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
 
 
@@ -24,12 +24,12 @@ def run_psql(settings: Settings, system: str, arguments: Sequence[str]) -> int:
         url = settings.target_url
         if url is None:
             url = stack.enter_context(embedded_postgres(settings.home)).create_database(system)
-        parts = conninfo_to_dict(url)
+        parts = parameters_of(url)
         password = parts.pop("password", None)
         environment = dict(os.environ)
         if password:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="dtx-psql-"))
-            environment["PGPASSFILE"] = str(write_password_file(Path(directory), str(password)))
+            environment["PGPASSFILE"] = str(write_password_file(Path(directory), password))
         with left_to_child():
             return subprocess.run(
                 [str(program), make_conninfo("", **parts), *arguments], env=environment, check=False

@@ -106,6 +106,7 @@ SYSTEM = System(
     ),
     mappings=mappings,
     mappings_dir=MAPPINGS,
+    code_dir=Path(__file__).parent,
     sample_dir=PROJECT,
     areas={"catalogue": "Area 1: Catalogue", "other_areas": "Tables that others own"},
 )

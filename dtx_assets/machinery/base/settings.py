@@ -124,7 +124,7 @@ SHARED_VARIABLES = {
 }
 """Those that are the same for every system."""
 
-_SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|sig|cred|auth", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"pas|pwd|psw|^pw$|secret|token|key|sig|cred|auth", re.IGNORECASE)
 _ASSIGNMENT = (
     r"""([\w.%%+-]+)(\s*=\s*)((?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\{[^}]*\})?.*?(?=[%s]+[\w.%%+-]+\s*=|$))"""
 )
@@ -258,6 +258,22 @@ def require_escaped(url: str) -> None:
             where=mask_url(url),
             remedy="write them as %XX: %40 for @, %2F for /, %3F for ?, %23 for #, %25 for %, %20 for a blank",
         )
+
+
+def parameters_of(url: str) -> dict[str, str]:
+    """What libpq reads in the URL of the target database; ConfigurationError, without its words, where it cannot."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    require_escaped(url)
+    try:
+        return {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    except psycopg.ProgrammingError:
+        raise ConfigurationError(
+            "the URL of the target database cannot be read",
+            where=mask_url(url),
+            remedy="give postgresql://user@host:port/database, with parameters that PostgreSQL knows",
+        ) from None
 
 
 def without_secrets(message: str, url: str) -> str:

@@ -19,7 +19,7 @@ import psycopg
 from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError
 from dtx_assets.machinery.base.lake import Lake, open_archive
 from dtx_assets.machinery.base.private import write_privately
-from dtx_assets.machinery.base.settings import Mode, Settings
+from dtx_assets.machinery.base.settings import Mode, Settings, require_escaped
 from dtx_assets.machinery.checks.gate import Obstacle, require_open
 from dtx_assets.machinery.files.inventory import LegacyFiles, Progress
 from dtx_assets.machinery.files.store import FileStore, open_store
@@ -168,7 +168,10 @@ class RunEnvironment:
     @cached_property
     def target_url(self) -> str:
         """The target database; where none is named, the embedded one, made ready on the way."""
-        return self.settings.target_url or self._embedded_url()
+        if url := self.settings.target_url:
+            require_escaped(url)
+            return url
+        return self._embedded_url()
 
     def dialects_of(self, url: str) -> Dialects:
         """How the CSV files under a URL are written: a file of dialects speaks of those of the legacy tables."""

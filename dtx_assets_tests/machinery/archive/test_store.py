@@ -329,7 +329,7 @@ def test_what_does_not_read_back_is_not_put_in_place(place, monkeypatch, fault):
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from dtx_assets.machinery import archive
+    from dtx_assets.machinery.archive import store as archive
     from dtx_assets.machinery.base.lake import Lake, open_archive
 
     real, calls = archive.{function}, iter(range(100))
@@ -367,7 +367,7 @@ def test_memory_does_not_grow_with_the_table(tmp_path):
     place.land(([b"%d" % number, field] for number in range(60)), ["id", "body"])
     script = """
         import resource, sys
-        from dtx_assets.machinery import archive
+        from dtx_assets.machinery.archive import store as archive
         from dtx_assets.machinery.base.lake import Lake, open_archive
 
         lake, place = Lake(sys.argv[1]), open_archive(sys.argv[2])

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from dtx_assets.machinery.base.errors import MigrationError
-from dtx_assets.machinery.base.settings import Settings, mask_url, without_secrets
+from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError
+from dtx_assets.machinery.base.settings import Settings, mask_url, parameters_of, without_secrets
 from dtx_assets.machinery.postgres.connection import connect
 from dtx_assets.machinery.sources import open_source
+from dtx_assets_tests.bad_inputs.place import dtx
 
 PARTS = ("Planted1", "Planted2")
 """What stands before and behind what is odd in a password: neither may be told."""
@@ -102,3 +103,24 @@ def test_what_is_shown_of_a_url(url, masked):
 def test_what_a_driver_says_is_told_without_the_password():
     said = "no entry for a/b, or a%2Fb, or c"
     assert without_secrets(said, "postgresql://u:a%2Fb@h/db?sslpassword=c") == "no entry for ***, or ***, or ***"
+
+
+@pytest.mark.parametrize("command", [("psql",), ("run", "--mode", "cutover"), ("activate",), ("diagnose",)])
+@pytest.mark.parametrize("between", ["%zz", "@", "/", "?"])
+def test_no_command_tells_a_part_of_the_password_of_the_target(tmp_path, monkeypatch, command, between):
+    (tmp_path / ".env.prod").touch()
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "APP_ENV": "prod",
+        "DTX_LEGACY_URL": str(tmp_path),
+        "DTX_TARGET_URL": f"postgresql://user:{between.join(PARTS)}@127.0.0.1:1/db",
+    }.items():
+        monkeypatch.setenv(name, value)
+    shown = dtx(*command)
+    assert not any(part in shown.text for part in PARTS)
+
+
+def test_parameters_that_postgresql_does_not_know_are_told():
+    with pytest.raises(ConfigurationError, match="cannot be read") as told:
+        parameters_of("postgresql://user:secret@h/db?pasword=secret")
+    assert "secret" not in str(told.value)
