@@ -37,7 +37,7 @@ def make_state_directory(home: Path) -> None:
 
     Run by root it can be passed through, not looked into: PostgreSQL runs under another account below it.
     """
-    if not home.exists():
+    if not home.is_dir():
         make_private_directory(home)
         if os.geteuid() == 0:
             home.chmod(0o711)
