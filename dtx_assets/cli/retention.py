@@ -115,12 +115,17 @@ def stale_runs(instance: dg.DagsterInstance, home: Path, before: datetime, keep:
         if run_id in keep or ended_at >= before:
             continue
         # One name each, whatever the run was: an event database of SQLite, and what its steps printed.
-        left = [home / "history" / "runs" / f"{run_id}.db", home / "storage" / run_id]
+        events = home / "history" / "runs" / f"{run_id}.db"
+        left = [
+            events,
+            *(events.with_name(f"{events.name}-{part}") for part in ("wal", "shm")),
+            home / "storage" / run_id,
+        ]
         found = [path for path in left if path.exists()]
 
-        def remove_run(run_id: str = run_id, found: list[Path] = found) -> None:
+        def remove_run(run_id: str = run_id, left: list[Path] = left) -> None:
             instance.delete_run(run_id)
-            for path in found:
+            for path in left:
                 remove(path)
 
         yield Stale("Dagster run", run_id, ended_at, remove_run, bytes=sum(map(size, found)))

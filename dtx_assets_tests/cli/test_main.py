@@ -29,7 +29,7 @@ def dtx(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
 
 def test_help_needs_neither_dagster_nor_polars(tmp_path):
     script = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom dtx_assets import cli\n"
+        "import sys\nfrom typer.testing import CliRunner\nfrom dtx_assets.cli import main as cli\n"
         "shown = CliRunner().invoke(cli.app, ['--help'])\nassert shown.exit_code == 0, shown.output\n"
         "print(sorted({'dagster', 'polars', 'psycopg'} & set(sys.modules)))"
     )

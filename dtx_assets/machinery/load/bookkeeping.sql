@@ -28,7 +28,7 @@ CREATE TABLE migration.flow (
     system text NOT NULL,
     source_table text NOT NULL,
     target_table text NOT NULL,
-    model text NOT NULL,
+    model text NOT NULL DEFAULT '',
     UNIQUE (system, target_table, source_table, model)
 );
 COMMENT ON TABLE migration.flow IS 'From which source table to which target table rows went.';
@@ -39,7 +39,7 @@ CREATE TABLE migration.load (
     run_id text NOT NULL REFERENCES migration.run,
     system text NOT NULL,
     target_table text NOT NULL,
-    model text NOT NULL,
+    model text NOT NULL DEFAULT '',
     preparation text NOT NULL,
     status text NOT NULL DEFAULT 'running',
     started_at timestamptz NOT NULL DEFAULT now(),
@@ -182,7 +182,7 @@ CREATE TABLE migration.vanished_entry (
 CREATE TABLE migration.activation (
     system text NOT NULL,
     target_table text NOT NULL,
-    model text NOT NULL,
+    model text NOT NULL DEFAULT '',
     run_id text NOT NULL REFERENCES migration.run,
     activated_at timestamptz NOT NULL DEFAULT now(),
     activated_by text NOT NULL,

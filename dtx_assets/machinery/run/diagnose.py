@@ -348,8 +348,7 @@ class Target:
         """The schema `migration`: there in this version and usable, or to be made."""
         subject = "schema migration"
         [oid, usable] = connection.execute(
-            "SELECT oid, has_schema_privilege(oid, 'USAGE') FROM pg_namespace"
-            " WHERE nspname = 'migration'"
+            "SELECT oid, has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'migration'"
         ).fetchone() or [None, False]
         if oid is None:
             [create] = connection.execute("SELECT has_database_privilege(current_database(), 'CREATE')").fetchone() or [

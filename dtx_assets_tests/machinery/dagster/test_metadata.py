@@ -179,7 +179,7 @@ def test_what_checks_found_can_be_read_without_opening_it():
 
 def test_code_references_name_files_relative_to_the_project():
     here = Path(__file__)
-    references = code_references(here.parents[2], here, test_lineage_is_there_for_dagster_and_for_people)
+    references = code_references(here.parents[3], here, test_lineage_is_there_for_dagster_and_for_people)
     file, function = references["dagster/code_references"].code_references
     assert file.label == "dtx_assets_tests/machinery/dagster/test_metadata.py"
     assert file.line_number == 1

@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from dtx_assets.machinery.base.errors import LoadError
-from dtx_assets.machinery.load import load_target, runs, writer
+from dtx_assets.machinery.load import load_target, writer
+from dtx_assets.machinery.postgres import connection
 from dtx_assets_tests.machinery.load.prepared import REMINDER, SYSTEM, Batch, Link, Shop, reminder, write_prepared
 
 PARTS, OWNERS = 8, 12
@@ -204,7 +205,7 @@ def test_a_connection_that_is_lost_is_told_and_leaves_whole_batches(shop, monkey
 
 def test_a_lock_that_the_live_application_holds_is_waited_for_a_while_only(shop, monkeypatch):
     prepare(shop)
-    monkeypatch.setattr(runs, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT", "100ms")
     with psycopg.connect(shop.url) as live:
         live.execute("LOCK TABLE shop_reminder IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(LoadError, match=r"lock[\s\S]*pg_stat_activity"):
@@ -214,7 +215,7 @@ def test_a_lock_that_the_live_application_holds_is_waited_for_a_while_only(shop,
 
 def test_a_statement_that_takes_too_long_is_told(shop, monkeypatch):
     prepare(shop)
-    monkeypatch.setattr(runs, "STATEMENT_TIMEOUT", "1")
+    monkeypatch.setattr(connection, "STATEMENT_TIMEOUT", "1")
     with pytest.raises(LoadError, match=r"statement timeout[\s\S]*run again"):
         shop.load(REMINDER)
 

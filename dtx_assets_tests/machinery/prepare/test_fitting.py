@@ -79,7 +79,7 @@ def live_of(zoo: Zoo, **changed: LiveColumn) -> dict[str, LiveTarget]:
         column.name: LiveColumn("text" if column.type == "text" else column.type, True, None, False)
         for column in zoo.system.target("Animal").columns
     }
-    return {"Animal": LiveTarget(1, {**wide, **changed}, frozenset(), None)}
+    return {"Animal": LiveTarget(1, "r", {**wide, **changed}, frozenset(), None)}
 
 
 @pytest.fixture
