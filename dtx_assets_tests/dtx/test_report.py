@@ -34,6 +34,7 @@ from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.definitions import SYSTEM, defs
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.machinery.checks.gate import Obstacle
+from dtx_assets.machinery.dagster.load_checks import NONE_REJECTED
 from dtx_assets.machinery.dagster.run import open_instance
 from dtx_assets.machinery.dagster.verification import VERIFIED
 from dtx_assets.machinery.load import create_target
@@ -205,7 +206,8 @@ def in_the_way(status: Mapping[str, Any]) -> dict[str, str]:
     }
     failed = {f"{check['asset']}:{check['name']}" for check in status["checks"] if check["state"] == "failed"}
     unlike = {name for name in failed if name.endswith(f":{VERIFIED}")}
-    return dict.fromkeys(failed & closing, "failed") | dict.fromkeys(unlike, "not as mapped")
+    refused = {name for name in failed if name.endswith(f":{NONE_REJECTED}")}
+    return dict.fromkeys(failed & closing | refused, "failed") | dict.fromkeys(unlike, "not as mapped")
 
 
 def test_every_number_of_the_page_is_that_of_a_query(page, told):
