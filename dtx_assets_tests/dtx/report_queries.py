@@ -113,7 +113,7 @@ AFFECTED = {
     ("repo_throughput",): ("repo_throughput_archive",),
     ("exemption",): ("exemption_overrides",),
     ("reviewer_address",): ("reviewer_addresses",),
-    ("envelope", "notification", "notification_webhook", "reviewer_address"): ("php_string_lengths",),
+    ("notification", "notification_webhook", "reviewer_address"): ("php_string_lengths",),
     ("billing_data", "inactivated_billing_data", "lost_revenue", "prepay_so_list"): ("billing_archive",),
     ("work_log",): ("work_log_archive",),
     ("letter", "notification", "notification_webhook", "exemption", "keyword", "repo_file", "reviewer_address"): (
