@@ -32,7 +32,9 @@ from dtx_assets_tests.dtx.killing import (
     OF_THE_APPLICATION,
     Place,
     State,
+    copied,
     first_differences,
+    removed,
     state,
     wait_until_alone,
 )
@@ -216,22 +218,13 @@ class Graphs:
             self._remove(place)
 
     def _copy(self, of: Place) -> Place:
-        name = f"graph_{uuid4().hex}"
         wait_until_alone(of.url)
-        with psycopg.connect(self.server.url, autocommit=True) as connection:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
-                    sql.Identifier(name), sql.Identifier(of.url.rpartition("/")[2])
-                )
-            )
-        place = Place(self.scratch / name, self.server.database_url(name))
+        place = copied(of, self.server, self.scratch, f"graph_{uuid4().hex}")
         self._places.append(place)
-        shutil.copytree(of.home, place.home)
         return place
 
     def _remove(self, place: Place) -> None:
-        self.server.drop_database(place.url.rpartition("/")[2])
-        shutil.rmtree(place.home)
+        removed(place, self.server)
 
 
 def ended_as_it_should(process: subprocess.Popen[bytes], place: Place) -> None:

@@ -503,6 +503,24 @@ def broken(killable: Killable, place: Place) -> list[str]:
 # --- places to start from ---------------------------------------------------------------------------------------------
 
 
+def copied(of: Place, server: EmbeddedPostgres, scratch: Path, name: str) -> Place:
+    """A copy of a place, its database included, to which nobody may be connected."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        # Not by write-ahead log: PostgreSQL 15 would forget after a crash which ids the copied sequences gave out.
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                sql.Identifier(name), sql.Identifier(of.url.rpartition("/")[2])
+            )
+        )
+    shutil.copytree(of.home, scratch / name)
+    return Place(scratch / name, server.database_url(name))
+
+
+def removed(place: Place, server: EmbeddedPostgres) -> None:
+    server.drop_database(place.url.rpartition("/")[2])
+    shutil.rmtree(place.home)
+
+
 class Beginnings:
     """What each stage starts from and ends with when nobody disturbs it, and copies of the beginnings to kill in."""
 
@@ -556,22 +574,12 @@ class Beginnings:
         return place
 
     def _copy(self, of: Place) -> Place:
-        name = self._name()
-        with psycopg.connect(self.server.url, autocommit=True) as connection:
-            # Not by write-ahead log: PostgreSQL 15 would forget after a crash which ids the copied sequences gave out.
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
-                    sql.Identifier(name), sql.Identifier(of.url.rpartition("/")[2])
-                )
-            )
-        place = Place(self.scratch / name, self.server.database_url(name))
+        place = copied(of, self.server, self.scratch, self._name())
         self._places.append(place)
-        shutil.copytree(of.home, place.home)
         return place
 
     def _remove(self, place: Place) -> None:
-        self.server.drop_database(place.url.rpartition("/")[2])
-        shutil.rmtree(place.home)
+        removed(place, self.server)
 
     @contextmanager
     def place(self, stage: Stage) -> Iterator[Place]:
