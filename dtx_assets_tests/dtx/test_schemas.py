@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from dtx_assets.dtx.system import SYSTEM
-from dtx_assets.machinery.model.target import POLARS_TYPES
+from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.prepare.schemas import legacy_schema, schema_failures, target_schema
 
 EXAMPLES = {"bigint": 1, "integer": 1, "text": "", "boolean": False, "jsonb": "{}"}
@@ -28,7 +28,7 @@ def test_all_legacy_tables_are_looked_at():
 @pytest.mark.parametrize("table", SYSTEM.targets, ids=lambda table: table.model)
 def test_an_empty_row_fails_where_a_value_must_be(table):
     schema = target_schema(table)
-    types = {column.name: POLARS_TYPES[column.type] for column in table.columns}
+    types = {column.name: polars_type(column.type) for column in table.columns}
     assert {name: column.nullable for name, column in schema.columns.items()} == {
         column.name: column.nullable for column in table.columns
     }

@@ -21,7 +21,7 @@ from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
 from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.mapping.model import TargetMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.model.target import POLARS_TYPES, TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable, polars_type
 from dtx_assets.machinery.prepare.assess import (
     DROPPED,
     LINKS_SCHEMA,
@@ -97,7 +97,7 @@ def animals(inputs: FlowInputs) -> Outcome:
     gone = pl.col("name") == "gone" if inputs.decision("gone") == "drop" else pl.lit(False)
     rows = assess(inputs, "animal", "Animal", dropped={"gone": gone})
     columns = [
-        pl.col(f":{column.name}").cast(POLARS_TYPES[column.type]).alias(column.name) for column in ANIMALS.columns
+        pl.col(f":{column.name}").cast(polars_type(column.type)).alias(column.name) for column in ANIMALS.columns
     ]
     made = rows.filter(is_sound()).select("_source_key", pl.col("_row").alias("_source_row"), "_bucket", *columns)
     rows = with_target_problems(inputs, "Animal", rows, made)
@@ -184,7 +184,7 @@ def rejecting_all(inputs: FlowInputs) -> Outcome:
     )
     finish_source(outcome, inputs, "animal", "Animal", rows)
     outcome.reject("Animal", rejected_rows(inputs, "animal", rows, partial=True))
-    none = pl.DataFrame(schema={"_row": pl.Int64, **{c.name: POLARS_TYPES[c.type] for c in ANIMALS.columns}})
+    none = pl.DataFrame(schema={"_row": pl.Int64, **{c.name: polars_type(c.type) for c in ANIMALS.columns}})
     outcome.prepared["Animal"] = Prepared(none, pl.DataFrame(schema=LINKS_SCHEMA))
     return outcome
 

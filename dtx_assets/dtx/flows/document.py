@@ -7,7 +7,7 @@ from dtx_assets.dtx.repo_files import SOURCE, path_bytes, rules, with_handled
 from dtx_assets.machinery.files.content_types import content_type_of
 from dtx_assets.machinery.files.paths import object_name
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
-from dtx_assets.machinery.model.target import POLARS_TYPES
+from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.prepare.assess import assess, finish_source, is_sound, link_rows, with_target_problems
 from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 
@@ -68,7 +68,7 @@ def run(inputs: FlowInputs) -> Outcome:
     target = inputs.system.target(MODEL)
     documents = files_of_documents(rows.filter(is_sound())).select(
         pl.col("_row").alias("_source_row"),
-        *(pl.col(f":{column.name}").cast(POLARS_TYPES[column.type]).alias(column.name) for column in target.columns),
+        *(pl.col(f":{column.name}").cast(polars_type(column.type)).alias(column.name) for column in target.columns),
         *SENT,
     )
     migrated = finish_source(outcome, inputs, SOURCE, MODEL, with_target_problems(inputs, MODEL, rows, documents))

@@ -3,7 +3,7 @@
 import polars as pl
 
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
-from dtx_assets.machinery.model.target import POLARS_TYPES
+from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.prepare.assess import (
     assess,
     finish_source,
@@ -35,7 +35,7 @@ def run(inputs: FlowInputs) -> Outcome:
         "_source_key",
         pl.col("_row").alias("_source_row"),
         "_bucket",
-        *(pl.col(f":{column.name}").cast(POLARS_TYPES[column.type]).alias(column.name) for column in target.columns),
+        *(pl.col(f":{column.name}").cast(polars_type(column.type)).alias(column.name) for column in target.columns),
     )
     letters = with_target_problems(inputs, MODEL, letters, templates)
     templates = templates.join(letters.filter(is_sound()).select("_source_key"), on="_source_key", how="semi")

@@ -7,7 +7,7 @@ import polars as pl
 
 from dtx_assets.dtx.exemptions import expiry_date, sentinel_patterns, starts_before
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
-from dtx_assets.machinery.model.target import POLARS_TYPES
+from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.prepare.assess import (
     LINKS_SCHEMA,
     assess,
@@ -93,7 +93,7 @@ def _overrides(outcome: Outcome, inputs: FlowInputs, rows: pl.DataFrame) -> None
             pl.col("_row").alias("_source_row"),
             "_bucket",
             pl.col("_groups").alias("requirements_group_id"),
-            *(pl.col(f":{name}").cast(POLARS_TYPES[target.column(name).type]).alias(name) for name in columns),
+            *(pl.col(f":{name}").cast(polars_type(target.column(name).type)).alias(name) for name in columns),
         )
     )
     rows = with_target_problems(inputs, OVERRIDE, rows, expanded)

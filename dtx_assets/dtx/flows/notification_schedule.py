@@ -12,7 +12,7 @@ import polars as pl
 from dtx_assets.dtx.addresses import address_problems, list_invalid_addresses, with_addresses
 from dtx_assets.dtx.php import counts_latin1
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
-from dtx_assets.machinery.model.target import POLARS_TYPES
+from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.prepare.assess import assess, finish_source, is_sound, link_rows, with_target_problems
 from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value, json_strings
@@ -336,7 +336,7 @@ def run(inputs: FlowInputs) -> Outcome:
     held = [name for name in ("_is_active",) if name in schedules.columns]
     columns = inputs.system.target(MODEL).columns_under(inputs.context.decisions)
     outcome.prepared[MODEL] = Prepared(
-        schedules.select("_row", *(pl.col(column.name).cast(POLARS_TYPES[column.type]) for column in columns), *held),
+        schedules.select("_row", *(pl.col(column.name).cast(polars_type(column.type)) for column in columns), *held),
         pl.concat(
             [
                 link_rows(

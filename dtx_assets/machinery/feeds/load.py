@@ -17,7 +17,7 @@ from dtx_assets.machinery.feeds.transforms import FEED, registered
 from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
 from dtx_assets.machinery.mapping.validate import Place
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.model.target import ColumnType, TargetTable
+from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.prepare.batches import EXTRA
 from dtx_assets.machinery.sources.csv_files import CsvAlone
 from dtx_assets.machinery.sources.landing import Source
@@ -27,7 +27,7 @@ from dtx_assets.machinery.system.system import FlowMaker, System, under
 if TYPE_CHECKING:
     from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 
-HELD_BY: dict[str, tuple[ColumnType, ...]] = {
+HELD_BY: dict[str, tuple[str, ...]] = {
     "text": ("text",),
     "date": ("text",),
     "integer": ("bigint", "integer"),

@@ -14,7 +14,7 @@ import polars as pl
 
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.load.entries import LINKED
-from dtx_assets.machinery.model.target import POLARS_TYPES, TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable, polars_type
 from dtx_assets.machinery.postgres.content import canonical_json, content_hash, unit_hash, with_canonical_json
 from dtx_assets.machinery.prepare.buckets import BUCKET
 
@@ -532,7 +532,7 @@ def units_as_written(units: pl.DataFrame, now: pl.DataFrame, columns: Sequence[T
     """
     held = now.select(
         pl.col("id").alias("target_id"),
-        *(pl.col(c.name).cast(POLARS_TYPES[c.type]).alias(f"{c.name}@now") for c in columns),
+        *(pl.col(c.name).cast(polars_type(c.type)).alias(f"{c.name}@now") for c in columns),
         pl.lit(True).alias("there"),
     )
     joined = units.join(held, on="target_id", how="left", maintain_order="left").with_columns(

@@ -7,7 +7,7 @@ import polars as pl
 
 from dtx_assets.machinery.mapping.load import SourceMapping
 from dtx_assets.machinery.mapping.model import ColumnMapping
-from dtx_assets.machinery.model.target import POLARS_TYPES
+from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.transforms.columns import Coercion, Outcome, Problem, Registry, TransformContext, code, shown
 
 PROBLEM = pl.Struct({"reason": pl.String, "column": pl.String, "detail": pl.String})
@@ -117,8 +117,8 @@ def _add_coercions(frame: pl.DataFrame, coercions: list[Coercion]) -> pl.DataFra
 
 def _constant(column: ColumnMapping) -> pl.Expr:
     if column.type == "timestamptz" and isinstance(column.constant, str):
-        return pl.lit(datetime.fromisoformat(column.constant).astimezone(UTC)).cast(POLARS_TYPES["timestamptz"])
-    return pl.lit(column.constant, POLARS_TYPES[column.type] if column.type else None)
+        return pl.lit(datetime.fromisoformat(column.constant).astimezone(UTC)).cast(polars_type("timestamptz"))
+    return pl.lit(column.constant, polars_type(column.type) if column.type else None)
 
 
 def _look_up(

@@ -14,8 +14,6 @@ from pydantic import (
     model_validator,
 )
 
-from dtx_assets.machinery.model.target import ColumnType
-
 Names = Annotated[
     tuple[str, ...],
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
@@ -53,7 +51,7 @@ class ColumnMapping(_Strict):
     )
     input: str | None = Field(None, description="the shaped column that is read, where it is not the legacy one")
     constant: StrictStr | StrictInt | StrictBool | None = Field(None, description="the same value for every row")
-    type: ColumnType | None = Field(
+    type: str | None = Field(
         None, description="type of a constant's column that the declaration of the target does not know"
     )
     transform: str | None = Field(None, description="name of a transform")

@@ -12,23 +12,28 @@ from typing import Literal
 
 import polars as pl
 
-ColumnType = Literal["bigint", "integer", "text", "boolean", "timestamptz", "jsonb"]
-
-POLARS_TYPES: dict[ColumnType, pl.DataType] = {
-    "bigint": pl.Int64(),
+_POLARS_TYPES = {
+    "smallint": pl.Int64(),
     "integer": pl.Int64(),
-    "text": pl.String(),
+    "bigint": pl.Int64(),
     "boolean": pl.Boolean(),
     "timestamptz": pl.Datetime("us", "UTC"),
-    "jsonb": pl.String(),
 }
-"""How a prepared column is held: JSON as canonical text (keys sorted, no blanks), integers wide for the range check."""
+
+
+def polars_type(type_name: str) -> pl.DataType:
+    """How a column of a PostgreSQL type is held while it is prepared: integers wide for the range check, JSON as
+    canonical text (keys sorted, no blanks), all that Polars has no exact type for as text that the type reads.
+    """
+    return _POLARS_TYPES.get(type_name, pl.String())
 
 
 @dataclass(frozen=True)
 class TargetColumn:
+    """`type` is a PostgreSQL type: `bigint`, `numeric(18,4)`, `timestamptz`, `integer[]`, or an enum's name."""
+
     name: str
-    type: ColumnType
+    type: str
     description: str
     nullable: bool = False
     max_length: int | None = None

@@ -17,7 +17,7 @@ import psycopg
 import pyarrow as pa
 from psycopg import pq, sql
 
-from dtx_assets.machinery.model.target import POLARS_TYPES, PYTHON_TIMES, TargetColumn
+from dtx_assets.machinery.model.target import PYTHON_TIMES, TargetColumn, polars_type
 from dtx_assets.machinery.postgres.connection import Connection
 
 ROWS_A_BLOCK = 50_000
@@ -226,7 +226,7 @@ def readable_schema(columns: Sequence[TargetColumn]) -> dict[str, pl.DataType]:
 
 def as_prepared(frame: pl.DataFrame, columns: Sequence[TargetColumn]) -> pl.DataFrame:
     """What was read back, in the types in which it was prepared."""
-    return with_canonical_json(frame.with_columns(pl.col(c.name).cast(POLARS_TYPES[c.type]) for c in columns), columns)
+    return with_canonical_json(frame.with_columns(pl.col(c.name).cast(polars_type(c.type)) for c in columns), columns)
 
 
 # --- times that Python cannot hold ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from functools import partial
 
 import polars as pl
 
-from dtx_assets.machinery.model.target import POLARS_TYPES, TargetTable
+from dtx_assets.machinery.model.target import TargetTable, polars_type
 from dtx_assets.machinery.prepare.assess import (
     assess,
     finish_source,
@@ -43,7 +43,7 @@ def one_row_each(inputs: FlowInputs, source: str, model: str, rows: pl.DataFrame
     rows = _without_duplicates(target, rows)
     written = rows.filter(is_sound()).select(
         pl.col("_row").alias("_source_row"),
-        *(pl.col(f":{column.name}").cast(POLARS_TYPES[column.type]).alias(column.name) for column in target.columns),
+        *(pl.col(f":{column.name}").cast(polars_type(column.type)).alias(column.name) for column in target.columns),
     )
     migrated = finish_source(outcome, inputs, source, model, with_target_problems(inputs, model, rows, written))
     prepared = migrated.select("_source_key", pl.col("_row").alias("_source_row"), "_bucket").join(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.model.target import POLARS_TYPES, PYTHON_TIMES, TargetTable
+from dtx_assets.machinery.model.target import PYTHON_TIMES, TargetTable, polars_type
 from dtx_assets.machinery.transforms.columns import INSTANT
 
 # Pandera is imported where it is used: it takes an eighth of a second, and most commands need no schema.
@@ -50,7 +50,7 @@ def target_schema(table: TargetTable) -> pa.DataFrameSchema:
             checks.append(pa.Check.str_length(max_value=column.max_length, error=f"{column.name} is not too long"))
         if column.type == "integer":
             checks.append(pa.Check.in_range(*INTEGER_RANGE, error=f"{column.name} fits an integer"))
-        columns[column.name] = pa.Column(POLARS_TYPES[column.type], checks, nullable=column.nullable, required=False)
+        columns[column.name] = pa.Column(polars_type(column.type), checks, nullable=column.nullable, required=False)
     return pa.DataFrameSchema(columns, name=table.name, strict=False)
 
 

@@ -38,7 +38,7 @@ from dtx_assets.machinery.load.rules import rules_of, surprising
 from dtx_assets.machinery.load.runs import SCHEMA_VERSION
 from dtx_assets.machinery.look_ups.assets import MappingContext, read_target_rows
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
-from dtx_assets.machinery.model.target import POLARS_TYPES, TargetTable
+from dtx_assets.machinery.model.target import TargetTable, polars_type
 from dtx_assets.machinery.postgres.connection import Connection, connect
 from dtx_assets.machinery.postgres.ddl import LiveTarget
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
@@ -589,7 +589,7 @@ def coverage(
 def rows_of_others(environment: RunEnvironment, url: str, table: TargetTable) -> Finding:
     """Rows that this migration did not write, and those of them with the natural key of a prepared row."""
     subject = f"rows in {table.name}"
-    types = {name: POLARS_TYPES[table.column(name).type] for name in table.natural_key}
+    types = {name: polars_type(table.column(name).type) for name in table.natural_key}
     system = environment.system
     others = read_target_rows(url, table.name, types, inserted_by=system.name)
     lake = existing_lake(environment)

@@ -14,7 +14,7 @@ import psycopg
 
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load import LoadSummary, RunContext, create_target, load_target, open_run
-from dtx_assets.machinery.model.target import POLARS_TYPES, TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable, polars_type
 from dtx_assets.machinery.prepare.assess import LINKS_SCHEMA, REJECTED_SCHEMA
 
 SYSTEM = "shop"
@@ -119,7 +119,7 @@ def write_prepared(
     width = 4096 // len(batches)
     names = list(batches[0].rows[0]) if batches[0].rows else [column.name for column in target.columns]
     schema = {"_row": pl.Int64(), **({"id": pl.Int64()} if target.writes == "update" else {})}
-    schema |= {name: POLARS_TYPES[target.column(name).type] for name in names if name != "id"}
+    schema |= {name: polars_type(target.column(name).type) for name in names if name != "id"}
     with (
         lake.write((system, "prepared", target.model), run_id="prepared") as prepared,
         lake.write((system, "rejected", target.model), run_id="prepared") as rejected,

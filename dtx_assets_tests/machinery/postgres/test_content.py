@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from dtx_assets.machinery.load.diff import merge_json
-from dtx_assets.machinery.model.target import POLARS_TYPES, TargetColumn
+from dtx_assets.machinery.model.target import TargetColumn, polars_type
 from dtx_assets.machinery.postgres import content
 from dtx_assets.machinery.postgres.connection import connect
 
@@ -22,7 +22,7 @@ COLUMNS = (
     TargetColumn("at", "timestamptz", ""),
     TargetColumn("j", "jsonb", ""),
 )
-SCHEMA = {column.name: POLARS_TYPES[column.type] for column in COLUMNS}
+SCHEMA = {column.name: polars_type(column.type) for column in COLUMNS}
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12)
 AWKWARD = st.sampled_from(["", "\\N", "\\.", '"', "\\", "\\\\n", "\r\n", "\t", "NULL", "=", "\x01", "\u2028", "\x85"])
 DOCUMENT = st.recursive(

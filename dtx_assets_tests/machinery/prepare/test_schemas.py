@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.model.target import POLARS_TYPES, TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable, polars_type
 from dtx_assets.machinery.prepare.schemas import legacy_schema, schema_failures, target_schema
 
 TABLE = LegacyTable(
@@ -40,7 +40,7 @@ ANIMAL = {
 
 
 def animals(*changes: dict[str, object]) -> pl.DataFrame:
-    schema = {column.name: POLARS_TYPES[column.type] for column in COLUMNS}
+    schema = {column.name: polars_type(column.type) for column in COLUMNS}
     return pl.DataFrame([ANIMAL | change for change in changes], schema=schema)
 
 
