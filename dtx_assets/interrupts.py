@@ -41,7 +41,17 @@ def is_interrupt(kind: type[BaseException] | None) -> bool:
 
 def is_command() -> bool:
     """Whether this process is `dtx`, and not one that imports it."""
-    return any(part == "dtx_assets.cli.main" or part.rpartition("/")[2] == "dtx" for part in sys.orig_argv[1:3])
+    given = iter(sys.orig_argv[1:])
+    for part in given:
+        if part in ("-W", "-X"):
+            next(given, None)
+        elif part == "-c":
+            return False
+        elif part == "-m":
+            return next(given, None) == "dtx_assets.cli.main"
+        elif not part.startswith("-"):
+            return part.rpartition("/")[2] == "dtx"
+    return False
 
 
 def install() -> None:

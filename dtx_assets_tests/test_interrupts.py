@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -17,8 +18,14 @@ from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.tutorial_system import a_library
 
 
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal: before that, a Python that starts knows of no command."""
+    [mask] = [line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "SigCgt" in line]
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 def interrupted(dtx: Command, after: str | float, *numbers: signal.Signals) -> tuple[int, str]:
-    """A run that gets signals after some seconds, or when it says that something is done; exit code, what it said."""
+    """A run that gets signals some seconds after it began to listen to them, or when it says that something is done; exit code, what it said."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "dtx_assets.cli.main", "run"],
         cwd=dtx.directory,
@@ -30,6 +37,8 @@ def interrupted(dtx: Command, after: str | float, *numbers: signal.Signals) -> t
     assert process.stdout
     said = ""
     if isinstance(after, float):
+        while not catches(process.pid, signal.SIGTERM):
+            time.sleep(0.01)
         time.sleep(after)
     else:
         while after not in said:
@@ -47,7 +56,7 @@ def interrupted(dtx: Command, after: str | float, *numbers: signal.Signals) -> t
 def test_whenever_it_comes_the_next_run_goes_on(tmp_path, database_url):
     dtx = a_library(tmp_path, database_url)
     moments: list[tuple[Any, ...]] = [
-        (0.6, signal.SIGINT),
+        (0.5, signal.SIGINT),
         ("extraction:", signal.SIGTERM),
         ("mapping site:", signal.SIGINT, signal.SIGINT),
     ]
@@ -89,6 +98,24 @@ def test_one_that_a_finalizer_swallows_is_raised_again(capfd):
             swallow_and_wait()
         assert interrupts.was_interrupted()
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_it"),
+    [
+        (["/usr/local/bin/dtx", "run"], True),
+        (["-m", "dtx_assets.cli.main", "run"], True),
+        (["-u", "-X", "dev", "-W", "error", "-m", "dtx_assets.cli.main"], True),
+        (["-I", ".venv/bin/dtx"], True),
+        (["-m", "pytest", "dtx"], False),
+        (["-c", "dtx"], False),
+        (["other.py", "dtx"], False),
+        ([], False),
+    ],
+)
+def test_the_command_is_told_from_what_imports_it(monkeypatch, arguments, is_it):
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, *arguments])
+    assert interrupts.is_command() is is_it
 
 
 def test_handlers_are_those_of_before_again():

@@ -143,13 +143,14 @@ def test_a_name_that_was_led_to_this_machine_reaches_nothing(browser: Browser, u
 
 def test_a_link_on_another_page_opens_the_ui_but_not_graphql(browser: Browser, ui: str):
     with other_site() as port:
-        page = browser.new_page()
         for path, status in (("/assets", 200), (f"/graphql?query={quote(LAUNCH)}", 403)):
+            # Each in a page of its own: the UI, once open, goes on navigating.
+            page = browser.new_page()
             page.goto(f"http://localhost:{port}/")
             with page.expect_response(f"{ui}/**") as answer:
                 page.evaluate("address => { location.href = address }", f"{ui}{path}")
             assert answer.value.status == status
-        page.context.close()
+            page.context.close()
 
 
 def test_the_ui_launches_a_run_and_shows_it_live(browser: Browser, ui: str):

