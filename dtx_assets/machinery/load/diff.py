@@ -15,7 +15,13 @@ import polars as pl
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.load.entries import LINKED
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable, polars_type
-from dtx_assets.machinery.postgres.content import canonical_json, content_hash, unit_hash, with_canonical_json
+from dtx_assets.machinery.postgres.content import (
+    canonical_json,
+    content_hash,
+    key_value,
+    unit_hash,
+    with_canonical_json,
+)
 from dtx_assets.machinery.prepare.buckets import BUCKET
 
 THEIRS = "another owner's row has other values"
@@ -152,8 +158,15 @@ def insert_fates(
     )
     joined = rows.with_columns(keyed.alias("keyed")).join(mapped, on="_row", how="left", maintain_order="left")
     if key:
-        present = current.select(*key, pl.col("id").alias("found_id"))
-        joined = joined.join(present, on=key, how="left", nulls_equal=target.nulls_equal, maintain_order="left")
+        equal_keys = [key_value(target.column(name)).alias(f"{name}@key") for name in key]
+        present = current.select(*equal_keys, pl.col("id").alias("found_id"))
+        joined = joined.with_columns(equal_keys).join(
+            present,
+            on=[f"{name}@key" for name in key],
+            how="left",
+            nulls_equal=target.nulls_equal,
+            maintain_order="left",
+        )
     else:
         joined = joined.with_columns(pl.lit(None, pl.Int64).alias("found_id"))
     of_mapped = facts.select(pl.col("id").alias("mapped_id"), pl.col("same").alias("mapped_same"))
@@ -276,7 +289,7 @@ def update_fates(
     """
     names = [column.name for column in columns]
     # Documents are merged as they are, not as they are compared.
-    now_names = [f"{c.name}@raw" if c.type == "jsonb" else c.name for c in columns]
+    now_names = [f"{c.name}@raw" if c.kind.is_json else c.name for c in columns]
     parts = yields.group_by("_row").agg(pl.col("part").first())
     now = current.select(
         "id",
@@ -290,7 +303,7 @@ def update_fates(
         .join(known_units(stored), left_on=["id", "part"], right_on=UNIT, how="left", maintain_order="left")
     )
     for column in columns:
-        joined = _looked_at_json(joined, column.name) if column.type == "jsonb" else _looked_at(joined, column)
+        joined = _looked_at_json(joined, column.name) if column.kind.is_json else _looked_at(joined, column)
     joined = joined.with_columns(_shape(names)).with_columns(pl.coalesce("had", "shape").alias("had"))
     joined = _as_it_was(joined, columns)
     found = with_canonical_json(joined.select(pl.col(f"{name}@found").alias(name) for name in names), columns)
@@ -346,7 +359,7 @@ def _looked_at(joined: pl.DataFrame, column: TargetColumn) -> pl.DataFrame:
     name = column.name
     now, wanted = pl.col(f"{name}@now"), pl.col(name)
     free = now.is_null()
-    if column.type == "text":
+    if column.kind.is_text:
         free |= now == ""
     elif column.type == "boolean":
         free |= ~now
@@ -400,7 +413,7 @@ def _as_it_was(joined: pl.DataFrame, columns: Sequence[TargetColumn]) -> pl.Data
     for column in columns:
         name = column.name
         now, part = f"{name}@now", f"{name}@had"
-        if column.type != "jsonb":
+        if not column.kind.is_json:
             joined = joined.with_columns(pl.when(pl.col(part).is_not_null()).then(now).alias(f"{name}@found"))
             continue
         pairs = joined.select(now, part).unique(maintain_order=True)
@@ -421,7 +434,7 @@ def _filled_rows(columns: Sequence[TargetColumn], units: pl.DataFrame) -> pl.Dat
     )
     for column in columns:
         name = column.name
-        if column.type == "jsonb":
+        if column.kind.is_json:
             documents = filled.select("id", name, f"{name}@now")
             merged = [_merged(place, name, now, wanted) for place, wanted, now in documents.iter_rows()]
             filled = filled.with_columns(pl.Series(name, merged, dtype=pl.String))

@@ -6,6 +6,7 @@ from psycopg import sql
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect
 from dtx_assets.machinery.postgres.content import copy_out
+from dtx_assets.machinery.postgres.ddl import qualified
 
 
 def first_rows(connection_url: str, system: str, target: TargetTable, columns: list[str], count: int) -> pl.DataFrame:
@@ -17,7 +18,7 @@ def first_rows(connection_url: str, system: str, target: TargetTable, columns: l
         " WHERE (flow.system, flow.target_table) = ({}, {}) LIMIT {}) ORDER BY t.id"
     ).format(
         sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("t", name)) for name in names),
-        sql.Identifier(target.name),
+        qualified(target),
         sql.Literal(system),
         sql.Literal(target.name),
         sql.Literal(count),

@@ -32,7 +32,7 @@ from dtx_assets.machinery.postgres.content import (
     readable,
     readable_schema,
 )
-from dtx_assets.machinery.postgres.ddl import live_target
+from dtx_assets.machinery.postgres.ddl import live_target, qualified
 
 CHANGED_SINCE = "someone changed it since"
 DELETED_SINCE = "someone deleted it since"
@@ -220,7 +220,7 @@ def _remove_files(
     summary: UndoSummary,
 ) -> None:
     for target in targets:
-        if target.file_columns is None or live_target(connection, target.name) is None:
+        if target.file_columns is None or live_target(connection, target) is None:
             continue
         key = sql.Identifier(target.file_columns[0])
         files = connection.execute(
@@ -230,7 +230,7 @@ def _remove_files(
                 " WHERE (other.target_table, other.object_key) = (file.target_table, file.object_key)"
                 " AND other.run_id <> file.run_id)"
                 " FROM migration.sent_file AS file WHERE (run_id, target_table) = (%s, %s)"
-            ).format(table=sql.Identifier(target.name), key=key),
+            ).format(table=qualified(target), key=key),
             [run_id, target.name],
         ).fetchall()
         for object_key, sha256, in_use in files:
@@ -261,8 +261,8 @@ class _LoadUndo:
         self.connection, self.system, self.target = connection, system, target
         self.load_id, self.run_id = load_id, run_id
         self.dry, self.summary = dry, summary
-        self.table = sql.Identifier(target.name)
-        live = live_target(connection, target.name)
+        self.table = qualified(target)
+        live = live_target(connection, target)
         if live is None:
             raise StructureError(
                 "the table is gone, so nothing in it can be undone",
@@ -565,7 +565,7 @@ class _LoadUndo:
         """What columns are to hold again: `id`, `column`, and `value`, a document with the column as its only key."""
         given: dict[tuple[int, str], Any] = {}
         rows = {row["id"]: row for row in now.iter_rows(named=True)}
-        documents = {column.name for column in columns if column.type == "jsonb"}
+        documents = {column.name for column in columns if column.kind.is_json}
         befores = {target_id: json.loads(before) for target_id, before in journal.items()}
         for target_id, shape in units.select("target_id", "had").iter_rows():
             before = befores[target_id]

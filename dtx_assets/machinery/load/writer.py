@@ -64,8 +64,17 @@ from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
 from dtx_assets.machinery.load.unwritten import filled_by_database
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told, words_of
-from dtx_assets.machinery.postgres.content import as_prepared, copy_in, copy_out, readable, readable_schema
-from dtx_assets.machinery.postgres.ddl import LiveTarget, require_prepared_for, require_target
+from dtx_assets.machinery.postgres.content import (
+    array_type,
+    as_prepared,
+    copy_in,
+    copy_out,
+    differs,
+    noted,
+    readable,
+    readable_schema,
+)
+from dtx_assets.machinery.postgres.ddl import LiveTarget, qualified, require_prepared_for, require_target
 from dtx_assets.machinery.prepare.part import Part, PreparedParts, without_rows, without_violations
 
 OnConflict = Literal["keep_target", "overwrite"]
@@ -151,7 +160,7 @@ def load_target(
         )
         summary = load.run(progress)
         if summary.inserted + summary.updated and not run.dry:
-            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(target.name)))
+            connection.execute(sql.SQL("ANALYZE {}").format(qualified(target)))
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -219,7 +228,7 @@ class TargetLoad:
         self.lake, self.run_context, self.prepared = lake, run, prepared
         self.overwrite = on_conflict == "overwrite"
         self.legacy_rows = legacy_rows
-        self.table = sql.Identifier(target.name)
+        self.table = qualified(target)
         self.place = [system, target.name, target.model]
         self.xmins: dict[str, int] | None = None
         self.first_load = False
@@ -692,9 +701,11 @@ class TargetLoad:
             if keys.height >= PROBED_KEYS:
                 break
         keys = keys.drop_nulls()
-        types = {"text": "text[]", "boolean": "boolean[]"}
+        columns = [self.target.column(name) for name in leading]
+        if any(column.kind.is_array for column in columns):
+            return True
         arrays = sql.SQL(", ").join(
-            sql.SQL("%s::" + types.get(self.target.column(name).type, "bigint[]")) for name in leading
+            sql.SQL("%s::" + array_type(column, self.live.columns[column.name].plain_type)) for column in columns
         )
         query = sql.SQL("SELECT 1 FROM unnest({}) AS wanted ({}) JOIN {} AS present USING ({}) LIMIT 1").format(
             arrays, _names(leading), self.table, _names(leading)
@@ -910,7 +921,7 @@ class TargetLoad:
             ),
             pl.Schema({"id": pl.Int64(), "xmin": pl.Int64(), **readable_schema(columns)}),
         )
-        raw = current.select(pl.col(c.name).alias(f"{c.name}@raw") for c in columns if c.type == "jsonb")
+        raw = current.select(pl.col(c.name).alias(f"{c.name}@raw") for c in columns if c.kind.is_json)
         current = as_prepared(current, columns).hstack(raw)
         if fills:
             return current
@@ -982,10 +993,10 @@ class TargetLoad:
         names = [name for name in values.columns if name != "id"]
         self._stage("new_value", values, ["id", *names])
         before = sql.SQL(" || ").join(
-            sql.SQL(
-                "CASE WHEN t.{0} IS DISTINCT FROM new.{0} THEN jsonb_build_object({1}, t.{0}) ELSE '{{}}' END"
-            ).format(sql.Identifier(name), sql.Literal(name))
-            for name in names
+            sql.SQL("CASE WHEN {} THEN jsonb_build_object({}, {}) ELSE '{{}}' END").format(
+                differs(column, "t", "new"), sql.Literal(column.name), noted(column, "t")
+            )
+            for column in map(self.target.column, names)
         )
         self.connection.execute(
             sql.SQL(

@@ -12,25 +12,33 @@ from typing import Literal
 
 import polars as pl
 
+from dtx_assets.machinery.model.types import BUILT_IN, EXTENSIONS, ColumnType, column_type
+
 _POLARS_TYPES = {
     "smallint": pl.Int64(),
     "integer": pl.Int64(),
     "bigint": pl.Int64(),
     "boolean": pl.Boolean(),
-    "timestamptz": pl.Datetime("us", "UTC"),
+    "timestamp with time zone": pl.Datetime("us", "UTC"),
 }
 
 
 def polars_type(type_name: str) -> pl.DataType:
     """How a column of a PostgreSQL type is held while it is prepared: integers wide for the range check, JSON as
     canonical text (keys sorted, no blanks), all that Polars has no exact type for as text that the type reads.
+
+    ValueError where the text is no type.
     """
-    return _POLARS_TYPES.get(type_name, pl.String())
+    kind = column_type(type_name)
+    return pl.String() if kind.is_array else _POLARS_TYPES.get(kind.name, pl.String())
 
 
 @dataclass(frozen=True)
 class TargetColumn:
-    """`type` is a PostgreSQL type: `bigint`, `numeric(18,4)`, `timestamptz`, `integer[]`, or an enum's name."""
+    """`type` is a PostgreSQL type: `bigint`, `numeric(18,4)`, `timestamptz`, `integer[]`, or the name of an own one.
+
+    `allowed` are the values that may be written; of an own type, its labels in their order: it is an enum.
+    """
 
     name: str
     type: str
@@ -42,13 +50,33 @@ class TargetColumn:
     needed_when: tuple[str, ...] = ()
     """A decision and those of its options that need this column; empty where every option does."""
 
+    @property
+    def kind(self) -> ColumnType:
+        """Its type, taken apart."""
+        return column_type(self.type)
+
+    @property
+    def is_held_as_text(self) -> bool:
+        return polars_type(self.type) == pl.String
+
+    @property
+    def longest(self) -> int | None:
+        """How many characters a text may have."""
+        return self.max_length if self.max_length is not None else self.kind.length
+
+    @property
+    def makes_enum(self) -> bool:
+        """Whether `allowed` are the labels of a type of its own."""
+        return bool(self.allowed) and self.kind.name not in BUILT_IN and self.kind.name not in EXTENSIONS
+
     def is_needed(self, decisions: Mapping[str, str]) -> bool:
         return not self.needed_when or decisions.get(self.needed_when[0]) in self.needed_when[1:]
 
 
 @dataclass(frozen=True)
 class TargetTable:
-    """A table of the new database. `columns` leave out the identity `id`, which every table has.
+    """A table of the new database. `key` are the columns of its primary key. The target gives it (sequence or default:
+    one column, which is not among `columns`), or, where `key_is_written`, the mapping makes it as any of `columns`.
 
     `writes` is `insert` (this project creates rows), `update` (it fills columns of another area's rows, found by `id`),
     `nothing` (it starts empty or is another area's, and is only read or watched).
@@ -60,6 +88,8 @@ class TargetTable:
     columns: tuple[TargetColumn, ...]
     writes: Literal["insert", "update", "nothing"] = "nothing"
     natural_key: tuple[str, ...] = ()
+    key: tuple[str, ...] = ("id",)
+    key_is_written: bool = False
     nulls_equal: bool = False
     file_columns: tuple[str, str] | None = None
     """Where a file belongs to each row: the column of its key in the object store, and that of its SHA-256."""
@@ -67,6 +97,8 @@ class TargetTable:
     """The column that is false until the rows are activated; prepared rows say in `_<column>` what it is to be then."""
     decision: str = ""
     description: str = ""
+    schema: str | None = None
+    """None: where the search path finds it."""
 
     def column(self, name: str) -> TargetColumn:
         return next(column for column in self.columns if column.name == name)

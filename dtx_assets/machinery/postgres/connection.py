@@ -21,6 +21,16 @@ from dtx_assets.machinery.postgres.sessions import (
 LOCK_TIMEOUT, STATEMENT_TIMEOUT = "10s", "30min"
 """How long a load waits for a lock that the live application holds before it tries again, and for one statement."""
 
+PRINTING = {
+    "datestyle": "ISO, YMD",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "lc_monetary": "C",
+    "xmlbinary": "base64",
+}
+"""What decides how values are printed as text: the same in every session, whatever the database or the role says."""
+
 REMEDIES: dict[type[psycopg.Error], str] = {
     psycopg.errors.InsufficientPrivilege: (
         "let this user SELECT, INSERT and UPDATE the target's tables, SELECT those they refer to, use their sequences,"
@@ -62,6 +72,10 @@ def connect(url: str) -> Connection:
         raise
     connection.execute(ROWS_REFUSED)
     connection.execute("SET TIME ZONE 'UTC'")
+    connection.execute(
+        "SELECT set_config(name, setting, false) FROM unnest(%s::text[], %s::text[]) AS given (name, setting)",
+        [list(PRINTING), list(PRINTING.values())],
+    )
     # Each batch has its own few queries over many rows: compiling them takes longer than it saves.
     connection.execute("SET jit = off")
     connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])

@@ -18,8 +18,10 @@ import pyarrow as pa
 from psycopg import pq, sql
 
 from dtx_assets.machinery.model.target import PYTHON_TIMES, TargetColumn, polars_type
+from dtx_assets.machinery.model.types import PADDED
 from dtx_assets.machinery.postgres.connection import Connection
 
+INSTANT = pl.Datetime("us", "UTC")
 ROWS_A_BLOCK = 50_000
 COPY_TIME = "%Y-%m-%d %H:%M:%S%.6f+00"
 _EXACT = Context(prec=1_000_000)
@@ -54,15 +56,30 @@ def unit_hash(columns: Sequence[TargetColumn]) -> pl.Expr:
 
 def _text(column: TargetColumn) -> pl.Expr:
     value = pl.col(column.name)
-    if column.type == "timestamptz":
+    if polars_type(column.type) == INSTANT:
         return value.dt.epoch("us").cast(pl.String)
     return value.cast(pl.String)
+
+
+def key_value(column: TargetColumn) -> pl.Expr:
+    """A value so that it equals another one where PostgreSQL's `=` says so, for the types that keys are of."""
+    value = pl.col(column.name)
+    if column.kind.is_array:
+        return value
+    if column.kind.name == "citext":
+        return value.str.to_lowercase()
+    if column.kind.name in PADDED:
+        return value.str.strip_chars_end(" ")
+    if column.kind.name == "numeric" and column.kind.decimals is None:
+        decimals = value.str.contains(".", literal=True)
+        return pl.when(decimals).then(value.str.strip_chars_end("0").str.strip_chars_end(".")).otherwise(value)
+    return value
 
 
 def with_canonical_json(frame: pl.DataFrame, columns: Sequence[TargetColumn]) -> pl.DataFrame:
     """JSON columns so that equal documents are equal texts, however PostgreSQL wrote them."""
     for column in columns:
-        if column.type != "jsonb":
+        if not column.kind.is_json:
             continue
         # Most documents are short lists of plain texts, of which PostgreSQL only spaces out the elements.
         value = pl.col(column.name)
@@ -71,11 +88,33 @@ def with_canonical_json(frame: pl.DataFrame, columns: Sequence[TargetColumn]) ->
             pl.when(spaced).then(value.str.replace_all('", "', '","', literal=True)).otherwise(value)
         )
         texts = frame.filter(~value.str.contains(_PLAIN_TEXTS)).get_column(column.name).drop_nulls().unique()
-        canonical = [canonical_json(text) for text in texts]
+        canonical = [_canonical_or_same(text) for text in texts]
         changed = {text: new for text, new in zip(texts, canonical, strict=True) if text != new}
         if changed:
             frame = frame.with_columns(value.replace(changed))
     return frame
+
+
+def is_document(text: pl.Expr) -> pl.Expr:
+    """Whether a text is surely a document that PostgreSQL takes; false where only the server knows."""
+    plain = text.str.contains(_PLAIN_TEXTS)
+    return plain | pl.when(~plain).then(text).map_elements(_is_document, return_dtype=pl.Boolean).fill_null(False)
+
+
+def _is_document(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except ValueError:
+        return False
+    return "\\u0000" not in text
+
+
+def _canonical_or_same(text: str) -> str:
+    try:
+        return canonical_json(text)
+    except ValueError:
+        # No document: the server refuses it, with its row.
+        return text
 
 
 def canonical_json(text: str) -> str:
@@ -207,21 +246,50 @@ def _copied(connection: Connection, statement: bytes) -> bytes:
 def readable(column: TargetColumn, table: str) -> sql.Composable:
     """A target column as `copy_out` can take it: times as microseconds since 1970, truth as 0 and 1."""
     name = sql.Identifier(table, column.name)
-    if column.type == "timestamptz":
+    kind = polars_type(column.type)
+    if kind == INSTANT:
         return sql.SQL(
             "CASE WHEN isfinite({0}) THEN least(extract(epoch FROM {0}) * 1000000, {1})::bigint"
             " WHEN {0} > 'epoch' THEN {2} WHEN {0} IS NOT NULL THEN -{2} END"
         ).format(name, sql.Literal(FAR), sql.Literal(INFINITE))
-    if column.type == "boolean":
+    if kind == pl.Boolean:
         return sql.SQL("{}::int").format(name)
-    if column.type in ("jsonb", "text"):
+    if kind == pl.String:
         # Of a column of fixed length, without the blanks it is filled up with.
         return sql.SQL("{}::text").format(name)
     return name
 
 
+def differs(column: TargetColumn, one: str, other: str) -> sql.Composable:
+    """Whether two tables hold different values in a column, as SQL; as texts where the type may know no equality."""
+    names = (sql.Identifier(one, column.name), sql.Identifier(other, column.name))
+    return sql.SQL(" IS DISTINCT FROM ").join(_exact(column, name) for name in names)
+
+
+def noted(column: TargetColumn, table: str) -> sql.Composable:
+    """A value as the journal takes it, from which `jsonb_populate_record` makes the same one again.
+
+    Of a `json`, the same document, as jsonb spells it.
+    """
+    name = sql.Identifier(table, column.name)
+    return name if column.kind.is_json else _exact(column, name)
+
+
+def _exact(column: TargetColumn, name: sql.Identifier) -> sql.Composable:
+    is_native = not column.is_held_as_text or column.kind.is_text or column.type == "jsonb"
+    return name if is_native else sql.SQL("{}::text").format(name)
+
+
+def array_type(column: TargetColumn, plain_type: str) -> str:
+    """What SQL casts a list of prepared values to, to have them in the live type; not for arrays of arrays."""
+    kind = polars_type(column.type)
+    if kind == pl.String:
+        return "text[]" if plain_type == "text" else f"text[]::{plain_type}[]"
+    return {pl.Int64(): "bigint[]", pl.Boolean(): "boolean[]", INSTANT: "timestamptz[]"}[kind]
+
+
 def readable_schema(columns: Sequence[TargetColumn]) -> dict[str, pl.DataType]:
-    return {c.name: pl.String() if c.type in ("text", "jsonb") else pl.Int64() for c in columns}
+    return {c.name: pl.String() if c.is_held_as_text else pl.Int64() for c in columns}
 
 
 def as_prepared(frame: pl.DataFrame, columns: Sequence[TargetColumn]) -> pl.DataFrame:

@@ -3,108 +3,201 @@
 Tables are created in the embedded or a rehearsal database only; in production they belong to others and are just read.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
+import psycopg
 from psycopg import sql
 
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.lake import Manifest
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.model.types import (
+    EXTENSIONS,
+    FLOATS,
+    INTEGERS,
+    MICROSECONDS,
+    TEXTS,
+    ColumnType,
+    column_type,
+    same_name,
+)
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 
-COMPATIBLE = {
-    "bigint": ("bigint", "integer", "smallint"),
-    "integer": ("integer", "bigint", "smallint"),
-    "text": ("text", "character varying", "character"),
-    "boolean": ("boolean",),
-    "timestamptz": ("timestamp with time zone",),
-    "jsonb": ("jsonb",),
-}
-"""Live types that can hold a declared one; values that do not fit are found row by row."""
-INTEGERS = ("smallint", "integer", "bigint")
-"""The narrowest first."""
-MICROSECONDS = 6
-"""Digits of the second that PostgreSQL keeps where a column does not say otherwise."""
+
+def qualified(table: TargetTable | str) -> sql.Identifier:
+    """A table as SQL names it, quoted. A text is what a column `references`: a bare name or `schema.table`."""
+    if isinstance(table, TargetTable):
+        return sql.Identifier(*filter(None, (table.schema, table.name)))
+    return sql.Identifier(*table.split(".", 1))
 
 
 def target_ddl(tables: Sequence[TargetTable]) -> str:
-    """SQL that creates the tables, those that others refer to first; what is there stays."""
+    """SQL that creates the tables with their schemas and types, those that others refer to first; what is there stays.
+
+    StructureError where nothing tells the rows of a table apart, or an enum is declared twice with other labels.
+    """
     tables = _whole_tables(tables)
-    names = {table.name for table in tables}
-    return "\n\n".join(
-        statement for table in _in_order_of_reference(tables) for statement in _table_statements(table, names)
-    )
+    names = {name: table for table in tables for name in _names_of(table)}
+    ordered, late = _in_order_of_reference(tables)
+    statements = [f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)};" for schema in _schemas(tables)]
+    statements += [f"CREATE EXTENSION IF NOT EXISTS {_quoted(extension)};" for extension in _extensions(tables)]
+    statements += [
+        _unless_there(f"CREATE TYPE {name} AS ENUM ({', '.join(map(_literal, labels))})")
+        for name, labels in _enums(tables).items()
+    ]
+    for table in ordered:
+        statements += _table_statements(table, names, late)
+    statements += [
+        _unless_there(
+            f"ALTER TABLE {_name(table)} ADD CONSTRAINT {_quoted(f'{table.name}_{column.name}_fkey')}"
+            f" FOREIGN KEY ({_quoted(column.name)}) {_references(names[column.references or ''])}"
+        )
+        for table, column in late
+    ]
+    return "\n\n".join(statements)
 
 
 def create_target(connection: Connection, tables: Sequence[TargetTable]) -> None:
-    """Create the target tables in an embedded or rehearsal database."""
-    with connection.transaction():
-        connection.execute(target_ddl(tables).encode())
+    """Create the target tables in an embedded or rehearsal database; StructureError where a type is not there."""
+    try:
+        with connection.transaction():
+            connection.execute(target_ddl(tables).encode())
+    except (psycopg.errors.UndefinedObject, psycopg.errors.FeatureNotSupported) as error:
+        raise StructureError(
+            f"the tables cannot be created: {error.diag.message_primary}",
+            where="the target database",
+            remedy="make the type or install the extension there; of an enum, name its labels in `allowed`",
+        ) from None
 
 
 def _whole_tables(tables: Sequence[TargetTable]) -> list[TargetTable]:
     """One declaration a table, with the columns of all models that fill it."""
-    whole: dict[str, TargetTable] = {}
+    whole: dict[tuple[str | None, str], TargetTable] = {}
     for table in tables:
-        first = whole.get(table.name, replace(table, columns=()))
+        place = (table.schema, table.name)
+        first = whole.get(place, replace(table, columns=()))
         known = {column.name for column in first.columns}
         added = tuple(column for column in table.columns if column.name not in known)
         key = first.natural_key or table.natural_key
-        whole[table.name] = replace(first, columns=(*first.columns, *added), natural_key=key)
+        whole[place] = replace(first, columns=(*first.columns, *added), natural_key=key)
     return list(whole.values())
 
 
-def _table_statements(table: TargetTable, names: Collection[str]) -> list[str]:
-    lines = ["id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY"]
-    lines += [_column_line(column, names) for column in table.columns]
-    if table.natural_key:
+def _names_of(table: TargetTable) -> tuple[str, ...]:
+    """What a column may call the table that it refers to."""
+    return (f"{table.schema}.{table.name}", table.name) if table.schema else (table.name,)
+
+
+def _schemas(tables: Sequence[TargetTable]) -> list[str]:
+    of_tables = [table.schema for table in tables if table.schema]
+    of_enums = [name.rpartition(".")[0] for name in _enums(tables)]
+    return list(dict.fromkeys([*of_tables, *(schema.strip('"') for schema in of_enums if schema)]))
+
+
+def _extensions(tables: Sequence[TargetTable]) -> list[str]:
+    kinds = [column.kind.name.rpartition(".")[2] for table in tables for column in table.columns]
+    return list(dict.fromkeys(EXTENSIONS[kind] for kind in kinds if kind in EXTENSIONS))
+
+
+def _enums(tables: Sequence[TargetTable]) -> dict[str, tuple[str, ...]]:
+    """The labels of the own types of columns, by the names of the types."""
+    enums: dict[str, tuple[str, ...]] = {}
+    for table in tables:
+        for column in table.columns:
+            if column.makes_enum and enums.setdefault(column.kind.name, column.allowed) != column.allowed:
+                raise StructureError(
+                    f"the enum {column.type} has other labels elsewhere: {', '.join(enums[column.kind.name])}",
+                    where=f"{table.name}.{column.name}",
+                    remedy="declare the same `allowed` in the same order for all columns of the type",
+                )
+    return enums
+
+
+def _table_statements(
+    table: TargetTable, names: Mapping[str, TargetTable], late: Collection[tuple[TargetTable, TargetColumn]]
+) -> list[str]:
+    lines = []
+    if not table.key and not table.natural_key:
+        raise StructureError(NOTHING_TELLS_APART, where=f"table {table.name}", remedy=KEY_REMEDY)
+    if table.key and not table.key_is_written:
+        [key] = table.key
+        lines.append(f"{key if key == 'id' else _quoted(key)} bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY")
+    lines += [_column_line(column, names if (table, column) not in late else {}) for column in table.columns]
+    if table.key_is_written and table.key:
+        lines.append(f"PRIMARY KEY ({', '.join(map(_quoted, table.key))})")
+    if table.natural_key and not (table.key_is_written and set(table.natural_key) == set(table.key)):
         nulls = " NULLS NOT DISTINCT" if table.nulls_equal else ""
         lines.append(f"UNIQUE{nulls} ({', '.join(map(_quoted, table.natural_key))})")
     body = ",\n".join(f"    {line}" for line in lines)
-    statements = [f"CREATE TABLE IF NOT EXISTS {_quoted(table.name)} (\n{body}\n);"]
+    statements = [f"CREATE TABLE IF NOT EXISTS {_name(table)} (\n{body}\n);"]
     # Django makes an index for every foreign key; a unique key that begins with it does as well.
     statements += [
         f"CREATE INDEX IF NOT EXISTS {_quoted(f'{table.name}_{column.name}')}"
-        f" ON {_quoted(table.name)} ({_quoted(column.name)});"
+        f" ON {_name(table)} ({_quoted(column.name)});"
         for column in table.columns
         if column.references in names and column.name not in table.natural_key[:1]
     ]
     return statements
 
 
-def _column_line(column: TargetColumn, names: Collection[str]) -> str:
+def _column_line(column: TargetColumn, names: Mapping[str, TargetTable]) -> str:
     kind = f"varchar({column.max_length})" if column.type == "text" and column.max_length else column.type
     parts = [_quoted(column.name), kind]
     # A column that only one option of a decision writes is not there to be filled under the others.
     if not column.nullable and not column.needed_when:
         parts.append("NOT NULL")
-    if column.references in names:
-        parts.append(f"REFERENCES {_quoted(column.references or '')} DEFERRABLE INITIALLY DEFERRED")
+    if referred := names.get(column.references or ""):
+        parts.append(_references(referred))
     return " ".join(parts)
+
+
+def _references(table: TargetTable) -> str:
+    return f"REFERENCES {_name(table)} DEFERRABLE INITIALLY DEFERRED"
+
+
+def _unless_there(statement: str) -> str:
+    """For what knows no IF NOT EXISTS."""
+    body = f"BEGIN {statement}; EXCEPTION WHEN duplicate_object THEN NULL; END"
+    return f"DO LANGUAGE plpgsql {_literal(body)};"
+
+
+def _name(table: TargetTable) -> str:
+    return qualified(table).as_string()
 
 
 def _quoted(name: str) -> str:
     return sql.Identifier(name).as_string()
 
 
-def _in_order_of_reference(tables: Sequence[TargetTable]) -> list[TargetTable]:
-    waiting = {table.name: table for table in tables}
+def _literal(text: str) -> str:
+    return sql.Literal(text).as_string()
+
+
+NOTHING_TELLS_APART = "nothing tells its rows apart, so that none of them could be found again, verified or undone"
+KEY_REMEDY = "name its `key`; where it has none, give it an identity column, or a `natural_key` with a unique index"
+
+
+def _in_order_of_reference(
+    tables: Sequence[TargetTable],
+) -> tuple[list[TargetTable], list[tuple[TargetTable, TargetColumn]]]:
+    """The tables, referred ones first; and of those that refer to each other in a circle, the columns that close it."""
+    waiting = list(tables)
     ordered: list[TargetTable] = []
+    late: list[tuple[TargetTable, TargetColumn]] = []
     while waiting:
-        free = [
-            table
-            for table in waiting.values()
-            if not any(c.references in waiting and c.references != table.name for c in table.columns)
-        ]
-        if not free:
-            raise StructureError(
-                f"target tables refer to each other in a circle: {', '.join(waiting)}",
-                remedy="leave one of the references out of the declaration",
-            )
-        for table in free:
-            ordered.append(waiting.pop(table.name))
-    return ordered
+        names = {name: table for table in waiting for name in _names_of(table)}
+        missing = {
+            position: [c for c in table.columns if names.get(c.references or "", table) != table]
+            for position, table in enumerate(waiting)
+        }
+        free = [position for position, columns in missing.items() if not columns] or [0]
+        for position in free:
+            late += [(waiting[position], column) for column in missing[position]]
+            ordered.append(waiting[position])
+        waiting = [table for position, table in enumerate(waiting) if position not in free]
+    return ordered, late
 
 
 # --- the live target --------------------------------------------------------------------------------------------------
@@ -119,16 +212,40 @@ class LiveColumn:
     has_default: bool
     precision: int | None = None
     """Of a time, how many digits of the second it keeps, where it says so."""
+    whole_type: str = ""
+    """The same with its length, precision or scale, where it has one."""
+    labels: tuple[str, ...] = ()
+    """Of an enum, in their order."""
+    generated: bool = False
+    """Whether the target computes it from other columns, so that nobody can write it."""
+    domains: tuple[str, ...] = ()
+    """The domains that it is of, the one that the column names first."""
 
     def __str__(self) -> str:
         """What values it holds, as SQL has it."""
         size = self.max_length if self.precision is None else self.precision
-        return f"{self.type}{'' if size is None else f'({size})'}{'' if self.nullable else ' NOT NULL'}"
+        kind = self.whole_type or f"{self.type}{'' if size is None else f'({size})'}"
+        labels = f" ({', '.join(self.labels)})" if self.labels else ""
+        return f"{kind}{labels}{'' if self.nullable else ' NOT NULL'}"
+
+    @property
+    def spelled(self) -> str:
+        """The type with its length, as SQL casts to it."""
+        return self.whole_type or self.type
+
+    @property
+    def kind(self) -> ColumnType:
+        return column_type(self.spelled)
+
+    def is_domain(self, declared: ColumnType) -> bool:
+        """Whether it is of a domain that is declared by its name."""
+        return not declared.is_array and any(same_name(domain, declared.name) for domain in self.domains)
 
     @property
     def plain_type(self) -> str:
         """The type without a length, as SQL casts to it: what it takes is not cut off."""
-        return "bpchar" if self.type == "character" else self.type
+        name, array = (self.type[:-2], "[]") if self.type.endswith("[]") else (self.type, "")
+        return {"character": "bpchar", "bit": '"bit"'}.get(name, name) + array
 
 
 @dataclass(frozen=True)
@@ -143,6 +260,8 @@ class LiveTarget:
     columns: Mapping[str, LiveColumn]
     unique_keys: frozenset[tuple[frozenset[str], bool]]
     id_sequence: str | None
+    connected: Callable[[], Connection] | None = field(default=None, compare=False, repr=False)
+    """Opens a connection to the database that it is in, where one may be needed before the load."""
 
 
 @dataclass(frozen=True)
@@ -163,32 +282,41 @@ class Difference:
 _COLUMNS = """
 WITH RECURSIVE found AS (
     SELECT attnum, attname, atttypid AS kind, atttypmod AS modifier, attnotnull AS required,
-        atthasdef OR attidentity <> '' AS filled
+        atthasdef OR attidentity <> '' AS filled, attgenerated <> '' AS generated, '{}'::text[] AS domains
     FROM pg_attribute WHERE attrelid = %s::oid AND attnum > 0 AND NOT attisdropped
     UNION ALL
     SELECT attnum, attname, typbasetype, CASE WHEN modifier < 0 THEN typtypmod ELSE modifier END,
-        required OR typnotnull, filled OR typdefault IS NOT NULL
+        required OR typnotnull, filled OR typdefault IS NOT NULL, generated,
+        domains || format_type(kind, NULL)
     FROM found JOIN pg_type ON pg_type.oid = kind WHERE typtype = 'd'
 )
 SELECT attname, format_type(kind, NULL), required,
     CASE WHEN kind IN ('varchar'::regtype, 'bpchar'::regtype) AND modifier > 4 THEN modifier - 4 END, filled,
-    CASE WHEN kind = 'timestamptz'::regtype AND modifier >= 0 THEN modifier END
+    CASE WHEN kind IN ('timestamptz'::regtype, 'timestamp'::regtype, 'time'::regtype, 'timetz'::regtype)
+        AND modifier >= 0 THEN modifier END,
+    format_type(kind, modifier),
+    ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = kind ORDER BY enumsortorder), generated, domains
 FROM found JOIN pg_type ON pg_type.oid = kind WHERE typtype <> 'd' ORDER BY attnum
 """
 
 
-def live_target(connection: Connection, table: str) -> LiveTarget | None:
-    """What the catalogue says about a table on the search path; None where there is none."""
+def live_target(connection: Connection, table: TargetTable | str) -> LiveTarget | None:
+    """What the catalogue says about a table, given as `qualified` takes it; None where there is none."""
+    name = qualified(table).as_string(connection)
     found = connection.execute(
         "SELECT oid::bigint, relkind::text FROM pg_class WHERE oid = to_regclass(%s) AND relkind IN ('r', 'p')",
-        [_quoted(table)],
+        [name],
     ).fetchone()
     if found is None:
         return None
     oid = int(found[0])
     columns = {
-        str(name): LiveColumn(str(kind), not required, length, bool(default), precision)
-        for name, kind, required, length, default, precision in connection.execute(_COLUMNS, [oid])
+        str(name): LiveColumn(
+            str(kind), not required, length, filled, precision, whole, tuple(labels), generated, tuple(domains)
+        )
+        for name, kind, required, length, filled, precision, whole, labels, generated, domains in connection.execute(
+            _COLUMNS, [oid]
+        )
     }
     # NULLS NOT DISTINCT came with PostgreSQL 15; older servers have no such column in their catalogue.
     nulls_equal = "index.indnullsnotdistinct" if connection.info.server_version >= 150000 else "false"
@@ -204,10 +332,9 @@ def live_target(connection: Connection, table: str) -> LiveTarget | None:
         )
     )
     sequence = None
-    if "id" in columns:
-        [sequence] = connection.execute("SELECT pg_get_serial_sequence(%s, 'id')", [_quoted(table)]).fetchone() or [
-            None
-        ]
+    key = table.key[0] if isinstance(table, TargetTable) and table.key else "id"
+    if key in columns:
+        [sequence] = connection.execute("SELECT pg_get_serial_sequence(%s, %s)", [name, key]).fetchone() or [None]
     return LiveTarget(oid, str(found[1]), columns, unique_keys, str(sequence) if sequence else None)
 
 
@@ -219,22 +346,21 @@ def compare_target(
     if live is None:
         return [Difference("missing table", name, None, "the table is missing", True)]
     needed = declared.columns if decisions is None else declared.columns_under(decisions)
-    differences = []
-    if "id" not in live.columns:
-        differences.append(Difference("missing column", name, "id", "the column is missing", True))
-    elif declared.writes == "insert" and live.id_sequence is None:
-        differences.append(Difference("no identity", name, "id", "no sequence gives new ids", True))
+    differences = _key_differences(live, declared)
     for column in needed:
         found = live.columns.get(column.name)
         if found is None:
             differences.append(Difference("missing column", name, column.name, "the column is missing", True))
-        elif found.type not in COMPATIBLE[column.type]:
-            detail = f"its type is {found.type}, and {column.type} is needed"
+        elif not can_hold(found, column.kind):
+            detail = f"its type is {found.spelled}, and {column.type} is needed"
             differences.append(Difference("retyped column", name, column.name, detail, True))
+        elif found.generated:
+            detail = "the target computes it, so nobody can write it: leave it out of the declaration"
+            differences.append(Difference("generated column", name, column.name, detail, declared.writes != "nothing"))
         else:
             differences += _narrower(name, column, found)
     if declared.writes == "insert":
-        known = {"id", *(column.name for column in needed)}
+        known = {*declared.key, *(column.name for column in needed)}
         differences += [
             Difference(
                 "new required column", name, column, "it is NOT NULL without a default, and nothing fills it", True
@@ -250,28 +376,80 @@ def compare_target(
     return differences
 
 
+def _key_differences(live: LiveTarget, declared: TargetTable) -> list[Difference]:
+    """Where a live table does not tell its rows apart as it was declared."""
+    name = declared.name
+    if not declared.key_is_written:
+        missing = [key for key in declared.key if key not in live.columns]
+        if missing:
+            return [Difference("missing column", name, key, "the column is missing", True) for key in missing]
+        if declared.key and declared.writes == "insert" and live.id_sequence is None:
+            return [Difference("no identity", name, declared.key[0], "no sequence gives new ids", True)]
+    elif declared.key and not any(columns <= set(declared.key) for columns, _ in live.unique_keys):
+        detail = f"no unique index on its key ({', '.join(declared.key)})"
+        return [Difference("missing unique index", name, None, detail, True)]
+    if not declared.key and not declared.natural_key and declared.writes != "nothing":
+        return [Difference("no key", name, None, f"{NOTHING_TELLS_APART}: {KEY_REMEDY}", True)]
+    return []
+
+
+def can_hold(found: LiveColumn, declared: ColumnType) -> bool:
+    """Whether a live type is the declared one, or near to it; values that do not fit are found row by row."""
+    live = found.kind
+    if found.is_domain(declared):
+        return True
+    if live.is_array != declared.is_array:
+        return False
+    near = (INTEGERS, TEXTS, FLOATS)
+    return same_name(live.name, declared.name) or any(live.name in kinds and declared.name in kinds for kinds in near)
+
+
 def _narrower(name: str, column: TargetColumn, found: LiveColumn) -> list[Difference]:
     """What still fits most rows: the rows that do not are found one by one."""
     differences = []
-    if found.max_length is not None and (column.max_length is None or found.max_length < column.max_length):
-        detail = f"it holds {found.max_length} characters, {column.max_length or 'any number'} were expected"
+    declared, live = column.kind, found.kind
+    longest = column.longest
+    if found.max_length is not None and not live.is_array and (longest is None or found.max_length < longest):
+        detail = f"it holds {found.max_length} characters, {longest or 'any number'} were expected"
         differences.append(Difference("shorter column", name, column.name, detail, False))
     if column.nullable and not found.nullable:
         differences.append(Difference("required column", name, column.name, "it is NOT NULL, NULL was expected", False))
-    if column.type in INTEGERS and INTEGERS.index(found.type) < INTEGERS.index(column.type):
+    if any(
+        live.name in kinds and declared.name in kinds and kinds.index(live.name) < kinds.index(declared.name)
+        for kinds in (INTEGERS, FLOATS)
+    ):
         detail = f"its type is {found.type}, {column.type} was expected"
         differences.append(Difference("narrower column", name, column.name, detail, False))
-    if found.precision is not None and found.precision < MICROSECONDS:
-        detail = f"it keeps {found.precision} digits of the second, {MICROSECONDS} were expected"
+    expected = MICROSECONDS if declared.precision is None else declared.precision
+    if found.precision is not None and not live.is_array and found.precision < expected:
+        detail = f"it keeps {found.precision} digits of the second, {expected} were expected"
+        differences.append(Difference("narrower column", name, column.name, detail, False))
+    missing = [label for label in column.allowed if label not in found.labels] if found.labels else []
+    if missing:
+        detail = f"it is an enum without {', '.join(map(repr, missing))}"
+        differences.append(Difference("narrower column", name, column.name, detail, False))
+    if not differences and not found.is_domain(declared) and _keeps_less(live, declared):
+        detail = f"its type is {found.spelled}, {column.type} was expected"
         differences.append(Difference("narrower column", name, column.name, detail, False))
     return differences
+
+
+def _keeps_less(live: ColumnType, declared: ColumnType) -> bool:
+    """Whether values of the declared type may not fit into the live one, by what stands in brackets behind it."""
+    if live.is_text or live.precision is not None or not live.arguments:
+        return False
+    if live.decimals is None or declared.decimals is None:
+        return live.arguments != declared.arguments
+    (digits, decimals), (wanted_digits, wanted_decimals) = live.decimals, declared.decimals
+    return decimals < wanted_decimals or digits - decimals < wanted_digits - wanted_decimals
 
 
 def read_live_targets(url: str, tables: Sequence[TargetTable]) -> dict[str, LiveTarget]:
     """What the catalogue says about the tables of models, by model; those that are missing are left out."""
     with refusals_told(), connect(url) as connection:
-        found = {table.model: live_target(connection, table.name) for table in tables}
-    return {model: live for model, live in found.items() if live is not None}
+        found = {table.model: live_target(connection, table) for table in tables}
+    connected = partial(connect, url)
+    return {model: replace(live, connected=connected) for model, live in found.items() if live is not None}
 
 
 def held_values(live: LiveTarget | None, declared: TargetTable) -> dict[str, str]:
@@ -300,7 +478,7 @@ def require_prepared_for(live: LiveTarget, declared: TargetTable, prepared: Mani
 
 def require_target(connection: Connection, declared: TargetTable, decisions: Mapping[str, str]) -> LiveTarget:
     """The live table; StructureError that names every difference with which nothing can be loaded."""
-    live = live_target(connection, declared.name)
+    live = live_target(connection, declared)
     fatal = [difference for difference in compare_target(live, declared, decisions) if difference.fatal]
     if live is None or fatal:
         raise StructureError(
@@ -323,8 +501,8 @@ class Untouched:
 def untouched(connection: Connection, table: TargetTable, system: str) -> Untouched:
     """Whether a table is as this migration found it: nothing of its mapping leads there."""
     rows = None
-    if live_target(connection, table.name) is not None:
-        counted = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table.name))).fetchone()
+    if live_target(connection, table) is not None:
+        counted = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(qualified(table))).fetchone()
         rows = int(counted[0]) if counted else 0
     written = 0
     [bookkeeping] = connection.execute("SELECT to_regclass('migration.mapping_entry')").fetchone() or [None]

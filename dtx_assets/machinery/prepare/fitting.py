@@ -10,16 +10,25 @@ import polars as pl
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.ddl import LiveColumn
 from dtx_assets.machinery.prepare.part import PROBLEM, Part, misfits, with_owner, without_rows
+from dtx_assets.machinery.prepare.printed import Connected, as_printed, unreadable_documents
 
 REFUSED = ("source_table", "source_row", "reason", "detail")
 
 
-def unfit(rows: pl.DataFrame, target: TargetTable, live: Mapping[str, LiveColumn]) -> pl.DataFrame:
-    """The rows (`_row`) with a value that a live column cannot hold: `_row`, `reason`, `detail`."""
+def fitted(
+    rows: pl.DataFrame, target: TargetTable, live: Mapping[str, LiveColumn], connected: Connected | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows (`_row`) with their texts as the live columns print them, and what those cannot hold.
+
+    The latter as `_row`, `reason`, `detail`. `connected` opens the target, where it may be asked.
+    """
     columns = [column for column in target.columns if column.name in rows.columns and column.name in live]
-    found = misfits(rows, columns, live, fills=target.writes != "insert")
+    rows, unreadable = as_printed(rows, columns, live, connected)
+    if connected:
+        unreadable += unreadable_documents(rows, columns, live, connected)
+    found = [*misfits(rows, columns, live, fills=target.writes != "insert"), *unreadable]
     empty = pl.DataFrame(schema={"_row": rows.schema["_row"], "reason": pl.String, "detail": pl.String})
-    return pl.concat([empty, *found])
+    return rows, pl.concat([empty, *found])
 
 
 def without_unfit(

@@ -4,6 +4,7 @@ Nothing is written here; what is compared with the target's rows is in `diff`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from io import BytesIO
@@ -17,8 +18,9 @@ from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import content_hash, with_canonical_json
-from dtx_assets.machinery.postgres.ddl import LiveColumn, LiveTarget, live_target
+from dtx_assets.machinery.postgres.ddl import LiveColumn, LiveTarget, live_target, qualified
 from dtx_assets.machinery.prepare.buckets import BUCKET
+from dtx_assets.machinery.prepare.printed import as_printed
 
 INTEGER_LIMITS = {"smallint": 1 << 15, "integer": 1 << 31}
 TICKS = ("1s", "100ms", "10ms", "1ms", "100us", "10us")
@@ -226,8 +228,19 @@ def with_owner(links: pl.DataFrame, ranks: dict[str, int], rows: int, part: str)
 
 def without_violations(connection: Connection, target: TargetTable, live: LiveTarget, part: Part) -> Part:
     """The part without the source rows of which the live target would refuse a row; they are its `problems`."""
+    rows, unreadable = as_printed(part.rows, part.columns, live.columns, lambda: nullcontext(connection))
+    if rows is not part.rows:
+        part = _with_texts(part, rows)
     unfit = misfits(part.rows, part.columns, live.columns, fills=target.writes != "insert")
-    return without_rows(part, [*unfit, *_orphans(connection, target, part)])
+    return without_rows(part, [*unfit, *unreadable, *_orphans(connection, target, part)])
+
+
+def _with_texts(part: Part, rows: pl.DataFrame) -> Part:
+    """The part with other texts of the same values."""
+    changed = [column.name for column in part.columns if column.is_held_as_text and not column.kind.is_json]
+    comparable = part.comparable.with_columns(rows.select(changed))
+    hashes = comparable.select(content_hash(part.columns).alias("_hash")).to_series()
+    return replace(part, rows=rows.with_columns(hashes), comparable=comparable.with_columns(hashes))
 
 
 def without_rows(part: Part, found: Sequence[pl.DataFrame]) -> Part:
@@ -322,11 +335,11 @@ def _tests(column: TargetColumn, live: LiveColumn, *, fills: bool) -> Iterator[t
     value = pl.col(column.name)
     if not live.nullable and not fills:
         yield value.is_null(), "is NULL, and the target requires a value"
-    if live.max_length is not None and column.type == "text":
+    if live.max_length is not None and column.kind.is_text:
         yield value.str.len_chars() > live.max_length, f"is longer than {live.max_length} characters"
-    if (limit := INTEGER_LIMITS.get(live.type)) is not None:
+    if (limit := INTEGER_LIMITS.get(live.type)) is not None and not column.is_held_as_text:
         yield ~value.is_between(-limit, limit - 1), f"does not fit into {live.type}"
-    if live.precision is not None and live.precision < len(TICKS):
+    if live.precision is not None and live.precision < len(TICKS) and not column.is_held_as_text:
         rounded = value.dt.truncate(TICKS[live.precision])
         yield value != rounded, f"has more than the {live.precision} digits of the second that the target keeps"
 
@@ -353,5 +366,5 @@ def missing_ids(connection: Connection, table: str, ids: pl.Series) -> Sequence[
     query = sql.SQL(
         "SELECT wanted FROM unnest(%s::bigint[]) AS wanted"
         " WHERE NOT EXISTS (SELECT 1 FROM {} AS other WHERE other.id = wanted)"
-    ).format(sql.Identifier(table))
+    ).format(qualified(table))
     return [int(row[0]) for row in connection.execute(query, [ids.to_list()])]

@@ -27,7 +27,7 @@ from dtx_assets.machinery.postgres.ddl import LiveTarget, held_values
 from dtx_assets.machinery.prepare.assess import DROPPED, DROPPED_SCHEMA, REJECTED_SCHEMA, rejected_rows
 from dtx_assets.machinery.prepare.batches import SourceRows, legacy_batches
 from dtx_assets.machinery.prepare.buckets import bucket_range
-from dtx_assets.machinery.prepare.fitting import unfit, without_unfit
+from dtx_assets.machinery.prepare.fitting import fitted, without_unfit
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 from dtx_assets.machinery.system.system import System
@@ -64,19 +64,22 @@ def reject_unfit(outcome: Outcome, inputs: FlowInputs, flow: Flow, live: Mapping
         prepared, target = outcome.prepared[model], inputs.system.target(model)
         sources = [source for source, accounted in flow.accounted if accounted == model]
         if model not in flow.merge:
-            found = unfit(prepared.rows, target, live[model].columns)
+            rows, found = fitted(prepared.rows, target, live[model].columns, live[model].connected)
             if found.is_empty():
+                outcome.prepared[model] = Prepared(rows, prepared.links)
                 continue
-            rows, links, refused = without_unfit(prepared.rows, prepared.links, found, sources)
+            rows, links, refused = without_unfit(rows, prepared.links, found, sources)
         elif len(sources) == 1 and "_source_row" in prepared.rows.columns:
             # What is merged later has no links yet. What only the merging gives is found by the load.
             links, candidates = prepared.links, prepared.rows.drop("_row", strict=False).with_row_index("_row")
-            refused = (
-                unfit(candidates, target, live[model].columns)
-                .join(candidates.select("_row", pl.col("_source_row").alias("source_row")), on="_row")
-                .select(pl.lit(sources[0]).alias("source_table"), "source_row", "reason", "detail")
+            rows, found = fitted(candidates, target, live[model].columns, live[model].connected)
+            numbers = candidates.select("_row", pl.col("_source_row").alias("source_row"))
+            refused = found.join(numbers, on="_row").select(
+                pl.lit(sources[0]).alias("source_table"), "source_row", "reason", "detail"
             )
-            rows = prepared.rows.join(refused, left_on="_source_row", right_on="source_row", how="anti")
+            rows = prepared.rows.with_columns(rows.drop("_row")).join(
+                refused, left_on="_source_row", right_on="source_row", how="anti"
+            )
         else:
             continue
         outcome.prepared[model] = Prepared(rows, links)

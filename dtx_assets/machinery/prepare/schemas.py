@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.model.target import PYTHON_TIMES, TargetTable, polars_type
+from dtx_assets.machinery.model.target import PYTHON_TIMES, TargetColumn, TargetTable, polars_type
+from dtx_assets.machinery.postgres.values import refusals, tidied
 from dtx_assets.machinery.transforms.columns import INSTANT
 
 # Pandera is imported where it is used: it takes an eighth of a second, and most commands need no schema.
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 INTEGER_TEXT = r"^-?[0-9]+(\.0)?$"
-INTEGER_RANGE = (-(2**31), 2**31 - 1)
-"""Of PostgreSQL's `integer`; what `bigint` holds is what Int64 holds."""
+INTEGER_RANGES = {"smallint": (-(2**15), 2**15 - 1), "integer": (-(2**31), 2**31 - 1)}
+"""What `bigint` holds is what Int64 holds."""
 
 
 def legacy_schema(table: LegacyTable, not_null: Sequence[str] = ()) -> pa.DataFrameSchema:
@@ -38,20 +39,42 @@ def legacy_schema(table: LegacyTable, not_null: Sequence[str] = ()) -> pa.DataFr
 
 
 def target_schema(table: TargetTable) -> pa.DataFrameSchema:
-    """Schema of the prepared rows of a target: types, nullability, allowed values, lengths and integer ranges."""
+    """Schema of the prepared rows of a target: types, nullability, and what the declared types alone say of values.
+
+    What more a type asks of its texts, the live target tells: `printed`.
+    """
     import pandera.polars as pa
 
     columns = {}
     for column in table.columns:
         checks = []
-        if column.allowed:
+        if column.allowed and not column.kind.is_array:
             checks.append(pa.Check.isin(list(column.allowed), error=f"{column.name} is an allowed value"))
-        if column.max_length is not None:
-            checks.append(pa.Check.str_length(max_value=column.max_length, error=f"{column.name} is not too long"))
-        if column.type == "integer":
-            checks.append(pa.Check.in_range(*INTEGER_RANGE, error=f"{column.name} fits an integer"))
+        if column.longest is not None:
+            checks.append(pa.Check.str_length(max_value=column.longest, error=f"{column.name} is not too long"))
+        if column.kind.name in INTEGER_RANGES and column.kind.is_integer:
+            article = "an" if column.kind.name == "integer" else "a"
+            within = INTEGER_RANGES[column.kind.name]
+            checks.append(pa.Check.in_range(*within, error=f"{column.name} fits {article} {column.kind.name}"))
+        if column.is_held_as_text:
+            checks += _readable(column)
         columns[column.name] = pa.Column(polars_type(column.type), checks, nullable=column.nullable, required=False)
     return pa.DataFrameSchema(columns, name=table.name, strict=False)
+
+
+def _readable(column: TargetColumn) -> list[pa.Check]:
+    """The checks of what the type of a column reads; a text fails the first of them only."""
+    import pandera.polars as pa
+
+    checks = []
+    before = pl.lit(False)
+    for test, words in refusals(column.kind, tidied(column.kind, pl.col(column.name))):
+        refused = test.fill_null(False)
+        passes = before | ~refused
+        error = f"{column.name} {words}"
+        checks.append(pa.Check(lambda data, passes=passes: data.lazyframe.select(passes), error=error))
+        before |= refused
+    return checks
 
 
 def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataFrame:

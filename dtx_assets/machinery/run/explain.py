@@ -15,7 +15,7 @@ from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
-from dtx_assets.machinery.postgres.ddl import live_target
+from dtx_assets.machinery.postgres.ddl import live_target, qualified
 from dtx_assets.machinery.prepare.preparation import rules_that_dropped, transform_context
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.sources.frames import has_key, key_elements, legacy_frame, may_have_key
@@ -222,10 +222,10 @@ def key_form(table: LegacyTable) -> str:
 
 
 def _live_row(connection: Connection, target: TargetTable, target_id: int) -> dict[str, Any] | None:
-    if live_target(connection, target.name) is None:
+    if live_target(connection, target) is None:
         return None
     found = connection.execute(
-        sql.SQL("SELECT to_jsonb(t) FROM {} AS t WHERE id = %s").format(sql.Identifier(target.name)), [target_id]
+        sql.SQL("SELECT to_jsonb(t) FROM {} AS t WHERE id = %s").format(qualified(target)), [target_id]
     ).fetchone()
     return dict(found[0]) if found else None
 

@@ -195,3 +195,32 @@ def test_positions_are_those_of_the_rows(rows, chunk):
         if failed
     }
     assert failures(target_schema(TARGET), chunked) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fits", "does_not", "check"),
+    [
+        ("smallint", -32768, 32768, "it fits a smallint"),
+        ("int4", 2**31 - 1, 2**31, "it fits an integer"),
+        ("varchar(3)", "äöü", "abcd", "it is not too long"),
+        ("char(1)", "é", "ab", "it is not too long"),
+        ("numeric(6,2)", "-1234.500", "1.234", "it has more than the 2 decimals that numeric(6,2) keeps"),
+        ("decimal(6, 2)", "0009999.99", "10000", "it is too large for numeric(6,2)"),
+        ("numeric(3)", "999", "0.5", "it has more than the 0 decimals that numeric(3,0) keeps"),
+        ("date", "2024-02-29", "2023-02-29", "it is no day of the calendar"),
+        ("date", "2024-02-29 00:00:00", "29.2.2024", "it is no date as YYYY-MM-DD"),
+        ("date", "0044-03-15 BC", "today", "it is no date as YYYY-MM-DD"),
+        ("timestamp", "2024-01-31T10:00Z", "2024-01-31 10:00:00+02", "it has an offset or zone, which"),
+        ("timestamp(0)", "2024-01-31 10:00:00.000", "2024-01-31 10:00:00.5", "it has more than the 0 digits"),
+        ("time", "24:00:00", "838:59:59", "it is no time of day as HH:MM:SS"),
+        ("uuid", "{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}", "a0eebc99", "it is no uuid"),
+        ("daterange", "[2024-01-01,)", "[2024-01-01,today)", "it is another time each day"),
+        ("text[]", "{today}", None, None),
+    ],
+)
+def test_what_a_declared_type_alone_says_of_values(kind, fits, does_not, check):
+    table = TargetTable("t", "T", "all", (TargetColumn("it", kind, "", nullable=True),))
+    rows = pl.DataFrame({"it": [None, fits, does_not]}, schema={"it": polars_type(kind)})
+    found = failures(target_schema(table), rows)
+    assert [(number, name) for number, name, _ in found] == ([(2, "it")] if check else [])
+    assert all(said.startswith(check) for _, _, said in found)
