@@ -314,7 +314,10 @@ def default_text(entry: Mapping[str, Any]) -> str:
 
 def settings_of(function: Callable[..., Any]) -> str:
     parameters = list(inspect.signature(function).parameters.values())[2:]
-    return ", ".join(code(f"{each.name}: {json.dumps(each.default)}") for each in parameters)
+    return ", ".join(
+        code(each.name if each.default is each.empty else f"{each.name}: {json.dumps(each.default)}")
+        for each in parameters
+    )
 
 
 def described(function: Callable[..., Any]) -> str:

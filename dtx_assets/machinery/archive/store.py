@@ -31,7 +31,7 @@ from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.base.lake import DatasetWriter, Lake, Manifest, TableFiles
 from dtx_assets.machinery.base.names import dagster_name
-from dtx_assets.machinery.sources.landing import UNDECODABLE, Progress
+from dtx_assets.machinery.sources.landing import DOCUMENTS, UNDECODABLE, Progress
 
 CHECK = "archive_reads_back_identical"
 FORMAT = 1
@@ -141,6 +141,11 @@ def how_to_read(table: str, dialect: str | None, lost: int, instants: Sequence[s
         text += r"Each value is the text that stood in the source, \N and NULL included, which mean NULL there."
     else:
         text += r'NULL is \N without quotes; in quotes it is the text \N; the empty string is "".'
+    if dialect == DOCUMENTS:
+        text += (
+            " A row is a document: a column a field, in canonical Extended JSON (nothing where it was missing); `_bson`"
+            " has the exact document in base64, `_line` the exact line where it came as JSON."
+        )
     if lost:
         text += (
             rf" {lost:,} values are not UTF-8: the CSV has their bytes; the Parquet copy has them escaped (\xNN), and"

@@ -9,7 +9,8 @@ from dtx_assets.machinery.base.lake import Manifest
 from dtx_assets.machinery.checks.spec import CheckContext, CheckGroup, CheckOutcome, CheckSpec, DatasetName, found
 from dtx_assets.machinery.checks.survey import RepeatedKeys, Survey, repeated_keys, shown_values
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.transforms.columns import canonical_integer, code
+from dtx_assets.machinery.sources.landing import DOCUMENTS, ROW, UNDECODABLE
+from dtx_assets.machinery.transforms.columns import canonical_id, canonical_integer, code
 
 
 def landed_table_checks(table: LegacyTable, layer: str = "legacy", *, migrated: bool = False) -> CheckGroup:
@@ -43,7 +44,7 @@ def landed_table_checks(table: LegacyTable, layer: str = "legacy", *, migrated: 
         manifest = context.manifest(layer, table.name)
         return {
             "row_count_equals_source": row_count_outcome(manifest),
-            "columns_are_as_planned": schema_drift_outcome(table, manifest.metadata["columns"]),
+            "columns_are_as_planned": schema_drift_outcome(table, columns_of_source(manifest)),
             "values_are_text": undecodable_outcome(manifest, context.legacy(table.name)),
             "tables_did_not_change_while_read": snapshot_outcome(manifest),
             specs[-1].name: key_outcome(table, context.legacy(table.name)),
@@ -74,6 +75,14 @@ def row_count_outcome(manifest: Manifest) -> CheckOutcome:
     outcome = found(abs(landed - counted), landed=landed, source=counted)
     outcome.passed = outcome.passed and manifest.metadata.get("row_count_matches", True)
     return outcome
+
+
+def columns_of_source(manifest: Manifest) -> Sequence[str]:
+    """The columns that the source has; of documents the fields, those that got no column of their own too."""
+    facts = manifest.metadata
+    if facts.get("dialect") == DOCUMENTS:
+        return [*facts["fields"], *facts["undeclared"]]
+    return list(facts["columns"])
 
 
 def schema_drift_outcome(table: LegacyTable, columns: Sequence[str]) -> CheckOutcome:
@@ -125,14 +134,14 @@ def snapshot_outcome(manifest: Manifest) -> CheckOutcome:
 
 
 def key_parts(table: LegacyTable) -> list[pl.Expr]:
-    """The columns of the key as they are compared: integers by value, codes without case, as MySQL does."""
-    kinds = {"integer": canonical_integer, "code": code}
+    """The columns of the key as they are compared: integers and UUIDs by value, codes without case, as MySQL does."""
+    kinds = {"integer": canonical_integer, "code": code, "uuid": lambda text: canonical_id(text, "uuid")}
     return [kinds.get(table.kind_of(name), lambda value: value)(pl.col(name)) for name in table.key]
 
 
 def key_outcome(table: LegacyTable, frame: pl.LazyFrame) -> CheckOutcome:
     """Keys that occur again, with identical and with different content; rows without a key."""
-    columns = [name for name in frame.collect_schema().names() if not name.startswith("_")]
+    columns = [name for name in frame.collect_schema().names() if name not in (ROW, UNDECODABLE, "_source_key")]
     if not table.key:
         repeated = repeated_keys(frame, [pl.col(name) for name in columns]) if columns else RepeatedKeys(0, 0, 0, [])
         return found(repeated.identical, **{"identical rows": repeated.identical})

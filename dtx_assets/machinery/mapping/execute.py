@@ -11,6 +11,9 @@ from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.transforms.columns import Coercion, Outcome, Problem, Registry, TransformContext, code, shown
 
 PROBLEM = pl.Struct({"reason": pl.String, "column": pl.String, "detail": pl.String})
+UNREADABLE = "_unreadable"
+"""The column that says why a document of the source has no value."""
+
 NO_PROBLEMS = pl.lit([], dtype=pl.List(PROBLEM))
 
 
@@ -74,6 +77,9 @@ def apply_columns(
     """
     rows = frame.lazy()
     problems: list[RowProblem] = []
+    if UNREADABLE in frame.columns:
+        why = pl.col(UNREADABLE)
+        problems.append(RowProblem(why.is_not_null(), "unparseable", "document", why))
     coercions: list[Coercion] = []
     joined: list[str] = []
     values: dict[str, pl.Expr] = {}
@@ -163,6 +169,8 @@ def _refusing_what_is_no_text(
     frame: pl.LazyFrame, outcome: Outcome, legacy: list[str], inputs: list[pl.Expr]
 ) -> Outcome:
     """A value that would be written as text must be text: without a NUL, and readable in the table's encoding."""
+    if outcome.takes_any_bytes:
+        return outcome
     if frame.clear().select(outcome.value.alias("value")).collect_schema()["value"] != pl.String:
         return outcome
     has_nul = pl.any_horizontal(source.str.contains("\x00", literal=True).fill_null(False) for source in inputs)

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-ColumnKind = Literal["text", "code", "integer", "date", "time"]
-"""How the text of a column is read: `code` columns are compared trimmed and without case."""
+ColumnKind = Literal["text", "code", "integer", "decimal", "boolean", "date", "time", "instant", "uuid", "json"]
+"""How the text of a column is read: `code` columns are compared trimmed and without case, `uuid` columns without case
+and punctuation; a `time` is by the clock on the wall, an `instant` says its offset; `json` holds a value in JSON.
+"""
 
 
 NULL_MARKERS = (r"\N", "NULL")
@@ -37,6 +39,22 @@ class LegacyTable:
     personal: frozenset[str] = frozenset()
     all_personal: bool = False
     null_markers: tuple[str, ...] = NULL_MARKERS
+    blank_is_null: bool = False
+    """Whether text of nothing but white space is NULL in columns that are not text or JSON, from a database too."""
+    schema: str | None = None
+    """Where it lies in a database: a schema of PostgreSQL, a database of MySQL; None is what the URL shows."""
+    of: str | None = None
+    each: str | None = None
+    """Where its rows are the elements of an array: the collection of the documents, and their field."""
+
+    def __post_init__(self) -> None:
+        if (self.of is None) != (self.each is None):
+            raise ValueError(f"{self.name} says only one of `of` and `each`; say both, or neither")
+
+    @property
+    def shown(self) -> str:
+        """Its name as people are told it."""
+        return f"{self.schema}.{self.name}" if self.schema else self.name
 
     def is_personal(self, column: str) -> bool:
         """Whether its values are masked where people look; nobody knows what a column that is not named holds."""

@@ -1,4 +1,5 @@
-"""The legacy rows of a flow batch by batch: those of one owner in one batch, and memory does not grow with the tables.
+"""The legacy rows of a flow batch by batch: those of one owner in one batch, or else those of one key; and memory does
+not grow with the tables.
 
 What becomes of the rows of a batch is `prepare`; which buckets there are is `buckets`.
 """
@@ -20,8 +21,8 @@ from dtx_assets.machinery.base.lake import LEASE_SECONDS, Manifest
 from dtx_assets.machinery.base.private import make_state_directory
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.prepare.buckets import batch_count, bucket_of, bucket_range
-from dtx_assets.machinery.sources.frames import source_key
-from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
+from dtx_assets.machinery.sources.frames import key_text, source_key
+from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE, UNREADABLE
 from dtx_assets.machinery.transforms.columns import canonical_id, integer_value
 
 EXTRA = "extra:"
@@ -45,13 +46,13 @@ class SourceRows:
     """The rows of one source table on their way into batches.
 
     `fates` is what `key_fates` gives; `owners` has `key` (ascending) and `owner`, both Int64; `owner_kind` is the kind
-    of the ids of owners.
+    of the ids of owners. Without an `owner_column` nobody owns a row, and it goes by its key.
     """
 
     table: LegacyTable
     frame: pl.LazyFrame
     rows: int
-    owner_column: str
+    owner_column: str | None
     fates: pl.DataFrame
     owners: pl.DataFrame
     owner_kind: ColumnKind
@@ -62,12 +63,14 @@ class SourceRows:
         table: LegacyTable,
         frame: pl.LazyFrame,
         rows: int,
-        owner_column: str,
-        owners: pl.LazyFrame,
+        owner_column: str | None = None,
+        owners: pl.LazyFrame | None = None,
         owner_kind: ColumnKind = "integer",
     ) -> Self:
         """`frame` has the rows as `legacy_frame` gives them, `owners` is a crosswalk from the column to the owner."""
-        known = (*table.columns, ROW, UNDECODABLE)
+        if owners is None:
+            owners = NO_OWNERS
+        known = (*table.columns, ROW, UNDECODABLE, UNREADABLE)
         frame = frame.rename(lambda name: name if name in known else EXTRA + name)
         return cls(
             table,
@@ -85,18 +88,36 @@ class SourceRows:
         )
 
     def placed(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Adds `_key_fate` and `_bucket`. Rows of one owner lie in one bucket even where the owner has no match."""
+        """Adds `_key_fate` and `_bucket`. Rows of one owner lie in one bucket even where the owner has no match.
+
+        Without an owner those of one key do, or of one content where the table has no key: no other row has a say in
+        it, so that one that is deleted moves no other.
+        """
+        if self.owner_column is None:
+            return rows.with_columns(bucket_of(self._digest(rows)).alias("_bucket")).join(
+                self.fates, on=ROW, how="left"
+            )
         column = pl.col(self.owner_column)
         number = number_of_id(column, self.owner_kind)
         keys = rows.select(number).to_series()
         # Rows of a key that repeats are numbered in their batch: those whose owner cannot be read must meet there too.
-        nobody = text_digest(column.fill_null("")) if self.table.key_repeats else pl.col(ROW)
+        nobody = text_digest(column.fill_null("")) if self.table.key_repeats else self._digest(rows)
         return (
             rows.with_columns(self._owners_of(keys).alias("_owner"))
             .with_columns(bucket_of(pl.coalesce("_owner", number, nobody)).alias("_bucket"))
             .drop("_owner")
             .join(self.fates, on=ROW, how="left")
         )
+
+    def _digest(self, rows: pl.DataFrame) -> pl.Expr:
+        """A number of the key of each row, of all its columns where the table has none."""
+        if self.table.key:
+            texts = [key_text(self.table, name) for name in self.table.key]
+        else:
+            texts = [pl.col(name) for name in sorted(rows.columns) if name not in (ROW, UNDECODABLE)]
+        # NULL is no text, and the ends of texts must not meet.
+        marked = [pl.format("{}:{}", text.str.len_bytes(), text).fill_null("-") for text in texts]
+        return text_digest(pl.concat_str(marked))
 
     def _owners_of(self, keys: pl.Series) -> pl.Series:
         # By bisection: a join would hash all owners again for every chunk of rows.
@@ -212,6 +233,7 @@ def _remove_left_over_scratch(home: Path) -> None:
 
 # --- keys that occur twice --------------------------------------------------------------------------------------------
 
+NO_OWNERS = pl.LazyFrame(schema={"source_id": pl.String, "target_id": pl.Int64})
 NO_FATES = pl.DataFrame(schema={ROW: pl.Int64, "_key_fate": pl.String})
 
 

@@ -204,13 +204,13 @@ class Sources:
         return source
 
     def _look_at(self, part: str, source: Source, declared: Mapping[str, LegacyTable]) -> None:
-        readable: list[str] = []
+        readable: list[LegacyTable] = []
         wrong: list[Finding] = []
         required = self._required_by_flows()
         for table in declared.values():
-            with refusal(wrong, part, f"table {table.name}"):
+            with refusal(wrong, part, f"table {table.shown}"):
                 columns = source.columns(table)
-                readable.append(table.name)
+                readable.append(table)
                 self.readable[table.name] = source
                 wrong += missing_columns(part, table, (*table.required, *required.get(table.name, ())), columns)
         if readable:
@@ -236,7 +236,7 @@ def missing_columns(
     part: str, table: LegacyTable, required: Sequence[str], present: Collection[str]
 ) -> Iterator[Finding]:
     """Columns a flow cannot do without, and those that would count as NULL throughout."""
-    subject = f"table {table.name}"
+    subject = f"table {table.shown}"
     remedy = "export the table whole, with these columns"
     if needed := [name for name in dict.fromkeys(required) if name not in present]:
         yield Finding(part, subject, "no", f"required columns are missing: {', '.join(needed)}", remedy)

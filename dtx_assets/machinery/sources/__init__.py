@@ -1,4 +1,4 @@
-"""Where legacy tables are read from: CSV files, MySQL or MariaDB, PostgreSQL, SQLite, chosen by URL.
+"""Where legacy tables are read from: files of CSV or documents, MySQL or MariaDB, PostgreSQL, SQLite, chosen by URL.
 
 Every reader lands a table in the lake in the one form of `landing`; `frames` reads it back.
 """
@@ -11,6 +11,7 @@ from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.settings import mask_url, require_escaped
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, Dialects
 from dtx_assets.machinery.sources.csv_files import CsvDirectory, CsvPrefix
+from dtx_assets.machinery.sources.document_files import holds_documents
 from dtx_assets.machinery.sources.landing import Source
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ __all__ = ["Source", "open_source"]
 
 
 def open_source(url: str, *, s3_resource: Any = None, dialects: Dialects = EVERY_RFC_4180) -> Source:
-    """The source that a URL names, to be used in a `with` block; a path is a directory of CSV files.
+    """The source that a URL names, to be used in a `with` block; a path is a directory of CSV files, or
+    of documents where such ones lie there and no CSV.
 
     `s3_resource`: dagster-aws's S3Resource, for `s3://`; without one the `AWS_*` variables count. `dialects` say how
     CSV files are written. Raises ConfigurationError for a URL of another kind; what cannot be reached is a SourceError
@@ -38,9 +40,9 @@ def open_source(url: str, *, s3_resource: Any = None, dialects: Dialects = EVERY
         )
     match scheme:
         case "":
-            return CsvDirectory(Path(url).absolute(), dialects)
+            return _directory(Path(url).absolute(), dialects)
         case "file":
-            return CsvDirectory(Path(unquote(urlsplit(url).path)).absolute(), dialects)
+            return _directory(Path(unquote(urlsplit(url).path)).absolute(), dialects)
         case "s3":
             return CsvPrefix(url, s3_resource, dialects)
         case "mysql" | "mariadb":
@@ -60,6 +62,14 @@ def open_source(url: str, *, s3_resource: Any = None, dialects: Dialects = EVERY
         where=mask_url(url),
         remedy="give a directory, file://, s3://bucket/prefix, mysql://, mariadb://, postgresql:// or sqlite:///",
     )
+
+
+def _directory(path: Path, dialects: Dialects) -> Source:
+    if holds_documents(path):
+        from dtx_assets.machinery.sources.documents import DocumentDirectory
+
+        return DocumentDirectory(path)
+    return CsvDirectory(path, dialects)
 
 
 def _parsed(url: str) -> "URL":

@@ -95,8 +95,8 @@ class CsvDirectory:
         with readable(path, table), opened(path, str(path), table, self.dialects.of(table.name)) as file:
             return file.header()
 
-    def stored_bytes(self, tables: Collection[str]) -> int:
-        paths = (self.directory / f"{name}.csv" for name in tables)
+    def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
+        paths = (self.directory / f"{table.name}.csv" for table in tables)
         return sum(path.stat().st_size for path in paths if path.is_file())
 
     def _file(self, table: LegacyTable) -> Path:
@@ -191,10 +191,11 @@ class CsvPrefix:
             with opened(start, shown, table, self.dialects.of(table.name)) as file:
                 return file.header()
 
-    def stored_bytes(self, tables: Collection[str]) -> int:
+    def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
         with self._told(self.url):
             found = obstore.list_with_delimiter(self._store)["objects"]
-        return sum(entry["size"] for entry in found if entry["path"].rsplit("/", 1)[-1].removesuffix(".csv") in tables)
+        names = {f"{table.name}.csv" for table in tables}
+        return sum(entry["size"] for entry in found if entry["path"].rsplit("/", 1)[-1] in names)
 
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
@@ -266,7 +267,7 @@ class CsvAlone:
             with readable(path, table), opened(path, self.url, table, self.dialect) as file:
                 return file.header()
 
-    def stored_bytes(self, tables: Collection[str]) -> int:
+    def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
         """Nothing where it lies in S3: it is one file beside a whole database."""
         path = Path(self.url)
         return path.stat().st_size if tables and path.is_file() else 0

@@ -11,8 +11,12 @@ import polars as pl
 from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.model.legacy import NULL_MARKERS, LegacyTable
-from dtx_assets.machinery.sources.landing import ESCAPED, ROW, UNDECODABLE
-from dtx_assets.machinery.transforms.columns import canonical_integer, json_text
+from dtx_assets.machinery.sources.landing import DOCUMENTS, ESCAPED, ROW, UNDECODABLE
+from dtx_assets.machinery.transforms.columns import canonical_id, canonical_integer, json_text
+from dtx_assets.machinery.transforms.json_values import plain_text
+
+IN_EXTENDED_JSON = r'^(?:\{"\$|")'
+"""How fields of documents begin, whose text is not yet what flows read."""
 
 
 def legacy_frame(
@@ -28,9 +32,10 @@ def legacy_frame(
 
     In a CSV the null markers of the table are NULL everywhere and an empty field is NULL in every column that is not
     text; from a database nothing but NULL is, nor from a CSV with escapes, but for markers that the table itself
-    declares. A time that was landed in UTC without saying so gets `+00:00`. A named column that is missing is NULL
-    throughout; a required one is a SourceError. `manifest` names a landing; None is the latest. `where` is a condition
-    on the columns as they were landed.
+    declares. Of a field of documents it is what its value says (`plain_text`), but of the kind `json` the value in
+    Extended JSON, which tells a missing one (NULL) from null. A time that was landed in UTC without saying so gets
+    `+00:00`. A named column that is missing is NULL throughout; a required one is a SourceError. `manifest` names a
+    landing; None is the latest. `where` is a condition on the columns as they were landed.
     """
     manifest = manifest or lake.require((system, layer, table.name))
     frame = lake.scan(manifest.key, manifest=manifest)
@@ -54,6 +59,15 @@ def legacy_frame(
         )
     elif dialect == ESCAPED and table.null_markers != NULL_MARKERS:
         frame = frame.with_columns(_null_where(name, table.null_markers) for name in present)
+    elif dialect == DOCUMENTS:
+        plain = [name for name in manifest.metadata["fields"] if table.kind_of(name) != "json"]
+        frame = frame.with_columns(plain_text(pl.col(name)).alias(name) for name in plain)
+    if table.blank_is_null:
+        frame = frame.with_columns(
+            pl.when(pl.col(name).str.strip_chars() != "").then(name).alias(name)
+            for name in present
+            if table.kind_of(name) not in ("text", "json")
+        )
     return frame.with_columns(_saying_utc(pl.col(name)) for name in manifest.metadata.get("instants", ()))
 
 
@@ -124,17 +138,34 @@ def may_have_key(table: LegacyTable, elements: Sequence[str | None]) -> pl.Expr:
     return pl.all_horizontal(
         pl.lit(True),
         *(
-            pl.col(name).str.contains(element.removeprefix("-"), literal=True)
-            if table.kind_of(name) == "integer"
-            # Times that were landed in UTC do not say so yet.
-            else pl.col(name).is_in([element, element.removesuffix("+00:00")])
+            _may_be(table, name, element) | pl.col(name).str.contains(IN_EXTENDED_JSON)
             for name, element in zip(table.key, elements, strict=False)
             if element is not None
         ),
     )
 
 
-def key_text(table: LegacyTable, name: str) -> pl.Expr:
-    """The text of a key column: an integer is written the one way, anything else is as it came."""
+def _may_be(table: LegacyTable, name: str, element: str) -> pl.Expr:
     column = pl.col(name)
-    return pl.coalesce(canonical_integer(column), column) if table.kind_of(name) == "integer" else column
+    match table.kind_of(name):
+        case "integer":
+            return column.str.contains(element.removeprefix("-"), literal=True)
+        case "uuid":
+            return _hex_digits(column) == _hex_digits(pl.lit(element))
+    # Times that were landed in UTC do not say so yet.
+    return column.is_in([element, element.removesuffix("+00:00")])
+
+
+def _hex_digits(text: pl.Expr) -> pl.Expr:
+    return text.str.replace_all("[-{}]", "").str.to_lowercase()
+
+
+def key_text(table: LegacyTable, name: str) -> pl.Expr:
+    """The text of a key column: integers and UUIDs are written the one way, anything else is as it came."""
+    column = pl.col(name)
+    match table.kind_of(name):
+        case "integer":
+            return pl.coalesce(canonical_integer(column), column)
+        case "uuid":
+            return canonical_id(column, "uuid")
+    return column

@@ -1,7 +1,7 @@
 """The form in which every reader lands a table: text columns, a row number, and the bytes that are no text.
 
-Where the rows come from is the readers' business (`csv_files`, `mysql`, `postgresql`, `sqlite`), what the texts mean is
-that of `frames`.
+Where the rows come from is the readers' business (`csv_files`, `mysql`, `postgresql`, `sqlite`, `documents`), what the
+texts mean is that of `frames`.
 """
 
 import hashlib
@@ -23,6 +23,12 @@ UNDECODABLE = "_undecodable"
 UNDECODABLE_TYPE = pa.list_(pa.struct([("column", pa.large_string()), ("bytes", pa.large_binary())]))
 ESCAPED = "escaped csv"
 """What a manifest calls a CSV that tells NULL from every text, as a database does; other ones are `csv`."""
+
+DOCUMENTS = "documents"
+"""What a manifest calls a collection of documents, whose `fields` are in canonical Extended JSON."""
+
+UNREADABLE = "_unreadable"
+"""The column that says why a document has no value; NULL in all others."""
 
 BATCH_ROWS, BATCH_BYTES = 50_000, 8 << 20
 
@@ -48,7 +54,7 @@ class Source(Protocol):
         """
         ...
 
-    def stored_bytes(self, tables: Collection[str]) -> int:
+    def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
         """About as many bytes as these tables take at the source; absent ones take none."""
         ...
 

@@ -79,7 +79,7 @@ EXACT = {
 
 
 class MySqlDatabase:
-    """The tables of one MySQL or MariaDB database."""
+    """The tables of one MySQL or MariaDB database, and those of others on its server that name their own."""
 
     def __init__(self, url: URL) -> None:
         self.shown = mask_url(url.render_as_string(hide_password=False))
@@ -143,51 +143,63 @@ class MySqlDatabase:
 
     def tables(self) -> list[str]:
         with self._told():
-            rows = self._query(
-                "SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY 1", self.database
-            )
-        return [name.decode() for (name,) in rows]
+            return self._tables_of(None)
+
+    def _tables_of(self, schema: str | None) -> list[str]:
+        rows = self._query(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY 1",
+            schema or self.database,
+        )
+        return [f"{schema}.{name.decode()}" if schema else name.decode() for (name,) in rows]
 
     def columns(self, table: LegacyTable) -> list[str]:
-        with self._told(table.name):
-            names = [name for name, _ in self._readable_columns(table.name)]
-            self._query(f"{selecting(', '.join(map(quoted, names)), table.name)} LIMIT 1")
+        with self._told(table):
+            names = [name for name, _ in self._readable_columns(table)]
+            self._query(f"{selecting(', '.join(map(quoted, names)), table)} LIMIT 1")
         return names
 
-    def remarks(self, tables: Collection[str], timezone: str) -> list[Remark]:
+    def remarks(self, tables: Collection[LegacyTable], timezone: str) -> list[Remark]:
         with self._told():
             return list(of_mysql(self._query, quoted, self.database, tables, timezone))
 
-    def stored_bytes(self, tables: Collection[str]) -> int:
+    def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
+        sizes: list[int] = []
         with self._told():
-            sizes = self._query(
-                "SELECT table_name, data_length FROM information_schema.tables WHERE table_schema = %s", self.database
-            )
-        return sum(int(size or 0) for name, size in sizes if name.decode() in tables)
+            for table in tables:
+                rows = self._query(
+                    "SELECT data_length FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
+                    *self._place(table),
+                )
+                sizes += (int(size or 0) for (size,) in rows)
+        return sum(sizes)
+
+    def _place(self, table: LegacyTable) -> tuple[str, str]:
+        """Database and name, as the catalogue has them."""
+        return table.schema or self.database, table.name
 
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
     ) -> Manifest:
-        with self._told(table.name):
-            columns = self._readable_columns(table.name)
-            engine = self._engine(table.name)
+        with self._told(table):
+            columns = self._readable_columns(table)
+            engine = self._engine(table)
             transactional = engine in TRANSACTIONAL
-            before = None if transactional else self._state(table.name)
+            before = None if transactional else self._state(table)
 
             def facts(landed: Landed) -> dict[str, Any]:
-                with self._told(table.name):
-                    changed = [] if transactional or before == self._state(table.name) else [table.name]
-                    [(count,)] = self._query(selecting("count(*)", table.name))
+                with self._told(table):
+                    changed = [] if transactional or before == self._state(table) else [table.shown]
+                    [(count,)] = self._query(selecting("count(*)", table))
                 return database_facts(
                     self.shown, landed, int(count), consistent=transactional, changed=changed, instants=instants
                 )
 
             names = [name for name, _ in columns]
             instants = [name for name, kind in columns if kind == "timestamp"]
-            with closing(self._rows(table.name, columns, engine)) as rows:
+            with closing(self._rows(table, columns, engine)) as rows:
                 return land_table(lake, key, run_id, names, batches_of_rows(rows, names), facts, progress)
 
-    def _readable_columns(self, table: str) -> list[tuple[str, str]]:
+    def _readable_columns(self, table: LegacyTable) -> list[tuple[str, str]]:
         """Names and types, in the order of the table, whose columns can be read, all of them.
 
         The catalogue shows those only that the account has a right to, and none of a broken view.
@@ -197,43 +209,40 @@ class MySqlDatabase:
         except pymysql.Error as error:
             if error.args[0] != NO_SUCH_TABLE:
                 raise
-            raise missing_table(table, self.shown, self.tables()) from None
+            raise missing_table(table.shown, self.shown, self._tables_of(table.schema)) from None
         rows = self._query(
             "SELECT column_name, CASE WHEN data_type = 'float' AND numeric_scale IS NOT NULL THEN column_type"
             " ELSE data_type END FROM information_schema.columns"
             " WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position",
-            self.database,
-            table,
+            *self._place(table),
         )
         return [(name.decode(), kind.decode().lower()) for name, kind in rows]
 
-    def _engine(self, table: str) -> str | None:
+    def _engine(self, table: LegacyTable) -> str | None:
         """The storage engine in capitals; None for a view."""
         [(engine,)] = self._query(
             "SELECT engine FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
-            self.database,
-            table,
+            *self._place(table),
         )
         return engine and engine.decode().upper()
 
-    def _primary_key(self, table: str) -> list[str]:
+    def _primary_key(self, table: LegacyTable) -> list[str]:
         rows = self._query(
             "SELECT column_name FROM information_schema.key_column_usage"
             " WHERE table_schema = %s AND table_name = %s AND constraint_name = 'PRIMARY' ORDER BY ordinal_position",
-            self.database,
-            table,
+            *self._place(table),
         )
         return [name.decode() for (name,) in rows]
 
-    def _state(self, table: str) -> list[tuple[bytes | None, ...]]:
+    def _state(self, table: LegacyTable) -> list[tuple[bytes | None, ...]]:
         """Differs after the table has changed."""
         return [
-            *self._query(f"CHECKSUM TABLE {quoted(table)} EXTENDED"),
+            *self._query(f"CHECKSUM TABLE {placed(table)} EXTENDED"),
             *self._query(selecting("count(*)", table)),
         ]
 
     def _rows(
-        self, table: str, columns: Sequence[tuple[str, str]], engine: str | None
+        self, table: LegacyTable, columns: Sequence[tuple[str, str]], engine: str | None
     ) -> Generator[Sequence[bytes | None]]:
         projection = ", ".join(EXACT.get(kind, "{0}").format(quoted(name)) for name, kind in columns)
         floats = [position for position, (_, kind) in enumerate(columns) if kind == "float"]
@@ -261,17 +270,17 @@ class MySqlDatabase:
             return cursor.fetchall()
 
     @contextmanager
-    def _told(self, table: str | None = None) -> Iterator[None]:
+    def _told(self, table: LegacyTable | None = None) -> Iterator[None]:
         try:
             yield
         except (pymysql.Error, ConnectionError, TimeoutError) as error:
             code = error.args[0] if error.args and isinstance(error.args[0], int) else -1
             said = str(error.args[-1] if error.args else "") or "the connection is lost"
-            what = f"the database does not give {f'the table {table}' if table else 'its tables'}: {said}"
+            what = f"the database does not give {f'the table {table.shown}' if table else 'its tables'}: {said}"
             remedy = REMEDIES.get(code, "check the URL, the account and the server")
             if table and code in BROKEN_VIEW:
-                what = f"{table} is a view that is broken: {said}"
-                remedy = f"mend the view, or what it refers to, in the source: SHOW CREATE VIEW {quoted(table)}"
+                what = f"{table.shown} is a view that is broken: {said}"
+                remedy = f"mend the view, or what it refers to, in the source: SHOW CREATE VIEW {placed(table)}"
             raise SourceError(what, where=self.shown, remedy=remedy) from None
 
 
@@ -298,5 +307,10 @@ def quoted(name: str) -> str:
     return f"`{doubled}`"
 
 
-def selecting(projection: str, table: str) -> str:
-    return f"SELECT {projection} FROM {quoted(table)}"  # noqa: S608 - all names in it are quoted
+def placed(table: LegacyTable) -> str:
+    """A table as SQL has it."""
+    return f"{quoted(table.schema)}.{quoted(table.name)}" if table.schema else quoted(table.name)
+
+
+def selecting(projection: str, table: LegacyTable) -> str:
+    return f"SELECT {projection} FROM {placed(table)}"  # noqa: S608 - all names in it are quoted

@@ -60,8 +60,16 @@ EXACT: Mapping[str, LiteralString] = {
 """Types whose plain text would depend on a setting, and how they are asked for instead."""
 
 
+THE_TABLE = """
+SELECT pg_class.oid FROM pg_class
+WHERE relname = %(name)s AND relkind = ANY('{r,p,v,m,f}') AND CASE WHEN %(schema)s::text IS NULL
+  THEN pg_table_is_visible(pg_class.oid)
+  ELSE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s) END
+"""
+
+
 class PostgresDatabase:
-    """The tables that the search path of one PostgreSQL database shows."""
+    """The tables of one PostgreSQL database: those that its search path shows, and those that name their schema."""
 
     def __init__(self, url: str) -> None:
         self.shown = mask_url(url)
@@ -112,64 +120,71 @@ class PostgresDatabase:
         return [name for (name,) in rows]
 
     def columns(self, table: LegacyTable) -> list[str]:
-        with self._told(table.name), self._connection.transaction():
-            names = [name for name, _ in self._columns(table.name)]
+        with self._told(table), self._connection.transaction():
+            names = [name for name, _ in self._columns(table)]
             if not names:
-                raise self._absent(table.name)
+                raise self._absent(table)
             statement = sql.SQL("SELECT {} FROM {} LIMIT 1")
             projection = sql.SQL(", ").join(map(sql.Identifier, names))
-            self._connection.execute(statement.format(projection, sql.Identifier(table.name)))
+            self._connection.execute(statement.format(projection, identifier(table)))
         return names
 
-    def remarks(self, tables: Collection[str], timezone: str) -> list[Remark]:
+    def remarks(self, tables: Collection[LegacyTable], timezone: str) -> list[Remark]:
         def ask(statement: str, *values: object) -> list[tuple[Any, ...]]:
             return self._connection.execute(statement.encode(), values or None).fetchall()
 
         with self._told(), self._connection.transaction():
-            return list(of_postgresql(ask, self._quoted, tables, timezone))
+            return list(of_postgresql(ask, self._quoted, self._oids(tables), timezone))
 
     def _quoted(self, name: str) -> str:
         return sql.Identifier(name).as_string(self._connection)
 
-    def stored_bytes(self, tables: Collection[str]) -> int:
+    def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
         with self._told():
             [(size,)] = self._connection.execute(
-                "SELECT coalesce(sum(pg_table_size(oid)), 0)::bigint FROM pg_class"
-                " WHERE relname = ANY (%s) AND pg_table_is_visible(oid)",
-                [list(tables)],
+                "SELECT coalesce(sum(pg_table_size(oid)), 0)::bigint FROM unnest(%s::oid[]) AS oid",
+                [self._oids(tables)],
             ).fetchall()
         return int(size)
+
+    def _oids(self, tables: Collection[LegacyTable]) -> list[int]:
+        """Of those of the tables that are there."""
+        return [oid for oid in map(self._oid, tables) if oid is not None]
+
+    def _oid(self, table: LegacyTable) -> int | None:
+        found = self._connection.execute(THE_TABLE, named(table)).fetchone()
+        return found[0] if found else None
 
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
     ) -> Manifest:
         # A savepoint: an error of one table leaves the snapshot to the others.
-        with self._told(table.name), self._connection.transaction():
-            columns = self._columns(table.name)
+        with self._told(table), self._connection.transaction():
+            columns = self._columns(table)
             if not columns:
-                raise self._absent(table.name)
+                raise self._absent(table)
             names = [name for name, _ in columns]
 
             def facts(landed: Landed) -> dict[str, Any]:
-                statement = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table.name))
+                statement = sql.SQL("SELECT count(*) FROM {}").format(identifier(table))
                 [(count,)] = self._connection.execute(statement).fetchall()
                 return database_facts(self.shown, landed, count)
 
             block = FIRST_BLOCK
             while True:
                 try:
-                    with closing(self._batches(table.name, columns, block)) as batches:
+                    with closing(self._batches(table, columns, block)) as batches:
                         return land_table(lake, key, run_id, names, batches, facts, progress)
                 except _RowTooLong:
                     block *= 8
                     if block > LAST_BLOCK:
                         raise SourceError(
-                            f"a row of {table.name} has more bytes than can be read",
+                            f"a row of {table.shown} has more bytes than can be read",
                             where=self.shown,
                             remedy="shorten it in the source, or take it out and migrate it by hand",
                         ) from None
 
-    def _columns(self, table: str) -> list[tuple[str, str]]:
+    def _columns(self, table: LegacyTable) -> list[tuple[str, str]]:
         """Names and types; of a domain the type that it is made of."""
         return self._connection.execute(
             "WITH RECURSIVE made_of AS (SELECT oid, oid AS type FROM pg_type"
@@ -177,17 +192,16 @@ class PostgresDatabase:
             " WHERE typbasetype <> 0)"
             " SELECT attname, typname::text FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid"
             " JOIN made_of ON made_of.oid = atttypid JOIN pg_type ON pg_type.oid = type AND typbasetype = 0"
-            " WHERE relname = %s AND relkind = ANY('{r,p,v,m,f}') AND pg_table_is_visible(pg_class.oid)"
-            " AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-            [table],
+            " WHERE pg_class.oid = %s AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+            [self._oid(table)],
         ).fetchall()
 
-    def _batches(self, table: str, columns: Sequence[tuple[str, str]], block: int) -> Generator[pa.RecordBatch]:
+    def _batches(self, table: LegacyTable, columns: Sequence[tuple[str, str]], block: int) -> Generator[pa.RecordBatch]:
         positions = [str(position) for position in range(len(columns))]
         projection = sql.SQL(", ").join(
             sql.SQL(EXACT.get(kind, "{0}::text")).format(sql.Identifier(name)) for name, kind in columns
         )
-        statement = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv)").format(projection, sql.Identifier(table))
+        statement = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv)").format(projection, identifier(table))
         with self._bytes_as_stored(), self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             stream = _CopyStream(copy)
             if stream.is_empty():
@@ -223,57 +237,80 @@ class PostgresDatabase:
         yield
         self._connection.execute("SET LOCAL client_encoding = 'UTF8'")
 
-    def _absent(self, table: str) -> SourceError:
+    def _absent(self, table: LegacyTable) -> SourceError:
         """Why a table is not among those that this account sees."""
         closed = self._connection.execute(
             "SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
-            " WHERE relname = %s AND relkind = ANY('{r,p,v,m,f}') AND NOT has_schema_privilege(relnamespace, 'USAGE')",
-            [table],
+            " WHERE relname = %(name)s AND (%(schema)s::text IS NULL OR nspname = %(schema)s)"
+            " AND relkind = ANY('{r,p,v,m,f}') AND NOT has_schema_privilege(relnamespace, 'USAGE')",
+            named(table),
         ).fetchone()
         if closed is None:
-            return missing_table(table, self.shown, self.tables())
+            return missing_table(
+                table.shown, self.shown, self._tables_of(table.schema) if table.schema else self.tables()
+            )
         return SourceError(
-            f"the table {table} is in the schema {closed[0]}, which this account may not use",
+            f"the table {table.name} is in the schema {closed[0]}, which this account may not use",
             where=self.shown,
             remedy=f"GRANT USAGE ON SCHEMA {closed[0]} and SELECT on the table to it",
         )
 
+    def _tables_of(self, schema: str) -> list[str]:
+        rows = self._connection.execute(
+            "SELECT nspname || '.' || relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+            " WHERE nspname = %s AND relkind = ANY('{r,p,v,m,f}') ORDER BY 1",
+            [schema],
+        ).fetchall()
+        return [name for (name,) in rows]
+
     @contextmanager
-    def _told(self, table: str | None = None) -> Iterator[None]:
+    def _told(self, table: LegacyTable | None = None) -> Iterator[None]:
         try:
             yield
         except psycopg.Error as error:
             raise self._refusal(error, table) from None
 
-    def _refusal(self, error: psycopg.Error, table: str | None) -> SourceError:
+    def _refusal(self, error: psycopg.Error, table: LegacyTable | None) -> SourceError:
         said = error.diag.message_primary or without_secrets(str(error).strip().splitlines()[-1], self._url)
-        what = f"the database does not give {f'the table {table}' if table else 'its tables'}: {said}"
+        what = f"the database does not give {f'the table {table.shown}' if table else 'its tables'}: {said}"
         remedy = (
             "check host, database, user and password of the URL, that the server runs, and that the account may read"
             " the tables"
         )
         kind = self._kind(table) if table and error.sqlstate else None
         if would_hide_rows(error):
-            what, remedy = f"row-level security hides rows of {table} from this account: {said}", ROWS_REMEDY
+            what, remedy = (
+                f"row-level security hides rows of {table.shown if table else 'a table'} from this account: {said}",
+                ROWS_REMEDY,
+            )
         elif isinstance(error, psycopg.errors.InsufficientPrivilege):
             remedy = "grant SELECT on what is named, so that the account may read the tables"
-        elif kind == "f":
-            what = f"{table} is a foreign table, and its server does not give it: {said}"
+        elif table and kind == "f":
+            what = f"{table.shown} is a foreign table, and its server does not give it: {said}"
             remedy = "start or reach that server, mend its definition and user mapping, or read the table from there"
-        elif kind in ("v", "m"):
-            what = f"{table} is a view that is broken: {said}"
+        elif table and kind in ("v", "m"):
+            what = f"{table.shown} is a view that is broken: {said}"
             remedy = "mend the view, or what it refers to, in the source"
         return SourceError(what, where=self.shown, remedy=remedy)
 
-    def _kind(self, table: str) -> str | None:
+    def _kind(self, table: LegacyTable) -> str | None:
         """A letter as pg_class has it; None where it cannot be asked any more."""
         try:
             found = self._connection.execute(
-                "SELECT relkind::text FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)", [table]
+                "SELECT relkind::text FROM pg_class WHERE oid = %s", [self._oid(table)]
             ).fetchone()
         except psycopg.Error:
             return None
         return found[0] if found else None
+
+
+def named(table: LegacyTable) -> dict[str, str | None]:
+    """The parameters of THE_TABLE."""
+    return {"name": table.name, "schema": table.schema}
+
+
+def identifier(table: LegacyTable) -> sql.Identifier:
+    return sql.Identifier(table.schema, table.name) if table.schema else sql.Identifier(table.name)
 
 
 class _RowTooLong(Exception):

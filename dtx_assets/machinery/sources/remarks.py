@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
 from dtx_assets.machinery.base.encodings import is_doubly_encoded
+from dtx_assets.machinery.model.legacy import LegacyTable
 
 SAMPLED_ROWS, SAMPLED_VALUES = 100_000, 1_000
 """How many of a table's first rows are looked at for text in another encoding, and of those how many that have any."""
@@ -31,7 +32,7 @@ class Remark:
 class Remarking(Protocol):
     """A source that can say what is not read of it."""
 
-    def remarks(self, tables: Collection[str], timezone: str) -> list[Remark]:
+    def remarks(self, tables: Collection[LegacyTable], timezone: str) -> list[Remark]:
         """Of these tables, where naive times are taken to be in `timezone`."""
         ...
 
@@ -95,18 +96,29 @@ def encoding_remarks(
 
 
 def of_mysql(
-    ask: Ask, quoted: Callable[[str], str], database: str, tables: Collection[str], timezone: str
+    ask: Ask, quoted: Callable[[str], str], database: str, tables: Collection[LegacyTable], timezone: str
 ) -> Iterator[Remark]:
-    """Of tables that can be read; `quoted` gives a name as SQL has it."""
-    listed = ask("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = %s", database)
-    kinds = {name: kind for name, kind in _texts(listed) if name in tables}
-    columns = _texts(
+    """Of tables that can be read; those that name no database are in `database`; `quoted` is a name in SQL."""
+    wanted = {(table.schema or database, table.name): table.shown for table in tables}
+    places = {shown: f"{quoted(schema)}.{quoted(name)}" for (schema, name), shown in wanted.items()}
+    databases = sorted({database, *(schema for schema, _ in wanted)})
+    among = f"table_schema IN ({', '.join(['%s'] * len(databases))})"
+    listed = _texts(
+        ask(f"SELECT table_schema, table_name, table_type FROM information_schema.tables WHERE {among}", *databases)  # noqa: S608
+    )
+    kinds = {wanted[schema, name]: kind for schema, name, kind in listed if (schema, name) in wanted}
+    described = _texts(
         ask(
-            "SELECT table_name, column_name, data_type, COALESCE(character_set_name, '')"
-            " FROM information_schema.columns WHERE table_schema = %s ORDER BY table_name, ordinal_position",
-            database,
+            "SELECT table_schema, table_name, column_name, data_type, COALESCE(character_set_name, '')"  # noqa: S608
+            f" FROM information_schema.columns WHERE {among} ORDER BY table_name, ordinal_position",
+            *databases,
         )
     )
+    columns = [
+        (wanted[schema, table], column, kind, charset)
+        for schema, table, column, kind, charset in described
+        if (schema, table) in wanted
+    ]
     naive = [f"{table}.{column}" for table, column, kind, _ in columns if table in kinds and kind == "datetime"]
     name, local = _clock_of_mysql(ask)
     yield from zone_remark(name, local, timezone, naive)
@@ -127,7 +139,7 @@ def of_mysql(
         if texts := [column for owner, column, _, charset in columns if owner == table and charset]:
             names = list(map(quoted, texts))
             beyond = " OR ".join(f"LENGTH(CONVERT({each} USING utf8mb4)) > CHAR_LENGTH({each})" for each in names)
-            sampled = f"(SELECT {', '.join(names)} FROM {quoted(table)} LIMIT {SAMPLED_ROWS}) AS sampled"  # noqa: S608
+            sampled = f"(SELECT {', '.join(names)} FROM {places[table]} LIMIT {SAMPLED_ROWS}) AS sampled"  # noqa: S608
             rows = ask(f"SELECT {', '.join(names)} FROM {sampled} WHERE {beyond} LIMIT {SAMPLED_VALUES}")  # noqa: S608
             yield from encoding_remarks(table, texts, rows)
 
@@ -149,18 +161,18 @@ def _texts(rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, ...]]:
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
 
 COLUMNS_OF_POSTGRESQL = """
-SELECT relname, relkind::text, attname, format_type(coalesce(nullif(typbasetype, 0), atttypid), NULL)
+SELECT CASE WHEN pg_table_is_visible(pg_class.oid) THEN '' ELSE relnamespace::regnamespace || '.' END || relname,
+  relkind::text, attname, format_type(coalesce(nullif(typbasetype, 0), atttypid), NULL), pg_class.oid::regclass::text
 FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid JOIN pg_type ON pg_type.oid = atttypid
-WHERE relname = ANY (%s) AND relkind = ANY ('{r,p,v,m,f}') AND pg_table_is_visible(pg_class.oid)
-AND attnum > 0 AND NOT attisdropped ORDER BY relname, attnum
+WHERE pg_class.oid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped ORDER BY relname, attnum
 """
 CHILDREN = """
 WITH RECURSIVE below AS (
   SELECT pg_class.oid AS top, inhrelid AS child FROM pg_class JOIN pg_inherits ON inhparent = pg_class.oid
-  WHERE relname = ANY (%s) AND pg_table_is_visible(pg_class.oid) AND relkind IN ('r', 'p', 'f')
+  WHERE pg_class.oid = ANY (%s::oid[]) AND relkind IN ('r', 'p', 'f')
   UNION SELECT top, inhrelid FROM below JOIN pg_inherits ON inhparent = child
 )
-SELECT parent.relname, parent.relkind::text, child.relname
+SELECT parent.relname, parent.relkind::text, child.relname, child.oid
 FROM below JOIN pg_class AS parent ON parent.oid = top JOIN pg_class AS child ON child.oid = below.child ORDER BY 1, 3
 """
 CLOCK_OF_POSTGRESQL = """
@@ -169,9 +181,12 @@ FROM unnest(%s::bigint[]) AS moment
 """
 
 
-def of_postgresql(ask: Ask, quoted: Callable[[str], str], tables: Collection[str], timezone: str) -> Iterator[Remark]:
-    """Of tables that can be read; `quoted` gives a name as SQL has it."""
-    columns = ask(COLUMNS_OF_POSTGRESQL, list(tables))
+def of_postgresql(ask: Ask, quoted: Callable[[str], str], tables: Collection[int], timezone: str) -> Iterator[Remark]:
+    """Of tables that can be read, by their oids; `quoted` gives a name as SQL has it."""
+    described = ask(COLUMNS_OF_POSTGRESQL, list(tables))
+    columns = [tuple(row[:4]) for row in described]
+    # As SQL has them.
+    places = {shown: place for shown, *_, place in described}
     naive = [f"{table}.{column}" for table, _, column, kind in columns if kind == "timestamp without time zone"]
     [(name,)] = ask("SELECT current_setting('TimeZone')")
     yield from zone_remark(name, dict(ask(CLOCK_OF_POSTGRESQL, moments())), timezone, naive)
@@ -195,17 +210,20 @@ def of_postgresql(ask: Ask, quoted: Callable[[str], str], tables: Collection[str
         if texts:
             names = list(map(quoted, texts))
             beyond = " OR ".join(f"octet_length({each}) > length({each})" for each in names)
-            sampled = f"(SELECT {', '.join(names)} FROM {quoted(table)} LIMIT {SAMPLED_ROWS}) AS sampled"  # noqa: S608
+            sampled = f"(SELECT {', '.join(names)} FROM {places[table]} LIMIT {SAMPLED_ROWS}) AS sampled"  # noqa: S608
             rows = ask(f"SELECT {', '.join(names)} FROM {sampled} WHERE {beyond} LIMIT {SAMPLED_VALUES}")  # noqa: S608
             yield from encoding_remarks(table, texts, rows)
 
 
-def _inherited(ask: Ask, tables: Collection[str]) -> Iterator[Remark]:
+def _inherited(ask: Ask, tables: Collection[int]) -> Iterator[Remark]:
     children: dict[tuple[str, str], list[str]] = {}
-    for parent, kind, child in ask(CHILDREN, list(tables)):
+    read: set[str] = set()
+    for parent, kind, child, oid in ask(CHILDREN, list(tables)):
         children.setdefault((parent, kind), []).append(child)
+        if oid in tables:
+            read.add(child)
     for (parent, kind), names in children.items():
-        if twice := [name for name in names if name in tables]:
+        if twice := [name for name in names if name in read]:
             yield Remark(
                 f"table {parent}",
                 f"the rows of {', '.join(twice)} are read twice: with their own table and with this one, which has them"

@@ -64,8 +64,8 @@ class SqliteFile:
 
     def columns(self, table: LegacyTable) -> list[str]:
         with self._told(table.name):
-            if table.name not in self.tables():
-                raise missing_table(table.name, str(self.path), self.tables())
+            if table.name not in self.tables() or table.schema not in (None, "main"):
+                raise missing_table(table.shown, str(self.path), self.tables())
             described = self._connection.execute(
                 "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1", [table.name]
             )
@@ -73,15 +73,15 @@ class SqliteFile:
             self._connection.execute(f"{selecting(', '.join(map(quoted, names)), table.name)} LIMIT 1").fetchall()
         return names
 
-    def stored_bytes(self, tables: Collection[str]) -> int:
+    def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
         return self.path.stat().st_size if tables else 0
 
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
     ) -> Manifest:
         with self._told(table.name):
-            if table.name not in self.tables():
-                raise missing_table(table.name, str(self.path), self.tables())
+            if table.name not in self.tables() or table.schema not in (None, "main"):
+                raise missing_table(table.shown, str(self.path), self.tables())
             described = self._connection.execute(
                 "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1", [table.name]
             )

@@ -21,6 +21,8 @@ DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?: 00:00:00)?$"
 IN_UTC = r"\+00(?::00)?$"
 """What an instant ends with, as databases give it; any other time is in the zone of the legacy times."""
 TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]+)?$"
+UUID = r"^([0-9A-Fa-f]{8}(?:-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12})$"
+IN_BRACES = r"^\{(.*)\}$"
 INSTANT = pl.Datetime("us", "UTC")
 OF_THE_CALENDAR = " of the years 1 to 9999 in UTC"
 LAST_YEAR_OF_RULES = 2099
@@ -53,6 +55,8 @@ class Outcome:
     value: pl.Expr
     problems: tuple[Problem, ...] = ()
     coercions: tuple[Coercion, ...] = ()
+    takes_any_bytes: bool = False
+    """Whether it reads the bytes of the source themselves, so that a NUL and what is no text are values like others."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,57 @@ class Registry:
 
 GENERIC = Registry()
 
+Unreadable = Literal["reject", "null"]
+"""What becomes of a text that a transform cannot read: its row is rejected, or it is NULL and counted."""
+
+Blank = Literal["reject", "null"]
+"""What becomes of a text of nothing but white space: it is unreadable, or NULL and counted as `empty_to_null`."""
+
+
+def reading(
+    source: pl.Expr,
+    value: pl.Expr,
+    what: str,
+    unreadable: Unreadable,
+    blank: Blank = "reject",
+    *,
+    is_readable: pl.Expr | None = None,
+    problems: tuple[Problem, ...] = (),
+    coercions: tuple[Coercion, ...] = (),
+    takes_any_bytes: bool = False,
+) -> Outcome:
+    """The outcome of a transform that reads one text as a `what`: it could where `value`, or else `is_readable`, says.
+
+    `problems` and `coercions` are what is to be said of texts that are read.
+    """
+    lost = source.is_not_null() & (value.is_null() if is_readable is None else ~is_readable)
+    if blank == "null":
+        is_blank = (source.str.strip_chars() == "").fill_null(False)
+        lost &= ~is_blank
+        coercions = (*coercions, Coercion("empty_to_null", is_blank))
+    if unreadable == "null":
+        coercions = (*coercions, Coercion(f"unreadable_{what.replace(' ', '_')}", lost))
+    else:
+        problems = (*problems, Problem("unparseable", lost, pl.format(f"{{}} is no {what}", shown(source))))
+    return Outcome(value, problems, coercions, takes_any_bytes)
+
+
+def remembered(read: Callable[[pl.Series], pl.Series]) -> Callable[[pl.Series], pl.Series]:
+    """The same function, which does not do its work again for the column that it was asked about last: the value, the
+    problems and the coercions of a transform are one expression each, and each of them asks.
+    """
+    last: list[tuple[pl.Series, pl.Series]] = []
+
+    def reading_once(texts: pl.Series) -> pl.Series:
+        for known, result in tuple(last):
+            if known.equals(texts, null_equal=True):
+                return result
+        result = read(texts)
+        last[:] = [(texts, result)]
+        return result
+
+    return reading_once
+
 
 # --- readings of legacy text ------------------------------------------------------------------------------------------
 
@@ -140,7 +195,22 @@ def canonical_integer(text: pl.Expr) -> pl.Expr:
 
 def canonical_id(text: pl.Expr, kind: ColumnKind) -> pl.Expr:
     """An id as the text that crosswalks hold: null where it should be an integer and is none."""
-    return canonical_integer(text) if kind == "integer" else code(text) if kind == "code" else text
+    match kind:
+        case "integer":
+            return canonical_integer(text)
+        case "code":
+            return code(text)
+        case "uuid":
+            return pl.coalesce(uuid_value(text), text)
+    return text
+
+
+def uuid_value(text: pl.Expr) -> pl.Expr:
+    """A UUID as PostgreSQL prints it, from 32 hex digits in either case, with or without hyphens and braces."""
+    digits = (
+        text.str.replace(IN_BRACES, "$1").str.extract(UUID, 1).str.replace_all("-", "", literal=True).str.to_lowercase()
+    )
+    return digits.str.replace(r"^(.{8})(.{4})(.{4})(.{4})(.{12})$", "$1-$2-$3-$4-$5")
 
 
 def kind_of_ids(ids: pl.LazyFrame, declared: ColumnKind) -> ColumnKind:
@@ -308,14 +378,15 @@ def text(inputs: Sequence[pl.Expr], context: TransformContext, null: str | None 
 
 
 @GENERIC.transform("integer")
-def integer(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
+def integer(
+    inputs: Sequence[pl.Expr],
+    context: TransformContext,
+    unreadable: Unreadable = "reject",
+    blank: Blank = "reject",
+) -> Outcome:
     """A whole number; anything else is `unparseable`."""
     (source,) = inputs
-    value = integer_value(source)
-    return Outcome(
-        value,
-        (Problem("unparseable", source.is_not_null() & value.is_null(), pl.format("{} is no integer", shown(source))),),
-    )
+    return reading(source, integer_value(source), "integer", unreadable, blank)
 
 
 @GENERIC.transform("timestamp")
@@ -348,14 +419,15 @@ def timestamp(
 
 
 @GENERIC.transform("date")
-def date(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
+def date(
+    inputs: Sequence[pl.Expr],
+    context: TransformContext,
+    unreadable: Unreadable = "reject",
+    blank: Blank = "reject",
+) -> Outcome:
     """A calendar date; anything else is `unparseable`."""
     (source,) = inputs
-    value = date_value(source, context.timezone)
-    return Outcome(
-        value,
-        (Problem("unparseable", source.is_not_null() & value.is_null(), pl.format("{} is no date", shown(source))),),
-    )
+    return reading(source, date_value(source, context.timezone), "date", unreadable, blank)
 
 
 @GENERIC.transform("iso_date")

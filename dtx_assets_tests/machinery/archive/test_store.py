@@ -3,6 +3,7 @@
 What an archive holds is read by a parser of its own here, by Python's, Polars' and DuckDB's, and by the legacy reader.
 """
 
+import base64
 import gzip
 import hashlib
 import io
@@ -17,6 +18,7 @@ from csv import reader as python_reader
 from itertools import count
 from pathlib import Path
 
+import bson
 import duckdb
 import obstore
 import polars as pl
@@ -466,3 +468,26 @@ def test_the_first_difference_of_two_streams(left, right, size, data):
     if expected is None and len(left) != len(right):
         expected = min(len(left), len(right)) + 1
     assert first_difference(batches(left, 3), batches(right, size)) == expected
+
+
+def test_documents_are_archived_to_the_byte(local):
+    """What a column shows of a document may be older types told anew; the document itself is there all the same."""
+    export = local.directory / "export"
+    export.mkdir()
+    documents = [bson.encode({"_id": 1, "a": "é\0"}), b"\x0f\0\0\0\x10a\0\1\0\0\0\x06u\0\0"]
+    documents.append(bson.encode({"a": "xy"}).replace(b"xy", b"\xff\xfe"))
+    (export / "t.bson").write_bytes(b"".join(documents))
+    land(local, export)
+    stored = local.make()
+    assert local.differences() == []
+    header, *rows = parsed(local.csv(stored))
+    place = header.index(b"_bson")
+    assert [base64.b64decode(row[place] or b"") for row in rows] == documents
+    assert [base64.b64decode(text) for text in local.parquet(stored)["_bson"]] == documents
+    assert "the exact document in base64" in stored.metadata["how_to_read"]
+    (export / "t.bson").unlink()
+    lines = b'{"a": 1.10}\n{"b":"\xff"}\n{"a":1,"a":2}'
+    (export / "t.ndjson").write_bytes(lines)
+    land(local, export)
+    header, *rows = parsed(local.csv(local.make()))
+    assert b"\n".join(row[header.index(b"_line")] or b"" for row in rows) == lines

@@ -194,6 +194,26 @@ def test_a_nul_or_undecodable_bytes_reject_only_where_the_text_is_written() -> N
     assert frame[":code"].to_list() == rows["code"]
 
 
+def test_bytes_are_written_though_they_are_no_text_or_hold_a_nul() -> None:
+    frame = apply(
+        {
+            "picture": ["\\xff", "a\x00b", None],
+            "_undecodable": [[{"column": "picture", "bytes": b"\xff"}], None, None],
+        },
+        {
+            "picture": {"from": ["picture"], "transform": "bytes"},
+            "caption": {"from": ["picture"], "transform": "text"},
+        },
+    )
+    assert frame[":picture"].to_list() == ["\\xff", "\\x610062", None]
+    assert [{column for _, column in found} for found in problems(frame)] == [{"picture"}, {"picture"}, set()]
+    alone = apply(
+        {"picture": ["\\xff", "a\x00b"], "_undecodable": [[{"column": "picture", "bytes": b"\xff"}], None]},
+        {"picture": {"from": ["picture"], "transform": "bytes"}},
+    )
+    assert problems(alone) == [[], []]
+
+
 def test_a_helper_that_is_written_must_be_text_as_a_column_must() -> None:
     rows: dict[str, list[Any]] = {"label": ["ok", "a\x00b"]}
     helpers = {"label": {"from": "label", "transform": "text", "written": True}}

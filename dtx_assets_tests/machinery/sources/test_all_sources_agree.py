@@ -151,7 +151,7 @@ def test_every_source_says_its_columns_and_its_size(mariadb_url, database_url, t
         with open_source(url) as source:
             assert source.columns(table) == list(COLUMNS), kind
             # MariaDB's and PostgreSQL's own figures, which may be compressed or not be there yet.
-            assert source.stored_bytes([name]) >= 4096, kind
+            assert source.stored_bytes([table]) >= 4096, kind
             assert source.stored_bytes([]) == 0, kind
             with pytest.raises(SourceError, match="not_there"):
                 source.columns(missing)

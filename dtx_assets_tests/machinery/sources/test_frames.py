@@ -1,6 +1,9 @@
 """Landed tables as flows read them: NULLs by dialect and kind, keys that name a row."""
 
 import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from itertools import product
 
 import polars as pl
@@ -168,3 +171,34 @@ def test_what_can_be_no_key_is_none(place):
     assert key_elements(repeating, '["7", "a", "2"]') == ["7", "a", "2"]
     assert key_elements(KEYED["an integer"], "[") == ["["]
     assert key_elements(table("id"), "1") is None
+
+
+def test_blank_text_may_be_null_in_columns_that_are_no_text(tmp_path, place):
+    with closing(sqlite3.connect(tmp_path / "legacy.db")) as connection, connection:
+        connection.execute("CREATE TABLE t (id, text, day, code)")
+        connection.execute("INSERT INTO t VALUES (' ', ' ', '', ' a '), ('1', '', '\u00a0', 'b')")
+    place.land(f"sqlite:///{tmp_path / 'legacy.db'}", "t")
+    declared = table("id", "text", "day", "code")
+    as_stored = legacy_frame(place.lake, "toy", declared).select("id", "text", "day", "code").collect()
+    assert as_stored.rows() == [(" ", " ", "", " a "), ("1", "", "\u00a0", "b")]
+    frame = legacy_frame(place.lake, "toy", replace(declared, blank_is_null=True))
+    assert frame.select("id", "text", "day", "code").collect().rows() == [
+        (None, " ", None, " a "),
+        ("1", "", None, "b"),
+    ]
+
+
+def test_uuids_that_are_one_key_have_one_text(place, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "legacy.db")) as connection, connection:
+        connection.execute("CREATE TABLE t (key)")
+        connection.executemany(
+            "INSERT INTO t VALUES (?)", [("{0000000A-0000-0000-0000-000000000001}",), ("0" * 32,), ("none",)]
+        )
+    place.land(f"sqlite:///{tmp_path / 'legacy.db'}", "t")
+    declared = LegacyTable("t", "area", ("key",), key=("key",), kind_of=lambda _: "uuid")
+    keys = source_key(declared, legacy_frame(place.lake, "toy", declared)).collect()["_source_key"].to_list()
+    assert keys == ["0000000a-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000000", "none"]
+    for key in keys:
+        elements = key_elements(declared, key)
+        maybe = legacy_frame(place.lake, "toy", declared, where=may_have_key(declared, elements))
+        assert maybe.filter(has_key(declared, elements)).collect().height == 1, key

@@ -449,3 +449,32 @@ def test_writing_goes_on_while_it_is_read(server, mariadb_url, place):
         source.extract(LegacyTable("t", "area", ()), place.lake, ("toy", "legacy", "t"), "r", write)
     assert done.is_set()
     assert place.rows("t")[-1] == ("60000",)
+
+
+def test_a_table_of_another_database(server, mariadb_url, place):
+    """The database of the URL has another table of the same name."""
+    execute(
+        server,
+        "CREATE DATABASE `old ``books`",
+        "CREATE TABLE `old ``books`.letter (id INT PRIMARY KEY, note TEXT, at TIMESTAMP NULL)",
+        "INSERT INTO `old ``books`.letter VALUES (2, 'CafÃ©', '2021-01-01'), (1, NULL, NULL)",
+        "CREATE TABLE letter (v INT)",
+        "INSERT INTO letter VALUES (7)",
+    )
+    letter = LegacyTable("letter", "area", (), schema="old `books")
+    try:
+        with open_source(mariadb_url) as source:
+            assert source.columns(letter) == ["id", "note", "at"]
+            assert source.columns(LegacyTable("letter", "area", ())) == ["v"]
+            assert source.stored_bytes([letter]) >= 4096
+            said = {remark.subject: remark.says for remark in source.remarks([letter], "UTC")}
+            assert said["table old `books.letter.note"].startswith("1 of 1 values beyond ASCII")
+            assert place.land_from(source, letter).metadata["instants"] == ["at"]
+            with pytest.raises(SourceError, match=r"the table old `books[.]note is missing") as caught:
+                place.land_from(source, LegacyTable("note", "area", (), schema="old `books"))
+            assert caught.value.remedy.endswith("old `books.letter")
+            with pytest.raises(SourceError, match=r"the table nosuch[.]note is missing"):
+                place.land_from(source, LegacyTable("note", "area", (), schema="nosuch"))
+        assert place.rows("letter") == [("1", None, None), ("2", "CafÃ©", "2021-01-01 00:00:00")]
+    finally:
+        execute(server, "DROP DATABASE `old ``books`")

@@ -311,3 +311,98 @@ def test_tables_without_rights_say_so(server, database_url, place):
             place.land(url, "inner_table")
     finally:
         execute(server, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_a_table_of_another_schema(server, database_url, place):
+    """The search path shows another table of the same name."""
+    execute(
+        server,
+        'CREATE SCHEMA "Old Books"',
+        'CREATE TABLE "Old Books".letter (id int, "Note" text, b bytea)',
+        "CREATE TABLE letter (v int)",
+        r"""INSERT INTO "Old Books".letter VALUES (1, 'Café', '\xff'), (2, NULL, NULL)""",
+        "INSERT INTO letter VALUES (7)",
+    )
+    letter = LegacyTable("letter", "area", (), schema="Old Books")
+    with open_source(database_url) as source:
+        assert source.columns(letter) == ["id", "Note", "b"]
+        assert source.columns(LegacyTable("letter", "area", ())) == ["v"]
+        assert source.tables() == ["letter"]
+        assert source.stored_bytes([letter]) >= 8192
+        assert [remark.subject for remark in source.remarks([letter], "UTC")] == []
+        assert place.land_from(source, letter).metadata["row_count_matches"]
+    assert place.rows("letter") == [("1", "Café", r"\xff"), ("2", None, None)]
+
+
+def test_a_table_that_another_schema_has_not_is_told_with_those_that_it_has(server, database_url, place):
+    execute(server, "CREATE SCHEMA old", "CREATE TABLE old.letter (v int)", "CREATE TABLE note (v int)")
+    for schema, there in (("old", "old.letter"), ("nosuch", "none")):
+        table = LegacyTable("note", "area", (), schema=schema)
+        with pytest.raises(SourceError, match=f"the table {schema}[.]note is missing") as caught:
+            place.land(database_url, table)
+        assert caught.value.remedy.endswith(there)
+        with open_source(database_url) as source, pytest.raises(SourceError, match=f"{schema}[.]note is missing"):
+            source.columns(table)
+    execute(server, "CREATE VIEW old.broken AS SELECT 1 / (v - v) AS v FROM old.letter")
+    execute(server, "INSERT INTO old.letter VALUES (1)")
+    with pytest.raises(SourceError, match=r"old[.]broken is a view that is broken"):
+        place.land(database_url, LegacyTable("broken", "area", (), schema="old"))
+
+
+def test_what_there_is_to_know_of_tables_in_another_schema(server, database_url):
+    execute(
+        server,
+        "CREATE SCHEMA old",
+        "CREATE TABLE old.parent (note text)",
+        "CREATE TABLE old.child () INHERITS (old.parent)",
+        "INSERT INTO old.parent VALUES ('CafÃ©')",
+        "CREATE TABLE parent (note text)",
+    )
+    tables = [LegacyTable(name, "area", (), schema="old") for name in ("parent", "child")]
+    with open_source(database_url) as source:
+        found = {remark.subject: remark.says for remark in source.remarks(tables, "UTC")}
+        assert source.remarks([LegacyTable("parent", "area", ())], "UTC") == []
+    assert found["table parent"].startswith("the rows of child are read twice")
+    assert found["table old.parent.note"].startswith("1 of 1 values beyond ASCII")
+
+
+def test_types_that_have_a_form_of_their_own(server, database_url, place):
+    execute(
+        server,
+        "CREATE TYPE mood AS ENUM ('sad', 'very happy')",
+        "CREATE TYPE pair AS (a int, b text)",
+        "CREATE DOMAIN moods AS mood[]",
+        "CREATE TABLE t (n numeric, m mood, ms moods, u uuid, ua uuid[], ta text[], ba bytea[], r int4range,"
+        ' nr nummultirange, i interval, p pair, bits bit(3), net inet, j json, x "char", ts tsvector, pt point,'
+        " tt timetz, at timestamptz[])",
+        "SET TimeZone = 'UTC'",
+        "INSERT INTO t VALUES ('NaN', 'very happy', '{sad,\"very happy\"}', 'A0EEBC999C0B4EF8BB6D6BB9BD380A11',"
+        " '{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}', '{\"a,b\",NULL,\"\"}', '{\"\\\\xff00\"}', '[1,5)',"
+        " '{[1.5,2.5),[7,)}', '-1 days +02:03:04.5', ROW(1, 'x,y'), B'101', '10.0.0.1/8', '{\"a\":  1.50}', 'q',"
+        " 'a:1 b:2', '(1.5,2)', '10:00:00+02', '{2021-11-07 05:30:00+00}')",
+        "INSERT INTO t (n) VALUES ('12345678901234567890.12345678901234567890'), ('Infinity')",
+    )
+    place.land(database_url, "t")
+    first, second, third = place.frame("t").drop("_row", "_undecodable").rows()
+    assert first == (
+        "NaN",
+        "very happy",
+        '{sad,"very happy"}',
+        "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+        "{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}",
+        '{"a,b",NULL,""}',
+        '{"\\\\xff00"}',
+        "[1,5)",
+        "{[1.5,2.5),[7,)}",
+        "-1 days +02:03:04.5",
+        '(1,"x,y")',
+        "101",
+        "10.0.0.1/8",
+        '{"a":  1.50}',
+        "q",
+        "'a':1 'b':2",
+        "(1.5,2)",
+        "10:00:00+02",
+        '{"2021-11-07 05:30:00+00"}',
+    )
+    assert (second[0], third[0]) == ("12345678901234567890.12345678901234567890", "Infinity")

@@ -8,13 +8,15 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from dtx_assets.machinery.base.encodings import is_doubly_encoded, latin1_bytes
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import open_source
 from dtx_assets_tests import servers
 
 
 def said(url, tables, timezone="UTC"):
     with open_source(url) as source:
-        return {(each.subject, each.says.split(":")[0]): each for each in source.remarks(tables, timezone)}
+        declared = [LegacyTable(table, "area", ()) for table in tables]
+        return {(each.subject, each.says.split(":")[0]): each for each in source.remarks(declared, timezone)}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import open_source
 
 
@@ -125,3 +126,11 @@ def test_reals_are_the_stored_numbers(tmp_path, place):
     for name in ("t", "v"):
         place.land(f"sqlite:///{tmp_path / 'legacy.db'}", name)
         assert [repr(float(text)) for (text,) in place.rows(name)] == [repr(number) for number in numbers]
+
+
+def test_a_schema_that_the_file_has_not(file, place):
+    execute(file, "CREATE TABLE t (v)", "INSERT INTO t VALUES (1)")
+    with pytest.raises(SourceError, match=r"the table old[.]t is missing"):
+        place.land(f"sqlite:///{file}", LegacyTable("t", "area", (), schema="old"))
+    place.land(f"sqlite:///{file}", LegacyTable("t", "area", (), schema="main"))
+    assert place.rows("t") == [("1",)]

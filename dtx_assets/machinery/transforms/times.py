@@ -1,0 +1,147 @@
+"""Instants and times of the clock on the wall from legacy text in ISO 8601, with or without an offset.
+
+The zone of times without one, and what is done where its clock was changed, are those of `columns`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from dtx_assets.machinery.transforms.columns import (
+    GENERIC,
+    INSTANT,
+    Blank,
+    Coercion,
+    Outcome,
+    Problem,
+    TransformContext,
+    Unreadable,
+    clock_changes,
+    localized,
+    reading,
+    shown,
+)
+
+ISO_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[ T][0-9]{2}:[0-9]{2}SECONDS(?:OFFSET)?)?$"
+SECONDS = r":[0-5][0-9](?:\.[0-9]+)?"
+OFFSET = r"Z|[+-](?:0[0-9]|1[0-5])(?::?[0-5][0-9])?"
+MICROSECOND_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class IsoTime:
+    """The parts of a text in ISO 8601: the clock on the wall, cut after `digits` of the second, and its offset.
+
+    The clock is null for anything else, days that no calendar has, and years but 1 to 9999.
+    """
+
+    clock: pl.Expr
+    has_offset: pl.Expr
+    offset: pl.Expr
+    """As a duration, 0 where there is none."""
+    loses_digits: pl.Expr
+
+    @classmethod
+    def of(cls, text: pl.Expr, digits: int, seconds: Literal["required", "optional"]) -> "IsoTime":
+        if not 0 <= digits <= MICROSECOND_DIGITS:
+            raise ValueError(f"{digits} digits of a second; give 0 to {MICROSECOND_DIGITS}")
+        optional = seconds == "optional"
+        pattern = ISO_TIME.replace("SECONDS", f"(?:{SECONDS})?" if optional else SECONDS).replace("OFFSET", OFFSET)
+        time: pl.Expr = pl.when(text.str.contains(pattern)).then(text)
+        if optional:
+            time = time.str.replace(f"^(.{{16}})({OFFSET})?$", "${1}:00${2}")
+        # Cut by place, which is quicker than by pattern.
+        clock = (time + pl.lit(" 00:00:00")).str.slice(11, 8)
+        offset = time.str.slice(19).str.extract(f"({OFFSET})$", 1)
+        written = time.str.head(10) + pl.lit(" ") + clock
+        whole = written.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
+        fraction = time.str.slice(19).str.extract(r"^\.([0-9]+)", 1).fill_null("")
+        kept = fraction.str.head(digits).str.pad_end(MICROSECOND_DIGITS, "0").cast(pl.Int64)
+        numbers = offset.str.replace(":", "", literal=True)
+        minutes = _number(numbers.str.slice(1, 2)) * 60 + _number(numbers.str.slice(3, 2))
+        ahead = pl.when(offset.str.starts_with("-")).then(-minutes).otherwise(minutes)
+        return cls(
+            pl.when(whole.dt.year() >= 1).then(whole + pl.duration(microseconds=kept, time_unit="us")),
+            offset.is_not_null(),
+            pl.duration(minutes=ahead, time_unit="us"),
+            fraction.str.slice(digits).str.contains("[1-9]"),
+        )
+
+    def in_utc(self, timezone: str) -> pl.Expr:
+        """The instant; a time without an offset is of `timezone`."""
+        shifted = self.clock - self.offset
+        of_offset = pl.when(self.has_offset & shifted.dt.year().is_between(1, 9999)).then(shifted)
+        of_zone = pl.when(~self.has_offset).then(self.clock)
+        return pl.coalesce(of_offset.dt.replace_time_zone("UTC").cast(INSTANT), localized(of_zone, timezone))
+
+    def clock_changes(self, timezone: str) -> tuple[Coercion, ...]:
+        return clock_changes(pl.when(~self.has_offset).then(self.clock), timezone)
+
+
+def _number(digits: pl.Expr) -> pl.Expr:
+    return digits.cast(pl.Int64, strict=False).fill_null(0)
+
+
+@GENERIC.transform("instant")
+def instant(
+    inputs: Sequence[pl.Expr],
+    context: TransformContext,
+    seconds: Literal["required", "optional"] = "required",
+    digits: int = MICROSECOND_DIGITS,
+    unreadable: Unreadable = "reject",
+    blank: Blank = "reject",
+) -> Outcome:
+    """A day, or day and time in ISO 8601 with an offset or in the legacy zone, as UTC; else `unparseable`.
+
+    The fraction of a second is cut after `digits`, which counts as `fraction_cut` where one is lost that is not 0. A
+    time that the clock of the zone showed twice, or never, is counted.
+    """
+    (source,) = inputs
+    time = IsoTime.of(source, digits, seconds)
+    value = time.in_utc(context.timezone)
+    coercions = (
+        Coercion("fraction_cut", value.is_not_null() & time.loses_digits),
+        *time.clock_changes(context.timezone),
+    )
+    return reading(source, value, "time", unreadable, blank, coercions=coercions)
+
+
+@GENERIC.transform("local_timestamp")
+def local_timestamp(
+    inputs: Sequence[pl.Expr],
+    context: TransformContext,
+    offset: Literal["reject", "utc", "legacy"] = "reject",
+    seconds: Literal["required", "optional"] = "required",
+    digits: int = MICROSECOND_DIGITS,
+    unreadable: Unreadable = "reject",
+    blank: Blank = "reject",
+) -> Outcome:
+    """A day, or day and time in ISO 8601, as a timestamp without time zone; else `unparseable`.
+
+    A text with an offset is an instant, which such a column cannot hold: it rejects its row, or is given by the clock
+    of UTC or of the legacy zone.
+    """
+    (source,) = inputs
+    time = IsoTime.of(source, digits, seconds)
+    zone = {"reject": "UTC", "utc": "UTC", "legacy": context.timezone}[offset]
+    local = time.in_utc("UTC").dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    clock = pl.when(~time.has_offset).then(time.clock).otherwise(local)
+    is_refused = time.has_offset & clock.is_not_null() & pl.lit(offset == "reject")
+    return reading(
+        source,
+        pl.when(~is_refused).then(clock.dt.to_string("%Y-%m-%d %H:%M:%S%.6f").str.replace(r"\.?0*$", "")),
+        "time",
+        unreadable,
+        blank,
+        is_readable=clock.is_not_null(),
+        problems=(
+            Problem(
+                "schema_violation",
+                is_refused,
+                pl.format("{} is an instant, and the column holds times without a zone", shown(source)),
+            ),
+        ),
+        coercions=(Coercion("fraction_cut", clock.is_not_null() & time.loses_digits),),
+    )
