@@ -271,15 +271,17 @@ def explain(
     if from_legacy and name not in migration.legacy_tables:
         tables = ", ".join(migration.legacy_tables)
         raise ConfigurationError(f"there is no legacy table {name!r}", where="--from", remedy=f"one of: {tables}")
-    if not from_legacy and not key.isdecimal():
+    target = next((table for table in migration.targets if table.name == name), None)
+    gives_ids = target is None or (target.key == ("id",) and not target.key_is_written)
+    if not from_legacy and gives_ids and not key.isdecimal():
         raise ConfigurationError(f"{key!r} is no id", where="dtx explain", remedy="a whole number: the id of the row")
     with environment_of(system) as environment:
         if from_legacy:
             facts = explain_legacy_row(environment, migration.legacy_tables[name], key)
             lines = legacy_row_lines(facts)
         else:
-            target = next((table for table in migration.targets if table.name == name), None) or migration.target(name)
-            facts = explain_target_row(environment, target, int(key), unmasked=unmasked)
+            target = target or migration.target(name)
+            facts = explain_target_row(environment, target, key, unmasked=unmasked)
             if column and column[0] not in facts["columns"]:
                 raise ConfigurationError(
                     f"{target.model} has no mapped column {column[0]!r}",

@@ -435,11 +435,11 @@ def test_a_load_that_is_killed_leaves_no_row_without_its_file(migration, store, 
         from dtx_assets.machinery.files import store
         from dtx_assets.machinery.base.lake import Lake
         from dtx_assets.machinery.load import load_target, open_run
-        from dtx_assets.machinery.load import writer
+        from dtx_assets.machinery.load.write import Writer
         target = SYSTEM.target("Document")
         sender = FileSender(target, store.open_store({address(store)!r}), LegacyFiles(Path({str(migration.files)!r})))
         kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
-        chunks, close = store.chunks, writer.TargetLoad.close_batch
+        chunks, close = store.chunks, Writer.close_batch
         def killed_within(file):
             for number, chunk in enumerate(chunks(file)):
                 yield kill() if number == 20 else chunk
@@ -448,7 +448,7 @@ def test_a_load_that_is_killed_leaves_no_row_without_its_file(migration, store, 
         elif {moment!r} == "within a file":
             store.chunks = killed_within
         else:
-            writer.TargetLoad.close_batch = lambda *arguments: (close(*arguments), kill())
+            Writer.close_batch = lambda *arguments: (close(*arguments), kill())
         run = open_run({migration.database_url!r}, "dtx", "killed", mode="rehearsal", decisions={decisions!r})
         load_target("dtx", target, Lake({migration.lake.url!r}), {migration.database_url!r}, run, send=sender)
     """)

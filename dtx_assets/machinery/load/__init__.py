@@ -3,13 +3,14 @@
 from dtx_assets.machinery.load.activation import activate_target
 from dtx_assets.machinery.load.archived import book_archive
 from dtx_assets.machinery.load.found import FoundByLoad, read_found_by_load
+from dtx_assets.machinery.load.outcome import LoadSummary
 from dtx_assets.machinery.load.preview import first_rows
 from dtx_assets.machinery.load.runs import RunContext, finish_run, note_failure, open_run, prepare_bookkeeping
 from dtx_assets.machinery.load.sent_files import SentFilesOfRun
 from dtx_assets.machinery.load.subset import Subset
+from dtx_assets.machinery.load.target_load import load_target
 from dtx_assets.machinery.load.undo import UndoSummary, undo_run
 from dtx_assets.machinery.load.verify import Verification, verify_target
-from dtx_assets.machinery.load.writer import LoadSummary, load_target
 from dtx_assets.machinery.postgres.ddl import (
     LiveTarget,
     compare_target,

@@ -85,6 +85,16 @@ CREATE TABLE migration.part_list (
 );
 COMMENT ON TABLE migration.part_list IS 'The lists of parts that source rows gave, each once.';
 
+CREATE TABLE migration.target_row (
+    no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    target_table text NOT NULL,
+    key text NOT NULL,
+    UNIQUE (target_table, key)
+);
+COMMENT ON TABLE migration.target_row IS
+    'The numbers by which rows are called whose keys are no whole numbers. A number stays, whatever becomes of its row.';
+COMMENT ON COLUMN migration.target_row.key IS 'As text: of several columns, a JSON array.';
+
 CREATE TABLE migration.mapping_entry (
     lowest_id bigint NOT NULL,
     highest_id bigint NOT NULL,
@@ -213,15 +223,18 @@ COMMENT ON TABLE migration.left_entry IS 'What the undo of a run left as it is, 
 
 CREATE VIEW migration.mapping AS
 SELECT flow.system, flow.source_table, entry.source_key, flow.target_table, listed.part,
-    (CASE WHEN entry.target_ids IS NULL THEN entry.lowest_id + listed.position - 1
-          ELSE entry.target_ids[listed.position] END)::text AS target_id,
-    load.run_id, batch.committed_at AS migrated_at
+    target_row.id::text AS target_id, load.run_id, batch.committed_at AS migrated_at,
+    coalesce(numbered.key, target_row.id::text) AS target_key
 FROM migration.mapping_entry AS entry
 JOIN migration.flow ON flow.id = entry.flow_id
 JOIN migration.batch ON batch.id = entry.batch_id
 JOIN migration.load ON load.id = batch.load_id
 JOIN migration.part_list ON part_list.id = entry.part_list_id
-CROSS JOIN LATERAL unnest(part_list.parts) WITH ORDINALITY AS listed (part, position);
+CROSS JOIN LATERAL unnest(part_list.parts) WITH ORDINALITY AS listed (part, position)
+CROSS JOIN LATERAL (SELECT CASE WHEN entry.target_ids IS NULL THEN entry.lowest_id + listed.position - 1
+    ELSE entry.target_ids[listed.position] END AS id) AS target_row
+LEFT JOIN migration.target_row AS numbered ON numbered.no = target_row.id AND numbered.target_table = flow.target_table;
+COMMENT ON VIEW migration.mapping IS 'Where source rows went. target_key: the key of the row, target_id: the number it is called by.';
 
 CREATE VIEW migration.rejected AS
 SELECT flow.system, latest.run_id, flow.source_table, entry.source_key, flow.target_table, entry.reasons, entry.partial,
@@ -252,24 +265,30 @@ JOIN migration.flow ON flow.id = entry.flow_id;
 
 CREATE VIEW migration.journal AS
 SELECT load.system, load.run_id, load.target_table, entry.target_id::text AS target_id, entry.before,
-    batch.committed_at AS written_at
+    batch.committed_at AS written_at, coalesce(numbered.key, entry.target_id::text) AS target_key
 FROM migration.journal_entry AS entry
 JOIN migration.batch ON batch.id = entry.batch_id
-JOIN migration.load ON load.id = batch.load_id;
+JOIN migration.load ON load.id = batch.load_id
+LEFT JOIN migration.target_row AS numbered
+    ON numbered.no = entry.target_id AND numbered.target_table = load.target_table;
 
 CREATE VIEW migration.conflict AS
 SELECT flow.system, flow.source_table, entry.source_key, flow.target_table, entry.part, entry.target_id::text AS target_id,
-    entry.cause, entry.columns, load.run_id AS since
+    entry.cause, entry.columns, load.run_id AS since, coalesce(numbered.key, entry.target_id::text) AS target_key
 FROM migration.conflict_entry AS entry
 JOIN migration.flow ON flow.id = entry.flow_id
-JOIN migration.load ON load.id = entry.since;
+JOIN migration.load ON load.id = entry.since
+LEFT JOIN migration.target_row AS numbered
+    ON numbered.no = entry.target_id AND numbered.target_table = flow.target_table;
 
 CREATE VIEW migration.vanished AS
 SELECT flow.system, flow.source_table, entry.source_key, flow.target_table, entry.part, entry.target_id::text AS target_id,
-    entry.cause, load.run_id AS since
+    entry.cause, load.run_id AS since, coalesce(numbered.key, entry.target_id::text) AS target_key
 FROM migration.vanished_entry AS entry
 JOIN migration.flow ON flow.id = entry.flow_id
-JOIN migration.load ON load.id = entry.since;
+JOIN migration.load ON load.id = entry.since
+LEFT JOIN migration.target_row AS numbered
+    ON numbered.no = entry.target_id AND numbered.target_table = flow.target_table;
 
 CREATE FUNCTION migration.sources_of(wanted_table text, wanted_id bigint)
 RETURNS TABLE (system text, source_table text, source_key text) LANGUAGE sql STABLE
@@ -283,4 +302,4 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION migration.sources_of IS 'The source rows that a target row came from.';
 
-INSERT INTO migration.schema_version (version) VALUES (5);
+INSERT INTO migration.schema_version (version) VALUES (6);

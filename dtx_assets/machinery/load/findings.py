@@ -13,8 +13,8 @@ from psycopg import sql
 
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.lake import Lake
-from dtx_assets.machinery.load.diff import identity_of
 from dtx_assets.machinery.load.entries import read_links
+from dtx_assets.machinery.load.ownership import identity_of
 from dtx_assets.machinery.load.runs import RunContext
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection

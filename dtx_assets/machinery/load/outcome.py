@@ -1,13 +1,14 @@
 """What a load decides about a part, and what it tells of it afterwards. Values only: no SQL, nothing is written."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
-from dtx_assets.machinery.load.diff import Given, Relinked
 from dtx_assets.machinery.load.findings import CONFLICT
 from dtx_assets.machinery.load.found import FoundByLoad
+from dtx_assets.machinery.load.relink import Given, Relinked
 from dtx_assets.machinery.load.samples import Sample
 from dtx_assets.machinery.prepare.part import PROBLEM, Part
 
@@ -67,8 +68,12 @@ def conflicts_of(yields: pl.DataFrame, fates: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def problems_of(yields: pl.DataFrame, fates: pl.DataFrame) -> pl.DataFrame:
-    """PROBLEM rows: a source row is rejected if all its target rows are in conflict, else each is listed as a part."""
+def problems_of(yields: pl.DataFrame, fates: pl.DataFrame, keys: Mapping[int, str] | None = None) -> pl.DataFrame:
+    """PROBLEM rows: a source row is rejected if all its target rows are in conflict, else each is listed as a part.
+
+    `keys`: what to call rows by whose numbers are not their keys.
+    """
+    names = {str(number): key for number, key in (keys or {}).items()}
     linked = yields.join(
         fates.select("_row", "fate", "target_id", "cause", "columns"), on="_row", maintain_order="left"
     )
@@ -88,7 +93,7 @@ def problems_of(yields: pl.DataFrame, fates: pl.DataFrame) -> pl.DataFrame:
                 pl.lit(": "),
                 pl.col("cause"),
                 pl.when(pl.col("target_id").is_not_null())
-                .then(pl.format(" (id {})", "target_id"))
+                .then(pl.format(" (id {})", pl.col("target_id").cast(pl.String).replace(names)))
                 .otherwise(pl.lit("")),
                 pl.when(columns != "").then(pl.lit(": ") + columns).otherwise(pl.lit("")),
             ).alias("detail"),

@@ -7,6 +7,7 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
+from dtx_assets.machinery.load.key import Key
 from dtx_assets.machinery.postgres.connection import Connection
 
 
@@ -45,7 +46,7 @@ def rows_alone(kind: str) -> sql.SQL:
     return sql.SQL("" if kind == "p" else "ONLY ")
 
 
-def references_to(connection: Connection, target: sql.Composable, family: Sequence[int]) -> list[Reference]:
+def references_to(connection: Connection, key: Key, target: sql.Composable, family: Sequence[int]) -> list[Reference]:
     """The foreign keys that name a target or a partition of it, or what it is a partition of; each once.
 
     `target` is its name as a query is to have it.
@@ -71,10 +72,21 @@ def references_to(connection: Connection, target: sql.Composable, family: Sequen
     references = []
     for table, schema, name, kind, own, pairs in rows:
         same = sql.SQL(" AND ").join(_same(*pair) for pair in pairs)
-        beside = sql.SQL(" AND NOT other.id = ANY(%(ids)s)") if own else sql.SQL("")
+        # Of the rows that refer, those that are among the ids themselves do not count.
+        beside = sql.SQL(" AND NOT {}").format(key.number_is_in("other", sql.SQL("%(ids)s"))) if own else sql.SQL("")
         query = sql.SQL(
-            "SELECT DISTINCT t.id FROM {} AS t JOIN {}{} AS other ON {} WHERE t.id = ANY(%(ids)s){}"
-        ).format(target, rows_alone(kind), sql.Identifier(schema, name), same, beside)
+            "SELECT DISTINCT {number} FROM {target} AS t{numbers}, {only}{other} AS other"
+            " WHERE {numbered} AND {refers} AND {number} = ANY(%(ids)s){beside}"
+        ).format(
+            number=key.number,
+            target=target,
+            numbers=key.beside,
+            only=rows_alone(kind),
+            other=sql.Identifier(schema, name),
+            numbered=key.same,
+            refers=same,
+            beside=beside,
+        )
         references.append(Reference(table, own, query))
     return references
 

@@ -13,6 +13,7 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
+from dtx_assets.machinery.load.key import Key
 from dtx_assets.machinery.load.rules import Rule, keys_of
 from dtx_assets.machinery.postgres.connection import Connection, server_words
 from dtx_assets.machinery.postgres.content import copy_in, copy_out
@@ -20,13 +21,16 @@ from dtx_assets.machinery.postgres.ddl import LiveTarget
 from dtx_assets.machinery.prepare.part import Part
 
 if TYPE_CHECKING:
-    from dtx_assets.machinery.load.writer import TargetLoad
+    from dtx_assets.machinery.load.decide import Decisions
+    from dtx_assets.machinery.load.place import Place
+    from dtx_assets.machinery.load.write import Writer
 
 NOT_OF_A_ROW = ("08", "0A", "25", "26", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "72", "F0", "HV", "XX")
 """Classes of SQLSTATE that say nothing of a row: connection, transaction, rights and structure, resources, locks, time.
 
 All others are: values, constraints, limits, and whatever code a trigger raises with."""
-REFUSED = pl.Schema({"unit": pl.Int64(), "reason": pl.String(), "detail": pl.String()})
+REFUSED = pl.Schema({"unit": pl.Int64(), "reason": pl.String(), "detail": pl.String(), "key": pl.String()})
+"""`key`: the unique index in which another row has the same key, if it is that."""
 ROWS_A_TRIAL = 500
 """Of updates, which keep rows of the application locked: so many are tried in one transaction."""
 
@@ -74,8 +78,9 @@ END
 class Refusals:
     """The trials of one load. What they find is `_row`, `reason`, `detail`; what is no refusal they raise."""
 
-    def __init__(self, load: "TargetLoad") -> None:
-        self.load = load
+    def __init__(self, place: "Place", rules: list[Rule], decisions: "Decisions", writer: "Writer") -> None:
+        self.place, self.rules = place, rules
+        self.decisions, self.writer = decisions, writer
 
     def of_part(self, part: Part, *, all_new: bool) -> pl.DataFrame:
         """What the target refuses of a part of which nothing is there, or that is compared with what is there."""
@@ -83,7 +88,7 @@ class Refusals:
             with self._tried():
                 return self._of_inserts(part, part.rows.select("_row"))
         with self._tried():
-            decision = self.load.decide(part)
+            decision = self.decisions.of_part(part)
             numbers = decision.inserts.select("_row")
             if decision.values.height <= ROWS_A_TRIAL:
                 # A row may be in the way of a new one until it is updated.
@@ -100,22 +105,23 @@ class Refusals:
     @contextmanager
     def _tried(self) -> Iterator[None]:
         """What is written inside is rolled back."""
-        with self.load.connection.transaction(force_rollback=True):
-            if self.load.run_context.dry:
-                self.load.connection.execute("DISCARD TEMP")
+        with self.place.connection.transaction(force_rollback=True):
+            if self.place.dry:
+                self.place.connection.execute("DISCARD TEMP")
             yield
 
     def _of_updates(self, fates: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
-        self.load.limit_waiting()
-        rows = values.sort("id").with_row_index("unit").with_columns(pl.col("unit").cast(pl.Int64))
-        refused = self._refused(rows, new=False).join(rows.select("unit", "id"), on="unit")
+        self.writer.limit_waiting()
+        rows = values.sort("_id").with_row_index("unit").with_columns(pl.col("unit").cast(pl.Int64))
+        refused = self._refused(rows, new=False).join(rows.select("unit", "_id"), on="unit")
         units = fates.filter(pl.col("fate") == "update").select("_row", "target_id")
-        return refused.join(units, left_on="id", right_on="target_id").select("_row", "reason", "detail")
+        return refused.join(units, left_on="_id", right_on="target_id").select("_row", "reason", "detail")
 
     def _of_inserts(self, part: Part, numbers: pl.DataFrame) -> pl.DataFrame:
         """A source row is rejected whole, so all that it gives is tried at once."""
-        ids = self.load.reserve_ids(numbers.height)
-        names = [column.name for column in part.columns]
+        made = self.place.new_columns
+        new = numbers.hstack(self.decisions.ids.reserve(numbers.height).select(made)) if made else numbers
+        names = [*made, *(column.name for column in part.columns)]
         places = (
             part.links.with_row_index("_link")
             .filter("owns")
@@ -125,21 +131,25 @@ class Refusals:
             .agg(pl.col("_link").min(), pl.len().alias("owners"))
         )
         rows = (
-            numbers.join(places, on="_row")
-            .join(part.rows.select("_row", *names), on="_row")
+            new.join(places, on="_row")
+            .join(part.rows.select("_row", *(column.name for column in part.columns)), on="_row")
             .sort("_link", "_row")
-            .with_columns((pl.col("_link").rank("dense").cast(pl.Int64) - 1).alias("unit"), ids.alias("id"))
+            .with_columns((pl.col("_link").rank("dense").cast(pl.Int64) - 1).alias("unit"))
         )
-        refused = self._refused(rows.select("unit", "id", *names), new=True)
+        refused = self._refused(rows.select("unit", *names), new=True)
         # Which of them it was is not known; one that only this source row gives takes no other one along.
         named = rows.sort("owners", "_row").unique("unit", keep="first").select("unit", "_row")
         return refused.join(named, on="unit").select("_row", "reason", "detail")
 
     def _refused(self, rows: pl.DataFrame, *, new: bool) -> pl.DataFrame:
-        load = self.load
-        found = refused_units(load.connection, load.table, load.live, load.rules, rows, new=new)
-        taken = [_WORDS["23505"].format(name=key) for key in keys_of(load.rules, load.target)]
-        if found.get_column("detail").is_in(taken).any():
+        place = self.place
+        found = refused_units(place.connection, place.key, place.live, self.rules, rows, new=new)
+        keys = keys_of(self.rules, place.target)
+        if place.target.key_is_written:
+            # The rules leave out the primary key.
+            named = {rule.name for rule in self.rules if rule.kind == "unique index"}
+            keys |= {str(name) for name in found.get_column("key").drop_nulls()} - named
+        if found.get_column("key").is_in(list(keys)).any():
             raise psycopg.errors.SerializationFailure("somebody made a row of the same key meanwhile")
         return found
 
@@ -151,7 +161,7 @@ def is_refusal(error: psycopg.Error) -> bool:
 
 def refused_units(
     connection: Connection,
-    table: sql.Identifier,
+    key: Key,
     live: LiveTarget,
     rules: Sequence[Rule],
     rows: pl.DataFrame,
@@ -160,8 +170,8 @@ def refused_units(
 ) -> pl.DataFrame:
     """Insert (`new`) or update rows in their order, unit by unit; gives the units that are refused (REFUSED).
 
-    `rows`: `unit` (from 0 without gaps, ascending), `id`, and columns. What the target takes is written: the caller
-    rolls it back. What is no refusal is raised.
+    `rows`: `unit` (from 0 without gaps, ascending), `_id` of rows that are updated, and columns. What the target takes
+    is written: the caller rolls it back. What is no refusal is raised.
     """
     if rows.is_empty():
         return pl.DataFrame(schema=REFUSED)
@@ -185,17 +195,22 @@ def refused_units(
     # Deferred constraints would only speak at the end.
     connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
     values = [
-        sql.SQL("tried.{}::{}").format(sql.Identifier(column), sql.SQL(live.columns[name].plain_type))
+        sql.SQL("tried.{}::{}").format(
+            sql.Identifier(column), sql.SQL("bigint" if name == "_id" else live.columns[name].plain_type)
+        )
         for name, column in zip(names, plain, strict=True)
     ]
     body = sql.SQL(_TRY).format(
         count=sql.Literal(rows.get_column("unit")[-1] + 1),
-        statement=_insert(table, names, values) if new else _update(table, names, values),
+        statement=_insert(key.table, names, values) if new else _update(key, names, values),
         not_of_a_row=sql.Literal(list(NOT_OF_A_ROW)),
     )
     connection.execute(sql.SQL("DO LANGUAGE plpgsql {}").format(sql.Literal(body.as_string(connection))))
     found = copy_out(connection, sql.SQL("SELECT * FROM pg_temp.refused ORDER BY unit"), _FACTS)
-    told = [(row["unit"], *_told(row, rules)) for row in found.iter_rows(named=True)]
+    told = [
+        (row["unit"], *_told(row, rules), row["name"] if row["state"] == "23505" else None)
+        for row in found.iter_rows(named=True)
+    ]
     return pl.DataFrame(told, schema=REFUSED, orient="row")
 
 
@@ -206,14 +221,19 @@ def _insert(table: sql.Identifier, names: Sequence[str], values: Sequence[sql.Co
     ).format(table, sql.SQL(", ").join(map(sql.Identifier, names)), sql.SQL(", ").join(values))
 
 
-def _update(table: sql.Identifier, names: Sequence[str], values: Sequence[sql.Composable]) -> sql.Composable:
+def _update(key: Key, names: Sequence[str], values: Sequence[sql.Composable]) -> sql.Composable:
     assigned = dict(zip(names, values, strict=True))
-    place = assigned.pop("id")
+    place = assigned.pop("_id")
+    for name in key.columns:
+        assigned.pop(name, None)
     return sql.SQL(
-        "UPDATE {} AS t SET {} FROM pg_temp.tried WHERE t.id = {} AND tried.unit >= v_from AND tried.unit < v_to"
+        "UPDATE {} AS t SET {} FROM pg_temp.tried{} WHERE {} AND {} = {} AND tried.unit >= v_from AND tried.unit < v_to"
     ).format(
-        table,
+        key.table,
         sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(name), value) for name, value in assigned.items()),
+        key.beside,
+        key.same,
+        key.number,
         place,
     )
 

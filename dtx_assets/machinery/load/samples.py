@@ -1,15 +1,14 @@
-"""A few examples of what a dry run would write, and what is in its way. The values are as they are: mask them to show.
-
-Pure functions over the frames of one part.
-"""
+"""A few examples of what a dry run would write, and what is in its way, with values as they are: mask them to show."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
+from dtx_assets.machinery.load.key import Key
+from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import python_rows
 from dtx_assets.machinery.prepare.part import Part
 
@@ -25,7 +24,8 @@ class Sample:
     fate: str
     source_key: str
     part: str
-    target_id: int | None
+    target_id: int | str | None
+    """Its key, or the number that stands for it while a load or comparison goes on."""
     cause: str | None
     columns: tuple[tuple[str, Any, Any], ...]
 
@@ -52,7 +52,7 @@ def samples_of(part: Part, yields: pl.DataFrame, fates: pl.DataFrame, current: p
     found = _inserted(part, _first(fates, ("insert",)).get_column("_row"), places)
     others = _first(fates, ("update", "conflict"))
     wanted = {row["_row"]: row for row in _rows(part.rows, "_row", others.get_column("_row"))}
-    there = {row["id"]: row for row in _rows(current, "id", others.get_column("target_id").drop_nulls())}
+    there = {row["_id"]: row for row in _rows(current, "_id", others.get_column("target_id").drop_nulls())}
     for fate in others.iter_rows(named=True):
         after, before = wanted[fate["_row"]], there.get(fate["target_id"], {})
         names = fate["columns"] or []
@@ -66,6 +66,13 @@ def samples_of(part: Part, yields: pl.DataFrame, fates: pl.DataFrame, current: p
             )
         )
     return found
+
+
+def with_keys(connection: Connection, key: Key, samples: Sequence[Sample]) -> list[Sample]:
+    """The samples with the keys of their rows in place of the numbers that stand for them."""
+    numbers = [sample.target_id for sample in samples if isinstance(sample.target_id, int)]
+    texts = {str(number): text for number, text in key.texts(connection, numbers).items()}
+    return [replace(sample, target_id=texts.get(str(sample.target_id), sample.target_id)) for sample in samples]
 
 
 def merged_samples(samples: Sequence[Sample], more: Sequence[Sample]) -> list[Sample]:

@@ -12,14 +12,15 @@ import psycopg
 
 from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.base.failpoints import reach
-from dtx_assets.machinery.load.diff import PLACE, SOURCE, given_by, identity_of, relink
 from dtx_assets.machinery.load.entries import grouped_entries, replace_entries
 from dtx_assets.machinery.load.outcome import Decision, PartOutcome
+from dtx_assets.machinery.load.ownership import PLACE, SOURCE, identity_of
 from dtx_assets.machinery.load.refusals import is_refusal
+from dtx_assets.machinery.load.relink import given_by, relink
 from dtx_assets.machinery.prepare.part import Part, without_rows
 
 if TYPE_CHECKING:
-    from dtx_assets.machinery.load.writer import TargetLoad
+    from dtx_assets.machinery.load.part_load import PartLoad
 
 SLICE_ROWS = 1000
 """How many rows are updated in one transaction at first."""
@@ -38,14 +39,14 @@ RACES = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, p
 class Slices:
     """The updates of one part. Each slice is a batch of its own, which never stands for the whole part."""
 
-    def __init__(self, load: "TargetLoad", part: Part, decision: Decision, load_id: int) -> None:
-        self.load, self.part, self.decision, self.load_id = load, part, decision, load_id
+    def __init__(self, load: "PartLoad", part: Part, decision: Decision) -> None:
+        self.load, self.part, self.decision = load, part, decision
         self.written = pl.Series("_row", [], dtype=pl.Int64)
         self.refused: list[pl.DataFrame] = []
 
     def write(self) -> Part:
         """Update the rows; gives the part without what the target refused. Nothing waits for a row that others lock."""
-        waiting, size, moved = self.decision.values.get_column("id").sort(), SLICE_ROWS, time.monotonic()
+        waiting, size, moved = self.decision.values.get_column("_id").sort(), SLICE_ROWS, time.monotonic()
         while len(waiting):
             ids, waiting = waiting.head(size), waiting.slice(size)
             try:
@@ -65,7 +66,7 @@ class Slices:
             elif time.monotonic() - moved > SECONDS_FOR_ROWS_IN_USE:
                 raise LoadError(
                     f"{len(busy) + len(waiting):,} rows of part {self.part.name} cannot be updated: others lock them",
-                    where=f"table {self.load.target.name}",
+                    where=f"table {self.load.place.target.name}",
                     remedy="something holds locks on them for too long: see pg_stat_activity, run again when it is"
                     " gone; what was updated stays",
                 )
@@ -77,20 +78,22 @@ class Slices:
     def _write(self, ids: pl.Series) -> tuple[pl.Series, float]:
         """Update those rows that nobody has locked; gives the others, and for how many seconds the rows were locked."""
         load, decision = self.load, self.decision
-        with load.connection.transaction():
-            batch_id = load.open_batch(replace(self.part, digest=f"a slice of {self.part.digest}"), self.load_id)
-            load.limit_waiting()
-            locked, busy, began = *load.lock(ids), time.monotonic()
+        with load.place.connection.transaction():
+            batch_id = load.writer.open_batch(
+                replace(self.part, digest=f"a slice of {self.part.digest}"), load.told.load_id
+            )
+            load.writer.limit_waiting()
+            locked, busy, began = *load.writer.lock(ids), time.monotonic()
             now, values = self._still_to_be_written(locked)
-            load.update(values, batch_id)
+            load.writer.update(values, batch_id)
             written = pl.concat([self.written, now.get_column("_row")])
             self._map(now, written, batch_id)
-            overwritten = locked.join(values, on="id", how="semi").get_column("xmin").cast(pl.String)
+            overwritten = locked.join(values, on="_id", how="semi").get_column("_xmin").cast(pl.String)
             outcome = PartOutcome(
                 updated=values.height, clean=False, overwritten=dict(overwritten.value_counts().iter_rows())
             )
-            load.close_batch(batch_id, outcome)
-            xmin = load.own_xmin()
+            load.writer.close_batch(batch_id, outcome)
+            xmin = load.writer.own_xmin()
         seconds = time.monotonic() - began
         reach("load.after_slice")
         load.note_slice(outcome, xmin, decision.yields.join(now, on="_row", how="semi").select(PLACE))
@@ -100,20 +103,20 @@ class Slices:
     def _still_to_be_written(self, locked: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The fates of locked rows that are to be updated, and their values: decided again where somebody was there."""
         decision = self.decision
-        same = locked.join(decision.current, on=["id", "xmin"], how="semi")
+        same = locked.join(decision.current, on=["_id", "_xmin"], how="semi")
         updates = decision.fates.filter(pl.col("fate") == "update")
-        now = updates.join(same, left_on="target_id", right_on="id", how="semi")
-        values = decision.values.join(same, on="id", how="semi")
-        edited = locked.join(same, on="id", how="anti").select("id")
+        now = updates.join(same, left_on="target_id", right_on="_id", how="semi")
+        values = decision.values.join(same, on="_id", how="semi")
+        edited = locked.join(same, on="_id", how="anti").select("_id")
         if edited.is_empty():
             return now, values
-        updates = updates.join(edited, left_on="target_id", right_on="id", how="semi")
+        updates = updates.join(edited, left_on="target_id", right_on="_id", how="semi")
         yields = decision.yields.join(updates, on="_row", how="semi")
-        stored = decision.stored.join(edited, left_on="target_id", right_on="id", how="semi")
-        current = self.load.current_rows(self.part, stored, ids=edited, keys=self.part.rows.head(0))
-        fates, written = self.load.fates(self.part, yields, stored, current, updates.get_column("_row"))
-        again = fates.filter(pl.col("fate") == "update").join(edited, left_on="target_id", right_on="id", how="semi")
-        written = written.join(again, left_on="id", right_on="target_id", how="semi")
+        stored = decision.stored.join(edited, left_on="target_id", right_on="_id", how="semi")
+        current = self.load.decisions.current.of_part(self.part, stored, ids=edited, keys=self.part.rows.head(0))
+        fates, written = self.load.decisions.fates(self.part, yields, stored, current, updates.get_column("_row"))
+        again = fates.filter(pl.col("fate") == "update").join(edited, left_on="target_id", right_on="_id", how="semi")
+        written = written.join(again, left_on="_id", right_on="target_id", how="semi")
         return pl.concat([now, again]), pl.concat([values, written])
 
     def _map(self, now: pl.DataFrame, written: pl.Series, batch_id: int) -> None:
@@ -126,15 +129,15 @@ class Slices:
         fates = decision.fates.join(yields, on="_row", how="semi").with_columns(
             pl.when(as_decided).then("fate").otherwise(pl.lit("conflict")).alias("fate")
         )
-        given = given_by(yields, fates, stored, identity_of(self.load.target))
-        replace_entries(self.load.connection, grouped_entries(relink(given, yields, stored).entries), batch_id)
+        given = given_by(yields, fates, stored, identity_of(self.load.place.target))
+        replace_entries(self.load.place.connection, grouped_entries(relink(given, yields, stored).entries), batch_id)
 
     def _not_refused(self, ids: pl.Series) -> pl.Series:
         """Those of the rows that the target does not refuse; the others are noted."""
         decision = self.decision
         try:
             found = self.load.refusals.of_updates(
-                decision.fates, decision.values.filter(pl.col("id").is_in(ids.implode()))
+                decision.fates, decision.values.filter(pl.col("_id").is_in(ids.implode()))
             )
         except RACES:
             return ids

@@ -22,7 +22,7 @@ def filled_by_database(connection: Connection, oid: int, written: Collection[str
         " LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)"
         " CROSS JOIN LATERAL (SELECT coalesce(adbin, typdefaultbin)) AS given (expression)"
         " WHERE attrelid = %(oid)s::oid AND attnum > 0 AND NOT attisdropped"
-        " AND attgenerated = '' AND attidentity <> 'a' AND attname <> 'id' AND NOT attname = ANY(%(written)s)",
+        " AND attgenerated = '' AND attidentity <> 'a' AND NOT attname = ANY(%(written)s)",
         {"oid": oid, "written": list(written)},
     ).fetchall()
     if not columns:

@@ -16,21 +16,18 @@ from psycopg import sql
 
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.files.stored import StoredFiles
-from dtx_assets.machinery.load.diff import (
-    DELETED,
-    MISSING,
-    THEIRS,
-    given_by,
-    identity_of,
-    insert_fates,
-    update_fates,
-    yields_of,
-)
+from dtx_assets.machinery.load.current import CurrentRows
 from dtx_assets.machinery.load.entries import read_links
+from dtx_assets.machinery.load.identity import Ids
+from dtx_assets.machinery.load.inserts import insert_fates
+from dtx_assets.machinery.load.ownership import DELETED, MISSING, THEIRS, identity_of, yields_of
+from dtx_assets.machinery.load.place import Place
+from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
+from dtx_assets.machinery.load.relink import given_by
 from dtx_assets.machinery.load.runs import RunContext, prepare_bookkeeping, record_run
-from dtx_assets.machinery.load.samples import Sample
+from dtx_assets.machinery.load.samples import Sample, with_keys
 from dtx_assets.machinery.load.sent_files import sent_before
-from dtx_assets.machinery.load.writer import TargetLoad, check_preparation
+from dtx_assets.machinery.load.units import update_fates
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.postgres.content import copy_out, python_rows
@@ -48,7 +45,7 @@ DOUBLED = "an equal row that this system did not write"
 NOT_MAPPED = "this system wrote it, and nothing gives it any more"
 NEVER_LOADED = "the mapping gives it, and it was not loaded"
 SHOWN_FAULTS = 1000
-IDS = pl.Schema({"id": pl.Int64()})
+IDS = pl.Schema({"_id": pl.Int64()})
 
 
 @dataclass
@@ -108,14 +105,12 @@ def verify_target(
         prepare_bookkeeping(connection)
         record_run(connection, run)
         live = require_target(connection, target, run.decisions)
-        load = TargetLoad(
-            connection, connection_url, system, target, live, lake, run, prepared, rejected, "keep_target", None
-        )
-        load.findings = load.open_findings(0)
-        total = sum(int(part["rows"]) for part in load.parts.described)
+        place = Place(connection, system, target, live)
+        source = PreparedTarget(place, lake, prepared, rejected)
+        total = sum(int(part["rows"]) for part in source.parts.described)
         vanished, yielded = [], []
-        rows = _Rows(load, files)
-        parts = _ahead(load.parts.read(number) for number in range(len(load.parts.described)))
+        rows = _Rows(source, files)
+        parts = _ahead(source.parts.read(number) for number in range(len(source.parts.described)))
         # While a part is compared, the database gives the next, and the one after it is read from the lake.
         for here in _ahead(map(rows.mapped, parts)):
             gone, given = _compare(rows, here, found)
@@ -127,7 +122,8 @@ def verify_target(
         gone_for_good = pl.concat(vanished).join(pl.concat(yielded), on=identity_of(target), how="anti")
         _note_extra(rows, gone_for_good, found)
         if target.writes == "insert":
-            _note_unmapped(load, found)
+            _note_unmapped(place, list(source.parts.flows.values()), found)
+        found.samples = with_keys(connection, place.key, found.samples)
     if files:
         # Reading may take long, and no transaction of the target waits for it.
         _note_files(target, files, found)
@@ -166,47 +162,56 @@ class _Compared:
 class _Rows:
     """The rows of the target that belong to parts, over one connection for several threads."""
 
-    def __init__(self, load: TargetLoad, files: StoredFiles | None) -> None:
-        self.load, self.files, self.lock = load, files, Lock()
+    def __init__(self, source: PreparedTarget, files: StoredFiles | None) -> None:
+        self.place, self.files, self.lock = source.place, files, Lock()
+        self.findings = source.findings(0)
+        self.current, self.ids = CurrentRows(source.place), Ids(source.place)
 
     def mapped(self, part: Part) -> _Compared:
         """A part with the rows that the mapping leads to: where all is well there are no others."""
-        load = self.load
-        with self.lock, load.connection.transaction(force_rollback=True):
-            part = without_violations(load.connection, load.target, load.live, part)
-            load.findings.stage_keys(part)
-            stored = read_links(load.connection, load.findings.scope(part))
-            return _Compared(part, stored, load.current_rows(part, stored, keys=part.rows.head(0)))
+        place = self.place
+        with self.lock:
+            part = without_violations(place.connection, place.target, place.live, part)
+            part = self.ids.numbered(part)
+            return self._compared(part)
+
+    def _compared(self, part: Part) -> _Compared:
+        place = self.place
+        with place.connection.transaction(force_rollback=True):
+            self.findings.stage_keys(part)
+            stored = read_links(place.connection, self.findings.scope(part))
+            return _Compared(part, stored, self.current.of_part(part, stored, keys=part.rows.head(0)))
 
     def of_keys(self, here: _Compared, numbers: pl.Series) -> _Compared:
         """The same part with the rows that have the natural keys of some of its rows, by their numbers, as well."""
         keys = here.part.rows.filter(pl.col("_row").is_in(numbers.implode()))
-        with self.lock, self.load.connection.transaction(force_rollback=True):
-            found = self.load.current_rows(here.part, here.stored, ids=pl.DataFrame(schema=IDS), keys=keys)
-        return replace(here, current=pl.concat([here.current, found]).unique("id", maintain_order=True))
+        with self.lock, self.place.connection.transaction(force_rollback=True):
+            found = self.current.of_part(here.part, here.stored, ids=pl.DataFrame(schema=IDS), keys=keys)
+        return replace(here, current=pl.concat([here.current, found]).unique("_id", maintain_order=True))
 
     def note_files(self, rows: pl.DataFrame) -> None:
         """Has the files of rows compared: `key`, `sha256`, `size`, and where they come from and are."""
         if self.files is None or rows.is_empty():
             return
         with self.lock:
-            sent = sent_before(self.load.connection, self.load.target.name, rows.get_column("key"))
+            sent = sent_before(self.place.connection, self.place.target.name, rows.get_column("key"))
         wanted = rows.join(sent, on=["key", "sha256"], how="left", maintain_order="left")
         self.files.add(wanted.with_columns(pl.col("e_tags").fill_null([])))
 
     def files_of_extra(self, rows: pl.DataFrame) -> None:
         """The same of rows that nothing gives any more: their files, where a run sent them, are theirs still."""
-        load = self.load
-        if self.files is None or load.target.file_columns is None or rows.is_empty():
+        place = self.place
+        if self.files is None or place.target.file_columns is None or rows.is_empty():
             return
-        query = sql.SQL("SELECT id, {}, {} FROM {} WHERE id = ANY (%s)").format(
-            *map(sql.Identifier, load.target.file_columns), load.table
+        key = place.key
+        query = sql.SQL("SELECT {number}, {}, {} FROM {} AS t{} WHERE {} AND {number} = ANY (%s)").format(
+            *map(sql.Identifier, place.target.file_columns), place.table, key.beside, key.same, number=key.number
         )
         schema = {"target_id": pl.Int64(), "key": pl.String(), "sha256": pl.String()}
         there = pl.DataFrame(
-            load.connection.execute(query, [rows.get_column("target_id").to_list()]).fetchall(), schema, orient="row"
+            place.connection.execute(query, [rows.get_column("target_id").to_list()]).fetchall(), schema, orient="row"
         )
-        sent = sent_before(load.connection, load.target.name, there.get_column("key"))
+        sent = sent_before(place.connection, place.target.name, there.get_column("key"))
         wanted = there.join(sent, on=["key", "sha256"]).join(rows, on="target_id")
         self.files.add(wanted.with_columns(pl.lit(None, pl.Int64).alias("size")))
 
@@ -222,9 +227,9 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 def _compare(rows: _Rows, here: _Compared, found: Verification) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Notes what is lost or changed of a part; gives what is mapped and not yielded, and what is yielded."""
-    target = rows.load.target
+    target = rows.place.target
     fates = here.fates(target)
-    if target.writes == "insert" and target.natural_key:
+    if target.writes == "insert" and (target.natural_key or target.key_is_written):
         unlike = fates.filter(pl.col("fate") != "unchanged").get_column("_row")
         if len(unlike):
             here = rows.of_keys(here, unlike)
@@ -236,7 +241,7 @@ def _compare(rows: _Rows, here: _Compared, found: Verification) -> tuple[pl.Data
     found.owned_by_others += fates.filter(theirs).height
     wrong = fates.filter(pl.col("fate").is_in(["insert", "update", "conflict"]) & ~theirs)
     places = {row["_row"]: row for row in _of(yields.unique("_row"), "_row", wrong.get_column("_row"))}
-    there = {row["id"]: row for row in _of(current, "id", wrong.get_column("target_id").drop_nulls())}
+    there = {row["_id"]: row for row in _of(current, "_id", wrong.get_column("target_id").drop_nulls())}
     should = {row["_row"]: row for row in _of(wanted, "_row", wrong.get_column("_row"))}
     absent = fates.filter(theirs).get_column("_row").to_list()
     for fate in wrong.iter_rows(named=True):
@@ -267,10 +272,13 @@ def _of(frame: pl.DataFrame, column: str, values: pl.Series) -> list[dict[str, A
 
 def _note_extra(rows: _Rows, vanished: pl.DataFrame, found: Verification) -> None:
     """What the mapping knows and nothing gives any more, where it is there still."""
-    load = rows.load
+    place = rows.place
     ids = vanished.get_column("target_id").unique()
-    query = sql.SQL("SELECT id FROM {} WHERE id = ANY (%s)").format(load.table)
-    there = {int(row[0]) for row in load.connection.execute(query, [ids.to_list()])}
+    key = place.key
+    query = sql.SQL("SELECT {number} FROM {} AS t{} WHERE {} AND {number} = ANY (%s)").format(
+        place.table, key.beside, key.same, number=key.number
+    )
+    there = {int(row[0]) for row in place.connection.execute(query, [ids.to_list()])}
     rows.files_of_extra(vanished.select("source_key", "part", "target_id").unique("target_id"))
     for key, part, target_id in vanished.select("source_key", "part", "target_id").unique().iter_rows():
         if target_id in there:
@@ -278,17 +286,21 @@ def _note_extra(rows: _Rows, vanished: pl.DataFrame, found: Verification) -> Non
             found.vanished += 1
 
 
-def _note_unmapped(load: TargetLoad, found: Verification) -> None:
+def _note_unmapped(place: Place, flows: list[int], found: Verification) -> None:
     """Rows that no entry of the mapping leads to, and that are ours by their id or a copy of one of ours."""
+    key = place.key
+    key.number_rows(place.connection, sql.SQL("{} AS t").format(place.table))
     unmapped = copy_out(
-        load.connection,
+        place.connection,
         sql.SQL(
-            "WITH {mapped} SELECT t.id, (EXISTS (SELECT 1 FROM made WHERE t.id >= low AND t.id < beyond))::int"
-            " FROM {table} AS t WHERE NOT EXISTS (SELECT 1 FROM mapped WHERE mapped.id = t.id)"
-        ).format(mapped=_mapped(load), table=load.table),
-        pl.Schema({"id": pl.Int64(), "ours": pl.Int64()}),
+            "WITH {mapped} SELECT {number},"
+            " (EXISTS (SELECT 1 FROM _made_ids WHERE {number} >= low AND {number} < beyond))::int"
+            " FROM {table} AS t{beside}"
+            " WHERE {same} AND NOT EXISTS (SELECT 1 FROM _mapped_ids WHERE _mapped_ids.id = {number})"
+        ).format(mapped=_mapped(place, flows), table=place.table, number=key.number, beside=key.beside, same=key.same),
+        pl.Schema({"_id": pl.Int64(), "ours": pl.Int64()}),
     )
-    copies = _copies(load, unmapped.filter(pl.col("ours") == 0).get_column("id"))
+    copies = _copies(place, flows, unmapped.filter(pl.col("ours") == 0).get_column("_id"))
     for target_id, ours in unmapped.iter_rows():
         if ours or target_id in copies:
             found.note("extra", Sample("extra", "", "", target_id, NOT_MAPPED if ours else DOUBLED, ()))
@@ -296,34 +308,45 @@ def _note_unmapped(load: TargetLoad, found: Verification) -> None:
             found.owned_by_others += 1
 
 
-def _mapped(load: TargetLoad) -> sql.Composable:
+def _mapped(place: Place, flows: list[int]) -> sql.Composable:
     """The ids that the mapping leads to, and the ranges of those that were ever given."""
     return sql.SQL(
-        "mapped AS (SELECT unnest(coalesce(entry.target_ids, ARRAY(SELECT generate_series(entry.lowest_id,"
+        "_mapped_ids AS (SELECT unnest(coalesce(entry.target_ids, ARRAY(SELECT generate_series(entry.lowest_id,"
         " entry.highest_id)))) AS id FROM migration.mapping_entry AS entry"
-        " WHERE entry.flow_id = ANY ({flows}::smallint[])), made AS (SELECT lower(ids) AS low, upper(ids) AS beyond"
+        " WHERE entry.flow_id = ANY ({flows}::smallint[])),"
+        " _made_ids AS (SELECT lower(ids) AS low, upper(ids) AS beyond"
         " FROM (SELECT unnest(batch.inserted_ids) AS ids FROM migration.batch"
         " JOIN migration.load ON load.id = batch.load_id"
-        " WHERE (load.system, load.target_table, load.model) = ({system}, {name}, {model})) AS given)"
+        " WHERE (load.system, load.target_table, load.model) = ({system}, {name}, {model})"
+        " AND batch.undone_at IS NULL) AS given)"
     ).format(
-        flows=sql.Literal(list(load.flows.values())),
-        system=sql.Literal(load.system),
-        name=sql.Literal(load.target.name),
-        model=sql.Literal(load.target.model),
+        flows=sql.Literal(flows),
+        system=sql.Literal(place.system),
+        name=sql.Literal(place.target.name),
+        model=sql.Literal(place.target.model),
     )
 
 
-def _copies(load: TargetLoad, ids: pl.Series) -> set[int]:
+def _copies(place: Place, flows: list[int], ids: pl.Series) -> set[int]:
     """Those of the rows that hold the values of a row that the mapping leads to."""
     if ids.is_empty():
         return set()
-    names = [column.name for column in load.target.columns if column.name in load.live.columns]
+    names = [column.name for column in place.target.columns if column.name in place.live.columns]
     values = sql.SQL(", ").join(sql.Identifier("t", name) for name in names)
-    rows = load.connection.execute(
+    rows = place.connection.execute(
         sql.SQL(
-            "WITH {mapped} SELECT t.id FROM {table} AS t WHERE t.id = ANY (%s) AND md5(ROW({values})::text) IN"
-            " (SELECT md5(ROW({values})::text) FROM {table} AS t JOIN mapped USING (id))"
-        ).format(mapped=_mapped(load), table=load.table, values=values),
+            "WITH {mapped} SELECT {number} FROM {table} AS t{beside} WHERE {same} AND {number} = ANY (%s)"
+            " AND md5(ROW({values})::text) IN"
+            " (SELECT md5(ROW({values})::text) FROM {table} AS t{beside}, _mapped_ids"
+            " WHERE {same} AND _mapped_ids.id = {number})"
+        ).format(
+            mapped=_mapped(place, flows),
+            table=place.table,
+            values=values,
+            number=place.key.number,
+            beside=place.key.beside,
+            same=place.key.same,
+        ),
         [ids.to_list()],
     )
     return {int(row[0]) for row in rows}

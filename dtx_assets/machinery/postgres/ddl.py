@@ -18,7 +18,6 @@ from dtx_assets.machinery.model.types import (
     FLOATS,
     INTEGERS,
     MICROSECONDS,
-    TEXTS,
     ColumnType,
     column_type,
     same_name,
@@ -332,9 +331,9 @@ def live_target(connection: Connection, table: TargetTable | str) -> LiveTarget 
         )
     )
     sequence = None
-    key = table.key[0] if isinstance(table, TargetTable) and table.key else "id"
-    if key in columns:
-        [sequence] = connection.execute("SELECT pg_get_serial_sequence(%s, %s)", [name, key]).fetchone() or [None]
+    key = table.key if isinstance(table, TargetTable) else ("id",)
+    if len(key) == 1 and key[0] in columns:
+        [sequence] = connection.execute("SELECT pg_get_serial_sequence(%s, %s)", [name, key[0]]).fetchone() or [None]
     return LiveTarget(oid, str(found[1]), columns, unique_keys, str(sequence) if sequence else None)
 
 
@@ -346,7 +345,11 @@ def compare_target(
     if live is None:
         return [Difference("missing table", name, None, "the table is missing", True)]
     needed = declared.columns if decisions is None else declared.columns_under(decisions)
-    differences = _key_differences(live, declared)
+    differences = []
+    missing = [column for column in declared.key if column not in live.columns]
+    differences += [Difference("missing column", name, column, "the column is missing", True) for column in missing]
+    if not missing:
+        differences += _identity_differences(live, declared)
     for column in needed:
         found = live.columns.get(column.name)
         if found is None:
@@ -376,21 +379,29 @@ def compare_target(
     return differences
 
 
-def _key_differences(live: LiveTarget, declared: TargetTable) -> list[Difference]:
-    """Where a live table does not tell its rows apart as it was declared."""
-    name = declared.name
-    if not declared.key_is_written:
-        missing = [key for key in declared.key if key not in live.columns]
-        if missing:
-            return [Difference("missing column", name, key, "the column is missing", True) for key in missing]
-        if declared.key and declared.writes == "insert" and live.id_sequence is None:
-            return [Difference("no identity", name, declared.key[0], "no sequence gives new ids", True)]
-    elif declared.key and not any(columns <= set(declared.key) for columns, _ in live.unique_keys):
-        detail = f"no unique index on its key ({', '.join(declared.key)})"
-        return [Difference("missing unique index", name, None, detail, True)]
-    if not declared.key and not declared.natural_key and declared.writes != "nothing":
+def _identity_differences(live: LiveTarget, declared: TargetTable) -> list[Difference]:
+    """What is in the way of telling the rows of a table apart, and of making keys."""
+    name, key = declared.name, declared.key
+    if declared.writes == "nothing":
+        return []
+    if not key:
         return [Difference("no key", name, None, f"{NOTHING_TELLS_APART}: {KEY_REMEDY}", True)]
-    return []
+    named = ", ".join(key)
+    differences = []
+    if not any(columns == frozenset(key) for columns, _ in live.unique_keys):
+        detail = f"no primary key or unique index on ({named}): nothing tells its rows apart; add one"
+        differences.append(Difference("no identity", name, None, detail, True))
+    if declared.writes == "insert" and declared.key_is_written:
+        unmade = [column for column in key if column not in {column.name for column in declared.columns}]
+        if unmade:
+            detail = "it is of a key that is written, and no column of that name is declared"
+            differences += [Difference("no identity", name, column, detail, True) for column in unmade]
+    elif declared.writes == "insert" and len(key) > 1:
+        detail = f"a key of several columns ({named}) has to be written: key_is_written"
+        differences.append(Difference("no identity", name, None, detail, True))
+    elif declared.writes == "insert" and live.id_sequence is None and not live.columns[key[0]].has_default:
+        differences.append(Difference("no identity", name, key[0], "no sequence gives new ids", True))
+    return differences
 
 
 def can_hold(found: LiveColumn, declared: ColumnType) -> bool:

@@ -48,8 +48,8 @@ PROBLEM = pl.Schema(
 
 @dataclass(frozen=True)
 class Part:
-    """`rows`: `_row` (its position), `id` where rows are updated, the columns, `_hash`; `comparable` the same with
-    canonical JSON.
+    """`rows`: `_row` (its position), the columns, `_hash`, and `_id`, which row of the target it is, where rows are
+    updated or keys are written; `comparable` the same with canonical JSON.
 
     `links`: flow_id, source_key, source_row, bucket, parts, rows, owns (whether this source table owns the content).
     `rejected` is REJECTED; `problems` is PROBLEM: what the load itself found; `dropped` (flow_id, source_key) names
@@ -66,6 +66,10 @@ class Part:
     rejected: pl.DataFrame
     problems: pl.DataFrame
     dropped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SOURCE_KEY))
+
+    def with_ids(self, ids: pl.Series) -> "Part":
+        ids = ids.alias("_id")
+        return replace(self, rows=self.rows.with_columns(ids), comparable=self.comparable.with_columns(ids))
 
 
 class PreparedParts:
@@ -123,13 +127,15 @@ class PreparedParts:
         described = self.described[number]
         name = str(described["part"])
         rows = self._lake.scan_files(self.prepared, "rows", [f"rows-{name}.parquet"]).sort("_row").collect()
+        if self._target.writes == "update":
+            rows = rows.rename({"id": "_id"})
         held = self._target.held_column
         if self._activated and f"_{held}" in rows.columns:
             rows = rows.with_columns(pl.col(f"_{held}").alias(str(held)))
         links = self._lake.scan_files(self.prepared, "links", [f"links-{name}.parquet"]).collect()
         known = {column.name: column for column in self._target.columns}
         # What begins with an underscore is for whoever sends what belongs to a row, and is not written.
-        columns = tuple(known[column] for column in rows.columns if column != "id" and not column.startswith("_"))
+        columns = tuple(known[column] for column in rows.columns if not column.startswith("_"))
         comparable = with_canonical_json(rows, columns)
         hashes = comparable.select(content_hash(columns).alias("_hash")).to_series()
         rows, comparable = rows.with_columns(hashes), comparable.with_columns(hashes)

@@ -10,12 +10,13 @@ from psycopg import sql
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.masking import mask, masked_detail, plain
 from dtx_assets.machinery.load.archived import ARCHIVE
+from dtx_assets.machinery.load.key import Key
 from dtx_assets.machinery.mapping.execute import apply_columns
 from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
-from dtx_assets.machinery.postgres.ddl import live_target, qualified
+from dtx_assets.machinery.postgres.ddl import live_target
 from dtx_assets.machinery.prepare.preparation import rules_that_dropped, transform_context
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.sources.frames import has_key, key_elements, legacy_frame, may_have_key
@@ -43,7 +44,7 @@ SELECT run_id, written_at, before FROM migration.journal
 WHERE (system, target_table, target_id) = (%(system)s, %(table)s, %(id)s::text) ORDER BY written_at
 """
 WENT_TO = """
-SELECT target_table, part, target_id, run_id FROM migration.mapping
+SELECT target_table, part, target_key, run_id FROM migration.mapping
 WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s) ORDER BY target_table, target_id::bigint
 """
 REFUSED = """
@@ -51,9 +52,9 @@ SELECT target_table, reasons, partial, detail, "row", run_id FROM migration.reje
 WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s) ORDER BY target_table, partial
 """
 LISTED = """
-SELECT 'conflict', target_table, part, target_id, cause FROM migration.conflict
+SELECT 'conflict', target_table, part, target_key, cause FROM migration.conflict
 WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s)
-UNION ALL SELECT 'vanished', target_table, part, target_id, cause FROM migration.vanished
+UNION ALL SELECT 'vanished', target_table, part, target_key, cause FROM migration.vanished
 WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s)
 """
 BOOKED = """
@@ -71,24 +72,26 @@ def loaded_target(environment: RunEnvironment) -> Iterator[Connection]:
 
 
 def explain_target_row(
-    environment: RunEnvironment, target: TargetTable, target_id: int, *, unmasked: bool = False
+    environment: RunEnvironment, target: TargetTable, target_key: str, *, unmasked: bool = False
 ) -> Facts:
     """What made a row: legacy rows, and for each column the value, its way, and what its way was given.
+
+    `target_key` is its key; of several columns, a JSON array, as target_key of migration.mapping has it.
 
     ConfigurationError where there is no such row, or this migration did not write it.
     """
     system = environment.system
-    place = {"system": system.name, "table": target.name, "id": target_id}
     with loaded_target(environment) as connection:
-        values = _live_row(connection, target, target_id)
+        number, values = _live_row(connection, target, target_key)
+        place = {"system": system.name, "table": target.name, "id": number}
         came_from = connection.execute(CAME_FROM.encode(), place).fetchall()
         written_over = connection.execute(WRITTEN_OVER.encode(), place).fetchall()
     if not came_from:
         gone = "is not there" if values is None else "is not this migration's: nothing of it came from a legacy row"
         raise ConfigurationError(
-            f"{target.model} {target_id} {gone}",
+            f"{target.model} {target_key} {gone}",
             where=target.name,
-            remedy="take an id from the table, or from target_id of migration.mapping",
+            remedy="take a key from the table, or from target_key of migration.mapping",
         )
     sources: list[Facts] = []
     columns: dict[str, Facts] = {}
@@ -130,7 +133,7 @@ def explain_target_row(
     return {
         "model": target.model,
         "target_table": target.name,
-        "id": target_id,
+        "id": number if str(number) == target_key else target_key,
         "is_there": values is not None,
         "sources": sources,
         "columns": columns,
@@ -221,13 +224,22 @@ def key_form(table: LegacyTable) -> str:
     return f"a JSON array of the texts of {', '.join(table.key)}"
 
 
-def _live_row(connection: Connection, target: TargetTable, target_id: int) -> dict[str, Any] | None:
-    if live_target(connection, target) is None:
-        return None
+def _live_row(
+    connection: Connection, target: TargetTable, target_key: int | str
+) -> tuple[int | None, dict[str, Any] | None]:
+    """The number by which the bookkeeping calls a row, and its values; None where there is none."""
+    live = live_target(connection, target)
+    if live is None:
+        return (target_key if isinstance(target_key, int) else None), None
+    key = Key.of(target, live)
+    number = key.number_of(connection, str(target_key))
     found = connection.execute(
-        sql.SQL("SELECT to_jsonb(t) FROM {} AS t WHERE id = %s").format(qualified(target)), [target_id]
+        sql.SQL("SELECT to_jsonb(t) FROM {} AS t{} WHERE {} AND {} = %s").format(
+            key.table, key.beside, key.same, key.number
+        ),
+        [number],
     ).fetchone()
-    return dict(found[0]) if found else None
+    return number, dict(found[0]) if found else None
 
 
 def _way(

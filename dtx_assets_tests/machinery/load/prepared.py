@@ -119,7 +119,7 @@ def write_prepared(
     width = 4096 // len(batches)
     names = list(batches[0].rows[0]) if batches[0].rows else [column.name for column in target.columns]
     schema = {"_row": pl.Int64(), **({"id": pl.Int64()} if target.writes == "update" else {})}
-    schema |= {name: polars_type(target.column(name).type) for name in names if name != "id"}
+    schema |= {name: polars_type(target.column(name).type) for name in names if name not in schema}
     with (
         lake.write((system, "prepared", target.model), run_id="prepared") as prepared,
         lake.write((system, "rejected", target.model), run_id="prepared") as rejected,

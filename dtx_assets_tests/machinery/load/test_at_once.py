@@ -12,7 +12,9 @@ import psycopg
 import pytest
 
 from dtx_assets.machinery.base.errors import LoadError
-from dtx_assets.machinery.load import load_target, writer
+from dtx_assets.machinery.load import load_target
+from dtx_assets.machinery.load.part_load import PartLoad
+from dtx_assets.machinery.load.write import Writer
 from dtx_assets.machinery.postgres import connection
 from dtx_assets_tests.machinery.load.prepared import REMINDER, SYSTEM, Batch, Link, Shop, reminder, write_prepared
 
@@ -82,14 +84,14 @@ def test_a_killed_load_leaves_whole_batches_and_goes_on(shop):
 def test_the_second_of_two_loads_waits_or_stops(shop, monkeypatch):
     prepare(shop)
     held, go_on = threading.Event(), threading.Event()
-    real = writer.TargetLoad._write_part
+    real = PartLoad._write_part
 
-    def slow(self, part, load_id, fast):
+    def slow(self, part, fast):
         held.set()
         assert go_on.wait(30)
-        return real(self, part, load_id, fast)
+        return real(self, part, fast)
 
-    monkeypatch.setattr(writer.TargetLoad, "_write_part", slow)
+    monkeypatch.setattr(PartLoad, "_write_part", slow)
     summaries, told = {}, []
     first = threading.Thread(target=lambda: summaries.update(first=shop.load(REMINDER, "first")))
     first.start()
@@ -117,7 +119,7 @@ def test_the_second_of_two_loads_waits_or_stops(shop, monkeypatch):
 
 def test_an_application_that_writes_the_same_row_meanwhile_wins(shop, monkeypatch):
     prepare(shop)
-    real = writer.TargetLoad._copy_rows
+    real = PartLoad._copy_rows
     once = []
 
     def meet(self, part, batch_id):
@@ -133,7 +135,7 @@ def test_an_application_that_writes_the_same_row_meanwhile_wins(shop, monkeypatc
             )
         return real(self, part, batch_id)
 
-    monkeypatch.setattr(writer.TargetLoad, "_copy_rows", meet)
+    monkeypatch.setattr(PartLoad, "_copy_rows", meet)
     summary = shop.load(REMINDER)
     assert once
     assert (summary.inserted, summary.conflicts, summary.rejected) == (PARTS * OWNERS - 1, 1, 1)
@@ -144,16 +146,16 @@ def test_an_edit_between_looking_and_writing_is_not_overwritten(shop, monkeypatc
     prepare(shop)
     shop.load(REMINDER)
     prepare(shop, days=2)
-    real = writer.TargetLoad.update
+    real = Writer.update
     once = []
 
     def meet(self, values, batch_id):
         if not once:
-            once.append(values.row(0, named=True)["id"])
+            once.append(values.row(0, named=True)["_id"])
             shop.sql("UPDATE shop_reminder SET note = 'edited just now' WHERE id = %s", once[0])
         return real(self, values, batch_id)
 
-    monkeypatch.setattr(writer.TargetLoad, "update", meet)
+    monkeypatch.setattr(Writer, "update", meet)
     summary = shop.load(REMINDER, "second")
     assert (summary.updated, summary.conflicts) == (PARTS * OWNERS - 1, 1)
     assert shop.sql("SELECT id, days FROM shop_reminder WHERE note IS NOT NULL") == [(once[0], 1)]
@@ -182,7 +184,7 @@ def test_many_runs_may_prepare_the_bookkeeping_at_once(shop):
 @pytest.mark.parametrize("lost_in", ["00000", "00005"])
 def test_a_connection_that_is_lost_is_told_and_leaves_whole_batches(shop, monkeypatch, lost_in):
     prepare(shop)
-    real = writer.TargetLoad._copy_rows
+    real = PartLoad._copy_rows
 
     def cut_off(self, part, batch_id):
         if part.name == lost_in:
@@ -193,7 +195,7 @@ def test_a_connection_that_is_lost_is_told_and_leaves_whole_batches(shop, monkey
         return real(self, part, batch_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer.TargetLoad, "_copy_rows", cut_off)
+        patch.setattr(PartLoad, "_copy_rows", cut_off)
         with pytest.raises(LoadError, match="the target database stopped the load") as error:
             shop.load(REMINDER)
     assert "run again" in str(error.value)

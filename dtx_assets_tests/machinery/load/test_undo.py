@@ -6,7 +6,8 @@ import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError, LoadError
 from dtx_assets.machinery.load import activate_target, load_target, undo_run
-from dtx_assets.machinery.load.undo import CHANGED_SINCE, REFERRED_TO
+from dtx_assets.machinery.load.proof import REFERRED_TO
+from dtx_assets.machinery.load.undo_rows import CHANGED_SINCE
 from dtx_assets.machinery.run.operations import undo_lines
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
@@ -290,7 +291,8 @@ def test_the_last_run_is_the_one_whose_undo_was_killed(shop, monkeypatch, point)
         if name == point:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("dtx_assets.machinery.load.undo.reach", killed)
+    for module in ("undo", "undo_load"):
+        monkeypatch.setattr(f"dtx_assets.machinery.load.{module}.reach", killed)
     with pytest.raises(KeyboardInterrupt):
         undo(shop, "last")
     monkeypatch.undo()

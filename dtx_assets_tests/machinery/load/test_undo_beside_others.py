@@ -6,7 +6,7 @@ import pytest
 from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.load import undo_run
 from dtx_assets.machinery.load.proof import KEPT, REACHES, REFERRED_TO, REFUSED
-from dtx_assets.machinery.load.undo import CHANGED_SINCE, MAYBE_CHANGED_SINCE
+from dtx_assets.machinery.load.undo_rows import CHANGED_SINCE, MAYBE_CHANGED_SINCE
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
     REMINDER,

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from dtx_assets.machinery.load.diff import merge_json
+from dtx_assets.machinery.load.documents import merge_json
 from dtx_assets.machinery.model.target import TargetColumn, polars_type
 from dtx_assets.machinery.postgres import content
 from dtx_assets.machinery.postgres.connection import connect
@@ -136,7 +136,7 @@ def test_documents_are_merged_key_by_key(now, wanted, merged, conflict):
 
 
 def test_ids_as_ranges():
-    from dtx_assets.machinery.load.writer import multirange
+    from dtx_assets.machinery.load.identity import multirange
 
     assert multirange(pl.Series([5, 1, 2, 3, 9], dtype=pl.Int64)) == "{[1,3],[5,5],[9,9]}"
     assert multirange(pl.Series([], dtype=pl.Int64)) == "{}"

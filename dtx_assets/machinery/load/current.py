@@ -1,0 +1,167 @@
+"""The rows of a target that belong to a part, as they are now and as the mapping knows them. Nothing is written."""
+
+from collections.abc import Sequence
+
+import polars as pl
+from psycopg import sql
+
+from dtx_assets.machinery.load.ownership import known_rows, with_former_rows, with_ownership
+from dtx_assets.machinery.load.place import Place
+from dtx_assets.machinery.load.skip import XID_HORIZON
+from dtx_assets.machinery.model.target import TargetColumn
+from dtx_assets.machinery.postgres.content import array_type, as_prepared, copy_out, readable, readable_schema
+from dtx_assets.machinery.prepare.part import Part
+
+PROBED_KEYS = 1000
+"""Distinct leading keys of a part that are enough to probe whether the target has any of its rows."""
+
+
+class CurrentRows:
+    """The rows of one target, over one connection."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def of_part(
+        self, part: Part, stored: pl.DataFrame, *, ids: pl.DataFrame | None = None, keys: pl.DataFrame | None = None
+    ) -> pl.DataFrame:
+        """The rows of the target that have a key of the part, or that its source rows led to before.
+
+        Or only those of some `ids` (a column `_id`), and of some `keys` (the rows of the part that have them).
+        """
+        known = known_rows(stored)
+        fills = self.place.target.writes == "update"
+        written_columns = {} if fills else self._written_columns(known.get_column("batch_id").unique())
+        needed = {column.name: column for column in part.columns}
+        for columns in written_columns.values():
+            needed |= {column.name: column for column in columns or ()}
+        place, target = self.place, self.place.target
+        keys = part.rows if keys is None else keys
+        if ids is None:
+            led_to = stored.select(pl.col("target_id").alias("_id"))
+            ids = pl.concat([led_to, part.rows.select("_id")]) if fills else led_to
+        if target.writes == "insert" and target.key_is_written:
+            ids = pl.concat([ids, keys.select("_id")])
+        place.stage("staged_id", ids.unique(), ["_id"])
+        found: sql.Composable = sql.SQL("SELECT _id FROM staged_id")
+        key = list(target.natural_key) if target.writes == "insert" and keys.height else []
+        if key:
+            place.stage("staged_natural_key", keys.select(key), key)
+            same = sql.SQL(" AND ").join(self._same_key(name) for name in key)
+            rows = sql.SQL("{} AS t JOIN staged_natural_key AS wanted ON {}").format(place.table, same)
+            place.key.number_rows(place.connection, rows)
+            found += sql.SQL(" UNION SELECT {number} FROM {table} AS t{beside}, staged_natural_key AS wanted").format(
+                number=place.key.number, table=place.table, beside=place.key.beside
+            ) + sql.SQL(" WHERE {} AND {}").format(place.key.same, same)
+        columns = list(needed.values())
+        current = copy_out(
+            place.connection,
+            sql.SQL(
+                "SELECT {number}, t.xmin::text, {values} FROM {table} AS t{beside}"
+                " WHERE {same} AND {number} IN ({found})"
+            ).format(
+                number=place.key.number,
+                values=sql.SQL(", ").join(readable(column, "t") for column in columns),
+                table=place.table,
+                beside=place.key.beside,
+                same=place.key.same,
+                found=found,
+            ),
+            pl.Schema({"_id": pl.Int64(), "_xmin": pl.Int64(), **readable_schema(columns)}),
+        )
+        raw = current.select(pl.col(c.name).alias(f"{c.name}@raw") for c in columns if c.kind.is_json)
+        current = as_prepared(current, columns).hstack(raw)
+        if fills:
+            return current
+        current = with_ownership(current, part.columns, known, written_columns)
+        return current if current.get_column("_known").all() else self._with_former_rows(current)
+
+    def _with_former_rows(self, current: pl.DataFrame) -> pl.DataFrame:
+        """Rows that earlier batches made and the mapping knows no longer are ours too: their source row moved away."""
+        of_target = sql.SQL(
+            "FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
+            " WHERE (load.system, load.target_table) = ({}, {})"
+        ).format(*map(sql.Literal, self.place.of_model[:2]))
+        of_model = sql.SQL("{} AND load.model = {}").format(of_target, sql.Literal(self.place.target.model))
+        made = copy_out(
+            self.place.connection,
+            sql.SQL(
+                "SELECT lower(ids), upper(ids) FROM (SELECT unnest(batch.inserted_ids) AS ids {} AND undone_at IS NULL)"
+                " AS made ORDER BY 1"
+            ).format(of_model),
+            pl.Schema({"low": pl.Int64(), "beyond": pl.Int64()}),
+        )
+        own_xmins = copy_out(
+            self.place.connection,
+            sql.SQL(
+                "SELECT xid::xid::text {} AND pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+                " - xid::text::bigint < {}"
+            ).format(of_target, sql.Literal(XID_HORIZON)),
+            pl.Schema({"_xmin": pl.Int64()}),
+        ).to_series()
+        return with_former_rows(current, made, own_xmins)
+
+    def _same_key(self, name: str) -> sql.Composable:
+        nullable = self.place.target.nulls_equal and self.place.target.column(name).nullable
+        same = "(t.{0} = wanted.{0} OR (t.{0} IS NULL AND wanted.{0} IS NULL))" if nullable else ("t.{0} = wanted.{0}")
+        return sql.SQL(same).format(sql.Identifier(name))
+
+    def _written_columns(self, batch_ids: pl.Series) -> dict[int, Sequence[TargetColumn] | None]:
+        """The columns that batches wrote; None where the target has one of them no longer."""
+        known = {column.name: column for column in self.place.target.columns if column.name in self.place.live.columns}
+        rows = self.place.connection.execute(
+            "SELECT id, columns FROM migration.batch WHERE id = ANY(%s)", [batch_ids.to_list()]
+        )
+        return {
+            batch: [known[name] for name in names] if all(name in known for name in names) else None
+            for batch, names in rows
+        }
+
+    def number_present(self, part: Part) -> None:
+        """Give numbers to the rows that have a natural key of the part."""
+        place, key = self.place, list(self.place.target.natural_key)
+        if place.key.is_number or place.target.writes != "insert" or not key:
+            return
+        place.stage("present_key", part.rows.select(key), key)
+        same = sql.SQL(" AND ").join(self._same_key(name) for name in key)
+        place.key.number_rows(
+            place.connection, sql.SQL("{} AS t JOIN present_key AS wanted ON {}").format(place.table, same)
+        )
+        place.connection.execute("DROP TABLE present_key")
+
+    def has_some_row(self, part: Part) -> bool:
+        """Whether the target may have a row of the part: one with the leading columns of a key of it."""
+        target = self.place.target
+        keys = [target.natural_key, target.key if target.key_is_written else ()]
+        return any(self._has_some_key(part, key) for key in dict.fromkeys(keys) if key)
+
+    def _has_some_key(self, part: Part, key: Sequence[str]) -> bool:
+        leading: list[str] = []
+        for name in key:
+            leading.append(name)
+            keys = part.rows.select(leading).unique()
+            if keys.height >= PROBED_KEYS:
+                break
+        keys = keys.drop_nulls()
+        columns = [self.place.target.column(name) for name in leading]
+        if any(column.kind.is_array for column in columns):
+            return True
+        arrays = sql.SQL(", ").join(
+            # The type is the catalogue's own word for it.
+            sql.SQL("%s::" + array_type(column, self.place.live.columns[column.name].plain_type))
+            for column in columns
+        )
+        query = sql.SQL("SELECT 1 FROM unnest({}) AS wanted ({}) JOIN {} AS present USING ({}) LIMIT 1").format(
+            arrays, _names(leading), self.place.table, _names(leading)
+        )
+        # The planner knows nothing of the arrays; the unique index answers in no time.
+        self.place.connection.execute("SET LOCAL enable_hashjoin = off")
+        self.place.connection.execute("SET LOCAL enable_mergejoin = off")
+        found = self.place.connection.execute(query, [keys.get_column(name).to_list() for name in leading]).fetchone()
+        self.place.connection.execute("SET LOCAL enable_hashjoin TO DEFAULT")
+        self.place.connection.execute("SET LOCAL enable_mergejoin TO DEFAULT")
+        return found is not None
+
+
+def _names(columns: list[str]) -> sql.Composable:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))

@@ -1,0 +1,108 @@
+"""The numbers of the rows that a load writes, and the keys of those that it makes."""
+
+import polars as pl
+from psycopg import sql
+
+from dtx_assets.machinery.load.place import Place
+from dtx_assets.machinery.postgres.content import copy_out
+from dtx_assets.machinery.prepare.part import Part
+
+
+class Ids:
+    """Identities over one connection."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._dry_ids = 0
+
+    def numbered(self, part: Part) -> Part:
+        """The part with the numbers of its rows, `_id`, where their keys are known before they are written."""
+        target, key = self.place.target, self.place.key
+        if target.writes == "insert" and target.key_is_written:
+            numbers = key.numbers(self.place.connection, part.rows.select(key.columns))
+        elif target.writes == "update" and not key.is_number:
+            keys = part.rows.select(pl.col("_id").cast(pl.String).alias(key.columns[0]))
+            numbers = key.numbers(self.place.connection, keys)
+        else:
+            return part
+        return part.with_ids(numbers)
+
+    def reserve(self, count: int) -> pl.DataFrame:
+        """`_id` and the key of new rows of a table that gives its keys itself."""
+        key = self.place.key
+        if key.is_number:
+            ids = self._integers(count)
+            return pl.DataFrame([ids, ids.alias(key.columns[0])])
+        given = copy_out(
+            self.place.connection,
+            sql.SQL("SELECT ({})::text FROM generate_series(1, {})").format(
+                sql.SQL(self.place.key_default), sql.Literal(count)
+            ),
+            pl.Schema({key.columns[0]: pl.String()}),
+        )
+        return given.insert_column(0, key.numbers(self.place.connection, given))
+
+    def _integers(self, count: int) -> pl.Series:
+        """New ids of the table, ascending; those that a row has already are passed over.
+
+        A dry run takes none: a sequence is not rolled back. Its rows have ids below zero for the moment.
+        """
+        if self.place.dry:
+            self._dry_ids -= count
+            return pl.int_range(self._dry_ids, self._dry_ids + count, eager=True, dtype=pl.Int64).alias("_id")
+        reserved = pl.Series("_id", [], dtype=pl.Int64)
+        give = sql.SQL("nextval({}::regclass)").format(sql.Literal(self.place.live.id_sequence))
+        if self.place.live.id_sequence is None:
+            give = sql.SQL("({})").format(sql.SQL(self.place.key_default))
+        while len(reserved) < count:
+            rows = self.place.connection.execute(
+                sql.SQL(
+                    "SELECT min(id), max(id), CASE WHEN max(id) - min(id) + 1 <> count(*) THEN array_agg(id) END"
+                    " FROM (SELECT {} AS id FROM generate_series(1, %s)) AS reserved"
+                ).format(give),
+                [count - len(reserved)],
+            ).fetchone()
+            low, high, scattered = rows or (0, -1, None)
+            fresh = (
+                pl.Series("_id", scattered, dtype=pl.Int64)
+                if scattered
+                else pl.int_range(int(low), int(high) + 1, eager=True, dtype=pl.Int64).alias("_id")
+            )
+            query = sql.SQL("SELECT {0} FROM {1} WHERE {0} BETWEEN %s AND %s").format(
+                sql.Identifier(self.place.key.columns[0]), self.place.table
+            )
+            taken = [int(row[0]) for row in self.place.connection.execute(query, [low, high])]
+            if taken:
+                fresh = fresh.filter(~fresh.is_in(taken))
+            reserved = pl.concat([reserved, fresh])
+        return reserved.sort()
+
+    def raise_sequence(self) -> None:
+        """The sequence behind keys that are written stands at the highest of them or above; it is never lowered."""
+        place = self.place
+        if place.dry or not (place.target.key_is_written and place.key.is_number and place.live.id_sequence):
+            return
+        place.connection.execute(
+            sql.SQL(
+                "SELECT setval({name}, highest) FROM (SELECT max({key}) AS highest FROM {table}) AS present,"
+                " {sequence} AS stands WHERE highest > last_value OR (highest = last_value AND NOT is_called)"
+            ).format(
+                name=sql.Literal(place.live.id_sequence),
+                sequence=sql.SQL(place.live.id_sequence),
+                key=sql.Identifier(place.key.columns[0]),
+                table=place.table,
+            )
+        )
+
+
+def multirange(ids: pl.Series) -> str:
+    """Ids as PostgreSQL writes an int8multirange."""
+    runs = (
+        ids.alias("id")
+        .sort()
+        .to_frame()
+        .group_by((pl.col("id") - pl.int_range(pl.len())).alias("run"))
+        .agg(pl.col("id").min().alias("low"), pl.col("id").max().alias("high"))
+        .sort("low")
+    )
+    return "{" + ",".join(f"[{low},{high}]" for low, high in runs.select("low", "high").iter_rows()) + "}"

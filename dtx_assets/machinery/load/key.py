@@ -1,0 +1,142 @@
+"""What tells the rows of a table apart, as SQL: each has a number, by which the load and its bookkeeping call it.
+
+Where the key is one whole number, that is the number. Any other key, a text, a uuid, several columns, is given one in
+`migration.target_row`; the server alone makes texts of such keys and reads them.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+from psycopg import sql
+
+from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.model.types import INTEGERS
+from dtx_assets.machinery.postgres.connection import Connection
+from dtx_assets.machinery.postgres.content import copy_in, copy_out
+from dtx_assets.machinery.postgres.ddl import LiveTarget, qualified
+
+
+@dataclass(frozen=True)
+class Key:
+    """The key of a table. SQL about a row calls it `t`.
+
+    A statement over rows and their numbers is `… FROM <table> AS t{beside} … WHERE {same} AND … {number} …`.
+    """
+
+    table: sql.Identifier
+    name: str
+    """By which the bookkeeping calls the table."""
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+
+    @classmethod
+    def of(cls, target: TargetTable, live: LiveTarget) -> "Key":
+        types = tuple(live.columns[name].plain_type for name in target.key)
+        return cls(qualified(target), target.name, target.key, types)
+
+    @property
+    def is_number(self) -> bool:
+        return len(self.types) == 1 and self.types[0] in INTEGERS
+
+    @property
+    def number(self) -> sql.Composable:
+        return sql.Identifier("t", self.columns[0]) if self.is_number else sql.SQL("numbered.no")
+
+    @property
+    def beside(self) -> sql.Composable:
+        return sql.SQL("") if self.is_number else sql.SQL(", migration.target_row AS numbered")
+
+    @property
+    def same(self) -> sql.Composable:
+        return sql.SQL("true") if self.is_number else self._numbered("t", "numbered")
+
+    def joined(self, rows: sql.Composable) -> sql.Composable:
+        """Rows, by the name of their table, with their numbers, as one item of a list of joins."""
+        if self.is_number:
+            return sql.SQL("{} AS t").format(rows)
+        return sql.SQL("({} AS t JOIN migration.target_row AS numbered ON {})").format(rows, self.same)
+
+    def number_is_in(self, row: str, ids: sql.Composable) -> sql.Composable:
+        """Whether the number of a row, by another name than `t`, is in an array."""
+        if self.is_number:
+            return sql.SQL("{} = ANY ({})").format(sql.Identifier(row, self.columns[0]), ids)
+        return sql.SQL("EXISTS (SELECT FROM migration.target_row AS among WHERE {} AND among.no = ANY ({}))").format(
+            self._numbered(row, "among"), ids
+        )
+
+    def _numbered(self, row: str, entry: str) -> sql.Composable:
+        """Whether an entry of migration.target_row is that of a row. An index of the table on its key can answer."""
+        key = sql.Identifier(entry, "key")
+        texts: list[sql.Composable] = [key]
+        if len(self.columns) > 1:
+            texts = [sql.SQL("({}::jsonb ->> {})").format(key, sql.Literal(n)) for n in range(len(self.columns))]
+        values = [
+            # The type is the catalogue's own word for it.
+            sql.SQL("{} = {}::" + kind).format(sql.Identifier(row, name), text)
+            for name, kind, text in zip(self.columns, self.types, texts, strict=True)
+        ]
+        of_table = sql.SQL("{} = {}").format(sql.Identifier(entry, "target_table"), sql.Literal(self.name))
+        return sql.SQL(" AND ").join([of_table, *values])
+
+    def text(self, row: str) -> sql.Composable:
+        """The key of a row as text: one column as PostgreSQL writes it, several as a JSON array."""
+        if len(self.columns) == 1:
+            return sql.SQL("{}::text").format(sql.Identifier(row, self.columns[0]))
+        listed = sql.SQL(", ").join(sql.Identifier(row, name) for name in self.columns)
+        return sql.SQL("jsonb_build_array({})::text").format(listed)
+
+    def number_rows(self, connection: Connection, rows: sql.Composable) -> None:
+        """Give numbers to rows that have none. `rows` is what follows FROM, and calls a row `t`."""
+        if not self.is_number:
+            connection.execute(
+                sql.SQL(
+                    "INSERT INTO migration.target_row (target_table, key) SELECT {}, {} FROM {}"
+                    " ON CONFLICT (target_table, key) DO NOTHING"
+                ).format(sql.Literal(self.name), self.text("t"), rows)
+            )
+
+    def numbers(self, connection: Connection, keys: pl.DataFrame) -> pl.Series:
+        """The numbers of rows whose keys are given, in their order; new ones where they have none."""
+        if self.is_number:
+            return keys.get_column(self.columns[0]).cast(pl.Int64).alias("_id")
+        columns = sql.SQL(", ").join(
+            sql.SQL("{} " + kind).format(sql.Identifier(name))
+            for name, kind in zip(self.columns, self.types, strict=True)
+        )
+        connection.execute("DROP TABLE IF EXISTS pg_temp.wanted_key")
+        connection.execute(
+            sql.SQL("CREATE TEMPORARY TABLE wanted_key (_place bigint, {}) ON COMMIT DROP").format(columns)
+        )
+        placed = keys.select(self.columns).with_row_index("_place")
+        copy_in(connection, sql.Identifier("pg_temp", "wanted_key"), placed)
+        connection.execute("ANALYZE pg_temp.wanted_key")
+        wanted = sql.SQL("pg_temp.wanted_key AS t")
+        self.number_rows(connection, sql.SQL("(SELECT * FROM pg_temp.wanted_key ORDER BY _place) AS t"))
+        found = copy_out(
+            connection,
+            sql.SQL(
+                "SELECT t._place, numbered.no FROM {} LEFT JOIN migration.target_row AS numbered"
+                " ON (numbered.target_table, numbered.key) = ({}, {})"
+            ).format(wanted, sql.Literal(self.name), self.text("t")),
+            pl.Schema({"_place": pl.Int64(), "_id": pl.Int64()}),
+        )
+        connection.execute("DROP TABLE pg_temp.wanted_key")
+        return found.sort("_place").get_column("_id")
+
+    def number_of(self, connection: Connection, text: str) -> int | None:
+        """The number of the row whose key is a text as `text` makes it; None where no row has it or ever had."""
+        if self.is_number:
+            return int(text) if re.fullmatch(r"-?\d{1,18}", text) else None
+        found = connection.execute(
+            "SELECT no FROM migration.target_row WHERE (target_table, key) = (%s, %s)", [self.name, text]
+        ).fetchone()
+        return int(found[0]) if found else None
+
+    def texts(self, connection: Connection, numbers: Sequence[int]) -> dict[int, str]:
+        """The keys that numbers stand for, where the numbers are not the keys themselves."""
+        if self.is_number or not numbers:
+            return {}
+        rows = connection.execute("SELECT no, key FROM migration.target_row WHERE no = ANY (%s)", [list(numbers)])
+        return {int(number): str(key) for number, key in rows}

@@ -1,0 +1,82 @@
+"""Where a target is written: its table as it is live, over one connection. Small SQL that all of the load needs."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+from psycopg import sql
+
+from dtx_assets.machinery.load.key import Key
+from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.postgres.connection import Connection
+from dtx_assets.machinery.postgres.content import copy_in
+from dtx_assets.machinery.postgres.ddl import LiveTarget, qualified
+
+
+@dataclass(frozen=True)
+class Place:
+    """A target of a system in the target database. In a `dry` load nothing that is written there stays."""
+
+    connection: Connection
+    system: str
+    target: TargetTable
+    live: LiveTarget
+    dry: bool = False
+
+    @property
+    def table(self) -> sql.Identifier:
+        return qualified(self.target)
+
+    @property
+    def of_model(self) -> list[str]:
+        """What the bookkeeping calls it: system, table, model."""
+        return [self.system, self.target.name, self.target.model]
+
+    @cached_property
+    def key(self) -> Key:
+        return Key.of(self.target, self.live)
+
+    @cached_property
+    def key_default(self) -> str:
+        """What fills the column of a key that the table gives itself, in SQL."""
+        found = self.connection.execute(
+            "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef"
+            " JOIN pg_attribute ON (attrelid, attnum) = (adrelid, adnum) WHERE adrelid = %s::oid AND attname = %s",
+            [self.live.oid, self.target.key[0]],
+        ).fetchone()
+        return str(found[0]) if found else "NULL"
+
+    @property
+    def new_columns(self) -> tuple[str, ...]:
+        """The columns of a new row beside those that are prepared."""
+        return () if self.target.key_is_written else self.target.key
+
+    def over(self, connection: Connection) -> "Place":
+        return replace(self, connection=connection)
+
+    def number(self, query: str, values: list[Any]) -> int:
+        """The one number that a query gives; 0 where it gives none."""
+        found = self.connection.execute(query.encode(), values).fetchone()
+        return int(found[0]) if found and found[0] is not None else 0
+
+    def stage(self, name: str, frame: pl.DataFrame, columns: list[str]) -> None:
+        """Put rows into a temporary table that has columns of the target, without what a domain asks of them.
+
+        `_id`, the number of a row, may be among them.
+        """
+        plain = sql.SQL(", ").join(
+            # The type is the catalogue's own word for it.
+            sql.SQL("NULL::" + self._plain_type(column) + " AS {}").format(sql.Identifier(column))
+            for column in columns
+        )
+        self.connection.execute(
+            sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} WITH NO DATA").format(
+                sql.Identifier(name), plain
+            )
+        )
+        copy_in(self.connection, sql.Identifier(name), frame.select(columns))
+        self.connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(name)))
+
+    def _plain_type(self, column: str) -> str:
+        return "bigint" if column == "_id" else self.live.columns[column].plain_type

@@ -1,0 +1,264 @@
+"""The load of one target: its parts one after the other, those of a first load over several connections.
+
+What is done to one part is `part_load`.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
+from queue import Empty, Queue
+from typing import Any
+
+import polars as pl
+from psycopg import sql
+
+from dtx_assets.machinery.base.failpoints import reach
+from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.load.findings import LegacyRows
+from dtx_assets.machinery.load.found import found_by_load
+from dtx_assets.machinery.load.identity import Ids
+from dtx_assets.machinery.load.outcome import LoadSummary, PartOutcome
+from dtx_assets.machinery.load.part_load import PartLoad, Send, Told
+from dtx_assets.machinery.load.place import Place
+from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
+from dtx_assets.machinery.load.rules import rules_of, surprising
+from dtx_assets.machinery.load.runs import RunContext, prepare_bookkeeping, record_run, target_lock
+from dtx_assets.machinery.load.samples import merged_samples, with_keys
+from dtx_assets.machinery.load.skip import is_untouched, latest_batches, xmins_of
+from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
+from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.postgres.connection import connect, refusals_told
+from dtx_assets.machinery.postgres.ddl import require_prepared_for, require_target
+from dtx_assets.machinery.prepare.part import Part
+
+CONNECTIONS = 2
+"""Over which the parts of a first load go: COPY keeps one core of the server busy."""
+Answer = tuple[int, PartOutcome] | BaseException
+
+
+def load_target(
+    system: str,
+    target: TargetTable,
+    lake: Lake,
+    connection_url: str,
+    run: RunContext,
+    *,
+    on_conflict: str = "keep_target",
+    progress: Callable[[int, int], None] | None = None,
+    legacy_rows: LegacyRows | None = None,
+    send: Send | None = None,
+    wait_seconds: float = 60.0,
+    waiting: Callable[[str], None] | None = None,
+) -> LoadSummary:
+    """Load the prepared rows of a target into its table, and record everything in the schema `migration`.
+
+    Raises StructureError where target, prepared rows and run do not fit together, LoadError where the database refuses.
+    Parts that were committed before stay. `legacy_rows` tell what a rejected row held, and rows that are gone from rows
+    that a rule dropped. `send` brings what belongs to the rows of a part to where it has to be before they are written.
+
+    A dry run does all of it in a transaction that is rolled back, but sends nothing. What it writes into the target is
+    taken back part by part, so that no lock on it lasts longer than the part.
+    """
+    started = time.monotonic()
+    prepared = lake.require((system, "prepared", target.model))
+    rejected = lake.require((system, "rejected", target.model))
+    check_preparation(run, prepared, rejected)
+    with (
+        refusals_told(),
+        lake.lease(prepared, run.run_id),
+        lake.lease(rejected, run.run_id),
+        connect(connection_url) as connection,
+        target_lock(connection, system, target.name, wait_seconds=wait_seconds, waiting=waiting),
+        connection.transaction(force_rollback=True) if run.dry else nullcontext(),
+    ):
+        if run.dry:
+            prepare_bookkeeping(connection)
+            record_run(connection, run)
+        live = require_target(connection, target, run.decisions)
+        if run.mode == "cutover" and not run.dry:
+            require_prepared_for(live, target, prepared)
+        if run.gate:
+            run.gate(target.model)
+        place = Place(connection, system, target, live, run.dry)
+        source = PreparedTarget(place, lake, prepared, rejected, legacy_rows)
+        load = TargetLoad(place, source, run, on_conflict == "overwrite", None if run.dry else send)
+        summary = load.run(progress)
+        if summary.inserted + summary.updated and not run.dry:
+            connection.execute(sql.SQL("ANALYZE {}").format(place.table))
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+class TargetLoad:
+    """One load of one target."""
+
+    def __init__(
+        self, place: Place, source: PreparedTarget, run: RunContext, overwrite: bool, send: Send | None = None
+    ) -> None:
+        self.place, self.source, self.run_context = place, source, run
+        self.overwrite, self.send = overwrite, send
+        self.parts, self.subset = source.parts, run.subset
+
+    def run(self, progress: Callable[[int, int], None] | None) -> LoadSummary:
+        rules = rules_of(self.place.connection, self.place.live)
+        summary = LoadSummary(may_refuse=[str(rule) for rule in surprising(rules, self.place.target)])
+        load_id = self._open_load()
+        reach("load.opened")
+        self.findings = self.source.findings(load_id)
+        self.findings.keys_only = self.subset is not None
+        if self.subset and self.subset.kind == "rejected":
+            self.wanted = self.findings.rejected_keys()
+            self.dropped = self.parts.absent(self.wanted)
+        batches = latest_batches(self.place)
+        first_load = not batches and not self._has_entries()
+        xmins = None if first_load else xmins_of(self.place)
+        sizes = [int(part["rows"]) for part in self.parts.described]
+        # How many of the first source rows a part has is not known before it is read.
+        looks = self.subset is not None and self.subset.kind == "first"
+        numbers = [
+            number
+            for number, part in enumerate(self.parts.described)
+            if looks or not is_untouched(batches, tuple(part["buckets"]), self.parts.digest(number), xmins or {})
+        ]
+        summary.skipped_parts = len(sizes) - len(numbers)
+        done = summary.unchanged = sum(size for number, size in enumerate(sizes) if number not in numbers)
+        if progress:
+            progress(done, sum(sizes))
+        told = Told(load_id, rules, self.overwrite, self.subset, self.send, first_load, xmins)
+        taken = []
+        for number, outcome in self._load_parts(numbers, PartLoad(self.place, self.findings, told)):
+            self._add(summary, outcome)
+            if outcome.taken is not None:
+                taken.append(outcome.taken)
+            done += sizes[number]
+            if progress:
+                progress(done, sum(sizes))
+        summary.samples = with_keys(self.place.connection, self.place.key, summary.samples)
+        self._finish(summary, load_id, taken)
+        return summary
+
+    def _load_parts(self, numbers: list[int], loads: PartLoad) -> Iterator[tuple[int, PartOutcome]]:
+        """Load parts; those of a first load over several connections, because nothing in them can depend on another.
+
+        The first one goes alone: it writes most of what parts share, the lists of parts, which would make others wait.
+        """
+        # Where rows of two parts may be in each other's way, it is always the later one that is refused.
+        rivals = any(rule.sees_other_rows for rule in surprising(loads.told.rules, self.place.target))
+        several = loads.told.first_load and self.place.target.writes == "insert" and not self.place.dry and not rivals
+        alone = 1 if several else len(numbers)
+        for number in numbers[:alone]:
+            yield number, loads.load(self._read(number))
+        rest = numbers[alone:]
+        if not rest:
+            return
+        todo: Queue[int] = Queue()
+        for number in rest:
+            todo.put(number)
+        done: Queue[Answer] = Queue()
+        with ExitStack() as connections, ThreadPoolExecutor(CONNECTIONS) as threads:
+            for _ in range(min(CONNECTIONS, len(rest))):
+                other = loads.over(connections.enter_context(connect(self.run_context.connection_url)))
+                threads.submit(self._work, todo, done, other)
+            try:
+                for _ in rest:
+                    answer = done.get()
+                    if isinstance(answer, BaseException):
+                        raise answer
+                    yield answer
+            finally:
+                # Failed or interrupted: what is being written is finished, nothing more is begun.
+                with todo.mutex:
+                    todo.queue.clear()
+
+    def _read(self, number: int) -> Part:
+        """A part, or what the load takes of it. Such a batch never stands for the whole part."""
+        part = self.parts.read(number)
+        if self.subset is None:
+            return part
+        part = replace(part, digest=f"{self.subset} of {part.digest}")
+        if self.subset.kind == "first":
+            return first_rows(part, self.subset.rows)
+        low, high = part.buckets
+        dropped = self.dropped.filter(pl.col("bucket").is_between(low, high)).select(part.dropped.columns)
+        return replace(rows_of_keys(part, self.wanted), dropped=dropped)
+
+    def _work(self, todo: "Queue[int]", done: "Queue[Answer]", loads: PartLoad) -> None:
+        try:
+            while True:
+                number = todo.get_nowait()
+                done.put((number, loads.load(self._read(number))))
+        except Empty:
+            return
+        except BaseException as error:  # it is raised where the results are read
+            done.put(error)
+
+    @staticmethod
+    def _add(summary: LoadSummary, outcome: PartOutcome) -> None:
+        summary.samples = merged_samples(summary.samples, outcome.samples)
+        for name in ("inserted", "updated", "unchanged", "adopted", "conflicts"):
+            setattr(summary, name, getattr(summary, name) + getattr(outcome, name))
+        summary.updated += outcome.sliced
+
+    def _open_load(self) -> int:
+        """Holding the lock, any other load of this target that says it is running was killed."""
+        self.place.connection.execute(
+            "UPDATE migration.load SET status = 'killed', finished_at = now()"
+            " WHERE (system, target_table, model) = (%s, %s, %s) AND status = 'running'",
+            self.place.of_model,
+        )
+        return self.place.number(
+            "INSERT INTO migration.load (run_id, system, target_table, model, preparation, subset)"
+            " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
+            [
+                self.run_context.run_id,
+                *self.place.of_model,
+                self.source.prepared.metadata["preparation"],
+                str(self.subset) if self.subset else None,
+            ],
+        )
+
+    def _finish(self, summary: LoadSummary, load_id: int, taken: Sequence[pl.DataFrame]) -> None:
+        with self.place.connection.transaction():
+            Ids(self.place).raise_sequence()
+            if self.subset is None:
+                summary.vanished = self.findings.settle_vanished(self.parts, self.run_context)
+            reach("load.after_settling")
+            summary.accounting, summary.rejected = self.findings.book(
+                self._accounting(taken), self.run_context.run_id, self.subset.kind if self.subset else None
+            )
+            summary.found = found_by_load(self.place.connection, self.place.system, self.place.target)
+            counts = {
+                name: getattr(summary, name)
+                for name in ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
+            }
+            self.place.connection.execute(
+                "UPDATE migration.load SET status = 'succeeded', finished_at = now(), counts = %s WHERE id = %s",
+                [json.dumps(counts), load_id],
+            )
+            reach("load.after_booking")
+        reach("load.finished")
+
+    def _accounting(self, taken: Sequence[pl.DataFrame]) -> list[dict[str, Any]]:
+        """Of the whole preparation; of the first source rows, those that were taken."""
+        entries: list[dict[str, Any]] = self.source.prepared.metadata["accounting"]
+        if self.subset is None or self.subset.kind == "rejected":
+            return entries
+        each = pl.concat(taken).group_by("flow_id").sum().iter_rows() if taken else ()
+        counts = {flow: (read, rejected) for flow, read, rejected in each}
+        booked = []
+        for entry in entries:
+            read, rejected = counts.get(self.parts.flows[entry["source_table"]], (0, 0))
+            counted = {"read": read, "migrated": read - rejected, "rejected": rejected}
+            booked.append({**entry, **counted, "dropped": {}, "coerced": {}})
+        return booked
+
+    def _has_entries(self) -> bool:
+        return bool(
+            self.place.number(
+                "SELECT count(*) FROM (SELECT 1 FROM migration.mapping_entry WHERE flow_id = ANY(%s) LIMIT 1) AS found",
+                [list(self.parts.flows.values())],
+            )
+        )

@@ -1,0 +1,189 @@
+"""The undo of one load of one target, batch by batch, the last one first, with what the bookkeeping says of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+import psycopg
+from psycopg import sql
+
+from dtx_assets.machinery.base.errors import LoadError
+from dtx_assets.machinery.base.failpoints import reach
+from dtx_assets.machinery.load.entries import copy_entries, grouped_entries, read_links
+from dtx_assets.machinery.load.ownership import identity_of, known_rows
+from dtx_assets.machinery.load.place import Place
+from dtx_assets.machinery.load.undo_rows import LEFT, WrittenRows
+from dtx_assets.machinery.postgres.connection import words_of
+from dtx_assets.machinery.postgres.content import content_hash, copy_in
+
+TRIES = 4
+
+
+@dataclass(frozen=True)
+class LeftRow:
+    target_table: str
+    target_id: int | str
+    """Its key, which is a text where it is not one whole number."""
+    part: str
+    cause: str
+
+
+@dataclass
+class UndoSummary:
+    """What an undo did, in target rows (units of rows of others); `runs` in the order in which they were undone."""
+
+    runs: list[str]
+    deleted: dict[str, int] = field(default_factory=dict)
+    restored: dict[str, int] = field(default_factory=dict)
+    left: list[LeftRow] = field(default_factory=list)
+    files_removed: int = 0
+    files_in_use: int = 0
+    deactivated: list[str] = field(default_factory=list)
+    """Models whose activation is taken back."""
+
+    @property
+    def did_nothing(self) -> bool:
+        done = (*self.deleted.values(), *self.restored.values(), self.files_removed, self.files_in_use)
+        return not (any(done) or self.left or self.deactivated)
+
+
+class LoadUndo:
+    """The undo of one load of one target."""
+
+    def __init__(self, place: Place, load_id: int, run_id: str, summary: UndoSummary) -> None:
+        self.place, self.load_id, self.run_id, self.summary = place, load_id, run_id, summary
+        self.rows = WrittenRows(place)
+        self.flows = [
+            int(row[0])
+            for row in place.connection.execute(
+                "SELECT id FROM migration.flow WHERE (system, target_table, model) = (%s, %s, %s)", place.of_model
+            )
+        ]
+
+    def run(self) -> None:
+        batches = self.place.connection.execute(
+            "SELECT id, columns FROM migration.batch WHERE load_id = %s AND undone_at IS NULL ORDER BY id DESC",
+            [self.load_id],
+        ).fetchall()
+        self.place.connection.execute("SELECT brin_summarize_new_values('migration.mapping_entry_batch'::regclass)")
+        for batch_id, names in batches:
+            self._batch(int(batch_id), names)
+        with self.place.connection.transaction():
+            for statement in (
+                # Its own load is the last that has them in the history.
+                "UPDATE migration.rejected_entry SET closed_by = %(load)s + 1"
+                " WHERE opened_by = %(load)s AND flow_id = ANY(%(flows)s) AND closed_by IS NULL",
+                "UPDATE migration.rejected_entry SET closed_by = NULL"
+                " WHERE closed_by = %(load)s AND flow_id = ANY(%(flows)s)",
+                "DELETE FROM migration.conflict_entry WHERE since = %(load)s",
+                "DELETE FROM migration.vanished_entry WHERE since = %(load)s",
+                "DELETE FROM migration.accounting_entry WHERE run_id = %(run)s AND flow_id = ANY(%(flows)s)",
+                "UPDATE migration.load SET status = 'rolled back' WHERE id = %(load)s",
+            ):
+                self.place.connection.execute(
+                    statement.encode(), {"load": self.load_id, "flows": self.flows, "run": self.run_id}
+                )
+
+    def _batch(self, batch_id: int, names: Sequence[str]) -> None:
+        for tries_left in reversed(range(TRIES)):
+            if not self.place.dry:
+                self.place.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            try:
+                with self.place.connection.transaction():
+                    done = self._undone(batch_id, names)
+                    reach("undo.before_commit")
+                reach("undo.after_commit")
+                break
+            except (
+                psycopg.errors.SerializationFailure,
+                psycopg.errors.DeadlockDetected,
+                psycopg.errors.ForeignKeyViolation,
+                psycopg.errors.LockNotAvailable,
+            ) as error:
+                # Somebody wrote at the same time: look again.
+                if not tries_left:
+                    raise LoadError(
+                        f"a batch of {self.place.target.name} cannot be undone: {words_of(error)}",
+                        where=f"table {error.diag.table_name or self.place.target.name}",
+                        remedy="what was undone before stays so; run the undo again when the target is at rest",
+                    ) from None
+            finally:
+                if not self.place.connection.closed and not self.place.dry:
+                    self.place.connection.isolation_level = None
+        deleted, restored, left = done
+        name = self.place.target.name
+        self.summary.deleted[name] = self.summary.deleted.get(name, 0) + deleted
+        self.summary.restored[name] = self.summary.restored.get(name, 0) + restored
+        keys = self.place.key.texts(self.place.connection, left.get_column("target_id").to_list())
+        self.summary.left += [LeftRow(name, keys.get(row, row), *told) for row, *told in left.iter_rows()]
+
+    def _undone(self, batch_id: int, names: Sequence[str]) -> tuple[int, int, pl.DataFrame]:
+        of_batch = sql.SQL("entry.batch_id = {} AND entry.flow_id = ANY ({}::smallint[])").format(
+            sql.Literal(batch_id), sql.Literal(self.flows)
+        )
+        stored = read_links(self.place.connection, of_batch)
+        declared = {column.name: column for column in self.place.target.columns}
+        columns = [declared[name] for name in names if name in declared and name in self.place.live.columns]
+        whole = len(columns) == len(names)
+        if self.place.target.writes == "update":
+            restored, left = self.rows.restore_units(batch_id, columns, stored)
+            deleted = 0
+        else:
+            current = self.rows.now(batch_id, columns, names)
+            written = known_rows(stored).select(pl.col("target_id").alias("_id"), pl.col("written").alias("_written"))
+            as_written = (content_hash(columns) == pl.col("_written")).fill_null(False) if whole else pl.lit(False)
+            current = current.join(written, on="_id", how="left").with_columns(
+                (pl.col("_own") | as_written).alias("_same")
+            )
+            deleted, kept = self.rows.delete(current.filter("_inserted"))
+            restored, changed = self.rows.restore(batch_id, current.filter(~pl.col("_inserted")))
+            left = pl.concat([kept, changed])
+        self._restore_bookkeeping(batch_id, stored, left)
+        if left.height:
+            copy_in(
+                self.place.connection,
+                sql.Identifier("migration", "left_entry"),
+                left.with_columns(
+                    pl.lit(self.run_id).alias("run_id"), pl.lit(self.place.target.name).alias("target_table")
+                ).select("run_id", "target_table", *LEFT.names()),
+            )
+        return deleted, restored, left
+
+    def _restore_bookkeeping(self, batch_id: int, stored: pl.DataFrame, left: pl.DataFrame) -> None:
+        """The mapping and the lists as they were; what is left stays mapped as the batch left it."""
+        for relation in ("mapping_entry", "conflict_entry", "vanished_entry"):
+            self.place.connection.execute(
+                sql.SQL(
+                    "CREATE TEMPORARY TABLE {former} ON COMMIT DROP AS SELECT entry.*"
+                    " FROM migration.former_entry AS kept,"
+                    " jsonb_populate_record(NULL::migration.{relation}, kept.entry) AS entry"
+                    " WHERE kept.batch_id = {batch} AND kept.relation = {name}"
+                ).format(
+                    former=sql.Identifier(f"former_{relation}"),
+                    relation=sql.Identifier(relation),
+                    batch=sql.Literal(batch_id),
+                    name=sql.Literal(relation),
+                )
+            )
+        identity = identity_of(self.place.target)
+        kept = stored.join(left.select(identity).unique(), on=identity, how="semi")
+        former = read_links(self.place.connection, sql.SQL("true"), sql.Identifier("former_mapping_entry"))
+        keys = ["flow_id", "source_key"]
+        merged = pl.concat(
+            [former.join(kept, on=keys, how="semi").join(kept, on=[*keys, *identity], how="anti"), kept]
+        ).sort(*keys, maintain_order=True)
+        self.place.connection.execute(
+            "DELETE FROM migration.mapping_entry WHERE batch_id = %s AND flow_id = ANY(%s)", [batch_id, self.flows]
+        )
+        if merged.height:
+            copy_entries(self.place.connection, grouped_entries(merged), batch_id)
+        self.place.connection.execute(
+            "INSERT INTO migration.mapping_entry SELECT former.* FROM former_mapping_entry AS former"
+            " ON CONFLICT (flow_id, source_key) DO NOTHING"
+        )
+        self.place.connection.execute("INSERT INTO migration.conflict_entry SELECT * FROM former_conflict_entry")
+        self.place.connection.execute("INSERT INTO migration.vanished_entry SELECT * FROM former_vanished_entry")
+        self.place.connection.execute("DELETE FROM migration.former_entry WHERE batch_id = %s", [batch_id])
+        self.place.connection.execute("UPDATE migration.batch SET undone_at = now() WHERE id = %s", [batch_id])
+        if self.place.dry:
+            self.place.connection.execute("DISCARD TEMP")
