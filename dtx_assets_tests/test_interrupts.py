@@ -25,7 +25,7 @@ def catches(pid: int, number: signal.Signals) -> bool:
 
 
 def interrupted(dtx: Command, after: str | float, *numbers: signal.Signals) -> tuple[int, str]:
-    """A run that gets signals some seconds after it began to listen to them, or when it says that something is done; exit code, what it said."""
+    """Exit code and output of a run that gets signals: so long after it began to listen, or when it says something."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "dtx_assets.cli.main", "run"],
         cwd=dtx.directory,
