@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def measure_verify(target_url: str) -> None:
-    from dtx_assets.cli.main import environment_of
+    from dtx_assets.cli.shared import environment_of
     from dtx_assets.dtx.system import SYSTEM
     from dtx_assets.machinery.load import verify_target
 
@@ -82,7 +82,7 @@ def plant(target_url: str) -> None:
 
 
 def measure_explain(target_url: str) -> None:
-    from dtx_assets.cli.main import environment_of
+    from dtx_assets.cli.shared import environment_of
     from dtx_assets.dtx.system import SYSTEM
     from dtx_assets.machinery.run.explain import explain_legacy_row, explain_target_row
 
@@ -108,7 +108,7 @@ def measure_explain(target_url: str) -> None:
 
 
 def measure_finding(sample: Path, home: Path) -> None:
-    from dtx_assets.cli.main import environment_of
+    from dtx_assets.cli.shared import environment_of
     from dtx_assets.dtx.system import SYSTEM
     from dtx_assets.machinery.run.explain import landed_row
     from dtx_assets.machinery.sources.frames import legacy_frame, source_key

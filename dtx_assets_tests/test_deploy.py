@@ -17,7 +17,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from dtx_assets.cli.main import free_port
+from dtx_assets.cli.serving import free_port
 
 PROJECT = Path(__file__).parents[1]
 DEPLOY = PROJECT / "deploy" / "dagster.yaml"

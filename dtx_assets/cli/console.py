@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.archive.query import Answer
     from dtx_assets.machinery.base.lake import Manifest
     from dtx_assets.machinery.dagster.run import AssetState, CheckState, RunOutcome
-    from dtx_assets.machinery.run.diagnose import Finding
+    from dtx_assets.machinery.run.preflight.finding import Finding
 
 SHOWN_CHECKS = 60
 SHOWN_ROWS = 200

@@ -3,6 +3,7 @@
 import polars as pl
 
 from dtx_assets.dtx.addresses import with_addresses
+from dtx_assets.dtx.php import counts_latin1
 from dtx_assets.dtx.repo_files import file_inventory, handled_files
 from dtx_assets.dtx.tables import CROSSWALKS, FILE_REPOSITORY, NOTIFICATIONS
 from dtx_assets.dtx.targets import TARGETS
@@ -45,7 +46,8 @@ def _reviewers(context: MappingContext) -> pl.LazyFrame:
 
 def _reviewer_cross_reference(context: MappingContext) -> pl.LazyFrame:
     """One row an address of a source row: `state` is already there, new or invalid (pre-migration action 3)."""
-    rows = with_addresses(context.legacy("reviewer_address").collect(), "email_string", latin1_lengths=False).lazy()
+    landed = context.legacy("reviewer_address").collect()
+    rows = with_addresses(landed, "email_string", latin1_lengths=counts_latin1(context.chosen)).lazy()
     accounts = context.mapping("account").select(
         pl.col("source_id").alias("_customer"), pl.col("target_id").alias("account_id")
     )
@@ -192,7 +194,12 @@ def mapping_assets(mappings: Mappings) -> tuple[MappingAsset, ...]:
             "reviewer_cross_reference",
             "reference",
             FILE_REPOSITORY,
-            (("legacy", "reviewer_address"), ("mapping", "account"), ("target", "AccountEmail")),
+            (
+                ("legacy", "reviewer_address"),
+                ("decision", "php_string_lengths"),
+                ("mapping", "account"),
+                ("target", "AccountEmail"),
+            ),
             "The addresses of reviewer_address beside the reviewers that Area 2 made: already there, new or invalid "
             "(pre-migration action 3).",
             _reviewer_cross_reference,

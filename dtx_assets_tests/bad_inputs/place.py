@@ -23,6 +23,7 @@ import pytest
 from psycopg import sql
 
 from dtx_assets.cli import main as cli
+from dtx_assets.cli import shared
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM, build_system
 from dtx_assets.machinery.base.lake import Lake
@@ -144,7 +145,7 @@ class Place:
         if not mappings.exists():
             shutil.copytree(MAPPINGS_DIR, mappings)
             # As `definitions` does when it is imported.
-            self.patch.setattr(cli, "module_of", lambda *_names: self._location(mappings))
+            self.patch.setattr(shared, "module_of", lambda *_names: self._location(mappings))
         text = (mappings / file).read_text()
         assert old in text, f"{file} does not hold {old!r}"
         (mappings / file).write_text(text.replace(old, new, 1))
@@ -161,7 +162,7 @@ class Place:
         self.load_anew()
 
     def load_anew(self) -> None:
-        package = cli.code_locations()["dtx"].rpartition(".")[0]
+        package = shared.code_locations()["dtx"].rpartition(".")[0]
         for module in ("decided_system", "definitions"):
             name = f"{package}.{module}"
             loaded = importlib.import_module(name)

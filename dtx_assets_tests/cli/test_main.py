@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dtx_assets.cli import main as cli
+from dtx_assets.cli import serving
 
 DTX = [sys.executable, "-m", "dtx_assets.cli.main"]
 
@@ -108,4 +109,4 @@ def test_a_free_port_is_found_beside_a_taken_one():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert port < cli.free_port(port) < port + 100
+        assert port < serving.free_port(port) < port + 100

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dtx_assets.cli import main as cli
+from dtx_assets.cli import shared as cli
 from dtx_assets.cli.workspace import read_workspace
 from dtx_assets.machinery.base.errors import ConfigurationError
 

@@ -151,7 +151,7 @@ class Migration:
             for name in names:
                 source.extract(declared[name], self.lake, (SYSTEM.name, layer, name), "extraction")
 
-    def build_mappings(self, names: Iterable[str]) -> None:
+    def build_mappings(self, names: Iterable[str], **decisions: str) -> None:
         chosen = set(names)
         context = MappingContext(
             system=SYSTEM.name,
@@ -162,6 +162,7 @@ class Migration:
             mappings=SYSTEM.mappings,
             legacy_tables=SYSTEM.legacy_tables,
             files=LegacyFiles(self.files),
+            chosen={**DECISIONS.chosen, **decisions},
         )
         for asset in SYSTEM.mapping_assets:
             if asset.name in chosen:

@@ -152,3 +152,14 @@ def test_the_cross_reference_tells_new_addresses_from_those_that_were_there(migr
         found = migration.lake.scan(("dtx", "mapping", "reviewer_cross_reference")).collect()
         assert found.select("reviewer_address_id", "email", "state").rows() == expected
         load(migration, run_id)
+
+
+@pytest.mark.parametrize(("lengths", "expected"), [("utf8_bytes", []), ("latin1_bytes", [("é@müll.de", "new")])])
+def test_the_cross_reference_reads_lengths_as_was_decided(migration, lengths, expected):
+    # Its length counts bytes of latin1.
+    address = reviewer('a:1:{i:0;s:9:"é@müll.de";}')
+    result = run(migration, address, php_string_lengths=lengths)
+    assert [row["email"] for row in result.rows[MODEL]] == [email for email, _ in expected]
+    migration.build_mappings(["reviewer_cross_reference"], php_string_lengths=lengths)
+    found = migration.lake.scan(("dtx", "mapping", "reviewer_cross_reference")).collect()
+    assert found.select("email", "state").rows() == expected

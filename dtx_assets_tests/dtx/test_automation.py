@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 
-from dtx_assets.cli.main import WORKSPACE
+from dtx_assets.cli.shared import WORKSPACE
 from dtx_assets.machinery.dagster.automation import EXPORT_TAG, MARKER
 from dtx_assets.machinery.dagster.run import instance_directory, open_instance
 from dtx_assets_tests.dtx.commands import Command

@@ -12,8 +12,9 @@ from sqlalchemy.engine import make_url
 from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.load import create_target
-from dtx_assets.machinery.run.diagnose import diagnose, packages
+from dtx_assets.machinery.run.diagnose import diagnose
 from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.run.preflight.program import packages
 
 SCHEDULE, TEMPLATE = "docutrax_utils_notificationschedule", "docutrax_utils_emailtemplate"
 
@@ -200,7 +201,7 @@ def test_production_asks_before_a_cutover(dtx, target):
 
 @pytest.mark.parametrize(("typed", "goes_on"), [("dtx2", True), ("dtx", False), ("", False)])
 def test_the_name_of_the_database_has_to_be_typed(monkeypatch, tmp_path, typed, goes_on):
-    from dtx_assets.cli import main as cli
+    from dtx_assets.cli import migrating
     from dtx_assets.machinery.base.errors import ConfigurationError
     from dtx_assets.machinery.base.settings import Settings
 
@@ -213,7 +214,7 @@ def test_the_name_of_the_database_has_to_be_typed(monkeypatch, tmp_path, typed, 
     monkeypatch.setattr("typer.prompt", lambda *_args, **_options: typed)
     settings = Settings.from_environment("dtx", sample_dir=SYSTEM.sample_dir)
     if goes_on:
-        cli.confirm_cutover(settings, yes=False)
+        migrating.confirm_cutover(settings, yes=False)
     else:
         with pytest.raises(ConfigurationError, match="nothing was started"):
-            cli.confirm_cutover(settings, yes=False)
+            migrating.confirm_cutover(settings, yes=False)

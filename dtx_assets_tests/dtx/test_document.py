@@ -28,6 +28,7 @@ from dtx_assets.machinery.load import (
     Verification,
     load_target,
     open_run,
+    undo_run,
     verify_target,
 )
 from dtx_assets_tests.dtx.oracle import RawRow, Result, Value
@@ -418,6 +419,20 @@ def test_a_row_that_the_target_refuses_sends_no_file(migration, store):
     summary, _ = load(migration, store, "first")
     assert (summary.inserted, summary.rejected) == (1, 1)
     assert list(sent(store)) == ["documents/101/2/b"]
+
+
+def test_the_file_of_a_row_that_a_constraint_refuses_stays_until_the_run_is_undone(migration, store):
+    with psycopg.connect(migration.database_url) as connection:
+        connection.execute(f"ALTER TABLE {TABLE} ADD CONSTRAINT no_scans CHECK (original_filename <> 'scan.pdf')")
+    prepare(migration, file("1"), file("2", name="b"))
+    summary, _ = load(migration, store, "first")
+    assert (summary.inserted, summary.rejected) == (1, 1)
+    # Files are sent before their rows are written: only the database knows what it refuses.
+    assert set(sent(store)) == {"documents/101/1/scan.pdf", "documents/101/2/b"}
+    assert [name for name, _ in documents(migration)] == ["documents/101/2/b"]
+    undone = undo_run(migration.database_url, "dtx", SYSTEM.targets, "first", remove_file=store.remove)
+    assert (undone.files_removed, undone.files_in_use) == (2, 0)
+    assert sent(store) == {}
 
 
 @pytest.mark.parametrize("moment", ["between files", "within a file", "before the transaction ends"])

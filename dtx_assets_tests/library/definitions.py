@@ -1,6 +1,7 @@
 """The code location `library`: two legacy tables, each with its target, and one crosswalk."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -118,6 +119,18 @@ defs = build_definitions(SYSTEM, GROUPS)
 READER_LOAD = "reader_load"
 
 
+def in_several_processes(*jobs: Any) -> dg.Definitions:
+    """The same graph with these jobs, a process for each step."""
+    return dg.Definitions(
+        assets=defs.assets,
+        asset_checks=defs.asset_checks,
+        jobs=jobs,
+        resources=defs.resources,
+        loggers=defs.loggers,
+        executor=dg.multiprocess_executor,
+    )
+
+
 def job_of_several_processes() -> dg.JobDefinition:
     """Preparing and loading the readers, with the checks between, a process for each step."""
     prepared, rejected, loaded = (
@@ -125,12 +138,17 @@ def job_of_several_processes() -> dg.JobDefinition:
     )
     chosen = dg.AssetSelection.assets(prepared, rejected, loaded).without_checks()
     checks = dg.AssetSelection.checks_for_assets(prepared, rejected)
-    several = dg.Definitions(
-        assets=defs.assets,
-        asset_checks=defs.asset_checks,
-        jobs=[dg.define_asset_job(READER_LOAD, chosen | checks)],
-        resources=defs.resources,
-        loggers=defs.loggers,
-        executor=dg.multiprocess_executor,
-    )
+    several = in_several_processes(dg.define_asset_job(READER_LOAD, chosen | checks))
     return several.resolve_job_def(READER_LOAD)
+
+
+def cutover_of_readers_beside_checks_of_books() -> dg.JobDefinition:
+    """Of the cutover the load of the readers and the checks of the books, which it is not made from."""
+    whole = in_several_processes(*(defs.jobs or ())).resolve_job_def(f"{SYSTEM.name}_cutover")
+    books = {dg.AssetKey([SYSTEM.name, layer, "Book"]) for layer in ("prepared", "rejected")}
+    return whole.get_subset(
+        asset_selection={dg.AssetKey([SYSTEM.name, *name]) for name in (("report", "gate"), ("target", "Reader"))},
+        asset_check_selection={
+            check for check in whole.asset_layer.asset_graph.asset_check_keys if check.asset_key in books
+        },
+    )

@@ -10,6 +10,7 @@ from dtx_assets.machinery.checks.spec import CheckGroup
 from dtx_assets.machinery.dagster.assets import build_assets, build_checks_of_unfilled_targets
 from dtx_assets.machinery.dagster.automation import build_export_sensor, build_rehearsal_schedule
 from dtx_assets.machinery.dagster.checks import build_check_step
+from dtx_assets.machinery.dagster.cutover_order import gate_spec
 from dtx_assets.machinery.dagster.diagnosis import build_diagnosis_job
 from dtx_assets.machinery.dagster.graph import Graph
 from dtx_assets.machinery.dagster.jobs import build_jobs, build_plan
@@ -39,7 +40,12 @@ def build_definitions(
         return definitions.resolve_asset_graph()
 
     definitions = dg.Definitions(
-        assets=[*build_assets(graph), build_plan(graph), build_report(graph, check_groups, whole_graph)],
+        assets=[
+            *build_assets(graph),
+            build_plan(graph),
+            gate_spec(graph),
+            build_report(graph, check_groups, whole_graph),
+        ],
         asset_checks=[
             *(build_check_step(graph, group) for group in check_groups),
             *build_checks_of_unfilled_targets(graph),

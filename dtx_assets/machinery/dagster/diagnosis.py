@@ -6,8 +6,9 @@ import dagster as dg
 
 from dtx_assets.machinery.dagster.graph import RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import markdown_table
-from dtx_assets.machinery.run.diagnose import Finding, diagnose
+from dtx_assets.machinery.run.diagnose import diagnose
 from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.run.preflight.finding import Finding
 
 
 def build_diagnosis_job(graph: Graph) -> dg.JobDefinition:

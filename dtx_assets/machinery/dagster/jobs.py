@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from dtx_assets.machinery.checks.gate import Obstacle
+from dtx_assets.machinery.dagster.cutover_order import build_cutover_job
 from dtx_assets.machinery.dagster.graph import LAST, REPORTS, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.load_checks import NONE_REJECTED, load_outcome
 from dtx_assets.machinery.dagster.metadata import PLAN_DATA, counts_text, markdown_table
@@ -161,11 +162,13 @@ def build_jobs(graph: Graph) -> list[Any]:
             everything,
             tags=one_at_a_time(name),
             description=f"The whole migration of {name}: extract, map, prepare, load, verify, check. A rehearsal,"
-            " unless `migration → mode` or the environment says cutover.",
+            f" unless `migration → mode` or the environment says cutover; but start a cutover as `{name}_cutover`,"
+            " whose loads wait for all checks, with several processes too.",
         ),
-        dg.define_asset_job(
-            f"{name}_cutover",
-            everything,
+        build_cutover_job(
+            graph,
+            name=f"{name}_cutover",
+            selection=everything,
             tags=one_at_a_time(name),
             config=with_options(mode="cutover", restore_point="", accept={}, accepted_by=""),
             description=f"The cutover of {name}: refused while anything is in the way that is not accepted by name"

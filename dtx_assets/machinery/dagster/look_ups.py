@@ -91,6 +91,7 @@ def mapping_context(
         mappings=system.mappings,
         legacy_tables=system.legacy_tables,
         files=environment.legacy_files(progress),
+        chosen=environment.decisions.chosen,
     )
 
 

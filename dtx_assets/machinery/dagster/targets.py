@@ -1,6 +1,6 @@
 """The assets of the layer `target`: the loads, and the targets that no flow fills."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -36,8 +36,12 @@ from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 
 
-def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
-    """One step that loads the prepared rows of a model into its table, and checks that it took them all."""
+def build_target(graph: Graph, target: TargetTable, also_after: Iterable[dg.AssetKey] = ()) -> dg.AssetsDefinition:
+    """One step that loads the prepared rows of a model into its table, and checks that it took them all.
+
+    `also_after` are assets that it waits for in a cutover, besides what its rows are made from.
+    """
+    also_after = sorted(also_after)
     system = graph.system
     key = graph.key("target", target.model)
     flow = system.flow_of(target.model)
@@ -50,7 +54,7 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
         graph.described(target.description, target.decision),
         skippable=True,
         # Of all models of the flow: what closes the gate of one of them closes that of the others.
-        deps=list(dict.fromkeys([prepared, *sorted(graph.made_together("prepared", target.model))])),
+        deps=list(dict.fromkeys([prepared, *sorted(graph.made_together("prepared", target.model)), *also_after])),
         kinds={"postgres"},
         metadata={
             "dagster/column_schema": target_column_schema(target, columns),
@@ -61,7 +65,8 @@ def build_target(graph: Graph, target: TargetTable) -> dg.AssetsDefinition:
     )
 
     @dg.multi_asset(
-        name=f"{system.name}_load_{dagster_name(target.model)}",
+        # Dagster wants steps that wait for different things to have different names.
+        name=f"{system.name}_load_{dagster_name(target.model)}{'_after_gate' if also_after else ''}",
         specs=[spec],
         check_specs=[check_spec(key, load_check(target.model), [])],
         can_subset=True,

@@ -43,7 +43,7 @@ class LegacyFiles:
     progress: Progress | None = None
 
     def inventory(self, paths: pl.Series, known: pl.DataFrame | None) -> pl.DataFrame:
-        """INVENTORY of the paths; StructureError where the root is not there, or every file would count as missing."""
+        """INVENTORY of the paths; StructureError where the root is not there, or is not the one that they are below."""
         if len(paths):
             self.require_root()
         found = inventory(self.root, paths, known, prefix=self.prefix, verify=self.verify, progress=self.progress)
@@ -53,7 +53,20 @@ class LegacyFiles:
             self.require_root()
         if 1 < missing.height == found.height and missing["detail"].n_unique() == 1 and missing["detail"][0] in DENIED:
             raise self._unusable(f"none of the {found.height:,} legacy files can be read: {missing['detail'][0]}")
+        if 1 < missing.height == found.height and not self._any_beginning(missing["path"]):
+            first = os.fsdecode(without_prefix(missing["path"][0], self.prefix))
+            raise self._unusable(
+                f"none of the {found.height:,} legacy files is there, nor the directory of any, as of {first!r}",
+                "name the root that their paths begin at (FILES_URL), or what is to be taken off them (FILES_PREFIX)",
+            )
         return found
+
+    def _any_beginning(self, paths: pl.Series) -> bool:
+        """Whether the root has what any of the paths begins with: files that are lost leave their directories."""
+        parts = (without_prefix(path, self.prefix).split(b"/") for path in paths)
+        beginnings = {next((part for part in each if part not in (b"", b".")), b"") for each in parts}
+        root = os.fsencode(self.root)
+        return any(os.path.lexists(root + b"/" + name) for name in beginnings)
 
     def require_root(self) -> None:
         """StructureError where nothing can be found below the root: no file of it is to count as missing."""
@@ -67,12 +80,8 @@ class LegacyFiles:
             words = os.strerror(error.errno or 0)
             raise self._unusable(f"the root of the legacy files cannot be read: {words}") from None
 
-    def _unusable(self, what: str) -> StructureError:
-        return StructureError(
-            what,
-            where=str(self.root),
-            remedy="mount it, or name another one (FILES_URL); no row was rejected for it",
-        )
+    def _unusable(self, what: str, remedy: str = "mount it, or name another one (FILES_URL)") -> StructureError:
+        return StructureError(what, where=str(self.root), remedy=f"{remedy}; no row was rejected for it")
 
 
 DENIED = [f"the file cannot be opened: {os.strerror(number)}" for number in (errno.EACCES, errno.EPERM, errno.EIO)]

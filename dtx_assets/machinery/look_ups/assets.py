@@ -38,6 +38,8 @@ class MappingContext:
     mappings: Mappings
     legacy_tables: Mapping[str, LegacyTable] = field(default_factory=dict)
     files: LegacyFiles | None = None
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    """The option of each decision, where there is one."""
     own_rows: bool = True
     """Whether rows that this migration inserted count among the rows of the target."""
 

@@ -18,6 +18,7 @@ from dtx_assets.machinery.model.types import (
     FLOATS,
     INTEGERS,
     MICROSECONDS,
+    TEXTS,
     ColumnType,
     column_type,
     same_name,

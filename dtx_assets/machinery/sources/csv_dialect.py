@@ -1,6 +1,6 @@
 r"""How a CSV file is written: as RFC 4180 says, or as a file of dialects says it of the files of an export.
 
-Reading by it is the business of `csv_files` and `csv_escaped`; the dialect of a feed stands in its feed file.
+Reading by it is the business of `csv_reading` and `csv_escaped`; the dialect of a feed stands in its feed file.
 """
 
 import codecs

@@ -10,7 +10,7 @@ from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.decided_system import SYSTEM as DTX
 from dtx_assets.dtx.definitions import defs as dtx_defs
 from dtx_assets.machinery.dagster.graph import Graph
-from dtx_assets.machinery.dagster.run import open_instance
+from dtx_assets.machinery.dagster.run import failure_message, open_instance
 from dtx_assets.machinery.run.environment import ENVIRONMENT
 from dtx_assets_tests.library import definitions as library_definitions
 from dtx_assets_tests.library.place import Library
@@ -54,7 +54,38 @@ def test_each_load_waits_for_every_check_that_closes_its_gate(system, definition
             and target.model in graph.models_made_from(*group.asset)
         }
         assert len(gating) >= 3
-        assert gating <= upstream_steps(made, f"{system.name}_load_{target.model}"), target.model
+        load = f"{system.name}_load_{target.model}{'_after_gate' if job else ''}"
+        assert gating <= upstream_steps(made, load), target.model
+
+
+@pytest.mark.parametrize(
+    ("system", "definitions", "groups"),
+    [
+        (DTX, dtx_defs, build_check_groups(DTX)),
+        (library_definitions.SYSTEM, library_definitions.defs, library_definitions.GROUPS),
+    ],
+    ids=["dtx", "library"],
+)
+def test_each_load_of_a_cutover_waits_for_the_gating_checks_of_all_tables(system, definitions, groups):
+    graph = Graph(system)
+    gating = {
+        f"{system.name}_check_{'_'.join(graph.key(*group.asset).path[1:])}"
+        for group in groups
+        if group.asset[0] != "target" and group.needs and any(spec.closes_gate for spec in group.specs)
+    }
+    rehearsal, cutover = (definitions.resolve_job_def(f"{system.name}{job}") for job in ("", "_cutover"))
+    loads = [f"{system.name}_load_{target.model}" for target in system.filled_targets]
+    # What is made from rows that the same run loads is checked after that load.
+    after_a_load = {check for check in gating if upstream_steps(rehearsal, check) & set(loads)}
+    read_again = {load for check in gating for load in upstream_steps(rehearsal, check) & set(loads)}
+    assert gating - after_a_load
+    for load in loads:
+        assert not gating <= upstream_steps(rehearsal, load), load
+        awaited = gating - after_a_load if load in read_again else gating
+        assert awaited <= upstream_steps(cutover, f"{load}_after_gate"), load
+    assert set(loads) - read_again
+    steps = {node.name.removesuffix("_after_gate") for node in cutover.nodes}
+    assert steps ^ {node.name for node in rehearsal.nodes} == {f"{system.name}_gate"}
 
 
 @pytest.mark.timeout(600)
@@ -81,3 +112,33 @@ def test_a_cutover_by_several_processes_is_not_refused_for_checks_to_come(tmp_pa
     started = events.index(("STEP_START", "library_load_Reader"))
     for asset in ("prepared_Reader", "rejected_Reader"):
         assert events.index(("STEP_SUCCESS", f"library_check_{asset}")) < started
+
+
+@pytest.mark.timeout(600)
+def test_by_several_processes_a_red_check_of_one_table_keeps_back_the_rows_of_another(
+    tmp_path, database_url, monkeypatch
+):
+    library = Library(tmp_path, database_url, monkeypatch)
+    library.write("book", "book_id,branch_id,title,pages,added", ("1,10,A,not a number,",))
+    # All that the readers' own gate asks for was evaluated; of the books, nothing.
+    assert library.run(select="+prepared/Reader or +rejected/Reader or +prepared/Book").failures == []
+    with open_instance(library.home) as instance:
+        instance.wipe_assets([dg.AssetKey(["library", layer, "Book"]) for layer in ("prepared", "rejected")])
+    monkeypatch.chdir(Path(dtx_assets_tests.__file__).parents[1])
+    job = dg.reconstructable(library_definitions.cutover_of_readers_beside_checks_of_books)
+    with open_instance(library.home) as instance:
+        result = dg.execute_job(
+            job,
+            instance=instance,
+            run_config={
+                "resources": {ENVIRONMENT: {"config": {"mode": "cutover", "restore_point": "snap"}}},
+                "execution": {"config": {"max_concurrent": 4}},
+            },
+        )
+        (failed,) = [event for event in result.all_events if event.is_step_failure]
+        (noted,) = [event for event in result.all_events if event.is_step_materialization]
+    assert failed.step_key == "library_load_Reader_after_gate"
+    assert "Reader is not loaded, 1 thing(s)" in failure_message(failed)
+    assert "rejected/Book:no_book_row_is_rejected: failed (1 found)" in failure_message(failed)
+    assert noted.step_materialization_data.materialization.metadata["points in the way"].value == 1
+    assert library.sql("SELECT count(*) FROM reader") == [(0,)]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.files import inventory as inventory_module
-from dtx_assets.machinery.files.inventory import INVENTORY, inventory
+from dtx_assets.machinery.files.inventory import INVENTORY, LegacyFiles, inventory
 from dtx_assets.machinery.files.paths import (
     LONGEST_NAME,
     FileMissing,
@@ -196,3 +197,32 @@ def test_a_file_that_changes_while_it_is_read_is_missing(root, monkeypatch):
     monkeypatch.setattr(inventory_module, "chunks", growing)
     [row] = inventory(root, pl.Series([b"in/a.pdf"], dtype=pl.Binary)).iter_rows(named=True)
     assert (row["problem"], row["detail"]) == ("file_missing", "the file changed while it was read")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "paths"),
+    [
+        ("", (b"letters/a.pdf", b"letters/b.pdf", b"./letters/c.pdf")),
+        ("/mnt/efs", (b"/mnt/efs/old/in/a.pdf", b"/mnt/efs/old/in/empty")),
+        ("", (b"b.pdf", b".c.pdf")),
+    ],
+)
+def test_a_root_that_has_no_beginning_of_any_path_is_another_one_and_no_row_is_rejected_for_it(root, prefix, paths):
+    with pytest.raises(StructureError, match=r"none of the \d legacy files is there") as refused:
+        LegacyFiles(root, prefix).inventory(pl.Series("path", paths, pl.Binary), None)
+    assert refused.value.where == str(root)
+    assert "FILES_PREFIX" in (refused.value.remedy or "")
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        # Their directory is there: they were lost.
+        (b"in/lost.pdf", b"in/gone.pdf"),
+        (b"letters/a.pdf", b"in/lost.pdf"),
+        (b"letters/a.pdf",),
+    ],
+)
+def test_files_that_are_lost_below_the_right_root_are_missing_each_by_itself(root, paths):
+    found = LegacyFiles(root).inventory(pl.Series("path", paths, pl.Binary), None)
+    assert found["problem"].to_list() == ["file_missing"] * len(paths)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.sources import csv_files, open_source
+from dtx_assets.machinery.sources import csv_files, csv_reading, open_source
 from dtx_assets_tests.machinery.sources.landing_place import LandingPlace
 
 PAIR = LegacyTable("pair", "area", ("a", "b"))
@@ -146,7 +146,7 @@ def test_a_fault_after_a_good_landing_leaves_it_in_place(directory, place):
 
 
 def test_fields_larger_than_a_block(directory, place, monkeypatch):
-    monkeypatch.setattr(csv_files, "FIRST_BLOCK", 1 << 16)
+    monkeypatch.setattr(csv_reading, "FIRST_BLOCK", 1 << 16)
     large = 'line\nwith, "quotes"\n' * 100_000
     buffer = io.StringIO()
     csv.writer(buffer).writerows([["a", "b"], *[[n, "x" * 50] for n in range(3000)], ["large", large], ["last", ""]])
@@ -158,15 +158,15 @@ def test_fields_larger_than_a_block(directory, place, monkeypatch):
 
 
 def test_a_quote_left_open_early_in_a_large_file_is_found_by_its_line(directory, place, monkeypatch):
-    monkeypatch.setattr(csv_files, "FIRST_BLOCK", 1 << 16)
+    monkeypatch.setattr(csv_reading, "FIRST_BLOCK", 1 << 16)
     with pytest.raises(SourceError, match="never closed") as caught:
         land(directory, place, b'a,b\n1,2\n3,"4\n' + b"5,6\n" * 100_000)
     assert caught.value.where.endswith("pair.csv, line 3")
 
 
 def test_a_record_that_is_too_large_is_told_by_its_line(directory, place, monkeypatch):
-    monkeypatch.setattr(csv_files, "FIRST_BLOCK", 1 << 10)
-    monkeypatch.setattr(csv_files, "LAST_BLOCK", 1 << 12)
+    monkeypatch.setattr(csv_reading, "FIRST_BLOCK", 1 << 10)
+    monkeypatch.setattr(csv_reading, "LAST_BLOCK", 1 << 12)
     with pytest.raises(SourceError, match="a record has 5,003 bytes") as caught:
         land(directory, place, b"a,b\n1,2\n3," + b"x" * 5_000 + b"\n5,6\n")
     assert caught.value.where.endswith("pair.csv, line 3")
@@ -196,15 +196,15 @@ def test_a_file_that_changes_while_it_is_read(directory, place):
 
 @pytest.mark.parametrize("content", [b"a,b\n1,2\n3,4\n", b'a,b\n"1\n",2\n3,4'])
 def test_rows_that_do_not_arrive_are_missed(directory, place, monkeypatch, content):
-    whole = csv_files.CsvFile.batches
-    monkeypatch.setattr(csv_files.CsvFile, "batches", lambda *args: (batch.slice(1) for batch in whole(*args)))
+    whole = csv_reading.CsvFile.batches
+    monkeypatch.setattr(csv_reading.CsvFile, "batches", lambda *args: (batch.slice(1) for batch in whole(*args)))
     facts = land(directory, place, content).metadata
     assert (facts["source_rows"], facts["row_count_matches"]) == (2, False)
     assert place.rows("pair") == [("3", "4")]
 
 
 def test_progress_counts_rows(directory, place, monkeypatch):
-    monkeypatch.setattr(csv_files, "FIRST_BLOCK", 1 << 12)
+    monkeypatch.setattr(csv_reading, "FIRST_BLOCK", 1 << 12)
     (directory / "pair.csv").write_bytes(b"a,b\n" + b"1,2\n" * 5000)
     seen: list[int] = []
     with open_source(str(directory)) as source:
@@ -328,7 +328,7 @@ def test_faults_of_a_file_of_another_dialect_name_the_line(directory, place, con
 
 
 def test_a_record_longer_than_a_block_of_another_dialect(directory, place, monkeypatch):
-    monkeypatch.setattr(csv_files, "FIRST_BLOCK", 64)
+    monkeypatch.setattr(csv_reading, "FIRST_BLOCK", 64)
     long = "x\n" * 500
     land_alone(directory, place, f"'{long}';1\n2;3\n".encode(), delimiter=";", quote="'", names=("a", "b"))
     assert place.rows("pair") == [(long, "1"), ("2", "3")]

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 
 from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.sources import csv_files, open_source
+from dtx_assets.machinery.sources import csv_reading, open_source
 from dtx_assets.machinery.sources.csv_dialect import CsvDialect, read_dialects
 from dtx_assets.machinery.sources.csv_files import CsvAlone
 from dtx_assets.machinery.sources.frames import legacy_frame
@@ -135,7 +135,7 @@ def test_blocks_may_end_anywhere(server, place, tmp_path, monkeypatch):
     path = written(server, UGLY_ROWS * 40, "FIELDS TERMINATED BY ',' ENCLOSED BY '\"'", tmp_path)
     dialect = CsvDialect(names=NAMES, escape="\\", line_end="\n")
     for block in (1, 7, 64, 501):
-        monkeypatch.setattr(csv_files, "FIRST_BLOCK", block)
+        monkeypatch.setattr(csv_reading, "FIRST_BLOCK", block)
         manifest = place.land_from(CsvAlone(str(path), dialect), UGLY)
         assert values(place) == UGLY_ROWS * 40
         assert manifest.metadata["row_count_matches"]
@@ -223,7 +223,7 @@ def test_what_the_dialect_cannot_be_is_refused(directory, place, content, what, 
 
 
 def test_a_record_longer_than_a_block(directory, place, monkeypatch):
-    monkeypatch.setattr(csv_files, "FIRST_BLOCK", 64)
+    monkeypatch.setattr(csv_reading, "FIRST_BLOCK", 64)
     long = b'x\\\n\\"' * 500
     land_book(directory, place, b'id,title,pages\n1,"' + long + b'",2\n3,b,4\n')
     assert place.rows("book") == [("1", 'x\n"' * 500, "2"), ("3", "b", "4")]
@@ -259,7 +259,7 @@ def test_a_database_has_no_dialect(tmp_path):
 
 
 def test_no_row_is_counted_by_the_reader_that_lands_it(directory, place, monkeypatch):
-    whole = csv_files.CsvFile.batches
-    monkeypatch.setattr(csv_files.CsvFile, "batches", lambda *args: (batch.slice(1) for batch in whole(*args)))
+    whole = csv_reading.CsvFile.batches
+    monkeypatch.setattr(csv_reading.CsvFile, "batches", lambda *args: (batch.slice(1) for batch in whole(*args)))
     facts = land_book(directory, place, b"id,title,pages\n1,a\\\nb,2\n3,c,4\n").metadata
     assert (facts["source_rows"], facts["row_count_matches"]) == (2, False)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.sources import csv_files
+from dtx_assets.machinery.sources import csv_reading
 from dtx_assets.machinery.sources.csv_dialect import CsvDialect
 from dtx_assets.machinery.sources.csv_files import CsvAlone
 from dtx_assets_tests.machinery.sources.landing_place import LandingPlace
@@ -107,7 +107,7 @@ PIECES = st.sampled_from(['"', '""', ",", "\n", "\r\n", "\r", "a", "b", " ", "\\
 @example(pieces=['"', "\r\n", '"', ",", "b", "\r\n"], block=3)
 @example(pieces=['"', "a", '"', '"', ",", "b", "\n"], block=2)
 def test_any_text_is_read_exactly_or_refused(directory, place, monkeypatch, pieces, block):
-    monkeypatch.setattr(csv_files, "FIRST_BLOCK", block)
+    monkeypatch.setattr(csv_reading, "FIRST_BLOCK", block)
     body = "".join(pieces)
     line_end = next((end for end in ("\r\n", "\n", "\r") if end in body), "\n")
     expected = strict_records("x,y" + line_end + body)
@@ -161,7 +161,7 @@ def strict_records(text: str) -> list[list[str]] | None:
 
 
 def test_a_field_with_a_quote_in_it_is_counted_in_a_file_of_many_blocks(directory, place, monkeypatch):
-    monkeypatch.setattr(csv_files, "FIRST_BLOCK", 1 << 10)
+    monkeypatch.setattr(csv_reading, "FIRST_BLOCK", 1 << 10)
     rows = [('5" pipe', "x" * 900), ('"quoted\n"'.replace('"', ""), 'y"')] * 20
     content = b"a,b\n" + b"".join(
         b",".join(b'"' + v.encode() + b'"' if "\n" in v else v.encode() for v in row) + b"\n" for row in rows

@@ -35,7 +35,7 @@ def test_an_object_that_has_not_changed_is_not_fetched_again(url, place, monkeyp
     put(url, "pair.csv", b"a,b\n1,2\n")
     first = place.land(url, PAIR, run_id="one")
     with monkeypatch.context() as patch:
-        patch.setattr("dtx_assets.machinery.sources.csv_files.CsvFile.land", None)
+        patch.setattr("dtx_assets.machinery.sources.csv_reading.CsvFile.land", None)
         assert place.land(url, PAIR, run_id="two") == first
     put(url, "pair.csv", b"a,b\n1,3\n")
     assert place.land(url, PAIR, run_id="three").run_id == "three"

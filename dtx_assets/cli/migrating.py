@@ -1,0 +1,312 @@
+"""The commands that look ahead, migrate, compare, explain and undo."""
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dtx_assets.cli.shared import (
+    FIRST,
+    SystemArgument,
+    SystemOption,
+    app,
+    code_location,
+    environment_of,
+    execute,
+    operator,
+    output,
+    perform,
+    read_settings,
+    summarise,
+    system_module,
+)
+from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.exit_codes import (
+    EXIT_CHECK_FAILED,
+    EXIT_CODES,
+    EXIT_OK,
+    EXIT_STEP_FAILED,
+)
+
+if TYPE_CHECKING:
+    from dtx_assets.machinery.base.settings import Settings
+
+EXAMPLES_RUN = f"""
+Examples:
+
+  dtx run                                        everything
+
+  dtx run --select target/EmailTemplate          one asset again
+
+  dtx run --select "+target/EmailTemplate"       with all it needs
+
+  dtx run --select 'group:"notifications"'       one area
+
+  dtx run --select feed:vornado                  one feed (mappings/dtx/feeds), with all it needs
+
+  dtx run --limit 100                            the first rows of each table
+
+  dtx run --mode cutover --restore-point snap-7 --accept 'no_letter_row_is_rejected=…'
+
+Exit code: {", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())}.
+"""
+
+
+@app.command(epilog=EXAMPLES_RUN)
+def run(
+    system: SystemArgument = FIRST,
+    select: Annotated[
+        str | None, typer.Option(metavar="ASSETS", help="Only these assets, in Dagster's selection syntax.")
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="rehearsal or cutover; DTX_MODE when not given.")] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHECK=REASON", help="Cut over in spite of it; recorded. May be given many times."),
+    ] = None,
+    restore_point: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A snapshot of the target database; a cutover asks for it.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Load only the first N source rows of each table.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every legacy file again, of the same size and time too.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Cut over in production without the database's name being typed.")
+    ] = False,
+) -> None:
+    """Migrate: extract, map, prepare, load and check, in this process, and say what came of it."""
+    location = code_location(system)
+    if mode is not None:
+        os.environ[f"{system.upper()}_MODE"] = mode
+    if verify:
+        os.environ[f"{system.upper()}_VERIFY_FILES"] = "1"
+    settings = read_settings(location)
+    confirm_cutover(settings, yes=yes)
+
+    from dtx_assets.machinery.checks.gate import require_known
+    from dtx_assets.machinery.dagster.gate import known_obstacles
+    from dtx_assets.machinery.dagster.run import select_assets
+    from dtx_assets.machinery.feeds.selection import expand_feeds
+
+    reasons = accepted_with_reasons(accept or [])
+    require_known(reasons, known_obstacles(location.SYSTEM, location.defs.resolve_asset_graph()))
+
+    selection = None if select is None else select_assets(location.defs, system, expand_feeds(select, location.SYSTEM))
+    options = {
+        "mode": settings.mode,
+        "accept": reasons,
+        "accepted_by": operator(),
+        **({"restore_point": restore_point} if restore_point else {}),
+        **({"limit": limit} if limit else {}),
+    }
+    whole_cutover = settings.mode == "cutover" and selection is None
+    execute(location, system, f"{system}_cutover" if whole_cutover else system, options, selection)
+
+
+@app.command(
+    epilog="Examples:\n\n  dtx diagnose\n\n  dtx diagnose --json | jq '.findings[] | select(.state == \"no\")'"
+)
+def diagnose(
+    system: SystemArgument = FIRST,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Look at everything a run needs, before anything is written. Exit code: 0 ready, 1 not, 2 wrong configuration."""
+    with environment_of(system) as environment:
+        from dtx_assets.cli.console import print_findings
+        from dtx_assets.machinery.run.diagnose import diagnose as look_at
+
+        findings = look_at(environment)
+    ready = all(finding.state != "no" for finding in findings)
+    if as_json:
+        typer.echo(json.dumps({"ready": ready, "findings": [asdict(finding) for finding in findings]}, indent=2))
+    else:
+        print_findings(output(), findings)
+    raise typer.Exit(EXIT_OK if ready else EXIT_STEP_FAILED)
+
+
+@app.command(epilog="Examples:\n\n  dtx plan\n\n  dtx plan --json | jq '.in_the_way[].name'")
+def plan(
+    system: SystemArgument = FIRST,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Plan only the first N source rows of each table.")
+    ] = None,
+    mode: Annotated[str, typer.Option(help="Whose gate is looked at: rehearsal or cutover.")] = "cutover",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """A dry run: what `dtx run` would do to each target now, and what would be in the way. Nothing of it stays."""
+    location = code_location(system)
+
+    from dtx_assets.cli.console import print_plan
+
+    options = {"mode": mode, **({"limit": limit} if limit else {})}
+    outcome = perform(location, system, f"{system}_plan", options, quiet=as_json)
+    if outcome.plan is None:
+        summarise(location, system, outcome)
+    elif as_json:
+        typer.echo(json.dumps(outcome.plan, indent=2, default=str))
+    else:
+        print_plan(output(), outcome.plan)
+    raise typer.Exit(outcome.exit_code if outcome.plan is None else EXIT_OK)
+
+
+@app.command(epilog="Examples:\n\n  dtx verify\n\n  dtx verify --prepared --json | jq '.[] | select(.lost > 0)'")
+def verify(
+    system: SystemArgument = FIRST,
+    prepared: Annotated[
+        bool, typer.Option("--prepared", help="Compare with what is prepared already; do not extract again.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with more of what was found.")] = False,
+) -> None:
+    """Does the target hold what the mapping gives from the legacy data as it is now? Each row is compared by value.
+
+    Each file of a row is compared with the object store. Rows that others own are left out. Exit code 3 where something
+    is lost, extra or changed.
+    """
+    location = code_location(system)
+
+    from dtx_assets.cli.console import print_verifications
+    from dtx_assets.machinery.dagster.verification import VERIFIED
+
+    checks = {key for key in location.defs.resolve_asset_graph().asset_check_keys if key.name == VERIFIED}
+    outcome = perform(location, system, f"{system}_verify", {}, checks=checks if prepared else None, quiet=as_json)
+    if as_json:
+        typer.echo(json.dumps(outcome.verifications, indent=2, default=str))
+    else:
+        print_verifications(output(), outcome.verifications)
+    if outcome.failures:
+        summarise(location, system, outcome)
+        raise typer.Exit(outcome.exit_code)
+    clean = all(check.passed for check in outcome.checks if check.name == VERIFIED)
+    raise typer.Exit(EXIT_OK if clean else EXIT_CHECK_FAILED)
+
+
+@app.command(
+    epilog="Examples:\n\n  dtx explain EmailTemplate 114\n\n  dtx explain NotificationSchedule 17 days_after\n\n"
+    "  dtx explain --from exemption 40",
+)
+def explain(
+    what: Annotated[list[str], typer.Argument(metavar="TARGET ID [COLUMN]", help="A model or its table, and an id.")],
+    from_legacy: Annotated[
+        bool, typer.Option("--from", help="The other way: TABLE KEY is a legacy row; where did it go?")
+    ] = False,
+    system: SystemOption = FIRST,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show personal data of a target row as it is.")] = False,
+) -> None:
+    """Say where a target row comes from, column by column; or, with --from, where a legacy row went or why not."""
+    from dtx_assets.machinery.run.explain import (
+        explain_legacy_row,
+        explain_target_row,
+        legacy_row_lines,
+        target_row_lines,
+    )
+
+    migration = system_module(system).SYSTEM
+    if len(what) not in (2, 3) or (from_legacy and len(what) != 2):
+        raise ConfigurationError(
+            f"{len(what)} words do not name a row",
+            where="dtx explain",
+            remedy="TARGET ID [COLUMN], or --from TABLE KEY",
+        )
+    name, key, *column = what
+    if from_legacy and name not in migration.legacy_tables:
+        tables = ", ".join(migration.legacy_tables)
+        raise ConfigurationError(f"there is no legacy table {name!r}", where="--from", remedy=f"one of: {tables}")
+    target = next((table for table in migration.targets if name in (table.name, table.model)), None)
+    gives_ids = target is None or (target.key == ("id",) and not target.key_is_written)
+    if not from_legacy and gives_ids and not key.isdecimal():
+        raise ConfigurationError(f"{key!r} is no id", where="dtx explain", remedy="a whole number: the id of the row")
+    with environment_of(system) as environment:
+        if from_legacy:
+            facts = explain_legacy_row(environment, migration.legacy_tables[name], key)
+            lines = legacy_row_lines(facts)
+        else:
+            target = target or migration.target(name)
+            facts = explain_target_row(environment, target, key, unmasked=unmasked)
+            if column and column[0] not in facts["columns"]:
+                raise ConfigurationError(
+                    f"{target.model} has no mapped column {column[0]!r}",
+                    where="dtx explain",
+                    remedy=f"one of: {', '.join(facts['columns'])}",
+                )
+            lines = target_row_lines(facts, column[0] if column else None)
+        if as_json:
+            typer.echo(json.dumps(facts, indent=2, default=str, ensure_ascii=False))
+        else:
+            for line in lines:
+                typer.echo(line)
+
+
+@app.command(epilog="Example:\n\n  dtx replay")
+def replay(system: SystemArgument = FIRST) -> None:
+    """Take the rejected rows again, after a value map, a crosswalk or a decision was mended; nothing is extracted."""
+    location = code_location(system)
+    execute(location, system, f"{system}_replay", {"only_rejected": True})
+
+
+@app.command(epilog="Examples:\n\n  dtx rollback last --dry-run\n\n  dtx rollback 3f2a --with-later")
+def rollback(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run, its first characters, or last.")],
+    system: SystemOption = FIRST,
+    with_later: Annotated[bool, typer.Option("--with-later", help="Undo the runs that built on it first.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be undone.")] = False,
+) -> None:
+    """Undo a run: delete what it inserted, restore what it updated; what someone changed since is left and listed."""
+    with environment_of(system) as environment:
+        from dtx_assets.machinery.run.operations import roll_back, undo_lines
+
+        summary = roll_back(environment, run_id, with_later=with_later, dry=dry_run, log=typer.echo)
+        for line in undo_lines(summary, dry=dry_run):
+            typer.echo(line)
+
+
+@app.command(epilog="Example:\n\n  dtx activate")
+def activate(system: SystemArgument = FIRST) -> None:
+    """Switch on the rows that were loaded inactive; recorded as a run, which `dtx rollback` undoes."""
+    with environment_of(system) as environment:
+        from dtx_assets.machinery.run.operations import activate_targets
+
+        for model, summary in activate_targets(environment, typer.echo).items():
+            typer.echo(f"{model}: {summary.updated:,} rows switched on, {summary.conflicts:,} in conflict")
+        typer.echo(f"Run {environment.run_id}; `dtx rollback {environment.run_id[:8]}` switches them off again.")
+
+
+def confirm_cutover(settings: "Settings", *, yes: bool) -> None:
+    """In production a cutover goes on only after the target database's name was typed, or with --yes."""
+    from dtx_assets.machinery.base.settings import is_production, parameters_of
+
+    if yes or settings.mode != "cutover" or not is_production():
+        return
+    target = parameters_of(settings.target_url) if settings.target_url else {}
+    name = str(target.get("dbname") or target.get("service") or settings.system)
+    what = f"a cutover in production (APP_ENV) into the database {name} of {target.get('host') or 'this machine'}"
+    if not sys.stdin.isatty():
+        raise ConfigurationError(
+            f"{what} is not started without a confirmation, and there is no terminal to ask on",
+            where="dtx run --mode cutover",
+            remedy="give --yes",
+        )
+    if typer.prompt(f"This is {what}.\nType the database's name to go on", default="", show_default=False) != name:
+        raise ConfigurationError(
+            "that is not the database's name; nothing was started",
+            where="dtx run --mode cutover",
+            remedy=f"check {settings.system.upper()}_TARGET_URL, and run again",
+        )
+
+
+def accepted_with_reasons(given: list[str]) -> dict[str, str]:
+    """`CHECK=REASON` taken apart; ConfigurationError where there is no reason."""
+    reasons = {}
+    for text in given:
+        name, equals, reason = text.partition("=")
+        if not equals or not reason.strip():
+            raise ConfigurationError(
+                f"{text!r} gives no reason", where="--accept", remedy=f"say why: --accept '{name}=the reason'"
+            )
+        reasons[name.strip()] = reason.strip()
+    return reasons

@@ -1,0 +1,213 @@
+"""The commands that show what is there, and remove what need not be: states, the page, archives, old data."""
+
+import json
+import shutil
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dtx_assets import interrupts
+from dtx_assets.cli.shared import (
+    FIRST,
+    SystemArgument,
+    SystemOption,
+    app,
+    archive_app,
+    code_location,
+    output,
+    perform,
+    read_settings,
+    summarise,
+    target_app,
+)
+from dtx_assets.machinery.base.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from dtx_assets.machinery.base.lake import Lake, Manifest
+    from dtx_assets.machinery.base.settings import Settings
+
+EXAMPLES_QUERY = """
+Examples:
+
+  dtx archive query work_log "SELECT customer_id, count(*) FROM work_log GROUP BY ALL ORDER BY 2 DESC"
+
+  dtx archive query vornado_feed 'SELECT "Tenant ID", "Lease End" FROM vornado_feed' --csv
+
+  dtx archive query messagequeue "DESCRIBE messagequeue"
+
+All columns are text, as they came: CAST what is a number or a time. In a table that came from a CSV, the texts \\N and
+NULL mean NULL. Bytes that are not UTF-8 are shown escaped, and stand in TABLE_undecodable.
+"""
+
+
+@app.command(epilog="Examples:\n\n  dtx status\n\n  dtx status --json | jq '.checks[] | select(.state == \"failed\")'")
+def status(
+    system: SystemArgument = FIRST,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """The last state of each asset and each check."""
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.cli.console import print_states
+    from dtx_assets.machinery.dagster.run import latest_states, make_state_directory, open_instance
+
+    make_state_directory(settings.home)
+    with open_instance(settings.home) as instance:
+        assets, checks = latest_states(location.defs, instance)
+    if as_json:
+        states = {"assets": [asdict(asset) for asset in assets], "checks": [asdict(check) for check in checks]}
+        typer.echo(json.dumps(states, indent=2, default=lambda at: at.isoformat()))
+    else:
+        print_states(output(), assets, checks)
+
+
+@app.command(epilog="Examples:\n\n  dtx report\n\n  dtx report --output cutover.html")
+def report(
+    system: SystemArgument = FIRST,
+    to: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write it there too.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Write the cutover page as things are now: one HTML file, to look at or to send."""
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.dagster.run import select_assets
+    from dtx_assets.machinery.report.asset import CUTOVER, page_path
+
+    selection = select_assets(location.defs, system, f"report/{CUTOVER}")
+    outcome = perform(location, system, system, {}, selection, quiet=True)
+    if outcome.exit_code:
+        summarise(location, system, outcome)
+        raise typer.Exit(outcome.exit_code)
+    page = page_path(settings)
+    if to is not None:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        page = Path(shutil.copyfile(page, to))
+    typer.echo(str(page))
+
+
+@target_app.command("ddl", epilog="Example:\n\n  dtx target ddl | psql rehearsal")
+def target_ddl(system: SystemArgument = FIRST) -> None:
+    """Print the target tables as SQL, to set up a rehearsal database by hand."""
+    from dtx_assets.machinery.load import target_ddl as render
+
+    typer.echo(render(code_location(system).SYSTEM.targets))
+
+
+@archive_app.command("list", epilog="Examples:\n\n  dtx archive list\n\n  dtx archive list --json | jq '.[].rows'")
+def archive_list(
+    system: SystemArgument = FIRST,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all that the manifests say.")] = False,
+) -> None:
+    """Which tables are archived, with rows, columns, sizes and checksums."""
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.cli.console import print_archives
+
+    place, stored = archived_tables(location, settings)
+    if as_json:
+        listed = [{**manifest.metadata, "location": place.location(manifest, "")} for manifest in stored.values()]
+        typer.echo(json.dumps(listed, indent=2))
+    else:
+        print_archives(output(), stored.values(), settings.masked()["archive_url"])
+
+
+@archive_app.command("query", epilog=EXAMPLES_QUERY)
+def archive_query(
+    table: Annotated[str, typer.Argument(help="A legacy table that is archived.")],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT.")],
+    system: SystemOption = FIRST,
+    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, all rows.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, all rows.")] = False,
+) -> None:
+    """Look into an archived table with SQL (DuckDB). What it answers is NOT masked: personal data is shown as it is."""
+    if as_csv and as_json:
+        raise ConfigurationError(
+            "--csv and --json exclude each other", where="--csv, --json", remedy="give one of them"
+        )
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.cli.console import print_answer, write_csv, write_json
+    from dtx_assets.machinery.archive.query import ask
+
+    place, stored = archived_tables(location, settings)
+    if table not in stored:
+        raise ConfigurationError(
+            f"{table!r} is not archived" if table in location.SYSTEM.legacy_tables else f"there is no table {table!r}",
+            where=settings.masked()["archive_url"],
+            remedy=f"one of: {', '.join(stored)}" if stored else "`dtx run` archives all tables",
+        )
+    with ask(place, stored[table], sql) as answer:
+        if as_csv:
+            write_csv(sys.stdout, answer)
+        elif as_json:
+            write_json(sys.stdout, answer)
+        else:
+            print_answer(output(), answer)
+
+
+def archived_tables(location: ModuleType, settings: "Settings") -> "tuple[Lake, dict[str, Manifest]]":
+    """The archive, and what is in it of each legacy table."""
+    from dtx_assets.machinery.archive.store import archives
+    from dtx_assets.machinery.base.lake import open_archive
+
+    place = open_archive(settings.archive_url)
+    return place, archives(place, location.SYSTEM.name, location.SYSTEM.legacy_tables)
+
+
+@app.command(
+    epilog="Examples:\n\n  dtx purge --older-than 30d --dry-run\n\n  dtx purge --older-than 4w --runs\n\n"
+    "With --current, the next run extracts and prepares everything again, and open rejected rows keep key and reasons."
+)
+def purge(
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="12h, 30d or 4w.")],
+    system: SystemArgument = FIRST,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="Dagster's history of finished runs as well.")] = False,
+    current: Annotated[
+        bool,
+        typer.Option("--current", help="What counts now as well: current datasets, content of open rejected rows."),
+    ] = False,
+) -> None:
+    """Remove what may hold personal data and is older than that: rejected rows, datasets, logs, reports."""
+    from dtx_assets.cli.retention import parse_age
+
+    before = datetime.now(UTC) - parse_age(older_than)
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.cli.console import print_purged
+    from dtx_assets.cli.retention import stale_datasets, stale_files, stale_rejected, stale_runs
+    from dtx_assets.machinery.base.lake import Lake
+    from dtx_assets.machinery.dagster.run import latest_states, open_instance
+
+    found = [
+        *stale_datasets(Lake(settings.lake_url), system, before, current=current),
+        *stale_files(settings.home, before),
+        *(stale_rejected(settings.target_url, system, before, current=current) if settings.target_url else ()),
+    ]
+    with ExitStack() as stack:
+        stack.enter_context(interrupts.unwinding())
+        if runs:
+            instance = stack.enter_context(open_instance(settings.home))
+            shown = {state.run_id for states in latest_states(location.defs, instance) for state in states}
+            found += stale_runs(instance, settings.home, before, {run_id for run_id in shown if run_id})
+        removed = []
+        try:
+            for stale in () if dry_run else found:
+                stale.remove()
+                removed.append(stale)
+        finally:
+            print_purged(output(), found if dry_run else removed, dry=dry_run)
+    if settings.target_url is None:
+        typer.echo("The embedded database is left as it is; `make clean` removes it.")

@@ -1,0 +1,131 @@
+"""The commands that serve or open something, and the one that writes a sample."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from dtx_assets.cli.shared import FIRST, SystemArgument, SystemOption, app, code_location, read_settings, workspace
+from dtx_assets.machinery.base.errors import ConfigurationError
+
+GUARDED_WEBSERVER = "dtx_assets.machinery.dagster.guarded_webserver"
+
+
+@app.command(epilog="Examples:\n\n  dtx ui\n\n  dtx ui --read-only --port 3001")
+def ui(
+    system: SystemArgument = FIRST,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Look, but start nothing.")] = False,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="3000, or the next free one.")] = None,
+) -> None:
+    """Serve the Dagster UI on 127.0.0.1, with the history of all runs, until it is interrupted."""
+    location = code_location(system)
+    settings = read_settings(location)
+
+    from dtx_assets.machinery.dagster.run import instance_directory
+
+    if port and not is_free(port):
+        raise ConfigurationError(
+            f"something else listens on port {port}", where="--port", remedy="name another one, or leave --port out"
+        )
+    chosen = port or free_port(3000)
+    command = [sys.executable, "-m", GUARDED_WEBSERVER, "-h", "127.0.0.1", "-p", str(chosen)]
+    command += ["-w", str(workspace()), *(["--read-only"] if read_only else [])]
+    environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
+    with ExitStack() as stack:
+        if settings.target_url is None and not read_only:
+            from dtx_assets.machinery.postgres.embedded import embedded_postgres
+
+            stack.enter_context(embedded_postgres(settings.home))
+        typer.echo(f"The Dagster UI is at http://127.0.0.1:{chosen} (Ctrl-C ends it)")
+        raise typer.Exit(run_until_interrupted(command, environment))
+
+
+@app.command(
+    epilog="Examples:\n\n  dtx daemon\n\n"
+    "  DTX_LEGACY_URL=s3://exports/dtx DTX_REHEARSAL_CRON='30 2 * * 1-5' dtx daemon\n\n"
+    "Both are off until they are switched on in the UI, under Automation: dtx_new_export and dtx_rehearsal."
+)
+def daemon(system: SystemArgument = FIRST) -> None:
+    """Run what is switched on to run by itself, a delta for each new export and rehearsals, until it is interrupted."""
+    settings = read_settings(code_location(system))
+
+    from dtx_assets.machinery.dagster.run import instance_directory
+
+    environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
+    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace())]
+    raise typer.Exit(run_until_interrupted(command, environment))
+
+
+@app.command(epilog="Examples:\n\n  dtx sample --rows 100000 /tmp/big\n\n  DTX_LEGACY_URL=/tmp/big dtx run")
+def sample(
+    directory: Annotated[Path, typer.Argument(help="Where to write; made if it is not there.")],
+    rows: Annotated[int, typer.Option(min=1, help="Notification rows; other tables are in proportion.")] = 100,
+    seed: Annotated[int | None, typer.Option(help="Another one gives other rows; the same one the same bytes.")] = None,
+    ugly_share: Annotated[float, typer.Option(min=0, max=1, help="Share of rows that cannot be migrated.")] = 0.0,
+) -> None:
+    """Write a sample of any size: legacy tables, crosswalks, other areas' rows, some files."""
+    from dtx_assets.dtx.sample import DEFAULT_SEED, write_sample
+
+    write_sample(directory, rows, DEFAULT_SEED if seed is None else seed, ugly_share=ugly_share)
+    typer.echo(f"{directory} holds a sample; DTX_LEGACY_URL={directory} dtx run migrates it")
+
+
+@app.command(
+    epilog='Examples:\n\n  dtx psql\n\n  dtx psql -- -c "SELECT source_table, reasons, count(*) FROM migration.rejected'
+    ' GROUP BY 1, 2"',
+)
+def psql(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[-- ARGUMENTS]", help="Passed to psql.")] = None,
+    system: SystemOption = FIRST,
+) -> None:
+    """Open psql on the target database, the embedded one where no other is named. The password is not shown."""
+    settings = read_settings(code_location(system))
+
+    from dtx_assets.cli.psql import run_psql
+
+    raise typer.Exit(run_psql(settings, system, arguments or []))
+
+
+def free_port(first: int) -> int:
+    for port in range(first, first + 100):
+        if is_free(port):
+            return port
+    raise ConfigurationError(f"no free port from {first} to {first + 99}", remedy="name one with --port")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def run_until_interrupted(command: list[str], environment: dict[str, str]) -> int:
+    """Run a server in the foreground; an interrupt or a termination ends it and counts as success."""
+    process = subprocess.Popen(command, env=environment)
+    interrupted = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        process.send_signal(signal.SIGINT)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        if process.poll() is None:
+            process.kill()
+    return 0 if interrupted else code

@@ -1,0 +1,223 @@
+"""What commands of `dtx` share: the application, which system is meant, settings, running a job, what is said of it."""
+
+import gc
+import getpass
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from uuid import uuid4
+
+import typer
+
+from dtx_assets import interrupts
+from dtx_assets.machinery.base.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from dagster import AssetCheckKey, AssetKey
+    from rich.console import Console
+
+    from dtx_assets.machinery.base.settings import Settings
+    from dtx_assets.machinery.dagster.run import RunOutcome
+    from dtx_assets.machinery.run.environment import RunEnvironment
+
+WORKSPACE = Path(__file__).parents[1] / "workspace.yaml"
+"""Names the code locations that come with this package; the current directory may name others."""
+FIRST = ""
+"""Stands for the first system of the workspace."""
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Migrations as a Dagster asset graph: run them, look at them, load the target.\n\n"
+    "Where inputs and outputs are is said by environment variables (DTX_LEGACY_URL, DTX_TARGET_URL, …);\n"
+    "without any, the shipped sample is migrated into an embedded PostgreSQL under .dtx/.",
+)
+target_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The target database.")
+
+
+app.add_typer(target_app, name="target")
+
+
+archive_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The archived legacy tables.")
+
+
+app.add_typer(archive_app, name="archive")
+
+
+def chosen_system(name: str) -> str:
+    return name or next(iter(code_locations()))
+
+
+WHICH: dict[str, Any] = {
+    "callback": chosen_system,
+    "show_default": False,
+    "help": "Which migration of the workspace; by default its first one.",
+}
+SystemArgument = Annotated[str, typer.Argument(metavar="[SYSTEM]", **WHICH)]
+SystemOption = Annotated[str, typer.Option("--system", **WHICH)]
+
+
+def workspace() -> Path:
+    """The file that names the code locations, as Dagster reads it: `workspace.yaml` here, else the package's own."""
+    here = Path("workspace.yaml").absolute()
+    return here if here.is_file() else WORKSPACE
+
+
+def code_locations() -> dict[str, str]:
+    """The module of each system of the workspace."""
+    from dtx_assets.cli.workspace import read_workspace
+
+    return read_workspace(workspace())
+
+
+def code_location(system: str) -> ModuleType:
+    """The definitions module of a system: `defs` and `SYSTEM`."""
+    return module_of(system)
+
+
+def system_module(system: str) -> ModuleType:
+    """The module with the `SYSTEM` alone, for what needs no graph: importing Dagster takes seconds."""
+    return module_of(system, "decided_system")
+
+
+def module_of(system: str, beside: str | None = None) -> ModuleType:
+    """The module that the workspace names for a system, or one beside it, where there is such a one."""
+    locations = code_locations()
+    if system not in locations:
+        raise ConfigurationError(
+            f"there is no system {system!r}", where="SYSTEM", remedy=f"one of: {', '.join(locations)}"
+        )
+    directory = str(workspace().parent)
+    if workspace() != WORKSPACE and directory not in sys.path:
+        # As Dagster does: modules that a workspace names lie beside it.
+        sys.path.insert(0, directory)
+    package = locations[system].rpartition(".")[0]
+    with _without_collecting_garbage():
+        if beside and package and importlib.util.find_spec(f"{package}.{beside}"):
+            return importlib.import_module(f"{package}.{beside}")
+        return importlib.import_module(locations[system])
+
+
+@contextmanager
+def _without_collecting_garbage() -> "Iterator[None]":
+    """Imports make much and leave nothing to collect: looking through all of it, again and again, took 2 s of a run."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def read_settings(location: ModuleType) -> "Settings":
+    """Settings from the environment; what is wrong with them is told before anything starts."""
+    from dtx_assets.machinery.base.settings import Settings, apply_environment_files
+
+    apply_environment_files()
+    return Settings.from_environment(location.SYSTEM.name, sample_dir=location.SYSTEM.sample_dir)
+
+
+def execute(
+    location: ModuleType,
+    system: str,
+    job: str,
+    options: dict[str, Any],
+    selection: "set[AssetKey] | None" = None,
+) -> NoReturn:
+    """Run a job in this process, say what came of it, and end with its exit code."""
+    outcome = perform(location, system, job, options, selection)
+    summarise(location, system, outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+def perform(
+    location: ModuleType,
+    system: str,
+    job_name: str,
+    options: dict[str, Any],
+    selection: "set[AssetKey] | None" = None,
+    *,
+    checks: "set[AssetCheckKey] | None" = None,
+    quiet: bool = False,
+) -> "RunOutcome":
+    """Run a job, or what is selected of it, in this process, with its progress on the terminal."""
+    settings = read_settings(location)
+
+    from dtx_assets.cli.console import RunDisplay
+    from dtx_assets.machinery.base.progress import listening
+    from dtx_assets.machinery.dagster.run import make_state_directory, open_instance, planned_job, run_job
+
+    job = planned_job(location.defs, job_name, selection, checks)
+    make_state_directory(settings.home)
+    with (
+        interrupts.unwinding(),
+        open_instance(settings.home) as instance,
+        RunDisplay(errors() if quiet else output(), system, len(job.nodes)) as display,
+        listening(display),
+    ):
+        return run_job(job, settings.home, instance, display, options)
+
+
+def summarise(location: ModuleType, system: str, outcome: "RunOutcome") -> None:
+    settings = read_settings(location)
+
+    from dtx_assets.cli.console import print_summary
+    from dtx_assets.machinery.dagster.run import LOG_DIRECTORY
+    from dtx_assets.machinery.report.asset import page_path
+
+    print_summary(
+        output(),
+        system,
+        outcome,
+        {
+            "Rejected rows": "table migration.rejected of the target database (`dtx psql` opens the embedded one)",
+            "Lake": settings.masked()["lake_url"],
+            "Archive": f"{settings.masked()['archive_url']} (`dtx archive list`)",
+            "Log": str(settings.home / LOG_DIRECTORY),
+            "Cutover page": f"{page_path(settings)} (`dtx report` writes it anew)",
+            "The graph with this history": "`make ui` or `dtx ui`",
+        },
+    )
+
+
+@contextmanager
+def environment_of(system: str) -> "Iterator[RunEnvironment]":
+    """What the steps of a run share, for what is no run of assets; with an id of its own."""
+    location = system_module(system)
+    read_settings(location)
+
+    from dtx_assets.machinery.run.environment import RunEnvironment, RunOptions
+
+    options = RunOptions(accepted_by=operator())
+    with (
+        interrupts.unwinding(),
+        RunEnvironment(location.SYSTEM, str(uuid4()), datetime.now(UTC), options=options) as environment,
+    ):
+        yield environment
+
+
+def operator() -> str:
+    """Who runs this, as far as the machine knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def errors() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, width=160, force_terminal=False)
+
+
+def output() -> "Console":
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160, force_terminal=False)

@@ -1,0 +1,120 @@
+"""The order of a cutover: its loads come after all checks that can close the gate, by edges, on every executor.
+
+In a rehearsal each load waits for what its own rows are made from, so that a table that cannot be read keeps nobody
+else's rows back. In a cutover a red check of one table refuses the rows of all, so that none may be written before the
+last check was evaluated. Both are run from one graph; the job of the cutover has more edges. What the gate says is
+`checks.gate`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from dtx_assets.machinery.dagster.graph import LOADS, REPORTS, RESOURCES, Graph, told
+from dtx_assets.machinery.dagster.metadata import closes_gate, markdown_table
+from dtx_assets.machinery.dagster.targets import build_target
+from dtx_assets.machinery.run.environment import RunEnvironment
+
+GATE = "gate"
+
+
+def gate_key(graph: Graph) -> dg.AssetKey:
+    return graph.key("report", GATE)
+
+
+def gate_spec(graph: Graph, after: Iterable[dg.AssetKey] = ()) -> dg.AssetSpec:
+    """What the gate is; in the graph of all jobs nothing makes it."""
+    return graph.spec(
+        gate_key(graph),
+        REPORTS,
+        f"What was in the way of the last run of `{graph.system.name}_cutover` when its checks had been evaluated, and"
+        " what of it was accepted. Its loads wait for this, on every executor.",
+        deps=sorted(after),
+        kinds={"dagster"},
+    )
+
+
+def build_gate(graph: Graph, after: Iterable[dg.AssetKey]) -> dg.AssetsDefinition:
+    """One step of the cutover that notes what is in its way when all is checked. What refuses is each load itself."""
+    models = [target.model for target in graph.system.filled_targets]
+
+    @dg.multi_asset(
+        name=f"{graph.system.name}_gate",
+        specs=[gate_spec(graph, after)],
+        required_resource_keys=RESOURCES,
+        op_tags={"dagster/priority": str(LOADS)},
+    )
+    def gate(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            found = environment.obstacles(models)
+            accepted = [point for point in found if point.is_accepted(environment.options.accept)]
+            yield dg.MaterializeResult(
+                metadata={
+                    "in the way": markdown_table(
+                        ("what", "why", "accepted"),
+                        [(point.name, point.text, "yes" if point in accepted else "no") for point in found],
+                    ),
+                    "points in the way": len(found) - len(accepted),
+                    "points accepted": len(accepted),
+                }
+            )
+
+    return gate
+
+
+def build_cutover_job(graph: Graph, **job: Any) -> UnresolvedAssetJobDefinition:
+    """A job of assets, as `dagster.define_asset_job` takes it, in which each load also waits for the gate."""
+
+    class CutoverJob(UnresolvedAssetJobDefinition):
+        """Made when somebody asks for the job: what loads wait for is known of the whole graph only."""
+
+        def resolve(self, asset_graph: AssetGraph, *arguments: Any, **named: Any) -> dg.JobDefinition:
+            return super().resolve(with_loads_after_gate(graph, asset_graph), *arguments, **named)
+
+    return CutoverJob(**job)
+
+
+def with_loads_after_gate(graph: Graph, asset_graph: AssetGraph) -> AssetGraph:
+    """The assets of a system, with loads that wait for the gate, and the gate for what is checked."""
+    waits = awaited(graph, asset_graph)
+    targets = {graph.key("target", target.model): target for target in graph.system.filled_targets}
+    return AssetGraph.from_assets(
+        [
+            *(made for made in asset_graph.assets_defs if not waits.keys() & set(made.keys)),
+            build_gate(graph, waits[gate_key(graph)]),
+            *(build_target(graph, target, also_after=waits[key]) for key, target in targets.items()),
+        ]
+    )
+
+
+def awaited(graph: Graph, asset_graph: AssetGraph) -> Mapping[dg.AssetKey, set[dg.AssetKey]]:
+    """What the gate and each load wait for in a cutover, beside what they are made from.
+
+    What is prepared from rows that the same run loads is checked after that load. Other loads wait for such checks too,
+    as long as nothing is prepared from their own rows.
+    """
+    loads = [graph.key("target", target.model) for target in graph.system.filled_targets]
+    checked = {
+        key.asset_key
+        for key in asset_graph.asset_check_keys
+        if key.asset_key.path[1] != "target" and closes_gate(asset_graph.get_check_spec(key))
+    }
+    checked_after = {load: checked & below(load, lambda key: asset_graph.get(key).child_keys) for load in loads}
+    late = set().union(*checked_after.values())
+    gate = gate_key(graph)
+    return {gate: checked - late} | {load: {gate} if checked_after[load] else {gate, *late} for load in loads}
+
+
+def below(start: dg.AssetKey, children: Callable[[dg.AssetKey], Iterable[dg.AssetKey]]) -> set[dg.AssetKey]:
+    """All that is made from an asset, by whatever steps between."""
+    found: set[dg.AssetKey] = set()
+    left = [start]
+    while left:
+        new = set(children(left.pop())) - found
+        found |= new
+        left += new
+    return found

@@ -1,0 +1,1 @@
+"""What `diagnose` looks at, a module for each kind of place."""
