@@ -22,6 +22,7 @@ from dtx_assets.machinery.base.exit_codes import EXIT_CODES
 from dtx_assets.machinery.base.settings import SHARED_VARIABLES, VARIABLES
 from dtx_assets.machinery.code_location.definitions import build_definitions
 from dtx_assets.machinery.dagster.metadata import BLOCKS, asset_name
+from dtx_assets.machinery.declare.model import TablesFile, TargetsFile
 from dtx_assets.machinery.feeds.model import feed_schema
 from dtx_assets.machinery.mapping.decisions import DecisionsFile
 from dtx_assets.machinery.mapping.model import ArchivedFile, TargetMapping, mapping_schema
@@ -58,6 +59,14 @@ MAPPING = """\
 lists the tables that no mapping reads, `decisions.yaml` holds the choices of the plan, and each `<name>.csv` is a value
 map. Whatever is wrong with them is told at once, with file, line and remedy, when the code location loads. Editors
 complete the keys with `mappings/mapping.schema.json`. Feeds have [a page of their own](../feeds.md).\
+"""
+
+DECLARATIONS = """
+## Declarations as data
+
+Where a system is made of its folder (`system_from_folder`), these two files say what its tables are, and `<name>.csv`
+and the files above what becomes of them. `dtx init` writes all of them first. A kind alone may stand for a legacy
+column (`film_id: integer`), a type alone for a target column (`title: text`).
 """
 
 VALUE_MAPS = """
@@ -225,6 +234,9 @@ def mapping_page() -> Lines:
     yield from model_lines("`<Model>.yaml`", TargetMapping)
     yield from model_lines("`archived.yaml`", ArchivedFile)
     yield from model_lines("`decisions.yaml`", DecisionsFile)
+    yield DECLARATIONS
+    yield from model_lines("`tables.yaml`", TablesFile)
+    yield from model_lines("`targets.yaml`", TargetsFile)
     yield VALUE_MAPS
     yield from table(
         ("value map", "key", "gives"),

@@ -97,9 +97,12 @@ def report(
 @target_app.command("ddl", epilog="Example:\n\n  dtx target ddl | psql rehearsal")
 def target_ddl(system: SystemArgument = FIRST) -> None:
     """Print the target tables as SQL, to set up a rehearsal database by hand."""
+    from dtx_assets.cli.init import SQL
     from dtx_assets.machinery.load import target_ddl as render
 
-    typer.echo(render(code_location(system).SYSTEM.targets))
+    migration = code_location(system).SYSTEM
+    given = migration.mappings_dir / SQL
+    typer.echo(given.read_text("utf-8") if given.is_file() else render(migration.targets))
 
 
 @archive_app.command("list", epilog="Examples:\n\n  dtx archive list\n\n  dtx archive list --json | jq '.[].rows'")

@@ -54,7 +54,7 @@ def crosswalk_users(system: System, crosswalk: str) -> tuple[tuple[str, str], ..
     for flow in system.flows:
         for source, model in flow.accounted:
             mapped = system.mappings.for_target(model).sources[source]
-            owner, owned_through = flow.owner[source]
+            owner, owned_through = flow.owner.get(source, ("", ""))
             users += [(source, owner)] if owned_through == crosswalk else []
             users += [
                 (source, column.from_[0])

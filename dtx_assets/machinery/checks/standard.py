@@ -7,6 +7,7 @@ from dtx_assets.machinery.checks.decisions import archived_by_decision_checks, d
 from dtx_assets.machinery.checks.flows import flow_checks
 from dtx_assets.machinery.checks.spec import CheckGroup
 from dtx_assets.machinery.checks.tables import landed_table_checks
+from dtx_assets.machinery.checks.undecided import undecided_checks
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.system.system import System
 
@@ -38,6 +39,7 @@ def standard_check_groups(
             for decision in system.decisions.entries
             if decision.key in system.legacy_tables and decision.key not in read
         ),
+        *undecided_checks(system.mappings),
     ]
 
 

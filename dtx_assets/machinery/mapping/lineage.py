@@ -73,7 +73,10 @@ def describe(table: str, column: ColumnMapping) -> str:
 
 
 def accounted_for(mappings: "Mappings", table: str) -> tuple[set[str], dict[str, str]]:
-    """The columns of a legacy table that some mapping uses, and those that are dropped, with the reason."""
+    """The columns of a legacy table that some mapping uses, and those that are dropped, with the reason.
+
+    Of one that is undecided the reason says so.
+    """
     used: set[str] = set()
     dropped: dict[str, str] = {}
     for mapping in mappings.targets.values():
@@ -85,4 +88,5 @@ def accounted_for(mappings: "Mappings", table: str) -> tuple[set[str], dict[str,
                         used.add(legacy)
             if name == table:
                 dropped |= source.dropped
+                dropped |= {column: f"undecided: {note}" for column, note in source.undecided.items()}
     return used, dropped

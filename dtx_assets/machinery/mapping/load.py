@@ -4,7 +4,7 @@ What may be wrong is `validate`; applying a mapping is `execute`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -22,6 +22,9 @@ from dtx_assets.machinery.transforms.columns import Registry
 
 DECISIONS = "decisions.yaml"
 ARCHIVED = "archived.yaml"
+TABLES = "tables.yaml"
+TARGETS = "targets.yaml"
+NO_MAPPINGS = (DECISIONS, ARCHIVED, TABLES, TARGETS)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Mappings:
     archived: Mapping[str, str]
     value_maps: Mapping[str, pl.DataFrame]
     transforms: Registry
+    undecided_tables: Mapping[str, str] = field(default_factory=dict)
+    """Legacy tables of which nobody has said yet where their rows go."""
 
     def for_target(self, model: str) -> TargetMapping:
         """The mapping of a target model; ConfigurationError where no file maps it."""
@@ -89,7 +94,7 @@ def load_mappings(
         read.keys() - value_maps.keys(),
     )
     loaded: dict[str, tuple[YamlFile, TargetMapping]] = {}
-    paths = [path for path in sorted(directory.glob("*.yaml")) if path.name not in (DECISIONS, ARCHIVED)]
+    paths = [path for path in sorted(directory.glob("*.yaml")) if path.name not in NO_MAPPINGS]
     for path in paths:
         file = _read(path, findings)
         mapping = parse_model(file, TargetMapping, findings) if file else None
@@ -104,11 +109,12 @@ def load_mappings(
         archived.archived if archived else {},
         {name: value_map.frame for name, value_map in value_maps.items()},
         transforms,
+        undecided_tables=archived.undecided if archived else {},
     )
     # A file that cannot be read would make all its legacy columns look forgotten.
     if archived_file and archived and len(loaded) == len(paths):
         check_accounted_for(
-            loaded, archived_file, archived.archived, lambda table: accounted_for(mappings, table), known, findings
+            loaded, archived_file, archived, lambda table: accounted_for(mappings, table), known, findings
         )
     findings.raise_if_any()
     return mappings

@@ -121,6 +121,9 @@ class SourceMapping(_Strict):
         {}, description="values that functions of the flow need, checked like columns"
     )
     dropped: dict[str, str] = Field({}, description="legacy column: why it goes nowhere")
+    undecided: dict[str, str] = Field(
+        default={}, description="legacy column that nobody has said a way for yet: what is known; keeps a cutover back"
+    )
 
 
 class TargetMapping(_Strict):
@@ -129,12 +132,19 @@ class TargetMapping(_Strict):
     target: str = Field(description="the model, which the file is named after")
     decision: str = Field(description="area and number of the decisions of the plan, as in `A8 #1, #7`")
     sources: dict[str, SourceMapping] = Field(description="legacy table: what it gives")
+    undecided: dict[str, str] = Field(
+        default={},
+        description="target column that nobody has said how to fill: what is known; keeps a cutover back",
+    )
 
 
 class ArchivedFile(_Strict):
     """Legacy tables that only go to the archive, each with the reason."""
 
     archived: dict[str, str] = Field(description="legacy table: why its rows go nowhere else")
+    undecided: dict[str, str] = Field(
+        default={}, description="legacy table of which nobody has said yet where its rows go: what is known"
+    )
 
 
 def mapping_schema() -> dict[str, Any]:

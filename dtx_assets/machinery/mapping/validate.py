@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, suggestion
 from dtx_assets.machinery.mapping.decisions import Decisions, numbers_in
-from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
+from dtx_assets.machinery.mapping.model import ArchivedFile, ColumnMapping, SourceMapping, TargetMapping
 from dtx_assets.machinery.mapping.value_map import ValueMap
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
@@ -76,12 +76,22 @@ def check_target(file: YamlFile, mapping: TargetMapping, known: Known, findings:
         else:
             place.unknown("legacy table", name, known.legacy_tables)
     filled = {column for source in mapping.sources.values() for column in source.columns}
+    _check_undecided(top / "undecided", mapping, table, filled)
     for column in table.columns:
-        if table.writes == "insert" and not column.nullable and column.name not in filled:
+        if table.writes == "insert" and not column.nullable and column.name not in filled | mapping.undecided.keys():
             (top / "sources").wrong(
                 f"{mapping.target}.{column.name} must have a value and nothing fills it",
                 "say where it comes from, or give it a constant",
             )
+
+
+def _check_undecided(place: Place, mapping: TargetMapping, table: TargetTable, filled: Collection[str]) -> None:
+    declared = [column.name for column in table.columns]
+    for column in mapping.undecided:
+        if column not in declared:
+            (place / column).wrong(f"{table.model} has no column {column!r}", suggestion(column, declared))
+        elif column in filled:
+            (place / column).wrong(f"{column} is filled, and undecided as well", "take it out of `undecided`")
 
 
 def _check_decision(place: Place, named: str, known: Known) -> None:
@@ -105,6 +115,11 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
             dropped.wrong(f"{legacy.name} has no column {column!r} to drop", suggestion(column, legacy.columns))
         if not reason.strip():
             dropped.wrong(f"{column} is dropped without a reason", "say why it goes nowhere")
+    for column in source.undecided:
+        if column not in legacy.columns:
+            (place / "undecided" / column).wrong(
+                f"{legacy.name} has no column {column!r}", suggestion(column, legacy.columns)
+            )
     declared = {column.name: column for column in table.columns}
     for name, entry in source.columns.items():
         column_place = place / "columns" / name
@@ -330,16 +345,20 @@ def _check_outputs(place: Place, column: TargetColumn, value_map: ValueMap, outp
 def check_accounted_for(
     files: Mapping[str, tuple[YamlFile, TargetMapping]],
     archived_file: YamlFile,
-    archived: Mapping[str, str],
+    listed: ArchivedFile,
     accounted_for: Callable[[str], tuple[set[str], dict[str, str]]],
     known: Known,
     findings: Findings,
 ) -> None:
     """Every legacy table is mapped or archived, and every column of a mapped one is used, or dropped with a reason."""
     archive = Place(archived_file, ("archived",), findings)
-    for name in archived:
-        if name not in known.legacy_tables:
-            (archive / name).unknown("legacy table", name, known.legacy_tables)
+    archived = {**listed.archived, **listed.undecided}
+    for heading, names in (("archived", listed.archived), ("undecided", listed.undecided)):
+        for name in names:
+            if name not in known.legacy_tables:
+                Place(archived_file, (heading, name), findings).unknown("legacy table", name, known.legacy_tables)
+    for name in sorted(listed.archived.keys() & listed.undecided.keys()):
+        (archive / name).wrong(f"{name} is only archived, and undecided as well", "take it out of one of the two")
     for name, table in known.legacy_tables.items():
         places = [
             Place(file, ("sources", name), findings) for file, mapping in files.values() if name in mapping.sources
@@ -360,5 +379,12 @@ def check_accounted_for(
                     "use it in a column's `from`, or list it under `dropped` with the reason",
                 )
         for column in sorted(used & set(dropped)):
-            place = next(place for place in places if column in place.file.content["sources"][name].get("dropped", {}))
-            (place / "dropped" / column).wrong(f"{name}.{column} is both used and dropped", "take it out of `dropped`")
+            place, heading = next(
+                (place, heading)
+                for place in places
+                for heading in ("dropped", "undecided")
+                if column in place.file.content["sources"][name].get(heading, {})
+            )
+            (place / heading / column).wrong(
+                f"{name}.{column} is both used and {heading}", f"take it out of `{heading}`"
+            )

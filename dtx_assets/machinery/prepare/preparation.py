@@ -199,8 +199,10 @@ def _source_rows(
     """The rows of a source, with the columns that the chosen options need besides those that it always has to have."""
     table = run.system.legacy_tables[source]
     table = replace(table, required=(*table.required, *flow.required(run.decisions.chosen).get(source, ())))
-    column, crosswalk = flow.owner[source]
     frame = legacy_frame(run.lake, run.system.name, table, manifest=manifest)
+    if source not in flow.owner:
+        return SourceRows.of(table, frame, manifest.tables["rows"].rows, None, None)
+    column, crosswalk = flow.owner[source]
     kind = context.id_kinds.get(crosswalk, "integer")
     return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, context.crosswalks[crosswalk], kind)
 
@@ -379,9 +381,17 @@ def _fingerprint(
         "batch_rows": run.settings.batch_rows,
         "live": {model: held_values(run.live.get(model), run.system.target(model)) for model in flow.targets},
         "files": _digest_of_files(run.system.mappings.files[model] for model in flow.targets),
+        "declared": [_declared(run.system, source) for source in flow.sources],
         "code": [_digest_of_files(sorted(package.rglob("*.py"))) for package in (*PREPARING, run.system.code_dir)],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _declared(system: System, source: str) -> list[Any]:
+    """What of the declaration of a legacy table makes a difference to rows; it may be data as well as code."""
+    table = system.legacy_tables[source]
+    kinds = [table.kind_of(column) for column in table.columns]
+    return [table.columns, kinds, table.key, table.key_repeats, table.null_markers]
 
 
 def _digest_of_files(paths: Iterable[Path]) -> str:

@@ -29,6 +29,7 @@ from dtx_assets.machinery.report.history import History
 from dtx_assets.machinery.report.lineage import Node, lineage_nodes
 from dtx_assets.machinery.report.readiness import Readiness, readiness
 from dtx_assets.machinery.report.rejected import RejectedGroup, rejected_group
+from dtx_assets.machinery.report.undecided import UndecidedRow, undecided_rows
 from dtx_assets.machinery.system.system import System
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Report:
     conflicts: tuple[Listed, ...]
     vanished: tuple[Listed, ...]
     coercions: tuple[CoercionRow, ...]
+    undecided: tuple[UndecidedRow, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
     """Target tables by name, with the model that the plan calls them."""
 
@@ -101,5 +103,6 @@ def gather(
         conflicts=figures.conflicts,
         vanished=figures.vanished,
         coercions=coercion_rows(accounts),
+        undecided=undecided_rows(system),
         models=accounts.models,
     )

@@ -59,9 +59,9 @@ class Flow:
     """From source tables to target models. The first source owns the rows; the others feed or only link to them.
 
     `owner` names, for each source table, the column of the owner id and the mapping asset that gives it: rows of one
-    owner lie in one batch. `accounted` are the sources whose rows are counted. `required` gives the columns by source
-    table that the chosen options need besides those a table always requires. `merge` makes the rows of a target of
-    all batches together, where several batches may give one row.
+    owner lie in one batch; rows of a table that is not named go by their own key. `accounted` are the sources whose
+    rows are counted. `required` gives the columns by source table that the chosen options need besides those a table
+    always requires. `merge` makes the rows of a target of all batches together, where several batches may give one row.
     """
 
     name: str

@@ -1,0 +1,260 @@
+"""A system made of its folder: `tables.yaml`, `targets.yaml`, `decisions.yaml`, mapping files and value maps.
+
+What no table of columns can say is Python, and is handed in: transforms and functions of the system's own.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.settings import decisions_path
+from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
+from dtx_assets.machinery.declare.flow import declared_flow, own_crosswalk
+from dtx_assets.machinery.declare.model import (
+    MIGRATION,
+    OTHER_AREAS,
+    CrosswalkFile,
+    LegacyTableFile,
+    TablesFile,
+    TargetsFile,
+    TargetTableFile,
+)
+from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, value_map_asset
+from dtx_assets.machinery.mapping.decisions import load_decisions
+from dtx_assets.machinery.mapping.load import DECISIONS, TABLES, TARGETS, Mappings, load_mappings
+from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.system.system import System, always
+from dtx_assets.machinery.transforms.columns import GENERIC, Registry
+
+File = TypeVar("File", bound=BaseModel)
+
+
+def system_from_folder(
+    name: str,
+    mappings_dir: Path,
+    *,
+    code_dir: Path,
+    sample_dir: Path | None = None,
+    transforms: Registry = GENERIC,
+    functions: Mapping[str, Callable[..., object]] | None = None,
+) -> System:
+    """The system that a folder declares, under the decisions that the environment chooses otherwise, if any.
+
+    `code_dir`: where the system's Python lies; `sample_dir`: the legacy tables where no URL names others, by default
+    `legacy` beside the folder of all mappings. ConfigurationError names all that is wrong, with file and line.
+    """
+    tables, targets = read_declarations(mappings_dir)
+    first = next(iter(tables.areas), MIGRATION)
+    legacy_tables = {table: legacy_table(table, declared, first) for table, declared in tables.tables.items()}
+    declared_targets = tuple(target_table(model, declared, first) for model, declared in targets.targets.items())
+    own = {table.name: table for table in declared_targets if not table.key_is_written}
+    handed_over = {declared.name or table: table for table, declared in tables.crosswalks.items()}
+    mappings = load_mappings(
+        mappings_dir,
+        legacy_tables=legacy_tables,
+        targets=declared_targets,
+        transforms=transforms,
+        functions=functions or {},
+        crosswalks=tuple(dict.fromkeys((*handed_over, *own))),
+        decisions=load_decisions(mappings_dir / DECISIONS),
+    )
+    _require_filled(mappings, targets)
+    filled = tuple(
+        _as_filled(table, mappings, targets.targets[table.model]) for table in mappings.completed(declared_targets)
+    )
+    flows = [
+        declared_flow(mapping, next(table for table in filled if table.model == model), mappings.files[model])
+        for model, mapping in mappings.targets.items()
+        if mapping.sources
+    ]
+    used = {look_up for flow in flows for look_up in flow.mappings}
+    crosswalks = {
+        table: replace(legacy_table(table, declared, OTHER_AREAS), key=declared.key or (declared.source_id,))
+        for table, declared in tables.crosswalks.items()
+    }
+    assets: list[MappingAsset] = [
+        *(
+            _handed_over_asset(crosswalk, crosswalks[table], tables.crosswalks[table], targets)
+            for crosswalk, table in handed_over.items()
+        ),
+        *(
+            own_crosswalk(table, mappings, legacy_tables)
+            for crosswalk, table in own.items()
+            if crosswalk in used and crosswalk not in handed_over
+        ),
+        *(value_map_asset(name, value_map, mappings, area=first) for value_map in mappings.value_maps),
+    ]
+    system = System(
+        name=name,
+        legacy_tables=legacy_tables,
+        crosswalk_tables=crosswalks,
+        targets=filled,
+        flow_makers=tuple(map(always, flows)),
+        decisions=load_decisions(mappings_dir / DECISIONS),
+        mapping_assets=tuple(assets),
+        mappings=mappings,
+        mappings_dir=mappings_dir,
+        code_dir=code_dir,
+        sample_dir=sample_dir or mappings_dir.parents[1] / "legacy",
+        areas={**tables.areas, OTHER_AREAS: "Tables that others own"},
+    )
+    override = decisions_path(name)
+    return system.under(load_decisions(mappings_dir / DECISIONS, override)) if override else system
+
+
+# --- the files --------------------------------------------------------------------------------------------------------
+
+
+def read_declarations(mappings_dir: Path) -> tuple[TablesFile, TargetsFile]:
+    """Both sides as they are declared; ConfigurationError lists all that is wrong with the two files."""
+    findings = Findings()
+    tables = _read(mappings_dir / TABLES, TablesFile, findings)
+    targets = _read(mappings_dir / TARGETS, TargetsFile, findings)
+    if tables and targets:
+        _check_names(tables, targets, findings)
+    findings.raise_if_any()
+    assert tables
+    assert targets
+    return tables[1], targets[1]
+
+
+def _read(path: Path, model: type[File], findings: Findings) -> tuple[YamlFile, File] | None:
+    try:
+        file = YamlFile(path)
+    except ConfigurationError as error:
+        findings.errors.append(error)
+        return None
+    parsed = parse_model(file, model, findings)
+    return (file, parsed) if parsed else None
+
+
+def _check_names(
+    tables: tuple[YamlFile, TablesFile], targets: tuple[YamlFile, TargetsFile], findings: Findings
+) -> None:
+    """What one file says that the other, or another entry, does not know."""
+    (tables_file, legacy), (targets_file, target) = tables, targets
+    areas = (*legacy.areas, OTHER_AREAS)
+    for name, table in legacy.tables.items():
+        _check_area(tables_file, ["tables", name, "area"], table.area, areas, findings)
+    for name, crosswalk in legacy.crosswalks.items():
+        if crosswalk.target not in target.targets:
+            findings.add(
+                f"there is no target model {crosswalk.target!r}",
+                tables_file.where(["crosswalks", name, "target"]),
+                suggestion(crosswalk.target, target.targets),
+            )
+        for role in ("source_id", "target_id"):
+            column = getattr(crosswalk, role)
+            if column not in crosswalk.columns:
+                where = tables_file.where(["crosswalks", name, role])
+                findings.add(f"{name} has no column {column!r}", where, suggestion(column, crosswalk.columns))
+    names = {name for table in target.targets.values() for name in _names_of(table)}
+    for model, declared in target.targets.items():
+        _check_area(targets_file, ["targets", model, "area"], declared.area, areas, findings)
+        for name, column in declared.columns.items():
+            if column.references and column.references not in names:
+                findings.add(
+                    f"{model}.{name} refers to {column.references!r}, which is no target table",
+                    targets_file.where(["targets", model, "columns", name, "references"]),
+                    suggestion(column.references, names),
+                )
+
+
+def _names_of(table: TargetTableFile) -> Iterable[str]:
+    return (table.table, f"{table.lies_in}.{table.table}") if table.lies_in else (table.table,)
+
+
+def _check_area(file: YamlFile, place: list[str | int], area: str, areas: Iterable[str], findings: Findings) -> None:
+    if area and area not in areas:
+        findings.add(f"there is no area {area!r}", file.where(place), suggestion(area, areas))
+
+
+# --- what they declare ------------------------------------------------------------------------------------------------
+
+
+def legacy_table(name: str, declared: LegacyTableFile, first_area: str) -> LegacyTable:
+    kinds: Mapping[str, ColumnKind] = {column: entry.kind for column, entry in declared.columns.items()}
+    return LegacyTable(
+        name,
+        declared.area or first_area,
+        tuple(declared.columns),
+        key=declared.key,
+        key_repeats=declared.key_repeats,
+        description=declared.meaning,
+        decision=declared.decision,
+        kind_of=lambda column: kinds.get(column, "text"),
+        personal=frozenset(column for column, entry in declared.columns.items() if entry.personal),
+        all_personal=declared.all_personal,
+        null_markers=declared.null_markers,
+        schema=declared.lies_in,
+    )
+
+
+def target_table(model: str, declared: TargetTableFile, first_area: str) -> TargetTable:
+    """The table as it is declared; what writes into it, the mapping files say."""
+    return TargetTable(
+        declared.table,
+        model,
+        declared.area or first_area,
+        tuple(
+            TargetColumn(
+                column,
+                entry.type,
+                entry.meaning,
+                nullable=entry.nullable,
+                max_length=entry.length,
+                references=entry.references,
+                allowed=entry.allowed,
+            )
+            for column, entry in declared.columns.items()
+        ),
+        natural_key=declared.natural_key,
+        key=declared.key,
+        key_is_written=declared.key_is_written,
+        nulls_equal=declared.nulls_equal,
+        decision=declared.decision,
+        description=declared.meaning,
+        schema=declared.lies_in,
+    )
+
+
+def _require_filled(mappings: Mappings, targets: TargetsFile) -> None:
+    """ConfigurationError for each column that must have a value, and that nothing fills, nobody left undecided."""
+    findings = Findings()
+    for model, mapping in mappings.targets.items():
+        made = {column for source in mapping.sources.values() for column in source.columns} | mapping.undecided.keys()
+        for name, column in targets.targets[model].columns.items() if mapping.sources else ():
+            if name not in made and not column.nullable and column.default is None:
+                findings.add(
+                    f"{model}.{name} must have a value and nothing fills it",
+                    YamlFile(mappings.files[model]).where(["sources"]),
+                    "say where it comes from, give it a constant, or list it under `undecided`",
+                )
+    findings.raise_if_any()
+
+
+def _as_filled(table: TargetTable, mappings: Mappings, declared: TargetTableFile) -> TargetTable:
+    """The table with the columns that are written: one that nothing fills is left to its default, where it has one."""
+    mapping = mappings.targets.get(table.model)
+    if mapping is None or not mapping.sources:
+        return table
+    made = {column for source in mapping.sources.values() for column in source.columns}
+    defaults = {column for column, entry in declared.columns.items() if entry.default is not None}
+    left = tuple(column for column in table.columns if column.name in made or column.name not in defaults)
+    return replace(table, columns=left, writes="insert", decision=table.decision or mapping.decision)
+
+
+def _handed_over_asset(name: str, table: LegacyTable, declared: CrosswalkFile, targets: TargetsFile) -> MappingAsset:
+    return crosswalk_asset(
+        name,
+        table,
+        declared.source_id,
+        declared.target_id,
+        area=table.area,
+        target=(declared.target, targets.targets[declared.target].table),
+    )

@@ -1,0 +1,73 @@
+"""Which transform makes a target type of a legacy kind: one table, a line a pair."""
+
+import re
+from typing import Any
+
+from dtx_assets.machinery.postgres.catalogue import FoundTargetColumn
+from dtx_assets.machinery.sources.catalogue import FoundColumn
+from dtx_assets.machinery.transforms.columns import Registry
+
+FAMILIES = {
+    "smallint": "integer",
+    "integer": "integer",
+    "bigint": "integer",
+    "numeric": "numeric",
+    "money": "numeric",
+    "real": "float",
+    "double precision": "float",
+    "boolean": "boolean",
+    "text": "text",
+    "character varying": "text",
+    "character": "text",
+    "citext": "text",
+    "date": "date",
+    "timestamptz": "instant",
+    "timestamp": "timestamp",
+    "uuid": "uuid",
+    "json": "json",
+    "jsonb": "json",
+    "bytea": "bytes",
+}
+"""PostgreSQL types that are made alike; arrays and enums are told by themselves."""
+
+TEXTS = ("text", "code", "integer", "decimal", "boolean", "date", "time", "instant", "uuid", "json", "set", "list")
+Settings = dict[str, Any]
+PAIRS: tuple[tuple[tuple[str, ...], tuple[str, ...], str, Settings], ...] = (
+    (("integer",), ("integer",), "integer", {}),
+    (("integer", "decimal"), ("numeric", "float"), "numeric", {}),
+    (("boolean", "integer"), ("boolean",), "boolean", {}),
+    (("date", "time"), ("date",), "date", {}),
+    (("time", "instant", "date"), ("timestamp",), "local_timestamp", {}),
+    (("instant",), ("instant",), "instant", {}),
+    (("time", "instant"), ("instant",), "timestamp", {}),
+    (("uuid", "text", "code"), ("uuid",), "uuid", {}),
+    (("json", "text"), ("json",), "json", {}),
+    (("bytes",), ("bytes",), "bytes", {}),
+    (("set",), ("array",), "array", {"separator": ","}),
+    (("json",), ("array",), "array", {}),
+    (("text", "code"), ("enum",), "text", {}),
+    (TEXTS, ("text",), "text", {}),
+)
+"""Legacy kinds, target families, transform, its settings; the first that fits and is there counts."""
+
+
+def family_of_target(column: FoundTargetColumn) -> str:
+    """What the type of a target column is made like; a type that nothing here makes is its own family."""
+    if column.base.endswith("[]"):
+        return "array"
+    if column.labels:
+        return "enum"
+    return FAMILIES.get(re.sub(r"\(.*\)", "", column.base).rpartition(".")[2], column.base)
+
+
+def transform_for(legacy: FoundColumn, target: FoundTargetColumn, transforms: Registry) -> tuple[str, Settings] | None:
+    """The transform that makes one of the other, with its settings; None where there is none."""
+    kind, family = legacy.holds or legacy.kind, family_of_target(target)
+    return next(
+        (
+            (transform, settings)
+            for kinds, families, transform, settings in PAIRS
+            if kind in kinds and family in families and transform in transforms
+        ),
+        None,
+    )

@@ -1,0 +1,1 @@
+"""A system as a folder of data: reading it, and drafting it."""

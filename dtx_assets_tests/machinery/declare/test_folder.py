@@ -1,0 +1,182 @@
+"""A system that is a folder of data: what the files declare is there, and what is wrong has file, line and remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.checks.spec import one_group_an_asset
+from dtx_assets.machinery.checks.standard import standard_check_groups
+from dtx_assets.machinery.code_location.definitions import build_definitions
+from dtx_assets.machinery.declare.folder import system_from_folder
+from dtx_assets.machinery.system.system import System
+
+FILES = {
+    "tables.yaml": """\
+areas: { catalogue: "Area 1: Catalogue" }
+tables:
+  book:
+    key: [book_id]
+    meaning: The books.
+    columns:
+      book_id: integer
+      branch_id: integer
+      title: text
+      genre: code
+      donor: { kind: text, personal: true }
+  shelf:
+    columns: { place: text }
+crosswalks:
+  crosswalk_branch:
+    name: site
+    source_id: branch_id
+    target_id: site_id
+    target: Site
+    columns: { branch_id: integer, site_id: integer }
+""",
+    "targets.yaml": """\
+targets:
+  Book:
+    table: book
+    meaning: A book.
+    columns:
+      site_id: { type: bigint, references: site }
+      title: { type: text, length: 80 }
+      genre: { type: text, allowed: [fiction, science] }
+      made: { type: timestamptz, default: now() }
+      pages: { type: integer, nullable: true }
+  Site:
+    table: site
+    area: other_areas
+    columns: { name: text }
+""",
+    "decisions.yaml": """\
+decisions:
+  - { key: rows, area: 1, number: "1", title: Rows, text: A row for a row., status: documented }
+""",
+    "archived.yaml": """\
+archived: {}
+undecided: { shelf: what is a shelf? }
+""",
+    "genre.csv": "legacy,genre\nnovel,fiction\n",
+    "Book.yaml": """\
+target: Book
+decision: "A1 #1"
+sources:
+  book:
+    columns:
+      site_id: { from: branch_id, crosswalk: site }
+      title: { from: title }
+      genre: { from: genre, value_map: genre, output: genre }
+    dropped: { book_id: the legacy key }
+    undecided: { donor: who may know? }
+undecided: { made: the target's own, pages: nobody counted }
+""",
+}
+
+
+def made(directory: Path, changes: dict[str, dict[str, str]] | None = None) -> System:
+    """The system of the files, with texts replaced."""
+    mappings = directory / "mappings" / "library"
+    mappings.mkdir(parents=True)
+    files = dict(FILES)
+    for name, replaced in (changes or {}).items():
+        for old, new in replaced.items():
+            assert old in files[name]
+            files[name] = files[name].replace(old, new)
+    for name, content in files.items():
+        (mappings / name).write_text(content)
+    return system_from_folder("library", mappings, code_dir=directory)
+
+
+def test_what_the_files_declare_is_there(tmp_path):
+    system = made(tmp_path)
+    book = system.legacy_tables["book"]
+    assert book.key == ("book_id",)
+    assert [book.kind_of(name) for name in book.columns] == ["integer", "integer", "text", "code", "text"]
+    assert book.is_personal("donor")
+    assert not book.is_personal("title")
+    assert (book.area, system.target("Site").area) == ("catalogue", "other_areas")
+    target = system.target("Book")
+    assert (target.writes, system.target("Site").writes) == ("insert", "nothing")
+    assert target.column("title").max_length == 80
+    assert target.column("site_id").references == "site"
+    [flow] = system.flows
+    assert (flow.sources, flow.targets, flow.mappings) == (("book",), ("Book",), ("site", "genre"))
+    assert flow.required({})["book"] == ("branch_id", "title", "genre")
+    assert {asset.name: asset.kind for asset in system.mapping_assets} == {"site": "crosswalk", "genre": "value_map"}
+    assert system.sample_dir == tmp_path / "legacy"
+
+
+def test_a_column_with_a_default_that_nothing_fills_is_left_to_the_target(tmp_path):
+    assert [column.name for column in made(tmp_path).target("Book").columns] == ["site_id", "title", "genre", "pages"]
+
+
+def test_what_is_undecided_is_a_check_that_closes_the_gate(tmp_path):
+    system = made(tmp_path)
+    groups = [(group, spec) for group in standard_check_groups(system) for spec in group.specs]
+    found = {
+        spec.name: group.evaluate(None)[spec.name].metadata["undecided"]  # type: ignore[arg-type]
+        for group, spec in groups
+        if spec.name in ("columns_are_decided", "where_its_rows_go_is_decided")
+        and (spec.severity, spec.closes_gate) == ("ERROR", True)
+    }
+    assert found == {
+        "columns_are_decided": {
+            "made": "the target's own",
+            "pages": "nobody counted",
+            "book.donor": "who may know?",
+        },
+        "where_its_rows_go_is_decided": {"shelf": "what is a shelf?"},
+    }
+
+
+def test_it_is_a_code_location(tmp_path):
+    system = made(tmp_path)
+    keys = build_definitions(system, one_group_an_asset(standard_check_groups(system))).resolve_asset_graph()
+    names = {"/".join(key.path[1:]) for key in keys.get_all_asset_keys()}
+    assert {"legacy/book", "mapping/site", "mapping/genre", "prepared/Book", "target/Book", "archive/shelf"} <= names
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        ("tables.yaml", "title: text", "title: txt", "tables.yaml:9: 'txt' is no kind"),
+        ("tables.yaml", "key: [book_id]", "key: [id]", "tables.yaml:3: the key names 'id'"),
+        ("tables.yaml", "target: Site", "target: Sight", "tables.yaml:19: there is no target model 'Sight'"),
+        ("tables.yaml", "source_id: branch_id", "source_id: id", "crosswalk_branch has no column 'id'"),
+        ("tables.yaml", "    meaning: The books.", "    meening: The books.", "tables.yaml:5: unknown key 'meening'"),
+        ("targets.yaml", "references: site", "references: sites", "targets.yaml:6: Book.site_id refers to 'sites'"),
+        ("targets.yaml", "area: other_areas", "area: others", "targets.yaml:13: there is no area 'others'"),
+        ("targets.yaml", "    meaning: A book.", "    natural_key: [isbn]", "a key names 'isbn'"),
+        ("targets.yaml", "    meaning: A book.", "    key: [title]", "a key that the target gives is one column"),
+        ("targets.yaml", "pages: { type: integer, nullable: true }", "pages: { nullable: true }", "'type' is missing"),
+        ("targets.yaml", "  Site:", "      isbn: text\n  Site:", "Book.isbn must have a value and nothing fills it"),
+        ("Book.yaml", ", pages: nobody", ", page: nobody", "Book.yaml:11: Book has no column 'page'"),
+        ("Book.yaml", "made: the", "title: the", "title is filled, and undecided as well"),
+        ("Book.yaml", "{ donor: who", "{ owner: who", "book has no column 'owner'"),
+        ("Book.yaml", "{ donor: who", "{ title: again, donor: who", "book.title is both used and undecided"),
+        ("archived.yaml", "shelf: what", "shelves: what", "unknown legacy table 'shelves'"),
+        ("archived.yaml", "archived: {}", "archived: { shelf: no }", "only archived, and undecided as well"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(tmp_path, file, old, new, told):
+    with pytest.raises(ConfigurationError) as caught:
+        made(tmp_path, {file: {old: new}})
+    said = str(caught.value)
+    place, _, what = told.rpartition(": ") if file in told else ("", "", told)
+    assert what in said
+    assert place in said
+
+
+def test_a_target_of_two_tables_is_no_declared_flow(tmp_path):
+    shelf = {"  book:\n": "  shelf: { undecided: { place: why? } }\n  book:\n"}
+    with pytest.raises(ConfigurationError, match="Book is made from shelf, book"):
+        made(tmp_path, {"Book.yaml": shelf, "archived.yaml": {"{ shelf: what is a shelf? }": "{}"}})
+
+
+def test_another_choice_is_taken_from_the_environment(tmp_path, monkeypatch):
+    options = {"status: documented }": 'status: documented, options: ["yes", "no"], chosen: "yes" }'}
+    (tmp_path / "chosen.yaml").write_text('rows: "no"\n')
+    monkeypatch.setenv("LIBRARY_DECISIONS", str(tmp_path / "chosen.yaml"))
+    assert made(tmp_path, {"decisions.yaml": options}).decisions.chosen == {"rows": "no"}

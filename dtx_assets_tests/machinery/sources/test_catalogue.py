@@ -1,0 +1,128 @@
+"""What tables a source has: the kinds of all common types, keys, and what a type holds that is no text."""
+
+import sqlite3
+from contextlib import closing
+
+import psycopg
+import pymysql
+import pytest
+from sqlalchemy.engine import make_url
+
+from dtx_assets.machinery.base.errors import SourceError
+from dtx_assets.machinery.sources.catalogue import FoundTable, legacy_catalogue
+
+MYSQL = """
+CREATE TABLE `all` (
+  a SMALLINT UNSIGNED NOT NULL AUTO_INCREMENT, b BIGINT, c DECIMAL(5,2), d DOUBLE, e CHAR(3), f VARCHAR(9) NOT NULL,
+  g TEXT, h DATE, i DATETIME, j TIMESTAMP NULL, k TIME, l YEAR, m ENUM('x','y'), n SET('x','y'), o BLOB, p GEOMETRY,
+  q TINYINT(1), r BIT(3), s VARBINARY(4), PRIMARY KEY (f, a), KEY (a))
+"""
+
+
+def kinds(table: FoundTable) -> dict[str, str]:
+    return {column.name: column.holds or column.kind for column in table.columns}
+
+
+def test_mysql(mariadb_url):
+    url = make_url(mariadb_url).set(database="catalogue")
+    with closing(pymysql.connect(host=url.host, port=url.port, user=url.username, password=url.password)) as server:
+        cursor = server.cursor()
+        cursor.execute("CREATE DATABASE catalogue")
+        try:
+            cursor.execute("USE catalogue")
+            cursor.execute(MYSQL)
+            cursor.execute("CREATE VIEW seen AS SELECT a FROM `all`")
+            [table] = legacy_catalogue(url.render_as_string(hide_password=False))
+        finally:
+            cursor.execute("DROP DATABASE catalogue")
+    assert (table.name, table.schema, table.key) == ("all", None, ("f", "a"))
+    assert kinds(table) == {
+        "a": "integer",
+        "b": "integer",
+        "c": "decimal",
+        "d": "decimal",
+        "e": "text",
+        "f": "text",
+        "g": "text",
+        "h": "date",
+        "i": "time",
+        "j": "instant",
+        "k": "text",
+        "l": "integer",
+        "m": "text",
+        "n": "set",
+        "o": "bytes",
+        "p": "bytes",
+        "q": "integer",
+        "r": "integer",
+        "s": "bytes",
+    }
+    assert [column.name for column in table.columns if not column.nullable] == ["a", "f"]
+    assert table.columns[2].type == "DECIMAL(5, 2)"
+
+
+def test_postgresql_in_all_its_schemas(database_url):
+    with psycopg.connect(database_url) as connection:
+        connection.execute("CREATE TYPE mood AS ENUM ('so', 'la')")
+        connection.execute(
+            "CREATE TABLE one (a bigint PRIMARY KEY, b numeric, c boolean, d uuid, e jsonb, f timestamptz, g timestamp,"
+            " h date, i text[], j bytea, k mood, l inet, m interval)"
+        )
+        connection.execute('CREATE SCHEMA "Old"')
+        connection.execute('CREATE TABLE "Old"."Two" (x int) PARTITION BY RANGE (x)')
+        connection.execute('CREATE TABLE "Old".part PARTITION OF "Old"."Two" DEFAULT')
+        connection.execute('CREATE TABLE part PARTITION OF "Old"."Two" FOR VALUES FROM (1) TO (2)')
+        connection.execute("CREATE SCHEMA migration")
+        connection.execute("CREATE TABLE migration.run (x int)")
+    two, one = sorted(legacy_catalogue(database_url), key=lambda table: table.name)
+    assert (two.name, two.schema, two.key) == ("Two", "Old", ())
+    assert (one.schema, one.key) == (None, ("a",))
+    assert kinds(one) == {
+        "a": "integer",
+        "b": "decimal",
+        "c": "boolean",
+        "d": "uuid",
+        "e": "json",
+        "f": "instant",
+        "g": "time",
+        "h": "date",
+        "i": "list",
+        "j": "bytes",
+        "k": "text",
+        "l": "text",
+        "m": "text",
+    }
+
+
+def test_sqlite(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "a.db")) as file:
+        file.execute("CREATE TABLE b (id INTEGER PRIMARY KEY, at DATETIME, price NUMERIC(5,2), x BLOB, odd NO_SUCH)")
+    [table] = legacy_catalogue(f"sqlite:///{tmp_path / 'a.db'}")
+    assert table.key == ("id",)
+    assert kinds(table) == {"id": "integer", "at": "time", "price": "decimal", "x": "bytes", "odd": "decimal"}
+
+
+def test_csv_files_are_sampled(tmp_path):
+    (tmp_path / "book.csv").write_text(
+        "book_id,isbn,added,born,price,note\n1,007,2020-01-01 10:00:00,2020-01-01,1.50,\n2,12,,\\N,NULL,x\n"
+    )
+    (tmp_path / "empty.csv").write_text("a,b\n")
+    (tmp_path / "again.csv").write_text("a\n1\n1\n")
+    again, book, empty = legacy_catalogue(str(tmp_path))
+    assert kinds(book) == {
+        "book_id": "integer",
+        "isbn": "text",
+        "added": "time",
+        "born": "date",
+        "price": "text",
+        "note": "text",
+    }
+    assert (book.key, book.guessed) == (("book_id",), True)
+    assert (again.key, empty.key) == ((), ())
+    assert kinds(empty) == {"a": "text", "b": "text"}
+
+
+def test_what_cannot_be_read_is_told_without_a_password(tmp_path):
+    with pytest.raises(SourceError) as caught:
+        legacy_catalogue("mysql://reader:s3cret@127.0.0.1:1/x")
+    assert "s3cret" not in str(caught.value)
