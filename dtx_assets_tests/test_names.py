@@ -17,12 +17,7 @@ CHANGES = {
         "BRANCHES = ": "ODD = {name: LegacyTable(name, 'catalogue', ('id', 'note'), key=('id',)) for name in "
         + repr(ODD)
         + "}\nBRANCHES = ",
-        'sources=("book",)': f'sources=("{MAPPED}",)',
-        'accounted=(("book", "Book"),)': f'accounted=(("{MAPPED}", "Book-copy"),)',
-        'targets=("Book",)': 'targets=("Book-copy",)',
-        'owner={"book": ': f'owner={{"{MAPPED}": ',
-        'row_by_row("book", "Book"': f'row_by_row("{MAPPED}", "Book-copy"',
-        'legacy_tables={"book": BOOK}': f'legacy_tables={{"{MAPPED}": BOOK, **ODD}}',
+        'TABLES = {"book": BOOK}': f'TABLES = {{"{MAPPED}": BOOK, **ODD}}',
         '    "book",\n    "Book",\n': '    "new books",\n    "Book-copy",\n',
     },
     "mappings/library/Book.yaml": {"target: Book": "target: Book-copy", "  book:\n": f"  {MAPPED}:\n"},

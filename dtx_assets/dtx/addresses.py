@@ -89,12 +89,17 @@ def address_problems(column: str) -> tuple[RowProblem, ...]:
     )
 
 
+def invalid_addresses(rows: pl.DataFrame, column: str) -> pl.DataFrame:
+    """One row, with its problem, for each value in a row of `with_addresses` that is no address."""
+    invalid = rows.explode("_invalid", empty_as_null=False, keep_nulls=False)
+    detail = pl.format("not an address: {}", pl.col("_invalid").str.head(200))
+    return add_problems(invalid, RowProblem(pl.col("_invalid").is_not_null(), "invalid_email", column, detail))
+
+
 def list_invalid_addresses(
     outcome: Outcome, inputs: FlowInputs, source: str, model: str, migrated: pl.DataFrame, column: str
 ) -> None:
     """Lists the invalid addresses of migrated rows, one partial entry each."""
-    invalid = migrated.explode("_invalid", empty_as_null=False, keep_nulls=False)
+    invalid = invalid_addresses(migrated, column)
     if invalid.height:
-        detail = pl.format("not an address: {}", pl.col("_invalid").str.head(200))
-        invalid = add_problems(invalid, RowProblem(pl.col("_invalid").is_not_null(), "invalid_email", column, detail))
         outcome.reject(model, rejected_rows(inputs, source, invalid, partial=True))

@@ -1,9 +1,12 @@
 """The mappings of DTX: crosswalks of Areas 1, 2, 3 and 6, look-ups in rows other areas own, and the value maps."""
 
+from functools import partial
+
 import polars as pl
 
 from dtx_assets.dtx.addresses import with_addresses
 from dtx_assets.dtx.php import counts_latin1
+from dtx_assets.dtx.repo_files import SOURCE as REPO_FILE
 from dtx_assets.dtx.repo_files import file_inventory, handled_files
 from dtx_assets.dtx.tables import CROSSWALKS, FILE_REPOSITORY, NOTIFICATIONS
 from dtx_assets.dtx.targets import TARGETS
@@ -21,6 +24,8 @@ _TABLE_OF = {target.model: target.name for target in TARGETS}
 _ID = pl.Int64()
 
 CROSSWALK_NAMES = ("user", "account", "directory", "record", "requirements", "document")
+REFERENCE_NAMES = ("reviewer", "requirements_group", "doc_requirement", "handled_file", "file_inventory")
+"""Look-ups that functions of mapping files may read."""
 
 
 def _requirements_groups(context: MappingContext) -> pl.LazyFrame:
@@ -218,7 +223,7 @@ def mapping_assets(mappings: Mappings) -> tuple[MappingAsset, ...]:
             FILE_REPOSITORY,
             (("legacy", "repo_file"), ("legacy", "crosswalk_repo_file")),
             "What the files hold that this migration moves: size, time and SHA-256, or why a file cannot be had.",
-            file_inventory,
+            partial(file_inventory, mappings.for_target("Document").sources[REPO_FILE].drop),
         ),
         MappingAsset(
             "document",

@@ -1,11 +1,13 @@
 """The rows of repo_file: which of them this migration moves, and what their files hold (Area 11 decision 1)."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import polars as pl
 
 from dtx_assets.machinery.look_ups.assets import MappingContext
-from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value
+from dtx_assets.machinery.mapping.conditions import drop_rules
+from dtx_assets.machinery.mapping.model import DropRule
+from dtx_assets.machinery.transforms.columns import canonical_integer, integer_value
 
 SOURCE = "repo_file"
 LINKS = ("certificate_id", "document_id")
@@ -14,15 +16,6 @@ LINKS = ("certificate_id", "document_id")
 def is_linked(column: str) -> pl.Expr:
     """Whether a file has an id there: not NULL, not 0; what is no number is a link all the same."""
     return pl.col(column).is_not_null() & (integer_value(pl.col(column)) != 0).fill_null(True)
-
-
-def rules(handled: pl.Expr) -> Mapping[str, pl.Expr]:
-    """What drops a row, in the order in which it is asked; `handled` is whether Area 4 names its file."""
-    return {
-        "deleted": code(pl.col("status")) == "deleted",
-        "handled_by_area_4": handled,
-        "linked_not_in_crosswalk": pl.any_horizontal(is_linked(column) for column in LINKS),
-    }
 
 
 def with_handled(rows: pl.LazyFrame, handled: pl.LazyFrame) -> pl.LazyFrame:
@@ -53,7 +46,7 @@ def handled_files(context: MappingContext) -> pl.LazyFrame:
     return files.drop_nulls().unique().sort("source_id")
 
 
-def file_inventory(context: MappingContext) -> pl.LazyFrame:
+def file_inventory(drop: Sequence[DropRule], context: MappingContext) -> pl.LazyFrame:
     """INVENTORY of the files of the rows that no rule drops, `path` in hexadecimal; only what changed is read again."""
     key = (context.system, "mapping", "file_inventory")
     before = context.lake.manifest(key)
@@ -61,7 +54,7 @@ def file_inventory(context: MappingContext) -> pl.LazyFrame:
     if before:
         known = context.lake.scan(key, manifest=before).with_columns(pl.col("path").str.decode("hex")).collect()
     rows = with_handled(context.legacy(SOURCE), handled_files(context))
-    dropped = pl.any_horizontal(rule.fill_null(False) for rule in rules(pl.col("_handled")).values())
+    dropped = pl.any_horizontal(drop_rules(drop, {}).values())
     paths = rows.filter(~dropped).select(path_bytes().alias("path")).collect(engine="streaming").to_series()
     assert context.files is not None
     return context.files.inventory(paths, known).lazy().with_columns(pl.col("path").bin.encode("hex"))

@@ -13,9 +13,8 @@ from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.mapping.load import load_mappings
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
-from dtx_assets.machinery.prepare.row_flow import row_by_row
-from dtx_assets.machinery.system.flow import Flow
-from dtx_assets.machinery.system.system import System, always
+from dtx_assets.machinery.prepare.derived import derived_flows
+from dtx_assets.machinery.system.system import System
 from dtx_assets.machinery.transforms.columns import GENERIC
 
 PROJECT = Path(__file__).parent
@@ -71,24 +70,11 @@ READERS = TargetTable(
 TARGETS = (SITES, BOOKS, READERS)
 
 
-def plain_flow(source: str, model: str) -> Flow:
-    return Flow(
-        name=source,
-        area="catalogue",
-        sources=(source,),
-        accounted=((source, model),),
-        mappings=("site",),
-        targets=(model,),
-        decisions=(),
-        owner={source: ("branch_id", "site")},
-        run=row_by_row(source, model),
-    )
-
-
 decisions = load_decisions(MAPPINGS / "decisions.yaml")
+TABLES = {"book": BOOK, "reader": READER}
 mappings = load_mappings(
     MAPPINGS,
-    legacy_tables={"book": BOOK, "reader": READER},
+    legacy_tables=TABLES,
     targets=TARGETS,
     transforms=GENERIC,
     functions={},
@@ -97,10 +83,10 @@ mappings = load_mappings(
 )
 SYSTEM = System(
     name="library",
-    legacy_tables={"book": BOOK, "reader": READER},
+    legacy_tables=TABLES,
     crosswalk_tables={"crosswalk_branch": BRANCHES},
     targets=TARGETS,
-    flow_makers=(always(plain_flow("book", "Book")), always(plain_flow("reader", "Reader"))),
+    flow_makers=derived_flows(mappings, TABLES),
     decisions=decisions,
     mapping_assets=(
         crosswalk_asset("site", BRANCHES, "branch_id", "site_id", area="catalogue", target=("Site", "site")),

@@ -318,19 +318,23 @@ class Zoo:
             assert sorted(by_row) == list(range(frame.height))
             rows += by_row.values()
             for link in self.lake.scan_files(manifest, "links", [f"links-{part}.parquet"]).collect().to_dicts():
-                linked = sorted(json.dumps(by_row[row]) for row in link["rows"])
+                linked = sorted(as_json(by_row[row]) for row in link["rows"])
                 links.append((link["source_table"], link["source_key"], link["source_row"], link["bucket"], linked))
         left_out = self.lake.require(("zoo", "rejected", manifest.key[-1]))
         rejected = self.lake.scan_files(left_out, "rows").collect().to_dicts()
         dropped = self.lake.scan_files(left_out, DROPPED).sort("source_table", "source_row").collect().to_dicts()
         accounting = {entry["source_table"]: entry for entry in manifest.metadata["accounting"]}
         return Content(
-            sorted(rows, key=json.dumps),
+            sorted(rows, key=as_json),
             sorted(links),
             sorted(rejected, key=lambda row: (row["source_table"], row["source_row"], row["partial"])),
             dropped,
             accounting,
         )
+
+
+def as_json(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, default=str)
 
 
 def animal(number: Any = 1, keeper: Any = 1, kind: Any = "cat", name: Any = "Mitzi", **more: Any) -> Row:

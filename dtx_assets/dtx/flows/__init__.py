@@ -1,1 +1,25 @@
-"""The flows of DTX: what the rows of its legacy tables become, as pure functions over the frames of one batch."""
+"""What the mapping files of DTX cannot say as data: functions over the frames of one batch, registered by name."""
+
+from dtx_assets.dtx.flows import (
+    account_email,
+    account_meta,
+    directory_labels,
+    document,
+    email_template,
+    envelope,
+    imap_upload,
+    record_fields,
+    vornado,
+)
+
+__all__ = [
+    "account_email",
+    "account_meta",
+    "directory_labels",
+    "document",
+    "email_template",
+    "envelope",
+    "imap_upload",
+    "record_fields",
+    "vornado",
+]

@@ -56,14 +56,14 @@ def prepared_checks(flow: Flow, model: str) -> CheckGroup:
             coercions.name: coercions_outcome(context.manifest("prepared", model).metadata["accounting"]),
         }
 
-    others = [("prepared", other) for source in sources for other in sharing_targets(flow, source)]
+    others = [("prepared", other) for source in sources for other in sharing_targets(flow, source, model)]
     needs = (asset, ("rejected", model), *others, *(("legacy", source) for source in sources))
     return CheckGroup(asset, (*balances.values(), coercions), evaluate, tuple(dict.fromkeys(needs)))
 
 
-def sharing_targets(flow: Flow, source: str) -> list[str]:
-    """The targets of the flow that the rows of a source are spread over."""
-    return [model for accounted, model in flow.accounted if accounted == source]
+def sharing_targets(flow: Flow, source: str, model: str) -> list[str]:
+    """The targets of the flow that the rows of a source are spread over, one of them being the model."""
+    return [model] if flow.counted_apart else [other for accounted, other in flow.accounted if accounted == source]
 
 
 def accounting_outcome(context: CheckContext, flow: Flow, model: str, source: str) -> CheckOutcome:
@@ -82,7 +82,8 @@ def accounting_outcome(context: CheckContext, flow: Flow, model: str, source: st
     )
     links, entries = (frame.item() for frame in collected([linked, listed_rows]))
     booked = sum(
-        accounting_entry(context.manifest("prepared", other), source)["read"] for other in sharing_targets(flow, source)
+        accounting_entry(context.manifest("prepared", other), source)["read"]
+        for other in sharing_targets(flow, source, model)
     )
     landed = context.manifest("legacy", source).tables["rows"].rows
     same = manifest.metadata["preparation"] == context.manifest("rejected", model).metadata["preparation"]

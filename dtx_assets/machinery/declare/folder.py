@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.settings import decisions_path
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
-from dtx_assets.machinery.declare.flow import declared_flow, own_crosswalk
 from dtx_assets.machinery.declare.model import (
     MIGRATION,
     OTHER_AREAS,
@@ -23,12 +22,14 @@ from dtx_assets.machinery.declare.model import (
     TargetsFile,
     TargetTableFile,
 )
+from dtx_assets.machinery.declare.own_rows import own_crosswalk
 from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, value_map_asset
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.mapping.load import DECISIONS, TABLES, TARGETS, Mappings, load_mappings
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
-from dtx_assets.machinery.system.system import System, always
+from dtx_assets.machinery.prepare.derived import derived_flows
+from dtx_assets.machinery.system.system import System
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
 
 File = TypeVar("File", bound=BaseModel)
@@ -67,12 +68,9 @@ def system_from_folder(
     filled = tuple(
         _as_filled(table, mappings, targets.targets[table.model]) for table in mappings.completed(declared_targets)
     )
-    flows = [
-        declared_flow(mapping, next(table for table in filled if table.model == model), mappings.files[model])
-        for model, mapping in mappings.targets.items()
-        if mapping.sources
-    ]
-    used = {look_up for flow in flows for look_up in flow.mappings}
+    makers = derived_flows(mappings, legacy_tables)
+    entries = (entry for mapping in mappings.targets.values() for entry in mapping.sources.values())
+    used = {column.crosswalk for entry in entries for _, column in entry.made if column.crosswalk}
     crosswalks = {
         table: replace(legacy_table(table, declared, OTHER_AREAS), key=declared.key or (declared.source_id,))
         for table, declared in tables.crosswalks.items()
@@ -94,7 +92,7 @@ def system_from_folder(
         legacy_tables=legacy_tables,
         crosswalk_tables=crosswalks,
         targets=filled,
-        flow_makers=tuple(map(always, flows)),
+        flow_makers=makers,
         decisions=load_decisions(mappings_dir / DECISIONS),
         mapping_assets=tuple(assets),
         mappings=mappings,

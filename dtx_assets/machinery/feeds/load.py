@@ -398,7 +398,9 @@ def compile_feed(path: Path, file: FeedFile, context: FeedContext) -> Feed:
         file,
         table,
         target,
-        TargetMapping(target=model, decision=numbered, sources={table.name: _source_mapping(file, table)}),
+        TargetMapping.model_validate(
+            {"target": model, "decision": numbered, "sources": {table.name: _source_mapping(file, table)}}
+        ),
         flow,
         _opener(path, file),
     )

@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from dtx_assets.machinery.mapping.load import SourceMapping
-from dtx_assets.machinery.mapping.model import ColumnMapping
+from dtx_assets.machinery.mapping.model import ColumnMapping, RowMapping, SourceMapping
 from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.transforms.columns import Coercion, Outcome, Problem, Registry, TransformContext, code, shown
 
@@ -69,7 +68,7 @@ def _updated(frame: pl.DataFrame, changes: pl.DataFrame, column: str) -> pl.Data
 
 
 def apply_columns(
-    frame: pl.DataFrame, source: SourceMapping, context: TransformContext, transforms: Registry
+    frame: pl.DataFrame, source: SourceMapping | RowMapping, context: TransformContext, transforms: Registry
 ) -> pl.DataFrame:
     """Adds `:<column>` for each column and helper of the mapping that no function fills, `_problems` and `_coercions`.
 

@@ -21,7 +21,7 @@ def column_lineage(
     """
     lineage: dict[str, list[Upstream]] = {}
     for table, source in _read(mapping, sources):
-        for name, column in source.columns.items():
+        for name, column in source.filled:
             found = lineage.setdefault(name, [])
             found += [upstream for upstream in _upstreams(system, table, column) if upstream not in found]
     return lineage
@@ -48,7 +48,7 @@ def column_descriptions(mapping: TargetMapping, sources: Container[str] | None =
     """How each target column is made, in words; what several sources give is told source by source."""
     sentences: dict[str, list[str]] = {}
     for table, source in _read(mapping, sources):
-        for name, column in source.columns.items():
+        for name, column in source.filled:
             sentences.setdefault(name, []).append(describe(table, column))
     return {name: "; ".join(told) for name, told in sentences.items()}
 
@@ -81,12 +81,15 @@ def accounted_for(mappings: "Mappings", table: str) -> tuple[set[str], dict[str,
     dropped: dict[str, str] = {}
     for mapping in mappings.targets.values():
         for name, source in mapping.sources.items():
-            for column in (*source.columns.values(), *source.helpers.values()):
+            for _, column in source.made:
                 for part in column.from_:
                     owner, legacy = column.located(part)
                     if (owner or name) == table:
                         used.add(legacy)
             if name == table:
+                asked = {condition.column for rule in source.rules for condition in rule.only}
+                asked |= {condition.column for row in source.rows for condition in row.only}
+                used |= {column for column in asked if column}
                 dropped |= source.dropped
                 dropped |= {column: f"undecided: {note}" for column, note in source.undecided.items()}
     return used, dropped

@@ -6,6 +6,7 @@ What may be wrong is `validate`; applying a mapping is `execute`.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -13,8 +14,9 @@ from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.lineage import accounted_for
-from dtx_assets.machinery.mapping.model import ArchivedFile, SourceMapping, TargetMapping
+from dtx_assets.machinery.mapping.model import ArchivedFile, TargetMapping
 from dtx_assets.machinery.mapping.validate import Known, check_accounted_for, check_target
+from dtx_assets.machinery.mapping.validate_rules import check_parents, check_rules
 from dtx_assets.machinery.mapping.value_map import read_value_map
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
@@ -38,6 +40,8 @@ class Mappings:
     transforms: Registry
     undecided_tables: Mapping[str, str] = field(default_factory=dict)
     """Legacy tables of which nobody has said yet where their rows go."""
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """What `shape`, `expand` and `merge` name."""
 
     def for_target(self, model: str) -> TargetMapping:
         """The mapping of a target model; ConfigurationError where no file maps it."""
@@ -61,7 +65,7 @@ class Mappings:
         return [
             TargetColumn(name, entry.type, entry.note or "A constant: no plan knows this column.", nullable=True)
             for source in self.targets[table.model].sources.values()
-            for name, entry in source.columns.items()
+            for name, entry in source.filled
             if entry.type and name not in declared
         ]
 
@@ -75,8 +79,11 @@ def load_mappings(
     functions: Mapping[str, Callable[..., object]],
     crosswalks: Sequence[str],
     decisions: Decisions,
+    references: Sequence[str] = (),
 ) -> Mappings:
     """The validated mappings of a directory; ConfigurationError lists all that is wrong.
+
+    `references` are look-ups that are no crosswalks, which functions may read.
 
     `<Model>.yaml` maps a target, `archived.yaml` lists the tables that are not mapped, `<name>.csv` are value maps.
     """
@@ -92,6 +99,7 @@ def load_mappings(
         value_maps,
         decisions,
         read.keys() - value_maps.keys(),
+        references,
     )
     loaded: dict[str, tuple[YamlFile, TargetMapping]] = {}
     paths = [path for path in sorted(directory.glob("*.yaml")) if path.name not in NO_MAPPINGS]
@@ -101,6 +109,9 @@ def load_mappings(
         if file and mapping:
             loaded[path.stem] = (file, mapping)
             check_target(file, mapping, known, findings)
+            check_rules(file, mapping, known, findings)
+    if len(loaded) == len(paths):
+        check_parents(loaded, findings)
     archived_file = _read(directory / ARCHIVED, findings)
     archived = parse_model(archived_file, ArchivedFile, findings) if archived_file else None
     mappings = Mappings(
@@ -110,6 +121,7 @@ def load_mappings(
         {name: value_map.frame for name, value_map in value_maps.items()},
         transforms,
         undecided_tables=archived.undecided if archived else {},
+        functions=functions,
     )
     # A file that cannot be read would make all its legacy columns look forgotten.
     if archived_file and archived and len(loaded) == len(paths):
@@ -126,6 +138,3 @@ def _read(path: Path, findings: Findings) -> YamlFile | None:
     except ConfigurationError as error:
         findings.errors.append(error)
         return None
-
-
-__all__ = ["Mappings", "SourceMapping", "load_mappings"]

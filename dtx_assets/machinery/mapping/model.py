@@ -110,20 +110,215 @@ class ColumnMapping(_Strict):
         return [part for part in self.from_ if not self.located(part)[0]]
 
 
-class SourceMapping(_Strict):
-    """What one legacy table gives to the target, column by column."""
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
 
+
+Scalar = StrictStr | StrictInt | StrictBool | None
+Scalars = Annotated[
+    tuple[Scalar, ...],
+    BeforeValidator(_listed),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                *({"type": kind} for kind in ("string", "integer", "boolean", "null")),
+                {"type": "array", "items": {}},
+            ]
+        }
+    ),
+]
+
+
+class Condition(_Strict):
+    """What is asked of one column of a row."""
+
+    column: str | None = Field(None, description="a column of the legacy table, or one that the shape function adds")
+    value: str | None = Field(None, description="a column or helper of this mapping, as it was made")
+    is_: Literal["given", "missing"] | None = Field(
+        None, alias="is", description="`missing` is NULL, `given` is anything else"
+    )
+    equals: Scalars = Field(
+        (),
+        description="a value or several, one of which it must be: a text is compared without case and the blanks "
+        "around it, a number as an integer",
+    )
+    other_than: Scalars = Field((), description="a value or several, none of which it may be")
+    exact: bool = Field(False, description="texts are compared as they are, blanks and case included")
+
+    @model_validator(mode="after")
+    def _asks_one_thing(self) -> "Condition":
+        if (self.column is None) == (self.value is None):
+            raise ValueError("asks of no column, or of two; give one of `column` and `value`")
+        asked = [name for name in ("is_", "equals", "other_than") if name in self.model_fields_set]
+        if len(asked) != 1:
+            raise ValueError("asks nothing, or several things; give one of `is`, `equals` and `other_than`")
+        if self.exact and not any(isinstance(each, str) for each in (*self.equals, *self.other_than)):
+            raise ValueError("`exact` says nothing here; it belongs to a text, remove it")
+        return self
+
+
+class _OneOrMore:
+    """Lets one entry stand where a list of them does, in files and in the JSON Schema."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        listed = handler(core)
+        return {"anyOf": [listed["items"], listed]}
+
+
+Conditions = Annotated[tuple[Condition, ...], BeforeValidator(_listed), _OneOrMore()]
+
+
+class DropRule(_Strict):
+    """Rows that are left out. Rules of one name are told as one; the first that fits gives the name."""
+
+    rule: str = Field(description="its name, in the accounting and where people look")
+    only: Conditions = Field(description="what must hold of a row, all of it")
+    when: When | None = Field(None, description="the option under which the rule counts")
+
+
+Reason = Literal[
+    "unmapped_value",
+    "unparseable",
+    "orphan_reference",
+    "duplicate_key",
+    "no_matching_row",
+    "invalid_email",
+    "unsafe_path",
+    "file_missing",
+    "schema_violation",
+]
+
+
+class RejectRule(_Strict):
+    """Rows that are rejected for what their values say together."""
+
+    reason: Reason = Field(description="the reason code")
+    only: Conditions = Field(description="what must hold of a row, all of it")
+    column: str = Field("", description="the legacy column that is told to be wrong")
+    detail: str = Field(description="a sentence for whoever mends it")
+    when: When | None = Field(None, description="the option under which the rule counts")
+
+
+class Duplicates(_Strict):
+    """Of rows that share a key the last one counts; the others are rejected as `duplicate_key`."""
+
+    key: Names = Field(description="columns and helpers of this mapping")
+    order: Names = Field(
+        (),
+        description="what sorts the rows before their own order does: columns, helpers, or else "
+        "legacy columns by their kind",
+    )
+    column: str = Field("", description="the legacy column that is told to be wrong")
+    detail: str = Field(description="a sentence that says which row counts")
+
+
+class TakenBy(_Strict):
+    """Rows whose natural key a sound row of another source of this target has are rejected as `duplicate_key`."""
+
+    source: str = Field(description="a source that stands before this one in the file")
+    column: str = Field("", description="the legacy column that is told to be wrong")
+    detail: str = Field(description="a sentence for whoever mends it")
+
+
+class Part(_Strict):
+    """What tells the target rows of one legacy row apart in `migration.mapping`."""
+
+    value: Names = Field((), description="columns and helpers of this mapping; several are joined by `/`")
+    constant: str | None = Field(None, description="the same for every row")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Part":
+        if bool(self.value) == (self.constant is not None):
+            raise ValueError("names no part, or two; give one of `value` and `constant`")
+        return self
+
+
+class RowMapping(_Strict):
+    """One of several target rows that a legacy row gives. What is wrong with it concerns it alone."""
+
+    part: str = Field(description="its name in `migration.mapping`")
+    only: Conditions = Field((), description="what must hold of a legacy row to give this one, all of it")
+    when: When | None = Field(None, description="the option under which there are such rows")
+    columns: dict[str, ColumnMapping] = Field(
+        {}, description="target column: how it is made, beside those of all parts"
+    )
+    helpers: dict[str, ColumnMapping] = Field({}, description="values that rules of this part ask of")
+    require: Names = Field((), description="legacy columns without whose value this row is rejected")
+    drop: tuple[DropRule, ...] = Field((), description="rules by which there is no such row, whatever is wrong with it")
+    reject: tuple[RejectRule, ...] = Field((), description="rules by which this row is rejected")
+
+
+class SourceMapping(_Strict):
+    """What one legacy table gives to the target: rows by its functions and rules, values column by column.
+
+    It is done in this order: `shape`, `columns` and `helpers`, `drop`, `require`, `reject`, `rows` or `expand`, what
+    the target can hold, `duplicates`, `taken_by`, `merge`.
+    """
+
+    when: When | None = Field(None, description="the option under which this table gives anything to the target")
+    owner: str | None = Field(
+        None,
+        description="the column or helper whose crosswalk gives the owner; rows of one owner are prepared "
+        "together. Left out: the first one with a crosswalk",
+    )
     shape: str | None = Field(None, description="function that shapes rows before the column mapping applies")
-    expand: str | None = Field(None, description="function that makes several rows of one after it")
-    merge: str | None = Field(None, description="function that makes one row of all that go to the same target row")
     columns: dict[str, ColumnMapping] = Field({}, description="target column: how it is made")
     helpers: dict[str, ColumnMapping] = Field(
-        {}, description="values that functions of the flow need, checked like columns"
+        {}, description="values that functions and rules of the flow need, checked like columns"
     )
+    drop: tuple[DropRule, ...] = Field((), description="rules that leave rows out")
+    require: Names = Field((), description="legacy columns without whose value a row is rejected")
+    reject: tuple[RejectRule, ...] = Field((), description="rules that reject rows, besides what the columns do")
+    rows: tuple[RowMapping, ...] = Field((), description="several target rows of one legacy row")
+    expand: str | None = Field(
+        None, description="function that makes several rows of one, or values of several columns"
+    )
+    no_rows: str | None = Field(
+        None, description="the rule that drops a legacy row of which `rows` or `expand` make none"
+    )
+    duplicates: Duplicates | None = Field(
+        None,
+        description="which of several rows counts. Left out: the last one with the natural key of the target, "
+        "where the mapping makes all its columns and no function does",
+    )
+    taken_by: TakenBy | None = Field(None, description="another source, whose rows go before those of this one")
+    merge: str | None = Field(
+        None, description="function that makes one row of all that go to the same target row, of all sources"
+    )
+    id: str | None = Field(None, description="the helper that holds the id of the row that is updated")
+    part: Part | None = Field(None, description="the part that a target row is of its legacy row")
+    uses: Names = Field((), description="what else functions of this source read: value maps, crosswalks, references")
+    decisions: Names = Field((), description="decisions that functions of this source read")
     dropped: dict[str, str] = Field({}, description="legacy column: why it goes nowhere")
     undecided: dict[str, str] = Field(
         default={}, description="legacy column that nobody has said a way for yet: what is known; keeps a cutover back"
     )
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it says something of rows, besides columns and what functions are called."""
+        return bool(self.model_fields_set - {"columns", "helpers", "dropped", "shape", "expand", "merge"})
+
+    @property
+    def _entries(self) -> "tuple[SourceMapping | RowMapping, ...]":
+        return (self, *self.rows)
+
+    @property
+    def filled(self) -> tuple[tuple[str, ColumnMapping], ...]:
+        """The target columns with how they are made, those of `rows` included; a name may come several times."""
+        return tuple(pair for entry in self._entries for pair in entry.columns.items())
+
+    @property
+    def made(self) -> tuple[tuple[str, ColumnMapping], ...]:
+        """The same, and the helpers."""
+        return tuple(pair for entry in self._entries for pair in (*entry.columns.items(), *entry.helpers.items()))
+
+    @property
+    def rules(self) -> tuple[DropRule | RejectRule, ...]:
+        found: list[DropRule | RejectRule] = []
+        for entry in self._entries:
+            found += [*entry.drop, *entry.reject]
+        return tuple(found)
 
 
 class TargetMapping(_Strict):
@@ -131,6 +326,14 @@ class TargetMapping(_Strict):
 
     target: str = Field(description="the model, which the file is named after")
     decision: str = Field(description="area and number of the decisions of the plan, as in `A8 #1, #7`")
+    flow: str | None = Field(None, description="name of the flow. Left out: the model, in small letters")
+    description: str = Field("", description="what becomes of what, in a sentence")
+    when: When | None = Field(None, description="the option under which anything of this file is done")
+    parent: str | None = Field(
+        None,
+        description="the model whose rows those of the same legacy row refer to: where that one was rejected they "
+        "are rejected as `parent_rejected`, where it was dropped they are dropped by the same rule",
+    )
     sources: dict[str, SourceMapping] = Field(description="legacy table: what it gives")
     undecided: dict[str, str] = Field(
         default={},

@@ -13,7 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, suggestion
 from dtx_assets.machinery.mapping.decisions import Decisions, numbers_in
-from dtx_assets.machinery.mapping.model import ArchivedFile, ColumnMapping, SourceMapping, TargetMapping
+from dtx_assets.machinery.mapping.model import (
+    ArchivedFile,
+    ColumnMapping,
+    RowMapping,
+    SourceMapping,
+    TargetMapping,
+    When,
+)
 from dtx_assets.machinery.mapping.value_map import ValueMap
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
@@ -35,6 +42,7 @@ class Known:
     decisions: Decisions
     unreadable: Collection[str] = ()
     """Value maps that are there and cannot be read, which is told already."""
+    references: Sequence[str] = ()
 
     def numbers(self) -> set[tuple[str, str]]:
         """(area, number) of every decision."""
@@ -75,7 +83,7 @@ def check_target(file: YamlFile, mapping: TargetMapping, known: Known, findings:
             _check_source(place, known.legacy_tables[name], source, table, known)
         else:
             place.unknown("legacy table", name, known.legacy_tables)
-    filled = {column for source in mapping.sources.values() for column in source.columns}
+    filled = {column for source in mapping.sources.values() for column, _ in source.filled}
     _check_undecided(top / "undecided", mapping, table, filled)
     for column in table.columns:
         if table.writes == "insert" and not column.nullable and column.name not in filled | mapping.undecided.keys():
@@ -120,8 +128,20 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
             (place / "undecided" / column).wrong(
                 f"{legacy.name} has no column {column!r}", suggestion(column, legacy.columns)
             )
+    check_column_entries(place, legacy, source, source, table, known)
+
+
+def check_column_entries(
+    place: Place,
+    legacy: LegacyTable,
+    source: SourceMapping,
+    row: SourceMapping | RowMapping,
+    table: TargetTable,
+    known: Known,
+) -> None:
+    """The columns and helpers of a source, or of one of its `rows`."""
     declared = {column.name: column for column in table.columns}
-    for name, entry in source.columns.items():
+    for name, entry in row.columns.items():
         column_place = place / "columns" / name
         if name in declared:
             _check_fits(column_place, declared[name], entry, known)
@@ -134,7 +154,7 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
                 + "; a column that the declaration does not know takes a constant and its `type`",
             )
         _check_column(column_place, legacy, source, entry, known)
-    for name, entry in source.helpers.items():
+    for name, entry in row.helpers.items():
         _check_column(place / "helpers" / name, legacy, source, entry, known)
 
 
@@ -158,7 +178,7 @@ def _check_column(place: Place, legacy: LegacyTable, source: SourceMapping, entr
         _check_inputs(place, source, entry)
         _check_names(place, entry, known)
     if entry.when:
-        _check_when(place / "when", entry, known)
+        check_when(place / "when", entry.when, known)
     for use in entry.uses:
         _check_use(place / "uses", use, known)
 
@@ -250,15 +270,15 @@ def _check_transform(place: Place, entry: ColumnMapping, known: Known) -> None:
         )
 
 
-def _check_when(place: Place, entry: ColumnMapping, known: Known) -> None:
-    assert entry.when
+def check_when(place: Place, when: When, known: Known) -> None:
+    """Whether the decision and the option are there."""
     options = {decision.key: decision.options for decision in known.decisions.entries if decision.options}
-    if entry.when.decision not in options:
-        (place / "decision").unknown("decision", entry.when.decision, options)
-    elif entry.when.option not in options[entry.when.decision]:
+    if when.decision not in options:
+        (place / "decision").unknown("decision", when.decision, options)
+    elif when.option not in options[when.decision]:
         (place / "option").wrong(
-            f"decision {entry.when.decision} has no option {entry.when.option!r}",
-            suggestion(entry.when.option, options[entry.when.decision]),
+            f"decision {when.decision} has no option {when.option!r}",
+            suggestion(when.option, options[when.decision]),
         )
 
 

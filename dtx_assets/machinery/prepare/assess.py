@@ -60,7 +60,7 @@ def assess(
     failures = schema_failures(legacy_schema(table, not_null), assessed)
     # A key without a match is an `orphan_reference`; that it is no key is no second reason.
     failures = failures.filter(pl.col("column").is_in(_must_match(source_mapping)).not_())
-    assessed = _add_schema_problems(assessed.with_row_index("_index"), failures.rename({"index": "_index"}), "_index")
+    assessed = add_schema_problems(assessed.with_row_index("_index"), failures.rename({"index": "_index"}), "_index")
     rules = [pl.when(pl.col("_key_fate") == "identical").then(pl.lit("identical"))]
     rules += [pl.when(when.fill_null(False)).then(pl.lit(rule)) for rule, when in (dropped or {}).items()]
     return add_problems(
@@ -76,16 +76,15 @@ def assess(
 
 def _must_match(mapping: SourceMapping) -> list[str]:
     """The legacy columns whose row is rejected where a crosswalk does not have their value."""
-    columns = (*mapping.columns.values(), *mapping.helpers.values())
     return [
         name
-        for column in columns
+        for _, column in mapping.made
         if column.crosswalk and column.missing == "reject" and not column.allow_null
         for name in column.from_
     ]
 
 
-def _add_schema_problems(frame: pl.DataFrame, failures: pl.DataFrame, by: str) -> pl.DataFrame:
+def add_schema_problems(frame: pl.DataFrame, failures: pl.DataFrame, by: str) -> pl.DataFrame:
     """A `schema_violation` for what `failures` (`by`, `column`, `check`) names; `by` tells rows apart."""
     if failures.is_empty():
         return frame
@@ -104,16 +103,19 @@ def is_sound() -> pl.Expr:
 
 
 def settle_duplicates(
-    frame: pl.DataFrame, key: Sequence[str], order: Sequence[pl.Expr], column: str, detail: str
+    frame: pl.DataFrame, key: Sequence[str], order: Sequence[pl.Expr], column: str, detail: str, by: str = "_row"
 ) -> pl.DataFrame:
-    """A `duplicate_key` for each sound row that shares `key` with one that comes after it in `order`."""
+    """A `duplicate_key` for each sound row that shares `key` with one that comes after it in `order`, then in `by`.
+
+    `by` numbers the rows of the frame.
+    """
     beaten = (
         frame.lazy()
         .filter(is_sound())
-        .sort(*order, "_row", nulls_last=False)
-        .select("_row", (pl.col("_row") != pl.col("_row").last().over(key)).alias("_beaten"))
+        .sort(*order, by, nulls_last=False)
+        .select(by, (pl.col(by) != pl.col(by).last().over(key)).alias("_beaten"))
     )
-    joined = frame.lazy().join(beaten, on="_row", how="left", maintain_order="left").collect()
+    joined = frame.lazy().join(beaten, on=by, how="left", maintain_order="left").collect()
     return add_problems(joined, RowProblem(pl.col("_beaten").fill_null(False), "duplicate_key", column, detail)).drop(
         "_beaten"
     )
@@ -127,7 +129,7 @@ def with_target_problems(inputs: FlowInputs, model: str, sources: pl.DataFrame, 
     failures = schema_failures(target_schema(inputs.system.target(model)), rows)
     # Not by the key, which rows that do not count share.
     refused = rows.select(pl.col("_source_row").alias("_row")).with_row_index("index").join(failures, on="index")
-    return _add_schema_problems(sources, refused.drop("index"), "_row")
+    return add_schema_problems(sources, refused.drop("index"), "_row")
 
 
 def finish_source(outcome: Outcome, inputs: FlowInputs, source: str, model: str, frame: pl.DataFrame) -> pl.DataFrame:

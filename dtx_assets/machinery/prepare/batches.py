@@ -37,6 +37,8 @@ BATCH_BYTES = 24 * 1024 * 1024
 SCATTERED_ROWS = 100_000
 """Rows that are held while they are spread over the batches."""
 
+NO_OWNERS = pl.LazyFrame(schema={"source_id": pl.String, "target_id": pl.Int64})
+
 Batch = tuple[str, tuple[int, int], dict[str, pl.DataFrame]]
 """Part, first and last bucket, frames by source table."""
 

@@ -135,7 +135,7 @@ def prepare_flow(
         ) as batches,
     ):
         for part, (low, high), legacy in batches:
-            inputs = FlowInputs(system, legacy, context.crosswalks, context)
+            inputs = FlowInputs(system, legacy, context.crosswalks, context, run.live)
             outcome = flow.run(inputs)
             reject_unfit(outcome, inputs, flow, run.live)
             books.add(outcome)
@@ -198,10 +198,13 @@ def _source_rows(
 ) -> SourceRows:
     """The rows of a source, with the columns that the chosen options need besides those that it always has to have."""
     table = run.system.legacy_tables[source]
-    table = replace(table, required=(*table.required, *flow.required(run.decisions.chosen).get(source, ())))
+    chosen = run.decisions.chosen
+    read = flow.reads(chosen)[source] if flow.reads else frozenset(table.columns)
+    always = tuple(name for name in table.required if name in read)
+    table = replace(table, required=(*always, *flow.required(chosen).get(source, ())))
     frame = legacy_frame(run.lake, run.system.name, table, manifest=manifest)
     if source not in flow.owner:
-        return SourceRows.of(table, frame, manifest.tables["rows"].rows, None, None)
+        return SourceRows.of(table, frame, manifest.tables["rows"].rows)
     column, crosswalk = flow.owner[source]
     kind = context.id_kinds.get(crosswalk, "integer")
     return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, context.crosswalks[crosswalk], kind)
@@ -337,7 +340,8 @@ class _Books:
             )
         for source in dict.fromkeys(source for source, _ in flow.accounted):
             read = sources[source].tables["rows"].rows
-            booked = sum(entry["read"] for entry in entries if entry["source_table"] == source)
+            each = [entry["read"] for entry in entries if entry["source_table"] == source]
+            booked = next((one for one in each if one != read), read) if flow.counted_apart else sum(each)
             if read != booked:
                 raise StructureError(
                     f"the accounting of {source} does not balance: {read} rows were read, {booked} are accounted for",

@@ -22,6 +22,7 @@ REMEDIES = {
     "unsafe_path": "The path leads out of the file repository: correct it in the source. It was not opened.",
     "file_missing": "Restore the file under its path, or leave the row behind on purpose.",
     "schema_violation": "The target does not take the value: correct it in the source, or have the column changed.",
+    "parent_rejected": "The row that it belongs to was rejected: mend that one, and this one comes with it.",
     "target_conflict": "Someone else made or changed the row in the target: decide which of the two is right.",
 }
 """What to do about rows that were rejected for a reason of spec 5."""

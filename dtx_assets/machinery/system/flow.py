@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from dtx_assets.machinery.postgres.ddl import LiveTarget
 from dtx_assets.machinery.system.system import System
 from dtx_assets.machinery.transforms.columns import TransformContext
 
@@ -22,6 +23,8 @@ class FlowInputs:
     legacy: Mapping[str, pl.DataFrame]
     mappings: Mapping[str, pl.LazyFrame]
     context: TransformContext
+    live: Mapping[str, LiveTarget] = field(default_factory=dict)
+    """The target tables as they are live, by model: what they cannot hold is rejected. Those not known are left out."""
 
     def decision(self, key: str) -> str:
         return self.context.decisions[key]
@@ -60,8 +63,10 @@ class Flow:
 
     `owner` names, for each source table, the column of the owner id and the mapping asset that gives it: rows of one
     owner lie in one batch; rows of a table that is not named go by their own key. `accounted` are the sources whose
-    rows are counted. `required` gives the columns by source table that the chosen options need besides those a table
-    always requires. `merge` makes the rows of a target of all batches together, where several batches may give one row.
+    rows are counted, `counted_apart` says that each target accounts for all of them, where else they share them.
+    `required` gives the columns by source table that the chosen options need besides those a table always requires;
+    `reads` those that are read at all, where it is known. `merge` makes the rows of a target of all batches together,
+    where several batches may give one row.
     """
 
     name: str
@@ -71,9 +76,11 @@ class Flow:
     mappings: tuple[str, ...]
     targets: tuple[str, ...]
     decisions: tuple[str, ...]
-    owner: Mapping[str, tuple[str, str]]
     run: Callable[[FlowInputs], Outcome]
+    owner: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     merge: Mapping[str, Callable[[pl.DataFrame], Prepared]] = field(default_factory=dict)
     required: Callable[[Mapping[str, str]], Mapping[str, tuple[str, ...]]] = lambda _decisions: {}
+    reads: Callable[[Mapping[str, str]], Mapping[str, frozenset[str]]] | None = None
+    counted_apart: bool = False
     uses_cutover_time: bool = False
     description: str = ""

@@ -169,10 +169,11 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path, file, old, new, told):
     assert place in said
 
 
-def test_a_target_of_two_tables_is_no_declared_flow(tmp_path):
+def test_a_target_may_be_made_of_two_tables(tmp_path):
     shelf = {"  book:\n": "  shelf: { undecided: { place: why? } }\n  book:\n"}
-    with pytest.raises(ConfigurationError, match="Book is made from shelf, book"):
-        made(tmp_path, {"Book.yaml": shelf, "archived.yaml": {"{ shelf: what is a shelf? }": "{}"}})
+    system = made(tmp_path, {"Book.yaml": shelf, "archived.yaml": {"{ shelf: what is a shelf? }": "{}"}})
+    [flow] = [flow for flow in system.flows if "Book" in flow.targets]
+    assert flow.accounted == (("shelf", "Book"), ("book", "Book"))
 
 
 def test_another_choice_is_taken_from_the_environment(tmp_path, monkeypatch):

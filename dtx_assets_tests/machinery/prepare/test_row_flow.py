@@ -1,13 +1,13 @@
-"""A flow of one row a row: what the mapping says is written, duplicates in the target's natural key are settled."""
+"""A mapping of one row a row: what it says is written, duplicates in the target's natural key are settled."""
 
 from dataclasses import replace
 
-import polars as pl
 import pytest
 
-from dtx_assets.machinery.prepare.row_flow import row_by_row
+from dtx_assets.machinery.mapping.model import TargetMapping
+from dtx_assets.machinery.prepare.flow import mapping_run
 from dtx_assets.machinery.system.flow import Flow
-from dtx_assets_tests.machinery.zoo import ANIMALS, ONLY_ANIMALS, SPECIES, Zoo, animal, balances, reasons
+from dtx_assets_tests.machinery.zoo import ANIMALS, MAPPINGS, ONLY_ANIMALS, SPECIES, Zoo, animal, balances, reasons
 
 
 @pytest.fixture
@@ -17,8 +17,11 @@ def zoo(tmp_path) -> Zoo:
     return zoo
 
 
-def flow(**options) -> Flow:
-    return replace(ONLY_ANIMALS, decisions=(), run=row_by_row("animal", "Animal", **options))
+def flow(zoo: Zoo, **options) -> Flow:
+    mapping = {"target": "Animal", "decision": "1", "sources": {"animal": {**MAPPINGS["Animal"]["animal"], **options}}}
+    targets = {**zoo.system.mappings.targets, "Animal": TargetMapping.model_validate(mapping)}
+    zoo.system = replace(zoo.system, mappings=replace(zoo.system.mappings, targets=targets))
+    return replace(ONLY_ANIMALS, decisions=(), run=mapping_run(["Animal"]))
 
 
 def test_each_row_is_written_rejected_or_dropped(zoo):
@@ -30,7 +33,8 @@ def test_each_row_is_written_rejected_or_dropped(zoo):
         animal(5, name=None),
     ]
     zoo.land("animal", rows)
-    made = flow(not_null=("name",), dropped={"gone": pl.col("name") == "gone"})
+    gone = {"rule": "gone", "only": {"column": "name", "equals": "gone"}}
+    made = flow(zoo, require="name", drop=[gone])
     content = zoo.content(zoo.prepare(made))
     assert content.rows == [{"keeper_id": 101, "number": 1, "species": "Felis", "name": "Mitzi"}]
     assert reasons(content) == {2: ["unmapped_value"], 4: ["schema_violation"], 5: ["schema_violation"]}
@@ -48,6 +52,6 @@ def test_the_last_row_of_a_natural_key_counts_and_a_null_equals_another_only_whe
     zoo.land(
         "animal", [animal(1), animal(2, keeper=30), animal(3, keeper=2), animal(4, name=None), animal(5, name=None)]
     )
-    content = zoo.content(zoo.prepare(flow()))
+    content = zoo.content(zoo.prepare(flow(zoo)))
     assert reasons(content) == {1: ["duplicate_key"], **({4: ["duplicate_key"]} if nulls_equal else {})}
     assert [row["number"] for row in content.rows if row["number"] != 4] == [2, 5, 3]

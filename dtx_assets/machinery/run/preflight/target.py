@@ -14,7 +14,7 @@ from dtx_assets.machinery.load.rules import rules_of, surprising
 from dtx_assets.machinery.load.runs import SCHEMA_VERSION
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect
-from dtx_assets.machinery.postgres.ddl import LiveTarget
+from dtx_assets.machinery.postgres.ddl import LiveTarget, qualified
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
 from dtx_assets.machinery.postgres.sessions import ROWS_REMEDY
 from dtx_assets.machinery.run.environment import RunEnvironment
@@ -199,7 +199,7 @@ class Target:
 
     def _look_at(self, connection: Connection, table: TargetTable) -> None:
         subject = f"table {table.name}" if table.writes == "nothing" else f"table {table.name} ({table.model})"
-        live = live_target(connection, table.name)
+        live = live_target(connection, table)
         differences = compare_target(live, table, self.environment.decisions.chosen)
         for difference in differences:
             place = f"{subject}.{difference.column}" if difference.column else subject
@@ -268,7 +268,7 @@ class Target:
 
     def _has_rows(self, connection: Connection, table: TargetTable) -> bool:
         try:
-            statement = sql.SQL("SELECT EXISTS (SELECT 1 FROM {})").format(sql.Identifier(table.name))
+            statement = sql.SQL("SELECT EXISTS (SELECT 1 FROM {})").format(qualified(table))
             return connection.execute(statement).fetchone() == (True,)
         except psycopg.errors.InsufficientPrivilege:
             # Told by its own line.

@@ -1,0 +1,194 @@
+"""Checks what a mapping file says of rows: rules, several rows of one, duplicates, parents, what functions read.
+
+What it says of columns is `validate`.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, suggestion
+from dtx_assets.machinery.mapping.model import (
+    Condition,
+    DropRule,
+    RejectRule,
+    RowMapping,
+    SourceMapping,
+    TargetMapping,
+)
+from dtx_assets.machinery.mapping.validate import Known, Place, check_column_entries, check_when
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.target import TargetTable
+
+
+def check_rules(file: YamlFile, mapping: TargetMapping, known: Known, findings: Findings) -> None:
+    """Whatever is wrong with what the mapping of one target says of rows."""
+    top, table = Place(file, (), findings), known.targets.get(mapping.target)
+    if mapping.when:
+        check_when(top / "when", mapping.when, known)
+    if table is None:
+        return
+    before: list[str] = []
+    for name, source in mapping.sources.items():
+        if name in known.legacy_tables:
+            place = top / "sources" / name
+            _check_source(place, known.legacy_tables[name], source, table, known)
+            _check_taken_by(place, source, table, before)
+        before.append(name)
+
+
+def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, table: TargetTable, known: Known) -> None:
+    made = {name for name, _ in source.made if name in source.columns or name in source.helpers}
+    if source.when:
+        check_when(place / "when", source.when, known)
+    _check_owner(place / "owner", source)
+    _check_rules_of(place, legacy, source, source, made, known)
+    for index, row in enumerate(source.rows):
+        _check_row(place / "rows" / index, legacy, source, row, table, made, known)
+    _check_several_rows(place, source)
+    if source.duplicates:
+        spec, spot = source.duplicates, place / "duplicates"
+        everywhere = {name for name, _ in source.made}
+        _check_named(spot / "key", spec.key, everywhere, "column or helper")
+        _check_named(spot / "order", spec.order, everywhere | set(legacy.columns), "column or helper")
+        if spec.column:
+            _check_named(spot / "column", (spec.column,), legacy.columns, "legacy column")
+    _check_identity(place, source, table)
+    if source.part:
+        _check_named(place / "part", source.part.value, made, "column or helper")
+    for use in source.uses:
+        name, _, column = use.partition(".")
+        if column or name not in (*known.value_maps, *known.crosswalks, *known.references, *known.unreadable):
+            listed = [*known.value_maps, *known.crosswalks, *known.references]
+            (place / "uses").unknown("value map, crosswalk or reference", use, listed)
+    options = [decision.key for decision in known.decisions.entries if decision.options]
+    _check_named(place / "decisions", source.decisions, options, "decision")
+    for key in ("uses", "decisions"):
+        if getattr(source, key) and not (source.shape or source.expand or source.merge):
+            (place / key).wrong(f"`{key}` says nothing here; no function of the source reads it", "remove it")
+
+
+def _check_owner(place: Place, source: SourceMapping) -> None:
+    if source.owner and not any(name == source.owner and column.crosswalk for name, column in source.made):
+        owners = [name for name, column in source.made if column.crosswalk]
+        place.unknown("column or helper with a crosswalk", source.owner, owners)
+
+
+def _check_rules_of(
+    place: Place,
+    legacy: LegacyTable,
+    source: SourceMapping,
+    entry: SourceMapping | RowMapping,
+    made: Collection[str],
+    known: Known,
+) -> None:
+    _check_named(place / "require", entry.require, legacy.columns, "legacy column")
+    both: dict[str, tuple[DropRule | RejectRule, ...]] = {"drop": entry.drop, "reject": entry.reject}
+    for kind, rules in both.items():
+        for index, rule in enumerate(rules):
+            spot = place / kind / index
+            _check_conditions(spot / "only", legacy, source, rule.only, made)
+            if not rule.only:
+                (spot / "only").wrong("the rule asks nothing, so it would take every row", "say which rows: `only: …`")
+            if rule.when:
+                check_when(spot / "when", rule.when, known)
+    for index, reject in enumerate(entry.reject):
+        if reject.column:
+            _check_named(place / "reject" / index / "column", (reject.column,), legacy.columns, "legacy column")
+
+
+def _check_conditions(
+    place: Place,
+    legacy: LegacyTable,
+    source: SourceMapping,
+    conditions: Iterable[Condition],
+    made: Collection[str],
+) -> None:
+    for condition in conditions:
+        if condition.value is not None:
+            _check_named(place / "value", (condition.value,), made, "column or helper")
+        elif condition.column not in legacy.columns and not source.shape:
+            # A shape function adds columns of its own; what they are called is known when it runs.
+            _check_named(place / "column", (str(condition.column),), legacy.columns, "legacy column")
+
+
+def _check_row(
+    place: Place,
+    legacy: LegacyTable,
+    source: SourceMapping,
+    row: RowMapping,
+    table: TargetTable,
+    made: Collection[str],
+    known: Known,
+) -> None:
+    if row.when:
+        check_when(place / "when", row.when, known)
+    check_column_entries(place, legacy, source, row, table, known)
+    for kind, names in (("columns", row.columns), ("helpers", row.helpers)):
+        for name in names:
+            if name in made:
+                (place / kind / name).wrong(f"{name} is made for all rows of the source already", "say it in one place")
+    _check_conditions(place / "only", legacy, source, row.only, made)
+    _check_rules_of(place, legacy, source, row, {*made, *row.columns, *row.helpers}, known)
+
+
+def _check_several_rows(place: Place, source: SourceMapping) -> None:
+    if source.rows:
+        for key in ("expand", "merge", "part", "id"):
+            if getattr(source, key):
+                (place / key).wrong(f"`{key}` and `rows` are two ways to make rows", "keep one of them")
+        parts = [row.part for row in source.rows]
+        for index, row in enumerate(source.rows):
+            if row.part in parts[:index]:
+                (place / "rows" / index / "part").wrong(f"two rows are the part {row.part!r}", "name one otherwise")
+        if not source.no_rows and all(row.only or row.when or row.drop for row in source.rows):
+            (place / "rows").wrong(
+                "a legacy row may give none of these rows, and no rule drops it then", "name the rule: `no_rows: …`"
+            )
+    elif source.no_rows and not source.expand:
+        (place / "no_rows").wrong("`no_rows` says nothing here; each legacy row gives a row", "remove it")
+
+
+def _check_identity(place: Place, source: SourceMapping, table: TargetTable) -> None:
+    if source.id:
+        _check_named(place / "id", (source.id,), source.helpers, "helper")
+        if table.writes != "update":
+            (place / "id").wrong(f"rows of {table.model} are not updated", "remove `id`")
+    if source.is_run and table.writes == "update" and not source.id:
+        place.wrong(f"rows of {table.model} are updated, and nothing says which", "name the helper: `id: …`")
+
+
+def _check_taken_by(place: Place, source: SourceMapping, table: TargetTable, before: Collection[str]) -> None:
+    if source.taken_by is None:
+        return
+    if source.taken_by.source not in before:
+        (place / "taken_by" / "source").unknown("source before this one", source.taken_by.source, list(before))
+    if not table.natural_key:
+        (place / "taken_by").wrong(f"{table.model} has no natural key to compare", "remove `taken_by`")
+
+
+def _check_named(place: Place, names: Iterable[str], known: Collection[str], kind: str) -> None:
+    for name in names:
+        if name not in known:
+            place.unknown(kind, name, list(known))
+
+
+def check_parents(files: Mapping[str, tuple[YamlFile, TargetMapping]], findings: Findings) -> None:
+    """Each parent is a mapped model of the same tables, and no model is its own ancestor."""
+    mappings = {mapping.target: mapping for _, mapping in files.values()}
+    for file, mapping in files.values():
+        if mapping.parent is None:
+            continue
+        place, parent = Place(file, ("parent",), findings), mappings.get(mapping.parent)
+        if parent is None:
+            place.unknown("mapped model", mapping.parent, list(mappings))
+            continue
+        for table in mapping.sources:
+            if table in parent.sources and parent.sources[table].merge:
+                place.wrong(f"{parent.target} merges its rows, so it cannot be a parent", "remove `parent`")
+            if table not in parent.sources:
+                place.wrong(f"{parent.target} has no rows of {table}", suggestion(table, list(parent.sources)))
+        seen = {mapping.target}
+        while parent is not None and parent.parent and parent.target not in seen:
+            seen.add(parent.target)
+            parent = mappings.get(parent.parent)
+        if parent is not None and parent.target in seen:
+            place.wrong(f"{mapping.target} is its own ancestor", "remove one of the `parent`s")

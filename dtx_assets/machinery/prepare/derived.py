@@ -1,0 +1,118 @@
+"""A flow is what its mapping files say: sources, accounting, look-ups, decisions, columns read, owner."""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from dtx_assets.machinery.mapping.conditions import is_active
+from dtx_assets.machinery.mapping.load import Mappings
+from dtx_assets.machinery.mapping.model import Condition, SourceMapping, TargetMapping, When
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.prepare.flow import mapping_run
+from dtx_assets.machinery.prepare.parts import read_names, read_tables
+from dtx_assets.machinery.system.flow import Flow
+from dtx_assets.machinery.system.system import FlowMaker
+
+Chosen = Mapping[str, str]
+
+
+def derived_flows(
+    mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], *, but: Collection[str] = ()
+) -> tuple[FlowMaker, ...]:
+    """The makers of the flows of all mapping files; `but` are models that a flow of another kind makes."""
+    roots = (mapping.target for mapping in mappings.targets.values() if mapping.parent is None)
+    return tuple(derived_flow(mappings, legacy_tables, model) for model in roots if model not in but)
+
+
+def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], model: str) -> FlowMaker:
+    """The maker of the flow of a mapping file and of those that name its model as their parent."""
+    family = _family(mappings, model)
+
+    def make(chosen: Chosen) -> Flow | None:
+        entries = [
+            (table, member.target, entry)
+            for member in family
+            if is_active(member.when, chosen)
+            for table, entry in member.sources.items()
+            if is_active(entry.when, chosen)
+        ]
+        models = tuple(dict.fromkeys(target for _, target, _ in entries))
+        if model not in models:
+            return None
+        accounted = tuple((table, target) for table, target, _ in entries)
+        tables = dict.fromkeys(table for table, _, _ in entries)
+        others = (other for _, _, entry in entries for other in read_tables(entry))
+        owner = {table: owner for table, _, entry in reversed(entries) if (owner := owner_of(entry))}
+        return Flow(
+            name=family[0].flow or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", model).lower(),
+            area=legacy_tables[entries[0][0]].area,
+            sources=tuple(dict.fromkeys([*tables, *others])),
+            accounted=accounted,
+            mappings=tuple(dict.fromkeys(name for _, _, entry in entries for name in read_names(entry))),
+            targets=models,
+            decisions=tuple(dict.fromkeys(name for member in family for name in _decisions(member))),
+            owner=owner,
+            run=mapping_run(models),
+            reads=lambda options: _read_columns(entries, legacy_tables, owner, options),
+            counted_apart=True,
+            description=family[0].description,
+        )
+
+    return make
+
+
+def _family(mappings: Mappings, model: str) -> list[TargetMapping]:
+    """A mapping and its descendants, parents first."""
+    found = [mappings.for_target(model)]
+    for member in found:
+        found += [child for child in mappings.targets.values() if child.parent == member.target]
+    return found
+
+
+def owner_of(entry: SourceMapping) -> tuple[str, str] | None:
+    """The legacy column of the owner and its crosswalk; None where rows belong to no one."""
+    made = dict(reversed(entry.made))
+    if entry.owner:
+        column = made[entry.owner]
+        return column.from_[0], str(column.crosswalk)
+    return next(((column.from_[0], column.crosswalk) for _, column in entry.made if column.crosswalk), None)
+
+
+def _decisions(mapping: TargetMapping) -> Iterator[str]:
+    whens: list[When | None] = [mapping.when]
+    for entry in mapping.sources.values():
+        whens.append(entry.when)
+        yield from entry.decisions
+        whens += [column.when for _, column in entry.made]
+        whens += [row.when for row in entry.rows]
+        whens += [rule.when for rule in entry.rules]
+    yield from (when.decision for when in whens if when)
+
+
+def _read_columns(
+    entries: Iterable[tuple[str, str, SourceMapping]],
+    legacy_tables: Mapping[str, LegacyTable],
+    owner: Mapping[str, tuple[str, str]],
+    chosen: Chosen,
+) -> dict[str, frozenset[str]]:
+    """The columns of each source table that are read under the chosen options."""
+    read: dict[str, set[str]] = {}
+    for table, _, entry in entries:
+        found = read.setdefault(table, set())
+        found |= {*legacy_tables[table].key, *entry.require}
+        found |= {owner[table][0]} if table in owner else set()
+        found |= set(entry.duplicates.order) if entry.duplicates else set()
+        for _, column in entry.made:
+            if is_active(column.when, chosen):
+                for part in column.from_:
+                    other, name = column.located(part)
+                    read.setdefault(other or table, set()).add(name)
+        for row in entry.rows:
+            found |= {*row.require, *_asked(row.only)}
+        for rule in entry.rules:
+            if is_active(rule.when, chosen):
+                found |= _asked(rule.only)
+    return {table: frozenset(names & set(legacy_tables[table].columns)) for table, names in read.items()}
+
+
+def _asked(conditions: Iterable[Condition]) -> set[str]:
+    return {condition.column for condition in conditions if condition.column}

@@ -1,0 +1,236 @@
+"""From the rows of one source to the parts they give: rows of a target that are not judged beside one another yet.
+
+What is done is what the mapping says: `shape`, columns, rules, the fate of the parent, then `rows` or `expand`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
+from dtx_assets.machinery.mapping.conditions import drop_rules, holds, is_active
+from dtx_assets.machinery.mapping.execute import NO_PROBLEMS, RowProblem, add_problems, apply_columns
+from dtx_assets.machinery.mapping.model import RejectRule, RowMapping, SourceMapping, TargetMapping
+from dtx_assets.machinery.prepare.assess import assess, is_sound
+from dtx_assets.machinery.system.flow import FlowInputs, Outcome
+
+NO_COERCIONS = pl.lit([], dtype=pl.List(pl.String))
+
+
+@dataclass
+class SourceParts:
+    """What one source gives to a target.
+
+    `rows` are its rows as `assess` gives them; `parts` have `_unit` (their number), `_row`, `_source_key` and `_bucket`
+    of their source row, `_part`, `:<column>`, and what is wrong with the part alone (`_problems`, `_coercions`).
+    """
+
+    source: str
+    entry: SourceMapping
+    rows: pl.DataFrame
+    parts: pl.DataFrame
+
+
+def source_parts(outcome: Outcome, inputs: FlowInputs, model: str, mapping: TargetMapping, source: str) -> SourceParts:
+    """The rows of a source and the parts they give; `outcome` knows what became of the rows of a parent."""
+    entry, chosen = mapping.sources[source], inputs.context.decisions
+    frame = inputs.legacy[source]
+    if entry.shape:
+        frame = call(inputs, source, entry, "shape", frame)
+    _refuse_unknown(entry, frame, f"{model}, {source}")
+    shaped = "_problems" in frame.columns
+    if shaped:
+        frame = frame.rename({"_problems": "_shaped"})
+    dropped = drop_rules(entry.drop, chosen)
+    rows = assess(inputs, source, model, frame, dropped=dropped, not_null=entry.require)
+    if shaped:
+        rows = rows.with_columns(pl.concat_list("_problems", "_shaped").alias("_problems")).drop("_shaped")
+    rows = add_problems(rows, *reject_problems(entry.reject, chosen))
+    if mapping.parent:
+        rows = _with_fate_of_parent(outcome, inputs, source, mapping.parent, rows)
+    if entry.rows:
+        rows, parts = _each_row(inputs, entry, rows)
+    elif entry.expand:
+        parts = call(inputs, source, entry, "expand", rows.filter(is_sound()))
+        if "_problems" not in parts.columns:
+            parts = parts.with_columns(NO_PROBLEMS.alias("_problems"))
+        parts = parts.with_columns(NO_COERCIONS.alias("_coercions"))
+        rows = _without_parts(rows, parts, is_sound(), pl.lit(entry.no_rows), f"{model}, {entry.expand} of {source}")
+    else:
+        parts = rows.filter(is_sound()).with_columns(NO_COERCIONS.alias("_coercions"))
+    return SourceParts(source, entry, rows, _named(parts, entry).with_row_index("_unit"))
+
+
+def _refuse_unknown(entry: SourceMapping, frame: pl.DataFrame, where: str) -> None:
+    """ConfigurationError where a rule asks of a column that neither the legacy table nor its shape function has."""
+    conditions = [condition for rule in entry.rules for condition in rule.only]
+    conditions += [condition for row in entry.rows for condition in row.only]
+    asked = {condition.column for condition in conditions if condition.column}
+    unknown = sorted(asked - set(frame.columns))
+    if unknown:
+        raise ConfigurationError(
+            f"a rule asks of {', '.join(unknown)}, which is not there",
+            where=where,
+            remedy="name a legacy column, or one that the shape function adds",
+        )
+
+
+def reject_problems(rules: Iterable[RejectRule], chosen: Mapping[str, str]) -> list[RowProblem]:
+    """What the rules that count under the chosen options reject rows for."""
+    return [
+        RowProblem(holds(rule.only), rule.reason, rule.column, rule.detail)
+        for rule in rules
+        if is_active(rule.when, chosen)
+    ]
+
+
+def _with_fate_of_parent(
+    outcome: Outcome, inputs: FlowInputs, source: str, parent: str, rows: pl.DataFrame
+) -> pl.DataFrame:
+    """The rows with the rule that dropped their parent's, or with nothing wrong but that it was rejected."""
+    fates = pl.concat(
+        fates.filter((pl.col("source_table") == source) & (pl.col("model") == parent)).select(
+            pl.col("source_row").alias("_row"), pl.col("fate").alias("_parent")
+        )
+        for fates in outcome.fates
+    )
+    rows = rows.join(fates, on="_row", how="left", maintain_order="left")
+    is_rejected = (pl.col("_parent") == "rejected").fill_null(False)
+    was_dropped = pl.col("_parent").is_in(["migrated", "rejected"]).not_()
+    detail = f"its row of {inputs.system.target(parent).name} was rejected"
+    rows = rows.with_columns(
+        pl.when(is_rejected).then(NO_PROBLEMS).otherwise("_problems").alias("_problems"),
+        pl.when(was_dropped).then("_parent").otherwise("_rule").alias("_rule"),
+    )
+    return add_problems(rows, RowProblem(is_rejected, "parent_rejected", "", detail))
+
+
+def parent_was_rejected() -> pl.Expr:
+    """Of rows as `source_parts` gives them, those with nothing to say but that."""
+    return (pl.col("_parent") == "rejected").fill_null(False)
+
+
+def _each_row(inputs: FlowInputs, entry: SourceMapping, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows, and the parts that `rows` of the mapping makes of those that no rule drops."""
+    chosen = inputs.context.decisions
+    candidates = rows.filter(pl.col("_rule").is_null()).drop("_problems", "_coercions", "_rule")
+    active = [row for row in entry.rows if is_active(row.when, chosen)]
+    made = [_parts_of(inputs, row, candidates.filter(holds(row.only))) for row in active]
+    if not made:
+        # All parts are made under options that were not chosen.
+        nothing = candidates.clear().with_columns(
+            NO_PROBLEMS.alias("_problems"), NO_COERCIONS.alias("_coercions"), pl.lit("").alias("_part")
+        )
+        made = [nothing.with_columns(pl.lit(None, pl.String).alias("_dropped"))]
+    parts = pl.concat(made, how="diagonal_relaxed").sort("_row", maintain_order=True)
+    gone = parts.filter(pl.col("_dropped").is_not_null()).group_by("_row").agg(pl.col("_dropped").first())
+    rows = rows.join(gone, on="_row", how="left", maintain_order="left")
+    parts = parts.filter(pl.col("_dropped").is_null()).drop("_dropped")
+    rule = pl.coalesce("_dropped", pl.lit(entry.no_rows, pl.String))
+    return _without_parts(rows, parts, pl.col("_rule").is_null(), rule, "rows").drop("_dropped"), parts
+
+
+def _parts_of(inputs: FlowInputs, row: RowMapping, frame: pl.DataFrame) -> pl.DataFrame:
+    chosen = inputs.context.decisions
+    made = apply_columns(frame, row, inputs.context, inputs.system.mappings.transforms)
+    missing = [RowProblem(pl.col(name).is_null(), "schema_violation", name, "has no value") for name in row.require]
+    made = add_problems(made, *missing, *reject_problems(row.reject, chosen))
+    rules: list[pl.Expr] = [pl.when(when).then(pl.lit(rule)) for rule, when in drop_rules(row.drop, chosen).items()]
+    return made.with_columns(
+        pl.coalesce(*rules, pl.lit(None, pl.String)).alias("_dropped"), pl.lit(row.part).alias("_part")
+    )
+
+
+def _without_parts(
+    rows: pl.DataFrame, parts: pl.DataFrame, expected: pl.Expr, rule: pl.Expr, what: str
+) -> pl.DataFrame:
+    """The rows with `rule` on those that should give parts and give none; StructureError where it has no name."""
+    without = expected & pl.col("_row").is_in(parts["_row"].unique().implode()).not_()
+    rows = rows.with_columns(pl.when(without).then(rule.cast(pl.String)).otherwise("_rule").alias("_without"))
+    lost = rows.filter(without & pl.col("_without").is_null()).height
+    if lost:
+        raise StructureError(
+            f"{what} makes nothing of {lost} rows, and no rule drops them",
+            where="the mapping",
+            remedy="name the rule that drops them: `no_rows: …`",
+        )
+    return rows.drop("_rule").rename({"_without": "_rule"})
+
+
+def _named(parts: pl.DataFrame, entry: SourceMapping) -> pl.DataFrame:
+    """The parts with `_part`."""
+    if entry.part is None:
+        return parts if entry.rows else parts.with_columns(pl.lit("").alias("_part"))
+    if entry.part.constant is not None:
+        return parts.with_columns(pl.lit(entry.part.constant).alias("_part"))
+    values = [pl.col(f":{name}").cast(pl.String) for name in entry.part.value]
+    return parts.with_columns(pl.concat_str(values, separator="/").alias("_part"))
+
+
+# --- functions that a mapping names -----------------------------------------------------------------------------------
+
+
+def call(inputs: FlowInputs, source: str, entry: SourceMapping, role: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """What a function of a source makes of a frame. It sees no more than the mapping says that it reads."""
+    name = getattr(entry, role)
+    try:
+        made = inputs.system.mappings.functions[name](frame, _declared(inputs, source, entry, name))
+    except pl.exceptions.PolarsError as error:
+        raise ConfigurationError(
+            f"function {name} cannot read what the mapping gives it: {str(error).partition(chr(10))[0]}",
+            where=source,
+            remedy="let the mapping make the columns and helpers that the function reads",
+        ) from error
+    if not isinstance(made, pl.DataFrame):
+        raise StructureError(
+            f"function {name} gives {type(made).__name__}, not a frame", where=source, remedy="let it give a DataFrame"
+        )
+    return made
+
+
+class _Declared(dict[str, Any]):
+    """What a function may read by name; anything else is told with what to add to the mapping."""
+
+    def __init__(self, content: Mapping[str, Any], names: Iterable[str], where: str, key: str) -> None:
+        self._names = frozenset(names)
+        super().__init__({name: content[name] for name in self._names if name in content})
+        self._where, self._key = where, key
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name, default) if name in self._names else self[name]
+
+    def __missing__(self, name: str) -> Any:
+        if name in self._names:
+            raise KeyError(name)
+        raise ConfigurationError(
+            f"it reads {name}, which the mapping does not say", where=self._where, remedy=f"add it: {self._key}"
+        )
+
+
+def _declared(inputs: FlowInputs, source: str, entry: SourceMapping, function: str) -> FlowInputs:
+    where = f"function {function} of {source}"
+    used, tables = read_names(entry), {source, *read_tables(entry)}
+    mappings = _Declared(inputs.mappings, used, where, "`uses: …`")
+    context = replace(
+        inputs.context,
+        crosswalks=mappings,
+        value_maps=_Declared(inputs.context.value_maps, used, where, "`uses: …`"),
+        decisions=_Declared(inputs.context.decisions, entry.decisions, where, "`decisions: …`"),
+    )
+    legacy = _Declared(inputs.legacy, tables, where, "`from: <table>.<column>`")
+    return replace(inputs, legacy=legacy, mappings=mappings, context=context)
+
+
+def read_names(entry: SourceMapping) -> list[str]:
+    """The crosswalks, value maps and references that a source reads, by its columns and its functions."""
+    names = [name for _, column in entry.made for name in (column.crosswalk, column.value_map) if name]
+    names += [use.partition(".")[0] for _, column in entry.made for use in column.uses]
+    return list(dict.fromkeys([*names, *(use.partition(".")[0] for use in entry.uses)]))
+
+
+def read_tables(entry: SourceMapping) -> list[str]:
+    """The other tables of which a source names columns."""
+    owners = (column.located(part)[0] for _, column in entry.made for part in column.from_)
+    return list(dict.fromkeys(owner for owner in owners if owner))
