@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from textwrap import fill
 from typing import TYPE_CHECKING
+
+from dtx_assets.machinery.base.exit_codes import EXIT_CODES
 
 if TYPE_CHECKING:
     from dtx_assets_tests.bad_inputs.place import Held, Place, Shown
@@ -113,15 +116,14 @@ def _cut(text: str) -> str:
     return text.format(**CUT_SHORT).replace("|", "\\|").replace("<", "\\<").replace("\n", " ").strip()
 
 
-HEAD = """\
+HEAD = f"""\
 # Bad inputs, and what the user sees
 
 Each row is a test (`dtx_assets_tests/bad_inputs/`), which plants the fault, runs the command in full and reads what it
 prints; this page is rendered from the same table. In every case no Python traceback is shown, no password either, and
 nothing that was there before is lost: neither rows of the target nor what the lake held.
 
-Exit codes: 0 all is well (a warning may be shown), 1 a step failed, 2 wrong usage or configuration, 3 everything ran
-and a check failed.
+{fill("Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".", 120)}
 """
 
 

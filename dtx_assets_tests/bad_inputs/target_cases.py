@@ -1,5 +1,7 @@
 """Targets that are not what the load needs, and crosswalks that other areas handed over wrong."""
 
+import os
+
 import psycopg
 from sqlalchemy.engine import make_url
 
@@ -68,6 +70,19 @@ def goes_away(place: Place) -> None:
     place.during("load AccountMeta", lambda: server.execute(kill))
 
 
+def refused_by_a_constraint(place: Place) -> None:
+    place.target(f"ALTER TABLE {META} ADD CONSTRAINT no_slang CHECK (value <> 'Slang')")
+    place.write("keyword", KEYWORDS + "1002,GROUP,Slang\n1001,ITEM,Words\n")
+
+
+def all_but_that_row(place: Place) -> None:
+    with psycopg.connect(os.environ["DTX_TARGET_URL"]) as connection:
+        values = connection.execute(f"SELECT value FROM {META} ORDER BY 1").fetchall()
+        [(why,)] = connection.execute("SELECT detail FROM migration.rejected WHERE target_table = %s", [META])
+    assert [value for (value,) in values] == ["Centers", "Tenants", "Words"]
+    assert "no_slang" in why
+
+
 def crosswalk(content: str):
     return lambda place: place.write("crosswalk_account", content)
 
@@ -130,6 +145,17 @@ CASES: tuple[Case, ...] = (
         "ALTER COLUMN tenant DROP DEFAULT",
     ),
     unlike("no sequence for new ids", ".id: no sequence gives new ids", "ALTER COLUMN id DROP IDENTITY"),
+    Found(
+        "a CHECK constraint that refuses a row",
+        ("run", "--select", "+target/AccountMeta"),
+        refused_by_a_constraint,
+        3,
+        "no_row_is_rejected_by_the_load",
+        "target/AccountMeta",
+        1,
+        all_but_that_row,
+        "the row is rejected with the constraint's name, the others are loaded",
+    ),
     Refused(
         "a table of another area missing",
         PREPARE,

@@ -331,8 +331,10 @@ class Lake:
                 if self._directory
                 else "check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials"
             )
+            number = _number_of(error) if self._directory else None
+            said = os.strerror(number) if number else type(error).__name__
             raise ConfigurationError(
-                f"{self.called} cannot be used ({type(error).__name__})", where=mask_url(self.url), remedy=remedy
+                f"{self.called} cannot be used ({said})", where=mask_url(self.url), remedy=remedy
             ) from None
 
     @contextmanager
@@ -341,10 +343,8 @@ class Lake:
         try:
             yield
         except (OSError, pl.exceptions.ComputeError) as error:
-            # Polars keeps the number in its message only.
-            said = re.search(r"\(os error (\d+)\)", str(error))
-            number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
-            if number not in _CANNOT_WRITE:
+            number = _number_of(error)
+            if number is None or number not in _CANNOT_WRITE:
                 raise
             raise ConfigurationError(
                 f"{self.called} cannot be written: {os.strerror(number)}",
@@ -353,6 +353,14 @@ class Lake:
                 if self._directory
                 else "make room there, or set TMPDIR to a larger place",
             ) from None
+
+
+def _number_of(error: Exception) -> int | None:
+    """What the operating system said; Polars and obstore keep the number in their messages only."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    said = re.search(r"\(os error (\d+)\)", str(error)) or re.search(r"\bcode: (\d+), kind:", str(error))
+    return int(said[1]) if said else None
 
 
 class DatasetWriter:
