@@ -13,7 +13,8 @@ from dtx_assets.machinery.dagster.load_checks import NONE_REJECTED, load_outcome
 from dtx_assets.machinery.dagster.metadata import PLAN_DATA, counts_text, markdown_table
 from dtx_assets.machinery.dagster.targets import load_model
 from dtx_assets.machinery.dagster.verification import masked_sample, verification_checks
-from dtx_assets.machinery.load import LoadSummary
+from dtx_assets.machinery.load import LoadSummary, Planned
+from dtx_assets.machinery.model.references import in_load_order
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.run.environment import ENVIRONMENT, RunEnvironment
 from dtx_assets.machinery.run.operations import activate_targets, roll_back, undo_lines
@@ -44,9 +45,12 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
     def plan(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
+            would_be_there: Planned = {}
             summaries = {
-                target.model: load_model(environment, target, environment.dry_load(), context.log.info)
-                for target in system.filled_targets
+                target.model: load_model(
+                    environment, target, environment.dry_load(), context.log.info, planned=would_be_there
+                )
+                for target in in_load_order(system.filled_targets)
             }
             planned = [planned_load(graph, target, summaries[target.model]) for target in system.filled_targets]
             in_the_way = [

@@ -24,6 +24,7 @@ from dtx_assets.machinery.dagster.metadata import (
 from dtx_assets.machinery.files.sending import FileSender
 from dtx_assets.machinery.load import (
     LoadSummary,
+    Planned,
     RunContext,
     SentFilesOfRun,
     first_rows,
@@ -31,6 +32,7 @@ from dtx_assets.machinery.load import (
     read_found_by_load,
 )
 from dtx_assets.machinery.mapping.lineage import column_descriptions
+from dtx_assets.machinery.model.references import loaded_before
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
@@ -54,7 +56,17 @@ def build_target(graph: Graph, target: TargetTable, also_after: Iterable[dg.Asse
         graph.described(target.description, target.decision),
         skippable=True,
         # Of all models of the flow: what closes the gate of one of them closes that of the others.
-        deps=list(dict.fromkeys([prepared, *sorted(graph.made_together("prepared", target.model)), *also_after])),
+        deps=list(
+            dict.fromkeys(
+                [
+                    prepared,
+                    *sorted(graph.made_together("prepared", target.model)),
+                    # What rows refer to is loaded before them.
+                    *(graph.key("target", model) for model in loaded_before(system.filled_targets)[target.model]),
+                    *also_after,
+                ]
+            )
+        ),
         kinds={"postgres"},
         metadata={
             "dagster/column_schema": target_column_schema(target, columns),
@@ -103,8 +115,9 @@ def load_model(
     log: Callable[[str], None],
     *,
     send: FileSender | None = None,
+    planned: Planned | None = None,
 ) -> LoadSummary:
-    """Load a model, or try to where the run is dry."""
+    """Load a model, or try to where the run is dry: then `planned` remembers what it would make, for the next ones."""
     return load_target(
         environment.system.name,
         target,
@@ -116,6 +129,7 @@ def load_model(
         legacy_rows=legacy_rows(environment),
         send=send,
         waiting=log,
+        planned=planned,
     )
 
 

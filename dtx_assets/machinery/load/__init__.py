@@ -3,6 +3,7 @@
 from dtx_assets.machinery.load.activation import activate_target
 from dtx_assets.machinery.load.archived import book_archive
 from dtx_assets.machinery.load.found import FoundByLoad, read_found_by_load
+from dtx_assets.machinery.load.orphans import Planned
 from dtx_assets.machinery.load.outcome import LoadSummary
 from dtx_assets.machinery.load.preview import first_rows
 from dtx_assets.machinery.load.runs import RunContext, finish_run, note_failure, open_run, prepare_bookkeeping
@@ -25,6 +26,7 @@ __all__ = [
     "FoundByLoad",
     "LiveTarget",
     "LoadSummary",
+    "Planned",
     "RunContext",
     "SentFilesOfRun",
     "Subset",

@@ -16,6 +16,7 @@ from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load.entries import read_links
 from dtx_assets.machinery.load.ownership import identity_of
 from dtx_assets.machinery.load.runs import RunContext
+from dtx_assets.machinery.load.whole import WholeParts
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import array_literal, copy_in, copy_out
@@ -353,7 +354,7 @@ class Findings:
             )
         return booked, sum(entry["rejected"] for entry in booked)
 
-    def settle_vanished(self, parts: PreparedParts, run: RunContext) -> int:
+    def settle_vanished(self, parts: PreparedParts | WholeParts, run: RunContext) -> int:
         """Take what another part yields off the list of vanished rows, and say why each of the others is on it."""
         vanished = copy_out(
             self.connection,

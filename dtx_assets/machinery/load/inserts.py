@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from dtx_assets.machinery.load.ownership import CHANGED, DELETED, FATES, MOVED, PLACE, TAKEN, THEIRS
+from dtx_assets.machinery.load.ownership import CHANGED, DELETED, FATES, KEY_TAKEN, MOVED, PLACE, TAKEN, THEIRS
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.content import key_value
 
@@ -59,7 +59,7 @@ def insert_fates(
         .then(pl.lit(DELETED))
         .when(pl.col("_known") & ~pl.col("_adopted"))
         .then(pl.lit(CHANGED))
-        .otherwise(pl.lit(THEIRS))
+        .otherwise(pl.lit(KEY_TAKEN if target.key_is_written else THEIRS))
     )
     fates = joined.select(
         "_row",

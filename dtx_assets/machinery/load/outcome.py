@@ -53,6 +53,8 @@ class PartOutcome:
     overwritten: dict[str, int] = field(default_factory=dict)
     """How many rows that carried which xmin were updated."""
     clean: bool = True
+    keys: pl.Series | None = None
+    """Of a dry run: the keys of the rows that it would make, where they are known."""
     taken: pl.DataFrame | None = None
     """Of a subset: source rows that were `read` and `rejected` by `flow_id`."""
     samples: list[Sample] = field(default_factory=list)

@@ -14,6 +14,7 @@ from dtx_assets.machinery.prepare.buckets import BUCKET
 THEIRS = "another owner's row has other values"
 CHANGED = "someone changed what this migration wrote"
 MOVED = "someone changed the key of what this migration wrote"
+KEY_TAKEN = "another owner's row has this key"
 TAKEN = "another row has the same natural key"
 DELETED = "someone deleted what this migration wrote"
 MISSING = "the row to be filled is not there any more"

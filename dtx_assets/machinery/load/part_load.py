@@ -5,7 +5,7 @@ Reading a part is `prepare.part`, deciding what becomes of its rows `decide`, wr
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 import psycopg
@@ -23,6 +23,7 @@ from dtx_assets.machinery.load.entries import (
 )
 from dtx_assets.machinery.load.findings import CONFLICT, Findings
 from dtx_assets.machinery.load.identity import multirange
+from dtx_assets.machinery.load.orphans import Orphans, Planned
 from dtx_assets.machinery.load.outcome import Decision, PartOutcome, conflicts_of, problems_of, taken_of
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.refusals import Refusals, is_refusal
@@ -44,6 +45,14 @@ class SlowPathNeeded(Exception):
     """The rows of a part cannot be copied blindly."""
 
 
+class OrphansFound(Exception):
+    """Rows of a part refer to rows that turn out to be somebody else's: `_row`, `reason`, `detail`."""
+
+    def __init__(self, rows: pl.DataFrame) -> None:
+        super().__init__()
+        self.rows = rows
+
+
 class SlicesNeeded(Exception):
     """A part updates more rows than may be locked at a time."""
 
@@ -63,6 +72,7 @@ class Told:
     send: Send | None = None
     first_load: bool = False
     xmins: dict[str, int] | None = None
+    planned: Planned = field(default_factory=dict)
 
 
 class PartLoad:
@@ -71,7 +81,8 @@ class PartLoad:
     def __init__(self, place: Place, findings: Findings, told: Told) -> None:
         self.place, self.findings, self.told = place, findings, told
         self.decisions, self.writer = Decisions(place, findings, overwrite=told.overwrite), Writer(place)
-        self.refusals = Refusals(place, told.rules, self.decisions, self.writer)
+        self.orphans = Orphans(place, told.planned)
+        self.refusals = Refusals(place, told.rules, self.decisions, self.writer, self.orphans)
         self._whole_updates = slices.SLICE_ROWS
         """How many rows a part may write in the transaction in which it also updates some."""
 
@@ -83,7 +94,7 @@ class PartLoad:
 
     def load(self, part: Part) -> PartOutcome:
         fast = self.place.target.writes == "insert"
-        part = without_violations(self.place.connection, self.place.target, self.place.live, part)
+        part = self.orphans.without(without_violations(self.place.connection, self.place.target, self.place.live, part))
         with self.place.connection.transaction():
             # Numbers stay, whatever becomes of the part: slices and tries find the rows by them.
             part = self.decisions.ids.numbered(part)
@@ -106,6 +117,8 @@ class PartLoad:
                     return outcome
                 except SlowPathNeeded:
                     fast = False
+                except OrphansFound as found:
+                    part = self.orphans.without(without_rows(part, [found.rows]))
                 except SlicesNeeded as needed:
                     before, part = part, self._in_slices(part, needed.decision)
                     tries_left -= part is before
@@ -169,7 +182,7 @@ class PartLoad:
             found = self.refusals.of_part(part, all_new=fast)
         except RACES:
             return part
-        return without_rows(part, [found]) if found.height else part
+        return self.orphans.without(without_rows(part, [found])) if found.height else part
 
     def _in_slices(self, part: Part, decision: Decision) -> Part:
         """Update rows a few at a time. Gives what is to be written still; the same part where there was no progress."""
@@ -205,6 +218,10 @@ class PartLoad:
             self._merge_rows(part, decision, batch_id)
             if self.place.dry:
                 outcome.samples = samples_of(part, decision.yields, decision.fates, decision.current)
+        target = self.place.target
+        if self.place.dry and target.key_is_written and len(target.key) == 1:
+            new = part.rows if decision is None else part.rows.join(decision.inserts, on="_row", how="semi")
+            outcome.keys = new.get_column(target.key[0])
         outcome.clean = outcome.clean and found.is_empty()
         if self.told.subset:
             outcome.taken = taken_of(part, found)
@@ -249,8 +266,14 @@ class PartLoad:
         if self.told.xmins is None:
             self.told.xmins = xmins_of(self.place)
         decision = self.decisions.of_part(part)
+        orphans = self.orphans.of_taken(part, decision.fates)
+        if orphans.height:
+            raise OrphansFound(orphans)
         if decision.values.height and decision.writes > self._whole_updates and not self.place.dry:
-            raise SlicesNeeded(decision)
+            waiting = self.orphans.waiting(part, decision.inserts, decision.values)
+            at_once = decision.values.filter(~pl.col("_id").is_in(waiting.implode()))
+            if at_once.height:
+                raise SlicesNeeded(replace(decision, values=at_once))
         return decision
 
     def _book(self, part: Part, decision: Decision, batch_id: int) -> None:
@@ -267,12 +290,27 @@ class PartLoad:
     def _merge_rows(self, part: Part, decision: Decision, batch_id: int) -> None:
         """Write what differs from what is there."""
         reach("load.before_merge")
+        if self.orphans.own:
+            # What is updated may refer to what is new.
+            self._insert(part, decision)
+            self._update(part, decision, batch_id)
+        else:
+            # What is updated may make room for what is new.
+            self._update(part, decision, batch_id)
+            self._insert(part, decision)
+
+    def _update(self, part: Part, decision: Decision, batch_id: int) -> None:
         if self.place.dry:
-            for some in decision.values.iter_slices(slices.SLICE_ROWS):
+            # What refers to rows that do not stay is not tried.
+            waiting = self.orphans.waiting(part, decision.inserts, decision.values)
+            values = decision.values.filter(~pl.col("_id").is_in(waiting.implode()))
+            for some in values.iter_slices(slices.SLICE_ROWS):
                 self.writer.try_update(some, batch_id)
         elif decision.values.height:
             self.writer.limit_waiting()
             self.writer.update(decision.values, batch_id)
+
+    def _insert(self, part: Part, decision: Decision) -> None:
         if decision.inserts.height:
             names = [column.name for column in part.columns]
             rows = decision.inserts.join(part.rows.select("_row", *names), on="_row", maintain_order="left")
@@ -281,7 +319,7 @@ class PartLoad:
             reach("load.after_copy")
 
     def _copy(self, rows: pl.DataFrame) -> None:
-        self.writer.copy(rows)
+        self.writer.copy(self.orphans.that_can_be_tried(rows))
         self.decisions.ids.raise_sequence()
 
     def _outcome(self, decision: Decision) -> PartOutcome:

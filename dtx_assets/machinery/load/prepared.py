@@ -7,8 +7,10 @@ from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.load.activation import is_activated
 from dtx_assets.machinery.load.findings import Findings, LegacyRows
+from dtx_assets.machinery.load.orphans import refers_to_itself
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.runs import RunContext
+from dtx_assets.machinery.load.whole import WholeParts
 from dtx_assets.machinery.prepare.part import PreparedParts
 
 
@@ -19,7 +21,7 @@ class PreparedTarget:
         self, place: Place, lake: Lake, prepared: Manifest, rejected: Manifest, legacy_rows: LegacyRows | None = None
     ) -> None:
         self.place, self.lake, self.prepared, self.legacy_rows = place, lake, prepared, legacy_rows
-        self.parts = PreparedParts(
+        parts = PreparedParts(
             lake,
             place.target,
             prepared,
@@ -28,6 +30,7 @@ class PreparedTarget:
             self._earlier_sources(),
             activated=is_activated(place.connection, place.system, place.target),
         )
+        self.parts: PreparedParts | WholeParts = WholeParts(parts) if refers_to_itself(place.target) else parts
 
     def findings(self, load_id: int) -> Findings:
         """The lists that a load writes to, or that are read for one that is none."""

@@ -22,6 +22,7 @@ from dtx_assets.machinery.prepare.part import Part
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.load.decide import Decisions
+    from dtx_assets.machinery.load.orphans import Orphans
     from dtx_assets.machinery.load.place import Place
     from dtx_assets.machinery.load.write import Writer
 
@@ -78,9 +79,11 @@ END
 class Refusals:
     """The trials of one load. What they find is `_row`, `reason`, `detail`; what is no refusal they raise."""
 
-    def __init__(self, place: "Place", rules: list[Rule], decisions: "Decisions", writer: "Writer") -> None:
+    def __init__(
+        self, place: "Place", rules: list[Rule], decisions: "Decisions", writer: "Writer", orphans: "Orphans"
+    ) -> None:
         self.place, self.rules = place, rules
-        self.decisions, self.writer = decisions, writer
+        self.decisions, self.writer, self.orphans = decisions, writer, orphans
 
     def of_part(self, part: Part, *, all_new: bool) -> pl.DataFrame:
         """What the target refuses of a part of which nothing is there, or that is compared with what is there."""
@@ -92,6 +95,9 @@ class Refusals:
             numbers = decision.inserts.select("_row")
             if decision.values.height <= ROWS_A_TRIAL:
                 # A row may be in the way of a new one until it is updated.
+                if self.orphans.own:
+                    found = self._of_inserts(part, numbers)
+                    return pl.concat([found, self._of_updates(decision.fates, decision.values)])
                 found = self._of_updates(decision.fates, decision.values)
                 return pl.concat([found, self._of_inserts(part, numbers)])
             found = self._of_inserts(part, numbers)
@@ -119,6 +125,9 @@ class Refusals:
 
     def _of_inserts(self, part: Part, numbers: pl.DataFrame) -> pl.DataFrame:
         """A source row is rejected whole, so all that it gives is tried at once."""
+        tried = self.orphans.that_can_be_tried(part.rows)
+        if tried.height < part.rows.height:
+            numbers = numbers.join(tried, on="_row", how="semi", maintain_order="left")
         made = self.place.new_columns
         new = numbers.hstack(self.decisions.ids.reserve(numbers.height).select(made)) if made else numbers
         names = [*made, *(column.name for column in part.columns)]
@@ -133,8 +142,10 @@ class Refusals:
         rows = (
             new.join(places, on="_row")
             .join(part.rows.select("_row", *(column.name for column in part.columns)), on="_row")
-            .sort("_link", "_row")
-            .with_columns((pl.col("_link").rank("dense").cast(pl.Int64) - 1).alias("unit"))
+            .pipe(lambda rows: self.orphans.parents_first(part, rows))
+            .with_columns(pl.struct(pl.col("_depth").min().over("_link"), "_link").alias("_place"))
+            .sort("_place", "_row")
+            .with_columns((pl.col("_place").rank("dense").cast(pl.Int64) - 1).alias("unit"))
         )
         refused = self._refused(rows.select("unit", *names), new=True)
         # Which of them it was is not known; one that only this source row gives takes no other one along.
@@ -143,7 +154,9 @@ class Refusals:
 
     def _refused(self, rows: pl.DataFrame, *, new: bool) -> pl.DataFrame:
         place = self.place
-        found = refused_units(place.connection, place.key, place.live, self.rules, rows, new=new)
+        found = refused_units(
+            place.connection, place.key, place.live, self.rules, rows, new=new, deferred=self.orphans.own_deferrable
+        )
         keys = keys_of(self.rules, place.target)
         if place.target.key_is_written:
             # The rules leave out the primary key.
@@ -167,6 +180,7 @@ def refused_units(
     rows: pl.DataFrame,
     *,
     new: bool,
+    deferred: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Insert (`new`) or update rows in their order, unit by unit; gives the units that are refused (REFUSED).
 
@@ -194,6 +208,10 @@ def refused_units(
     connection.execute("ANALYZE pg_temp.tried")
     # Deferred constraints would only speak at the end.
     connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    if deferred:
+        # Rows that refer to each other would have to be tried together.
+        names_deferred = sql.SQL(", ").join(map(sql.Identifier, deferred))
+        connection.execute(sql.SQL("SET CONSTRAINTS {} DEFERRED").format(names_deferred))
     values = [
         sql.SQL("tried.{}::{}").format(
             sql.Identifier(column), sql.SQL("bigint" if name == "_id" else live.columns[name].plain_type)

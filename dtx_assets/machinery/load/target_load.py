@@ -20,6 +20,7 @@ from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load.findings import LegacyRows
 from dtx_assets.machinery.load.found import found_by_load
 from dtx_assets.machinery.load.identity import Ids
+from dtx_assets.machinery.load.orphans import Planned
 from dtx_assets.machinery.load.outcome import LoadSummary, PartOutcome
 from dtx_assets.machinery.load.part_load import PartLoad, Send, Told
 from dtx_assets.machinery.load.place import Place
@@ -52,6 +53,7 @@ def load_target(
     send: Send | None = None,
     wait_seconds: float = 60.0,
     waiting: Callable[[str], None] | None = None,
+    planned: Planned | None = None,
 ) -> LoadSummary:
     """Load the prepared rows of a target into its table, and record everything in the schema `migration`.
 
@@ -60,7 +62,8 @@ def load_target(
     that a rule dropped. `send` brings what belongs to the rows of a part to where it has to be before they are written.
 
     A dry run does all of it in a transaction that is rolled back, but sends nothing. What it writes into the target is
-    taken back part by part, so that no lock on it lasts longer than the part.
+    taken back part by part, so that no lock on it lasts longer than the part. `planned` remembers the keys of the rows
+    that it would make, for the dry loads of what refers to them.
     """
     started = time.monotonic()
     prepared = lake.require((system, "prepared", target.model))
@@ -84,7 +87,7 @@ def load_target(
             run.gate(target.model)
         place = Place(connection, system, target, live, run.dry)
         source = PreparedTarget(place, lake, prepared, rejected, legacy_rows)
-        load = TargetLoad(place, source, run, on_conflict == "overwrite", None if run.dry else send)
+        load = TargetLoad(place, source, run, on_conflict == "overwrite", None if run.dry else send, planned)
         summary = load.run(progress)
         if summary.inserted + summary.updated and not run.dry:
             connection.execute(sql.SQL("ANALYZE {}").format(place.table))
@@ -96,10 +99,17 @@ class TargetLoad:
     """One load of one target."""
 
     def __init__(
-        self, place: Place, source: PreparedTarget, run: RunContext, overwrite: bool, send: Send | None = None
+        self,
+        place: Place,
+        source: PreparedTarget,
+        run: RunContext,
+        overwrite: bool,
+        send: Send | None = None,
+        planned: Planned | None = None,
     ) -> None:
         self.place, self.source, self.run_context = place, source, run
         self.overwrite, self.send = overwrite, send
+        self.planned = {} if planned is None else planned
         self.parts, self.subset = source.parts, run.subset
 
     def run(self, progress: Callable[[int, int], None] | None) -> LoadSummary:
@@ -127,10 +137,13 @@ class TargetLoad:
         done = summary.unchanged = sum(size for number, size in enumerate(sizes) if number not in numbers)
         if progress:
             progress(done, sum(sizes))
-        told = Told(load_id, rules, self.overwrite, self.subset, self.send, first_load, xmins)
+        told = Told(load_id, rules, self.overwrite, self.subset, self.send, first_load, xmins, self.planned)
         taken = []
         for number, outcome in self._load_parts(numbers, PartLoad(self.place, self.findings, told)):
             self._add(summary, outcome)
+            if outcome.keys is not None:
+                for name in {self.place.target.name, f"{self.place.target.schema}.{self.place.target.name}"}:
+                    self.planned.setdefault(name, []).append(outcome.keys)
             if outcome.taken is not None:
                 taken.append(outcome.taken)
             done += sizes[number]

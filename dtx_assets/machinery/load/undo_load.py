@@ -10,6 +10,7 @@ from psycopg import sql
 from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load.entries import copy_entries, grouped_entries, read_links
+from dtx_assets.machinery.load.orphans import refers_to_itself
 from dtx_assets.machinery.load.ownership import identity_of, known_rows
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.undo_rows import LEFT, WrittenRows
@@ -135,8 +136,14 @@ class LoadUndo:
             current = current.join(written, on="_id", how="left").with_columns(
                 (pl.col("_own") | as_written).alias("_same")
             )
-            deleted, kept = self.rows.delete(current.filter("_inserted"))
-            restored, changed = self.rows.restore(batch_id, current.filter(~pl.col("_inserted")))
+            inserted, updated = current.filter("_inserted"), current.filter(~pl.col("_inserted"))
+            if refers_to_itself(self.place.target):
+                # What was updated may refer to what was inserted.
+                restored, changed = self.rows.restore(batch_id, updated)
+                deleted, kept = self.rows.delete(inserted)
+            else:
+                deleted, kept = self.rows.delete(inserted)
+                restored, changed = self.rows.restore(batch_id, updated)
             left = pl.concat([kept, changed])
         self._restore_bookkeeping(batch_id, stored, left)
         if left.height:

@@ -20,7 +20,8 @@ from dtx_assets.machinery.load.current import CurrentRows
 from dtx_assets.machinery.load.entries import read_links
 from dtx_assets.machinery.load.identity import Ids
 from dtx_assets.machinery.load.inserts import insert_fates
-from dtx_assets.machinery.load.ownership import DELETED, MISSING, THEIRS, identity_of, yields_of
+from dtx_assets.machinery.load.orphans import Orphans
+from dtx_assets.machinery.load.ownership import DELETED, KEY_TAKEN, MISSING, THEIRS, identity_of, yields_of
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
 from dtx_assets.machinery.load.relink import given_by
@@ -166,12 +167,13 @@ class _Rows:
         self.place, self.files, self.lock = source.place, files, Lock()
         self.findings = source.findings(0)
         self.current, self.ids = CurrentRows(source.place), Ids(source.place)
+        self.orphans = Orphans(source.place, {})
 
     def mapped(self, part: Part) -> _Compared:
         """A part with the rows that the mapping leads to: where all is well there are no others."""
         place = self.place
         with self.lock:
-            part = without_violations(place.connection, place.target, place.live, part)
+            part = self.orphans.without(without_violations(place.connection, place.target, place.live, part))
             part = self.ids.numbered(part)
             return self._compared(part)
 
@@ -237,7 +239,7 @@ def _compare(rows: _Rows, here: _Compared, found: Verification) -> tuple[pl.Data
     part, stored, current = here.part, here.stored, here.current
     wanted = part.comparable if target.writes == "insert" else part.rows
     yields = yields_of(part.links)
-    theirs = (pl.col("fate") == "conflict") & (pl.col("cause") == THEIRS)
+    theirs = (pl.col("fate") == "conflict") & pl.col("cause").is_in([THEIRS, KEY_TAKEN])
     found.owned_by_others += fates.filter(theirs).height
     wrong = fates.filter(pl.col("fate").is_in(["insert", "update", "conflict"]) & ~theirs)
     places = {row["_row"]: row for row in _of(yields.unique("_row"), "_row", wrong.get_column("_row"))}

@@ -11,14 +11,13 @@ from io import BytesIO
 from typing import Any
 
 import polars as pl
-from psycopg import sql
 
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import content_hash, with_canonical_json
-from dtx_assets.machinery.postgres.ddl import LiveColumn, LiveTarget, live_target, qualified
+from dtx_assets.machinery.postgres.ddl import LiveColumn, LiveTarget
 from dtx_assets.machinery.prepare.buckets import BUCKET
 from dtx_assets.machinery.prepare.printed import as_printed
 
@@ -238,7 +237,7 @@ def without_violations(connection: Connection, target: TargetTable, live: LiveTa
     if rows is not part.rows:
         part = _with_texts(part, rows)
     unfit = misfits(part.rows, part.columns, live.columns, fills=target.writes != "insert")
-    return without_rows(part, [*unfit, *unreadable, *_orphans(connection, target, part)])
+    return without_rows(part, [*unfit, *unreadable])
 
 
 def _with_texts(part: Part, rows: pl.DataFrame) -> Part:
@@ -348,29 +347,3 @@ def _tests(column: TargetColumn, live: LiveColumn, *, fills: bool) -> Iterator[t
     if live.precision is not None and live.precision < len(TICKS) and not column.is_held_as_text:
         rounded = value.dt.truncate(TICKS[live.precision])
         yield value != rounded, f"has more than the {live.precision} digits of the second that the target keeps"
-
-
-def _orphans(connection: Connection, target: TargetTable, part: Part) -> list[pl.DataFrame]:
-    """Ids of rows that the tables they refer to do not have."""
-    found = []
-    for column in part.columns:
-        if column.references is None or live_target(connection, column.references) is None:
-            continue
-        missing = missing_ids(connection, column.references, part.rows.get_column(column.name).drop_nulls().unique())
-        if missing:
-            detail = pl.format(f"{column.name}: {column.references} has no row {{}}", column.name)
-            found.append(
-                part.rows.filter(pl.col(column.name).is_in(missing)).select(
-                    "_row", pl.lit("orphan_reference").alias("reason"), detail.alias("detail")
-                )
-            )
-    return found
-
-
-def missing_ids(connection: Connection, table: str, ids: pl.Series) -> Sequence[int]:
-    """Those of the ids that a table does not have."""
-    query = sql.SQL(
-        "SELECT wanted FROM unnest(%s::bigint[]) AS wanted"
-        " WHERE NOT EXISTS (SELECT 1 FROM {} AS other WHERE other.id = wanted)"
-    ).format(qualified(table))
-    return [int(row[0]) for row in connection.execute(query, [ids.to_list()])]

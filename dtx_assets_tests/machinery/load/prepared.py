@@ -118,7 +118,8 @@ def write_prepared(
     preparation, parts = uuid4().hex, []
     width = 4096 // len(batches)
     names = list(batches[0].rows[0]) if batches[0].rows else [column.name for column in target.columns]
-    schema = {"_row": pl.Int64(), **({"id": pl.Int64()} if target.writes == "update" else {})}
+    kind_of_id = pl.Int64() if target.key == ("id",) else pl.String()
+    schema = {"_row": pl.Int64(), **({"id": kind_of_id} if target.writes == "update" else {})}
     schema |= {name: polars_type(target.column(name).type) for name in names if name not in schema}
     with (
         lake.write((system, "prepared", target.model), run_id="prepared") as prepared,

@@ -16,7 +16,7 @@ import pytest
 
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.load import load_target, undo_run, verify_target
-from dtx_assets.machinery.load.ownership import TAKEN, THEIRS
+from dtx_assets.machinery.load.ownership import KEY_TAKEN, TAKEN
 from dtx_assets.machinery.load.preview import first_rows
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets_tests.machinery.load.prepared import SYSTEM, Batch, Link, write_prepared
@@ -200,7 +200,7 @@ def test_a_key_that_is_taken_is_a_conflict_and_an_equal_row_is_adopted(shop, kin
     assert (summary.inserted, summary.adopted, summary.conflicts, summary.rejected) == (1, 1, 1, 1)
     [(reasons, detail)] = shop.sql("SELECT reasons, detail FROM migration.rejected")
     assert reasons == ["target_conflict"]
-    assert THEIRS in detail
+    assert KEY_TAKEN in detail
     assert kind.row(1, note="theirs") in there(shop, kind)
     found = verified(shop, kind)
     assert found.samples == []
@@ -235,7 +235,7 @@ def test_after_an_undo_everything_can_be_loaded_again(shop, kind):
     )
     summary = shop.load(kind.target, "second")
     assert (summary.inserted, summary.conflicts) == (2, 1)
-    assert THEIRS in shop.sql("SELECT detail FROM migration.rejected")[0][0]
+    assert KEY_TAKEN in shop.sql("SELECT detail FROM migration.rejected")[0][0]
 
 
 KILLED = """
@@ -345,3 +345,25 @@ def test_a_table_with_nothing_to_tell_its_rows_apart_is_refused(shop, ddl, told)
     with pytest.raises(StructureError) as error:
         shop.load(kind.target)
     assert told in str(error.value)
+
+
+def test_rows_of_others_are_filled_by_keys_that_are_no_numbers(shop):
+    columns = (TargetColumn("note", "text", "", nullable=True), TargetColumn("is_done", "boolean", ""))
+    target = TargetTable("task", "Task", "all", columns, "update", key=("code",))
+    kind = Kind(target, "", lambda number: {"id": f"task {number}"})
+    shop.sql("CREATE TABLE task (code text PRIMARY KEY, note text, is_done boolean NOT NULL DEFAULT false)")
+    shop.sql("INSERT INTO task VALUES ('task 1', NULL), ('task 2', 'theirs'), ('task 3', NULL)")
+    prepare(shop, kind, [kind.row(n, is_done=True) for n in (1, 2, 3, 9)])
+    summary = shop.load(target)
+    assert (summary.updated, summary.conflicts, summary.rejected) == (2, 2, 2)
+    filled = [("task 1", "note 1", True), ("task 2", "theirs", False), ("task 3", "note 3", True)]
+    assert shop.sql("SELECT * FROM task ORDER BY 1") == filled
+    again = shop.load(target, "second")
+    assert (again.updated, again.unchanged) == (0, 2)
+    assert undone(shop, kind, "second").left == []
+    assert undone(shop, kind, "first").restored == {"task": 2}
+    assert shop.sql("SELECT * FROM task ORDER BY 1") == [
+        ("task 1", None, False),
+        ("task 2", "theirs", False),
+        ("task 3", None, False),
+    ]
