@@ -9,9 +9,16 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres, embedded_postgres, remove_embedded_postgres
 from dtx_assets_tests import servers
+
+# How fast a machine is says nothing of what is tested, and a server that examples share is emptied by them.
+settings.register_profile(
+    "dtx", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("dtx")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -256,7 +256,7 @@ cell = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(cell, min_size=width, max_size=width), max_size=12)))
 def test_any_rows_read_back(tmp_path_factory, rows):
     directory = tmp_path_factory.mktemp("any")

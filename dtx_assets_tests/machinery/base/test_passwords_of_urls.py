@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError
@@ -61,7 +61,7 @@ def refusal_of(variable: str, url: str, directory: Path) -> str:
     return "\n".join(told)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250)
 @given(form=st.sampled_from(FORMS), scheme=st.sampled_from(SCHEMES), between=odd)
 @example(form=FORMS[0], scheme="postgresql", between="@")
 @example(form=FORMS[0], scheme="mysql", between="@")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtx_assets.machinery.load import create_target, undo_run, verify_target
@@ -208,7 +208,7 @@ def test_random_values_are_there_once_and_again_as_they_are(shop, kinds):
     make(shop, table)
     row = st.fixed_dictionaries({kind: st.none() | values for kind, values in RANDOM.items()})
 
-    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8)
     @given(st.lists(row, min_size=2, max_size=20))
     def survives(rows: list[dict[str, str | None]]) -> None:
         survive(shop, table, rows, f"random-{next(numbers)}")

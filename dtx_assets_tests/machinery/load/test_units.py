@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtx_assets.machinery.base.errors import StructureError
@@ -356,7 +356,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(theirs=st.dictionaries(PLACE, VALUE, max_size=3), steps=STEPS)
 def test_loads_and_edits_in_any_order_are_as_a_model_says(shop, theirs, steps):
     shop.sql("DROP SCHEMA IF EXISTS migration CASCADE; TRUNCATE shop_requirement")

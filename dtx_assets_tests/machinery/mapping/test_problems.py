@@ -51,7 +51,7 @@ def listed(frame: pl.DataFrame) -> list[list[tuple[str, str, str]]]:
     return [[(p["reason"], p["column"], p["detail"]) for p in problems] for problems in frame["_problems"].to_list()]
 
 
-@settings(deadline=None)
+@settings()
 @given(rows=ROWS, chunk=st.integers(1, 7), count=st.integers(1, 8), calls=st.integers(1, 3))
 def test_against_plain_python(rows, chunk, count, calls):
     frame = frame_of(rows, chunk)
@@ -106,7 +106,7 @@ MAPPING = SourceMapping.model_validate(
 )
 
 
-@settings(deadline=None)
+@settings()
 @given(rows=ROWS, chunk=st.integers(1, 7))
 def test_a_mapping_does_the_same_to_rows_in_many_chunks(rows, chunk):
     undecodable = pl.lit(None, pl.List(pl.Struct({"column": pl.String, "bytes": pl.Binary}))).alias("_undecodable")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
@@ -56,7 +56,7 @@ def connection(database_url):
         yield connection
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(ROWS)
 def test_values_come_back_as_they_went_in(connection, rows):
     frame = pl.DataFrame(rows, schema=SCHEMA, orient="row").with_row_index("i").cast({"i": pl.Int64})

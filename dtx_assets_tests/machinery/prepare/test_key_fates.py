@@ -77,7 +77,7 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None)
+@settings()
 @given(st.sampled_from([ONE, TWO]), ROWS, st.integers(1, 10), st.booleans())
 def test_against_plain_python(table, rows, chunk, shuffled):
     assert fates(table, rows, chunk=chunk, shuffled=shuffled) == expected(table, rows)

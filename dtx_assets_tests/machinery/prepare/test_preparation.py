@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtx_assets.machinery.base.errors import SourceError, StructureError
@@ -23,7 +23,7 @@ from dtx_assets.machinery.prepare.preparation import prepare_flow
 from dtx_assets_tests.machinery import zoo as zoo_module
 from dtx_assets_tests.machinery.zoo import FLOW, ONLY_ANIMALS, SPECIES_FLOW, Zoo, animal, balances, reasons
 
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=25)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import polars as pl
 import psycopg
 import pymysql
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 from sqlalchemy.engine import make_url
@@ -108,7 +108,7 @@ def as_sqlite(path: Path, table: str, rows: Sequence[Row]) -> str:
     return f"sqlite:///{path}"
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(rows=tables)
 def test_the_same_rows_are_the_same_frame(rows, mariadb_url, database_url, tmp_path, place: LandingPlace):
     name = f"agree_{next(numbers)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
@@ -243,7 +243,7 @@ FIELD = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120)
 @given(
     rows=st.integers(2, 4).flatmap(lambda n: st.lists(st.lists(FIELD, min_size=n, max_size=n), max_size=8)),
     terminator=st.sampled_from(["\n", "\r\n"]),
@@ -261,7 +261,7 @@ def test_any_table_of_text_lands_and_reads_back_identical(directory, place, rows
     assert place.rows("pair") == [tuple(row) for row in rows]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(rows=st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9)), max_size=8))
 def test_no_byte_is_ever_lost(directory, place, rows):
     content = b"a,b\n" + b"".join(b",".join(b'"' + f.replace(b'"', b'""') + b'"' for f in row) + b"\n" for row in rows)

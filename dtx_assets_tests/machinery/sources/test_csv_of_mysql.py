@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pymysql
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
@@ -100,7 +100,7 @@ UGLY_ROWS = [
 ]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(rows=st.lists(st.tuples(VALUE, VALUE), max_size=6))
 @example(rows=UGLY_ROWS)
 @pytest.mark.parametrize("options", WRITTEN)
@@ -111,7 +111,7 @@ def test_what_mariadb_writes_is_read_exactly(server, place, tmp_path, options, r
     assert (manifest.metadata["source_rows"], manifest.metadata["row_count_matches"]) == (len(rows), True)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(rows=st.lists(st.tuples(VALUE, VALUE), min_size=1, max_size=4))
 @example(rows=UGLY_ROWS)
 @pytest.mark.parametrize("options", WRITTEN)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dtx_assets.machinery.base.errors import SourceError
@@ -102,7 +102,7 @@ def test_a_header_line_where_the_dialect_names_the_columns(directory, place):
 PIECES = st.sampled_from(['"', '""', ",", "\n", "\r\n", "\r", "a", "b", " ", "\\", ";", "\t", "\ufeff", "é"])
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400)
 @given(pieces=st.lists(PIECES, max_size=24), block=st.sampled_from([1, 2, 3, 5, 8 << 20]))
 @example(pieces=['"', "\r\n", '"', ",", "b", "\r\n"], block=3)
 @example(pieces=['"', "a", '"', '"', ",", "b", "\n"], block=2)

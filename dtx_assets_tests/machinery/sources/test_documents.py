@@ -169,7 +169,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings()
 @given(st.dictionaries(NAMES, VALUES, max_size=4))
 def test_what_bson_says_canonical_json_says_and_back(document: dict[str, Any]) -> None:
     data = encoded(document)

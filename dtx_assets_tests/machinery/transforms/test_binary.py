@@ -28,7 +28,7 @@ def landed(values: list[bytes | None]) -> pl.DataFrame:
     return pl.DataFrame({"x": texts, "_undecodable": held}, schema={"x": pl.String, "_undecodable": HELD})
 
 
-@settings(deadline=None)
+@settings()
 @given(st.lists(st.none() | st.binary(max_size=12) | st.text(max_size=5).map(str.encode), max_size=6))
 def test_a_binary_column_comes_over_byte_for_byte(values: list[bytes | None]) -> None:
     made = applied_to("bytes", landed(values))
@@ -48,7 +48,7 @@ def test_bytes_in_hex_and_base64() -> None:
     assert [row for row, _ in made.counted] == [3, 4, 5]
 
 
-@settings(deadline=None)
+@settings()
 @given(st.uuids())
 def test_uuids_have_one_form(made: uuid.UUID) -> None:
     forms = [str(made), str(made).upper(), made.hex, "{" + str(made) + "}", "{" + made.hex.upper() + "}"]
@@ -61,7 +61,7 @@ def test_uuids_have_one_form(made: uuid.UUID) -> None:
     ]
 
 
-@settings(deadline=None)
+@settings()
 @given(st.text(max_size=40) | st.from_regex(r"\A[{]?[0-9a-fA-F]{8}-?[0-9a-fA-F-]{20,30}[}]?\Z"))
 def test_what_is_read_as_a_uuid_is_one(text: str) -> None:
     [value] = applied("uuid", [text]).values
@@ -82,7 +82,7 @@ def test_ids_of_the_kind_uuid_are_compared_without_case_and_punctuation() -> Non
     assert frame.to_series().to_list() == ["0000000a-0000-0000-0000-000000000001"] * 2 + ["none", None]
 
 
-@settings(deadline=None)
+@settings()
 @given(st.lists(st.none() | st.text(max_size=20), max_size=8), st.uuids())
 def test_keys_are_those_that_python_makes(names: list[str | None], namespace: uuid.UUID) -> None:
     made = applied("uuid5", names, namespace=str(namespace))

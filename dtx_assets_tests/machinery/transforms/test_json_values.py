@@ -40,7 +40,7 @@ def test_what_cannot_be_kept_is_told(text: str, kept: str) -> None:
     assert made.told == [(0, "unparseable", f"{text[:40]} {UGLY[text]}")]
 
 
-@settings(deadline=None)
+@settings()
 @given(VALUES)
 def test_values_keep_what_they_say(value: object) -> None:
     exactly, canonical = (

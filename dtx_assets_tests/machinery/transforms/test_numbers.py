@@ -47,7 +47,7 @@ def python_number(
     return f"{abs(number) if number.is_zero() else number:f}", "rounded" if surplus else None
 
 
-@settings(deadline=None)
+@settings()
 @given(
     NUMBERS,
     st.sampled_from([(None, None), (18, 4), (15, 2), (5, 0), (40, 40), (None, 3), (3, 5), (1000, 30)]),

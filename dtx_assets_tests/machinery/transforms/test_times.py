@@ -49,7 +49,7 @@ def python_time(text: str | None) -> tuple[datetime, timezone | None] | None:
     return moment, timezone(ahead if sign == "+" else -ahead)
 
 
-@settings(deadline=None)
+@settings()
 @given(TEXTS, st.sampled_from(["UTC", "Europe/London", "America/New_York", "Asia/Kolkata"]))
 def test_instants_are_those_of_python(text: str | None, zone: str) -> None:
     made = applied("instant", [text], timezone=zone)
@@ -65,7 +65,7 @@ def test_instants_are_those_of_python(text: str | None, zone: str) -> None:
     assert bool(made.told) == (text is not None and expected is None)
 
 
-@settings(deadline=None)
+@settings()
 @given(TEXTS)
 def test_times_without_a_zone_are_those_of_python(text: str | None) -> None:
     made = applied("local_timestamp", [text])
