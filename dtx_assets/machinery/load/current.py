@@ -147,9 +147,7 @@ class CurrentRows:
         if any(column.kind.is_array for column in columns):
             return True
         arrays = sql.SQL(", ").join(
-            # The type is the catalogue's own word for it.
-            sql.SQL("%s::" + array_type(column, self.place.live.columns[column.name].plain_type))
-            for column in columns
+            sql.SQL("%s::" + array_type(column, self.place.live.columns[column.name].plain_type)) for column in columns
         )
         query = sql.SQL("SELECT 1 FROM unnest({}) AS wanted ({}) JOIN {} AS present USING ({}) LIMIT 1").format(
             arrays, _names(leading), self.place.table, _names(leading)

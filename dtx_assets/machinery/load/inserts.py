@@ -89,16 +89,12 @@ def _found_by_natural_key(
     keyed = pl.lit(bool(key)) & (
         pl.lit(True) if target.nulls_equal or not key else pl.all_horizontal(pl.col(name).is_not_null() for name in key)
     )
-    found = rows.select("_row", "_hash", keyed.alias("_keyed"), *key)
+    keys = [f"{name}@key" for name in key]
+    found = rows.select("_row", "_hash", keyed.alias("_keyed"), *_equal_keys(target))
     found = found.join(mapped, on="_row", how="left", maintain_order="left")
     if key:
-        keys = [f"{name}@key" for name in key]
-        equal_keys = [key_value(target.column(name)).alias(f"{name}@key") for name in key]
-        present = current.select(*equal_keys, pl.col("_id").alias("_found"))
-        found = found.with_columns(equal_keys).join(
-            present, on=keys, how="left", nulls_equal=target.nulls_equal, maintain_order="left"
-        )
-        found = found.drop(*key, *keys)
+        present = current.select(*_equal_keys(target), pl.col("_id").alias("_found"))
+        found = found.join(present, on=keys, how="left", nulls_equal=target.nulls_equal, maintain_order="left")
     else:
         found = found.with_columns(pl.lit(None, pl.Int64).alias("_found"))
     of_mapped = current.select(pl.col("_id").alias("mapped_id"), pl.col("_same").alias("mapped_same"))
@@ -136,15 +132,16 @@ def _found_by_key(
     written = stored.filter(pl.col("hash").is_not_null()).select(pl.col("target_id").alias("_id")).unique()
     there = current.select("_id", pl.lit(True).alias("there"))
     found = (
-        rows.select("_row", "_id", *target.natural_key)
+        rows.select("_row", "_id", *_equal_keys(target))
         .join(there, on="_id", how="left", maintain_order="left")
         .join(written.with_columns(pl.lit(True).alias("written")), on="_id", how="left", maintain_order="left")
     )
     taken = pl.lit(False)
     key = list(target.natural_key)
     if key and set(key) != set(target.key):
-        holders = current.select(*key, pl.col("_id").alias("_holder")).unique(key, keep="any")
-        found = found.join(holders, on=key, how="left", nulls_equal=target.nulls_equal, maintain_order="left")
+        keys = [f"{name}@key" for name in key]
+        holders = current.select(*_equal_keys(target), pl.col("_id").alias("_holder")).unique(keys, keep="any")
+        found = found.join(holders, on=keys, how="left", nulls_equal=target.nulls_equal, maintain_order="left")
         taken = (pl.col("_holder") != pl.col("_id")).fill_null(False)
     return found.select(
         "_row",
@@ -153,6 +150,10 @@ def _found_by_key(
         (pl.col("there").is_null() & pl.col("written").fill_null(False)).alias("deleted"),
         taken.alias("taken"),
     )
+
+
+def _equal_keys(target: TargetTable) -> list[pl.Expr]:
+    return [key_value(target.column(name)).alias(f"{name}@key") for name in target.natural_key]
 
 
 def _differing(

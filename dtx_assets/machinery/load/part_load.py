@@ -94,7 +94,8 @@ class PartLoad:
 
     def load(self, part: Part) -> PartOutcome:
         fast = self.place.target.writes == "insert"
-        part = self.orphans.without(without_violations(self.place.connection, self.place.target, self.place.live, part))
+        place = self.place
+        part = self.orphans.without(without_violations(place.connection, place.target, place.live, part))
         with self.place.connection.transaction():
             # Numbers stay, whatever becomes of the part: slices and tries find the rows by them.
             part = self.decisions.ids.numbered(part)

@@ -389,15 +389,14 @@ def _identity_differences(live: LiveTarget, declared: TargetTable) -> list[Diffe
         return [Difference("no key", name, None, f"{NOTHING_TELLS_APART}: {KEY_REMEDY}", True)]
     named = ", ".join(key)
     differences = []
-    if not any(columns <= frozenset(key) for columns, _ in live.unique_keys):
-        detail = f"no primary key or unique index on ({named}): nothing tells its rows apart; add one"
-        differences.append(Difference("no identity", name, None, detail, True))
-    if declared.writes == "insert" and declared.key_is_written:
+    if declared.key_is_written:
+        if not any(columns <= set(key) for columns, _ in live.unique_keys):
+            detail = f"no unique index on its key ({named})"
+            differences.append(Difference("missing unique index", name, None, detail, True))
         unmade = [column for column in key if column not in {column.name for column in declared.columns}]
-        if unmade:
-            detail = "it is of a key that is written, and no column of that name is declared"
-            differences += [Difference("no identity", name, column, detail, True) for column in unmade]
-    elif declared.writes == "insert" and len(key) > 1:
+        detail = "it is of a key that is written, and no column of that name is declared"
+        differences += [Difference("no identity", name, column, detail, True) for column in unmade]
+    elif len(key) > 1:
         detail = f"a key of several columns ({named}) has to be written: key_is_written"
         differences.append(Difference("no identity", name, None, detail, True))
     elif declared.writes == "insert" and live.id_sequence is None and not live.columns[key[0]].has_default:
