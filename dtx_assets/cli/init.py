@@ -81,13 +81,20 @@ def init(
         _check(folder, settings, legacy, target)
         return
 
-    from dtx_assets.cli.workspace import add_to_workspace
+    from dtx_assets.cli.workspace import add_to_workspace, read_workspace
     from dtx_assets.machinery.declare.draft import drafts, found_facts
     from dtx_assets.machinery.declare.write import write_drafts
 
+    package, workspace = here / f"{system}_assets", here / "workspace.yaml"
+    module = f"{package.name}.definitions"
+    if workspace.exists() and read_workspace(workspace).get(system, module) != module:
+        raise ConfigurationError(
+            f"there is a system {system!r} that was not made by `dtx init`",
+            where=str(workspace),
+            remedy="call the new one something else",
+        )
     found = _look(folder, settings, legacy, target)
     made = drafts(found.tables, found.targets)
-    package = here / f"{system}_assets"
     written = write_drafts(
         {
             **{folder / name: content for name, content in made.files.items()},
@@ -97,7 +104,7 @@ def init(
         }
     )
     (folder / FOUND).write_text(json.dumps(found_facts(found.tables, found.targets), indent=1) + "\n", "utf-8")
-    add_to_workspace(here / "workspace.yaml", system, f"{package.name}.definitions")
+    add_to_workspace(workspace, system, module)
     for file in written:
         if file.state == "kept":
             typer.echo(f"{file.path.relative_to(here)} was edited, and is left as it is; it would be:")

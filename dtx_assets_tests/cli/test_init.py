@@ -135,6 +135,15 @@ def test_the_workspace_keeps_its_other_systems(shop):
     assert workspace.read_text() == text
 
 
+def test_a_system_that_was_made_by_hand_is_left_alone(shop):
+    workspace = shop.directory / "workspace.yaml"
+    workspace.write_text("load_from:\n  - python_module: { module_name: shop.definitions, location_name: shop }\n")
+    done = shop("init", "shop", "--target", "schema.sql")
+    assert done.returncode == 2
+    assert "there is a system 'shop' that was not made by `dtx init`" in done.stderr
+    assert not (shop.directory / "mappings").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

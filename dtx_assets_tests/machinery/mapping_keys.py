@@ -3,6 +3,7 @@
 Or the file is refused. A key that could be changed without either would say something that is not so.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -74,15 +75,14 @@ def keys_that_do_nothing(
     path: Path, system: System, root: str, known: Known, cases: Sequence[Case], directory: Path
 ) -> list[str]:
     """The keys of a mapping file that can be changed and nothing becomes of it. `root` is the model of its flow."""
-    yaml = YAML(typ="safe", pure=True)
-    content = yaml.load(path)
+    content = YAML(typ="safe", pure=True).load(path)
     before = list(_facts(system, path.stem, root, cases))
     directory.mkdir(exist_ok=True)
     found = []
     for what, place, change in variants(content):
         changed = directory / path.name
-        with changed.open("w") as file:
-            yaml.dump(change(content), file)
+        # JSON is YAML, and keeps the order.
+        changed.write_text(json.dumps(change(content)))
         mapping = _accepted(changed, known)
         if mapping is None:
             continue

@@ -225,7 +225,7 @@ def _require_filled(mappings: Mappings, targets: TargetsFile) -> None:
     """ConfigurationError for each column that must have a value, and that nothing fills, nobody left undecided."""
     findings = Findings()
     for model, mapping in mappings.targets.items():
-        made = {column for source in mapping.sources.values() for column in source.columns} | mapping.undecided.keys()
+        made = {column for source in mapping.sources.values() for column, _ in source.filled} | mapping.undecided.keys()
         for name, column in targets.targets[model].columns.items() if mapping.sources else ():
             if name not in made and not column.nullable and column.default is None:
                 findings.add(
@@ -241,7 +241,7 @@ def _as_filled(table: TargetTable, mappings: Mappings, declared: TargetTableFile
     mapping = mappings.targets.get(table.model)
     if mapping is None or not mapping.sources:
         return table
-    made = {column for source in mapping.sources.values() for column in source.columns}
+    made = {column for source in mapping.sources.values() for column, _ in source.filled}
     defaults = {column for column, entry in declared.columns.items() if entry.default is not None}
     left = tuple(column for column in table.columns if column.name in made or column.name not in defaults)
     return replace(table, columns=left, writes="insert", decision=table.decision or mapping.decision)

@@ -103,7 +103,8 @@ def test_what_the_files_declare_is_there(tmp_path):
     assert target.column("site_id").references == "site"
     [flow] = system.flows
     assert (flow.sources, flow.targets, flow.mappings) == (("book",), ("Book",), ("site", "genre"))
-    assert flow.required({})["book"] == ("branch_id", "title", "genre")
+    assert flow.reads is not None
+    assert flow.reads({})["book"] == {"book_id", "branch_id", "title", "genre"}
     assert {asset.name: asset.kind for asset in system.mapping_assets} == {"site": "crosswalk", "genre": "value_map"}
     assert system.sample_dir == tmp_path / "legacy"
 
