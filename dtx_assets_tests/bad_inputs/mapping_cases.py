@@ -30,13 +30,13 @@ def override(name: str, content: str | bytes, what: str, line: int, remedy: str)
 
 CASES: tuple[Case, ...] = (
     edited(
-        "an unknown key", META, "merge: account", "merges: account", "unknown key 'merges'", 12, "did you mean 'merge'?"
+        "an unknown key", META, "merge: account", "merges: account", "unknown key 'merges'", 13, "did you mean 'merge'?"
     ),
-    edited("a key that stands there twice", META, KEY, KEY + KEY, 'found duplicate key "key"', 10, "mend the line"),
+    edited("a key that stands there twice", META, KEY, KEY + KEY, 'found duplicate key "key"', 18, "mend the line"),
     edited(
-        "a brace that is not closed", META, KEY, KEY.replace(" }", ""), "not valid YAML: expected", 10, "mend the line"
+        "a brace that is not closed", META, KEY, KEY.replace(" }", ""), "not valid YAML: expected", 18, "mend the line"
     ),
-    edited("a tab in YAML", META, KEY, "\t" + KEY, "not valid YAML: found character", 9, "mend the line"),
+    edited("a tab in YAML", META, KEY, "\t" + KEY, "not valid YAML: found character", 17, "mend the line"),
     edited("an empty mapping file", META, whole(META), "", PLAIN, 1, "see the examples beside it"),
     edited("a list for a mapping file", META, whole(META), "- a\n", PLAIN, 1, "see the examples beside it"),
     edited(
@@ -45,7 +45,7 @@ CASES: tuple[Case, ...] = (
         "{ from: keyword }",
         "{ from: keywort }",
         "keyword has no column 'keywort'",
-        9,
+        17,
         "did you mean 'keyword'?",
     ),
     edited(
@@ -54,7 +54,7 @@ CASES: tuple[Case, ...] = (
         "transform: form_field_key",
         "transform: form_field_keys",
         "unknown transform 'form_field_keys'",
-        15,
+        35,
         "did you mean 'form_field_key'?",
     ),
     edited(
