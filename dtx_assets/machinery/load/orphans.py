@@ -37,8 +37,7 @@ def refers_to_itself(target: TargetTable) -> bool:
 
 
 def own_references(target: TargetTable) -> list[TargetColumn]:
-    names = (target.name, f"{target.schema}.{target.name}")
-    return [column for column in target.columns if column.references in names]
+    return [column for column in target.columns if column.references in target.names]
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class Referred:
     """The table that a column refers to, and the column of it whose values it holds."""
 
     live: LiveTarget
+    name: str
+    """By which the bookkeeping calls the table."""
     table: sql.Identifier
     column: str
 
@@ -64,16 +65,16 @@ class Orphans:
         self.own = [column.name for column in own_references(place.target)] if refers_to_itself(place.target) else []
         rows = place.connection.execute(_REFERENCES, [place.live.oid]).fetchall()
         self._columns = {str(column): str(referred) for column, _, referred, _, _ in rows}
+        self._referred: dict[str, Referred | None] = {}
         self.own_deferrable = [str(name) for _, name, _, deferrable, own in rows if own and deferrable]
         """The constraints by which rows refer to each other, and that wait until the end where they are told to."""
 
     def without(self, part: Part) -> Part:
         """The part without the source rows of orphans; what refers to these goes too, however far."""
-        referred = {column.name: self._referred(column) for column in part.columns if column.references}
         while True:
             found = []
             for column in part.columns:
-                if there := referred.get(column.name):
+                if there := self._referred_by(column):
                     found += self._orphans(part, column, there)
             if not found:
                 return part
@@ -98,7 +99,6 @@ class Orphans:
         """Those of the ids that a table does not have, or that somebody else's row took from one of this system's."""
         if ids.is_empty():
             return ids
-        name = referred.table.as_string(self.place.connection).rpartition(".")[2].strip('"')
         rows = self.place.connection.execute(
             sql.SQL(
                 # The type is the catalogue's own word for it.
@@ -111,20 +111,28 @@ class Orphans:
                 table=referred.table,
                 column=sql.Identifier(referred.column),
             ),
-            [ids.to_list(), self.place.system, name, KEY_TAKEN],
+            [ids.to_list(), self.place.system, referred.name, KEY_TAKEN],
         )
         return ids.gather([int(row[0]) for row in rows])
 
-    def _referred(self, column: TargetColumn) -> Referred | None:
-        assert column.references is not None
-        live = live_target(self.place.connection, column.references)
+    def _referred_by(self, column: TargetColumn) -> Referred | None:
+        """What a column refers to; the catalogue is asked once a load, not for each part."""
+        if column.references is None:
+            return None
+        if column.name not in self._referred:
+            self._referred[column.name] = self._look_up(column.name, column.references)
+        return self._referred[column.name]
+
+    def _look_up(self, column: str, references: str) -> Referred | None:
+        live = live_target(self.place.connection, references)
         if live is None:
             return None
-        name = self._columns.get(column.name)
+        name = self._columns.get(column)
         if name is None:
             key = self.place.connection.execute(_PRIMARY_KEY, [live.oid]).fetchone()
             name = str(key[0]) if key else "id"
-        return Referred(live, qualified(column.references), name) if name in live.columns else None
+        bare = references.split(".", 1)[-1]
+        return Referred(live, bare, qualified(references), name) if name in live.columns else None
 
     def that_can_be_tried(self, rows: pl.DataFrame) -> pl.DataFrame:
         """In a dry run, the rows that do not refer to what is not there because nothing stays."""

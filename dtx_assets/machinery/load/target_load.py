@@ -142,7 +142,7 @@ class TargetLoad:
         for number, outcome in self._load_parts(numbers, PartLoad(self.place, self.findings, told)):
             self._add(summary, outcome)
             if outcome.keys is not None:
-                for name in {self.place.target.name, f"{self.place.target.schema}.{self.place.target.name}"}:
+                for name in self.place.target.names:
                     self.planned.setdefault(name, []).append(outcome.keys)
             if outcome.taken is not None:
                 taken.append(outcome.taken)

@@ -9,7 +9,7 @@ def loaded_before(targets: Sequence[TargetTable]) -> dict[str, list[str]]:
     """By model, those whose rows its rows refer to. Of models that refer to each other in a circle, none is first."""
     models: dict[str, list[str]] = {}
     for target in targets:
-        for name in (target.name, f"{target.schema}.{target.name}"):
+        for name in target.names:
             models.setdefault(name, []).append(target.model)
     direct = {
         target.model: list(

@@ -100,6 +100,11 @@ class TargetTable:
     schema: str | None = None
     """None: where the search path finds it."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a column may call the table that it refers to."""
+        return (f"{self.schema}.{self.name}", self.name) if self.schema else (self.name,)
+
     def column(self, name: str) -> TargetColumn:
         return next(column for column in self.columns if column.name == name)
 

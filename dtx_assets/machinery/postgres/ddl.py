@@ -39,7 +39,7 @@ def target_ddl(tables: Sequence[TargetTable]) -> str:
     StructureError where nothing tells the rows of a table apart, or an enum is declared twice with other labels.
     """
     tables = _whole_tables(tables)
-    names = {name: table for table in tables for name in _names_of(table)}
+    names = {name: table for table in tables for name in table.names}
     ordered, late = _in_order_of_reference(tables)
     statements = [f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)};" for schema in _schemas(tables)]
     statements += [f"CREATE EXTENSION IF NOT EXISTS {_quoted(extension)};" for extension in _extensions(tables)]
@@ -83,11 +83,6 @@ def _whole_tables(tables: Sequence[TargetTable]) -> list[TargetTable]:
         key = first.natural_key or table.natural_key
         whole[place] = replace(first, columns=(*first.columns, *added), natural_key=key)
     return list(whole.values())
-
-
-def _names_of(table: TargetTable) -> tuple[str, ...]:
-    """What a column may call the table that it refers to."""
-    return (f"{table.schema}.{table.name}", table.name) if table.schema else (table.name,)
 
 
 def _schemas(tables: Sequence[TargetTable]) -> list[str]:
@@ -187,7 +182,7 @@ def _in_order_of_reference(
     ordered: list[TargetTable] = []
     late: list[tuple[TargetTable, TargetColumn]] = []
     while waiting:
-        names = {name: table for table in waiting for name in _names_of(table)}
+        names = {name: table for table in waiting for name in table.names}
         missing = {
             position: [c for c in table.columns if names.get(c.references or "", table) != table]
             for position, table in enumerate(waiting)
