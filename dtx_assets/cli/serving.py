@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ import typer
 
 from dtx_assets.cli.shared import FIRST, SystemArgument, SystemOption, app, code_location, read_settings, workspace
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.ports import is_free
 
 GUARDED_WEBSERVER = "dtx_assets.machinery.dagster.guarded_webserver"
 
@@ -98,16 +98,6 @@ def free_port(first: int) -> int:
         if is_free(port):
             return port
     raise ConfigurationError(f"no free port from {first} to {first + 99}", remedy="name one with --port")
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def run_until_interrupted(command: list[str], environment: dict[str, str]) -> int:

@@ -59,7 +59,7 @@ def found_facts(tables: Iterable[FoundTable], targets: Iterable[FoundTarget]) ->
     """What was found on both sides, as plain data: what `--check` compares with."""
     return {
         "legacy": {
-            f"{table.schema}.{table.name}" if table.schema else table.name: {
+            table.full_name: {
                 "key": list(table.key),
                 "columns": {
                     column.name: f"{column.type}{'' if column.nullable else ' NOT NULL'}" for column in table.columns

@@ -50,6 +50,7 @@ def system_from_folder(
     `legacy` beside the folder of all mappings. ConfigurationError names all that is wrong, with file and line.
     """
     tables, targets = read_declarations(mappings_dir)
+    decisions = load_decisions(mappings_dir / DECISIONS)
     first = next(iter(tables.areas), MIGRATION)
     legacy_tables = {table: legacy_table(table, declared, first) for table, declared in tables.tables.items()}
     declared_targets = tuple(target_table(model, declared, first) for model, declared in targets.targets.items())
@@ -62,7 +63,7 @@ def system_from_folder(
         transforms=transforms,
         functions=functions or {},
         crosswalks=tuple(dict.fromkeys((*handed_over, *own))),
-        decisions=load_decisions(mappings_dir / DECISIONS),
+        decisions=decisions,
     )
     _require_filled(mappings, targets)
     filled = tuple(
@@ -93,7 +94,7 @@ def system_from_folder(
         crosswalk_tables=crosswalks,
         targets=filled,
         flow_makers=makers,
-        decisions=load_decisions(mappings_dir / DECISIONS),
+        decisions=decisions,
         mapping_assets=tuple(assets),
         mappings=mappings,
         mappings_dir=mappings_dir,

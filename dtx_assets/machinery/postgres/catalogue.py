@@ -95,13 +95,13 @@ SELECT f.conrelid::bigint, a.attname::text, f.confrelid::bigint
 FROM pg_constraint AS f JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (f.conrelid, f.conkey[1])
 WHERE f.conrelid = ANY (%s) AND f.contype = 'f' AND cardinality(f.conkey) = 1 ORDER BY f.oid
 """
-OTHERS = ("information_schema", "migration")
-"""Schemas whose tables are no target's."""
+HIDDEN_SCHEMAS = ("information_schema", "migration")
+"""Schemas whose tables are no data of an application: the server's, and this project's bookkeeping."""
 
 
 def target_catalogue(connection: Connection) -> list[FoundTarget]:
     """All tables of a database but those of the server, of extensions, and this project's bookkeeping."""
-    tables = connection.execute(_TABLES, [list(OTHERS)]).fetchall()
+    tables = connection.execute(_TABLES, [list(HIDDEN_SCHEMAS)]).fetchall()
     oids = [row[0] for row in tables]
     names = {oid: f"{schema}.{name}" if schema else str(name) for oid, name, schema, _ in tables}
     columns: dict[int, list[FoundTargetColumn]] = {oid: [] for oid in oids}

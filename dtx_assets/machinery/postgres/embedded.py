@@ -35,6 +35,7 @@ import psycopg
 from psycopg import sql
 
 from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError
+from dtx_assets.machinery.base.ports import is_free
 from dtx_assets.machinery.base.private import make_state_directory
 from dtx_assets.machinery.postgres import embedded_watchdog as watchdog
 
@@ -462,13 +463,7 @@ def _recorded_port(data: Path) -> int | None:
         port = int(re.findall(r"port=(\d+)", (data / "postmaster.opts").read_text())[-1])
     except (OSError, IndexError):
         return None
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return None
-    return port
+    return port if is_free(port) else None
 
 
 def _free_port() -> int:

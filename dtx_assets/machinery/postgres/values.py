@@ -41,23 +41,27 @@ class Reading:
 
 def is_printed(kind: ColumnType, text: pl.Expr) -> pl.Expr:
     """Whether the server, with the settings of `connection`, prints just this text; false where it is not known."""
-    reading = None if kind.is_array else READINGS.get(kind.name)
+    reading = _reading_of(kind)
     return reading.is_printed(kind, text) if reading else pl.lit(False)
 
 
 def tidied(kind: ColumnType, text: pl.Expr) -> pl.Expr:
     """The text that the server prints of a plain spelling; any other text as it is."""
-    reading = None if kind.is_array else READINGS.get(kind.name)
+    reading = _reading_of(kind)
     return reading.tidied(kind, text) if reading else text
 
 
 def refusals(kind: ColumnType, text: pl.Expr) -> Refusals:
     """Which tidied texts no column of a type holds exactly, and why."""
-    reading = None if kind.is_array else READINGS.get(kind.name)
-    if reading:
+    if reading := _reading_of(kind):
         yield from reading.refusals(kind, text)
     elif kind.name in _WITH_TIMES:
         yield text.str.contains(NOW), "is another time each day"
+
+
+def _reading_of(kind: ColumnType) -> Reading | None:
+    """None of what only the server reads, arrays of any type among it."""
+    return None if kind.is_array else READINGS.get(kind.name)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------

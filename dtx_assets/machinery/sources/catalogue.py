@@ -21,13 +21,12 @@ from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.base.settings import mask_url, without_secrets
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
+from dtx_assets.machinery.postgres.catalogue import HIDDEN_SCHEMAS
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.transforms.columns import date_value, naive_time
 
 SAMPLED_ROWS = 10_000
 """So many rows of a CSV are looked at to guess what its columns hold."""
-HIDDEN_SCHEMAS = ("information_schema", "migration")
-"""Schemas of PostgreSQL whose tables are no data of an application: the server's, and this project's bookkeeping."""
 PARTS = text(
     "SELECT nspname::text, relname::text FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace"
     " WHERE relispartition"
@@ -57,6 +56,10 @@ class FoundTable:
     columns: tuple[FoundColumn, ...]
     key: tuple[str, ...]
     guessed: bool = False
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}" if self.schema else self.name
 
 
 def legacy_catalogue(url: str, *, s3_resource: Any = None) -> list[FoundTable]:

@@ -129,8 +129,7 @@ def canonical(value: Any, depth: int = 1) -> str:
         return "{" + ",".join(members) + "}"
     if isinstance(value, list):
         return "[" + ",".join(canonical(element, depth + 1) for element in value) + "]"
-    told = json_util.default(value, json_util.CANONICAL_JSON_OPTIONS)
-    return json.dumps(told, separators=(",", ":"), ensure_ascii=False, default=_told)
+    return json.dumps(_told(value), separators=(",", ":"), ensure_ascii=False, default=_told)
 
 
 def type_name(value: Any) -> str:
@@ -140,8 +139,7 @@ def type_name(value: Any) -> str:
         return "int" if value in INT32 else "long"
     if kind in TYPES:
         return TYPES[kind]
-    told = json_util.default(value, json_util.CANONICAL_JSON_OPTIONS)
-    return OTHER_TYPES.get(next(iter(told)), "object")
+    return OTHER_TYPES.get(next(iter(_told(value))), "object")
 
 
 def _told(value: Any) -> Any:

@@ -20,12 +20,10 @@ from dtx_assets.machinery.transforms.columns import (
     shown,
     uuid_value,
 )
+from dtx_assets.machinery.transforms.numbers import MOST_DECIMALS, MOST_WHOLE_DIGITS
 
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-MOST_WHOLE_DIGITS, MOST_DECIMALS = 131_072, 16_383
-"""What PostgreSQL's jsonb can hold of a number."""
-
 READ = pl.Struct({"value": pl.String, "fault": pl.String})
 """The text that is made of a JSON text, or why there is none."""
 

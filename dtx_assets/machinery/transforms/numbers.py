@@ -22,7 +22,7 @@ from dtx_assets.machinery.transforms.columns import (
 )
 
 MOST_WHOLE_DIGITS, MOST_DECIMALS, MOST_PRECISION = 131_072, 16_383, 1_000
-"""What PostgreSQL's numeric can hold, and what its declaration may say."""
+"""What PostgreSQL's numeric can hold, as a number in jsonb does, and what its declaration may say."""
 
 NUMBER = r"^(?<sign>-?)(?<whole>[0-9]*)(?:\.(?<decimals>[0-9]*))?EXPONENT$"
 EXPONENT = r"(?:[eE](?<exponent>[+-]?[0-9]{1,6}))?"
