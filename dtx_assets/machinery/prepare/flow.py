@@ -219,7 +219,9 @@ class _ModelRun:
         if "id" in rows.columns:
             rows = rows.sort("id", "_part", maintain_order=True)
         rows = rows.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"))
-        return Prepared(rows.select("_row", pl.exclude("_row", *LINKING)), self._links(rows))
+        # Parts that are not merged were looked at one by one, with the live target where it is known.
+        prepared = rows.select("_row", pl.exclude("_row", *LINKING))
+        return Prepared(prepared, self._links(rows), is_fitted=self.model in self.inputs.live)
 
     def _merged(self, source: str, entry: SourceMapping) -> Prepared:
         """The parts that go to one row of the target are made one by the function that the mapping names."""

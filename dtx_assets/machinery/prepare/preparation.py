@@ -62,6 +62,8 @@ def reject_unfit(outcome: Outcome, inputs: FlowInputs, flow: Flow, live: Mapping
     """Rejects the source rows of which the live target of a model cannot hold a row, whatever the flow let through."""
     for model in (model for model in flow.targets if model in live):
         prepared, target = outcome.prepared[model], inputs.system.target(model)
+        if prepared.is_fitted:
+            continue
         sources = [source for source, accounted in flow.accounted if accounted == model]
         if model not in flow.merge:
             rows, found = fitted(prepared.rows, target, live[model].columns, live[model].connected)

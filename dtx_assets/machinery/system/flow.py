@@ -39,6 +39,8 @@ class Prepared:
 
     rows: pl.DataFrame
     links: pl.DataFrame
+    is_fitted: bool = False
+    """Whether what the live target cannot hold is rejected already."""
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """Loads wait for the checks that close the gate by edges of the graph: by no priority, on any executor."""
 
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -88,23 +90,29 @@ def test_each_load_of_a_cutover_waits_for_the_gating_checks_of_all_tables(system
     assert steps ^ {node.name for node in rehearsal.nodes} == {f"{system.name}_gate"}
 
 
+@contextmanager
+def executed(
+    library: Library, made_by: Callable[[], dg.JobDefinition], *, processes: int
+) -> Iterator[dg.JobExecutionResult]:
+    """A cutover by the job that a function of the library makes; its events can be read inside."""
+    # From where the processes of the steps import the code location.
+    with chdir(Path(dtx_assets_tests.__file__).parents[1]), open_instance(library.home) as instance:
+        yield dg.execute_job(
+            dg.reconstructable(made_by),
+            instance=instance,
+            run_config={
+                "resources": {ENVIRONMENT: {"config": {"mode": "cutover", "restore_point": "snap"}}},
+                "execution": {"config": {"max_concurrent": processes}},
+            },
+        )
+
+
 @pytest.mark.timeout(600)
 def test_a_cutover_by_several_processes_is_not_refused_for_checks_to_come(tmp_path, database_url, monkeypatch):
     library = Library(tmp_path, database_url, monkeypatch)
     # What comes before takes a second a step in a process of its own, and has no part in it.
     assert library.run(select="+prepared/Reader").failures == []
-    # From where the processes of the steps import the code location.
-    monkeypatch.chdir(Path(dtx_assets_tests.__file__).parents[1])
-    job = dg.reconstructable(library_definitions.job_of_several_processes)
-    with open_instance(library.home) as instance:
-        result = dg.execute_job(
-            job,
-            instance=instance,
-            run_config={
-                "resources": {ENVIRONMENT: {"config": {"mode": "cutover", "restore_point": "snap"}}},
-                "execution": {"config": {"max_concurrent": 2}},
-            },
-        )
+    with executed(library, library_definitions.job_of_several_processes, processes=2) as result:
         events = [(event.event_type_value, str(event.step_key)) for event in result.all_events if event.is_step_event]
         assert result.success, [event.message for event in result.all_events if event.is_failure]
     assert library.sql("SELECT count(*) FROM reader") == [(2,)]
@@ -124,17 +132,7 @@ def test_by_several_processes_a_red_check_of_one_table_keeps_back_the_rows_of_an
     assert library.run(select="+prepared/Reader or +rejected/Reader or +prepared/Book").failures == []
     with open_instance(library.home) as instance:
         instance.wipe_assets([dg.AssetKey(["library", layer, "Book"]) for layer in ("prepared", "rejected")])
-    monkeypatch.chdir(Path(dtx_assets_tests.__file__).parents[1])
-    job = dg.reconstructable(library_definitions.cutover_of_readers_beside_checks_of_books)
-    with open_instance(library.home) as instance:
-        result = dg.execute_job(
-            job,
-            instance=instance,
-            run_config={
-                "resources": {ENVIRONMENT: {"config": {"mode": "cutover", "restore_point": "snap"}}},
-                "execution": {"config": {"max_concurrent": 4}},
-            },
-        )
+    with executed(library, library_definitions.cutover_of_readers_beside_checks_of_books, processes=4) as result:
         (failed,) = [event for event in result.all_events if event.is_step_failure]
         (noted,) = [event for event in result.all_events if event.is_step_materialization]
     assert failed.step_key == "library_load_Reader_after_gate"
