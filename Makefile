@@ -39,9 +39,10 @@ audit: $(INSTALLED_DEV) ## Look up the packages among the known vulnerabilities,
 docs: $(INSTALLED) ## Write docs/reference and the JSON Schemas of mappings/ anew, from the code
 	$(BIN)/python -m dtx_assets.cli.reference
 
-bench: $(INSTALLED_DEV) ## Measure the flow beside a plain COPY, files beside rclone, the cutover page, verify, explain
+bench: $(INSTALLED_DEV) ## Measure a flow beside a plain COPY, a table beside pgloader, files beside rclone, the page, verify, explain
 	$(BIN)/python benchmarks/php_values.py
 	$(BIN)/python benchmarks/notification_flow.py $(ARGS)
+	$(BIN)/python -m benchmarks.any_table
 	$(BIN)/python -m benchmarks.file_transfer
 	$(BIN)/python benchmarks/cutover_page.py
 	$(BIN)/python -m benchmarks.verify_and_explain
