@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, plain, suggestion
+from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
 
 
 class Strict(BaseModel):
@@ -159,7 +159,7 @@ def load_decisions(path: Path, override: Path | None = None) -> Decisions:
 
 def _overrides(path: Path, entries: tuple[Decision, ...], findings: Findings) -> dict[str, str]:
     file = YamlFile(path)
-    content = plain(file.content)
+    content = file.content
     prefix: list[str] = []
     if set(content) == {"decisions"} and isinstance(content["decisions"], dict):
         content, prefix = content["decisions"], ["decisions"]
