@@ -11,11 +11,10 @@ from typing import Annotated
 
 import typer
 
+from dtx_assets import interrupts
 from dtx_assets.cli.shared import FIRST, SystemArgument, SystemOption, app, code_location, read_settings, workspace
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.ports import is_free
-
-GUARDED_WEBSERVER = "dtx_assets.machinery.dagster.guarded_webserver"
 
 
 @app.command(epilog="Examples:\n\n  dtx ui\n\n  dtx ui --read-only --port 3001")
@@ -35,7 +34,7 @@ def ui(
             f"something else listens on port {port}", where="--port", remedy="name another one, or leave --port out"
         )
     chosen = port or free_port(3000)
-    command = [sys.executable, "-m", GUARDED_WEBSERVER, "-h", "127.0.0.1", "-p", str(chosen)]
+    command = [sys.executable, "-m", interrupts.WEBSERVER, "-h", "127.0.0.1", "-p", str(chosen)]
     command += ["-w", str(workspace()), *(["--read-only"] if read_only else [])]
     environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
     with ExitStack() as stack:
@@ -59,7 +58,7 @@ def daemon(system: SystemArgument = FIRST) -> None:
     from dtx_assets.machinery.dagster.run import instance_directory
 
     environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
-    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace())]
+    command = [sys.executable, "-m", interrupts.DAEMON, "run", "-w", str(workspace())]
     raise typer.Exit(run_until_interrupted(command, environment))
 
 
@@ -102,6 +101,8 @@ def free_port(first: int) -> int:
 
 def run_until_interrupted(command: list[str], environment: dict[str, str]) -> int:
     """Run a server in the foreground; an interrupt or a termination ends it and counts as success."""
+    # The server lets them through as soon as it can be ended without a traceback of Python's start.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
     process = subprocess.Popen(command, env=environment)
     interrupted = False
 
@@ -111,6 +112,7 @@ def run_until_interrupted(command: list[str], environment: dict[str, str]) -> in
         process.send_signal(signal.SIGINT)
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         code = process.wait()
     finally:
