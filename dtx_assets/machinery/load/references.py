@@ -86,7 +86,7 @@ def references_to(
             beside = sql.SQL(" AND NOT {}").format(among[own][0].number_is_in("other", sql.SQL("%(beside)s")))
         query = sql.SQL(
             "SELECT DISTINCT {number} FROM {target} AS t{numbers}, {only}{other} AS other"
-            " WHERE {numbered} AND {refers} AND {number} = ANY(%(ids)s){beside}"
+            " WHERE {numbered} AND {refers} AND {number} = ANY(%(ids)s::bigint[]){beside}"
         ).format(
             number=key.number,
             target=target,
