@@ -23,7 +23,6 @@ from dtx_assets.machinery.checks.spec import (
     Severity,
     declared_table,
     found,
-    one_group_an_asset,
 )
 from dtx_assets.machinery.checks.survey import Rows, Survey, listed, shown_values
 from dtx_assets.machinery.mapping.decisions import Decisions
@@ -169,6 +168,7 @@ class OwnCheck:
     rows: Callable[[Look], pl.LazyFrame] | None
     needs: tuple[DatasetName, ...]
     where: str
+    replaces: tuple[str, ...] = ()
 
     @property
     def reads(self) -> tuple[DatasetName, ...]:
@@ -196,12 +196,14 @@ class Checks:
         structure: bool = False,
         rows: Callable[[Look], pl.LazyFrame] | None = None,
         needs: str | Sequence[str] = (),
+        replaces: str | Sequence[str] = (),
         name: str = "",
         description: str = "",
     ) -> Callable[[Function], Function]:
         """Makes a function the check of an asset `layer/name`; of several assets, decorated several times.
 
-        `needs` are the datasets it reads besides. `name` and `description` take the place of the function's own.
+        `needs` are the datasets it reads besides, `replaces` the columns of a legacy table of which it says what the
+        check that is derived of their mapping would. `name` and `description` take the place of the function's own.
         """
 
         def added(function: Function) -> Function:
@@ -220,33 +222,41 @@ class Checks:
                     f"{asset} has two checks called {called}", where=where, remedy="give one of them another name"
                 )
             spec = CheckSpec(called, dataset, " ".join(text.split()), severity, blocking, structure)
-            read = (needs,) if isinstance(needs, str) else needs
-            self.own.append(OwnCheck(spec, function, rows, tuple(map(dataset_name, read)), where))
+            read = tuple(map(dataset_name, _several(needs)))
+            self.own.append(OwnCheck(spec, function, rows, read, where, _several(replaces)))
             return function
 
         return added
 
-    def groups_of(self, system: System) -> tuple[CheckGroup, ...]:
-        """The checks of a system, a group an asset; those of models that no flow fills as it is decided are left out.
+    def of(self, system: System) -> list[OwnCheck]:
+        """The checks of a system; those of models that no flow fills as it is decided are left out.
 
         ConfigurationError where one looks at what the system does not have, or waits for what is made of its asset.
         """
         for check in self.own:
             _require_known(check, system)
-        there = [
-            check for check in self.own if all(_is_made(name, system) for name in (check.spec.asset, *check.needs))
-        ]
-        return one_group_an_asset(
-            CheckGroup(asset, tuple(check.spec for check in own), partial(evaluate, own), _needs(own))
-            for asset in dict.fromkeys(check.spec.asset for check in there)
-            if (own := [check for check in there if check.spec.asset == asset])
-        )
+        return [check for check in self.own if all(_is_made(name, system) for name in check.reads)]
+
+
+def groups_of(checks: Sequence[OwnCheck]) -> tuple[CheckGroup, ...]:
+    """The checks, a group an asset."""
+    by_asset: dict[DatasetName, list[OwnCheck]] = {}
+    for check in checks:
+        by_asset.setdefault(check.spec.asset, []).append(check)
+    return tuple(
+        CheckGroup(asset, tuple(check.spec for check in own), partial(evaluate, own), _needs(own))
+        for asset, own in by_asset.items()
+    )
 
 
 def dataset_name(text: str) -> DatasetName:
     """Layer and name of `layer/name`."""
     layer, _, name = text.partition("/")
     return layer, name
+
+
+def _several(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _needs(checks: Sequence[OwnCheck]) -> tuple[DatasetName, ...]:
@@ -263,6 +273,15 @@ def _require_known(check: OwnCheck, system: System) -> None:
         "mapping": [asset.name for asset in system.mapping_assets],
         **{layer: [target.model for target in system.targets] for layer in MADE_FROM_FLOWS},
     }
+    layer, name = check.spec.asset
+    table = system.legacy_tables.get(name) if layer == "legacy" else None
+    for column in check.replaces:
+        if table is None or column not in table.columns:
+            raise ConfigurationError(
+                f"the check {check.spec.name} replaces that of {column}, which {layer}/{name} has not",
+                where=check.where,
+                remedy=suggestion(column, table.columns) if table else "it belongs to checks of legacy tables",
+            )
     for layer, name in check.reads:
         if layer not in known or name not in known[layer]:
             raise ConfigurationError(

@@ -13,7 +13,7 @@ import pytest
 from dtx_assets.machinery.base.errors import ConfigurationError, LoadError
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.checks import own
-from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Look, Values
+from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Look, Values, groups_of
 from dtx_assets.machinery.checks.spec import CheckContext, CheckOutcome, found
 from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.checks.survey import Survey
@@ -40,7 +40,7 @@ def context(directory: Path, rows: Sequence[Mapping[str, str | None]] = BOOKS, *
 
 
 def outcomes(checks: Checks, look_at: CheckContext) -> dict[str, CheckOutcome]:
-    [group] = checks.groups_of(look_at.system)
+    [group] = groups_of(checks.of(look_at.system))
     return group.evaluate(look_at)
 
 
@@ -54,7 +54,7 @@ def test_a_find_fails_with_rows_keys_and_values(tmp_path):
         long = integer_value(pl.col("pages")) > 300
         return Find(long, show=("title",), values={"titles": pl.col("title")}, all_values={"all": pl.col("title")})
 
-    [group] = checks.groups_of(SYSTEM)
+    [group] = groups_of(checks.of(SYSTEM))
     [spec] = group.specs
     assert (spec.name, spec.asset, spec.severity, spec.blocking) == (
         "books_are_short",
@@ -102,7 +102,7 @@ def test_personal_columns_and_what_a_check_names_are_masked_and_so_is_what_nobod
         return Find(pl.lit(True), show=("title", branch, "note", "pages"), masked=("where",))
 
     rows = [{**BOOKS[0], "branch_id": "Main Street", "note": "for Anna"}]
-    [group] = checks.groups_of(system)
+    [group] = groups_of(checks.of(system))
     [example] = group.evaluate(context(tmp_path, rows, system=system))["nothing_is_there"].metadata["examples"]
     assert example["pages"] == "600"
     shown = str(example)
@@ -188,7 +188,7 @@ def test_one_function_may_be_the_check_of_several_assets_and_parts_are_put_toget
         """Other."""
         return found(0)
 
-    groups = {group.asset[1]: group for group in Checks(first, second).groups_of(SYSTEM)}
+    groups = {group.asset[1]: group for group in groups_of(Checks(first, second).of(SYSTEM))}
     assert [spec.name for spec in groups["book"].specs] == ["names_are_plain", "other"]
     assert groups["book"].needs == (("legacy", "book"), ("legacy", "reader"))
     assert [(spec.name, spec.description, spec.severity) for spec in groups["reader"].specs] == [
@@ -217,7 +217,7 @@ def test_what_a_check_cannot_look_at_is_told_with_its_line(asset, options, told)
         return found(0)
 
     with pytest.raises(ConfigurationError, match=told) as error:
-        checks.groups_of(SYSTEM)
+        groups_of(checks.of(SYSTEM))
     assert "test_own.py:" in str(error.value)
 
 
@@ -260,9 +260,9 @@ def test_models_that_no_flow_fills_as_it_is_decided_have_no_checks():
         """It holds."""
         return found(0)
 
-    assert [group.asset for group in checks.groups_of(SYSTEM)] == [("rejected", "Reader"), ("prepared", "Book")]
+    assert [group.asset for group in groups_of(checks.of(SYSTEM))] == [("rejected", "Reader"), ("prepared", "Book")]
     makers = tuple(lambda _chosen, flow=flow: flow for flow in SYSTEM.flows if "Reader" not in flow.targets)
-    assert checks.groups_of(replace(SYSTEM, flow_makers=makers)) == ()
+    assert groups_of(checks.of(replace(SYSTEM, flow_makers=makers))) == ()
 
 
 # --- the live target --------------------------------------------------------------------------------------------------
