@@ -15,7 +15,7 @@ from dtx_assets.dtx.file_checks import FILE_CHECKS
 from dtx_assets.dtx.letters import has_marker, macro_names
 from dtx_assets.dtx.notification_checks import NOTIFICATION_CHECKS, unreadable_time, users_are_found
 from dtx_assets.dtx.tables import LEGACY_TABLES
-from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Found, Look, Values
+from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Look, Values
 from dtx_assets.machinery.checks.spec import found, undecodable
 from dtx_assets.machinery.checks.survey import listed, shown_values
 from dtx_assets.machinery.mapping.decisions import Decisions
@@ -216,7 +216,7 @@ def bodies_have_no_literal_braces(look: Look) -> Find:
 
 
 @letter()
-def letters_are_in_one_language(look: Look) -> Asking:
+def letters_are_in_one_language(look: Look) -> Find:
     """A8 known issue 8, decision bilingual_letters: no body has markers of Spanish and of English both."""
     markers = look.value_maps["spanish_markers"]
     spanish, english = (
@@ -225,8 +225,8 @@ def letters_are_in_one_language(look: Look) -> Asking:
     )
     both = spanish & english
     language = pl.when(both).then(pl.lit("bilingual")).when(spanish).then(pl.lit("es")).otherwise(pl.lit("en"))
-    bilingual: Found = yield Find(both, show="subject", all_values={"languages": language})
-    return bilingual.outcome(decision=look.chosen["bilingual_letters"])
+    decision = {"decision": look.chosen["bilingual_letters"]}
+    return Find(both, show="subject", all_values={"languages": language}, facts=decision)
 
 
 @letter("ERROR", replaces=("type", "selector", "letter_body"))

@@ -9,31 +9,20 @@ from functools import partial
 import polars as pl
 
 from dtx_assets.dtx.addresses import ADDRESS
-from dtx_assets.dtx.notification_checks import PHP, lengths_of_latin1, with_php, without_places
+from dtx_assets.dtx.notification_checks import PHP, php_outcome, with_php, without_places
 from dtx_assets.dtx.repo_files import is_linked
 from dtx_assets.dtx.transforms import NEVER_ENDS, lease_day
-from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Found, Look
+from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Look
 from dtx_assets.machinery.checks.spec import CheckOutcome, found
 from dtx_assets.machinery.checks.survey import shown_values, tally
 from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value
 
 FILE_CHECKS = Checks()
-PLANNED_KEYWORDS = (
-    "TRACKED_ITEM_NAME",
-    "GROUP_NAME",
-    "CUSTOM_FIELD_1",
-    "CUSTOM_FIELD_2",
-    "CUSTOM_FIELD_3",
-    "CUSTOM_FIELD_4",
-)
+PLANNED_KEYWORDS = ("TRACKED_ITEM_NAME", "GROUP_NAME", *(f"CUSTOM_FIELD_{number}" for number in range(1, 5)))
 """The labels that the plan names (Area 11 decisions 5 and 6)."""
 
 PLANNED_STATUSES = ("submitted", "deleted", "manual_entry")
-SAMPLED_FORM_FIELD = {
-    "form_name": "vendor_view",
-    "model_name": "Vendorhistory",
-    "property_name": "custom_field_0",
-}
+SAMPLED_FORM_FIELD = {"form_name": "vendor_view", "model_name": "Vendorhistory", "property_name": "custom_field_0"}
 """The one combination of the plan's sample."""
 
 DROPPED_AS_EMPTY = {
@@ -97,17 +86,14 @@ with_vendor_data = partial(FILE_CHECKS.on, "legacy/envelope", rows=envelopes)
 @with_vendor_data()
 def vendor_data_can_be_read(look: Look) -> Asking:
     """A8 known issue 1: vendor_data is a PHP-serialised array without objects."""
-    unreadable, latin1 = yield unreadable_php(PHP.field("status") != "ok")
-    outcome: CheckOutcome = unreadable.outcome(**lengths_of_latin1(latin1))
-    return outcome
+    return php_outcome(*(yield unreadable_php(PHP.field("status") != "ok")))
 
 
 @with_vendor_data()
-def vendor_data_is_serialised_once(look: Look) -> Asking:
+def vendor_data_is_serialised_once(look: Look) -> Find:
     """A8 known issue 9: no value within vendor_data is itself serialised; where one is, it is read twice."""
     nested = PHP.field("strings").list.eval(pl.element().str.contains(r"^(?:a:\d+:\{|s:\d+:\")")).list.any()
-    twice: Found = yield Find(nested)
-    return twice.outcome(rows=twice.total)
+    return Find(nested, counts={"rows": pl.lit(True)})
 
 
 # --- legacy/messagequeue ----------------------------------------------------------------------------------------------
@@ -141,9 +127,7 @@ def type_and_level_are_always_empty(look: Look) -> Find:
 @reviewer("ERROR")
 def php_values_can_be_read(look: Look) -> Asking:
     """A11 known issue 1: every email_string is empty or a PHP-serialised array or string without objects."""
-    unreadable, latin1 = yield unreadable_php(PHP.field("status") == "unparseable")
-    outcome: CheckOutcome = unreadable.outcome(**lengths_of_latin1(latin1))
-    return outcome
+    return php_outcome(*(yield unreadable_php(PHP.field("status") == "unparseable")))
 
 
 @reviewer()
@@ -179,12 +163,11 @@ IS_LINKED = is_linked("certificate_id") | is_linked("document_id")
 
 
 @repo_file()
-def files_are_linked_or_deleted(look: Look) -> Asking:
+def files_are_linked_or_deleted(look: Look) -> Find:
     """A11 pre-migration action 4, known issue 7: no file is an orphan, neither deleted nor linked to a certificate
     or document nor handled by Area 4. Orphans become documents for review."""
-    status = {"orphans by status": pl.col("status")}
-    orphans: Found = yield Find(IS_KEPT & ~IS_LINKED, show=("status", "intake_date"), values=status)
-    return orphans.outcome(files=orphans.total)
+    status, files = {"orphans by status": pl.col("status")}, {"files": pl.lit(True)}
+    return Find(IS_KEPT & ~IS_LINKED, show=("status", "intake_date"), values=status, counts=files)
 
 
 @repo_file("ERROR", blocking=True)

@@ -6,7 +6,6 @@ The other checks of DTX, and which of them covers which issue of the plans, are 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import polars as pl
 
@@ -16,9 +15,8 @@ from dtx_assets.dtx.php import counts_latin1, fits_latin1_only, php_strings
 from dtx_assets.dtx.tables import LEGACY_TABLES
 from dtx_assets.machinery.checks.crosswalks import unmatched_ids
 from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Found, Look, Values
-from dtx_assets.machinery.checks.spec import CheckOutcome, found
+from dtx_assets.machinery.checks.spec import CheckOutcome, Severity, found
 from dtx_assets.machinery.checks.survey import RepeatedKeys, repeated_keys, shown_values
-from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value, timestamp_value
 
 NOTIFICATION_CHECKS = Checks()
@@ -59,7 +57,18 @@ def notifications(look: Look) -> pl.LazyFrame:
     prefix = pl.coalesce(
         pl.when(code(pl.col("type")) == name.strip().lower()).then(pl.lit(prefix)) for name, prefix in known.iter_rows()
     )
-    return with_days(look.legacy("notification").with_columns(prefix.alias("_prefix")))
+    days = {
+        name: integer_value(pl.col(name)) for name in LEGACY_TABLES["notification"].columns if name.endswith("Setting")
+    }
+    # Read once for all questions; nonsense is no evidence.
+    return look.legacy("notification").with_columns(
+        prefix.alias("_prefix"),
+        *(pl.when(day.is_between(0, LONGEST_WAIT)).then(day).alias(f"_days:{name}") for name, day in days.items()),
+    )
+
+
+def days_of(setting: str) -> pl.Expr:
+    return pl.col(f"_days:{setting}")
 
 
 notification = partial(NOTIFICATION_CHECKS.on, "legacy/notification", rows=notifications)
@@ -102,71 +111,54 @@ def customers_have_one_row_a_type(look: Look) -> CheckOutcome:
     return repeated_outcome(repeated_keys(typed, [customer, type_], ["_source_key"]))
 
 
-def stages_of_columns(column_of: Callable[[Stage], str]) -> dict[str, tuple[Stage, list[str]]]:
-    """Each column that stages read → such a stage, and the prefixes of the row types that have it."""
+def stages_of_columns(column_of: Callable[[Stage], str]) -> dict[str, tuple[Stage, pl.Expr]]:
+    """Each column that stages read → such a stage, and whether the type of a row has it."""
     users: dict[str, tuple[Stage, list[str]]] = {}
     for prefix, stages in STAGES.items():
         for stage in stages:
             if stage.setting is not None:
                 users.setdefault(column_of(stage), (stage, []))[1].append(prefix)
-    return {column: users[column] for column in users if column in LEGACY_TABLES["notification"].columns}
+    there = [column for column in users if column in LEGACY_TABLES["notification"].columns]
+    return {column: (users[column][0], pl.col("_prefix").is_in(users[column][1])) for column in there}
 
 
-def wrong_settings() -> dict[str, pl.Expr]:
-    """Setting → whether the row's type (`_prefix`) uses it and it is no whole number of days."""
-    return {
-        column: pl.col("_prefix").is_in(prefixes) & pl.col(column).is_not_null() & days_of(column).is_null()
-        for column, (_, prefixes) in stages_of_columns(lambda stage: str(stage.setting)).items()
-    }
-
-
-def wrong_timings() -> dict[str, pl.Expr]:
-    """Timing → whether the row's type (`_prefix`) uses it, its setting is there, and it is neither Before nor After."""
-    return {
-        column: pl.col("_prefix").is_in(prefixes)
-        & pl.col(str(stage.setting)).is_not_null()
-        & ~code(pl.col(column)).is_in(["before", "after"]).fill_null(False)
-        for column, (stage, prefixes) in stages_of_columns(lambda stage: stage.timing).items()
-    }
-
-
-def named_values(wrong: Mapping[str, pl.Expr]) -> pl.Expr:
-    """List of `column = value` for the columns of a row that are wrong."""
-    return pl.concat_list(
+def wrong_values(label: str, wrong: Mapping[str, pl.Expr]) -> Find:
+    """The rows with a wrong column, and what is in each of them."""
+    named = pl.concat_list(
         pl.when(when).then(pl.format(f"{column} = {{}}", pl.col(column).str.head(20).fill_null("NULL")))
         for column, when in wrong.items()
     ).list.drop_nulls()
+    return Find(pl.any_horizontal(*wrong.values()), named.list.join("; ").alias(label), values={label: named})
 
 
 @notification("ERROR")
 def settings_are_days(look: Look) -> Find:
     """A8 decision 1: each setting that the row's type uses is NULL or a whole number from 0 to 3650;
     others reject the row."""
-    return wrong_values("settings", wrong_settings())
+    users = stages_of_columns(lambda stage: str(stage.setting)).items()
+    return wrong_values(
+        "settings", {name: used & pl.col(name).is_not_null() & days_of(name).is_null() for name, (_, used) in users}
+    )
 
 
 @notification("ERROR")
 def timings_are_before_or_after(look: Look) -> Find:
     """A8 decision 1: where a setting is there, its Timing is Before or After; others reject the row."""
-    return wrong_values("timings", wrong_timings())
-
-
-def wrong_values(label: str, wrong: Mapping[str, pl.Expr]) -> Find:
-    named = named_values(wrong)
-    shown = named.list.join("; ").alias(label)
-    return Find(pl.any_horizontal(*wrong.values()), show=shown, values={label: named})
+    wrong = {}
+    for name, (stage, used) in stages_of_columns(lambda stage: stage.timing).items():
+        known = code(pl.col(name)).is_in(["before", "after"]).fill_null(False)
+        wrong[name] = used & pl.col(str(stage.setting)).is_not_null() & ~known
+    return wrong_values("timings", wrong)
 
 
 # --- legacy/notification: which bit is which day ----------------------------------------------------------------------
-
-BitOrder = Literal["sunday_first", "monday_first", "undecided"]
 
 
 @dataclass(frozen=True)
 class BitOrderEvidence:
     """How many rows speak for each order of the bits: their days are working days under that one alone."""
 
-    state: BitOrder
+    state: str
     sunday_first: int
     monday_first: int
     masks: dict[str, int]
@@ -185,7 +177,7 @@ def bit_order_evidence(bitmaps: pl.DataFrame) -> BitOrderEvidence:
         ((value & (32 | 64) == 0) & (value & 1 != 0)).alias("monday_first"),
     )
     sunday, monday = (int(telling.filter(pl.col(order))["rows"].sum()) for order in ("sunday_first", "monday_first"))
-    state: BitOrder = "undecided"
+    state = "undecided"
     if sunday > 0 and sunday >= 2 * monday:
         state = "sunday_first"
     elif monday > 0 and monday >= 2 * sunday:
@@ -197,26 +189,18 @@ def bit_order_evidence(bitmaps: pl.DataFrame) -> BitOrderEvidence:
 def data_supports_the_chosen_dow_bit_order(look: Look) -> Asking:
     """A8 pre-migration action 2, known issue 3: which day is which bit, as the data has it, and whether
     dow_bit_order says the same. An error where decision dow_bitmap keeps the days."""
-    bitmaps = yield Values(BITMAP)
-    return bit_order_outcome(bit_order_evidence(bitmaps), look.chosen)
-
-
-def bit_order_outcome(evidence: BitOrderEvidence, decisions: Mapping[str, str]) -> CheckOutcome:
-    chosen, kept = decisions["dow_bit_order"], decisions["dow_bitmap"] != "accept_gap"
+    evidence = bit_order_evidence((yield Values(BITMAP)))
+    chosen, kept = look.chosen["dow_bit_order"], look.chosen["dow_bitmap"] != "accept_gap"
     against = {"sunday_first": evidence.monday_first, "monday_first": evidence.sunday_first}[chosen]
-    return CheckOutcome(
-        evidence.state in (chosen, "undecided"),
-        against,
-        {
-            "the data supports": evidence.state,
-            "chosen": chosen,
-            "rows that speak for Sunday first (62 is Monday to Friday)": evidence.sunday_first,
-            "rows that speak for Monday first (31 is Monday to Friday)": evidence.monday_first,
-            "bitmaps": evidence.masks,
-            "matters": f"{'yes' if kept else 'no'}: dow_bitmap is {decisions['dow_bitmap']}",
-        },
-        "ERROR" if kept else "WARN",
-    )
+    shown = {
+        "the data supports": evidence.state,
+        "chosen": chosen,
+        "rows that speak for Sunday first (62 is Monday to Friday)": evidence.sunday_first,
+        "rows that speak for Monday first (31 is Monday to Friday)": evidence.monday_first,
+        "bitmaps": evidence.masks,
+        "matters": f"{'yes' if kept else 'no'}: dow_bitmap is {look.chosen['dow_bitmap']}",
+    }
+    return CheckOutcome(evidence.state in (chosen, "undecided"), against, shown, "ERROR" if kept else "WARN")
 
 
 # --- legacy/notification: what settings count from --------------------------------------------------------------------
@@ -232,40 +216,17 @@ def timing_chains() -> dict[str, tuple[str, list[str]]]:
     return chains
 
 
-def with_days(notifications: pl.LazyFrame) -> pl.LazyFrame:
-    """Adds each setting in days, read once for all questions; null where it is none: nonsense is no evidence."""
-    settings = [name for name in LEGACY_TABLES["notification"].columns if name.endswith("Setting")]
-    return notifications.with_columns(
-        pl.when(integer_value(pl.col(name)).is_between(0, LONGEST_WAIT))
-        .then(integer_value(pl.col(name)))
-        .alias(f"_days:{name}")
-        for name in settings
-    )
+def kinds_of(settings: Sequence[str]) -> dict[str, pl.Expr]:
+    """Whether a chain has two settings or more; one that is less than one before it; each more than all before it.
 
-
-def days_of(setting: str) -> pl.Expr:
-    return pl.col(f"_days:{setting}")
-
-
-def steps(settings: Sequence[str]) -> list[tuple[pl.Expr, pl.Expr]]:
-    """Each setting of a chain but the first, with the longest of those before it; NULL settings are passed over."""
+    NULL settings are passed over.
+    """
     days = [days_of(name) for name in settings]
-    return [(days[place], pl.max_horizontal(days[:place])) for place in range(1, len(days))]
-
-
-def falls(settings: Sequence[str]) -> pl.Expr:
-    """Whether a setting is less than one before it."""
-    return pl.any_horizontal((later < earlier).fill_null(False) for later, earlier in steps(settings))
-
-
-def rises(settings: Sequence[str]) -> pl.Expr:
-    """Whether there are two settings or more, and each is more than all before it."""
-    rising = pl.all_horizontal((later > earlier).fill_null(True) for later, earlier in steps(settings))
-    return rising & has_several(settings)
-
-
-def has_several(settings: Sequence[str]) -> pl.Expr:
-    return pl.sum_horizontal(days_of(name).is_not_null() for name in settings) > 1
+    several = pl.sum_horizontal(day.is_not_null() for day in days) > 1
+    steps = [(days[place], pl.max_horizontal(days[:place])) for place in range(1, len(days))]
+    falling = pl.any_horizontal((later < earlier).fill_null(False) for later, earlier in steps)
+    rising = pl.all_horizontal((later > earlier).fill_null(True) for later, earlier in steps)
+    return {"chains": several, "falling": falling, "rising": rising & several}
 
 
 @dataclass(frozen=True)
@@ -286,42 +247,32 @@ class TimingEvidence:
         return "undecided"
 
 
-def timing_outcome(evidence: TimingEvidence, by_chain: Mapping[str, object], decisions: Decisions) -> CheckOutcome:
-    """Fails while the decision is open, and where the data contradicts what was chosen.
-
-    A wait that falls disproves `cumulative`; waits that rise only make `incremental` doubtful, which is a warning.
-    """
-    entry, chosen = decisions.entry("timing_semantics"), decisions.chosen["timing_semantics"]
-    is_open = entry.status == "open"
-    against = {"cumulative": evidence.falling, "incremental": evidence.rising}[chosen]
-    contradicted = evidence.supports not in (chosen, "undecided")
-    return CheckOutcome(
-        not is_open and not contradicted,
-        against if contradicted else int(is_open),
-        {
-            "decision": f"{chosen}, {'open' if is_open else 'confirmed'}",
-            "to be confirmed by": entry.confirm_by,
-            "the data supports": evidence.supports,
-            "chains of two settings or more": evidence.chains,
-            "in which a wait is shorter than one before it (cannot be cumulative)": evidence.falling,
-            "in which every wait is longer than those before it (may be cumulative)": evidence.rising,
-            "by chain": dict(by_chain),
-        },
-        "WARN" if not is_open and chosen == "incremental" else "ERROR",
-    )
-
-
 @notification("ERROR", blocking=True)
 def timing_semantics_are_confirmed_by_people_and_data(look: Look) -> Asking:
     """A8 pre-migration action 1, known issue 2: decision timing_semantics is confirmed, and no settings
     contradict it. A wait that is shorter than one before it cannot count from the same day."""
-    kinds = {"chains": has_several, "falling": falls, "rising": rises}
     by_chain = yield {
-        chain: {kind: Count((pl.col("_prefix") == own) & of(columns)) for kind, of in kinds.items()}
+        chain: {kind: Count((pl.col("_prefix") == own) & when) for kind, when in kinds_of(columns).items()}
         for chain, (own, columns) in timing_chains().items()
     }
+    kinds = ("chains", "falling", "rising")
     evidence = TimingEvidence(*(sum(counts[kind] for counts in by_chain.values()) for kind in kinds))
-    return timing_outcome(evidence, by_chain, look.decisions)
+    entry, chosen = look.decisions.entry("timing_semantics"), look.chosen["timing_semantics"]
+    is_open = entry.status == "open"
+    against = {"cumulative": evidence.falling, "incremental": evidence.rising}[chosen]
+    contradicted = evidence.supports not in (chosen, "undecided")
+    shown = {
+        "decision": f"{chosen}, {'open' if is_open else 'confirmed'}",
+        "to be confirmed by": entry.confirm_by,
+        "the data supports": evidence.supports,
+        "chains of two settings or more": evidence.chains,
+        "in which a wait is shorter than one before it (cannot be cumulative)": evidence.falling,
+        "in which every wait is longer than those before it (may be cumulative)": evidence.rising,
+        "by chain": by_chain,
+    }
+    # Waits that fall disprove `cumulative`; waits that rise only make `incremental` doubtful.
+    severity: Severity = "WARN" if not is_open and chosen == "incremental" else "ERROR"
+    return CheckOutcome(not is_open and not contradicted, against if contradicted else int(is_open), shown, severity)
 
 
 # --- legacy/notification_lookup, legacy/notification_audit ------------------------------------------------------------
@@ -405,29 +356,26 @@ def customers_have_one_lookup_row(look: Look) -> CheckOutcome:
 
 
 @lookup(rows=overridden_notifications, needs="legacy/notification")
-def send_hold_overrides_agree_with_notification(look: Look) -> Asking:
+def send_hold_overrides_agree_with_notification(look: Look) -> Find:
     """A8 decisions 2 and 7: coi_send_hold and doc_send_hold say what the customer's notification row says;
     where they do not, decision send_hold_override says which counts."""
     override, own = pl.col("override send_hold"), pl.col("send_hold")
-    differ, overridden, bitmaps = yield (
-        Find(code(override) != code(own), show=("send_hold", override.alias("override"))),
-        Count(override.is_not_null()),
-        Count(integer_value(pl.col("override dow_bitmap")) != BITMAP),
+    differs = integer_value(pl.col("override dow_bitmap")) != BITMAP
+    return Find(
+        code(override) != code(own),
+        show=("send_hold", override.alias("override")),
+        counts={"notification rows with an override": override.is_not_null(), "dow_bitmap differs": differs},
+        facts={"decision": look.chosen["send_hold_override"]},
     )
-    facts = {"notification rows with an override": overridden, "dow_bitmap differs": bitmaps}
-    outcome: CheckOutcome = differ.outcome(**facts, decision=look.chosen["send_hold_override"])
-    return outcome
 
 
 @lookup("ERROR")
-def send_hold_overrides_are_known(look: Look) -> Asking:
+def send_hold_overrides_are_known(look: Look) -> Find:
     """A8 decision 7: each override is NULL, SEND or HOLD; under lookup_wins others reject the notification row."""
     columns = [f"{short}_send_hold" for short in lookup_types().values()]
     unknown = [pl.col(name).is_not_null() & ~look.lists("send_hold", pl.col(name)) for name in columns]
-    answer: Found = yield Find(pl.any_horizontal(unknown), show=columns)
-    outcome = answer.outcome()
-    outcome.severity = None if look.chosen["send_hold_override"] == "lookup_wins" else "WARN"
-    return outcome
+    rejects = look.chosen["send_hold_override"] == "lookup_wins"
+    return Find(pl.any_horizontal(unknown), show=columns, severity=None if rejects else "WARN")
 
 
 @NOTIFICATION_CHECKS.on("legacy/notification_audit")
@@ -471,9 +419,9 @@ def without_places(detail: pl.Expr) -> pl.Expr:
     return detail.str.replace_all(r"\d+", "…")
 
 
-def lengths_of_latin1(count: int) -> dict[str, int]:
-    """What checks of PHP values say where lengths fit latin1 only."""
-    return {"lengths fit latin1 only (decision php_string_lengths)": count} if count else {}
+def php_outcome(unreadable: Found, latin1: int) -> CheckOutcome:
+    """What checks of PHP values say, also of those whose lengths fit latin1 only."""
+    return unreadable.outcome(**({"lengths fit latin1 only (decision php_string_lengths)": latin1} if latin1 else {}))
 
 
 webhook = partial(NOTIFICATION_CHECKS.on, "legacy/notification_webhook", rows=webhooks)
@@ -483,14 +431,9 @@ webhook = partial(NOTIFICATION_CHECKS.on, "legacy/notification_webhook", rows=we
 def php_values_can_be_read(look: Look) -> Asking:
     """A8 known issue 1: every webhook is empty or a PHP-serialised array or string without objects."""
     status, detail = pl.col("status"), pl.col("detail")
-    unreadable, empty, latin1 = yield (
-        Find(status == "unparseable", show="detail", values={"why": without_places(detail)}),
-        Count(status == "empty"),
-        Count(pl.col("_latin1")),
-    )
-    facts = {"empty values": empty, "values": unreadable.total} | lengths_of_latin1(latin1)
-    outcome: CheckOutcome = unreadable.outcome(**facts)
-    return outcome
+    counts = {"empty values": status == "empty", "values": pl.lit(True)}
+    unreadable = Find(status == "unparseable", show=detail, values={"why": without_places(detail)}, counts=counts)
+    return php_outcome(*(yield unreadable, Count(pl.col("_latin1"))))
 
 
 @webhook("ERROR", blocking=True, replaces="selector")
@@ -515,11 +458,9 @@ def addresses_are_valid(look: Look) -> Asking:
     error."""
     is_readable, invalid = pl.col("status") == "ok", pl.col("_invalid").list
     shown = invalid.first().alias("not an address")
-    found_invalid, none = yield (
-        Find(is_readable & (invalid.len() > 0), show=shown, masked=("not an address",)),
-        Count(is_readable & (pl.col("_valid") == 0)),
-    )
-    outcome: CheckOutcome = found_invalid.outcome(**{"rows without a valid address": none})
+    not_valid = Find(is_readable & (invalid.len() > 0), show=shown, masked=("not an address",))
+    answer, none = yield not_valid, Count(is_readable & (pl.col("_valid") == 0))
+    outcome = answer.outcome(**{"rows without a valid address": none})
     if none:
         outcome.passed, outcome.severity = False, "ERROR"
     return outcome

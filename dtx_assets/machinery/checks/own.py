@@ -45,7 +45,8 @@ class Find:
     `show`: columns that examples show beside the key. `values`: what distinct values the rows that are found have, by
     the name they are shown under; `all_values`: the same of all rows. Of a list, each of its elements counts. `masked`
     names what is shown masked besides the personal columns of the table. `distinct` counts the first of `values`
-    instead of rows; `facts` stand beside what was found.
+    instead of rows. `counts` (of all rows) and `facts` stand beside what was found; `severity` takes the place of the
+    check's own.
     """
 
     when: pl.Expr
@@ -54,7 +55,9 @@ class Find:
     all_values: Mapping[str, pl.Expr] = field(default_factory=dict)
     masked: Collection[str] = ()
     distinct: bool = False
+    counts: Mapping[str, pl.Expr] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    severity: Severity | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Found:
     rows: Rows
     total: int
     values: Mapping[str, pl.DataFrame]
+    counts: Mapping[str, int]
     question: Find
 
     @property
@@ -86,15 +90,18 @@ class Found:
 
     def outcome(self, **facts: Any) -> CheckOutcome:
         """Passes where nothing was found; shows tallies, facts and examples."""
-        shown = {name: shown_values(tally) for name, tally in self.values.items()} | dict(self.question.facts) | facts
-        if not self.question.distinct:
-            return self.rows.outcome(**shown)
-        distinct = next(iter(self.values.values())).height
-        examples = {"examples": self.rows.examples} if self.rows.examples else {}
-        return found(distinct, rows=self.count, **shown, **examples)
+        shown: dict[str, Any] = {name: shown_values(tally) for name, tally in self.values.items()}
+        shown |= {**self.counts, **self.question.facts, **facts}
+        if self.question.distinct:
+            examples = {"examples": self.rows.examples} if self.rows.examples else {}
+            outcome = found(next(iter(self.values.values())).height, rows=self.count, **shown, **examples)
+        else:
+            outcome = self.rows.outcome(**shown)
+        outcome.severity = self.question.severity
+        return outcome
 
 
-Asking = Generator[Any, Any, CheckOutcome]
+Asking = Generator[Any, Any, Any]
 """A check that yields questions (one, or any nesting of lists, tuples and dicts), is sent the answers in the same
 shape, and returns its outcome."""
 
@@ -419,6 +426,8 @@ def _surveyed(
                 survey.rows(name, question.when, show=show, values=question.values)
                 for label, value in question.all_values.items():
                     survey.values(f"{name}|{label}", value)
+                for label, when in question.counts.items():
+                    survey.count(f"{name}|{label}", when)
             case Count():
                 survey.count(name, question.when)
             case Values():
@@ -430,7 +439,8 @@ def _surveyed(
             case Find():
                 tallies = {label: answers.values[f"{name}/{label}"] for label in question.values}
                 tallies |= {label: answers.values[f"{name}|{label}"] for label in question.all_values}
-                found_by[name] = Found(answers.rows[name], answers.total, tallies, question)
+                counts = {label: answers.rows[f"{name}|{label}"].count for label in question.counts}
+                found_by[name] = Found(answers.rows[name], answers.total, tallies, counts, question)
             case Count():
                 found_by[name] = answers.rows[name].count
             case Values():
