@@ -3,7 +3,7 @@
 What no table of columns can say is Python, and is handed in: transforms and functions of the system's own.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from dtx_assets.machinery.base.errors import ConfigurationError
-from dtx_assets.machinery.base.settings import decisions_path
+from dtx_assets.machinery.base.settings import Schemas, decisions_path, schemas_of
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
 from dtx_assets.machinery.declare.model import (
     MIGRATION,
@@ -23,7 +23,7 @@ from dtx_assets.machinery.declare.model import (
     TargetTableFile,
 )
 from dtx_assets.machinery.declare.own_rows import own_crosswalk
-from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, value_map_asset
+from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, look_up_asset, value_map_asset
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.mapping.load import DECISIONS, TABLES, TARGETS, Mappings, load_mappings
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
@@ -50,11 +50,18 @@ def system_from_folder(
     `legacy` beside the folder of all mappings. ConfigurationError names all that is wrong, with file and line.
     """
     tables, targets = read_declarations(mappings_dir)
+    schemas = schemas_of(name)
     decisions = load_decisions(mappings_dir / DECISIONS)
     first = next(iter(tables.areas), MIGRATION)
-    legacy_tables = {table: legacy_table(table, declared, first) for table, declared in tables.tables.items()}
-    declared_targets = tuple(target_table(model, declared, first) for model, declared in targets.targets.items())
+    legacy_tables = {
+        table: replace(declared, schema=schemas.legacy or declared.schema)
+        for table, declared in ((table, legacy_table(table, entry, first)) for table, entry in tables.tables.items())
+    }
+    declared_targets = in_schemas(
+        [target_table(model, declared, first) for model, declared in targets.targets.items()], schemas
+    )
     own = {table.name: table for table in declared_targets if not table.key_is_written}
+    looked_up = {model: table for model, table in targets.targets.items() if table.looked_up}
     handed_over = {declared.name or table: table for table, declared in tables.crosswalks.items()}
     mappings = load_mappings(
         mappings_dir,
@@ -62,7 +69,7 @@ def system_from_folder(
         targets=declared_targets,
         transforms=transforms,
         functions=functions or {},
-        crosswalks=tuple(dict.fromkeys((*handed_over, *own))),
+        crosswalks=tuple(dict.fromkeys((*handed_over, *looked_up, *own))),
         decisions=decisions,
     )
     _require_filled(mappings, targets)
@@ -86,6 +93,11 @@ def system_from_folder(
             for crosswalk, table in own.items()
             if crosswalk in used and crosswalk not in handed_over
         ),
+        *(
+            look_up_asset(table, targets.targets[table.model].looked_up)
+            for table in declared_targets
+            if table.model in looked_up
+        ),
         *(value_map_asset(name, value_map, mappings, area=first) for value_map in mappings.value_maps),
     ]
     system = System(
@@ -101,6 +113,7 @@ def system_from_folder(
         code_dir=code_dir,
         sample_dir=sample_dir or mappings_dir.parents[1] / "legacy",
         areas={**tables.areas, OTHER_AREAS: "Tables that others own"},
+        batch_rows=tables.batch_rows,
     )
     override = decisions_path(name)
     return system.under(load_decisions(mappings_dir / DECISIONS, override)) if override else system
@@ -190,6 +203,9 @@ def legacy_table(name: str, declared: LegacyTableFile, first_area: str) -> Legac
         personal=frozenset(column for column, entry in declared.columns.items() if entry.personal),
         all_personal=declared.all_personal,
         null_markers=declared.null_markers,
+        required=tuple(declared.columns) if declared.all_required else (),
+        all_required=declared.all_required,
+        blank_is_null=not declared.blanks_count,
         schema=declared.lies_in,
     )
 
@@ -209,6 +225,8 @@ def target_table(model: str, declared: TargetTableFile, first_area: str) -> Targ
                 max_length=entry.length,
                 references=entry.references,
                 allowed=entry.allowed,
+                unique=entry.unique,
+                identity=entry.identity,
             )
             for column, entry in declared.columns.items()
         ),
@@ -219,6 +237,25 @@ def target_table(model: str, declared: TargetTableFile, first_area: str) -> Targ
         decision=declared.decision,
         description=declared.meaning,
         schema=declared.lies_in,
+    )
+
+
+def in_schemas(tables: Sequence[TargetTable], schemas: Schemas) -> tuple[TargetTable, ...]:
+    """The target tables where they lie: what columns refer to is named with its schema, so that no path has a say."""
+    placed = [
+        replace(table, schema=(schemas.reference if table.area == OTHER_AREAS else schemas.target) or table.schema)
+        for table in tables
+    ]
+    names = {name: after.names[0] for before, after in zip(tables, placed, strict=True) for name in before.names}
+    return tuple(
+        replace(
+            table,
+            columns=tuple(
+                replace(column, references=names[column.references] if column.references else None)
+                for column in table.columns
+            ),
+        )
+        for table in placed
     )
 
 

@@ -47,6 +47,9 @@ class TargetColumn:
     max_length: int | None = None
     references: str | None = None
     allowed: tuple[str, ...] = ()
+    unique: bool = False
+    identity: bool = False
+    """Whether the target counts it up where nothing is written, as it does a key that it gives."""
     needed_when: tuple[str, ...] = ()
     """A decision and those of its options that need this column; empty where every option does."""
 
