@@ -75,6 +75,8 @@ class CheckContext:
     decisions: Decisions
     value_maps: Mapping[str, pl.DataFrame]
     settings: Settings
+    target_url: Callable[[], str] | None = None
+    """Where the live target is; asked for by those alone that look at it."""
 
     def manifest(self, layer: str, name: str) -> Manifest:
         """The manifest of a dataset; StructureError where it was not materialised."""
