@@ -22,7 +22,7 @@ from dtx_assets.dtx.flows.notification_schedule import (
 )
 from dtx_assets.dtx.letters import has_marker, macro_names
 from dtx_assets.dtx.php import counts_latin1, fits_latin1_only, php_strings
-from dtx_assets.dtx.tables import LEGACY_TABLES
+from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.checks.crosswalks import unmatched_ids
 from dtx_assets.machinery.checks.spec import (
     CheckContext,
@@ -104,7 +104,7 @@ def evaluate_exemption(context: CheckContext) -> dict[str, CheckOutcome]:
     known_status = listed(status, context.value_maps["exemption_status"]["ExemptReviewStatus"])
     trailing = pl.col("ExemptReason").str.contains(r"\s$")
 
-    survey = Survey(context.legacy("exemption"), personal=LEGACY_TABLES["exemption"].personal)
+    survey = Survey(context.legacy("exemption"), personal=SYSTEM.legacy_tables["exemption"].personal)
     survey.rows("sentinel", sentinel, value=date)
     survey.rows("far", far, show=("ExemptExpDate",), value=date)
     survey.rows("date", date.is_not_null() & date_value(date).is_null(), show=("ExemptExpDate",), value=date)
@@ -407,7 +407,7 @@ def timing_chains() -> dict[str, tuple[str, list[str]]]:
 
 def with_days(notifications: pl.LazyFrame) -> pl.LazyFrame:
     """Adds each setting in days, read once for all questions; null where it is none: nonsense is no evidence."""
-    settings = [name for name in LEGACY_TABLES["notification"].columns if name.endswith("Setting")]
+    settings = [name for name in SYSTEM.legacy_tables["notification"].columns if name.endswith("Setting")]
     return notifications.with_columns(
         pl.when(integer_value(pl.col(name)).is_between(0, LONGEST_WAIT))
         .then(integer_value(pl.col(name)))
@@ -491,7 +491,7 @@ def stages_of_columns(column_of: Callable[[Stage], str]) -> dict[str, tuple[Stag
         for stage in stages:
             if stage.setting is not None:
                 users.setdefault(column_of(stage), (stage, []))[1].append(prefix)
-    return {column: users[column] for column in users if column in LEGACY_TABLES["notification"].columns}
+    return {column: users[column] for column in users if column in SYSTEM.legacy_tables["notification"].columns}
 
 
 def wrong_settings() -> dict[str, pl.Expr]:
@@ -717,7 +717,9 @@ AUDIT_SPECS = (
 
 def evaluate_audit(context: CheckContext) -> dict[str, CheckOutcome]:
     columns = context.manifest(*AUDIT).metadata["columns"]
-    missing = [name for name in LEGACY_TABLES["notification"].columns if "Restart" in name and name not in columns]
+    missing = [
+        name for name in SYSTEM.legacy_tables["notification"].columns if "Restart" in name and name not in columns
+    ]
     return {"restart_columns_are_there": found(len(missing), missing=missing)}
 
 
@@ -882,7 +884,7 @@ def evaluate_letter(context: CheckContext) -> dict[str, CheckOutcome]:
         macro_names(body).fill_null(pl.lit([], dtype=pl.List(pl.String))),
         macro_names(subject).fill_null(pl.lit([], dtype=pl.List(pl.String))),
     )
-    survey = Survey(context.legacy("letter"), personal=LEGACY_TABLES["letter"].personal | {"around"})
+    survey = Survey(context.legacy("letter"), personal=SYSTEM.legacy_tables["letter"].personal | {"around"})
     survey.values("macros", macros)
     survey.rows("brace", brace, show=(body.str.extract(r"(.{0,20}[{}].{0,20})", 1).alias("around"),))
     survey.rows("bilingual", spanish & english, show=("subject",))
@@ -1047,7 +1049,7 @@ COVERS: dict[str, tuple[str, ...]] = {
     "A11-K2": ("legacy/exemption:far_future_expiry_dates_are_listed_sentinels", "legacy/vornado_feed:leases_end"),
     "A11-K3": tuple(
         f"legacy/{name}:{'natural_key_is_unique' if table.key else 'rows_are_distinct'}"
-        for name, table in LEGACY_TABLES.items()
+        for name, table in SYSTEM.legacy_tables.items()
         if name == "keyword" or not table.key
     ),
     "A11-K4": tuple(f"legacy/{name}:column_names_are_plain" for name in WITH_SPECIAL_NAMES),

@@ -12,7 +12,7 @@ import polars as pl
 from dtx_assets.dtx.addresses import ADDRESS
 from dtx_assets.dtx.php import counts_latin1, fits_latin1_only, php_strings
 from dtx_assets.dtx.repo_files import is_linked
-from dtx_assets.dtx.tables import LEGACY_TABLES
+from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.dtx.transforms import NEVER_ENDS, lease_day
 from dtx_assets.machinery.checks.spec import CheckContext, CheckGroup, CheckOutcome, CheckSpec, found
 from dtx_assets.machinery.checks.survey import Survey, shown_values, tally
@@ -52,7 +52,7 @@ WITH_SPECIAL_NAMES = ("repo_throughput", "billing_data", "inactivated_billing_da
 
 
 def table_survey(context: CheckContext, table: str) -> Survey:
-    return Survey(context.legacy(table), personal=LEGACY_TABLES[table].personal)
+    return Survey(context.legacy(table), personal=SYSTEM.legacy_tables[table].personal)
 
 
 def has_text(column: str) -> pl.Expr:
@@ -103,7 +103,7 @@ def evaluate_envelope(context: CheckContext) -> dict[str, CheckOutcome]:
     )
     known = code(event).is_in(["voided", "completed", "declined"]) | event.is_null() | (event.str.strip_chars() == "")
     nested = php.field("strings").list.eval(pl.element().str.contains(r"^(?:a:\d+:\{|s:\d+:\")")).list.any()
-    survey = Survey(frame, personal=LEGACY_TABLES["envelope"].personal)
+    survey = Survey(frame, personal=SYSTEM.legacy_tables["envelope"].personal)
     survey.rows("event", ~known, show=("event",), value=event)
     survey.values("events", event)
     why = php.field("detail").str.replace_all(r"\d+", "…")
@@ -167,7 +167,7 @@ def evaluate_reviewer(context: CheckContext) -> dict[str, CheckOutcome]:
         php_strings(pl.col("email_string"), latin1_lengths=counts_latin1(context.decisions.chosen)).alias("_php")
     )
     dead = has_text("type") | (pl.col("level").is_not_null() & (integer_value(pl.col("level")) != 0).fill_null(True))
-    survey = Survey(frame, personal=LEGACY_TABLES["reviewer_address"].personal | {"not an address"})
+    survey = Survey(frame, personal=SYSTEM.legacy_tables["reviewer_address"].personal | {"not an address"})
     survey.rows("dead", dead, show=("type", "level"))
     why = php.field("detail").str.replace_all(r"\d+", "…")
     survey.rows("php", php.field("status") == "unparseable", show=(why.alias("why"),), value=why)
@@ -252,7 +252,7 @@ def evaluate_repo_file(context: CheckContext) -> dict[str, CheckOutcome]:
     linked = is_linked("certificate_id") | is_linked("document_id")
     orphan = kept & ~linked
     known = code(pl.col("status")).is_in(PLANNED_STATUSES) | ~has_text("status")
-    survey = Survey(frame, personal=LEGACY_TABLES["repo_file"].personal)
+    survey = Survey(frame, personal=SYSTEM.legacy_tables["repo_file"].personal)
     survey.rows("orphan", orphan, show=("status", "intake_date"), value=pl.col("status"))
     survey.rows("unhandled", kept & linked, show=("certificate_id", "document_id"))
     survey.rows("attached", orphan & is_linked("attachment_id"), show=("attachment_id",))
@@ -288,7 +288,7 @@ def evaluate_imap_upload(context: CheckContext) -> dict[str, CheckOutcome]:
     repeated = (
         context.legacy("imap_upload").group_by(same).agg(pl.len().alias("uploads"), pl.col("_source_key").first())
     )
-    survey = Survey(repeated, personal=LEGACY_TABLES["imap_upload"].personal)
+    survey = Survey(repeated, personal=SYSTEM.legacy_tables["imap_upload"].personal)
     survey.rows("again", pl.col("uploads") > 1, show=("filename", "uploads"))
     return {"uploads_are_distinct": survey.answers().rows["again"].outcome()}
 
@@ -379,7 +379,7 @@ def evaluate_vornado(context: CheckContext) -> dict[str, CheckOutcome]:
         (pl.col(name) != "").fill_null(False) & lease_day(pl.col(name)).is_null()
         for name in ("Lease Start", "Lease End")
     )
-    survey = Survey(frame, personal=LEGACY_TABLES["vornado_feed"].personal)
+    survey = Survey(frame, personal=SYSTEM.legacy_tables["vornado_feed"].personal)
     survey.rows("rejected", integer_value(pl.col("PH_ID")) == -1, show=("Property Code",))
     survey.rows("perpetual", pl.col("Lease End") == NEVER_ENDS, show=("Property Code",))
     survey.rows("date", unreadable, show=("Lease Start", "Lease End"))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
-from typing import Literal
+from typing import Literal, overload
 
 import polars as pl
 import psycopg
@@ -61,6 +61,10 @@ class MappingContext:
             self.target_url, table, columns, inserted_by=None if self.own_rows else self.system
         ).lazy()
 
+    def rows_of(self, model: str, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+        """The same of the table of a target model."""
+        return self.target_rows(self.mappings.table_names[model], columns)
+
     def own_mapping(self, source_table: str, target_table: str) -> pl.LazyFrame:
         """What source rows became in earlier loads and in this run: `source_key`, `target_id` (Int64)."""
         schema = {"source_key": pl.String(), "target_id": pl.Int64()}
@@ -90,8 +94,55 @@ class MappingAsset:
     build: Callable[[MappingContext], pl.LazyFrame]
     ids: ColumnKind = "integer"
     """The declared kind of a crosswalk's legacy ids."""
+    is_crosswalk: bool = False
+    """Of a reference, whether columns may go through it: from `source_id` to `target_id`."""
     after: tuple[str, ...] = ()
     """Models that this migration fills first: what it wrote is part of the mapping."""
+
+
+Build = Callable[[MappingContext], pl.LazyFrame]
+
+
+class References(Sequence[MappingAsset]):
+    """The look-ups that a system makes in code: a function each, whose docstring begins with what people are told."""
+
+    def __init__(self, area: str) -> None:
+        self._area = area
+        self._assets: list[MappingAsset] = []
+
+    def register(
+        self, *upstream: tuple[str, str], is_crosswalk: bool = False, after: Sequence[str] = ()
+    ) -> Callable[[Build], Build]:
+        """Decorates a function that makes the look-up of its name from `upstream` (layer, name)."""
+
+        def add(build: Build) -> Build:
+            described = " ".join((build.__doc__ or "").partition("\n\n")[0].split())
+            asset = MappingAsset(
+                build.__name__,
+                "reference",
+                self._area,
+                upstream,
+                described,
+                build,
+                is_crosswalk=is_crosswalk,
+                after=tuple(after),
+            )
+            self._assets.append(asset)
+            return build
+
+        return add
+
+    @overload
+    def __getitem__(self, place: int) -> MappingAsset: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[MappingAsset]: ...
+
+    def __getitem__(self, place: int | slice) -> MappingAsset | Sequence[MappingAsset]:
+        return self._assets[place]
+
+    def __len__(self) -> int:
+        return len(self._assets)
 
 
 def crosswalk_asset(

@@ -26,6 +26,7 @@ DECISIONS = "decisions.yaml"
 ARCHIVED = "archived.yaml"
 TABLES = "tables.yaml"
 TARGETS = "targets.yaml"
+FEEDS = "feeds"
 NO_MAPPINGS = (DECISIONS, ARCHIVED, TABLES, TARGETS)
 
 
@@ -44,6 +45,8 @@ class Mappings:
     """The decisions that have options."""
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """What `shape`, `expand` and `merge` name."""
+    table_names: Mapping[str, str] = field(default_factory=dict)
+    """The table of each target model, mapped or not."""
 
     def for_target(self, model: str) -> TargetMapping:
         """The mapping of a target model; ConfigurationError where no file maps it."""
@@ -125,6 +128,7 @@ def load_mappings(
         undecided_tables=archived.undecided if archived else {},
         functions=functions,
         decision_keys=frozenset(decisions.chosen),
+        table_names={table.model: table.names[0] for table in targets},
     )
     # A file that cannot be read would make all its legacy columns look forgotten.
     if archived_file and archived and len(loaded) == len(paths):

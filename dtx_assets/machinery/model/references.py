@@ -1,6 +1,7 @@
 """Which targets are loaded before which: what rows refer to has to be there first."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from dtx_assets.machinery.model.target import TargetTable
 
@@ -40,6 +41,17 @@ def in_load_order(targets: Sequence[TargetTable]) -> list[TargetTable]:
         ordered[free.model] = free
         waiting.remove(free)
     return list(ordered.values())
+
+
+def load_order(after: Mapping[str, Sequence[str]]) -> list[str]:
+    """The models that are loaded one after another without a reference, first one first; by model those before it.
+
+    ValueError names the circle where there is one.
+    """
+    try:
+        return list(TopologicalSorter({model: first for model, first in after.items() if first}).static_order())
+    except CycleError as error:
+        raise ValueError(", ".join(error.args[1])) from None
 
 
 def _reached(direct: Mapping[str, Sequence[str]], start: str) -> Iterator[str]:

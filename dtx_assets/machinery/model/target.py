@@ -98,6 +98,8 @@ class TargetTable:
     """Where a file belongs to each row: the column of its key in the object store, and that of its SHA-256."""
     held_column: str | None = None
     """The column that is false until the rows are activated; prepared rows say in `_<column>` what it is to be then."""
+    loaded_after: tuple[str, ...] = ()
+    """Models whose load comes first where it can: an order, no dependency."""
     decision: str = ""
     description: str = ""
     schema: str | None = None
