@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtx_assets.dtx.flows.exemption import EXEMPTION, exemption_groups, one_row_a_requirement
 from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
 from dtx_assets.dtx.functions import FUNCTIONS as OWN_FUNCTIONS
 from dtx_assets.dtx.references import REFERENCES
@@ -23,8 +22,6 @@ FUNCTIONS = dict(OWN_FUNCTIONS) | {
     for function in (
         effective_settings,
         notification_stages,
-        exemption_groups,
-        one_row_a_requirement,
     )
 }
 """The functions that mapping files name: what a table of columns cannot say."""
@@ -47,7 +44,7 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         sample_dir=Path(__file__).parent / "sample",
         transforms=TRANSFORMS,
         functions=FUNCTIONS,
-        flows=(NOTIFICATION_SCHEDULE, EXEMPTION),
+        flows=(NOTIFICATION_SCHEDULE,),
         references=REFERENCES,
         seed_embedded=load_other_areas,
     )

@@ -1,11 +1,12 @@
 """Executes a column mapping: each target column with the problems that reject its row and the coercions that count."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import polars as pl
 
 from dtx_assets.machinery.mapping.cases import case_value
+from dtx_assets.machinery.mapping.conditions import holds
 from dtx_assets.machinery.mapping.model import ColumnMapping, RowMapping, SourceMapping
 from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.transforms.columns import Coercion, Outcome, Problem, Registry, TransformContext, code, shown
@@ -103,6 +104,8 @@ def apply_columns(
             outcome = transforms[column.transform or "text"](inputs, context, **column.settings(context.decisions))
             if name in source.columns or column.written:
                 outcome = _refusing_what_is_no_text(rows, outcome, local, inputs)
+        if column.only:
+            outcome = _where(outcome, holds(column.only))
         active = column.when is None or context.decisions.get(column.when.decision) in column.when.option
         values[f":{name}"] = outcome.value if active else pl.lit(None)
         if active:
@@ -110,6 +113,15 @@ def apply_columns(
             coercions += [(label, entry) for entry in outcome.coercions]
     mapped = rows.with_columns(value.alias(name) for name, value in values.items()).collect()
     return _add_coercions(add_problems(mapped, *problems), coercions).drop(joined)
+
+
+def _where(outcome: Outcome, when: pl.Expr) -> Outcome:
+    """The outcome of the rows for which that holds; of others it is NULL, with nothing wrong and nothing to count."""
+    return Outcome(
+        pl.when(when).then(outcome.value),
+        tuple(replace(problem, when=problem.when & when) for problem in outcome.problems),
+        tuple(replace(coercion, when=coercion.when & when) for coercion in outcome.coercions),
+    )
 
 
 def _add_coercions(frame: pl.DataFrame, coercions: list[tuple[str, Coercion]]) -> pl.DataFrame:
@@ -170,6 +182,12 @@ def _look_up(
     else:
         value = pl.coalesce(value, source)
     return frame, Outcome(value, problems, coercions), [key, found, listed]
+
+
+def listed_value(text: pl.Expr, value_map: pl.DataFrame, output: str) -> pl.Expr:
+    """What a value map lists for a text, for functions that cannot wait until the columns are made; else null."""
+    keys, values = value_map.select(code(pl.nth(0))).to_series(), value_map[output]
+    return code(text).replace_strict(keys, values, default=None, return_dtype=values.dtype)
 
 
 def _refusing_what_is_no_text(

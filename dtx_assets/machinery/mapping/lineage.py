@@ -95,8 +95,7 @@ def accounted_for(mappings: "Mappings", table: str) -> tuple[set[str], dict[str,
                     if (owner or name) == table:
                         used.add(legacy)
             if name == table:
-                asked = {condition.column for rule in source.rules for condition in rule.only}
-                asked |= {condition.column for row in source.rows for condition in row.only}
+                asked = {condition.column for condition in source.asked}
                 used |= {column for column in asked if column}
                 dropped |= source.dropped
                 dropped |= {column: f"undecided: {note}" for column, note in source.undecided.items()}

@@ -36,6 +36,64 @@ class When(_Strict):
         return f"{self.decision}: {' or '.join(self.option)}"
 
 
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+Scalar = StrictStr | StrictInt | StrictBool | None
+Scalars = Annotated[
+    tuple[Scalar, ...],
+    BeforeValidator(_listed),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                *({"type": kind} for kind in ("string", "integer", "boolean", "null")),
+                {"type": "array", "items": {}},
+            ]
+        }
+    ),
+]
+
+
+class Condition(_Strict):
+    """What is asked of one column of a row."""
+
+    column: str | None = Field(None, description="a column of the legacy table, or one that the shape function adds")
+    value: str | None = Field(None, description="a column or helper of this mapping, as it was made")
+    is_: Literal["given", "missing"] | None = Field(
+        None, alias="is", description="`missing` is NULL, `given` is anything else"
+    )
+    equals: Scalars = Field(
+        (),
+        description="a value or several, one of which it must be: a text is compared without case and the blanks "
+        "around it, a number as an integer",
+    )
+    other_than: Scalars = Field((), description="a value or several, none of which it may be")
+    exact: bool = Field(False, description="texts are compared as they are, blanks and case included")
+
+    @model_validator(mode="after")
+    def _asks_one_thing(self) -> "Condition":
+        if (self.column is None) == (self.value is None):
+            raise ValueError("asks of no column, or of two; give one of `column` and `value`")
+        asked = [name for name in ("is_", "equals", "other_than") if name in self.model_fields_set]
+        if len(asked) != 1:
+            raise ValueError("asks nothing, or several things; give one of `is`, `equals` and `other_than`")
+        if self.exact and not any(isinstance(each, str) for each in (*self.equals, *self.other_than)):
+            raise ValueError("`exact` says nothing here; it belongs to a text, remove it")
+        return self
+
+
+class _OneOrMore:
+    """Lets one entry stand where a list of them does, in files and in the JSON Schema."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        listed = handler(core)
+        return {"anyOf": [listed["items"], listed]}
+
+
+Conditions = Annotated[tuple[Condition, ...], BeforeValidator(_listed), _OneOrMore()]
+
+
 _BELONGS_TO = {
     "with_": ("transform",),
     "output": ("value_map",),
@@ -95,6 +153,9 @@ class ColumnMapping(_Strict):
         False, description="a helper that a function of the source writes: it must be text as a column must"
     )
     when: When | None = Field(None, description="the option under which the column is filled; else it stays NULL")
+    only: Conditions = Field(
+        (), description="what must hold of a row, all of it; else the value is NULL, and nothing is wrong with it"
+    )
     note: str | None = Field(None, description="a remark for the mapping book")
 
     @model_validator(mode="after")
@@ -143,64 +204,6 @@ class ColumnMapping(_Strict):
         return [part for part in self.from_ if not self.located(part)[0]]
 
 
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else (value,)
-
-
-Scalar = StrictStr | StrictInt | StrictBool | None
-Scalars = Annotated[
-    tuple[Scalar, ...],
-    BeforeValidator(_listed),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                *({"type": kind} for kind in ("string", "integer", "boolean", "null")),
-                {"type": "array", "items": {}},
-            ]
-        }
-    ),
-]
-
-
-class Condition(_Strict):
-    """What is asked of one column of a row."""
-
-    column: str | None = Field(None, description="a column of the legacy table, or one that the shape function adds")
-    value: str | None = Field(None, description="a column or helper of this mapping, as it was made")
-    is_: Literal["given", "missing"] | None = Field(
-        None, alias="is", description="`missing` is NULL, `given` is anything else"
-    )
-    equals: Scalars = Field(
-        (),
-        description="a value or several, one of which it must be: a text is compared without case and the blanks "
-        "around it, a number as an integer",
-    )
-    other_than: Scalars = Field((), description="a value or several, none of which it may be")
-    exact: bool = Field(False, description="texts are compared as they are, blanks and case included")
-
-    @model_validator(mode="after")
-    def _asks_one_thing(self) -> "Condition":
-        if (self.column is None) == (self.value is None):
-            raise ValueError("asks of no column, or of two; give one of `column` and `value`")
-        asked = [name for name in ("is_", "equals", "other_than") if name in self.model_fields_set]
-        if len(asked) != 1:
-            raise ValueError("asks nothing, or several things; give one of `is`, `equals` and `other_than`")
-        if self.exact and not any(isinstance(each, str) for each in (*self.equals, *self.other_than)):
-            raise ValueError("`exact` says nothing here; it belongs to a text, remove it")
-        return self
-
-
-class _OneOrMore:
-    """Lets one entry stand where a list of them does, in files and in the JSON Schema."""
-
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        listed = handler(core)
-        return {"anyOf": [listed["items"], listed]}
-
-
-Conditions = Annotated[tuple[Condition, ...], BeforeValidator(_listed), _OneOrMore()]
-
-
 class DropRule(_Strict):
     """Rows that are left out. Rules of one name are told as one; the first that fits gives the name."""
 
@@ -228,7 +231,7 @@ class RejectRule(_Strict):
     reason: Reason = Field(description="the reason code")
     only: Conditions = Field(description="what must hold of a row, all of it")
     column: str = Field("", description="the legacy column that is told to be wrong")
-    detail: str = Field(description="a sentence for whoever mends it")
+    detail: str = Field(description="a sentence for whoever mends it; `{column}` is what the row has there")
     when: When | None = Field(None, description="the option under which the rule counts")
 
 
@@ -243,6 +246,20 @@ class Duplicates(_Strict):
     )
     column: str = Field("", description="the legacy column that is told to be wrong")
     detail: str = Field(description="a sentence that says which row counts")
+
+
+class United(_Strict):
+    """Rows that go to one row of the target, of whatever owners: all are migrated, the last one gives the values."""
+
+    order: Names = Field(description="what sorts them: columns, helpers, or else legacy columns by their kind")
+
+
+class AddedTo(_Strict):
+    """Rows whose natural key no migrated row of another source of this target has are rejected as `no_matching_row`."""
+
+    source: str = Field(description="a source that stands before this one in the file")
+    column: str = Field("", description="the legacy column that is told to be wrong")
+    detail: str = Field(description="a sentence for whoever mends it; `{column}` is what the row has there")
 
 
 class TakenBy(_Strict):
@@ -294,10 +311,18 @@ class RowMapping(_Strict):
 class SourceMapping(_Strict):
     """What one legacy table gives to the target: rows by its functions and rules, values column by column.
 
-    It is done in this order: `shape`, `columns` and `helpers`, `drop`, `require`, `reject`, `rows` or `expand`, what
-    the target can hold, `duplicates`, `taken_by`, `merge`.
+    It is done in this order: `only`, `shape`, `columns` and `helpers`, `drop`, `require`, `reject`, `duplicate_rows`,
+    `rows` or `expand`, `added_to`, what the target can hold, `duplicates`, `taken_by`, `united` or `merge`.
     """
 
+    only: Conditions = Field(
+        (),
+        description="what must hold of a row to count towards this target, all of it; every other row counts towards"
+        " another target of the flow",
+    )
+    only_read: bool = Field(
+        False, description="whether its rows give nothing: functions of other sources read them, none is accounted for"
+    )
     when: When | None = Field(None, description="the option under which this table gives anything to the target")
     owner: str | None = Field(
         None,
@@ -312,6 +337,9 @@ class SourceMapping(_Strict):
     drop: tuple[DropRule, ...] = Field((), description="rules that leave rows out")
     require: Names = Field((), description="legacy columns without whose value a row is rejected")
     reject: tuple[RejectRule, ...] = Field((), description="rules that reject rows, besides what the columns do")
+    duplicate_rows: Duplicates | None = Field(
+        None, description="which of several sound rows counts, before `rows` or `expand` make parts of them"
+    )
     rows: tuple[RowMapping, ...] = Field((), description="several target rows of one legacy row")
     expand: str | None = Field(
         None, description="function that makes several rows of one, or values of several columns"
@@ -323,6 +351,10 @@ class SourceMapping(_Strict):
         None,
         description="which of several rows counts. Left out: the last one with the natural key of the target, "
         "where the mapping makes all its columns and no function does",
+    )
+    added_to: AddedTo | None = Field(None, description="another source, to whose rows those of this one add")
+    united: United | None = Field(
+        None, description="which of several rows gives the values of a target row that all of them go to"
     )
     taken_by: TakenBy | None = Field(None, description="another source, whose rows go before those of this one")
     merge: str | None = Field(
@@ -360,6 +392,12 @@ class SourceMapping(_Strict):
         return tuple(pair for entry in self._entries for pair in (*entry.columns.items(), *entry.helpers.items()))
 
     @property
+    def asked(self) -> tuple[Condition, ...]:
+        """All that is asked of its rows, to count, to be dropped or rejected, to give a part or a value."""
+        entries = (self.only, *(rule.only for rule in self.rules), *(row.only for row in self.rows))
+        return tuple(each for only in (*entries, *(column.only for _, column in self.made)) for each in only)
+
+    @property
     def rules(self) -> tuple[DropRule | RejectRule, ...]:
         found: list[DropRule | RejectRule] = []
         for entry in self._entries:
@@ -372,7 +410,11 @@ class TargetMapping(_Strict):
 
     target: str = Field(description="the model, which the file is named after")
     decision: str = Field(description="area and number of the decisions of the plan, as in `A8 #1, #7`")
-    flow: str | None = Field(None, description="name of the flow. Left out: the model, in small letters")
+    flow: str | None = Field(
+        None,
+        description="name of the flow; files that name one are prepared together. Left out: the model, in small"
+        " letters",
+    )
     description: str = Field("", description="what becomes of what, in a sentence")
     when: When | None = Field(None, description="the option under which anything of this file is done")
     parent: str | None = Field(

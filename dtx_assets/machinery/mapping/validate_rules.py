@@ -3,15 +3,19 @@
 What it says of columns is `validate`.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, suggestion
 from dtx_assets.machinery.mapping.model import (
+    AddedTo,
     Condition,
     DropRule,
+    Duplicates,
     RejectRule,
     RowMapping,
     SourceMapping,
+    TakenBy,
     TargetMapping,
 )
 from dtx_assets.machinery.mapping.validate import (
@@ -24,6 +28,12 @@ from dtx_assets.machinery.mapping.validate import (
 )
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
+
+PLACEHOLDER = re.compile(r"\{(:?[^{}:]+)\}")
+"""What stands in a sentence for what a row has: `{column}` of its legacy table, `{:column}` as it was made."""
+
+NOTHING_OF_ITS_OWN = {"when", "owner", "helpers", "dropped", "undecided", "only_read"}
+"""What a source may say whose rows are only read."""
 
 
 def check_rules(file: YamlFile, mapping: TargetMapping, known: Known, findings: Findings) -> None:
@@ -38,7 +48,14 @@ def check_rules(file: YamlFile, mapping: TargetMapping, known: Known, findings: 
         if name in known.legacy_tables:
             place = top / "sources" / name
             _check_source(place, known.legacy_tables[name], source, table, known)
-            _check_taken_by(place, source, table, before)
+            _check_beside(place, "taken_by", source.taken_by, table, before)
+            _check_beside(place, "added_to", source.added_to, table, before)
+            if source.added_to:
+                made = {name for name, _ in source.made}
+                spot, legacy = place / "added_to", known.legacy_tables[name]
+                _check_detail(spot / "detail", source.added_to.detail, legacy, source, made)
+                if source.added_to.column:
+                    _check_named(spot / "column", (source.added_to.column,), legacy.columns, "legacy column")
         before.append(name)
 
 
@@ -51,13 +68,16 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
     for index, row in enumerate(source.rows):
         _check_row(place / "rows" / index, legacy, source, row, table, made, known)
     _check_several_rows(place, source)
+    everywhere = {name for name, _ in source.made}
     if source.duplicates:
-        spec, spot = source.duplicates, place / "duplicates"
-        everywhere = {name for name, _ in source.made}
-        _check_named(spot / "key", spec.key, everywhere, "column or helper")
-        _check_named(spot / "order", spec.order, everywhere | set(legacy.columns), "column or helper")
-        if spec.column:
-            _check_named(spot / "column", (spec.column,), legacy.columns, "legacy column")
+        _check_duplicates(place / "duplicates", legacy, source, source.duplicates, everywhere)
+    if source.duplicate_rows:
+        _check_duplicates(place / "duplicate_rows", legacy, source, source.duplicate_rows, made)
+    _check_only(place, legacy, source)
+    _check_united(place, legacy, source, table, everywhere)
+    if source.only_read:
+        for key in sorted(source.model_fields_set - NOTHING_OF_ITS_OWN):
+            (place / key).wrong(f"`{key}` says nothing here; rows that are only read give nothing", "remove it")
     _check_identity(place, source, table)
     if source.part:
         _check_named(place / "part", source.part.value, made, "column or helper")
@@ -73,6 +93,47 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
     for key in ("uses", "decisions"):
         if getattr(source, key) and not (source.shape or source.expand or source.merge):
             (place / key).wrong(f"`{key}` says nothing here; no function of the source reads it", "remove it")
+
+
+def _check_duplicates(
+    spot: Place, legacy: LegacyTable, source: SourceMapping, spec: Duplicates, made: Collection[str]
+) -> None:
+    _check_named(spot / "key", spec.key, made, "column or helper")
+    if not source.shape:
+        _check_named(spot / "order", spec.order, {*made, *legacy.columns}, "column or helper")
+    if spec.column:
+        _check_named(spot / "column", (spec.column,), legacy.columns, "legacy column")
+
+
+def _check_only(place: Place, legacy: LegacyTable, source: SourceMapping) -> None:
+    """What asks whether a row counts, or a column is made, asks of legacy columns alone."""
+    asked = [(place / "only", source.only)]
+    for kind, columns in (("columns", source.columns), ("helpers", source.helpers)):
+        asked += [(place / kind / name / "only", column.only) for name, column in columns.items()]
+    for spot, conditions in asked:
+        _check_named(spot, [str(each.column or each.value) for each in conditions], legacy.columns, "legacy column")
+
+
+def _check_united(
+    place: Place, legacy: LegacyTable, source: SourceMapping, table: TargetTable, made: Collection[str]
+) -> None:
+    if source.united is None:
+        return
+    _check_named(place / "united" / "order", source.united.order, {*made, *legacy.columns}, "column or helper")
+    if not source.id:
+        (place / "united").wrong("rows are united that go to one row of the target, and nothing says which", "`id: …`")
+    if source.merge:
+        (place / "united").wrong("`united` and `merge` are two ways to make one row of several", "keep one of them")
+    if len(place.file.content["sources"]) > 1:
+        (place / "united").wrong(f"rows of {table.model} come from several sources", "let a function `merge` them")
+
+
+def _check_detail(place: Place, detail: str, legacy: LegacyTable, source: SourceMapping, made: Collection[str]) -> None:
+    for name in PLACEHOLDER.findall(detail):
+        if name.startswith(":"):
+            _check_named(place, (name[1:],), made, "column or helper")
+        elif not source.shape:
+            _check_named(place, (name,), legacy.columns, "legacy column")
 
 
 def _check_owner(place: Place, source: SourceMapping) -> None:
@@ -102,6 +163,7 @@ def _check_rules_of(
     for index, reject in enumerate(entry.reject):
         if reject.column:
             _check_named(place / "reject" / index / "column", (reject.column,), legacy.columns, "legacy column")
+        _check_detail(place / "reject" / index / "detail", reject.detail, legacy, source, made)
 
 
 def _check_conditions(
@@ -167,13 +229,15 @@ def _check_identity(place: Place, source: SourceMapping, table: TargetTable) -> 
         place.wrong(f"rows of {table.model} are updated, and nothing says which", "name the helper: `id: …`")
 
 
-def _check_taken_by(place: Place, source: SourceMapping, table: TargetTable, before: Collection[str]) -> None:
-    if source.taken_by is None:
+def _check_beside(
+    place: Place, key: str, beside: TakenBy | AddedTo | None, table: TargetTable, before: Collection[str]
+) -> None:
+    if beside is None:
         return
-    if source.taken_by.source not in before:
-        (place / "taken_by" / "source").unknown("source before this one", source.taken_by.source, list(before))
+    if beside.source not in before:
+        (place / key / "source").unknown("source before this one", beside.source, list(before))
     if not table.natural_key:
-        (place / "taken_by").wrong(f"{table.model} has no natural key to compare", "remove `taken_by`")
+        (place / key).wrong(f"{table.model} has no natural key to compare", f"remove `{key}`")
 
 
 def _check_named(place: Place, names: Iterable[str], known: Collection[str], kind: str) -> None:

@@ -116,7 +116,12 @@ def is_sound() -> pl.Expr:
 
 
 def settle_duplicates(
-    frame: pl.DataFrame, key: Sequence[str], order: Sequence[pl.Expr], column: str, detail: str, by: str = "_row"
+    frame: pl.DataFrame,
+    key: Sequence[str | pl.Expr],
+    order: Sequence[pl.Expr],
+    column: str,
+    detail: str,
+    by: str = "_row",
 ) -> pl.DataFrame:
     """A `duplicate_key` for each sound row that shares `key` with one that comes after it in `order`, then in `by`.
 

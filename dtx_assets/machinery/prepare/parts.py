@@ -14,9 +14,10 @@ from dtx_assets.machinery.mapping.conditions import drop_rules, holds, is_active
 from dtx_assets.machinery.mapping.execute import NO_PROBLEMS, RowProblem, add_problems, apply_columns
 from dtx_assets.machinery.mapping.model import RejectRule, RowMapping, SourceMapping, TargetMapping
 from dtx_assets.machinery.mapping.validate import FOLLOWED, OF_PARENT
-from dtx_assets.machinery.mapping.validate_rules import read_of_parent
-from dtx_assets.machinery.prepare.assess import assess, is_sound
+from dtx_assets.machinery.mapping.validate_rules import PLACEHOLDER, read_of_parent
+from dtx_assets.machinery.prepare.assess import assess, is_sound, settle_duplicates
 from dtx_assets.machinery.system.flow import FlowInputs, Outcome
+from dtx_assets.machinery.transforms.columns import integer_value, shown
 
 NO_COERCIONS = pl.lit([], dtype=pl.List(pl.String))
 
@@ -39,6 +40,8 @@ def source_parts(outcome: Outcome, inputs: FlowInputs, model: str, mapping: Targ
     """The rows of a source and the parts they give; `outcome` knows what became of the rows of a parent."""
     entry, chosen = mapping.sources[source], inputs.context.decisions
     frame = inputs.legacy[source]
+    if entry.only:
+        frame = frame.filter(holds(entry.only))
     if mapping.parent and (names := read_of_parent(entry)):
         frame = _joined(frame, outcome.made[mapping.parent, source], names, OF_PARENT, "left")
     if entry.shape:
@@ -54,6 +57,10 @@ def source_parts(outcome: Outcome, inputs: FlowInputs, model: str, mapping: Targ
     rows = add_problems(rows, *reject_problems(entry.reject, chosen))
     if mapping.parent:
         rows = _with_fate_of_parent(outcome, inputs, source, mapping.parent, rows)
+    if spec := entry.duplicate_rows:
+        key = [made_or_legacy(inputs, source, rows, name) for name in spec.key]
+        order = [made_or_legacy(inputs, source, rows, name) for name in spec.order]
+        rows = settle_duplicates(rows, key, order, spec.column, spec.detail)
     if entry.rows:
         rows, parts = _each_row(outcome, inputs, source, entry, rows)
     elif entry.expand:
@@ -67,11 +74,17 @@ def source_parts(outcome: Outcome, inputs: FlowInputs, model: str, mapping: Targ
     return SourceParts(source, entry, rows, _named(parts, entry).with_row_index("_unit"))
 
 
+def made_or_legacy(inputs: FlowInputs, source: str, rows: pl.DataFrame, name: str) -> pl.Expr:
+    """A column or helper as it was made; else a legacy column by its kind, or one that the shape function adds."""
+    if f":{name}" in rows.columns:
+        return pl.col(f":{name}")
+    kind = inputs.system.legacy_tables[source].kind_of(name)
+    return integer_value(pl.col(name)) if kind == "integer" else pl.col(name)
+
+
 def _refuse_unknown(entry: SourceMapping, frame: pl.DataFrame, where: str) -> None:
     """ConfigurationError where a rule asks of a column that neither the legacy table nor its shape function has."""
-    conditions = [condition for rule in entry.rules for condition in rule.only]
-    conditions += [condition for row in entry.rows for condition in row.only]
-    asked = {condition.column for condition in conditions if condition.column}
+    asked = {condition.column for condition in entry.asked if condition.column}
     unknown = sorted(asked - set(frame.columns))
     if unknown:
         raise ConfigurationError(
@@ -81,10 +94,16 @@ def _refuse_unknown(entry: SourceMapping, frame: pl.DataFrame, where: str) -> No
         )
 
 
+def detail_of(detail: str) -> pl.Expr | str:
+    """A sentence with what a row has in the columns that it names in braces."""
+    named = [pl.col(name) if name.startswith(":") else shown(pl.col(name)) for name in PLACEHOLDER.findall(detail)]
+    return pl.format(PLACEHOLDER.sub("{}", detail), *named) if named else detail
+
+
 def reject_problems(rules: Iterable[RejectRule], chosen: Mapping[str, str]) -> list[RowProblem]:
     """What the rules that count under the chosen options reject rows for."""
     return [
-        RowProblem(holds(rule.only), rule.reason, rule.column, rule.detail)
+        RowProblem(holds(rule.only), rule.reason, rule.column, detail_of(rule.detail))
         for rule in rules
         if is_active(rule.when, chosen)
     ]
