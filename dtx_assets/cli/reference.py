@@ -16,7 +16,7 @@ import typer
 from pydantic import BaseModel
 
 from dtx_assets.cli import main as cli
-from dtx_assets.dtx.checks import COVERS
+from dtx_assets.dtx.checks import covers
 from dtx_assets.dtx.system import FUNCTIONS, MAPPINGS_DIR, PROJECT_DIR, SYSTEM
 from dtx_assets.machinery.base.exit_codes import EXIT_CODES
 from dtx_assets.machinery.base.settings import SHARED_VARIABLES, VARIABLES
@@ -372,7 +372,7 @@ def checks_page() -> Lines:
         ("plan", "says", "checks"),
         (
             (name, plan_text(name), ", ".join(map(code, checks)))
-            for name, checks in sorted(COVERS.items(), key=lambda entry: plan_order(entry[0]))
+            for name, checks in sorted(covers(SYSTEM).items(), key=lambda entry: plan_order(entry[0]))
         ),
     )
 

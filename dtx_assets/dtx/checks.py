@@ -14,11 +14,11 @@ from dtx_assets.dtx.exemptions import expiry_date, is_sentinel, sentinel_pattern
 from dtx_assets.dtx.file_checks import FILE_CHECKS
 from dtx_assets.dtx.letters import has_marker, macro_names
 from dtx_assets.dtx.notification_checks import NOTIFICATION_CHECKS, unreadable_time, users_are_found
-from dtx_assets.dtx.tables import LEGACY_TABLES
 from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Look, Values
 from dtx_assets.machinery.checks.spec import found, undecodable
 from dtx_assets.machinery.checks.survey import listed, shown_values
 from dtx_assets.machinery.mapping.decisions import Decisions
+from dtx_assets.machinery.system.system import System
 from dtx_assets.machinery.transforms.columns import code, date_value
 
 LAST_PLAUSIBLE_YEAR = 2049
@@ -296,12 +296,13 @@ def covered_by(description: str) -> list[str]:
     return [*(f"{area}-{number}" for number in actions), *(f"{area}-K{number}" for number in issues)]
 
 
-def covers() -> dict[str, tuple[str, ...]]:
+def covers(system: System) -> dict[str, tuple[str, ...]]:
+    """Known issues and pre-migration actions of the plans → the checks (`layer/name:check`) that look at them."""
     found = {
         "A8-K5": ["legacy/letter:natural_key_is_unique"],
         "A11-K3": [
             f"legacy/{name}:{'natural_key_is_unique' if table.key else 'rows_are_distinct'}"
-            for name, table in LEGACY_TABLES.items()
+            for name, table in system.legacy_tables.items()
             if name == "keyword" or not table.key
         ],
     }
@@ -309,7 +310,3 @@ def covers() -> dict[str, tuple[str, ...]]:
         for item in covered_by(check.spec.description):
             found.setdefault(item, []).append(f"{'/'.join(check.spec.asset)}:{check.spec.name}")
     return {item: tuple(checks) for item, checks in found.items()}
-
-
-COVERS = covers()
-"""Known issues and pre-migration actions of the plans → the checks (`layer/name:check`) that look at them."""

@@ -5,7 +5,4 @@ from dtx_assets.machinery.code_location.definitions import build_definitions
 
 __all__ = ["SYSTEM", "defs"]
 
-LOAD_ORDER = ("EmailTemplate", "NotificationSchedule")
-"""The plan's migration order: templates before the schedules that DTX 2.0 sends them by."""
-
-defs = build_definitions(SYSTEM, load_order=LOAD_ORDER)
+defs = build_definitions(SYSTEM)

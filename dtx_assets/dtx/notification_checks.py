@@ -12,7 +12,6 @@ import polars as pl
 from dtx_assets.dtx.addresses import ADDRESS
 from dtx_assets.dtx.flows.notification_schedule import LONGEST_WAIT, LOOKUP_PREFIX, STAGES, Stage, counted_lookups
 from dtx_assets.dtx.php import counts_latin1, fits_latin1_only, php_strings
-from dtx_assets.dtx.tables import LEGACY_TABLES
 from dtx_assets.machinery.checks.crosswalks import unmatched_ids
 from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Found, Look, Values
 from dtx_assets.machinery.checks.spec import CheckOutcome, Severity, found
@@ -58,7 +57,9 @@ def notifications(look: Look) -> pl.LazyFrame:
         pl.when(code(pl.col("type")) == name.strip().lower()).then(pl.lit(prefix)) for name, prefix in known.iter_rows()
     )
     days = {
-        name: integer_value(pl.col(name)) for name in LEGACY_TABLES["notification"].columns if name.endswith("Setting")
+        name: integer_value(pl.col(name))
+        for name in look.system.legacy_tables["notification"].columns
+        if name.endswith("Setting")
     }
     # Read once for all questions; nonsense is no evidence.
     return look.legacy("notification").with_columns(
@@ -111,14 +112,14 @@ def customers_have_one_row_a_type(look: Look) -> CheckOutcome:
     return repeated_outcome(repeated_keys(typed, [customer, type_], ["_source_key"]))
 
 
-def stages_of_columns(column_of: Callable[[Stage], str]) -> dict[str, tuple[Stage, pl.Expr]]:
+def stages_of_columns(look: Look, column_of: Callable[[Stage], str]) -> dict[str, tuple[Stage, pl.Expr]]:
     """Each column that stages read → such a stage, and whether the type of a row has it."""
     users: dict[str, tuple[Stage, list[str]]] = {}
     for prefix, stages in STAGES.items():
         for stage in stages:
             if stage.setting is not None:
                 users.setdefault(column_of(stage), (stage, []))[1].append(prefix)
-    there = [column for column in users if column in LEGACY_TABLES["notification"].columns]
+    there = [column for column in users if column in look.system.legacy_tables["notification"].columns]
     return {column: (users[column][0], pl.col("_prefix").is_in(users[column][1])) for column in there}
 
 
@@ -135,7 +136,7 @@ def wrong_values(label: str, wrong: Mapping[str, pl.Expr]) -> Find:
 def settings_are_days(look: Look) -> Find:
     """A8 decision 1: each setting that the row's type uses is NULL or a whole number from 0 to 3650;
     others reject the row."""
-    users = stages_of_columns(lambda stage: str(stage.setting)).items()
+    users = stages_of_columns(look, lambda stage: str(stage.setting)).items()
     return wrong_values(
         "settings", {name: used & pl.col(name).is_not_null() & days_of(name).is_null() for name, (_, used) in users}
     )
@@ -145,7 +146,7 @@ def settings_are_days(look: Look) -> Find:
 def timings_are_before_or_after(look: Look) -> Find:
     """A8 decision 1: where a setting is there, its Timing is Before or After; others reject the row."""
     wrong = {}
-    for name, (stage, used) in stages_of_columns(lambda stage: stage.timing).items():
+    for name, (stage, used) in stages_of_columns(look, lambda stage: stage.timing).items():
         known = code(pl.col(name)).is_in(["before", "after"]).fill_null(False)
         wrong[name] = used & pl.col(str(stage.setting)).is_not_null() & ~known
     return wrong_values("timings", wrong)
@@ -382,7 +383,9 @@ def send_hold_overrides_are_known(look: Look) -> Find:
 def restart_columns_are_there(look: Look) -> CheckOutcome:
     """A8 known issue 4: the audit table has the Restart columns of notification. It is archived, not migrated."""
     columns = look.manifest(*look.asset).metadata["columns"]
-    missing = [name for name in LEGACY_TABLES["notification"].columns if "Restart" in name and name not in columns]
+    missing = [
+        name for name in look.system.legacy_tables["notification"].columns if "Restart" in name and name not in columns
+    ]
     return found(len(missing), missing=missing)
 
 

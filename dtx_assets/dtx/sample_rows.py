@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from dtx_assets.dtx.tables import LEGACY_TABLES
+from dtx_assets.dtx.system import SYSTEM
 
 POSITION = "_position"
 
@@ -361,7 +361,7 @@ def notification_lookup(rows: Rows) -> Columns:
 
 def notification_audit(rows: Rows) -> Columns:
     columns = notification(Rows(Sample(rows.sample.rows, rows.sample.seed), "notification"))
-    return {name: columns[name] for name in LEGACY_TABLES["notification_audit"].columns}
+    return {name: columns[name] for name in SYSTEM.legacy_tables["notification_audit"].columns}
 
 
 _LETTER = """<html><head><title>__SUBJECT__</title></head><body>

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dtx_assets.dtx.sample_rows import FIRST_ID, Sample, make_rows
-from dtx_assets.dtx.tables import LEGACY_TABLES
+from dtx_assets.dtx.system import SYSTEM
 
 FIRST_UGLY_ID = 900_000_001
 """Beyond every id of plausible rows, so that ugly rows are the same in a sample of any size."""
@@ -189,7 +189,7 @@ def _notifications(ugly: UglyRows) -> None:
     _notify(ugly, DRFRRSetting="abc", DRNRAlertSetting="-5")
     _notify(ugly, type="DOCUMENT", CRFRRSetting="abc", CRRestartSetting="-5")
     _notify(ugly, type="FAX", CRFRRSetting="abc", send_hold="MAYBE")
-    settings = [name for name in LEGACY_TABLES["notification"].columns if name.endswith("Setting")]
+    settings = [name for name in SYSTEM.legacy_tables["notification"].columns if name.endswith("Setting")]
     _notify(ugly, **dict.fromkeys(settings))
 
     _notify(ugly, customer_id=NOBODY)

@@ -14,8 +14,7 @@ from dtx_assets.dtx import sample as sample_module
 from dtx_assets.dtx.sample import TARGET_DIRECTORY, csv_line, load_other_areas, write_sample
 from dtx_assets.dtx.sample_rows import TARGET_ROWS, Sample, make_rows
 from dtx_assets.dtx.sample_ugly import Verbatim
-from dtx_assets.dtx.tables import CROSSWALKS, LEGACY_TABLES
-from dtx_assets.dtx.targets import TARGETS
+from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
 
 SHIPPED = Path(sample_module.__file__).parent / "sample"
@@ -71,7 +70,7 @@ def test_control_totals() -> None:
     with CONTROL_TOTALS.open(encoding="utf-8", newline="") as file:
         totals = {row["table"]: int(row["rows"]) for row in csv.DictReader(file)}
     assert {name: len(shipped(name)) for name in totals} == totals
-    assert totals.keys() == {*LEGACY_TABLES, *CROSSWALKS, *TARGET_ROWS}
+    assert totals.keys() == {*SYSTEM.legacy_tables, *SYSTEM.crosswalk_tables, *TARGET_ROWS}
 
 
 def test_a_slice_of_a_table_does_not_depend_on_where_it_starts() -> None:
@@ -142,7 +141,7 @@ def test_the_shipped_sample_is_small() -> None:
     assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < 1_000_000
 
 
-@pytest.mark.parametrize("table", LEGACY_TABLES.values(), ids=lambda table: table.name)
+@pytest.mark.parametrize("table", SYSTEM.legacy_tables.values(), ids=lambda table: table.name)
 def test_columns_are_those_of_the_plan_in_its_order(table) -> None:
     columns = list(shipped(table.name)[0])
     assert len(columns) == table.column_count
@@ -369,7 +368,7 @@ def test_a_customer_without_account_occurs(table: str) -> None:
     assert unknown == {"999999999"}
 
 
-@pytest.mark.parametrize("name", CROSSWALKS)
+@pytest.mark.parametrize("name", SYSTEM.crosswalk_tables)
 def test_no_crosswalk_contradicts_itself(name: str) -> None:
     distinct = {tuple(row.values()) for row in shipped(name)}
     assert len({row[0] for row in distinct}) == len(distinct)
@@ -383,7 +382,7 @@ def test_a_crosswalk_row_occurs_twice() -> None:
 def test_identical_rows_and_rows_with_the_same_key_occur(table: str) -> None:
     by_key = defaultdict(list)
     for row in shipped(table):
-        by_key[row[LEGACY_TABLES[table].key[0]]].append(tuple(row.values()))
+        by_key[row[SYSTEM.legacy_tables[table].key[0]]].append(tuple(row.values()))
     doubled = [rows for rows in by_key.values() if len(rows) > 1]
     assert any(len(set(rows)) < len(rows) for rows in doubled)
     assert any(len(set(rows)) > 1 for rows in doubled)
@@ -492,7 +491,7 @@ def test_unlinked_files_exist_on_disk_but_for_the_bad_paths() -> None:
 def create_tables(connection: psycopg.Connection) -> None:
     """The target's tables, as plain as foreign keys and identities allow; the product's own DDL is tested elsewhere."""
     names = {"bigint": "bigint", "integer": "integer", "text": "text", "boolean": "boolean"}
-    for target in TARGETS:
+    for target in SYSTEM.targets:
         columns = "".join(f', "{column.name}" {names.get(column.type, column.type)}' for column in target.columns)
         connection.execute(
             f'CREATE TABLE IF NOT EXISTS "{target.name}"'
@@ -504,7 +503,7 @@ def create_tables(connection: psycopg.Connection) -> None:
                 f'ALTER TABLE "{target.name}" ADD COLUMN IF NOT EXISTS "{column.name}"'
                 f" {names.get(column.type, column.type)}"
             )
-    for target in TARGETS:
+    for target in SYSTEM.targets:
         for column in target.columns:
             if column.references:
                 connection.execute(

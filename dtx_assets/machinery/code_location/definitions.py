@@ -27,15 +27,13 @@ def build_definitions(
     system: System,
     groups: Sequence[CheckGroup] | None = None,
     *,
-    load_order: Sequence[str] = (),
     s3: S3Resource | None = None,
 ) -> dg.Definitions:
     """Everything a code location of this system serves, with all its checks, or with those of `groups`.
 
-    `load_order` names models that are loaded before the others, first one first; `s3` is how S3 is reached, by default
-    as `AWS_*` says.
+    `s3` is how S3 is reached, by default as `AWS_*` says.
     """
-    graph = Graph(system, load_order)
+    graph = Graph(system)
     groups = check_groups(system) if groups is None else groups
 
     def whole_graph() -> AssetGraph:

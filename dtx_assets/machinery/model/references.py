@@ -1,6 +1,7 @@
 """Which targets are loaded before which: what rows refer to has to be there first, or to come with them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from dtx_assets.machinery.model.target import TargetTable
 
@@ -80,6 +81,17 @@ def _references(targets: Sequence[TargetTable]) -> dict[str, list[str]]:
         )
         for target in targets
     }
+
+
+def load_order(after: Mapping[str, Sequence[str]]) -> list[str]:
+    """The models that are loaded one after another without a reference, first one first; by model those before it.
+
+    ValueError names the circle where there is one.
+    """
+    try:
+        return list(TopologicalSorter({model: first for model, first in after.items() if first}).static_order())
+    except CycleError as error:
+        raise ValueError(", ".join(error.args[1])) from None
 
 
 def _reached(direct: Mapping[str, Sequence[str]], start: str) -> Iterator[str]:

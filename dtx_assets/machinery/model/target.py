@@ -47,6 +47,9 @@ class TargetColumn:
     max_length: int | None = None
     references: str | None = None
     allowed: tuple[str, ...] = ()
+    unique: bool = False
+    identity: bool = False
+    """Whether the target counts it up where nothing is written, as it does a key that it gives."""
     needed_when: tuple[str, ...] = ()
     """A decision and those of its options that need this column; empty where every option does."""
 
@@ -95,6 +98,8 @@ class TargetTable:
     """Where a file belongs to each row: the column of its key in the object store, and that of its SHA-256."""
     held_column: str | None = None
     """The column that is false until the rows are activated; prepared rows say in `_<column>` what it is to be then."""
+    loaded_after: tuple[str, ...] = ()
+    """Models whose load comes first where it can: an order, no dependency."""
     decision: str = ""
     description: str = ""
     schema: str | None = None

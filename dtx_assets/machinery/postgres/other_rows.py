@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import psycopg
@@ -20,7 +21,7 @@ def load_other_rows(connection: psycopg.Connection, directory: Path, targets: Se
     """
     inserted: dict[str, int] = {}
     with connection.transaction():
-        for target in in_load_order(targets):
+        for target in chain.from_iterable(in_load_order(targets)):
             path = directory / f"{target.name}.csv"
             if target.name not in inserted and path.exists():
                 inserted[target.name] = _load_table(connection, target, path)

@@ -112,9 +112,12 @@ class References:
             return {}
         declared, _ = read_declarations(self._system.mappings_dir)
         return {
-            name: {crosswalk.target_id: (crosswalk.target, self._system.target(crosswalk.target).key[0])}
+            name: {
+                leads_to.target_id: (leads_to.target, self._system.target(leads_to.target).key[0])
+                for leads_to in crosswalk.crosswalks(name).values()
+                if leads_to.target in self.others
+            }
             for name, crosswalk in declared.crosswalks.items()
-            if crosswalk.target in self.others
         }
 
 

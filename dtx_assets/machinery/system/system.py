@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.settings import DEFAULT_BATCH_ROWS, Settings
 from dtx_assets.machinery.mapping.lineage import column_lineage
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
@@ -85,6 +86,8 @@ class System:
     """Where its code lies: where that changes, rows are prepared anew."""
     sample_dir: Path
     areas: Mapping[str, str]
+    batch_rows: int = DEFAULT_BATCH_ROWS
+    """Source rows of one transaction, where the environment says no other number."""
     questions: "tuple[Question, ...]" = ()
     """What a cutover asks people before it loads anything."""
     checks: "OwnChecks | None" = None
@@ -149,3 +152,8 @@ class System:
             for key, column in sources
             if key[1] == "legacy" and key[2] in self.legacy_tables and self.legacy_tables[key[2]].is_personal(column)
         )
+
+
+def settings_of(system: System) -> Settings:
+    """What the environment says of a system."""
+    return Settings.from_environment(system.name, sample_dir=system.sample_dir, batch_rows=system.batch_rows)
