@@ -2,8 +2,9 @@
 
     PYTHONPATH=. .venv/bin/python benchmarks/circles.py [--rows 1000000] [--bad 0]
 
-`staff` has the rows, `store` one for a hundred of them; no constraint can be deferred. Every step is a process of its own
-against one embedded PostgreSQL. `--bad` of the staff are refused by a CHECK, so that what they take along is looked for.
+`staff` has the rows, `store` one for a hundred of them; no constraint can be deferred. Every step is a process of its
+own against one embedded PostgreSQL. `--bad` of the staff are refused by a CHECK, so that what they take along is looked
+for.
 """
 
 import argparse
