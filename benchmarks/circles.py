@@ -1,9 +1,10 @@
 """A circle of two tables, loaded, loaded again, verified and undone: seconds and peak memory of each.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/circles.py [--rows 1000000] [--bad 0]
+    .venv/bin/python -m benchmarks.circles [--rows 1000000] [--bad 0]
 
-`staff` has the rows, `store` one for a hundred of them; no constraint can be deferred. Every step is a process of its own
-against one embedded PostgreSQL. `--bad` of the staff are refused by a CHECK, so that what they take along is looked for.
+`staff` has the rows, `store` one for a hundred of them; no constraint can be deferred. Every step is a process of its
+own against one embedded PostgreSQL. `--bad` of the staff are refused by a CHECK, so that what they take along is looked
+for.
 """
 
 import argparse
@@ -85,7 +86,15 @@ def main() -> None:
             for statement in TABLES:
                 connection.execute(statement.encode())
         for name in ("prepare", "first", "second", "verify", "undo"):
-            command = [sys.executable, __file__, "--rows", str(options.rows), "--bad", str(options.bad)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.circles",
+                "--rows",
+                str(options.rows),
+                "--bad",
+                str(options.bad),
+            ]
             subprocess.run([*command, "--step", name, f"{directory}/lake", url], check=True)
 
 

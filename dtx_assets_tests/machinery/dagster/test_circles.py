@@ -1,103 +1,18 @@
 """A circle of tables in the graph: one step loads it, each table has its own asset, checks and report."""
 
-from pathlib import Path
-
 import dagster as dg
-import psycopg
 import pytest
 
 from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
-from dtx_assets.machinery.checks.spec import one_group_an_asset
-from dtx_assets.machinery.checks.standard import standard_check_groups
-from dtx_assets.machinery.code_location.definitions import build_definitions
-from dtx_assets.machinery.dagster.run import RunOutcome, open_instance, planned_job, run_job, select_assets
-from dtx_assets.machinery.declare.folder import system_from_folder
 from dtx_assets.machinery.load import undo_run
-from dtx_assets.machinery.system.system import System
+from dtx_assets_tests.machinery.dagster.shops import Shops
 
-MAPPED = """\
-target: {model}
-decision: "A1 #1"
-sources:
-  {table}:
-    columns:
-      id: {{ from: id, transform: integer }}
-      {refers}: {{ from: {refers}, transform: integer }}
-      name: {{ from: name }}
-"""
-FILES = {
-    "tables.yaml": """\
-areas: { shops: "Area 1: Shops" }
-tables:
-  store: { key: [id], columns: { id: integer, manager_id: integer, name: text } }
-  staff: { key: [id], columns: { id: integer, store_id: integer, name: text } }
-""",
-    "targets.yaml": """\
-targets:
-  Store:
-    table: store
-    key_is_written: true
-    columns: { id: bigint, manager_id: { type: bigint, references: staff }, name: text }
-  Staff:
-    table: staff
-    key_is_written: true
-    columns: { id: bigint, store_id: { type: bigint, references: store }, name: text }
-""",
-    "decisions.yaml": """\
-decisions:
-  - { key: rows, area: 1, number: "1", title: Rows, text: A row for a row., status: documented }
-""",
-    "archived.yaml": "archived: {}\n",
-    "Store.yaml": MAPPED.format(model="Store", table="store", refers="manager_id"),
-    "Staff.yaml": MAPPED.format(model="Staff", table="staff", refers="store_id"),
-}
 STORE, STAFF = [(1, 11, "a"), (2, 12, "b")], [(11, 1, "A"), (12, 1, "B"), (13, 2, "C")]
 CHECKS = {
     f"target/{model}:{check}"
     for model in ("Store", "Staff")
     for check in ("holds_what_the_mapping_gives", "no_row_is_rejected_by_the_load")
 }
-
-
-class Shops:
-    def __init__(self, directory: Path, url: str, patch: pytest.MonkeyPatch) -> None:
-        self.url, self.home, self.legacy = url, directory / "state", directory / "legacy"
-        self.legacy.mkdir()
-        mappings = directory / "mappings" / "shops"
-        mappings.mkdir(parents=True)
-        for name, content in FILES.items():
-            (mappings / name).write_text(content)
-        self.system: System = system_from_folder("shops", mappings, code_dir=directory)
-        self.definitions = build_definitions(self.system, one_group_an_asset(standard_check_groups(self.system)))
-        patch.delenv("DAGSTER_HOME", raising=False)
-        for name, value in {"HOME": self.home, "LEGACY_URL": self.legacy, "TARGET_URL": url}.items():
-            patch.setenv(f"SHOPS_{name}", str(value))
-        patch.chdir(directory)
-        # Neither can be there before the other, and no constraint can be deferred.
-        self.sql("CREATE TABLE store (id bigint PRIMARY KEY, manager_id bigint NOT NULL, name text NOT NULL)")
-        self.sql(
-            "CREATE TABLE staff (id bigint PRIMARY KEY, store_id bigint NOT NULL REFERENCES store, name text NOT NULL)"
-        )
-        self.sql("ALTER TABLE store ADD FOREIGN KEY (manager_id) REFERENCES staff")
-        self.sql("ALTER TABLE staff ADD CHECK (name <> 'bad')")
-
-    def sql(self, statement: str):
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
-
-    def write(self, store, staff) -> None:
-        for name, refers, rows in (("store", "manager_id", store), ("staff", "store_id", staff)):
-            lines = [f"id,{refers},name", *(",".join(map(str, row)) for row in rows)]
-            (self.legacy / f"{name}.csv").write_text("\n".join(lines) + "\n")
-
-    def run(self, job: str = "shops", select: str | None = None, **options) -> RunOutcome:
-        selection = select_assets(self.definitions, "shops", select) if select else None
-        with open_instance(self.home) as instance:
-            return run_job(planned_job(self.definitions, job, selection), self.home, instance, None, options)
-
-    def there(self):
-        return self.sql("SELECT * FROM store ORDER BY id"), self.sql("SELECT * FROM staff ORDER BY id")
 
 
 @pytest.fixture

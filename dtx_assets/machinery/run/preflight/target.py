@@ -215,8 +215,14 @@ class Target:
         if rights:
             granted = ", ".join(rights)
             self._found(subject, "no", f"this user lacks {granted}", f"GRANT {granted} ON {table.name} TO …")
+        if of_sequence := self._rights_on_sequence(connection, table, live):
+            granted = f"{', '.join(of_sequence)} ON SEQUENCE {live.id_sequence}"
+            does = "raise above the ids that are kept" if table.key_is_written else "take new ids from"
+            self._found(
+                subject, "no", f"this user lacks {granted}, which a load has to {does}", f"GRANT {granted} TO …"
+            )
         self._surprises(connection, subject, table, live)
-        if not rights and not any(difference.fatal for difference in differences):
+        if not rights and not of_sequence and not any(difference.fatal for difference in differences):
             self.tables.add(table.name)
             self._found(subject, "yes", "is read" if table.writes == "nothing" else f"can take {table.writes}s")
 
@@ -232,12 +238,18 @@ class Target:
                 [live.oid, right, columns],
             ).fetchone() or [False]
             missing += [] if granted else [right]
-        if table.writes == "insert" and live.id_sequence:
-            [usable] = connection.execute(
-                "SELECT has_sequence_privilege(%s, 'USAGE')", [live.id_sequence]
-            ).fetchone() or [False]
-            missing += [] if usable else [f"USAGE of sequence {live.id_sequence}"]
         return missing
+
+    def _rights_on_sequence(self, connection: Connection, table: TargetTable, live: LiveTarget) -> list[str]:
+        """The rights on the sequence of its ids that are missing: it is used, or raised above ids that are kept."""
+        if table.writes != "insert" or not live.id_sequence:
+            return []
+        needed = ["SELECT", "UPDATE"] if table.key_is_written else ["USAGE"]
+        rows = connection.execute(
+            "SELECT needed FROM unnest(%s::text[]) AS needed WHERE NOT has_sequence_privilege(%s, needed)",
+            [needed, live.id_sequence],
+        )
+        return [str(right) for (right,) in rows]
 
     def _surprises(self, connection: Connection, subject: str, table: TargetTable, live: LiveTarget) -> None:
         """What would happen to rows, or hide them, without anybody having asked for it."""
