@@ -90,6 +90,20 @@ def test_distinct_values_are_counted_where_they_are_what_is_to_be_mended(tmp_pat
     assert [example["key"] for example in outcome.metadata["examples"]] == ["2", "3"]
 
 
+def test_what_is_counted_beside_and_how_bad_it_is_stand_with_the_find(tmp_path):
+    checks = Checks()
+
+    @checks.on("legacy/book", "ERROR")
+    def pages_are_told(look: Look) -> Find:
+        """They are."""
+        counts = {"books": pl.lit(True), "long": integer_value(pl.col("pages")) > 500}
+        return Find(pl.col("pages").is_null(), counts=counts, severity="WARN")
+
+    outcome = outcomes(checks, context(tmp_path))["pages_are_told"]
+    assert (outcome.count, outcome.severity) == (1, "WARN")
+    assert (outcome.metadata["books"], outcome.metadata["long"]) == (3, 1)
+
+
 def test_personal_columns_and_what_a_check_names_are_masked_and_so_is_what_nobody_declared(tmp_path):
     checks = Checks()
     book = replace(SYSTEM.legacy_tables["book"], personal=frozenset({"title"}))
