@@ -85,9 +85,10 @@ def worker(sample: Path, target_url: str, home: Path) -> dict[str, Any]:
 
 
 def new_sample(directory: Path, rows: int, ugly_share: float = 0.0) -> Path:
-    from dtx_assets.dtx.sample import write_sample
+    from dtx_assets.dtx.system import SYSTEM
+    from dtx_assets.machinery.samples.write import write_sample
 
-    write_sample(directory, rows=rows, ugly=False, ugly_share=ugly_share)
+    write_sample(SYSTEM, directory, rows=rows, ugly=False, ugly_share=ugly_share)
     return directory
 
 

@@ -6,7 +6,8 @@ from dtx_assets.dtx.flows.exemption import EXEMPTION, exemption_groups, one_row_
 from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
 from dtx_assets.dtx.functions import FUNCTIONS as OWN_FUNCTIONS
 from dtx_assets.dtx.mapping_assets import CROSSWALK_NAMES, REFERENCE_NAMES, mapping_assets
-from dtx_assets.dtx.sample import load_other_areas, write_sample
+from dtx_assets.dtx.sample import FUNCTIONS as SAMPLE_FUNCTIONS
+from dtx_assets.dtx.sample import load_other_areas
 from dtx_assets.dtx.tables import AREAS, CROSSWALKS, FILE_REPOSITORY, LEGACY_TABLES
 from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.dtx.transforms import TRANSFORMS
@@ -100,7 +101,7 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         questions=QUESTIONS,
         feeds=feeds,
         seed_embedded=load_other_areas,
-        write_sample=write_sample,
+        sample_functions=SAMPLE_FUNCTIONS,
     )
     return system.under(decisions)
 
