@@ -28,6 +28,7 @@ from dtx_assets.machinery.feeds.model import feed_schema
 from dtx_assets.machinery.mapping.decisions import DecisionsFile
 from dtx_assets.machinery.mapping.model import ArchivedFile, TargetMapping, mapping_schema
 from dtx_assets.machinery.mapping.validate import FUNCTIONS_OF_A_SOURCE
+from dtx_assets.machinery.samples.declared import SampleFile
 from dtx_assets.machinery.transforms.columns import GENERIC
 
 GENERATED = "<!-- Rendered from the code: `make docs` writes it anew. -->"
@@ -68,6 +69,13 @@ DECLARATIONS = """
 Where a system is made of its folder (`system_from_folder`), these two files say what its tables are, and `<name>.csv`
 and the files above what becomes of them. `dtx init` writes all of them first. A kind alone may stand for a legacy
 column (`film_id: integer`), a type alone for a target column (`title: text`).
+"""
+
+SAMPLES = """
+## Samples
+
+What `dtx sample` is told besides; [samples](../samples.md) says how. A value or a list of values alone may stand for a
+column.
 """
 
 VALUE_MAPS = """
@@ -238,6 +246,8 @@ def mapping_page() -> Lines:
     yield DECLARATIONS
     yield from model_lines("`tables.yaml`", TablesFile)
     yield from model_lines("`targets.yaml`", TargetsFile)
+    yield SAMPLES
+    yield from model_lines("`sample.yaml`", SampleFile)
     yield VALUE_MAPS
     yield from table(
         ("value map", "key", "gives"),
@@ -301,7 +311,7 @@ def reached(part: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str
     return found
 
 
-TYPES = {"string": "text", "integer": "whole number", "boolean": "true or false", "null": "null"}
+TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
 
 
 def type_text(entry: Mapping[str, Any]) -> str:

@@ -1,18 +1,16 @@
 """The system `dtx`, put together: built once when its code location loads, with all its mapping files validated."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from dtx_assets.dtx.checks import CHECKS
 from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
 from dtx_assets.dtx.functions import FUNCTIONS as OWN_FUNCTIONS
 from dtx_assets.dtx.references import REFERENCES
+from dtx_assets.dtx.sample import FUNCTIONS as SAMPLE_FUNCTIONS
 from dtx_assets.dtx.transforms import TRANSFORMS
 from dtx_assets.machinery.declare.folder import declared_system
+from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.system.system import System
-
-if TYPE_CHECKING:
-    from psycopg import Connection
 
 PROJECT_DIR = Path(__file__).parents[2]
 MAPPINGS_DIR = PROJECT_DIR / "mappings" / "dtx"
@@ -28,21 +26,6 @@ FUNCTIONS = dict(OWN_FUNCTIONS) | {
 """The functions that mapping files name: what a table of columns cannot say."""
 
 
-def load_other_areas(connection: "Connection", directory: Path) -> None:
-    """Fills the tables of other areas from what lies beside a sample."""
-    # The sample is written from the declarations, so it imports this module.
-    from dtx_assets.dtx import sample
-
-    sample.load_other_areas(connection, directory)
-
-
-def write_sample(directory: Path, *arguments: Any, **options: Any) -> dict[str, int]:
-    """Writes the sample; the rows of each table."""
-    from dtx_assets.dtx import sample
-
-    return sample.write_sample(directory, *arguments, **options)
-
-
 def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
     """The system with the mapping files of `mappings_dir`; ConfigurationError names all that is wrong with them."""
     return declared_system(
@@ -55,9 +38,14 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         flows=(NOTIFICATION_SCHEDULE,),
         references=REFERENCES,
         checks=CHECKS,
-        seed_embedded=load_other_areas,
-        write_sample=write_sample,
+        sample_functions=SAMPLE_FUNCTIONS,
     )
 
 
 SYSTEM = build_system()
+
+
+def load_other_areas(connection: Connection, directory: Path) -> dict[str, int]:
+    """Inserts the target rows that other areas own, ids included; returns the rows inserted by table."""
+    assert SYSTEM.seed_embedded
+    return SYSTEM.seed_embedded(connection, directory)

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.base.masking import mask_emails
 from dtx_assets.machinery.checks.spec import CheckContext, CheckOutcome

@@ -16,8 +16,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from ruamel.yaml import YAML
 
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM, build_system
+from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM, build_system, load_other_areas
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.code_location.definitions import build_definitions
 from dtx_assets.machinery.dagster.run import RunOutcome, open_instance, planned_job, run_job, select_assets

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from dtx_assets.dtx.sample_rows import COVERAGES, SELECTORS
 from dtx_assets.dtx.system import SYSTEM
 
 MAPPINGS = Path(__file__).parents[2] / "mappings" / "dtx"
+LISTS = YAML(typ="safe", pure=True).load(MAPPINGS / "sample.yaml")["lists"]
+COVERAGES, SELECTORS = LISTS["coverages"], LISTS["selectors"]
 
 OPTIONS = {
     "timing_semantics": ["incremental", "cumulative"],

@@ -31,7 +31,7 @@ from playwright.sync_api import Browser, Page
 from pydantic import BaseModel
 
 from dtx_assets.dtx.definitions import SYSTEM, defs
-from dtx_assets.dtx.sample import load_other_areas
+from dtx_assets.dtx.system import load_other_areas
 from dtx_assets.machinery.checks.gate import Obstacle
 from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.dagster.load_checks import NONE_REJECTED

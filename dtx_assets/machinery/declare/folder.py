@@ -58,7 +58,6 @@ def system_from_folder(
     seed_embedded: SeedEmbedded | None = None,
     checks: OwnChecks | None = None,
     sample_functions: Mapping[str, Callable[..., object]] | None = None,
-    write_sample: Callable[..., object] | None = None,
 ) -> System:
     """The system that a folder declares, under the decisions that the environment chooses otherwise, if any.
 
@@ -79,7 +78,6 @@ def system_from_folder(
             seed_embedded=seed_embedded,
             checks=checks,
             sample_functions=sample_functions,
-            write_sample=write_sample,
         )
     )
 
@@ -103,7 +101,6 @@ def declared_system(
     seed_embedded: SeedEmbedded | None = None,
     checks: OwnChecks | None = None,
     sample_functions: Mapping[str, Callable[..., object]] | None = None,
-    write_sample: Callable[..., object] | None = None,
 ) -> System:
     """The same under the decisions that the folder itself chooses."""
     tables, targets = read_declarations(mappings_dir)
@@ -172,6 +169,7 @@ def declared_system(
             for value_map in mappings.value_maps
         ),
     ]
+    others_first = sorted(filled, key=lambda target: target.area != OTHER_AREAS)
     feeds = _feeds(tables, mappings_dir, legacy_tables, declared_targets, assets, decisions)
     system = System(
         name=name,
@@ -188,11 +186,10 @@ def declared_system(
         areas={**tables.areas, OTHER_AREAS: tables.areas.get(OTHER_AREAS, "Tables that others own")},
         questions=tuple(map(_question, decisions.questions)),
         feeds=feeds,
-        seed_embedded=seed_embedded or partial(load_other_rows, targets=filled),
+        seed_embedded=seed_embedded or partial(load_other_rows, targets=others_first),
         batch_rows=tables.batch_rows,
         checks=checks,
         sample_functions=sample_functions or {},
-        write_sample=write_sample,
     )
     return system.under(decisions)
 

@@ -66,8 +66,9 @@ class Planner:
         first_id: int,
     ) -> None:
         """`hints`: of a column, values that rules and value maps name, and such as the types of its targets read."""
-        self._name, self._columns, self._judged, self._declared = name, columns, judged, declared
-        self._references = dict(references)
+        self._name, self._columns, self._judged = name, columns, judged
+        self._declared = declared
+        self._references = {name: place for name, place in references.items() if not self._is_said(name)}
         for column, sample in declared.columns.items():
             if sample.of is not None:
                 table, _, other = sample.of.rpartition(".")
@@ -101,7 +102,7 @@ class Planner:
 
     def _is_said(self, name: str) -> bool:
         sample = self._declared.columns.get(name)
-        return sample is not None and bool(sample.values or sample.by or sample.below is not None)
+        return sample is not None and bool(sample.values or sample.by or sample.since or sample.below is not None)
 
     def _column(self, name: str, together: Sequence[tuple[str, ...]], *, within_key: bool) -> ColumnPlan:
         sample = self._declared.columns.get(name, ColumnSample())
@@ -115,15 +116,20 @@ class Planner:
                 return self._referring(name, self._digit(columns, name))
             return replace(self._referring(name, self._some_parent(name)), null_share=share)
         if self._is_said(name):
-            return ColumnPlan(name, self._said(sample), null_share=share)
+            return ColumnPlan(name, self._said(sample, self._columns[name]), null_share=share)
         return ColumnPlan(name, self._form(name, null), null_share=share)
 
-    def _said(self, sample: ColumnSample) -> Form:
+    def _said(self, sample: ColumnSample, kind: ColumnKind) -> Form:
         values = ["true" if each is True else "false" if each is False else each for each in sample.values]
         texts = pl.Series([None if each is None else str(each) for each in values], dtype=pl.String)
         if sample.by:
             function = self._functions[sample.by]
             return lambda rows, _: function(rows)
+        if sample.since is not None:
+            first, days = sample.since, sample.days
+            if kind in ("time", "instant"):
+                return lambda rows, name: rows.time(name, first, days)
+            return lambda rows, name: rows.date(name, first, days)
         if sample.below is not None:
             most = sample.below
             return lambda rows, name: rows.below(name, most)
@@ -221,7 +227,6 @@ def _picked(values: Sequence[str]) -> Form:
 def legacy_hints(judge: Judge, table: LegacyTable, column: str) -> tuple[list[str], list[str]]:
     """Values that value maps, targets and rules name of a legacy column, and such as the types of its targets read."""
     listed: list[str] = []
-    ruled: list[str] = []
     typed: list[str] = []
     for mapping, entry in judge.entries(table.name):
         target = judge.system.target(mapping.target)
@@ -234,10 +239,19 @@ def legacy_hints(judge: Judge, table: LegacyTable, column: str) -> tuple[list[st
                 listed += keys[keys.columns[0]].to_list()
             elif name in names and (values := of_target(target.column(name))):
                 (listed if target.column(name).allowed else typed).extend(values)
-        for condition in _conditions(entry):
-            if condition.column == column:
-                ruled += [str(each) for each in (*condition.equals, *condition.other_than) if each is not None]
-    return listed, [*typed, *ruled]
+    return listed, [*typed, *ruled_values(judge, table, column)]
+
+
+def ruled_values(judge: Judge, table: LegacyTable, column: str) -> list[str]:
+    """Values of a legacy column that rules ask for."""
+    return [
+        str(value).lower() if isinstance(value, bool) else str(value)
+        for _, entry in judge.entries(table.name)
+        for condition in _conditions(entry)
+        if condition.column == column
+        for value in (*condition.equals, *condition.other_than)
+        if value is not None
+    ]
 
 
 def _conditions(entry: object) -> Iterator[Condition]:

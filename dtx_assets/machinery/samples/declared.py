@@ -10,6 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
 from dtx_assets.machinery.mapping.load import SAMPLE
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.samples.csv_output import Verbatim
 from dtx_assets.machinery.system.system import System
 
 Scalar = str | int | bool | None
@@ -22,8 +24,27 @@ def _weighted(value: Any) -> Any:
     return value
 
 
+def _cell(value: Any) -> Any:
+    """A cell of an ugly row: text, or what YAML cannot say of bytes."""
+    if isinstance(value, dict):
+        [(how, written)] = value.items() if len(value) == 1 else [("", "")]
+        if how not in ("bytes", "written"):
+            raise ValueError("a cell says neither `bytes` nor `written`; give a text, or one of both")
+        raw = str(written).encode("latin-1")
+        return raw if how == "bytes" else Verbatim(raw)
+    return value
+
+
+def _cells(value: Any) -> Any:
+    return [_cell(each) for each in value] if isinstance(value, list) else _cell(value)
+
+
+UglyCells = Annotated[Any, BeforeValidator(_cells)]
+"""A cell, or a list of them."""
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
 class ColumnSample(_Strict):
@@ -34,33 +55,51 @@ class ColumnSample(_Strict):
     )
     in_turn: bool = Field(default=False, description="the values come one after the other, not at random")
     below: int | None = Field(default=None, description="numbers from 0, less than this one")
+    since: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = Field(
+        default=None, description="days, or times, from this day on"
+    )
+    days: int = Field(default=4_400, ge=1, description="so many days they are of")
     of: str | None = Field(default=None, description="the values of another table's column: `table.column`")
     by: str | None = Field(default=None, description="the function of the system that makes it")
     unique: bool = Field(default=False, description="no value comes twice")
     null: float | None = Field(default=None, ge=0, le=1, description="the share of rows in which it is NULL")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _values_alone(cls, value: Any) -> Any:
+        return value if isinstance(value, dict) else {"values": value if isinstance(value, list) else [value]}
+
     @model_validator(mode="after")
     def _one_way(self) -> "ColumnSample":
-        ways = [name for name in ("values", "below", "of", "by") if getattr(self, name) not in (None, ())]
+        ways = [name for name in ("values", "below", "since", "of", "by") if getattr(self, name) not in (None, ())]
         if len(ways) > 1:
             raise ValueError(f"says {' and '.join(ways)}; keep one: a column is made in one way")
         if self.in_turn and not self.values:
             raise ValueError("`in_turn` says nothing here; it belongs to values, remove it")
+        if "days" in self.model_fields_set and not self.since:
+            raise ValueError("`days` says nothing here; it belongs to since, remove it")
         if self.of and not self.of.rpartition(".")[0]:
             raise ValueError(f"{self.of!r} names no table; write table.column")
         return self
 
 
 class TableSample(_Strict):
-    """How many rows a table has, and what its columns hold."""
+    """How many rows a table has, and what its columns hold. Up to 100 rows, it has as many as are asked for."""
 
-    share: float = Field(default=1.0, gt=0, description="rows, as a share of those that are asked for")
-    at_least: int = Field(default=1, ge=1, description="rows at least, where fewer are asked for")
+    share: float = Field(default=1.0, gt=0, description="rows, as a share of those that are asked for, if over 100")
+    at_least: int | None = Field(default=None, ge=1, description="rows at least, however few are asked for")
     rows: int | None = Field(default=None, ge=0, description="rows, however many are asked for")
-    by: str | None = Field(default=None, description="the function of the system that makes all its columns")
+    as_many_as: str | None = Field(default=None, description="the table that has as many rows")
+    times: int = Field(default=1, ge=1, description="rows for each row of that table")
+    by: str | None = Field(
+        default=None,
+        description="the function of the system that makes the columns that `columns` does not name; a row whose "
+        "first column it leaves NULL is none",
+    )
     windows: bool = Field(default=False, description="an ugly sample has it with a byte-order mark and CRLF")
     columns: dict[str, ColumnSample] = Field(
-        default={}, description="by column; any other is made by what is declared of it"
+        default={},
+        description="by column, one of those that no declaration names too; any other is made by what is declared",
     )
 
 
@@ -69,7 +108,15 @@ class SampleFile(_Strict):
 
     tables: dict[str, TableSample] = Field(default={}, description="legacy tables and crosswalks by name")
     targets: dict[str, TableSample] = Field(default={}, description="models that others fill: their rows in the target")
+    files: str | None = Field(
+        default=None, description="the function of the system that writes what is no table into the directory"
+    )
     ugly: tuple[str, ...] = Field(default=(), description="functions of the system that add ugly rows")
+    ugly_rows: dict[str, tuple[dict[str, UglyCells], ...]] = Field(
+        default={},
+        description="cells of ugly rows, by the name that those functions ask for; a list is a row for each value",
+    )
+    lists: dict[str, tuple[Scalar, ...]] = Field(default={}, description="values that functions ask for by name")
     own_ugly_only: bool = Field(default=False, description="whether rules are broken by those functions alone")
 
 
@@ -113,7 +160,7 @@ def _check(
             _check_function(file, [side, name, "by"], entry.by, functions, findings)
             for column, sample in entry.columns.items():
                 place = [side, name, "columns", column]
-                if column not in known[name] and not entry.by:
+                if column not in known[name] and not entry.by and not _may_have_more(tables.get(name)):
                     remedy = suggestion(column, known[name])
                     findings.add(f"{name} has no column {column!r}", file.where(place), remedy)
                 _check_function(file, [*place, "by"], sample.by, functions, findings)
@@ -121,8 +168,20 @@ def _check(
                 if sample.of and other not in known.get(table, ()):
                     remedy = suggestion(other, known[table]) if table in known else suggestion(table, known)
                     findings.add(f"there is no column {sample.of!r}", file.where([*place, "of"]), remedy)
+            if entry.as_many_as and entry.as_many_as not in known:
+                findings.add(
+                    f"there is no table {entry.as_many_as!r}",
+                    file.where([side, name, "as_many_as"]),
+                    suggestion(entry.as_many_as, known),
+                )
+    _check_function(file, ["files"], declared.files, functions, findings)
     for number, function in enumerate(declared.ugly):
         _check_function(file, ["ugly", number], function, functions, findings)
+
+
+def _may_have_more(table: LegacyTable | None) -> bool:
+    """Whether a table is known to have columns that nobody named."""
+    return table is not None and (table.column_count or 0) > len(table.columns)
 
 
 def _check_function(

@@ -29,6 +29,8 @@ class Rows:
     """Plausible rows of a table of the sample."""
     value_of: Callable[[str, str, pl.Expr], pl.Expr] = field(default=_nothing)
     """What a table has in a column at a position."""
+    lists: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    """Values that `sample.yaml` names for functions."""
     ugly_share: float = 0.0
     """Part of the rows that is to be spoilt."""
     position: pl.Expr = field(default_factory=lambda: pl.col(POSITION))

@@ -24,6 +24,8 @@ from dtx_assets.machinery.system.system import System
 
 DEFAULT_ROWS = 100
 DEFAULT_SEED = 20260
+FULL = 100
+"""Up to so many rows, every table has as many as are asked for."""
 FAR = 10_000
 """So far behind the last row nothing is."""
 
@@ -86,16 +88,18 @@ class Sample:
 
     def _planned(self, name: str) -> TablePlan:
         said = self._said(name)
-        first_id = 1_000 * (1 + [*self.tables, *self.references.others].index(name)) + 1
+        places = [*self.tables, *self.references.others]
+        first_id = 1_000 * (1 + places.index(name) if name in places else 0) + 1
         if name in self.tables:
             table = self.tables[name]
+            named = said.columns if said.by else dict.fromkeys((*table.columns, *said.columns))
             references = self.references.of_legacy(table) if name in self.system.legacy_tables else {}
             references = references or self.references.of_crosswalk(name)
             sets = list(self.references.tell_apart(table))
             sets += [(column,) for column in self.references.of_crosswalk(name)]
             planner = Planner(
                 name,
-                {column: table.kind_of(column) for column in table.columns},
+                {column: table.kind_of(column) for column in named},
                 lambda column, values: self.judge.judge(table, column, values),
                 said,
                 references,
@@ -103,13 +107,16 @@ class Sample:
                 hints=lambda column: legacy_hints(self.judge, table, column),
                 first_id=first_id,
             )
-            return planner.plan(sets)
-        target = self.references.others[name]
+            return planner.plan([] if said.by else sets)
+        target = self.system.target(name)
         columns = {column.name: column for column in target.columns}
         judged: Judged = judged_by_target(target)
         planner = Planner(
             name,
-            {column: kind_of_target(columns.get(column)) for column in dict.fromkeys((*target.key, *columns))},
+            {
+                column: kind_of_target(columns.get(column))
+                for column in (said.columns if said.by else dict.fromkeys((*target.key, *columns, *said.columns)))
+            },
             judged,
             said,
             self.references.of_other(target),
@@ -117,7 +124,8 @@ class Sample:
             hints=lambda column: ([], of_target(columns[column]) if column in columns else []),
             first_id=first_id,
         )
-        return planner.plan([target.key, *([target.natural_key] if target.natural_key else [])])
+        sets = [target.key, *([target.natural_key] if target.natural_key else [])]
+        return planner.plan([] if said.by else sets)
 
     def _said(self, name: str) -> TableSample:
         return self.declared.tables.get(name) or self.declared.targets.get(name) or TableSample()
@@ -126,15 +134,24 @@ class Sample:
         """Plausible rows of a table."""
         if name not in self._sizes:
             said = self._said(name)
-            asked = said.rows if said.rows is not None else max(said.at_least, int(self.rows * said.share))
+            asked = self._asked(said)
             # What refers back to it while it is counted takes it to be as large as it should be.
             self._sizes[name] = asked
             self._sizes[name] = self._fitting_size(name, asked)
         return self._sizes[name]
 
+    def _asked(self, said: TableSample) -> int:
+        if said.rows is not None:
+            return said.rows
+        if said.as_many_as:
+            return said.times * self.size(said.as_many_as)
+        if said.at_least is not None:
+            return max(said.at_least, int(self.rows * said.share))
+        return self.rows if self.rows <= FULL else max(FULL, int(self.rows * said.share))
+
     def _fitting_size(self, name: str, asked: int) -> int:
         """No more than there are values that tell rows apart, with some left for ugly ones."""
-        if self._said(name).by:
+        if self._said(name).by or not asked:
             return asked
         room = self._room(name)
         if name in self.system.crosswalk_tables or name in self.references.others:
@@ -162,17 +179,18 @@ class Sample:
 
     def _columns(self, rows: Rows) -> Columns:
         said = self._said(rows.table)
-        if said.by:
-            made: Columns = self.system.sample_functions[said.by](rows)
-            return made
-        return self.plan_of(rows.table).all_of(rows)
+        made: Columns = self.system.sample_functions[said.by](rows) if said.by else {}
+        made = {**made, **self.plan_of(rows.table).all_of(rows)}
+        declared = self.tables[rows.table].columns if rows.table in self.tables else ()
+        return {name: made[name] for name in dict.fromkeys((*declared, *made)) if name in made}
 
     def _rows(self, name: str) -> Rows:
-        return Rows(self.seed, name, self.size, self._value, self.ugly_share)
+        return Rows(self.seed, name, self.size, self._value, self.declared.lists, self.ugly_share)
 
     def _value(self, table: str, column: str, position: pl.Expr) -> pl.Expr:
         rows = self._rows(table).at(position)
-        return self._columns(rows)[column] if self._said(table).by else self.plan_of(table).columns[column].make(rows)
+        planned = self.plan_of(table).columns.get(column)
+        return planned.make(rows) if planned else self._columns(rows)[column]
 
     def frame(self, name: str, first: int, count: int) -> pl.DataFrame:
         """Rows `first` to `first + count` of a table, all columns as text; one whose first column is NULL is none."""

@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.model import Condition, DropRule, RejectRule
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.samples.columns import TablePlan, legacy_hints, targets_of
+from dtx_assets.machinery.samples.columns import TablePlan, legacy_hints, ruled_values, targets_of
 from dtx_assets.machinery.samples.csv_output import Cell
 from dtx_assets.machinery.samples.references import behind
 from dtx_assets.machinery.samples.values import UGLY, overlong
@@ -191,6 +192,7 @@ class _Cases:
 def spoiling_cells(sample: "Sample", table: LegacyTable, column: str) -> list[Cell]:
     """Values to try of a column: NULL, an empty text, ugly ones of its kind, and text that is too long."""
     tried: list[Cell] = [None, "", *UGLY[table.kind_of(column)]]
+    tried += ruled_values(sample.judge, table, column)
     tried += overlong(targets_of(sample.judge, table, column))
     if any(
         made.local == [column] and made.value_map for _, e in sample.judge.entries(table.name) for _, made in e.made
@@ -213,7 +215,17 @@ class UglyRows:
 
     sample: "Sample"
     tables: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What the functions tell each other."""
     _usual: dict[str, Row] = field(default_factory=dict)
+
+    def listed(self, name: str) -> Iterator[Row]:
+        """The cells of ugly rows that `sample.yaml` lists by a name: a row for each value of a list."""
+        for cells in self.sample.declared.ugly_rows[name]:
+            lists = {column: each for column, each in cells.items() if isinstance(each, list)}
+            alone = {column: each for column, each in cells.items() if column not in lists}
+            for values in product(*lists.values()):
+                yield {**alone, **dict(zip(lists, values, strict=True))}
 
     def add(self, table: str, **cells: Cell) -> None:
         """A row that is as usual but for `cells`; one whose names are not identifiers goes through `add_row`."""

@@ -56,6 +56,8 @@ def write_sample(
         said = sample.declared.tables.get(name)
         windows = ugly and said is not None and said.windows
         counts[path.stem] = _write_table(path, sample, name, extra=extra, windows=windows, progress=progress)
+    if sample.declared.files:
+        system.sample_functions[sample.declared.files](directory, ugly)
     if ugly:
         _write_planted(directory / PLANTED, sample)
     return counts

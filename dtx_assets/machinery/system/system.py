@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.system.question import Question
 
 FlowMaker = Callable[[Mapping[str, str]], "Flow | None"]
-SeedEmbedded = Callable[["Connection", Path], object]
-"""Puts the rows of other areas that lie in a directory into a database."""
+SeedEmbedded = Callable[["Connection", Path], dict[str, int]]
+"""Puts the rows of other areas that lie in a directory into a database; returns the rows inserted by table."""
 
 
 def always(flow: "Flow") -> FlowMaker:
@@ -97,9 +97,7 @@ class System:
     seed_embedded: SeedEmbedded | None = None
     """Fills the tables of other areas in the embedded database, from beside a sample."""
     sample_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    """What `sample.yaml` names: makers of columns, of tables, and of ugly rows."""
-    write_sample: Callable[..., Any] | None = None
-    """Writes its sample, where that is more than what is declared."""
+    """What `sample.yaml` names: makers of columns, of tables, of ugly rows, and of files."""
 
     @cached_property
     def flows(self) -> "tuple[Flow, ...]":
