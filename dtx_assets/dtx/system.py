@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
-from dtx_assets.dtx.functions import FUNCTIONS as OWN_FUNCTIONS
+from dtx_assets.dtx import flows
+from dtx_assets.dtx.functions import FUNCTIONS
 from dtx_assets.dtx.references import REFERENCES
 from dtx_assets.dtx.transforms import TRANSFORMS
 from dtx_assets.machinery.declare.folder import declared_system
@@ -17,14 +17,16 @@ PROJECT_DIR = Path(__file__).parents[2]
 MAPPINGS_DIR = PROJECT_DIR / "mappings" / "dtx"
 DECISIONS_FILE = MAPPINGS_DIR / "decisions.yaml"
 
-FUNCTIONS = dict(OWN_FUNCTIONS) | {
-    function.__name__: function
-    for function in (
-        effective_settings,
-        notification_stages,
-    )
-}
-"""The functions that mapping files name: what a table of columns cannot say."""
+__all__ = [
+    "DECISIONS_FILE",
+    "FUNCTIONS",
+    "MAPPINGS_DIR",
+    "PROJECT_DIR",
+    "SYSTEM",
+    "TRANSFORMS",
+    "build_system",
+    "flows",
+]
 
 
 def load_other_areas(connection: "Connection", directory: Path) -> None:
@@ -44,7 +46,6 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         sample_dir=Path(__file__).parent / "sample",
         transforms=TRANSFORMS,
         functions=FUNCTIONS,
-        flows=(NOTIFICATION_SCHEDULE,),
         references=REFERENCES,
         seed_embedded=load_other_areas,
     )

@@ -36,9 +36,8 @@ from dtx_assets.machinery.model.references import load_order
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.prepare.derived import derived_flows
 from dtx_assets.machinery.prepare.parts import read_names
-from dtx_assets.machinery.system.flow import Flow
 from dtx_assets.machinery.system.question import Question
-from dtx_assets.machinery.system.system import OwnChecks, SeedEmbedded, System, always
+from dtx_assets.machinery.system.system import OwnChecks, SeedEmbedded, System
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
 
 File = TypeVar("File", bound=BaseModel)
@@ -92,7 +91,6 @@ def declared_system(
     sample_dir: Path | None = None,
     transforms: Registry = GENERIC,
     functions: Mapping[str, Callable[..., object]] | None = None,
-    flows: Sequence[Flow] = (),
     references: Sequence[MappingAsset] = (),
     seed_embedded: SeedEmbedded | None = None,
     checks: OwnChecks | None = None,
@@ -133,8 +131,7 @@ def declared_system(
     filled = tuple(
         _as_filled(table, mappings, targets.targets[table.model]) for table in mappings.completed(declared_targets)
     )
-    written = [model for flow in flows for model in flow.targets]
-    makers = (*map(always, flows), *derived_flows(mappings, legacy_tables, but=written))
+    makers = derived_flows(mappings, legacy_tables)
     entries = (entry for mapping in mappings.targets.values() for entry in mapping.sources.values())
     used = {column.crosswalk for entry in entries for _, column in entry.made if column.crosswalk}
     crosswalks = {
@@ -182,6 +179,7 @@ def declared_system(
         feeds=feeds,
         seed_embedded=seed_embedded,
         batch_rows=tables.batch_rows,
+        coerced=tables.coerced,
         checks=checks,
     )
     return system.under(decisions)
