@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from dtx_assets.dtx import flows
 from dtx_assets.dtx.checks import CHECKS
-from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
-from dtx_assets.dtx.functions import FUNCTIONS as OWN_FUNCTIONS
+from dtx_assets.dtx.functions import FUNCTIONS
 from dtx_assets.dtx.references import REFERENCES
 from dtx_assets.dtx.sample import FUNCTIONS as SAMPLE_FUNCTIONS
 from dtx_assets.dtx.transforms import TRANSFORMS
@@ -16,14 +16,17 @@ PROJECT_DIR = Path(__file__).parents[2]
 MAPPINGS_DIR = PROJECT_DIR / "mappings" / "dtx"
 DECISIONS_FILE = MAPPINGS_DIR / "decisions.yaml"
 
-FUNCTIONS = dict(OWN_FUNCTIONS) | {
-    function.__name__: function
-    for function in (
-        effective_settings,
-        notification_stages,
-    )
-}
-"""The functions that mapping files name: what a table of columns cannot say."""
+__all__ = [
+    "DECISIONS_FILE",
+    "FUNCTIONS",
+    "MAPPINGS_DIR",
+    "PROJECT_DIR",
+    "SYSTEM",
+    "TRANSFORMS",
+    "build_system",
+    "flows",
+    "load_other_areas",
+]
 
 
 def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
@@ -35,7 +38,6 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         sample_dir=Path(__file__).parent / "sample",
         transforms=TRANSFORMS,
         functions=FUNCTIONS,
-        flows=(NOTIFICATION_SCHEDULE,),
         references=REFERENCES,
         checks=CHECKS,
         sample_functions=SAMPLE_FUNCTIONS,

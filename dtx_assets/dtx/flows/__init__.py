@@ -9,6 +9,7 @@ from dtx_assets.dtx.flows import (
     envelope,
     exemption,
     imap_upload,
+    notification_schedule,
     record_fields,
     vornado,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "envelope",
     "exemption",
     "imap_upload",
+    "notification_schedule",
     "record_fields",
     "vornado",
 ]

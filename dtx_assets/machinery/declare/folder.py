@@ -38,9 +38,8 @@ from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.other_rows import load_other_rows
 from dtx_assets.machinery.prepare.derived import derived_flows
 from dtx_assets.machinery.prepare.parts import read_names
-from dtx_assets.machinery.system.flow import Flow
 from dtx_assets.machinery.system.question import Question
-from dtx_assets.machinery.system.system import OwnChecks, SeedEmbedded, System, always
+from dtx_assets.machinery.system.system import OwnChecks, SeedEmbedded, System
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
 
 File = TypeVar("File", bound=BaseModel)
@@ -96,7 +95,6 @@ def declared_system(
     sample_dir: Path | None = None,
     transforms: Registry = GENERIC,
     functions: Mapping[str, Callable[..., object]] | None = None,
-    flows: Sequence[Flow] = (),
     references: Sequence[MappingAsset] = (),
     seed_embedded: SeedEmbedded | None = None,
     checks: OwnChecks | None = None,
@@ -138,8 +136,7 @@ def declared_system(
     filled = tuple(
         _as_filled(table, mappings, targets.targets[table.model]) for table in mappings.completed(declared_targets)
     )
-    written = [model for flow in flows for model in flow.targets]
-    makers = (*map(always, flows), *derived_flows(mappings, legacy_tables, but=written))
+    makers = derived_flows(mappings, legacy_tables)
     entries = (entry for mapping in mappings.targets.values() for entry in mapping.sources.values())
     used = {column.crosswalk for entry in entries for _, column in entry.made if column.crosswalk}
     crosswalks = {
@@ -188,6 +185,7 @@ def declared_system(
         feeds=feeds,
         seed_embedded=seed_embedded or partial(load_other_rows, targets=others_first),
         batch_rows=tables.batch_rows,
+        coerced=tables.coerced,
         checks=checks,
         sample_functions=sample_functions or {},
     )

@@ -3,7 +3,7 @@
 They are the declarations of `machinery.model` as people write them; `folder` makes those of them.
 """
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -142,6 +142,9 @@ class TablesFile(_Strict):
     tables: dict[str, LegacyTableFile] = Field(description="the legacy tables by name")
     crosswalks: dict[str, CrosswalkFile] = Field(default={}, description="tables that others hand over, by name")
     feeds: FeedsFile | None = Field(default=None, description="when the files under `feeds` are in the graph")
+    coerced: Literal["rows", "values"] = Field(
+        default="rows", description="what the accounting counts of a lossy change: the rows with it, or the values"
+    )
     batch_rows: int = Field(
         default=DEFAULT_BATCH_ROWS, ge=1, le=LARGEST_BATCH_ROWS, description="source rows of one transaction"
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import RawIOBase
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 from uuid import uuid4
 
 import polars as pl
@@ -124,7 +124,7 @@ def prepare_flow(
 
     context = transform_context(run, mappings)
     total = sum(manifest.tables["rows"].rows for manifest in sources.values())
-    done, books = 0, _Books()
+    done, books = 0, _Books(system.coerced)
     merged: dict[str, list[pl.DataFrame]] = {model: [] for model in flow.merge}
     with (
         _held(run, (*sources.values(), *mappings.values())),
@@ -314,7 +314,8 @@ def _writers(flow: Flow, run: RunSettings) -> Iterator[dict[str, _ModelWriter]]:
 class _Books:
     """Counts what became of the source rows and says whether it adds up."""
 
-    def __init__(self) -> None:
+    def __init__(self, coerced: Literal["rows", "values"]) -> None:
+        self._coerced = coerced
         self.fates: Counter[tuple[str, str, str]] = Counter()
         self.coerced: Counter[tuple[str, str, str]] = Counter()
 
@@ -323,6 +324,8 @@ class _Books:
             for source, model, fate, rows in frame.group_by("source_table", "model", "fate").len().iter_rows():
                 self.fates[source, model, fate] += rows
             coerced = frame.filter(pl.col("fate") == "migrated").select("source_table", "model", "coercions")
+            if self._coerced == "rows":
+                coerced = coerced.with_columns(pl.col("coercions").list.unique())
             kinds = coerced.explode("coercions", empty_as_null=False, keep_nulls=False).group_by(pl.all())
             for source, model, kind, rows in kinds.len().iter_rows():
                 self.coerced[source, model, kind] += rows

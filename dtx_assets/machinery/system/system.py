@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.settings import DEFAULT_BATCH_ROWS, Settings
@@ -88,6 +88,8 @@ class System:
     areas: Mapping[str, str]
     batch_rows: int = DEFAULT_BATCH_ROWS
     """Source rows of one transaction, where the environment says no other number."""
+    coerced: Literal["rows", "values"] = "rows"
+    """What the accounting counts of a lossy change."""
     questions: "tuple[Question, ...]" = ()
     """What a cutover asks people before it loads anything."""
     checks: "OwnChecks | None" = None
