@@ -29,7 +29,7 @@ from dtx_assets.machinery.mapping.load import DECISIONS, TABLES, TARGETS, Mappin
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.prepare.derived import derived_flows
-from dtx_assets.machinery.system.system import System
+from dtx_assets.machinery.system.system import OwnChecks, System
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
 
 File = TypeVar("File", bound=BaseModel)
@@ -43,11 +43,13 @@ def system_from_folder(
     sample_dir: Path | None = None,
     transforms: Registry = GENERIC,
     functions: Mapping[str, Callable[..., object]] | None = None,
+    checks: OwnChecks | None = None,
 ) -> System:
     """The system that a folder declares, under the decisions that the environment chooses otherwise, if any.
 
     `code_dir`: where the system's Python lies; `sample_dir`: the legacy tables where no URL names others, by default
-    `legacy` beside the folder of all mappings. ConfigurationError names all that is wrong, with file and line.
+    `legacy` beside the folder of all mappings; `checks`: those that the declarations do not call for.
+    ConfigurationError names all that is wrong, with file and line.
     """
     tables, targets = read_declarations(mappings_dir)
     decisions = load_decisions(mappings_dir / DECISIONS)
@@ -101,6 +103,7 @@ def system_from_folder(
         code_dir=code_dir,
         sample_dir=sample_dir or mappings_dir.parents[1] / "legacy",
         areas={**tables.areas, OTHER_AREAS: "Tables that others own"},
+        checks=checks,
     )
     override = decisions_path(name)
     return system.under(load_decisions(mappings_dir / DECISIONS, override)) if override else system
