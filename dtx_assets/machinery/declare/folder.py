@@ -15,7 +15,6 @@ from dtx_assets.machinery.base.settings import Schemas, decisions_path, schemas_
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
 from dtx_assets.machinery.declare.model import (
     MIGRATION,
-    OTHER_AREAS,
     CrosswalkFile,
     LegacyTableFile,
     TablesFile,
@@ -27,7 +26,7 @@ from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, 
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.mapping.load import DECISIONS, TABLES, TARGETS, Mappings, load_mappings
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
-from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import OTHER_AREAS, TargetColumn, TargetTable
 from dtx_assets.machinery.prepare.derived import derived_flows
 from dtx_assets.machinery.system.system import System
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
@@ -73,8 +72,10 @@ def system_from_folder(
         decisions=decisions,
     )
     _require_filled(mappings, targets)
+    named = {table.model: table.names[0] for table in declared_targets}
     filled = tuple(
-        _as_filled(table, mappings, targets.targets[table.model]) for table in mappings.completed(declared_targets)
+        _as_filled(table, mappings, targets.targets[table.model], named)
+        for table in mappings.completed(declared_targets)
     )
     makers = derived_flows(mappings, legacy_tables)
     entries = (entry for mapping in mappings.targets.values() for entry in mapping.sources.values())
@@ -85,7 +86,7 @@ def system_from_folder(
     }
     assets: list[MappingAsset] = [
         *(
-            _handed_over_asset(crosswalk, crosswalks[table], tables.crosswalks[table], targets)
+            _handed_over_asset(crosswalk, crosswalks[table], tables.crosswalks[table], named)
             for crosswalk, table in handed_over.items()
         ),
         *(
@@ -274,7 +275,9 @@ def _require_filled(mappings: Mappings, targets: TargetsFile) -> None:
     findings.raise_if_any()
 
 
-def _as_filled(table: TargetTable, mappings: Mappings, declared: TargetTableFile) -> TargetTable:
+def _as_filled(
+    table: TargetTable, mappings: Mappings, declared: TargetTableFile, named: Mapping[str, str]
+) -> TargetTable:
     """The table with the columns that are written: one that nothing fills is left to its default, where it has one."""
     mapping = mappings.targets.get(table.model)
     if mapping is None or not mapping.sources:
@@ -282,15 +285,23 @@ def _as_filled(table: TargetTable, mappings: Mappings, declared: TargetTableFile
     made = {column for source in mapping.sources.values() for column, _ in source.filled}
     defaults = {column for column, entry in declared.columns.items() if entry.default is not None}
     left = tuple(column for column in table.columns if column.name in made or column.name not in defaults)
-    return replace(table, columns=left, writes="insert", decision=table.decision or mapping.decision)
+    return replace(
+        table,
+        columns=left,
+        writes="insert",
+        decision=table.decision or mapping.decision,
+        parent=named[mapping.parent] if mapping.parent else "",
+    )
 
 
-def _handed_over_asset(name: str, table: LegacyTable, declared: CrosswalkFile, targets: TargetsFile) -> MappingAsset:
+def _handed_over_asset(
+    name: str, table: LegacyTable, declared: CrosswalkFile, named: Mapping[str, str]
+) -> MappingAsset:
     return crosswalk_asset(
         name,
         table,
         declared.source_id,
         declared.target_id,
         area=table.area,
-        target=(declared.target, targets.targets[declared.target].table),
+        target=(declared.target, named[declared.target]),
     )

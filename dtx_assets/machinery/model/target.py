@@ -14,6 +14,8 @@ import polars as pl
 
 from dtx_assets.machinery.model.types import BUILT_IN, EXTENSIONS, ColumnType, column_type
 
+OTHER_AREAS = "other_areas"
+"""The area of tables that others own."""
 _POLARS_TYPES = {
     "smallint": pl.Int64(),
     "integer": pl.Int64(),
@@ -100,6 +102,8 @@ class TargetTable:
     """The column that is false until the rows are activated; prepared rows say in `_<column>` what it is to be then."""
     decision: str = ""
     description: str = ""
+    parent: str = ""
+    """The table, as columns `reference` it, that the rows of the same legacy rows belong to."""
     schema: str | None = None
     """None: where the search path finds it."""
 
