@@ -3,7 +3,7 @@
 What no table of columns can say is Python, and is handed in: transforms and functions of the system's own.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -11,11 +11,10 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from dtx_assets.machinery.base.errors import ConfigurationError
-from dtx_assets.machinery.base.settings import decisions_path
+from dtx_assets.machinery.base.settings import Schemas, decisions_path, schemas_of
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
 from dtx_assets.machinery.declare.model import (
     MIGRATION,
-    OTHER_AREAS,
     CrosswalkFile,
     LegacyTableFile,
     TablesFile,
@@ -23,11 +22,11 @@ from dtx_assets.machinery.declare.model import (
     TargetTableFile,
 )
 from dtx_assets.machinery.declare.own_rows import own_crosswalk
-from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, value_map_asset
+from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, look_up_asset, value_map_asset
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.mapping.load import DECISIONS, TABLES, TARGETS, Mappings, load_mappings
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
-from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import OTHER_AREAS, TargetColumn, TargetTable
 from dtx_assets.machinery.prepare.derived import derived_flows
 from dtx_assets.machinery.system.system import OwnChecks, System
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
@@ -52,11 +51,18 @@ def system_from_folder(
     ConfigurationError names all that is wrong, with file and line.
     """
     tables, targets = read_declarations(mappings_dir)
+    schemas = schemas_of(name)
     decisions = load_decisions(mappings_dir / DECISIONS)
     first = next(iter(tables.areas), MIGRATION)
-    legacy_tables = {table: legacy_table(table, declared, first) for table, declared in tables.tables.items()}
-    declared_targets = tuple(target_table(model, declared, first) for model, declared in targets.targets.items())
+    legacy_tables = {
+        table: replace(declared, schema=schemas.legacy or declared.schema)
+        for table, declared in ((table, legacy_table(table, entry, first)) for table, entry in tables.tables.items())
+    }
+    declared_targets = in_schemas(
+        [target_table(model, declared, first) for model, declared in targets.targets.items()], schemas
+    )
     own = {table.name: table for table in declared_targets if not table.key_is_written}
+    looked_up = {model: table for model, table in targets.targets.items() if table.looked_up}
     handed_over = {declared.name or table: table for table, declared in tables.crosswalks.items()}
     mappings = load_mappings(
         mappings_dir,
@@ -64,12 +70,14 @@ def system_from_folder(
         targets=declared_targets,
         transforms=transforms,
         functions=functions or {},
-        crosswalks=tuple(dict.fromkeys((*handed_over, *own))),
+        crosswalks=tuple(dict.fromkeys((*handed_over, *looked_up, *own))),
         decisions=decisions,
     )
     _require_filled(mappings, targets)
+    named = {table.model: table.names[0] for table in declared_targets}
     filled = tuple(
-        _as_filled(table, mappings, targets.targets[table.model]) for table in mappings.completed(declared_targets)
+        _as_filled(table, mappings, targets.targets[table.model], named)
+        for table in mappings.completed(declared_targets)
     )
     makers = derived_flows(mappings, legacy_tables)
     entries = (entry for mapping in mappings.targets.values() for entry in mapping.sources.values())
@@ -80,13 +88,18 @@ def system_from_folder(
     }
     assets: list[MappingAsset] = [
         *(
-            _handed_over_asset(crosswalk, crosswalks[table], tables.crosswalks[table], targets)
+            _handed_over_asset(crosswalk, crosswalks[table], tables.crosswalks[table], named)
             for crosswalk, table in handed_over.items()
         ),
         *(
             own_crosswalk(table, mappings, legacy_tables)
             for crosswalk, table in own.items()
             if crosswalk in used and crosswalk not in handed_over
+        ),
+        *(
+            look_up_asset(table, targets.targets[table.model].looked_up)
+            for table in declared_targets
+            if table.model in looked_up
         ),
         *(value_map_asset(name, value_map, mappings, area=first) for value_map in mappings.value_maps),
     ]
@@ -104,6 +117,7 @@ def system_from_folder(
         sample_dir=sample_dir or mappings_dir.parents[1] / "legacy",
         areas={**tables.areas, OTHER_AREAS: "Tables that others own"},
         checks=checks,
+        batch_rows=tables.batch_rows,
     )
     override = decisions_path(name)
     return system.under(load_decisions(mappings_dir / DECISIONS, override)) if override else system
@@ -193,6 +207,9 @@ def legacy_table(name: str, declared: LegacyTableFile, first_area: str) -> Legac
         personal=frozenset(column for column, entry in declared.columns.items() if entry.personal),
         all_personal=declared.all_personal,
         null_markers=declared.null_markers,
+        required=tuple(declared.columns) if declared.all_required else (),
+        all_required=declared.all_required,
+        blank_is_null=not declared.blanks_count,
         schema=declared.lies_in,
     )
 
@@ -212,6 +229,8 @@ def target_table(model: str, declared: TargetTableFile, first_area: str) -> Targ
                 max_length=entry.length,
                 references=entry.references,
                 allowed=entry.allowed,
+                unique=entry.unique,
+                identity=entry.identity,
             )
             for column, entry in declared.columns.items()
         ),
@@ -222,6 +241,25 @@ def target_table(model: str, declared: TargetTableFile, first_area: str) -> Targ
         decision=declared.decision,
         description=declared.meaning,
         schema=declared.lies_in,
+    )
+
+
+def in_schemas(tables: Sequence[TargetTable], schemas: Schemas) -> tuple[TargetTable, ...]:
+    """The target tables where they lie: what columns refer to is named with its schema, so that no path has a say."""
+    placed = [
+        replace(table, schema=(schemas.reference if table.area == OTHER_AREAS else schemas.target) or table.schema)
+        for table in tables
+    ]
+    names = {name: after.names[0] for before, after in zip(tables, placed, strict=True) for name in before.names}
+    return tuple(
+        replace(
+            table,
+            columns=tuple(
+                replace(column, references=names[column.references] if column.references else None)
+                for column in table.columns
+            ),
+        )
+        for table in placed
     )
 
 
@@ -240,7 +278,9 @@ def _require_filled(mappings: Mappings, targets: TargetsFile) -> None:
     findings.raise_if_any()
 
 
-def _as_filled(table: TargetTable, mappings: Mappings, declared: TargetTableFile) -> TargetTable:
+def _as_filled(
+    table: TargetTable, mappings: Mappings, declared: TargetTableFile, named: Mapping[str, str]
+) -> TargetTable:
     """The table with the columns that are written: one that nothing fills is left to its default, where it has one."""
     mapping = mappings.targets.get(table.model)
     if mapping is None or not mapping.sources:
@@ -248,15 +288,23 @@ def _as_filled(table: TargetTable, mappings: Mappings, declared: TargetTableFile
     made = {column for source in mapping.sources.values() for column, _ in source.filled}
     defaults = {column for column, entry in declared.columns.items() if entry.default is not None}
     left = tuple(column for column in table.columns if column.name in made or column.name not in defaults)
-    return replace(table, columns=left, writes="insert", decision=table.decision or mapping.decision)
+    return replace(
+        table,
+        columns=left,
+        writes="insert",
+        decision=table.decision or mapping.decision,
+        parent=named[mapping.parent] if mapping.parent else "",
+    )
 
 
-def _handed_over_asset(name: str, table: LegacyTable, declared: CrosswalkFile, targets: TargetsFile) -> MappingAsset:
+def _handed_over_asset(
+    name: str, table: LegacyTable, declared: CrosswalkFile, named: Mapping[str, str]
+) -> MappingAsset:
     return crosswalk_asset(
         name,
         table,
         declared.source_id,
         declared.target_id,
         area=table.area,
-        target=(declared.target, targets.targets[declared.target].table),
+        target=(declared.target, named[declared.target]),
     )

@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dtx_assets.machinery.base.settings import DEFAULT_BATCH_ROWS, LARGEST_BATCH_ROWS
 from dtx_assets.machinery.model.legacy import NULL_MARKERS, ColumnKind
 
 MIGRATION = "migration"
 AREAS = {MIGRATION: "Area 1: Migration"}
-OTHER_AREAS = "other_areas"
 
 
 class _Strict(BaseModel):
@@ -42,6 +42,12 @@ class LegacyTableFile(_Strict):
     lies_in: str | None = Field(default=None, alias="schema", description="its schema, where that has to be said")
     area: str = Field(default="", description="the area of the plan; by default the first one")
     all_personal: bool = Field(default=False, description="whether nothing in it is shown as it is")
+    all_required: bool = Field(default=False, description="whether nothing is prepared where one of its columns lacks")
+    blanks_count: bool = Field(
+        default=True,
+        description="whether white space says anything in columns that are no text: else a blank one is NULL, and a key"
+        " is what stands between",
+    )
     null_markers: tuple[str, ...] = Field(default=NULL_MARKERS, description="what stands for NULL in a CSV of it")
     meaning: str = Field(default="", description="what a row of it is")
     decision: str = Field(default="", description="the decisions about it, as in `A1 #2`")
@@ -69,6 +75,9 @@ class TablesFile(_Strict):
     areas: dict[str, str] = Field(default=AREAS, description="the areas of the plan: name, and title `Area 1: …`")
     tables: dict[str, LegacyTableFile] = Field(description="the legacy tables by name")
     crosswalks: dict[str, CrosswalkFile] = Field(default={}, description="tables that others hand over, by name")
+    batch_rows: int = Field(
+        default=DEFAULT_BATCH_ROWS, ge=1, le=LARGEST_BATCH_ROWS, description="source rows of one transaction"
+    )
 
 
 class TargetColumnFile(_Strict):
@@ -80,6 +89,8 @@ class TargetColumnFile(_Strict):
     references: str | None = Field(default=None, description="the table whose key it holds")
     allowed: tuple[str, ...] = Field(default=(), description="the only values that may be written")
     default: str | None = Field(default=None, description="what the target puts there itself, in SQL")
+    unique: bool = Field(default=False, description="whether no two rows may have the same value")
+    identity: bool = Field(default=False, description="whether the target counts it up where nothing is written")
     meaning: str = Field(default="", description="what it holds")
 
     @model_validator(mode="before")
@@ -99,6 +110,9 @@ class TargetTableFile(_Strict):
     natural_key: tuple[str, ...] = Field(default=(), description="the columns of a unique index that tell rows apart")
     nulls_equal: bool = Field(default=False, description="whether NULLs count as equal in that index")
     area: str = Field(default="", description="the area of the plan; `other_areas` for what others fill")
+    looked_up: tuple[str, ...] = Field(
+        default=(), description="the columns that mappings and checks look up, of a table that others fill"
+    )
     meaning: str = Field(default="", description="what a row of it is")
     decision: str = Field(default="", description="the decisions about it, as in `A1 #2`")
 
@@ -107,6 +121,9 @@ class TargetTableFile(_Strict):
         for name in (*(self.key if self.key_is_written else ()), *self.natural_key):
             if name not in self.columns:
                 raise ValueError(f"a key names {name!r}, which is no column; list it under `columns`")
+        for name in self.looked_up:
+            if name not in self.columns and name not in self.key:
+                raise ValueError(f"`looked_up` names {name!r}, which is no column; list it under `columns`")
         if not self.key_is_written and (len(self.key) != 1 or self.key[0] in self.columns):
             raise ValueError(
                 "a key that the target gives is one column, which is not among `columns`; say `key_is_written: true`"

@@ -93,7 +93,8 @@ class Orphans:
         if missing.is_empty():
             return []
         detail = pl.format(f"{column.name}: {column.references} has no row {{}}", column.name)
-        return [_refused(part, pl.col(column.name).is_in(missing.implode()), detail)]
+        reason = "parent_rejected" if column.references == self.place.target.parent else "orphan_reference"
+        return [_refused(part, pl.col(column.name).is_in(missing.implode()), detail, reason)]
 
     def _missing(self, referred: Referred, ids: pl.Series) -> pl.Series:
         """Those of the ids that a table does not have, or that somebody else's row took from one of this system's."""
@@ -200,5 +201,5 @@ MOST_DEPTH = 1000
 """Of rows that stand above each other: what is deeper, or in a circle, is in no order."""
 
 
-def _refused(part: Part, which: pl.Expr, detail: pl.Expr) -> pl.DataFrame:
-    return part.rows.filter(which).select("_row", pl.lit("orphan_reference").alias("reason"), detail.alias("detail"))
+def _refused(part: Part, which: pl.Expr, detail: pl.Expr, reason: str) -> pl.DataFrame:
+    return part.rows.filter(which).select("_row", pl.lit(reason).alias("reason"), detail.alias("detail"))

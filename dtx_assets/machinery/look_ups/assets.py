@@ -5,7 +5,8 @@ the column mappings' business.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Literal
@@ -19,8 +20,10 @@ from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
+from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect
 from dtx_assets.machinery.postgres.content import copy_out
+from dtx_assets.machinery.postgres.ddl import qualified
 from dtx_assets.machinery.postgres.sessions import ROWS_REMEDY, would_hide_rows
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.transforms.columns import canonical_id, integer_value, kind_of_ids
@@ -139,6 +142,18 @@ def crosswalk_asset(
     )
 
 
+def look_up_asset(table: TargetTable, columns: Sequence[str]) -> MappingAsset:
+    """The rows of a table of others that mappings and checks look up. Frame: the columns, all as text."""
+
+    def build(context: MappingContext) -> pl.LazyFrame:
+        names = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in columns)
+        query = sql.SQL("SELECT {} FROM {} ORDER BY 1").format(names, qualified(table))
+        with read_of_others(table.names[0]), connect(context.target_url) as connection:
+            return copy_out(connection, query, pl.Schema(dict.fromkeys(columns, pl.String()))).lazy()
+
+    return MappingAsset(table.model, "reference", table.area, (("target", table.model),), table.description, build)
+
+
 def value_map_asset(system: str, name: str, mappings: Mappings, *, area: str) -> MappingAsset:
     """The value map `name` of the mapping files. Frame: the columns of its file."""
     return MappingAsset(
@@ -191,16 +206,32 @@ def read_target_rows(
         sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(*table.split("."))
     )
     buffer = BytesIO()
+    with read_of_others(table), connect(url) as connection, connection.cursor() as cursor:
+        if inserted_by and cursor.execute("SELECT to_regclass('migration.batch')").fetchone() != (None,):
+            query += sql.SQL(
+                " WHERE NOT EXISTS (SELECT 1 FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
+                " WHERE (load.system, load.target_table) = ({}, {}) AND batch.inserted_ids @> t.id)"
+            ).format(sql.Literal(inserted_by), sql.Literal(table.rpartition(".")[2]))
+        with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)) as copy:
+            for block in copy:
+                buffer.write(block)
+    buffer.seek(0)
     try:
-        with connect(url) as connection, connection.cursor() as cursor:
-            if inserted_by and cursor.execute("SELECT to_regclass('migration.batch')").fetchone() != (None,):
-                query += sql.SQL(
-                    " WHERE NOT EXISTS (SELECT 1 FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
-                    " WHERE (load.system, load.target_table) = ({}, {}) AND batch.inserted_ids @> t.id)"
-                ).format(sql.Literal(inserted_by), sql.Literal(table))
-            with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)) as copy:
-                for block in copy:
-                    buffer.write(block)
+        return pl.read_csv(buffer, schema=dict(columns), has_header=False, raise_if_empty=False)
+    except pl.exceptions.PolarsError:
+        wanted = ", ".join(f"{name} ({dtype})" for name, dtype in columns.items())
+        raise StructureError(
+            "the target database holds other types than this migration knows",
+            where=table,
+            remedy=f"compare the table with its declaration: {wanted}",
+        ) from None
+
+
+@contextmanager
+def read_of_others(table: str) -> Iterator[None]:
+    """StructureError where a table that others should have made is not there, or not to be read."""
+    try:
+        yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise StructureError(
             f"the target database lacks what another area should have made: {error.diag.message_primary}",
@@ -212,14 +243,4 @@ def read_target_rows(
             f"the target database does not let its rows be read: {error.diag.message_primary}",
             where=table,
             remedy=ROWS_REMEDY if would_hide_rows(error) else "grant SELECT on it to the user of the target URL",
-        ) from None
-    buffer.seek(0)
-    try:
-        return pl.read_csv(buffer, schema=dict(columns), has_header=False, raise_if_empty=False)
-    except pl.exceptions.PolarsError:
-        wanted = ", ".join(f"{name} ({dtype})" for name, dtype in columns.items())
-        raise StructureError(
-            "the target database holds other types than this migration knows",
-            where=table,
-            remedy=f"compare the table with its declaration: {wanted}",
         ) from None

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from dtx_assets.machinery.mapping.cases import case_value
 from dtx_assets.machinery.mapping.model import ColumnMapping, RowMapping, SourceMapping
 from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.transforms.columns import Coercion, Outcome, Problem, Registry, TransformContext, code, shown
@@ -12,6 +13,9 @@ from dtx_assets.machinery.transforms.columns import Coercion, Outcome, Problem, 
 PROBLEM = pl.Struct({"reason": pl.String, "column": pl.String, "detail": pl.String})
 UNREADABLE = "_unreadable"
 """The column that says why a document of the source has no value."""
+
+OF_VALUE = "\n"
+"""Stands between the kind of a coercion and the value that is coerced."""
 
 NO_PROBLEMS = pl.lit([], dtype=pl.List(PROBLEM))
 
@@ -79,44 +83,48 @@ def apply_columns(
     if UNREADABLE in frame.columns:
         why = pl.col(UNREADABLE)
         problems.append(RowProblem(why.is_not_null(), "unparseable", "document", why))
-    coercions: list[Coercion] = []
+    coercions: list[tuple[str, Coercion]] = []
     joined: list[str] = []
     values: dict[str, pl.Expr] = {}
     for name, column in (source.columns | source.helpers).items():
         if column.by:
             continue
         local = column.local
-        inputs = [pl.col(column.input)] if column.input else [pl.col(part) for part in local]
+        inputs = [pl.col(part) for part in column.input or local]
         label = ", ".join(local) or name
         if column.crosswalk or column.value_map:
             rows, outcome, made = _look_up(rows, name, column, inputs[0], context)
             joined += made
+        elif column.cases:
+            outcome = case_value(column.cases, context.value_maps[column.cases], context.decisions)
         elif column.is_constant:
             outcome = Outcome(_constant(column))
         else:
-            outcome = transforms[column.transform or "text"](inputs, context, **column.with_)
+            outcome = transforms[column.transform or "text"](inputs, context, **column.settings(context.decisions))
             if name in source.columns or column.written:
                 outcome = _refusing_what_is_no_text(rows, outcome, local, inputs)
-        active = column.when is None or context.decisions.get(column.when.decision) == column.when.option
+        active = column.when is None or context.decisions.get(column.when.decision) in column.when.option
         values[f":{name}"] = outcome.value if active else pl.lit(None)
         if active:
             problems += [RowProblem(entry.when, entry.reason, label, entry.detail) for entry in outcome.problems]
-            coercions += outcome.coercions
+            coercions += [(label, entry) for entry in outcome.coercions]
     mapped = rows.with_columns(value.alias(name) for name, value in values.items()).collect()
     return _add_coercions(add_problems(mapped, *problems), coercions).drop(joined)
 
 
-def _add_coercions(frame: pl.DataFrame, coercions: list[Coercion]) -> pl.DataFrame:
+def _add_coercions(frame: pl.DataFrame, coercions: list[tuple[str, Coercion]]) -> pl.DataFrame:
+    """The frame with `_coercions`: a kind for each legacy value that is coerced so, however many columns read it."""
     frame = frame.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias("_coercions"))
     if not coercions:
         return frame
-    hit = frame.select(pl.any_horizontal(entry.when.fill_null(False) for entry in coercions)).to_series()
-    kinds = [pl.when(entry.when.fill_null(False)).then(pl.lit(entry.kind)) for entry in coercions]
-    listed = (
-        frame.with_row_index("_position")
-        .filter(hit)
-        .select("_position", pl.concat_list(kinds).list.drop_nulls().list.unique().alias("_more"))
-    )
+    hit = frame.select(pl.any_horizontal(entry.when.fill_null(False) for _, entry in coercions)).to_series()
+    kinds = [
+        pl.when(entry.when.fill_null(False)).then(pl.lit(f"{entry.kind}{OF_VALUE}{label}"))
+        for label, entry in coercions
+    ]
+    told = pl.concat_list(kinds).list.drop_nulls().list.unique(maintain_order=True)
+    kind = pl.element().str.split_exact(OF_VALUE, 1).struct.field("field_0")
+    listed = frame.with_row_index("_position").filter(hit).select("_position", told.list.eval(kind).alias("_more"))
     return _updated(frame, listed, "_coercions")
 
 

@@ -40,6 +40,8 @@ class Mappings:
     transforms: Registry
     undecided_tables: Mapping[str, str] = field(default_factory=dict)
     """Legacy tables of which nobody has said yet where their rows go."""
+    decision_keys: frozenset[str] = frozenset()
+    """The decisions that have options."""
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """What `shape`, `expand` and `merge` name."""
 
@@ -88,7 +90,7 @@ def load_mappings(
     `<Model>.yaml` maps a target, `archived.yaml` lists the tables that are not mapped, `<name>.csv` are value maps.
     """
     findings = Findings()
-    read = {path.stem: read_value_map(path, findings) for path in sorted(directory.glob("*.csv"))}
+    read = {path.name.split(".")[0]: read_value_map(path, findings) for path in sorted(directory.glob("*.csv"))}
     value_maps = {name: value_map for name, value_map in read.items() if value_map is not None}
     known = Known(
         {table.model: table for table in targets},
@@ -122,6 +124,7 @@ def load_mappings(
         transforms,
         undecided_tables=archived.undecided if archived else {},
         functions=functions,
+        decision_keys=frozenset(decisions.chosen),
     )
     # A file that cannot be read would make all its legacy columns look forgotten.
     if archived_file and archived and len(loaded) == len(paths):

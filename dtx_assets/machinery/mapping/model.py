@@ -1,5 +1,6 @@
 """What a column mapping file may say. The JSON Schema that editors complete it with is made from these classes."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -26,10 +27,13 @@ class _Strict(BaseModel):
 
 
 class When(_Strict):
-    """The column is filled only under this option of a decision; else it stays NULL."""
+    """What it stands at counts only under this option of a decision, or one of these."""
 
     decision: str = Field(description="key of a decision of `decisions.yaml`")
-    option: str = Field(description="one of its options")
+    option: Names = Field(description="one of its options, or several")
+
+    def __str__(self) -> str:
+        return f"{self.decision}: {' or '.join(self.option)}"
 
 
 _BELONGS_TO = {
@@ -43,25 +47,41 @@ _BELONGS_TO = {
 """Settings of a column that only some ways of making it have."""
 
 
+def decision_of(setting: Any) -> str | None:
+    """The decision whose chosen option a setting is, where it names one."""
+    return str(setting["decision"]) if isinstance(setting, dict) and set(setting) == {"decision"} else None
+
+
 class ColumnMapping(_Strict):
     """How one column is made: a constant, a transform, a value map, a crosswalk, or a function of the flow (`by`)."""
 
     from_: Names = Field(
         (), alias="from", description="legacy columns it comes from; `table.column` for another table's"
     )
-    input: str | None = Field(None, description="the shaped column that is read, where it is not the legacy one")
+    input: Names = Field(
+        (),
+        description="what is read where it is not the legacy columns alone: shaped ones, `parent.<column>` of the row"
+        " that it belongs to, `followed.<column>` of the part that `follows` names",
+    )
     constant: StrictStr | StrictInt | StrictBool | None = Field(None, description="the same value for every row")
     type: str | None = Field(
         None, description="type of a constant's column that the declaration of the target does not know"
     )
     transform: str | None = Field(None, description="name of a transform")
-    with_: dict[str, Any] = Field({}, alias="with", description="settings of the transform")
+    with_: dict[str, Any] = Field(
+        {},
+        alias="with",
+        description="settings of the transform; `{decision: <key>}` is the chosen option of a decision",
+    )
     value_map: str | None = Field(
         None, description="name of a value map (mappings/<system>/<name>.csv); its first column is the key"
     )
     output: str | None = Field(None, description="column of the value map that gives the value")
     exact: bool = Field(False, description="the text must be as the value map lists it, blanks and case included")
     crosswalk: str | None = Field(None, description="name of a crosswalk: legacy id to target id")
+    cases: str | None = Field(
+        None, description="name of a case table (mappings/<system>/<name>.cases.csv), whose first fitting line counts"
+    )
     missing: Literal["reject", "null", "keep"] = Field(
         "reject",
         description="a value that is not listed: reject the row, write NULL (and count it), or keep it as it is",
@@ -79,7 +99,9 @@ class ColumnMapping(_Strict):
 
     @model_validator(mode="after")
     def _one_way(self) -> "ColumnMapping":
-        ways = [name for name in ("transform", "value_map", "crosswalk", "by") if getattr(self, name) is not None]
+        ways = [
+            name for name in ("transform", "value_map", "crosswalk", "cases", "by") if getattr(self, name) is not None
+        ]
         ways += ["constant"] if "constant" in self.model_fields_set else []
         if len(ways) > 1:
             raise ValueError(f"says {' and '.join(ways)}; keep one: a column is made in one way")
@@ -94,6 +116,17 @@ class ColumnMapping(_Strict):
                 shown = setting.rstrip("_")
                 raise ValueError(f"`{shown}` says nothing here; it belongs to {' or '.join(owners)}, remove it")
         return self
+
+    def settings(self, chosen: Mapping[str, str]) -> dict[str, Any]:
+        """The settings of the transform under the chosen options."""
+        return {
+            name: chosen[decision] if (decision := decision_of(value)) else value for name, value in self.with_.items()
+        }
+
+    @property
+    def decisions(self) -> list[str]:
+        """The decisions that say how the column is made, besides `when`."""
+        return [decision for value in self.with_.values() if (decision := decision_of(value))]
 
     @property
     def is_constant(self) -> bool:
@@ -172,7 +205,7 @@ class DropRule(_Strict):
     """Rows that are left out. Rules of one name are told as one; the first that fits gives the name."""
 
     rule: str = Field(description="its name, in the accounting and where people look")
-    only: Conditions = Field(description="what must hold of a row, all of it")
+    only: Conditions = Field((), description="what must hold of a row, all of it; nothing under `when` alone")
     when: When | None = Field(None, description="the option under which the rule counts")
 
 
@@ -233,11 +266,21 @@ class Part(_Strict):
         return self
 
 
+class Followed(_Strict):
+    """A part of another model that the same legacy row gives."""
+
+    model: str = Field(description="a model of the same flow, which gives several rows of one")
+    part: str = Field(description="the name of its part")
+
+
 class RowMapping(_Strict):
     """One of several target rows that a legacy row gives. What is wrong with it concerns it alone."""
 
     part: str = Field(description="its name in `migration.mapping`")
     only: Conditions = Field((), description="what must hold of a legacy row to give this one, all of it")
+    follows: Followed | None = Field(
+        None, description="the part that this row stands and falls with: there is one where it is, sound where it is"
+    )
     when: When | None = Field(None, description="the option under which there are such rows")
     columns: dict[str, ColumnMapping] = Field(
         {}, description="target column: how it is made, beside those of all parts"
@@ -289,6 +332,9 @@ class SourceMapping(_Strict):
     part: Part | None = Field(None, description="the part that a target row is of its legacy row")
     uses: Names = Field((), description="what else functions of this source read: value maps, crosswalks, references")
     decisions: Names = Field((), description="decisions that functions of this source read")
+    cutover_time: Annotated[tuple[When, ...], BeforeValidator(_listed), _OneOrMore()] = Field(
+        (), description="the options under which functions of this source read the instant that counts as now"
+    )
     dropped: dict[str, str] = Field({}, description="legacy column: why it goes nowhere")
     undecided: dict[str, str] = Field(
         default={}, description="legacy column that nobody has said a way for yet: what is known; keeps a cutover back"

@@ -14,7 +14,14 @@ from dtx_assets.machinery.mapping.model import (
     SourceMapping,
     TargetMapping,
 )
-from dtx_assets.machinery.mapping.validate import Known, Place, check_column_entries, check_when
+from dtx_assets.machinery.mapping.validate import (
+    OF_PARENT,
+    Known,
+    Place,
+    check_column_entries,
+    check_when,
+    is_of_parent,
+)
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
 
@@ -54,6 +61,8 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
     _check_identity(place, source, table)
     if source.part:
         _check_named(place / "part", source.part.value, made, "column or helper")
+    for when in source.cutover_time:
+        check_when(place / "cutover_time", when, known)
     for use in source.uses:
         name, _, column = use.partition(".")
         if column or name not in (*known.value_maps, *known.crosswalks, *known.references, *known.unreadable):
@@ -86,7 +95,7 @@ def _check_rules_of(
         for index, rule in enumerate(rules):
             spot = place / kind / index
             _check_conditions(spot / "only", legacy, source, rule.only, made)
-            if not rule.only:
+            if not rule.only and not (kind == "drop" and rule.when):
                 (spot / "only").wrong("the rule asks nothing, so it would take every row", "say which rows: `only: …`")
             if rule.when:
                 check_when(spot / "when", rule.when, known)
@@ -105,7 +114,9 @@ def _check_conditions(
     for condition in conditions:
         if condition.value is not None:
             _check_named(place / "value", (condition.value,), made, "column or helper")
-        elif condition.column not in legacy.columns and not source.shape:
+        elif condition.column not in legacy.columns and not (
+            source.shape or is_of_parent(place, str(condition.column))
+        ):
             # A shape function adds columns of its own; what they are called is known when it runs.
             _check_named(place / "column", (str(condition.column),), legacy.columns, "legacy column")
 
@@ -181,7 +192,13 @@ def check_parents(files: Mapping[str, tuple[YamlFile, TargetMapping]], findings:
         if parent is None:
             place.unknown("mapped model", mapping.parent, list(mappings))
             continue
-        for table in mapping.sources:
+        for table, source in mapping.sources.items():
+            made = {name for name, _ in parent.sources[table].made} if table in parent.sources else set()
+            for name in read_of_parent(source):
+                if name not in made:
+                    place.wrong(f"{parent.target} makes no {name!r}", suggestion(name, made))
+            if table in parent.sources and read_of_parent(source) and parent.sources[table].rows:
+                place.wrong(f"{parent.target} gives several rows of one: none of them is the parent", "read none")
             if table in parent.sources and parent.sources[table].merge:
                 place.wrong(f"{parent.target} merges its rows, so it cannot be a parent", "remove `parent`")
             if table not in parent.sources:
@@ -192,3 +209,12 @@ def check_parents(files: Mapping[str, tuple[YamlFile, TargetMapping]], findings:
             parent = mappings.get(parent.parent)
         if parent is not None and parent.target in seen:
             place.wrong(f"{mapping.target} is its own ancestor", "remove one of the `parent`s")
+
+
+def read_of_parent(source: SourceMapping) -> list[str]:
+    """The columns of the parent's row that columns and rules of a source read."""
+    names = [name for _, column in source.made for name in column.input]
+    conditions = [condition for rule in source.rules for condition in rule.only]
+    conditions += [condition for row in source.rows for condition in row.only]
+    names += [condition.column for condition in conditions if condition.column]
+    return list(dict.fromkeys(name.removeprefix(OF_PARENT) for name in names if name.startswith(OF_PARENT)))

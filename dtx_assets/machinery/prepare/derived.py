@@ -3,9 +3,10 @@
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from dtx_assets.machinery.mapping.cases import asked_columns
 from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.load import Mappings
-from dtx_assets.machinery.mapping.model import Condition, SourceMapping, TargetMapping, When
+from dtx_assets.machinery.mapping.model import ColumnMapping, Condition, SourceMapping, TargetMapping, When
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.prepare.flow import mapping_run
 from dtx_assets.machinery.prepare.parts import read_names, read_tables
@@ -49,11 +50,12 @@ def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], m
             accounted=accounted,
             mappings=tuple(dict.fromkeys(name for _, _, entry in entries for name in read_names(entry))),
             targets=models,
-            decisions=tuple(dict.fromkeys(name for member in family for name in _decisions(member))),
+            decisions=tuple(dict.fromkeys(name for member in family for name in _decisions(mappings, member))),
             owner=owner,
             run=mapping_run(models),
             reads=lambda options: _read_columns(entries, legacy_tables, owner, options),
             counted_apart=True,
+            uses_cutover_time=any(is_active(when, chosen) for _, _, entry in entries for when in entry.cutover_time),
             description=family[0].description,
         )
 
@@ -61,11 +63,24 @@ def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], m
 
 
 def _family(mappings: Mappings, model: str) -> list[TargetMapping]:
-    """A mapping and its descendants, parents first."""
+    """A mapping and its descendants, parents first, and what others follow before these."""
     found = [mappings.for_target(model)]
     for member in found:
         found += [child for child in mappings.targets.values() if child.parent == member.target]
-    return found
+    ordered: list[TargetMapping] = []
+    while found:
+        named = {member.target for member in found}
+        # Where models follow each other in a circle, the first one says so when it runs.
+        first = next((member for member in found if not _followed(member) & named), found[0])
+        ordered.append(first)
+        found.remove(first)
+    return ordered
+
+
+def _followed(mapping: TargetMapping) -> set[str]:
+    """The models whose parts rows of a mapping follow."""
+    rows = (row for entry in mapping.sources.values() for row in entry.rows)
+    return {row.follows.model for row in rows if row.follows}
 
 
 def owner_of(entry: SourceMapping) -> tuple[str, str] | None:
@@ -77,12 +92,21 @@ def owner_of(entry: SourceMapping) -> tuple[str, str] | None:
     return next(((column.from_[0], column.crosswalk) for _, column in entry.made if column.crosswalk), None)
 
 
-def _decisions(mapping: TargetMapping) -> Iterator[str]:
+def _of_cases(mappings: Mappings, column: ColumnMapping) -> list[str]:
+    """The decisions that a case table asks of, as far as its columns are no others."""
+    known = mappings.decision_keys
+    return [name for name in asked_columns(mappings.value_maps[column.cases]) if name in known] if column.cases else []
+
+
+def _decisions(mappings: Mappings, mapping: TargetMapping) -> Iterator[str]:
     whens: list[When | None] = [mapping.when]
     for entry in mapping.sources.values():
         whens.append(entry.when)
         yield from entry.decisions
+        whens += entry.cutover_time
         whens += [column.when for _, column in entry.made]
+        yield from (decision for _, column in entry.made for decision in column.decisions)
+        yield from (decision for _, column in entry.made for decision in _of_cases(mappings, column))
         whens += [row.when for row in entry.rows]
         whens += [rule.when for rule in entry.rules]
     yield from (when.decision for when in whens if when)

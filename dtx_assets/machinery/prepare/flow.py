@@ -5,6 +5,7 @@ numbered and linked. The `Flow` that runs this is made by `derived`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import polars as pl
@@ -14,6 +15,7 @@ from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.execute import PROBLEM, RowProblem, add_problems
 from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.model.target import polars_type
+from dtx_assets.machinery.model.types import ColumnType
 from dtx_assets.machinery.prepare.assess import (
     add_schema_problems,
     finish_source,
@@ -48,13 +50,20 @@ class _ModelRun:
     """Makes the rows of one target model from one batch."""
 
     def __init__(self, outcome: Outcome, inputs: FlowInputs, model: str) -> None:
-        self.outcome, self.inputs, self.model = outcome, inputs, model
+        self.outcome, self.model = outcome, model
         self.mapping = inputs.system.mappings.for_target(model)
         self.target = inputs.system.target(model)
         self.columns = self.target.columns_under(inputs.context.decisions)
+        self.inputs = replace(inputs, context=replace(inputs.context, columns=self._types(inputs)))
         chosen = inputs.context.decisions
         self.sources = {name: entry for name, entry in self.mapping.sources.items() if is_active(entry.when, chosen)}
         self.migrated: dict[str, pl.DataFrame] = {}
+
+    def _types(self, inputs: FlowInputs) -> dict[str, ColumnType]:
+        """The types of the target's columns as they are live, of those not known as they are declared."""
+        live = inputs.live.get(self.model)
+        declared = {column.name: column.kind for column in self.target.columns}
+        return declared | {name: column.kind for name, column in (live.columns.items() if live else ())}
 
     def run(self) -> None:
         merge = next(((name, entry) for name, entry in self.sources.items() if entry.merge), None)
@@ -68,6 +77,7 @@ class _ModelRun:
                 made.parts = self._settled(made)
             if made.entry.taken_by:
                 made.parts = self._without_taken(made)
+            self.outcome.made[self.model, source] = made.parts
             self.migrated[source] = self._booked(made)
         self.outcome.prepared[self.model] = self._merged(*merge) if merge else self._as_they_are()
 
@@ -182,7 +192,7 @@ class _ModelRun:
                 .agg(pl.col("_problems").alias("_unfit"))
             )
             rows = _with_more_problems(rows, more, "_row")
-        if made.entry.rows:
+        if made.entry.rows or made.entry.expand:
             rows = _with_coercions(rows, sound)
         migrated = finish_source(self.outcome, self.inputs, made.source, self.model, rows).select("_row")
         partial_rows = wrong.join(migrated, on="_row", how="semi", maintain_order="left")

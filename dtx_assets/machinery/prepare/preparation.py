@@ -180,6 +180,9 @@ def transform_context(run: RunSettings, mappings: Mapping[str, Manifest]) -> Tra
     crosswalks = {
         name: run.lake.scan(run.key("mapping", name), manifest=manifest) for name, manifest in mappings.items()
     }
+    # What transforms look up is read once, not for each batch.
+    looked_up = {asset.name for asset in run.system.mapping_assets if asset.kind == "reference"} & crosswalks.keys()
+    crosswalks |= {name: crosswalks[name].collect(engine="streaming").lazy() for name in looked_up}
     declared = {asset.name: asset.ids for asset in run.system.mapping_assets if asset.kind == "crosswalk"}
     return TransformContext(
         crosswalks=crosswalks,
@@ -202,7 +205,7 @@ def _source_rows(
     table = run.system.legacy_tables[source]
     chosen = run.decisions.chosen
     read = flow.reads(chosen)[source] if flow.reads else frozenset(table.columns)
-    always = tuple(name for name in table.required if name in read)
+    always = tuple(name for name in table.required if table.all_required or name in read)
     table = replace(table, required=(*always, *flow.required(chosen).get(source, ())))
     frame = legacy_frame(run.lake, run.system.name, table, manifest=manifest)
     if source not in flow.owner:

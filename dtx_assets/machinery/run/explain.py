@@ -271,7 +271,7 @@ def _way(
     else:
         facts["by"] = "the value as it is"
     if column.when:
-        facts["only_under"] = f"{column.when.decision} = {column.when.option}"
+        facts["only_under"] = f"{column.when.decision} = {' or '.join(column.when.option)}"
     if column.note:
         facts["note"] = column.note
     return facts
@@ -285,12 +285,15 @@ def _coercions(environment: RunEnvironment, mapping: SourceMapping, row: pl.Data
     run, transforms = environment.run_settings, environment.system.mappings.transforms
     columns = mapping.columns | mapping.helpers
     used = {column.crosswalk for column in columns.values() if column.crosswalk}
+    used |= {use.partition(".")[0] for column in columns.values() for use in column.uses}
     landed = {name: manifest for name in used if (manifest := run.lake.manifest(run.key("mapping", name)))}
     context = transform_context(run, landed)
     found = {}
     for name, column in columns.items():
-        given = {*column.local, *([column.input] if column.input else ())}
-        if given <= set(row.columns) and column.crosswalk in (None, *landed):
+        given = {*column.local, *column.input}
+        looked_up = {*filter(None, [column.crosswalk]), *(use.partition(".")[0] for use in column.uses)}
+        known = looked_up <= {*landed, *context.value_maps}
+        if given <= set(row.columns) and known and not column.cases:
             alone = mapping.model_copy(update={"columns": {name: column}, "helpers": {}})
             made = apply_columns(row, alone, context, transforms).item(0, "_coercions")
             if len(made):

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.settings import DEFAULT_BATCH_ROWS, Settings
 from dtx_assets.machinery.mapping.lineage import column_lineage
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.model.target import OTHER_AREAS, TargetTable
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -85,6 +86,8 @@ class System:
     """Where its code lies: where that changes, rows are prepared anew."""
     sample_dir: Path
     areas: Mapping[str, str]
+    batch_rows: int = DEFAULT_BATCH_ROWS
+    """Source rows of one transaction, where the environment says no other number."""
     questions: "tuple[Question, ...]" = ()
     """What a cutover asks people before it loads anything."""
     checks: "OwnChecks | None" = None
@@ -116,6 +119,11 @@ class System:
         )
 
     @cached_property
+    def tables_of_others(self) -> tuple[TargetTable, ...]:
+        """The target tables that others own."""
+        return tuple(target for target in self.targets if target.area == OTHER_AREAS)
+
+    @cached_property
     def migrated_tables(self) -> frozenset[str]:
         """The legacy tables whose rows a flow accounts for; of any other, the archive is all there is."""
         return frozenset(source for flow in self.flows for source, _ in flow.accounted)
@@ -145,3 +153,8 @@ class System:
             for key, column in sources
             if key[1] == "legacy" and key[2] in self.legacy_tables and self.legacy_tables[key[2]].is_personal(column)
         )
+
+
+def settings_of(system: System) -> Settings:
+    """What the environment says of a system."""
+    return Settings.from_environment(system.name, sample_dir=system.sample_dir, batch_rows=system.batch_rows)
