@@ -24,8 +24,6 @@ LEGACY = "personal_account_dealing"
 REQUEST, APPROVAL, EXECUTION, AUDIT = "pad_request", "pad_approval", "pad_execution", "audit_log"
 TARGETS = (REQUEST, APPROVAL, EXECUTION, AUDIT)
 
-# The contract names most coercions; what the clocks of a zone leave open is counted as DTX counts it.
-AMBIGUOUS_TIME, SKIPPED_TIME = "ambiguous_time", "skipped_time"
 
 KINDS = {
     "integer": "id",
@@ -230,20 +228,6 @@ def offset(text: str) -> timedelta:
     if hours > 23 or minutes > 59:
         raise ValueError(text)
     return (1 if text[0] == "+" else -1) * timedelta(hours=hours, minutes=minutes)
-
-
-def guesses(value: Value, timezone: str) -> list[str]:
-    """Whether a readable time without an offset is one of two, or none, on the clocks of the zone."""
-    if not isinstance(value, str) or (len(value) > 10 and re.search(r"(Z|[+-][0-9:]+)$", value[19:])):
-        return []
-    local = datetime.fromisoformat(value[:19]).replace(tzinfo=ZoneInfo(timezone))
-    try:
-        before, after = local.utcoffset(), local.replace(fold=1).utcoffset()
-    except OverflowError:
-        return []
-    assert before is not None
-    assert after is not None
-    return [SKIPPED_TIME] if after > before else [AMBIGUOUS_TIME] if after < before else []
 
 
 def decimal(value: Value) -> Decimal:
@@ -501,12 +485,10 @@ class Source:
         if self[column] is None:
             return None
         try:
-            found = instant(self[column], self.inputs.timezone)
+            return instant(self[column], self.inputs.timezone)
         except Unreadable:
             self.reasons.add("unparseable")
             return None
-        self.coerced += guesses(self[column], self.inputs.timezone)
-        return found
 
     def _times(self) -> None:
         self.row["created_at"] = self.time("requested_date")
@@ -648,7 +630,6 @@ def decide_when(source: Source, value: Value, part: Part) -> None:
     except Unreadable:
         part.reasons.add("unparseable")
         return
-    part.coerced += guesses(value, source.inputs.timezone)
 
 
 def execution(source: Source) -> Part:
@@ -689,7 +670,6 @@ def approximate(source: Source, part: Part) -> None:
     else:
         try:
             part.row["executed_at"] = instant(date_of_compliance, source.inputs.timezone)
-            part.coerced += guesses(date_of_compliance, source.inputs.timezone)
         except Unreadable:
             part.reasons.add("unparseable")
     part.row["execution_quantity"] = source.row["quantity"]

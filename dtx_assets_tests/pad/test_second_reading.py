@@ -33,8 +33,6 @@ def test_two_times_of_one_clock():
     assert instant("2024-10-27 01:30:00", "Europe/London") == datetime(2024, 10, 27, 0, 30, tzinfo=UTC)
     assert instant("2024-03-31 01:30:00", "Europe/London") == datetime(2024, 3, 31, 1, 30, tzinfo=UTC)
     assert instant("2024-03-31 02:30:00", "Europe/London") == datetime(2024, 3, 31, 1, 30, tzinfo=UTC)
-    counted = migrated({"requested_date": "2024-10-27 01:30:00"}, timezone="Europe/London")
-    assert counted.accounting[REQUEST].coerced == {"ambiguous_time": 1}
 
 
 def test_a_fraction_is_cut():
