@@ -1,1 +1,1 @@
-"""Tests of the migration of staff trading requests."""
+"""Tests of PAD."""

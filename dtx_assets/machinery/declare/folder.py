@@ -28,7 +28,7 @@ from dtx_assets.machinery.mapping.load import DECISIONS, TABLES, TARGETS, Mappin
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.model.target import OTHER_AREAS, TargetColumn, TargetTable
 from dtx_assets.machinery.prepare.derived import derived_flows
-from dtx_assets.machinery.system.system import System
+from dtx_assets.machinery.system.system import OwnChecks, System
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
 
 File = TypeVar("File", bound=BaseModel)
@@ -42,11 +42,13 @@ def system_from_folder(
     sample_dir: Path | None = None,
     transforms: Registry = GENERIC,
     functions: Mapping[str, Callable[..., object]] | None = None,
+    checks: OwnChecks | None = None,
 ) -> System:
     """The system that a folder declares, under the decisions that the environment chooses otherwise, if any.
 
     `code_dir`: where the system's Python lies; `sample_dir`: the legacy tables where no URL names others, by default
-    `legacy` beside the folder of all mappings. ConfigurationError names all that is wrong, with file and line.
+    `legacy` beside the folder of all mappings; `checks`: those that the declarations do not call for.
+    ConfigurationError names all that is wrong, with file and line.
     """
     tables, targets = read_declarations(mappings_dir)
     schemas = schemas_of(name)
@@ -114,6 +116,7 @@ def system_from_folder(
         code_dir=code_dir,
         sample_dir=sample_dir or mappings_dir.parents[1] / "legacy",
         areas={**tables.areas, OTHER_AREAS: "Tables that others own"},
+        checks=checks,
         batch_rows=tables.batch_rows,
     )
     override = decisions_path(name)

@@ -1,6 +1,6 @@
 """What the machinery has to know about one migration. A system is built once, when its code location loads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +56,15 @@ class Feeds(Protocol):
     def added_to(self, system: "System") -> "System": ...
 
 
+class OwnChecks(Protocol):
+    """The checks that a system adds to those that its declarations call for; they live in `checks`."""
+
+    @property
+    def irrelevant_decisions(self) -> "Callable[[Decisions], Collection[str]]": ...
+
+    def of(self, system: "System") -> Sequence[Any]: ...
+
+
 @dataclass(frozen=True)
 class System:
     """One migration: its tables, its targets, its flows and the reviewable data they run on.
@@ -81,6 +90,7 @@ class System:
     """Source rows of one transaction, where the environment says no other number."""
     questions: "tuple[Question, ...]" = ()
     """What a cutover asks people before it loads anything."""
+    checks: "OwnChecks | None" = None
     feeds: "Feeds | None" = None
     sources: "Mapping[str, Callable[[Any], Source]]" = field(default_factory=dict)
     without_feeds: "System | None" = None

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError
-from dtx_assets.machinery.checks.spec import one_group_an_asset
+from dtx_assets.machinery.checks.own import Checks, Find, Look
 from dtx_assets.machinery.checks.standard import standard_check_groups
 from dtx_assets.machinery.code_location.definitions import build_definitions
 from dtx_assets.machinery.declare.folder import system_from_folder
@@ -75,7 +76,7 @@ undecided: { made: the target's own, pages: nobody counted }
 }
 
 
-def made(directory: Path, changes: dict[str, dict[str, str]] | None = None) -> System:
+def made(directory: Path, changes: dict[str, dict[str, str]] | None = None, checks: Checks | None = None) -> System:
     """The system of the files, with texts replaced."""
     mappings = directory / "mappings" / "library"
     mappings.mkdir(parents=True)
@@ -86,7 +87,7 @@ def made(directory: Path, changes: dict[str, dict[str, str]] | None = None) -> S
             files[name] = files[name].replace(old, new)
     for name, content in files.items():
         (mappings / name).write_text(content)
-    return system_from_folder("library", mappings, code_dir=directory)
+    return system_from_folder("library", mappings, code_dir=directory, checks=checks)
 
 
 def test_what_the_files_declare_is_there(tmp_path):
@@ -134,9 +135,21 @@ def test_what_is_undecided_is_a_check_that_closes_the_gate(tmp_path):
 
 def test_it_is_a_code_location(tmp_path):
     system = made(tmp_path)
-    keys = build_definitions(system, one_group_an_asset(standard_check_groups(system))).resolve_asset_graph()
+    keys = build_definitions(system).resolve_asset_graph()
     names = {"/".join(key.path[1:]) for key in keys.get_all_asset_keys()}
     assert {"legacy/book", "mapping/site", "mapping/genre", "prepared/Book", "target/Book", "archive/shelf"} <= names
+
+
+def test_checks_of_its_own_are_handed_in(tmp_path):
+    checks = Checks()
+
+    @checks.on("legacy/book", "ERROR", blocking=True)
+    def books_have_titles(look: Look) -> Find:
+        """Each book has one."""
+        return Find(pl.col("title").is_null())
+
+    graph = build_definitions(made(tmp_path, checks=checks)).resolve_asset_graph()
+    assert ("book", "books_have_titles") in {(key.asset_key.path[-1], key.name) for key in graph.asset_check_keys}
 
 
 @pytest.mark.parametrize(
