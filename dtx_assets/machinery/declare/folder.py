@@ -287,7 +287,13 @@ def _as_filled(
         return table
     made = {column for source in mapping.sources.values() for column, _ in source.filled}
     defaults = {column for column, entry in declared.columns.items() if entry.default is not None}
-    left = tuple(column for column in table.columns if column.name in made or column.name not in defaults)
+    entries = [pair for source in mapping.sources.values() for pair in source.filled]
+    filled = {name for name, entry in entries if not (entry.is_constant and entry.constant is None)}
+    left = tuple(
+        replace(column, stays_null=column.name not in filled)
+        for column in table.columns
+        if column.name in made or column.name not in defaults
+    )
     return replace(
         table,
         columns=left,

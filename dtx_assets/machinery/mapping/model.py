@@ -359,6 +359,12 @@ class SourceMapping(_Strict):
         """The same, and the helpers."""
         return tuple(pair for entry in self._entries for pair in (*entry.columns.items(), *entry.helpers.items()))
 
+    def columns_of(self, part: str) -> dict[str, ColumnMapping]:
+        """The target columns of rows that are that part of their legacy row, with how they are made."""
+        return self.columns | {
+            name: column for row in self.rows if row.part == part for name, column in row.columns.items()
+        }
+
     @property
     def rules(self) -> tuple[DropRule | RejectRule, ...]:
         found: list[DropRule | RejectRule] = []

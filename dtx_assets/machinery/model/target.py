@@ -52,6 +52,8 @@ class TargetColumn:
     unique: bool = False
     identity: bool = False
     """Whether the target counts it up where nothing is written, as it does a key that it gives."""
+    stays_null: bool = False
+    """Whether the mapping writes NULL throughout."""
     needed_when: tuple[str, ...] = ()
     """A decision and those of its options that need this column; empty where every option does."""
 
