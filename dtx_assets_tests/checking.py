@@ -10,16 +10,16 @@ from typing import Any
 
 import polars as pl
 
-from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
 from dtx_assets.dtx.tables import CROSSWALKS, LEGACY_TABLES
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.checks.spec import CheckContext, CheckGroup, CheckOutcome
+from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
 from dtx_assets.machinery.prepare.assess import LINKS_SCHEMA, REJECTED_SCHEMA
 
 DECISIONS = load_decisions(DECISIONS_FILE)
-CHECK_GROUPS = build_check_groups(SYSTEM)
+CHECK_GROUPS = check_groups(SYSTEM)
 UNDECODABLE = pl.List(pl.Struct({"column": pl.String, "bytes": pl.Binary}))
 RUN = "run"
 

@@ -16,10 +16,11 @@ import typer
 from pydantic import BaseModel
 
 from dtx_assets.cli import main as cli
-from dtx_assets.dtx.checks import COVERS, build_check_groups
+from dtx_assets.dtx.checks import COVERS
 from dtx_assets.dtx.system import FUNCTIONS, MAPPINGS_DIR, PROJECT_DIR, SYSTEM
 from dtx_assets.machinery.base.exit_codes import EXIT_CODES
 from dtx_assets.machinery.base.settings import SHARED_VARIABLES, VARIABLES
+from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.code_location.definitions import build_definitions
 from dtx_assets.machinery.dagster.metadata import BLOCKS, asset_name
 from dtx_assets.machinery.declare.model import TablesFile, TargetsFile
@@ -378,7 +379,7 @@ def checks_page() -> Lines:
 
 def checks_of_graph() -> dict[str, list[Check]]:
     """The checks of each asset (`layer/name`), as Dagster has them."""
-    graph = build_definitions(SYSTEM, build_check_groups(SYSTEM)).resolve_asset_graph()
+    graph = build_definitions(SYSTEM).resolve_asset_graph()
     found: dict[str, list[Check]] = {}
     for key in sorted(graph.asset_check_keys, key=lambda key: (key.asset_key.path, key.name)):
         spec = graph.get_check_spec(key)
@@ -418,7 +419,7 @@ def added_by_options() -> Iterator[tuple[str, str]]:
 
 def names_of_checks(chosen: Mapping[str, str]) -> list[str]:
     system = SYSTEM.under(replace(SYSTEM.decisions, chosen=chosen))
-    return [f"{'/'.join(group.asset)}:{spec.name}" for group in build_check_groups(system) for spec in group.specs]
+    return [f"{'/'.join(group.asset)}:{spec.name}" for group in check_groups(system) for spec in group.specs]
 
 
 def plan_order(name: str) -> list[int]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dtx_assets.dtx.checks import CHECKS
 from dtx_assets.dtx.flows.exemption import EXEMPTION, exemption_groups, one_row_a_requirement
 from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
 from dtx_assets.dtx.functions import FUNCTIONS as OWN_FUNCTIONS
@@ -98,6 +99,7 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         sample_dir=Path(__file__).parent / "sample",
         areas=AREAS,
         questions=QUESTIONS,
+        checks=CHECKS,
         feeds=feeds,
         seed_embedded=load_other_areas,
     )

@@ -12,11 +12,8 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from dtx_assets.dtx.checks import (
-    COVERS,
-    TimingEvidence,
-    bit_order_evidence,
-)
+from dtx_assets.dtx.checks import COVERS
+from dtx_assets.dtx.notification_checks import TimingEvidence, bit_order_evidence
 from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.checks.crosswalks import crosswalk_users
 from dtx_assets.machinery.checks.spec import CheckOutcome
