@@ -1,10 +1,12 @@
 """What columns of trading requests are made of: persons, securities, currencies, dates of approvals."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import polars as pl
 
+from dtx_assets.machinery.mapping.execute import no_text
 from dtx_assets.machinery.transforms.columns import (
     GENERIC,
     Coercion,
@@ -191,7 +193,16 @@ def related_party(
     flags = context.value_maps["flag"]
     yes = flags.filter(pl.col("means")).get_column("code")
     is_related = code(related).is_in(yes.implode()).fill_null(False)
-    return Outcome(pl.when(is_related | pl.lit(under != "when_related")).then(name))
+    # A flag is not written, whatever bytes it has, and nor is the name where nobody is related.
+    written = is_related | pl.lit(under != "when_related")
+    unwritable = [replace(problem, when=problem.when & written) for problem in no_text(["name"], [name])]
+    return Outcome(pl.when(written).then(name), tuple(unwritable), takes_any_bytes=True)
+
+
+@OWN.transform("assessed")
+def assessed(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
+    """The object that `requests` made; it said already which of the texts in it cannot be written."""
+    return Outcome(inputs[0], takes_any_bytes=True)
 
 
 # --- approvals --------------------------------------------------------------------------------------------------------

@@ -111,7 +111,9 @@ class Migration:
         prepared: dict[tuple[str, int], dict[str, Any]] = {}
         for part, row in _entries(self.lake, manifest, "rows"):
             prepared[part, row["_row"]] = {
-                name: None if row[name] is None else read.get(name, _as_it_is)(row[name]) for name in names if name in row
+                name: None if row[name] is None else read.get(name, _as_it_is)(row[name])
+                for name in names
+                if name in row
             }
         for part, link in _entries(self.lake, manifest, "links"):
             for name, number in zip(link["parts"], link["rows"], strict=True):

@@ -143,12 +143,17 @@ class _ModelRun:
         else:
             wrong = rows.filter(~is_sound())
         limits = {
-            column.name: live.columns[column.name].max_length if live and column.name in live.columns else column.longest
+            column.name: live.columns[column.name].max_length
+            if live and column.name in live.columns
+            else column.longest
             for column in self.columns
             if column.kind.is_text and f":{column.name}" in wrong.columns
         }
+        # Bytes that are no text have no number of characters.
         found = [
-            wrong.filter(pl.col(f":{name}").cast(pl.String).str.len_chars() > limit).select(
+            wrong.filter(
+                pl.col(f":{name}").cast(pl.String).str.len_chars() > limit, self._undecodable(made, name).not_()
+            ).select(
                 by,
                 pl.struct(
                     pl.lit("schema_violation").alias("reason"),
@@ -161,6 +166,12 @@ class _ModelRun:
         ]
         empty = pl.DataFrame(schema={by: wrong.schema[by], "_unfit": PROBLEM})
         return pl.concat([empty, *found], how="vertical_relaxed").group_by(by).agg(pl.col("_unfit").unique())
+
+    def _undecodable(self, made: SourceParts, name: str) -> pl.Expr:
+        """Whether a legacy value that a column is made from is no text in its table's encoding."""
+        read = {part for made_as, column in made.entry.made if made_as == name for part in column.from_}
+        named = pl.col("_undecodable").list.eval(pl.element().struct.field("column").is_in(read))
+        return named.list.any().fill_null(False)
 
     # --- beside one another -------------------------------------------------------------------------------------------
 
