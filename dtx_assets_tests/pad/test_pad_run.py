@@ -51,6 +51,7 @@ def test_source_and_target_may_be_one_schema_and_reference_tables_are_only_read(
     dtx = pad(tmp_path, url, url, LEGACY_SCHEMA="app", TARGET_SCHEMA="app", REFERENCE_SCHEMA="app")
     diagnosed = dtx("diagnose", "pad")
     assert diagnosed.returncode == 0, diagnosed.stdout + diagnosed.stderr
+    assert "no more than SELECT" in diagnosed.stdout
     done = dtx("run", "pad")
     assert done.returncode == CHECKS_FAILED, done.stdout + done.stderr
     assert [row[0] for row in contents(database_url, "app")["pad_request"]] == ["3", "4", "5", "7"]
