@@ -233,7 +233,7 @@ def _add(
             mapped.change(f"{column.value_map}_not_listed", counts & is_missing)
         return
     outcome = system.mappings.transforms[column.transform or "text"](
-        [pl.col(name) for name in column.local], context, **column.with_
+        [pl.col(name) for name in column.local], context, **column.settings(context.decisions)
     )
     for problem in outcome.problems:
         mapped.reject(problem.reason, counts & problem.when)
