@@ -57,7 +57,6 @@ def employees(look: Look) -> pl.LazyFrame:
 def requests(look: Look) -> pl.LazyFrame:
     """The legacy rows with what their columns mean, and what the reference tables say of what they name."""
     context = deciding(look)
-    context = type(context)(**{**vars(context), "crosswalks": {name: look.mapping(name) for name in REFERENCES}})
     execution = look.system.mappings.for_target("pad_execution").sources[TABLE]
     left_out = drop_rules(execution.drop, look.chosen)["not_executed"]
     rows = look.legacy(TABLE).with_columns(
