@@ -7,7 +7,7 @@ from dtx_assets.dtx.flows.exemption import EXEMPTION, exemption_groups, one_row_
 from dtx_assets.dtx.flows.notification_schedule import NOTIFICATION_SCHEDULE, effective_settings, notification_stages
 from dtx_assets.dtx.functions import FUNCTIONS as OWN_FUNCTIONS
 from dtx_assets.dtx.mapping_assets import CROSSWALK_NAMES, REFERENCE_NAMES, mapping_assets
-from dtx_assets.dtx.sample import load_other_areas
+from dtx_assets.dtx.sample import load_other_areas, write_sample
 from dtx_assets.dtx.tables import AREAS, CROSSWALKS, FILE_REPOSITORY, LEGACY_TABLES
 from dtx_assets.dtx.targets import TARGETS
 from dtx_assets.dtx.transforms import TRANSFORMS
@@ -102,6 +102,7 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         checks=CHECKS,
         feeds=feeds,
         seed_embedded=load_other_areas,
+        write_sample=write_sample,
     )
     return system.under(decisions)
 

@@ -7,6 +7,7 @@ from psycopg import Connection
 
 from dtx_assets.machinery.declare.folder import system_from_folder
 from dtx_assets.machinery.postgres.seeding import seed_tables
+from dtx_assets.pad.checks import CHECKS
 from dtx_assets.pad.functions import FUNCTIONS
 from dtx_assets.pad.transforms import TRANSFORMS
 
@@ -20,6 +21,12 @@ def seed_reference_rows(connection: Connection, directory: Path) -> dict[str, in
 
 
 DECLARED = system_from_folder(
-    "pad", MAPPINGS, code_dir=HERE, sample_dir=HERE / "sample", transforms=TRANSFORMS, functions=FUNCTIONS
+    "pad",
+    MAPPINGS,
+    code_dir=HERE,
+    sample_dir=HERE / "sample",
+    transforms=TRANSFORMS,
+    functions=FUNCTIONS,
+    checks=CHECKS,
 )
 SYSTEM = replace(DECLARED, seed_embedded=seed_reference_rows)

@@ -27,6 +27,7 @@ from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.mapping.load import DECISIONS, TABLES, TARGETS, Mappings, load_mappings
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.model.target import OTHER_AREAS, TargetColumn, TargetTable
+from dtx_assets.machinery.postgres.other_rows import load_other_rows
 from dtx_assets.machinery.prepare.derived import derived_flows
 from dtx_assets.machinery.system.system import OwnChecks, System
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
@@ -43,6 +44,7 @@ def system_from_folder(
     transforms: Registry = GENERIC,
     functions: Mapping[str, Callable[..., object]] | None = None,
     checks: OwnChecks | None = None,
+    sample_functions: Mapping[str, Callable[..., object]] | None = None,
 ) -> System:
     """The system that a folder declares, under the decisions that the environment chooses otherwise, if any.
 
@@ -118,6 +120,8 @@ def system_from_folder(
         areas={**tables.areas, OTHER_AREAS: "Tables that others own"},
         checks=checks,
         batch_rows=tables.batch_rows,
+        seed_embedded=lambda connection, directory: load_other_rows(connection, directory, filled),
+        sample_functions=sample_functions or {},
     )
     override = decisions_path(name)
     return system.under(load_decisions(mappings_dir / DECISIONS, override)) if override else system

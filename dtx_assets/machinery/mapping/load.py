@@ -26,7 +26,8 @@ DECISIONS = "decisions.yaml"
 ARCHIVED = "archived.yaml"
 TABLES = "tables.yaml"
 TARGETS = "targets.yaml"
-NO_MAPPINGS = (DECISIONS, ARCHIVED, TABLES, TARGETS)
+SAMPLE = "sample.yaml"
+NO_MAPPINGS = (DECISIONS, ARCHIVED, TABLES, TARGETS, SAMPLE)
 
 
 @dataclass(frozen=True)

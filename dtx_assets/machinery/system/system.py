@@ -96,6 +96,10 @@ class System:
     without_feeds: "System | None" = None
     seed_embedded: SeedEmbedded | None = None
     """Fills the tables of other areas in the embedded database, from beside a sample."""
+    sample_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """What `sample.yaml` names: makers of columns, of tables, and of ugly rows."""
+    write_sample: Callable[..., Any] | None = None
+    """Writes its sample, where that is more than what is declared."""
 
     @cached_property
     def flows(self) -> "tuple[Flow, ...]":
