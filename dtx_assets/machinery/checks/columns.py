@@ -5,7 +5,7 @@ no number so large and no such value, and where it is no text. What goes through
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -42,6 +42,8 @@ class Failures:
     rejects: dict[str, pl.Expr] = field(default_factory=dict)
     changes: dict[str, pl.Expr] = field(default_factory=dict)
     made: list[str] = field(default_factory=list)
+    needs: list[str] = field(default_factory=list)
+    """The look-ups in tables of others that its transforms read."""
     sure: bool = True
 
     def reject(self, kind: str, when: pl.Expr) -> None:
@@ -99,7 +101,8 @@ def _check(table: str, name: str, several: Sequence[Failures]) -> OwnCheck:
         now = failures(look.system, table, deciding(look), look)
         return (yield from _asked(look, [now[column] for column in columns]))
 
-    return OwnCheck(spec, evaluate, None, (), "the mapping files")
+    needs = dict.fromkeys(("mapping", name) for found in several for name in found.needs)
+    return OwnCheck(spec, evaluate, None, tuple(needs), "the mapping files")
 
 
 def _asked(look: Look, several: Sequence[Failures]) -> Asking:
@@ -155,10 +158,27 @@ def planning(system: System) -> TransformContext:
     return TransformContext({}, system.mappings.value_maps, system.decisions.chosen, "UTC", datetime.now(UTC))
 
 
+def looked_up(system: System, columns: Iterable[ColumnMapping]) -> list[str]:
+    """The look-ups in tables of others that transforms of the columns read."""
+    references = [asset.name for asset in system.mapping_assets if asset.kind == "reference"]
+    read = {use.partition(".")[0] for column in columns for use in column.uses}
+    return [name for name in references if name in read]
+
+
 def deciding(look: Look) -> TransformContext:
     settings = look.settings
+    lake = look.lake
+    references = [
+        asset.name
+        for asset in look.system.mapping_assets
+        if asset.kind == "reference" and lake.manifest((look.system.name, "mapping", asset.name))
+    ]
     return TransformContext(
-        {}, look.value_maps, look.chosen, settings.legacy_timezone, settings.cutover_at or datetime.now(UTC)
+        {name: look.mapping(name) for name in references},
+        look.value_maps,
+        look.chosen,
+        settings.legacy_timezone,
+        settings.cutover_at or datetime.now(UTC),
     )
 
 
@@ -177,6 +197,7 @@ def failures(system: System, table: str, context: TransformContext, look: Look |
                 if _is_read_as_it_is(column, context.decisions):
                     mapped = found.setdefault(column.local[0], Failures(column.local[0]))
                     mapped.sure &= sure
+                    mapped.needs += looked_up(system, [column])
                     target = _target_column(system, model, name) if name in part.columns else None
                     if target:
                         mapped.made.append(f"{model}.{name}")
@@ -185,7 +206,7 @@ def failures(system: System, table: str, context: TransformContext, look: Look |
 
 
 def _is_read_as_it_is(column: ColumnMapping, chosen: Mapping[str, str]) -> bool:
-    is_made = column.by or column.input or column.crosswalk or column.is_constant
+    is_made = column.by or column.input or column.crosswalk or column.is_constant or column.cases
     return not is_made and column.local == list(column.from_) != [] and is_active(column.when, chosen)
 
 
@@ -233,7 +254,7 @@ def _add(
             mapped.change(f"{column.value_map}_not_listed", counts & is_missing)
         return
     outcome = system.mappings.transforms[column.transform or "text"](
-        [pl.col(name) for name in column.local], context, **column.with_
+        [pl.col(name) for name in column.local], context, **column.settings(context.decisions)
     )
     for problem in outcome.problems:
         mapped.reject(problem.reason, counts & problem.when)

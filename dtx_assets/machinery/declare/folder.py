@@ -17,7 +17,6 @@ from dtx_assets.machinery.base.settings import Schemas, decisions_path, schemas_
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
 from dtx_assets.machinery.declare.model import (
     MIGRATION,
-    OTHER_AREAS,
     CrosswalkFile,
     LeadsTo,
     LegacyTableFile,
@@ -34,7 +33,7 @@ from dtx_assets.machinery.mapping.load import DECISIONS, FEEDS, TABLES, TARGETS,
 from dtx_assets.machinery.mapping.model import When
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.model.references import load_order
-from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import OTHER_AREAS, TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.other_rows import load_other_rows
 from dtx_assets.machinery.prepare.derived import derived_flows
 from dtx_assets.machinery.prepare.parts import read_names
@@ -133,8 +132,10 @@ def declared_system(
         references=[asset.name for asset in references if not asset.is_crosswalk],
     )
     _require_filled(mappings, targets)
+    named = {table.model: table.names[0] for table in declared_targets}
     filled = tuple(
-        _as_filled(table, mappings, targets.targets[table.model]) for table in mappings.completed(declared_targets)
+        _as_filled(table, mappings, targets.targets[table.model], named)
+        for table in mappings.completed(declared_targets)
     )
     makers = derived_flows(mappings, legacy_tables)
     entries = (entry for mapping in mappings.targets.values() for entry in mapping.sources.values())
@@ -147,7 +148,7 @@ def declared_system(
     }
     assets: list[MappingAsset] = [
         *(
-            _handed_over_asset(crosswalk, crosswalks[table], tables.crosswalks[table].source_id, leads_to, targets)
+            _handed_over_asset(crosswalk, crosswalks[table], tables.crosswalks[table].source_id, leads_to, named)
             for crosswalk, (table, leads_to) in handed_over.items()
         ),
         *references,
@@ -437,20 +438,34 @@ def _require_filled(mappings: Mappings, targets: TargetsFile) -> None:
     findings.raise_if_any()
 
 
-def _as_filled(table: TargetTable, mappings: Mappings, declared: TargetTableFile) -> TargetTable:
+def _as_filled(
+    table: TargetTable, mappings: Mappings, declared: TargetTableFile, named: Mapping[str, str]
+) -> TargetTable:
     """The table with the columns that are written: one that nothing fills is left to its default, where it has one."""
     mapping = mappings.targets.get(table.model)
     if mapping is None or not mapping.sources:
         return table
     made = {column for source in mapping.sources.values() for column, _ in source.filled}
     defaults = {column for column, entry in declared.columns.items() if entry.default is not None}
-    left = tuple(column for column in table.columns if column.name in made or column.name not in defaults)
+    entries = [pair for source in mapping.sources.values() for pair in source.filled]
+    filled = {name for name, entry in entries if not (entry.is_constant and entry.constant is None)}
+    left = tuple(
+        replace(column, stays_null=column.name not in filled)
+        for column in table.columns
+        if column.name in made or column.name not in defaults
+    )
     writes: Literal["insert", "update"] = "update" if declared.updated else "insert"
-    return replace(table, columns=left, writes=writes, decision=table.decision or mapping.decision)
+    return replace(
+        table,
+        columns=left,
+        writes=writes,
+        decision=table.decision or mapping.decision,
+        parent=named[mapping.parent] if mapping.parent else "",
+    )
 
 
 def _handed_over_asset(
-    name: str, table: LegacyTable, source_id: str, leads_to: LeadsTo, targets: TargetsFile
+    name: str, table: LegacyTable, source_id: str, leads_to: LeadsTo, named: Mapping[str, str]
 ) -> MappingAsset:
     return crosswalk_asset(
         name,
@@ -458,6 +473,6 @@ def _handed_over_asset(
         source_id,
         leads_to.target_id,
         area=leads_to.area or table.area,
-        target=(leads_to.target, targets.targets[leads_to.target].table),
+        target=(leads_to.target, named[leads_to.target]),
         extras=leads_to.extras,
     )

@@ -13,7 +13,6 @@ from dtx_assets.machinery.model.legacy import NULL_MARKERS, ColumnKind
 
 MIGRATION = "migration"
 AREAS = {MIGRATION: "Area 1: Migration"}
-OTHER_AREAS = "other_areas"
 
 
 class _Strict(BaseModel):

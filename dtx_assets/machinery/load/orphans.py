@@ -99,7 +99,8 @@ class Orphans:
         if missing.is_empty():
             return []
         detail = pl.format(f"{column.name}: {column.references} has no row {{}}", column.name)
-        return [_refused(part, pl.col(column.name).is_in(missing.implode()), detail)]
+        reason = "parent_rejected" if column.references == self.place.target.parent else "orphan_reference"
+        return [_refused(part, pl.col(column.name).is_in(missing.implode()), detail, reason)]
 
     def links(self, rows: Coming) -> list[tuple[str, pl.DataFrame, str]]:
         """Each column that may refer to one of `rows`, those of one target, and the column of them that it holds."""
@@ -236,5 +237,5 @@ def that_can_be_tried(orphans: Sequence[Orphans], frames: Sequence[pl.DataFrame]
     return tried
 
 
-def _refused(part: Part, which: pl.Expr, detail: pl.Expr) -> pl.DataFrame:
-    return part.rows.filter(which).select("_row", pl.lit("orphan_reference").alias("reason"), detail.alias("detail"))
+def _refused(part: Part, which: pl.Expr, detail: pl.Expr, reason: str) -> pl.DataFrame:
+    return part.rows.filter(which).select("_row", pl.lit(reason).alias("reason"), detail.alias("detail"))

@@ -262,7 +262,7 @@ def read_target_rows(
             query += sql.SQL(
                 " WHERE NOT EXISTS (SELECT 1 FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
                 " WHERE (load.system, load.target_table) = ({}, {}) AND batch.inserted_ids @> t.id)"
-            ).format(sql.Literal(inserted_by), sql.Literal(table))
+            ).format(sql.Literal(inserted_by), sql.Literal(table.rpartition(".")[2]))
         with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)) as copy:
             for block in copy:
                 buffer.write(block)

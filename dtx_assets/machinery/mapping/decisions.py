@@ -48,6 +48,7 @@ class Action(Strict):
     text: str = Field(description="what has to be done, and by whom")
     blocking: bool = Field(description="whether it keeps a cutover back while it is open")
     status: Literal["open", "done"] = Field("open", description="whether it was done")
+    affects: tuple[str, ...] = Field((), description="target models that it concerns, where no decision waits for it")
 
 
 class KnownIssue(Strict):

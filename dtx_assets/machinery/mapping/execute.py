@@ -1,5 +1,6 @@
 """Executes a column mapping: each target column with the problems that reject its row and the coercions that count."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -198,14 +199,18 @@ def _refusing_what_is_no_text(
         return outcome
     if frame.clear().select(outcome.value.alias("value")).collect_schema()["value"] != pl.String:
         return outcome
-    has_nul = pl.any_horizontal(source.str.contains("\x00", literal=True).fill_null(False) for source in inputs)
-    undecodable = pl.col("_undecodable").list.eval(pl.element().struct.field("column").is_in(legacy)).list.any()
     return Outcome(
         outcome.value,
-        (
-            *outcome.problems,
-            Problem("unparseable", has_nul, "holds a NUL, which PostgreSQL cannot hold"),
-            Problem("unparseable", undecodable, "holds bytes that are no text in the table's encoding"),
-        ),
+        (*outcome.problems, *no_text(legacy, inputs)),
         outcome.coercions,
+    )
+
+
+def no_text(legacy: Sequence[str], inputs: Iterable[pl.Expr]) -> tuple[Problem, Problem]:
+    """What keeps values of legacy columns from being written as text; `inputs` are what is read of them."""
+    has_nul = pl.any_horizontal(source.str.contains("\x00", literal=True).fill_null(False) for source in inputs)
+    undecodable = pl.col("_undecodable").list.eval(pl.element().struct.field("column").is_in(legacy)).list.any()
+    return (
+        Problem("unparseable", has_nul, "holds a NUL, which PostgreSQL cannot hold"),
+        Problem("unparseable", undecodable, "holds bytes that are no text in the table's encoding"),
     )

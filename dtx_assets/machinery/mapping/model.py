@@ -391,6 +391,12 @@ class SourceMapping(_Strict):
         """The same, and the helpers."""
         return tuple(pair for entry in self._entries for pair in (*entry.columns.items(), *entry.helpers.items()))
 
+    def columns_of(self, part: str) -> dict[str, ColumnMapping]:
+        """The target columns of rows that are that part of their legacy row, with how they are made."""
+        return self.columns | {
+            name: column for row in self.rows if row.part == part for name, column in row.columns.items()
+        }
+
     @property
     def asked(self) -> tuple[Condition, ...]:
         """All that is asked of its rows, to count, to be dropped or rejected, to give a part or a value."""

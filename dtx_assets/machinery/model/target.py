@@ -14,6 +14,8 @@ import polars as pl
 
 from dtx_assets.machinery.model.types import BUILT_IN, EXTENSIONS, ColumnType, column_type
 
+OTHER_AREAS = "other_areas"
+"""The area of tables that others own."""
 _POLARS_TYPES = {
     "smallint": pl.Int64(),
     "integer": pl.Int64(),
@@ -50,6 +52,8 @@ class TargetColumn:
     unique: bool = False
     identity: bool = False
     """Whether the target counts it up where nothing is written, as it does a key that it gives."""
+    stays_null: bool = False
+    """Whether the mapping writes NULL throughout."""
     needed_when: tuple[str, ...] = ()
     """A decision and those of its options that need this column; empty where every option does."""
 
@@ -102,6 +106,8 @@ class TargetTable:
     """Models whose load comes first where it can: an order, no dependency."""
     decision: str = ""
     description: str = ""
+    parent: str = ""
+    """The table, as columns `reference` it, that the rows of the same legacy rows belong to."""
     schema: str | None = None
     """None: where the search path finds it."""
 

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.lake import Manifest
-from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.model.target import OTHER_AREAS, TargetColumn, TargetTable
 from dtx_assets.machinery.model.types import (
     EXTENSIONS,
     FLOATS,
@@ -126,7 +126,8 @@ def _table_statements(
         nulls = " NULLS NOT DISTINCT" if table.nulls_equal else ""
         lines.append(f"UNIQUE{nulls} ({', '.join(map(_quoted, table.natural_key))})")
     body = ",\n".join(f"    {line}" for line in lines)
-    statements = [f"CREATE TABLE IF NOT EXISTS {_name(table)} (\n{body}\n);"]
+    mark = f"-- {OF_OTHERS}\n" if table.area == OTHER_AREAS else ""
+    statements = [f"{mark}CREATE TABLE IF NOT EXISTS {_name(table)} (\n{body}\n);"]
     # Django makes an index for every foreign key; a unique key that begins with it does as well.
     statements += [
         f"CREATE INDEX IF NOT EXISTS {_quoted(f'{table.name}_{column.name}')}"
@@ -174,6 +175,7 @@ def _literal(text: str) -> str:
     return sql.Literal(text).as_string()
 
 
+OF_OTHERS = "A table of others: a rehearsal database alone makes it from here."
 NOTHING_TELLS_APART = "nothing tells its rows apart, so that none of them could be found again, verified or undone"
 KEY_REMEDY = "name its `key`; where it has none, give it an identity column"
 

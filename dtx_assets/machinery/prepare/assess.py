@@ -60,9 +60,9 @@ def assess(
     failures = schema_failures(legacy_schema(table, not_null), assessed)
     # A key without a match is an `orphan_reference`; that it is no key is no second reason.
     failures = failures.filter(pl.col("column").is_in(_must_match(source_mapping)).not_())
-    # Nor is it one that a value which the mapping reads is none of its kind.
+    # Nor is it one that a key is not of the strict form, where the mapping reads it with white space around it.
     of_kind = pl.col("check").str.ends_with(IS_AN_INTEGER)
-    failures = failures.filter((of_kind & pl.col("column").is_in(_read_as_integers(source_mapping))).not_())
+    failures = failures.filter((of_kind & pl.col("column").is_in(_read_padded(source_mapping))).not_())
     assessed = add_schema_problems(assessed.with_row_index("_index"), failures.rename({"index": "_index"}), "_index")
     rules = [pl.when(pl.col("_key_fate") == "identical").then(pl.lit("identical"))]
     rules += [pl.when(when.fill_null(False)).then(pl.lit(rule)) for rule, when in (dropped or {}).items()]
@@ -77,12 +77,12 @@ def assess(
     ).with_columns(pl.coalesce(rules).alias("_rule"))
 
 
-def _read_as_integers(mapping: SourceMapping) -> list[str]:
-    """The legacy columns that a transform reads as integers, and rejects what is none."""
+def _read_padded(mapping: SourceMapping) -> list[str]:
+    """The legacy columns that are read as integers with white space around them, what is none being rejected."""
     return [
         name
         for _, column in mapping.made
-        if column.transform == "integer" and column.with_.get("unreadable") != "null"
+        if column.transform == "integer" and column.with_.get("padded") and column.with_.get("unreadable") != "null"
         for name in column.from_
     ]
 

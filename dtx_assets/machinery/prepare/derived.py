@@ -69,6 +69,7 @@ def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], m
             required=lambda options: _required_columns(entries, legacy_tables, options),
             merge={target: partial(united, table, ("id",)) for table, target, entry in entries if entry.united},
             counted_apart=not any(entry.only for _, _, entry in entries),
+            splits=len(tables) == 1 and not any(entry.merge or entry.id for _, _, entry in entries),
             uses_cutover_time=any(is_active(when, chosen) for _, _, entry in entries for when in entry.cutover_time),
             description=next((member.description for member in family if member.description), ""),
         )

@@ -139,10 +139,55 @@ class _ModelRun:
             found = numbered.join(refused, left_on="index", right_on="_row").group_by(by).agg(problem.unique())
         frame = made.parts if made.entry.rows else made.rows
         frame = _with_more_problems(add_schema_problems(frame, failed, by), found, by)
+        frame = _with_more_problems(frame, self._too_long_besides(made, by), by)
         if made.entry.rows:
             made.parts = frame
         else:
             made.rows = frame
+
+    def _too_long_besides(self, made: SourceParts, by: str) -> pl.DataFrame:
+        """Which texts are too long of parts that are rejected for something else: `by`, `_unfit`."""
+        live = self.inputs.live.get(self.model)
+        goes_on = pl.col("_rule").is_null()
+        if self.mapping.parent:
+            goes_on &= ~parent_was_rejected()
+        rows = made.rows.filter(goes_on)
+        if made.entry.rows:
+            sound = rows.select("_row", is_sound().alias("_is_sound"))
+            parts = made.parts.join(sound, on="_row", how="inner", maintain_order="left")
+            wrong = parts.filter(~pl.col("_is_sound") | (pl.col("_problems").list.len() > 0))
+        else:
+            wrong = rows.filter(~is_sound())
+        limits = {
+            column.name: live.columns[column.name].max_length
+            if live and column.name in live.columns
+            else column.longest
+            for column in self.columns
+            if column.kind.is_text and f":{column.name}" in wrong.columns
+        }
+        # Bytes that are no text have no number of characters.
+        found = [
+            wrong.filter(
+                pl.col(f":{name}").cast(pl.String).str.len_chars() > limit, self._undecodable(made, name).not_()
+            ).select(
+                by,
+                pl.struct(
+                    pl.lit("schema_violation").alias("reason"),
+                    pl.lit("").alias("column"),
+                    pl.lit(f"{name}: is longer than {limit} characters").alias("detail"),
+                ).alias("_unfit"),
+            )
+            for name, limit in limits.items()
+            if limit is not None
+        ]
+        empty = pl.DataFrame(schema={by: wrong.schema[by], "_unfit": PROBLEM})
+        return pl.concat([empty, *found], how="vertical_relaxed").group_by(by).agg(pl.col("_unfit").unique())
+
+    def _undecodable(self, made: SourceParts, name: str) -> pl.Expr:
+        """Whether a legacy value that a column is made from is no text in its table's encoding."""
+        read = {part for made_as, column in made.entry.made if made_as == name for part in column.from_}
+        named = pl.col("_undecodable").list.eval(pl.element().struct.field("column").is_in(read))
+        return named.list.any().fill_null(False)
 
     # --- beside one another -------------------------------------------------------------------------------------------
 

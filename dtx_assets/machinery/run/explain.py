@@ -118,7 +118,7 @@ def explain_target_row(
             }
         )
         hidden = system.personal_columns(declared)
-        for name, column in mapping.columns.items():
+        for name, column in mapping.columns_of(part).items():
             told = columns.setdefault(name, {"value": _value((values or {}).get(name), name in hidden, unmasked)})
             told.setdefault("ways", []).append(
                 {
@@ -260,6 +260,8 @@ def _way(
         frame = environment.system.mappings.value_maps[column.value_map]
         entry = _entry(frame, raw, exact=column.exact)
         facts["step"] = "not listed" if entry is None else f"{plain(raw)} → {entry.get(str(column.output))}"
+    elif column.cases:
+        facts["by"] = f"the first line of the case table {column.cases} that fits"
     elif column.crosswalk:
         facts["by"] = f"the crosswalk {column.crosswalk}"
         facts["step"] = _hop(environment, column.crosswalk, raw)

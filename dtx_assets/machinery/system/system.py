@@ -10,7 +10,7 @@ from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.settings import DEFAULT_BATCH_ROWS, Settings
 from dtx_assets.machinery.mapping.lineage import column_lineage
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.model.target import OTHER_AREAS, TargetTable
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -121,6 +121,11 @@ class System:
         raise ConfigurationError(
             f"{self.name} has no target model {model!r}", remedy=f"one of: {', '.join(t.model for t in self.targets)}"
         )
+
+    @cached_property
+    def tables_of_others(self) -> tuple[TargetTable, ...]:
+        """The target tables that others own."""
+        return tuple(target for target in self.targets if target.area == OTHER_AREAS)
 
     @cached_property
     def migrated_tables(self) -> frozenset[str]:

@@ -53,6 +53,28 @@ class Target:
             except psycopg.Error as error:
                 says = error.diag.message_primary or type(error).__name__
                 self._found(f"table {table.name}", "no", says, "let this user see and use the table")
+        with refusal(self.findings, "target", "rights on reference tables"):
+            self._rights_on_reference_tables(self.connection)
+
+    def _rights_on_reference_tables(self, connection: Connection) -> None:
+        """Whether this user may do more to the tables that are only looked up, and those beside them, than read."""
+        system = self.environment.system
+        beside = {table.schema for table in system.tables_of_others if table.schema}
+        names = [qualified(table).as_string() for table in system.tables_of_others if table.schema in beside]
+        found = connection.execute(
+            "SELECT relation.oid::regclass::text, string_agg(may.what, ', ' ORDER BY may.what) FROM unnest(%s::text[])"
+            " AS name JOIN pg_class AS relation ON relation.oid = to_regclass(name)"
+            " CROSS JOIN unnest(ARRAY['DELETE', 'INSERT', 'TRUNCATE', 'UPDATE']) AS may (what)"
+            " WHERE has_table_privilege(relation.oid, may.what) GROUP BY 1 ORDER BY 1",
+            [names],
+        ).fetchall()
+        if found:
+            says = f"this user may also write {shortened([f'{table} ({rights})' for table, rights in found])}"
+            self._found(
+                "rights on reference tables", "warn", says, "nothing here needs that: run as a user who may SELECT only"
+            )
+        elif names:
+            self._found("rights on reference tables", "yes", "no more than SELECT")
 
     def _found(self, subject: str, state: State, says: str, remedy: str = "") -> None:
         self.findings.append(Finding("target", subject, state, says, remedy))
