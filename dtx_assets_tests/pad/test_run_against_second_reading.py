@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -88,8 +87,7 @@ def sample(tmp_path: Path, database_url: str) -> Path:
 
 
 def test_a_run_of_the_sample(sample, database_url, tmp_path):
-    chosen: dict[str, Any] = {key: {"chosen": option} for key, option in DECISIONS.items()}
-    (tmp_path / "decisions.yaml").write_text(json.dumps(chosen))
+    (tmp_path / "decisions.yaml").write_text(json.dumps(DECISIONS))
     settings = {
         "DECISIONS": str(tmp_path / "decisions.yaml"),
         "CUTOVER_AT": CUTOVER_AT.isoformat(),
