@@ -13,8 +13,8 @@ help: ## List the targets
 
 install: $(INSTALLED) ## Make the environment, .venv
 
-run: $(INSTALLED) ## Materialise the whole DTX graph, on the shipped sample unless DTX_LEGACY_URL names other data
-	@$(BIN)/dtx run $(ARGS) || { code=$$?; \
+run: $(INSTALLED) ## Materialise a whole graph, SYSTEM=pad or else that of DTX, on its sample unless DTX_LEGACY_URL names data
+	@$(BIN)/dtx run $(SYSTEM) $(ARGS) || { code=$$?; \
 	if [ $$code -eq $(CHECKS_FAILED) ]; then echo "Everything ran; the failed checks above are findings in the data."; \
 	else exit $$code; fi; }
 

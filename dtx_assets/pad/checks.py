@@ -23,9 +23,10 @@ from dtx_assets.machinery.postgres.ddl import qualified, read_live_targets
 from dtx_assets.machinery.postgres.untouched import touched_by_runs
 from dtx_assets.machinery.system.system import System
 from dtx_assets.machinery.transforms.columns import code
+from dtx_assets.machinery.transforms.listed import id_in, spelling_in
 from dtx_assets.machinery.transforms.times import instant
 from dtx_assets.pad.functions import TABLE
-from dtx_assets.pad.transforms import HUNDREDTH, IDENTIFIERS, OWN, person
+from dtx_assets.pad.transforms import HUNDREDTH, IDENTIFIERS
 
 CHECKS = Checks()
 MODELS = ("pad_request", "pad_approval", "pad_execution")
@@ -60,11 +61,14 @@ def requests(look: Look) -> pl.LazyFrame:
     execution = look.system.mappings.for_target("pad_execution").sources[TABLE]
     left_out = drop_rules(execution.drop, look.chosen)["not_executed"]
     rows = look.legacy(TABLE).with_columns(
-        *(person([c(name)], context, look.chosen["people"]).value.alias(f":{name}") for name in PEOPLE),
+        *(
+            id_in([c(name)], context, "oracle_employee", look.chosen["people"]).value.alias(f":{name}")
+            for name in PEOPLE
+        ),
         *(instant([c(name)], context, counted=False).value.alias(f":{name}") for name in TIMES),
         *(code(c(name)).alias(f":{name}") for name in CODES),
         *(c(name).cast(pl.Float64, strict=False).alias(f":{name}") for name in AMOUNTS),
-        OWN["currency"]([c("currency")], context, unknown="keep").value.alias(":currency"),
+        spelling_in([c("currency")], context, "currency", "currency", "keep", HUNDREDTH).value.alias(":currency"),
         c("inst_symbol").str.strip_chars().alias(":inst_symbol"),
         pl.when(~left_out).then(pl.lit("yes")).alias("executed"),
     )

@@ -21,6 +21,7 @@ from dtx_assets.machinery.look_ups.assets import MappingContext, build_mapping_a
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.postgres.ddl import create_target
 from dtx_assets.machinery.postgres.seeding import seed_tables
+from dtx_assets.machinery.prepare.part import file_of, lying_in, read_files
 from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.system.system import System
@@ -142,10 +143,10 @@ def _as_it_is(value: Any) -> Any:
 
 def _entries(lake: Lake, manifest: Manifest, table: str) -> Iterable[tuple[str, dict[str, Any]]]:
     """The rows of a table of a dataset, each with the name of the part that it is in."""
-    for entry in manifest.tables[table].files:
-        part = entry.name.removesuffix(".parquet").rpartition("-")[2]
-        for row in lake.scan_files(manifest, table, [entry.name]).collect().iter_rows(named=True):
-            yield part, row
+    for part in manifest.metadata["parts"]:
+        rows, links = lying_in(part, *read_files(lake, manifest, file_of(part)))
+        for row in (rows if table == "rows" else links).iter_rows(named=True):
+            yield part["part"], row
 
 
 def differences(found: Result, expected: Result) -> list[str]:

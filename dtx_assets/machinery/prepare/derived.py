@@ -55,6 +55,7 @@ def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], m
             run=mapping_run(models),
             reads=lambda options: _read_columns(entries, legacy_tables, owner, options),
             counted_apart=True,
+            splits=len(tables) == 1 and not any(entry.merge or entry.id for _, _, entry in entries),
             uses_cutover_time=any(is_active(when, chosen) for _, _, entry in entries for when in entry.cutover_time),
             description=family[0].description,
         )

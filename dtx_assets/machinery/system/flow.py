@@ -88,4 +88,6 @@ class Flow:
     reads: Callable[[Mapping[str, str]], Mapping[str, frozenset[str]]] | None = None
     counted_apart: bool = False
     uses_cutover_time: bool = False
+    splits: bool = False
+    """Whether each target row comes from one legacy row, so that several batches may be prepared at once."""
     description: str = ""
