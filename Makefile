@@ -46,6 +46,7 @@ bench: $(INSTALLED_DEV) ## Measure a flow beside a plain COPY, a table beside pg
 	$(BIN)/python -m benchmarks.file_transfer
 	$(BIN)/python benchmarks/cutover_page.py
 	$(BIN)/python -m benchmarks.verify_and_explain
+	$(BIN)/python -m benchmarks.pad_requests
 
 kill: $(INSTALLED_DEV) ## Kill N (200) loads at random moments, PostgreSQL with some; run again, compare with an undisturbed one
 	$(BIN)/python -m dtx_assets_tests.kill --times $(or $(N),200) $(ARGS)

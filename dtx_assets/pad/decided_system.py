@@ -9,6 +9,7 @@ from dtx_assets.machinery.declare.folder import system_from_folder
 from dtx_assets.machinery.postgres.seeding import seed_tables
 from dtx_assets.pad.checks import CHECKS
 from dtx_assets.pad.functions import FUNCTIONS
+from dtx_assets.pad.sample import write_sample
 from dtx_assets.pad.transforms import TRANSFORMS
 
 HERE = Path(__file__).parent
@@ -29,4 +30,4 @@ DECLARED = system_from_folder(
     functions=FUNCTIONS,
     checks=CHECKS,
 )
-SYSTEM = replace(DECLARED, seed_embedded=seed_reference_rows)
+SYSTEM = replace(DECLARED, seed_embedded=seed_reference_rows, write_sample=write_sample)

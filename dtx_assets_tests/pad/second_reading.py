@@ -9,7 +9,7 @@ A value is `str`, None (a database's NULL) or `bytes` (what is not UTF-8). In a 
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, localcontext
@@ -849,9 +849,3 @@ SETTLED_BY: dict[str, Callable[[Result, Source], None]] = {
     EXECUTION: settle_execution,
     AUDIT: settle_audit,
 }
-
-
-def every_option() -> Iterator[dict[str, str]]:
-    """Each decision with each of its options, one at a time."""
-    for decision, options in OPTIONS.items():
-        yield from ({decision: option} for option in options)

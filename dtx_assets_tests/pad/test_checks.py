@@ -61,13 +61,11 @@ class Place:
     def __init__(self, migration: Migration) -> None:
         self.migration = migration
 
-    def outcomes(
-        self, rows: list[RawRow], *, layers: tuple[str, ...] = ("legacy", "prepared"), **decisions: str
-    ) -> dict[str, CheckOutcome]:
+    def outcomes(self, rows: list[RawRow], **decisions: str) -> dict[str, CheckOutcome]:
         self.migration.run(rows, **decisions)
-        return self.evaluate(layers, **decisions)
+        return self.evaluate(**decisions)
 
-    def evaluate(self, layers: tuple[str, ...], **decisions: str) -> dict[str, CheckOutcome]:
+    def evaluate(self, **decisions: str) -> dict[str, CheckOutcome]:
         system = system_under(**decisions)
         context = CheckContext(
             self.migration.lake,

@@ -207,7 +207,7 @@ PLANNED: Mapping[str, tuple[Value, ...]] = {
 
 @st.composite
 def requests(draw: st.DrawFn) -> RawRow:
-    ids = st.integers(1, 60)
+    ids = st.integers(1, 150)
     row: dict[str, Value] = {**CLEAN, EXTRA: "kept", "id": str(draw(ids))}
     row |= {column: draw(st.sampled_from(values)) for column, values in PLANNED.items()}
     how_bad = draw(st.sampled_from((0, 0, 1, 1, 2, 4)))
@@ -223,7 +223,7 @@ def requests(draw: st.DrawFn) -> RawRow:
 @st.composite
 def tables(draw: st.DrawFn) -> list[RawRow]:
     """Rows of which some have one id with other content, and some occur again, wholly identical."""
-    drawn: list[RawRow] = draw(st.lists(requests(), min_size=25, max_size=60))
+    drawn: list[RawRow] = draw(st.lists(requests(), min_size=60, max_size=120))
     return drawn + [drawn[place] for place in draw(st.lists(st.integers(0, len(drawn) - 1), max_size=3))]
 
 

@@ -11,7 +11,7 @@ from dtx_assets.machinery.postgres.ddl import qualified
 OF_RUNS = """
 WITH own AS MATERIALIZED (
     SELECT DISTINCT batch.xid::xid AS xmin FROM migration.batch
-    JOIN migration.load ON load.id = load_id JOIN migration.run USING (run_id) WHERE system = %(system)s
+    JOIN migration.load ON load.id = load_id JOIN migration.run USING (run_id) WHERE run.system = %(system)s
 )
 """
 CHANGED = "(SELECT count(*) FROM {} AS c JOIN own ON own.xmin = c.xmin WHERE c.{} = to_regclass(%(name)s))"
