@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -104,8 +105,8 @@ def sample(
     from dtx_assets.machinery.samples.sample import DEFAULT_SEED
     from dtx_assets.machinery.samples.write import write_sample
 
-    chosen = DEFAULT_SEED if seed is None else seed
-    write_sample(location.SYSTEM, Path(directory), rows, chosen, ugly=ugly, ugly_share=ugly_share)
+    write = location.SYSTEM.write_sample or partial(write_sample, location.SYSTEM)
+    write(Path(directory), rows, DEFAULT_SEED if seed is None else seed, ugly=ugly, ugly_share=ugly_share)
     of_system = f" {system}" if named else ""
     typer.echo(f"{directory} holds a sample; {system.upper()}_LEGACY_URL={directory} dtx run{of_system} migrates it")
 

@@ -100,6 +100,8 @@ class System:
     """Fills the tables of other areas in the embedded database, from beside a sample."""
     sample_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """What `sample.yaml` names: makers of columns, of tables, of ugly rows, and of files."""
+    write_sample: Callable[..., dict[str, int]] | None = None
+    """Writes its sample in place of the machinery, where what is declared says too little of its rows."""
 
     @cached_property
     def flows(self) -> "tuple[Flow, ...]":
