@@ -84,13 +84,13 @@ def worker(url: str, home: Path, batch_rows: int) -> dict[str, Any]:
 def fresh_database(server: Any, name: str, sample: Path, *, legacy: bool = True) -> str:
     """The URL of a new database with the targets, the rows of the reference tables and, where asked, the legacy."""
     from dtx_assets.machinery.postgres.ddl import create_target
-    from dtx_assets.machinery.postgres.seeding import seed_tables
+    from dtx_assets.machinery.postgres.other_rows import load_other_rows
     from dtx_assets.pad.decided_system import SYSTEM
 
     url: str = server.create_database(name)
     with psycopg.connect(url) as connection:
         create_target(connection, SYSTEM.targets)
-        seed_tables(connection, SYSTEM.tables_of_others, sample)
+        load_other_rows(connection, sample / "target", SYSTEM.tables_of_others)
         if legacy:
             columns = sql.SQL(", ").join(
                 sql.SQL("{} text").format(sql.Identifier(column)) for column in SYSTEM.legacy_tables[TABLE].columns

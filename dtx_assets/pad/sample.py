@@ -12,6 +12,7 @@ from polars import col as c
 from dtx_assets.machinery.samples.csv_output import NULL
 from dtx_assets.machinery.samples.listed import listed_rows, refuse_overwriting, write_with_ugly
 from dtx_assets.machinery.samples.rows import POSITION, Rows
+from dtx_assets.machinery.samples.write import TARGET_DIRECTORY
 from dtx_assets.pad.functions import TABLE
 
 MANAGERS, OFFICERS = 5, 4
@@ -126,11 +127,12 @@ def write_sample(
     from dtx_assets.pad.decided_system import SYSTEM
 
     refuse_overwriting(directory)
+    (directory / TARGET_DIRECTORY).mkdir(exist_ok=True)
     table, staff, securities = SYSTEM.legacy_tables[TABLE], employees_of(rows), securities_of(rows)
     references = {"oracle_employee": staff, "oracle_bloomberg": securities}
     references["currency"] = pl.DataFrame({"currency": CURRENCIES})
     for name, frame in references.items():
-        frame.write_csv(directory / f"{name}.csv", null_value=NULL)
+        frame.write_csv(directory / TARGET_DIRECTORY / f"{name}.csv", null_value=NULL)
     place = Rows(seed, TABLE, lambda _: rows, ugly_share=ugly_share)
     made = requests(place, staff.height, securities.height)
     columns = {name: made.get(name, pl.lit(None)).cast(pl.String) for name in table.columns}

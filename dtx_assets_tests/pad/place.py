@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from dtx_assets.machinery.postgres.ddl import create_target
-from dtx_assets.machinery.postgres.seeding import seed_tables
+from dtx_assets.machinery.postgres.other_rows import load_other_rows
 from dtx_assets.pad.decided_system import SYSTEM
 from dtx_assets_tests.dtx.commands import Command
 
@@ -88,7 +88,7 @@ def make_target(url: str, directory: Path, system: Any = SYSTEM) -> None:
         (directory / f"{name}.csv").write_text(content)
     with psycopg.connect(url) as connection:
         create_target(connection, system.targets)
-        seed_tables(connection, system.tables_of_others, directory)
+        load_other_rows(connection, directory, system.tables_of_others)
 
 
 def pad(directory: Path, url: str, legacy: object, **settings: str) -> Command:

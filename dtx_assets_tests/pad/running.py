@@ -20,7 +20,7 @@ from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.look_ups.assets import MappingContext, build_mapping_asset
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.postgres.ddl import create_target
-from dtx_assets.machinery.postgres.seeding import seed_tables
+from dtx_assets.machinery.postgres.other_rows import load_other_rows
 from dtx_assets.machinery.prepare.part import file_of, lying_in, read_files
 from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
 from dtx_assets.machinery.sources import open_source
@@ -60,7 +60,7 @@ class Migration:
         self._numbers = count()
         with psycopg.connect(database_url) as connection:
             create_target(connection, SYSTEM.targets)
-            seed_tables(connection, SYSTEM.tables_of_others, write_csv(directory / "references", REFERENCES))
+            load_other_rows(connection, write_csv(directory / "references", REFERENCES), SYSTEM.tables_of_others)
         context = MappingContext(
             system=SYSTEM.name,
             lake=self.lake,

@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from dtx_assets.machinery.postgres.ddl import create_target
-from dtx_assets.machinery.postgres.seeding import seed_tables
+from dtx_assets.machinery.postgres.other_rows import load_other_rows
 from dtx_assets.pad.decided_system import SYSTEM
 from dtx_assets.pad.sample import write_sample
 from dtx_assets_tests.pad.place import pad, query
@@ -82,7 +82,7 @@ def sample(tmp_path: Path, database_url: str) -> Path:
     write_sample(tmp_path / "sample", 60, 5)
     with psycopg.connect(database_url) as connection:
         create_target(connection, SYSTEM.targets)
-        seed_tables(connection, SYSTEM.tables_of_others, tmp_path / "sample")
+        load_other_rows(connection, tmp_path / "sample" / "target", SYSTEM.tables_of_others)
     return tmp_path / "sample"
 
 
@@ -98,7 +98,7 @@ def test_a_run_of_the_sample(sample, database_url, tmp_path):
     told = done.stdout + done.stderr
     assert query(database_url, "SELECT count(*) > 100 FROM padealing.pad_request") == [(True,)], told
     employees, securities, currencies = (
-        references_of(sample, name) for name in ("oracle_employee", "oracle_bloomberg", "currency")
+        references_of(sample / "target", name) for name in ("oracle_employee", "oracle_bloomberg", "currency")
     )
     rows = rows_of(sample / "personal_account_dealing.csv")
     expected = migrate(Inputs(rows, employees, securities, currencies, CUTOVER_AT, ZONE, decisions=DECISIONS))
