@@ -250,7 +250,7 @@ def test_a_row_without_a_value_is_rejected_for_what_its_document_has(dump, place
     place.land(str(dump), table)
     source = SourceRows.of(table, legacy_frame(place.lake, "toy", table), 2)
     rows = source.named(source.placed(source.frame.collect()))
-    assert rows["_source_key"].to_list() == ["1", "row 2"]
+    assert rows["_source_key"].to_list() == ["1", "2"]
     mapping = SourceMapping.model_validate({"columns": {"b": {"from": ["a"], "transform": "integer"}}})
     found = apply_columns(rows, mapping, CONTEXT, GENERIC)
     assert found[":b"].to_list() == [5, None]
