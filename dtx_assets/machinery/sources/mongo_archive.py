@@ -3,9 +3,9 @@
 A collection is whole when the block came that says so. What a document says is `extended_json`'s business.
 """
 
-import gzip
 import mmap
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +14,6 @@ from typing import Any, Self
 
 from dtx_assets.machinery.sources.document_files import NO_DOCUMENTS, described
 from dtx_assets.machinery.sources.document_framing import (
-    DAMAGED_GZIP,
     LARGEST,
     SMALLEST,
     Document,
@@ -30,6 +29,8 @@ END = b"\xff\xff\xff\xff"
 """What ends the prelude, and each block."""
 
 UNPACKED_AT_ONCE = 1 << 16
+OF_GZIP = 16
+"""What tells zlib that a file has the header of gzip."""
 
 Namespace = tuple[str, str]
 """Database and collection."""
@@ -221,10 +222,17 @@ class ArchivedCollection:
 
 def _unpack(path: Path, unpacked: Path) -> _Damaged | None:
     """Writes what can be unpacked of a file, and says what is wrong with the rest."""
-    with gzip.open(path, "rb") as stream, unpacked.open("wb") as copy:
+    member = None
+    with path.open("rb") as stream, unpacked.open("wb") as copy:
         try:
             while read := stream.read(UNPACKED_AT_ONCE):
-                copy.write(read)
-        except DAMAGED_GZIP as error:
-            return _Damaged(f"its gzip is cut off or damaged ({error})", copy.tell())
-    return None
+                while read:
+                    # A file may have several members, with zeros behind them.
+                    if member is None and not (read := read.lstrip(b"\0")):
+                        break
+                    member = member or zlib.decompressobj(zlib.MAX_WBITS | OF_GZIP)
+                    copy.write(member.decompress(read))
+                    read, member = (member.unused_data, None) if member.eof else (b"", member)
+        except zlib.error as error:
+            return _Damaged(f"its gzip is damaged ({error})", copy.tell())
+        return _Damaged("its gzip is cut off", copy.tell()) if member else None
