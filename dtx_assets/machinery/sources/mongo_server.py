@@ -8,6 +8,7 @@ business of `documents`.
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -80,29 +81,18 @@ class MongoDatabase:
         self.url, self.shown = url, mask_url(url)
 
     def __enter__(self) -> Self:
+        remedy = "write mongodb://user:password@host:port/database, with special characters as %XX"
         try:
-            # The first look-up of a host, and of the servers of `mongodb+srv`, is made here.
-            self._client: MongoClient[RawBSONDocument] = MongoClient(
-                self.url,
-                document_class=RawBSONDocument,
-                serverSelectionTimeoutMS=SECONDS_TO_CONNECT * 1000,
-                tz_aware=False,
-                appname="dtx_assets",
-            )
+            self._client = self._connected()
+        except (InvalidURI, RefusedByClient, ValueError, PyMongoError, UserWarning) as error:
+            raise ConfigurationError(
+                f"the URL cannot be used: {self._words(error)}", where=self.shown, remedy=remedy
+            ) from None
+        try:
             self._database = self._client.get_default_database().with_options(codec_options=RAW)
-        except RefusedByClient as error:
-            named = "No default database" in str(error)
-            raise ConfigurationError(
-                "the URL names no database" if named else f"the URL cannot be used: {self._words(error)}",
-                where=self.shown,
-                remedy="write mongodb://user:password@host:port/database, with special characters as %XX",
-            ) from None
-        except (InvalidURI, ValueError, PyMongoError) as error:
-            raise ConfigurationError(
-                f"the URL cannot be read: {self._words(error)}",
-                where=self.shown,
-                remedy="write mongodb://user:password@host:port/database, with special characters as %XX",
-            ) from None
+        except RefusedByClient:
+            self._client.close()
+            raise ConfigurationError("the URL names no database", where=self.shown, remedy=remedy) from None
         try:
             found = self._asked(self._list, "the database")
             self._session = self._snapshot()
@@ -115,6 +105,17 @@ class MongoDatabase:
             name for name, kind in kinds.items() if kind not in NO_DOCUMENTS and not name.startswith("system.")
         )
         return self
+
+    def _connected(self) -> "MongoClient[RawBSONDocument]":
+        with warnings.catch_warnings():
+            # An option that is wrong would be left out with a warning.
+            warnings.simplefilter("error", UserWarning)
+            return MongoClient(
+                self.url,
+                document_class=RawBSONDocument,
+                serverSelectionTimeoutMS=SECONDS_TO_CONNECT * 1000,
+                appname="dtx_assets",
+            )
 
     def __exit__(self, *_: object) -> None:
         if self._session:
