@@ -140,6 +140,16 @@ def canonical(value: Any, depth: int = 1) -> str:
     return json.dumps(_told(value), separators=(",", ":"), ensure_ascii=False, default=_told)
 
 
+def relaxed(value: str) -> str:
+    """A value in canonical Extended JSON as relaxed one, without blanks."""
+    return json_util.dumps(
+        decoded_json(f'{{"v":{value}}}')["v"],
+        json_options=json_util.RELAXED_JSON_OPTIONS,
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+
+
 def type_name(value: Any) -> str:
     """The alias that MongoDB has for the type of a value."""
     kind = type(value)
