@@ -52,6 +52,8 @@ class Coercion:
 
     kind: str
     when: pl.Expr
+    values: pl.Expr | None = None
+    """To how many values of a row it happens, where that may be several."""
 
 
 @dataclass(frozen=True)
