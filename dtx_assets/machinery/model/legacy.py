@@ -46,6 +46,8 @@ class LegacyTable:
     """Whether text of nothing but white space is NULL in columns that are not text or JSON, from a database too."""
     schema: str | None = None
     """Where it lies in a database: a schema of PostgreSQL, a database of MySQL; None is what the URL shows."""
+    documents: bool = False
+    """Whether it is a collection of documents, whose fields have types of their own."""
     of: str | None = None
     each: str | None = None
     """Where its rows are the elements of an array: the collection of the documents, and their field."""
