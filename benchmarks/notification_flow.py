@@ -85,21 +85,21 @@ def worker(sample: Path, target_url: str, home: Path) -> dict[str, Any]:
 
 
 def new_sample(directory: Path, rows: int, ugly_share: float = 0.0) -> Path:
-    from dtx_assets.dtx.sample import write_sample
+    from dtx_assets.dtx.system import SYSTEM
+    from dtx_assets.machinery.samples.write import write_sample
 
-    write_sample(directory, rows=rows, ugly=False, ugly_share=ugly_share)
+    write_sample(SYSTEM, directory, rows=rows, ugly=False, ugly_share=ugly_share)
     return directory
 
 
 def fresh_target(server: Any, name: str, sample: Path) -> str:
     """The URL of a new database of the embedded server, with the target's tables and the rows of other areas."""
-    from dtx_assets.dtx.sample import load_other_areas
-    from dtx_assets.dtx.targets import TARGETS
+    from dtx_assets.dtx.system import SYSTEM, load_other_areas
     from dtx_assets.machinery.load import create_target
 
     url: str = server.create_database(name)
     with psycopg.connect(url) as connection:
-        create_target(connection, TARGETS)
+        create_target(connection, SYSTEM.targets)
         load_other_areas(connection, sample / "target")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")

@@ -4,3 +4,5 @@ from dtx_assets import interrupts
 
 if interrupts.is_command():
     interrupts.install()
+elif interrupts.is_server():
+    interrupts.die_quietly()

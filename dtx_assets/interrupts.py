@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 
 EXIT_INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+WEBSERVER = "dtx_assets.machinery.dagster.guarded_webserver"
+DAEMON = "dtx_assets.machinery.dagster.daemon"
 ALL_IS_WELL = "Interrupted. Run it again: it goes on from there."
 OF_DAGSTER = "DagsterExecutionInterruptedError"
 """What Dagster raises in place of KeyboardInterrupt while a step runs."""
@@ -52,6 +54,24 @@ def is_command() -> bool:
         elif not part.startswith("-"):
             return part.rpartition("/")[2] == "dtx"
     return False
+
+
+def is_server() -> bool:
+    """Whether this process is one that `dtx ui` or `dtx daemon` started, and waits for."""
+    return any(server in sys.orig_argv[1:3] for server in (WEBSERVER, DAEMON))
+
+
+def die_quietly() -> None:
+    """From now on interrupts end this server at once and without a word; who started it held them back until now."""
+    for number in SIGNALS:
+        signal.signal(number, lambda _number, _frame: os._exit(EXIT_INTERRUPTED))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def leave_quietly() -> None:
+    """From now on an interrupt makes this server close what it opened, without a traceback."""
+    for number in SIGNALS:
+        signal.signal(number, lambda _number, _frame: sys.exit(EXIT_INTERRUPTED))
 
 
 def install() -> None:

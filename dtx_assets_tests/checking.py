@@ -10,16 +10,15 @@ from typing import Any
 
 import polars as pl
 
-from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
-from dtx_assets.dtx.tables import CROSSWALKS, LEGACY_TABLES
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.checks.spec import CheckContext, CheckGroup, CheckOutcome
+from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
 from dtx_assets.machinery.prepare.assess import LINKS_SCHEMA, REJECTED_SCHEMA
 
 DECISIONS = load_decisions(DECISIONS_FILE)
-CHECK_GROUPS = build_check_groups(SYSTEM)
+CHECK_GROUPS = check_groups(SYSTEM)
 UNDECODABLE = pl.List(pl.Struct({"column": pl.String, "bytes": pl.Binary}))
 RUN = "run"
 
@@ -77,7 +76,11 @@ class Checking:
 
         `undecodable` names columns by row (from 1).
         """
-        layer, table = ("crosswalk", CROSSWALKS[name]) if name in CROSSWALKS else ("legacy", LEGACY_TABLES[name])
+        layer, table = (
+            ("crosswalk", SYSTEM.crosswalk_tables[name])
+            if name in SYSTEM.crosswalk_tables
+            else ("legacy", SYSTEM.legacy_tables[name])
+        )
         if columns is None:
             unnamed = (table.column_count or 0) - len(table.columns)
             columns = (*table.columns, *(f"extra {number}" for number in range(unnamed)))

@@ -1,11 +1,15 @@
-"""Interrupts of commands that are no run: one line, exit code 130, no traceback, and it goes on."""
+"""Interrupts of commands that are no run: one line, exit code 130 (of a server 0), no traceback, and it goes on."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import psycopg
 import pytest
@@ -42,7 +46,7 @@ def interrupted(dtx: Command, arguments: list[str], number: signal.Signals, read
     assert "Traceback" not in said, said
     assert "Exception ignored" not in said, said
     assert "KeyboardInterrupt" not in said, said
-    return f"{said}{process.returncode}"
+    return f"{said}\n{process.returncode}"
 
 
 def said_once(said: str) -> bool:
@@ -87,3 +91,76 @@ def test_an_undo_that_waits_for_an_application(tmp_path, database_url, number):
     assert done.returncode == 0, done.stdout + done.stderr
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT count(*) FROM book").fetchone() == (0,)
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def serves(port: int) -> bool:
+    for _ in range(600):
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/server_info", timeout=5):
+                return True
+        except (URLError, OSError):
+            time.sleep(0.1)
+    return False
+
+
+@SIGNALS
+@pytest.mark.parametrize("moment", ["at once", "when it serves"])
+@pytest.mark.timeout(600)
+def test_the_ui_ends_as_it_should(tmp_path, database_url, number, moment):
+    dtx, port = a_library(tmp_path, database_url), unused_port()
+
+    def ready(said: str) -> bool:
+        return "The Dagster UI is at" in said and (moment == "at once" or serves(port))
+
+    said = interrupted(dtx, ["ui", "--port", str(port)], number, ready)
+    # At once may be before there is a server.
+    assert said.endswith("\n0") or (moment == "at once" and said_once(said)), said
+    with pytest.raises(URLError):
+        urlopen(f"http://127.0.0.1:{port}/server_info", timeout=5)
+    assert nothing_is_left_in(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "seconds"), [(signal.SIGINT, 0), (signal.SIGTERM, 1), (signal.SIGINT, 3)])
+@pytest.mark.timeout(600)
+def test_the_daemon_ends_as_it_should(tmp_path, database_url, number, seconds):
+    """Whenever it is told to: while Python starts, while Dagster is imported, while it loads the code, when it runs."""
+    dtx = a_library(tmp_path, database_url)
+
+    def ready(_said: str) -> bool:
+        for _ in range(600):
+            if started := processes_with(interrupts.DAEMON, tmp_path):
+                time.sleep(seconds)
+                return bool(started)
+            time.sleep(0.05)
+        return False
+
+    said = interrupted(dtx, ["daemon"], number, ready)
+    assert said.endswith("\n0"), said
+    assert nothing_is_left_in(tmp_path)
+
+
+def processes_with(argument: str, directory: Path) -> list[str]:
+    """The processes of this machine that were given the argument and work in the directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if argument in (process / "cmdline").read_text() and (process / "cwd").readlink() == directory:
+                found.append(process.name)
+        except OSError:
+            continue
+    return found
+
+
+def nothing_is_left_in(directory: Path) -> bool:
+    """Whether the servers of code that a server started have ended with it, or soon after."""
+    for _ in range(600):
+        if not processes_with("", directory):
+            return True
+        time.sleep(0.1)
+    return False

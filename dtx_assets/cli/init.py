@@ -36,8 +36,6 @@ DEFINITIONS = '''"""The code location `{system}`, made of what lies in mappings/
 
 from pathlib import Path
 
-from dtx_assets.machinery.checks.spec import one_group_an_asset
-from dtx_assets.machinery.checks.standard import standard_check_groups
 from dtx_assets.machinery.code_location.definitions import build_definitions
 from dtx_assets.machinery.declare.folder import system_from_folder
 
@@ -45,7 +43,7 @@ HERE = Path(__file__).parent
 
 SYSTEM = system_from_folder("{system}", HERE.parent / "mappings" / "{system}", code_dir=HERE)
 
-defs = build_definitions(SYSTEM, one_group_an_asset(standard_check_groups(SYSTEM)))
+defs = build_definitions(SYSTEM)
 '''
 
 

@@ -16,10 +16,11 @@ import typer
 from pydantic import BaseModel
 
 from dtx_assets.cli import main as cli
-from dtx_assets.dtx.checks import COVERS, build_check_groups
+from dtx_assets.dtx.checks import covers
 from dtx_assets.dtx.system import FUNCTIONS, MAPPINGS_DIR, PROJECT_DIR, SYSTEM
 from dtx_assets.machinery.base.exit_codes import EXIT_CODES
 from dtx_assets.machinery.base.settings import SHARED_VARIABLES, VARIABLES
+from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.code_location.definitions import build_definitions
 from dtx_assets.machinery.dagster.metadata import BLOCKS, asset_name
 from dtx_assets.machinery.declare.model import TablesFile, TargetsFile
@@ -27,6 +28,7 @@ from dtx_assets.machinery.feeds.model import feed_schema
 from dtx_assets.machinery.mapping.decisions import DecisionsFile
 from dtx_assets.machinery.mapping.model import ArchivedFile, TargetMapping, mapping_schema
 from dtx_assets.machinery.mapping.validate import FUNCTIONS_OF_A_SOURCE
+from dtx_assets.machinery.samples.declared import SampleFile
 from dtx_assets.machinery.transforms.columns import GENERIC
 
 GENERATED = "<!-- Rendered from the code: `make docs` writes it anew. -->"
@@ -67,6 +69,13 @@ DECLARATIONS = """
 Where a system is made of its folder (`system_from_folder`), these two files say what its tables are, and `<name>.csv`
 and the files above what becomes of them. `dtx init` writes all of them first. A kind alone may stand for a legacy
 column (`film_id: integer`), a type alone for a target column (`title: text`).
+"""
+
+SAMPLES = """
+## Samples
+
+What `dtx sample` is told besides; [samples](../samples.md) says how. A value or a list of values alone may stand for a
+column.
 """
 
 VALUE_MAPS = """
@@ -237,6 +246,8 @@ def mapping_page() -> Lines:
     yield DECLARATIONS
     yield from model_lines("`tables.yaml`", TablesFile)
     yield from model_lines("`targets.yaml`", TargetsFile)
+    yield SAMPLES
+    yield from model_lines("`sample.yaml`", SampleFile)
     yield VALUE_MAPS
     yield from table(
         ("value map", "key", "gives"),
@@ -300,7 +311,7 @@ def reached(part: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str
     return found
 
 
-TYPES = {"string": "text", "integer": "whole number", "boolean": "true or false", "null": "null"}
+TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
 
 
 def type_text(entry: Mapping[str, Any]) -> str:
@@ -371,14 +382,14 @@ def checks_page() -> Lines:
         ("plan", "says", "checks"),
         (
             (name, plan_text(name), ", ".join(map(code, checks)))
-            for name, checks in sorted(COVERS.items(), key=lambda entry: plan_order(entry[0]))
+            for name, checks in sorted(covers(SYSTEM).items(), key=lambda entry: plan_order(entry[0]))
         ),
     )
 
 
 def checks_of_graph() -> dict[str, list[Check]]:
     """The checks of each asset (`layer/name`), as Dagster has them."""
-    graph = build_definitions(SYSTEM, build_check_groups(SYSTEM)).resolve_asset_graph()
+    graph = build_definitions(SYSTEM).resolve_asset_graph()
     found: dict[str, list[Check]] = {}
     for key in sorted(graph.asset_check_keys, key=lambda key: (key.asset_key.path, key.name)):
         spec = graph.get_check_spec(key)
@@ -418,7 +429,7 @@ def added_by_options() -> Iterator[tuple[str, str]]:
 
 def names_of_checks(chosen: Mapping[str, str]) -> list[str]:
     system = SYSTEM.under(replace(SYSTEM.decisions, chosen=chosen))
-    return [f"{'/'.join(group.asset)}:{spec.name}" for group in build_check_groups(system) for spec in group.specs]
+    return [f"{'/'.join(group.asset)}:{spec.name}" for group in check_groups(system) for spec in group.specs]
 
 
 def plan_order(name: str) -> list[int]:

@@ -5,17 +5,27 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from dtx_assets.cli.shared import FIRST, SystemArgument, SystemOption, app, code_location, read_settings, workspace
+from dtx_assets import interrupts
+from dtx_assets.cli.shared import (
+    FIRST,
+    SystemArgument,
+    SystemOption,
+    app,
+    chosen_system,
+    code_location,
+    read_settings,
+    system_module,
+    workspace,
+)
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.ports import is_free
-
-GUARDED_WEBSERVER = "dtx_assets.machinery.dagster.guarded_webserver"
 
 
 @app.command(epilog="Examples:\n\n  dtx ui\n\n  dtx ui --read-only --port 3001")
@@ -35,7 +45,7 @@ def ui(
             f"something else listens on port {port}", where="--port", remedy="name another one, or leave --port out"
         )
     chosen = port or free_port(3000)
-    command = [sys.executable, "-m", GUARDED_WEBSERVER, "-h", "127.0.0.1", "-p", str(chosen)]
+    command = [sys.executable, "-m", interrupts.WEBSERVER, "-h", "127.0.0.1", "-p", str(chosen)]
     command += ["-w", str(workspace()), *(["--read-only"] if read_only else [])]
     environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
     with ExitStack() as stack:
@@ -59,22 +69,46 @@ def daemon(system: SystemArgument = FIRST) -> None:
     from dtx_assets.machinery.dagster.run import instance_directory
 
     environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
-    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace())]
+    command = [sys.executable, "-m", interrupts.DAEMON, "run", "-w", str(workspace())]
     raise typer.Exit(run_until_interrupted(command, environment))
 
 
-@app.command(epilog="Examples:\n\n  dtx sample --rows 100000 /tmp/big\n\n  DTX_LEGACY_URL=/tmp/big dtx run")
+@app.command(
+    epilog="Examples:\n\n  dtx sample films ./legacy\n\n  dtx sample --rows 100000 /tmp/big\n\n"
+    "  DTX_LEGACY_URL=/tmp/big dtx run"
+)
 def sample(
-    directory: Annotated[Path, typer.Argument(help="Where to write; made if it is not there.")],
-    rows: Annotated[int, typer.Option(min=1, help="Notification rows; other tables are in proportion.")] = 100,
+    place: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[SYSTEM] DIRECTORY",
+            help="Which migration of the workspace, by default its first one; where to write, made if it is not there.",
+        ),
+    ],
+    rows: Annotated[int, typer.Option(min=1, help="Rows of a table; some have their own proportion.")] = 100,
     seed: Annotated[int | None, typer.Option(help="Another one gives other rows; the same one the same bytes.")] = None,
     ugly_share: Annotated[float, typer.Option(min=0, max=1, help="Share of rows that cannot be migrated.")] = 0.0,
+    ugly: Annotated[bool, typer.Option("--ugly/--clean", help="Whether rows are added that break each rule.")] = True,
 ) -> None:
-    """Write a sample of any size: legacy tables, crosswalks, other areas' rows, some files."""
-    from dtx_assets.dtx.sample import DEFAULT_SEED, write_sample
+    """Write a sample of any size: legacy tables, crosswalks, other areas' rows, and rows that break each rule once.
 
-    write_sample(directory, rows, DEFAULT_SEED if seed is None else seed, ugly_share=ugly_share)
-    typer.echo(f"{directory} holds a sample; DTX_LEGACY_URL={directory} dtx run migrates it")
+    Its rows come from what the system declares: kinds, keys, references, value maps, and what the mapping files take.
+    What no declaration says stands in mappings/SYSTEM/sample.yaml. Without an option every row but the ugly ones is
+    migrated; planted.jsonl says of each ugly row what is wrong with it, and what should become of it.
+    """
+    if len(place) > 2:
+        raise ConfigurationError(f"{len(place)} places are named", remedy="name a system, if any, and one directory")
+    *named, directory = place
+    system = chosen_system(named[0] if named else FIRST)
+    location = system_module(system)
+
+    from dtx_assets.machinery.samples.sample import DEFAULT_SEED
+    from dtx_assets.machinery.samples.write import write_sample
+
+    write = location.SYSTEM.write_sample or partial(write_sample, location.SYSTEM)
+    write(Path(directory), rows, DEFAULT_SEED if seed is None else seed, ugly=ugly, ugly_share=ugly_share)
+    of_system = f" {system}" if named else ""
+    typer.echo(f"{directory} holds a sample; {system.upper()}_LEGACY_URL={directory} dtx run{of_system} migrates it")
 
 
 @app.command(
@@ -102,6 +136,8 @@ def free_port(first: int) -> int:
 
 def run_until_interrupted(command: list[str], environment: dict[str, str]) -> int:
     """Run a server in the foreground; an interrupt or a termination ends it and counts as success."""
+    # The server lets them through as soon as it can be ended without a traceback of Python's start.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
     process = subprocess.Popen(command, env=environment)
     interrupted = False
 
@@ -111,6 +147,7 @@ def run_until_interrupted(command: list[str], environment: dict[str, str]) -> in
         process.send_signal(signal.SIGINT)
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         code = process.wait()
     finally:

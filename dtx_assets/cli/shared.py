@@ -118,10 +118,11 @@ def _without_collecting_garbage() -> "Iterator[None]":
 
 def read_settings(location: ModuleType) -> "Settings":
     """Settings from the environment; what is wrong with them is told before anything starts."""
-    from dtx_assets.machinery.base.settings import Settings, apply_environment_files
+    from dtx_assets.machinery.base.settings import apply_environment_files
+    from dtx_assets.machinery.system.system import settings_of
 
     apply_environment_files()
-    return Settings.from_environment(location.SYSTEM.name, sample_dir=location.SYSTEM.sample_dir)
+    return settings_of(location.SYSTEM)
 
 
 def execute(

@@ -1,12 +1,9 @@
 """The rows of repo_file: which of them this migration moves, and what their files hold (Area 11 decision 1)."""
 
-from collections.abc import Sequence
-
 import polars as pl
 
 from dtx_assets.machinery.look_ups.assets import MappingContext
 from dtx_assets.machinery.mapping.conditions import drop_rules
-from dtx_assets.machinery.mapping.model import DropRule
 from dtx_assets.machinery.transforms.columns import canonical_integer, integer_value
 
 SOURCE = "repo_file"
@@ -38,22 +35,21 @@ def path_bytes() -> pl.Expr:
     return pl.coalesce(raw, pl.col("repo_filepath").cast(pl.Binary))
 
 
-def handled_files(context: MappingContext) -> pl.LazyFrame:
+def with_source_ids(crosswalk: pl.LazyFrame) -> pl.LazyFrame:
     """`source_id` of every file that Area 4 made something of."""
-    files = context.crosswalk("crosswalk_repo_file").select(
-        canonical_integer(pl.col("repo_file_id")).alias("source_id")
-    )
+    files = crosswalk.select(canonical_integer(pl.col("repo_file_id")).alias("source_id"))
     return files.drop_nulls().unique().sort("source_id")
 
 
-def file_inventory(drop: Sequence[DropRule], context: MappingContext) -> pl.LazyFrame:
+def inventory_of_files(context: MappingContext) -> pl.LazyFrame:
     """INVENTORY of the files of the rows that no rule drops, `path` in hexadecimal; only what changed is read again."""
     key = (context.system, "mapping", "file_inventory")
     before = context.lake.manifest(key)
     known = None
     if before:
         known = context.lake.scan(key, manifest=before).with_columns(pl.col("path").str.decode("hex")).collect()
-    rows = with_handled(context.legacy(SOURCE), handled_files(context))
+    rows = with_handled(context.legacy(SOURCE), with_source_ids(context.crosswalk("crosswalk_repo_file")))
+    drop = context.mappings.for_target("Document").sources[SOURCE].drop
     dropped = pl.any_horizontal(drop_rules(drop, {}).values())
     paths = rows.filter(~dropped).select(path_bytes().alias("path")).collect(engine="streaming").to_series()
     assert context.files is not None

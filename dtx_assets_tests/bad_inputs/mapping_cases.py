@@ -34,7 +34,13 @@ CASES: tuple[Case, ...] = (
     ),
     edited("a key that stands there twice", META, KEY, KEY + KEY, 'found duplicate key "key"', 18, "mend the line"),
     edited(
-        "a brace that is not closed", META, KEY, KEY.replace(" }", ""), "not valid YAML: expected", 18, "mend the line"
+        "a brace that is not closed",
+        META,
+        KEY,
+        KEY.replace(" }", ""),
+        "not valid YAML: did not find expected",
+        18,
+        "mend the line",
     ),
     edited("a tab in YAML", META, KEY, "\t" + KEY, "not valid YAML: found character", 17, "mend the line"),
     edited("an empty mapping file", META, whole(META), "", PLAIN, 1, "see the examples beside it"),

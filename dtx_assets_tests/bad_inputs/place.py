@@ -24,8 +24,7 @@ from psycopg import sql
 
 from dtx_assets.cli import main as cli
 from dtx_assets.cli import shared
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM, build_system
+from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM, build_system, load_other_areas
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.base.progress import listening
 from dtx_assets.machinery.base.settings import decisions_path

@@ -24,7 +24,7 @@ def migration(tmp_path_factory: pytest.TempPathFactory, postgres_server: Embedde
 @pytest.fixture
 def target(postgres_server: EmbeddedPostgres, database_url: str) -> str:
     """A rehearsal database with the rows of other areas."""
-    from dtx_assets.dtx.sample import load_other_areas
+    from dtx_assets.dtx.system import load_other_areas
 
     with psycopg.connect(database_url) as connection:
         create_target(connection, SYSTEM.targets)

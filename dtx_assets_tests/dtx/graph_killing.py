@@ -21,8 +21,7 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_STEP_FAILED
 from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres

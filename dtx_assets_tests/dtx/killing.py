@@ -25,8 +25,7 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.archive.store import archive_table, archives, differences
 from dtx_assets.machinery.base.errors import MigrationError
 from dtx_assets.machinery.base.failpoints import FAILPOINT, PROOF, TRACE

@@ -16,8 +16,7 @@ from typing import Any, Literal
 
 import psycopg
 
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
+from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM, load_other_areas
 from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.files.inventory import LegacyFiles

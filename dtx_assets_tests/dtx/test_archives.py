@@ -10,8 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.archive.store import CHECK
 from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres

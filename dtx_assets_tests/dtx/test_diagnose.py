@@ -9,8 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.run.diagnose import diagnose
 from dtx_assets.machinery.run.environment import RunEnvironment

@@ -16,9 +16,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from ruamel.yaml import YAML
 
-from dtx_assets.dtx.checks import build_check_groups
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM, build_system
+from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM, build_system, load_other_areas
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.code_location.definitions import build_definitions
 from dtx_assets.machinery.dagster.run import RunOutcome, open_instance, planned_job, run_job, select_assets
@@ -55,7 +53,7 @@ def feeds_project(directory: Path, **files: str) -> Path:
 
 
 def graph_of(system: System) -> tuple[System, dg.Definitions]:
-    return system, build_definitions(system, build_check_groups(system))
+    return system, build_definitions(system)
 
 
 @dataclass

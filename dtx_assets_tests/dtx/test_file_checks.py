@@ -6,12 +6,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from dtx_assets.dtx.file_checks import FILE_CHECKS
-from dtx_assets.dtx.tables import LEGACY_TABLES
+from dtx_assets.dtx import file_checks
+from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.machinery.checks.own import groups_of
 from dtx_assets.machinery.checks.spec import CheckOutcome
 from dtx_assets_tests.checking import Checking, decisions
 from dtx_assets_tests.dtx.running import php
 
+FILE_CHECKS = groups_of(file_checks.FILE_CHECKS.own)
 Row = Mapping[str, str | None]
 CONTACT = 'a:2:{s:4:"name";s:4:"Acme";s:5:"email";s:14:"ann@example.com";}'.replace("s:14", "s:15")
 NESTED = f's:{len(php("ann@example.com"))}:"{php("ann@example.com")}";'
@@ -168,7 +170,7 @@ def test_every_check_has_a_case():
 
 
 def test_contacts_that_turn_up_in_the_feed_are_seen(checking):
-    columns = (*LEGACY_TABLES["vornado_feed"].columns, "Contact Name", "Ins. CONTACT #2")
+    columns = (*SYSTEM.legacy_tables["vornado_feed"].columns, "Contact Name", "Ins. CONTACT #2")
     name = "dropped_columns_are_empty"
     [group] = [group for group in FILE_CHECKS if group.asset == ("legacy", "vornado_feed") and len(group.specs) > 1]
     checking.legacy("vornado_feed", {**LEASE, "Contact Name": None}, columns=columns)
@@ -185,11 +187,11 @@ def test_how_often_each_event_occurs_is_shown(checking):
     assert (found.passed, found.metadata["events"]) == (True, {"Voided": 2, "Completed": 1, "NULL": 1})
 
 
-@pytest.mark.parametrize("table", sorted(name for name, table in LEGACY_TABLES.items() if not table.key))
+@pytest.mark.parametrize("table", sorted(name for name, table in SYSTEM.legacy_tables.items() if not table.key))
 def test_tables_without_a_primary_key_are_looked_at_for_rows_that_occur_again(checking, table):
-    checking.legacy(table, {"a": "1"}, {"a": "2"}, columns=(*LEGACY_TABLES[table].columns, "a"))
+    checking.legacy(table, {"a": "1"}, {"a": "2"}, columns=(*SYSTEM.legacy_tables[table].columns, "a"))
     assert checking.outcomes("legacy", table)["rows_are_distinct"].passed
-    checking.legacy(table, {"a": "1"}, {"a": "2"}, {"a": "1"}, columns=(*LEGACY_TABLES[table].columns, "a"))
+    checking.legacy(table, {"a": "1"}, {"a": "2"}, {"a": "1"}, columns=(*SYSTEM.legacy_tables[table].columns, "a"))
     assert checking.outcomes("legacy", table)["rows_are_distinct"].count == 1
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from dtx_assets.dtx.sample_rows import COVERAGES, SELECTORS
-from dtx_assets.dtx.targets import SCHEDULE_TYPES, SEQUENCES, TARGETS
+from dtx_assets.dtx.system import SYSTEM
 
 MAPPINGS = Path(__file__).parents[2] / "mappings" / "dtx"
+LISTS = YAML(typ="safe", pure=True).load(MAPPINGS / "sample.yaml")["lists"]
+COVERAGES, SELECTORS = LISTS["coverages"], LISTS["selectors"]
 
 OPTIONS = {
     "timing_semantics": ["incremental", "cumulative"],
@@ -67,7 +68,7 @@ def test_decisions_refer_to_actions_and_models_that_exist(plan: dict) -> None:
     keys = [entry["key"] for entry in plan["decisions"]]
     assert len(set(keys)) == len(keys)
     actions = {action["id"] for action in plan["actions"]}
-    models = {target.model for target in TARGETS}
+    models = {target.model for target in SYSTEM.targets}
     for entry in plan["decisions"]:
         assert entry.get("blocking_action") in {*actions, None}, entry["key"]
         assert set(entry["affects"]) <= models, entry["key"]
@@ -92,8 +93,10 @@ def test_coverages_are_the_ten_names_of_the_plan() -> None:
 def test_selectors_lead_to_schedule_types() -> None:
     rows = value_map("webhook_selector")
     assert {row["selector"] for row in rows} == set(SELECTORS)
-    assert {f"coi_{row['type_suffix']}" for row in rows} <= set(SCHEDULE_TYPES)
-    assert {row["sequence"] for row in rows} <= set(SEQUENCES)
+    assert {f"coi_{row['type_suffix']}" for row in rows} <= set(
+        SYSTEM.target("NotificationSchedule").column("type").allowed
+    )
+    assert {row["sequence"] for row in rows} <= set(SYSTEM.target("NotificationSchedule").column("sequence").allowed)
 
 
 def test_no_language_marker_is_part_of_a_macro_or_of_a_marker_of_the_other_language() -> None:

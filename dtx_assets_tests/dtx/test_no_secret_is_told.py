@@ -16,8 +16,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres

@@ -13,8 +13,7 @@ import psycopg
 import pytest
 from ruamel.yaml import YAML
 
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM
+from dtx_assets.dtx.system import DECISIONS_FILE, SYSTEM, load_other_areas
 from dtx_assets.machinery.code_location.definitions import build_definitions
 from dtx_assets.machinery.dagster.run import open_instance, planned_job, run_job, select_assets
 from dtx_assets.machinery.load import create_target

@@ -30,10 +30,10 @@ import pytest
 from playwright.sync_api import Browser, Page
 from pydantic import BaseModel
 
-from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.definitions import SYSTEM, defs
-from dtx_assets.dtx.sample import load_other_areas
+from dtx_assets.dtx.system import load_other_areas
 from dtx_assets.machinery.checks.gate import Obstacle
+from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.dagster.load_checks import NONE_REJECTED
 from dtx_assets.machinery.dagster.run import open_instance
 from dtx_assets.machinery.dagster.verification import VERIFIED
@@ -200,7 +200,7 @@ def in_the_way(status: Mapping[str, Any]) -> dict[str, str]:
     """The checks that keep the load of a cutover back, by name; here all were evaluated."""
     closing = {
         f"{'/'.join(group.asset)}:{spec.name}"
-        for group in build_check_groups(SYSTEM)
+        for group in check_groups(SYSTEM)
         for spec in group.specs
         if spec.blocking or spec.structure
     }

@@ -13,8 +13,7 @@ import pymysql
 import pytest
 from sqlalchemy import make_url
 
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.model.legacy import LegacyTable

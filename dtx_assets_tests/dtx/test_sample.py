@@ -11,16 +11,17 @@ import psycopg
 import pytest
 
 from dtx_assets.dtx import sample as sample_module
-from dtx_assets.dtx.sample import TARGET_DIRECTORY, csv_line, load_other_areas, write_sample
-from dtx_assets.dtx.sample_rows import TARGET_ROWS, Sample, make_rows
-from dtx_assets.dtx.sample_ugly import Verbatim
-from dtx_assets.dtx.tables import CROSSWALKS, LEGACY_TABLES
-from dtx_assets.dtx.targets import TARGETS
+from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
+from dtx_assets.machinery.samples import write as write_module
+from dtx_assets.machinery.samples.csv_output import Verbatim, csv_line
+from dtx_assets.machinery.samples.sample import Sample
+from dtx_assets.machinery.samples.write import TARGET_DIRECTORY, write_sample
 
 SHIPPED = Path(sample_module.__file__).parent / "sample"
 CONTROL_TOTALS = Path(__file__).parent / "sample_control_totals.csv"
 NULLS = {r"\N", "NULL"}
+TARGET_ROWS = {SYSTEM.target(model).name for model in Sample(SYSTEM).others}
 
 
 @cache
@@ -55,13 +56,13 @@ def digests(directory: Path) -> dict[str, str]:
 
 
 def test_the_shipped_sample_is_what_the_generator_writes(tmp_path: Path) -> None:
-    write_sample(tmp_path)
+    write_sample(SYSTEM, tmp_path)
     assert digests(tmp_path) == digests(SHIPPED)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     for name, seed in (("one", 7), ("two", 7), ("three", 8)):
-        write_sample(tmp_path / name, rows=60, seed=seed)
+        write_sample(SYSTEM, tmp_path / name, rows=60, seed=seed)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
     assert digests(tmp_path / "one")["notification.csv"] != digests(tmp_path / "three")["notification.csv"]
 
@@ -71,19 +72,21 @@ def test_control_totals() -> None:
     with CONTROL_TOTALS.open(encoding="utf-8", newline="") as file:
         totals = {row["table"]: int(row["rows"]) for row in csv.DictReader(file)}
     assert {name: len(shipped(name)) for name in totals} == totals
-    assert totals.keys() == {*LEGACY_TABLES, *CROSSWALKS, *TARGET_ROWS}
+    assert totals.keys() == {*SYSTEM.legacy_tables, *SYSTEM.crosswalk_tables, *TARGET_ROWS}
 
 
 def test_a_slice_of_a_table_does_not_depend_on_where_it_starts() -> None:
-    sample = Sample(1_000, 5)
-    whole = make_rows(sample, "exemption", 0, 1_000)
-    assert whole.slice(300, 50).equals(make_rows(sample, "exemption", 300, 50))
+    sample = Sample(SYSTEM, 1_000, 5)
+    whole = sample.frame("exemption", 0, 1_000)
+    assert whole.slice(300, 50).equals(sample.frame("exemption", 300, 50))
 
 
 def test_a_large_sample_is_written_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample_module, "SLICE", 7_000)
+    monkeypatch.setattr(write_module, "SLICE", 7_000)
     seen = defaultdict(list)
-    counts = write_sample(tmp_path, rows=20_000, ugly=False, progress=lambda table, rows: seen[table].append(rows))
+    counts = write_sample(
+        SYSTEM, tmp_path, rows=20_000, ugly=False, progress=lambda table, rows: seen[table].append(rows)
+    )
     assert seen["notification"] == [7_000, 14_000, 20_000]
     tables = {name: read((tmp_path / f"{name}.csv").read_bytes()) for name in ("notification", "notification_webhook")}
     assert {name: len(rows) for name, rows in tables.items()} == {
@@ -105,9 +108,9 @@ def test_a_large_sample_is_written_in_slices(tmp_path: Path, monkeypatch: pytest
 
 
 def test_ugly_share_spoils_that_part_of_the_rows() -> None:
-    clean, spoilt = Sample(10_000, 5), Sample(10_000, 5, ugly_share=0.2)
+    clean, spoilt = Sample(SYSTEM, 10_000, 5), Sample(SYSTEM, 10_000, 5, ugly_share=0.2)
     for table in ("notification", "notification_webhook"):
-        good, bad = (make_rows(each, table, 0, 10_000) for each in (clean, spoilt))
+        good, bad = (each.frame(table, 0, 10_000) for each in (clean, spoilt))
         changed = sum(one != two for one, two in zip(good.iter_rows(), bad.iter_rows(), strict=True))
         assert 1_900 < changed < 2_100, table
 
@@ -115,19 +118,19 @@ def test_ugly_share_spoils_that_part_of_the_rows() -> None:
 def test_a_sample_never_takes_the_place_of_an_export(tmp_path: Path) -> None:
     (tmp_path / "letter.csv").write_text("customer_id\n")
     with pytest.raises(ConfigurationError, match=r"already has letter\.csv"):
-        write_sample(tmp_path)
+        write_sample(SYSTEM, tmp_path)
     assert (tmp_path / "letter.csv").read_text() == "customer_id\n"
 
 
 @pytest.mark.parametrize(("rows", "share"), [(0, 0.0), (-5, 0.0), (10, 1.5)])
 def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, rows: int, share: float) -> None:
     with pytest.raises(ConfigurationError, match="at least one row"):
-        write_sample(tmp_path / "new", rows=rows, ugly_share=share)
+        write_sample(SYSTEM, tmp_path / "new", rows=rows, ugly_share=share)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_sample_of_one_row_has_all_ugly_cases(tmp_path: Path) -> None:
-    counts = write_sample(tmp_path, rows=1)
+    counts = write_sample(SYSTEM, tmp_path, rows=1)
     ugly_notifications = len(shipped("notification")) - 100
     assert counts["notification"] == 1 + ugly_notifications
 
@@ -142,7 +145,7 @@ def test_the_shipped_sample_is_small() -> None:
     assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < 1_000_000
 
 
-@pytest.mark.parametrize("table", LEGACY_TABLES.values(), ids=lambda table: table.name)
+@pytest.mark.parametrize("table", SYSTEM.legacy_tables.values(), ids=lambda table: table.name)
 def test_columns_are_those_of_the_plan_in_its_order(table) -> None:
     columns = list(shipped(table.name)[0])
     assert len(columns) == table.column_count
@@ -369,7 +372,7 @@ def test_a_customer_without_account_occurs(table: str) -> None:
     assert unknown == {"999999999"}
 
 
-@pytest.mark.parametrize("name", CROSSWALKS)
+@pytest.mark.parametrize("name", SYSTEM.crosswalk_tables)
 def test_no_crosswalk_contradicts_itself(name: str) -> None:
     distinct = {tuple(row.values()) for row in shipped(name)}
     assert len({row[0] for row in distinct}) == len(distinct)
@@ -383,7 +386,7 @@ def test_a_crosswalk_row_occurs_twice() -> None:
 def test_identical_rows_and_rows_with_the_same_key_occur(table: str) -> None:
     by_key = defaultdict(list)
     for row in shipped(table):
-        by_key[row[LEGACY_TABLES[table].key[0]]].append(tuple(row.values()))
+        by_key[row[SYSTEM.legacy_tables[table].key[0]]].append(tuple(row.values()))
     doubled = [rows for rows in by_key.values() if len(rows) > 1]
     assert any(len(set(rows)) < len(rows) for rows in doubled)
     assert any(len(set(rows)) > 1 for rows in doubled)
@@ -492,7 +495,7 @@ def test_unlinked_files_exist_on_disk_but_for_the_bad_paths() -> None:
 def create_tables(connection: psycopg.Connection) -> None:
     """The target's tables, as plain as foreign keys and identities allow; the product's own DDL is tested elsewhere."""
     names = {"bigint": "bigint", "integer": "integer", "text": "text", "boolean": "boolean"}
-    for target in TARGETS:
+    for target in SYSTEM.targets:
         columns = "".join(f', "{column.name}" {names.get(column.type, column.type)}' for column in target.columns)
         connection.execute(
             f'CREATE TABLE IF NOT EXISTS "{target.name}"'
@@ -504,7 +507,7 @@ def create_tables(connection: psycopg.Connection) -> None:
                 f'ALTER TABLE "{target.name}" ADD COLUMN IF NOT EXISTS "{column.name}"'
                 f" {names.get(column.type, column.type)}"
             )
-    for target in TARGETS:
+    for target in SYSTEM.targets:
         for column in target.columns:
             if column.references:
                 connection.execute(

@@ -4,8 +4,7 @@ from collections import Counter
 
 import pytest
 
-from dtx_assets.dtx.tables import AREAS, CROSSWALKS, LEGACY_TABLES, column_kind
-from dtx_assets.dtx.targets import TARGETS
+from dtx_assets.dtx.system import SYSTEM
 
 PLANNED_COLUMNS = {
     "notification": 28,
@@ -50,46 +49,53 @@ KINDS = {
 
 
 def test_legacy_tables_have_the_planned_columns() -> None:
-    assert {name: table.column_count for name, table in LEGACY_TABLES.items()} == PLANNED_COLUMNS
+    assert {name: table.column_count for name, table in SYSTEM.legacy_tables.items()} == PLANNED_COLUMNS
 
 
-@pytest.mark.parametrize("table", [*LEGACY_TABLES.values(), *CROSSWALKS.values()], ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    "table", [*SYSTEM.legacy_tables.values(), *SYSTEM.crosswalk_tables.values()], ids=lambda table: table.name
+)
 def test_a_table_names_no_column_twice_and_needs_only_named_ones(table) -> None:
     assert len(set(table.columns)) == len(table.columns) <= table.column_count
     assert {*table.required, *table.key} <= set(table.columns)
-    assert table.area in AREAS
+    assert table.area in SYSTEM.areas
     assert table.description.endswith(".")
 
 
 def test_schema_drift_of_the_audit_table_is_declared() -> None:
-    missing = set(LEGACY_TABLES["notification"].columns) - set(LEGACY_TABLES["notification_audit"].columns)
+    missing = set(SYSTEM.legacy_tables["notification"].columns) - set(
+        SYSTEM.legacy_tables["notification_audit"].columns
+    )
     assert missing == {"CRRestartSetting", "CERestartSetting", "CNCRestartSetting"}
 
 
 @pytest.mark.parametrize(("name", "kind"), KINDS.items())
 def test_kind_of_a_column_by_its_name(name: str, kind: str) -> None:
-    assert column_kind(name) == kind
+    kinds = {table.kind_of(name) for table in SYSTEM.legacy_tables.values()}
+    assert kinds == {kind}
 
 
 def test_targets_refer_to_targets() -> None:
-    names = {target.name for target in TARGETS}
-    assert len(TARGETS) == len({target.model for target in TARGETS})
+    names = {target.name for target in SYSTEM.targets}
+    assert len(SYSTEM.targets) == len({target.model for target in SYSTEM.targets})
     # A table has one model that makes its rows, or that others own; other models fill columns of it.
-    makers = Counter(target.name for target in TARGETS if target.model not in ("DocumentMetadata", "RecordVornado"))
+    makers = Counter(
+        target.name for target in SYSTEM.targets if target.model not in ("DocumentMetadata", "RecordVornado")
+    )
     assert set(makers.values()) == {1}
-    referred = {column.references for target in TARGETS for column in target.columns if column.references}
+    referred = {column.references for target in SYSTEM.targets for column in target.columns if column.references}
     assert referred <= names
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.model)
+@pytest.mark.parametrize("target", SYSTEM.targets, ids=lambda target: target.model)
 def test_natural_key_is_of_own_columns(target) -> None:
     assert set(target.natural_key) <= {column.name for column in target.columns}
     assert target.decision
-    assert target.area in AREAS
+    assert target.area in SYSTEM.areas
 
 
 def test_a_column_for_one_option_is_not_needed_under_another() -> None:
-    schedule = next(target for target in TARGETS if target.model == "NotificationSchedule")
+    schedule = next(target for target in SYSTEM.targets if target.model == "NotificationSchedule")
     always = {column.name for column in schedule.columns_under({"dow_bitmap": "accept_gap"})}
     assert always == {column.name for column in schedule.columns} - {"send_days", "metadata"}
     assert {column.name for column in schedule.columns_under({"dow_bitmap": "send_days"})} == always | {"send_days"}

@@ -5,8 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from dtx_assets.machinery.checks.spec import one_group_an_asset
-from dtx_assets.machinery.checks.standard import standard_check_groups
+from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.code_location.definitions import build_definitions
 from dtx_assets.machinery.look_ups.assets import crosswalk_asset
 from dtx_assets.machinery.mapping.decisions import load_decisions
@@ -97,7 +96,7 @@ SYSTEM = System(
     sample_dir=PROJECT,
     areas={"catalogue": "Area 1: Catalogue", "other_areas": "Tables that others own"},
 )
-GROUPS = one_group_an_asset(standard_check_groups(SYSTEM))
+GROUPS = check_groups(SYSTEM)
 
 defs = build_definitions(SYSTEM, GROUPS)
 

@@ -32,6 +32,7 @@ from dtx_assets.machinery.prepare.assess import (
     rejected_rows,
     with_target_problems,
 )
+from dtx_assets.machinery.prepare.part import file_of, lying_in, read_files
 from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
 from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 from dtx_assets.machinery.system.system import System, always
@@ -312,12 +313,12 @@ class Zoo:
     def content(self, manifest: Manifest) -> Content:
         """What a preparation holds; a row number counts within its part, so links name the row itself."""
         rows, links = [], []
-        for part in (part["part"] for part in manifest.metadata["parts"]):
-            frame = self.lake.scan_files(manifest, "rows", [f"rows-{part}.parquet"]).collect()
+        for part in manifest.metadata["parts"]:
+            frame, linking = lying_in(part, *read_files(self.lake, manifest, file_of(part)))
             by_row = {row.pop("_row"): row for row in frame.to_dicts()}
             assert sorted(by_row) == list(range(frame.height))
             rows += by_row.values()
-            for link in self.lake.scan_files(manifest, "links", [f"links-{part}.parquet"]).collect().to_dicts():
+            for link in linking.to_dicts():
                 linked = sorted(as_json(by_row[row]) for row in link["rows"])
                 links.append((link["source_table"], link["source_key"], link["source_row"], link["bucket"], linked))
         left_out = self.lake.require(("zoo", "rejected", manifest.key[-1]))

@@ -7,7 +7,9 @@ from dtx_assets.dtx.flows import (
     document,
     email_template,
     envelope,
+    exemption,
     imap_upload,
+    notification_schedule,
     record_fields,
     vornado,
 )
@@ -19,7 +21,9 @@ __all__ = [
     "document",
     "email_template",
     "envelope",
+    "exemption",
     "imap_upload",
+    "notification_schedule",
     "record_fields",
     "vornado",
 ]

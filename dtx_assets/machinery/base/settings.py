@@ -59,9 +59,16 @@ VARIABLES = {
     "LEGACY_DIALECT": Variable(
         "a YAML file that says how the CSV files of the legacy tables are written", "RFC 4180", "a file that is there"
     ),
+    "LEGACY_SCHEMA": Variable(
+        "the schema of the legacy tables, where they lie in a database", "what `tables.yaml` says, else the search path"
+    ),
     "CROSSWALK_URL": _location("the id crosswalks of other areas", "where the legacy tables are", *_STORE, *_DATABASES),
     "TARGET_URL": Variable(
         "the target database", "an embedded PostgreSQL in the state directory", _URL_FORMS["postgresql"], _POSTGRES
+    ),
+    "TARGET_SCHEMA": Variable("the schema of the target tables", "what `targets.yaml` says, else the search path"),
+    "REFERENCE_SCHEMA": Variable(
+        "the schema of the tables of others in the target database", "what `targets.yaml` says, else the search path"
     ),
     "FILES_URL": _location("the root directory of the legacy files", "`files` of the sample"),
     "FILES_PREFIX": Variable("what to take off a stored file path first", "nothing"),
@@ -88,7 +95,9 @@ VARIABLES = {
     ),
     "HOME": _location("the state directory", "`.<system>` in the current directory"),
     "BATCH_ROWS": Variable(
-        "source rows of one transaction", f"{DEFAULT_BATCH_ROWS}", f"a whole number from 1 to {LARGEST_BATCH_ROWS}"
+        "source rows of one transaction",
+        f"what `tables.yaml` says, else {DEFAULT_BATCH_ROWS}",
+        f"a whole number from 1 to {LARGEST_BATCH_ROWS}",
     ),
     "MODE": Variable("rehearsal or cutover", "rehearsal", " or ".join(get_args(Mode))),
     "REHEARSAL_CRON": Variable(
@@ -184,6 +193,7 @@ class Settings:
         environ: Mapping[str, str] | None = None,
         project_dir: Path | None = None,
         sample_dir: Path,
+        batch_rows: int = DEFAULT_BATCH_ROWS,
     ) -> "Settings":
         """Read the variables of `system`; the sample in `sample_dir` stands in for the inputs that are not named.
 
@@ -215,7 +225,7 @@ class Settings:
             cutover_at=read.instant("CUTOVER_AT"),
             legacy_timezone=read.timezone("LEGACY_TIMEZONE") or "UTC",
             home=home,
-            batch_rows=read.whole_number("BATCH_ROWS", 1, LARGEST_BATCH_ROWS) or DEFAULT_BATCH_ROWS,
+            batch_rows=read.whole_number("BATCH_ROWS", 1, LARGEST_BATCH_ROWS) or batch_rows,
             mode=read.mode("MODE"),
             legacy_dialect_path=read.existing_file("LEGACY_DIALECT"),
         )
@@ -329,6 +339,22 @@ def decisions_path(
     """The file that overrides decisions, which the graph is built from before anything else is read."""
     project_dir = (project_dir or Path.cwd()).absolute()
     return _Reader(system, read_environment(environ, project_dir), project_dir).existing_file("DECISIONS")
+
+
+@dataclass(frozen=True)
+class Schemas:
+    """Where the tables of a system lie in their databases; None is what its declarations say."""
+
+    legacy: str | None = None
+    target: str | None = None
+    reference: str | None = None
+
+
+def schemas_of(system: str, *, environ: Mapping[str, str] | None = None, project_dir: Path | None = None) -> Schemas:
+    """The schemas that the environment names, which the graph is built for."""
+    project_dir = (project_dir or Path.cwd()).absolute()
+    read = _Reader(system, read_environment(environ, project_dir), project_dir)
+    return Schemas(*(read.value(f"{name}_SCHEMA") for name in ("LEGACY", "TARGET", "REFERENCE")))
 
 
 def rehearsal_times(

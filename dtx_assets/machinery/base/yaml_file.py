@@ -1,58 +1,127 @@
 """YAML files as people edit them: read safely, with the line of every entry, and all that is wrong told at once."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
+from yaml.error import MarkedYAMLError, YAMLError
 
 from dtx_assets.machinery.base.errors import ConfigurationError
+
+# LibYAML reads a file some forty times faster than Python does; wheels of PyYAML have it.
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MOST_REPEATED = 10_000
 """So many entries aliases may stand for in one file."""
 DEEPEST = 50
 """So deep lists and mappings may be nested."""
 
+TAG = "tag:yaml.org,2002:"
+MERGE = f"{TAG}merge"
+
+
+class _Loader(_SafeLoader):
+    """Plain values only, as YAML 1.2 tells them: `yes`, `no` and `on` are texts, and no number has base 8 or 60."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in (MERGE, f"{TAG}timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+for _name, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+):
+    _Loader.add_implicit_resolver(f"{TAG}{_name}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = node.value.replace("_", "")
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+_Loader.add_constructor(f"{TAG}int", _integer)
+
 
 @lru_cache(maxsize=128)
-def _parsed(text: str) -> Any:
-    """The content of YAML; it is shared, and nobody may change it."""
+def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
+    """The nodes of YAML, which know their lines, and its content; both are shared, and nobody may change them."""
     _require_bounded(text)
-    # The round-trip loader makes plain values only, as the safe one does, and keeps the lines.
-    return YAML(typ="rt").load(text)
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return node, None if node is None else _content(loader, node, set())
+    finally:
+        loader.dispose()
+
+
+def _content(loader: _Loader, node: yaml.Node, merged: set[yaml.Node]) -> Any:
+    """The content of a node; `merged` are the mappings that hold by now what they took over from others."""
+    if isinstance(node, yaml.CollectionNode) and node.tag not in (f"{TAG}seq", f"{TAG}map"):
+        raise MarkedYAMLError(problem=f"there is no constructor for the tag {node.tag!r}", problem_mark=node.start_mark)
+    if isinstance(node, yaml.SequenceNode):
+        return [_content(loader, item, merged) for item in node.value]
+    if not isinstance(node, yaml.MappingNode):
+        return loader.construct_object(node)
+    if node not in merged:
+        _require_different_keys(node)
+    if any(key.tag == MERGE for key, _ in node.value):
+        loader.flatten_mapping(node)
+        merged.add(node)
+    return {key_text(key): _content(loader, value, merged) for key, value in node.value}
+
+
+def _require_different_keys(node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key_text(key) in seen:
+            raise MarkedYAMLError(problem=f'found duplicate key "{key_text(key)}"', problem_mark=key.start_mark)
+        if key.tag != MERGE:
+            seen.add(key_text(key))
+
+
+def key_text(key: yaml.Node) -> str:
+    """A key as it is written: `null`, `true` and `007` are names here, as any other word."""
+    if not isinstance(key, yaml.ScalarNode):
+        raise MarkedYAMLError(problem="found a list or a mapping as a key", problem_mark=key.start_mark)
+    return str(key.value)
 
 
 def _require_bounded(text: str) -> None:
     """Refuse what would grow without end when aliases are followed, and nesting that nobody writes."""
-    sizes: dict[str, int] = {}
+    sizes: dict[str | None, int] = {}
     open_nodes: list[tuple[str | None, int]] = []
     size = repeated = 0
-    for event in YAML(typ="safe", pure=True).parse(text):
+    events: Iterable[Any] = yaml.parse(text, Loader=_Loader)
+    for event in events:
         line = event.start_mark.line + 1
-        if isinstance(event, AliasEvent):
+        if isinstance(event, yaml.AliasEvent):
             if any(event.anchor == anchor for anchor, _ in open_nodes):
                 raise _Unbounded(f"*{event.anchor} stands within &{event.anchor} itself", line)
             size += sizes.get(event.anchor, 0)
             repeated += sizes.get(event.anchor, 0)
             if repeated > MOST_REPEATED:
                 raise _Unbounded(f"aliases repeat more than {MOST_REPEATED:,} entries", line)
-        elif isinstance(event, CollectionStartEvent):
+        elif isinstance(event, yaml.CollectionStartEvent):
             open_nodes.append((event.anchor, size))
             size += 1
             if len(open_nodes) > DEEPEST:
                 raise _Unbounded(f"entries are nested more than {DEEPEST} deep", line)
-        elif isinstance(event, CollectionEndEvent):
+        elif isinstance(event, yaml.CollectionEndEvent):
             anchor, before = open_nodes.pop()
             if anchor:
                 sizes[anchor] = size - before
-        elif isinstance(event, ScalarEvent):
+        elif isinstance(event, yaml.ScalarEvent):
             size += 1
             if event.anchor:
                 sizes[event.anchor] = 1
@@ -72,7 +141,7 @@ class YamlFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.content: Any = _parsed(path.read_text("utf-8-sig"))
+            self._node, self.content = _parsed(path.read_text("utf-8-sig"))
         except FileNotFoundError:
             raise ConfigurationError(
                 "a file is missing", where=str(path), remedy="put it back, or correct the path"
@@ -94,7 +163,9 @@ class YamlFile:
             mark = error.problem_mark
             where = f"{path}:{mark.line + 1}" if mark else str(path)
             raise ConfigurationError(f"not valid YAML: {error.problem}", where=where, remedy="mend the line") from None
-        if not isinstance(self.content, CommentedMap):
+        except YAMLError as error:
+            raise ConfigurationError(f"not valid YAML: {error}", where=str(path), remedy="mend the file") from None
+        if not isinstance(self.content, dict):
             raise ConfigurationError(
                 "the file does not hold a mapping of names to values",
                 where=f"{path}:1",
@@ -103,17 +174,17 @@ class YamlFile:
 
     def line(self, location: Sequence[str | int]) -> int:
         """The line, from 1, of the entry that `location` leads to, or of the nearest one above it."""
-        node, line = self.content, 1
+        node, line = self._node, 1
         for step in location:
-            try:
-                if isinstance(node, CommentedMap):
-                    key = next(key for key in node if key_text(key) == str(step))
-                    line, node = node.lc.key(key)[0] + 1, node[key]
-                elif isinstance(node, CommentedSeq):
-                    line, node = node.lc.item(step)[0] + 1, node[step]
-                else:
+            if isinstance(node, yaml.MappingNode):
+                found = next((entry for entry in node.value if key_text(entry[0]) == str(step)), None)
+                if found is None:
                     break
-            except (StopIteration, KeyError, IndexError, TypeError):
+                line, node = found[0].start_mark.line + 1, found[1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                node = node.value[step]
+                line = node.start_mark.line + 1
+            else:
                 break
         return line
 
@@ -146,7 +217,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def parse_model(file: YamlFile, model: type[Model], findings: Findings) -> Model | None:
     """The content of a file as `model`; what does not fit goes to the findings with its line."""
     try:
-        return model.model_validate(plain(file.content))
+        return model.model_validate(file.content)
     except ValidationError as error:
         for problem in error.errors():
             location = list(problem["loc"])
@@ -192,26 +263,6 @@ def _is_model(annotation: Any) -> bool:
 
 def _is_union(annotation: Any) -> bool:
     return get_origin(annotation) in (Union, UnionType)
-
-
-def key_text(key: Any) -> str:
-    """A key as it was meant: `null`, `true` and `false` are names here, as any other word."""
-    return {None: "null", True: "true", False: "false"}[key] if key is None or isinstance(key, bool) else str(key)
-
-
-def plain(node: Any) -> Any:
-    """The value without the positions that ruamel keeps in it."""
-    if isinstance(node, dict):
-        return {key_text(key): plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [plain(value) for value in node]
-    if isinstance(node, str):
-        return str(node)
-    if isinstance(node, bool) or node is None:
-        return node
-    if isinstance(node, int):
-        return int(node)
-    return node
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -59,7 +59,7 @@ def _decision_checks(asset: DatasetName, concerned_by: Callable[[Decisions], lis
         undone = [
             action
             for action in context.decisions.actions
-            if action.id in named and action.blocking and action.status == "open"
+            if (action.id in named or asset[1] in action.affects) and action.blocking and action.status == "open"
         ]
         return {
             specs[0].name: found(

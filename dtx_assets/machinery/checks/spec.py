@@ -75,6 +75,8 @@ class CheckContext:
     decisions: Decisions
     value_maps: Mapping[str, pl.DataFrame]
     settings: Settings
+    target_url: Callable[[], str] | None = None
+    """Where the live target is; asked for by those alone that look at it."""
 
     def manifest(self, layer: str, name: str) -> Manifest:
         """The manifest of a dataset; StructureError where it was not materialised."""
@@ -134,3 +136,8 @@ def one_group_an_asset(groups: Iterable[CheckGroup]) -> tuple[CheckGroup, ...]:
 def found(count: int, **metadata: Any) -> CheckOutcome:
     """The outcome of a check that passes where nothing is found."""
     return CheckOutcome(count == 0, count, metadata)
+
+
+def undecodable(column: str) -> pl.Expr:
+    """Whether the bytes of a column of a landed table are no text in the table's encoding."""
+    return pl.col("_undecodable").list.eval(pl.element().struct.field("column") == column).list.any().fill_null(False)

@@ -2,15 +2,26 @@
 
 from collections.abc import Callable, Collection
 
+from dtx_assets.machinery.checks.columns import column_checks
 from dtx_assets.machinery.checks.crosswalks import crosswalk_checks, crosswalk_users, landed_crosswalk_checks
 from dtx_assets.machinery.checks.decisions import archived_by_decision_checks, decision_checks
 from dtx_assets.machinery.checks.documents import document_checks
 from dtx_assets.machinery.checks.flows import flow_checks
-from dtx_assets.machinery.checks.spec import CheckGroup
+from dtx_assets.machinery.checks.own import groups_of
+from dtx_assets.machinery.checks.spec import CheckGroup, one_group_an_asset
 from dtx_assets.machinery.checks.tables import landed_table_checks
 from dtx_assets.machinery.checks.undecided import undecided_checks
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.system.system import System
+
+
+def check_groups(system: System) -> tuple[CheckGroup, ...]:
+    """All checks of a system, one group an asset: those that its declarations call for, and its own."""
+    own = system.checks.of(system) if system.checks else []
+    irrelevant = system.checks.irrelevant_decisions if system.checks else lambda _: ()
+    return one_group_an_asset(
+        [*standard_check_groups(system, irrelevant), *groups_of([*own, *column_checks(system, own)])]
+    )
 
 
 def standard_check_groups(

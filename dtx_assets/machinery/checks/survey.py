@@ -1,7 +1,8 @@
 """Looking at rows for many checks at once, in one pass."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -9,6 +10,8 @@ import polars as pl
 from dtx_assets.machinery.base.masking import mask, plain
 from dtx_assets.machinery.checks.spec import EXAMPLES, VALUES_SHOWN, CheckOutcome, found
 from dtx_assets.machinery.transforms.columns import code
+
+NONE: Mapping[str, pl.Expr] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -45,23 +48,31 @@ class Survey:
         self._whens: dict[str, pl.Expr] = {}
         self._shown: dict[str, list[pl.Expr]] = {}
         self._values: dict[str, pl.LazyFrame] = {}
-        self._values_of_rows: dict[str, pl.Expr] = {}
+        self._values_of_rows: dict[str, tuple[str, pl.Expr]] = {}
 
     def count(self, name: str, when: pl.Expr) -> None:
         """Asks how many rows `when` holds for."""
         self._whens[name] = when.fill_null(False)
 
     def rows(
-        self, name: str, when: pl.Expr, *, show: Sequence[str | pl.Expr] = (), value: pl.Expr | None = None
+        self,
+        name: str,
+        when: pl.Expr,
+        *,
+        show: Sequence[str | pl.Expr] = (),
+        value: pl.Expr | None = None,
+        values: Mapping[str, pl.Expr] = NONE,
     ) -> None:
         """Asks which rows `when` holds for; `show` is shown of the examples, beside the key.
 
         `value` asks how often each distinct value occurs in them, NULL included; of a list, each of its elements.
+        `values` asks the same of several, whose answers have the name `<name>/<its own>`.
         """
         self.count(name, when)
         self._shown[name] = [pl.col(column) if isinstance(column, str) else column for column in show]
         if value is not None:
-            self._values_of_rows[name] = value
+            self._values_of_rows[name] = (name, value)
+        self._values_of_rows |= {f"{name}/{label}": (name, each) for label, each in values.items()}
 
     def values(self, name: str, value: pl.Expr) -> None:
         """Asks how often each distinct value occurs in all rows, NULL included; of a list, each of its elements."""
@@ -69,18 +80,15 @@ class Survey:
 
     def answers(self) -> Answers:
         counting = self.frame.select(
-            pl.len().alias("total"), *(when.sum().alias(f"of {name}") for name, when in self._whens.items())
+            pl.len().alias("total"), *(number_of(when).alias(f"of {name}") for name, when in self._whens.items())
         )
         counts, *tallies = collected([counting, *self._values.values()])
         numbers = counts.row(0, named=True)
         found_rows = [name for name in self._shown if numbers[f"of {name}"]]
-        tallied = [name for name in self._values_of_rows if numbers[f"of {name}"]]
+        tallied = [name for name, (rows, _) in self._values_of_rows.items() if numbers[f"of {rows}"]]
         looked_at = collected(
             [self._example(name) for name in found_rows]
-            + [
-                tally(self.frame.filter(self._whens[name]).select(self._values_of_rows[name].alias("value")))
-                for name in tallied
-            ]
+            + [self._values_of(*self._values_of_rows[name]) for name in tallied]
         )
         examples = dict(zip(found_rows, looked_at[: len(found_rows)], strict=True))
         return Answers(
@@ -98,9 +106,17 @@ class Survey:
             },
         )
 
+    def _values_of(self, rows: str, value: pl.Expr) -> pl.LazyFrame:
+        return tally(self.frame.filter(self._whens[rows]).select(value.alias("value")))
+
     def _example(self, name: str) -> pl.LazyFrame:
         shown = [column for column in self._shown[name] if column.meta.output_name() != "key"]
         return self.frame.filter(self._whens[name]).select(pl.col(self.key).alias("key"), *shown).head(EXAMPLES)
+
+
+def number_of(when: pl.Expr) -> pl.Expr:
+    """In how many rows a condition holds; one that asks of no column holds in all of them, or in none."""
+    return when.sum() if when.meta.root_names() else pl.when(when).then(pl.len()).otherwise(0)
 
 
 NO_VALUES = pl.DataFrame(schema={"value": pl.String, "rows": pl.get_index_type()})

@@ -7,6 +7,7 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster_aws.s3 import S3Resource
 
 from dtx_assets.machinery.checks.spec import CheckGroup
+from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.dagster.assets import build_assets, build_checks_of_unfilled_targets
 from dtx_assets.machinery.dagster.automation import build_export_sensor, build_rehearsal_schedule
 from dtx_assets.machinery.dagster.checks import build_check_step
@@ -24,17 +25,16 @@ from dtx_assets.machinery.system.system import System
 
 def build_definitions(
     system: System,
-    check_groups: Sequence[CheckGroup],
+    groups: Sequence[CheckGroup] | None = None,
     *,
-    load_order: Sequence[str] = (),
     s3: S3Resource | None = None,
 ) -> dg.Definitions:
-    """Everything a code location of this system serves.
+    """Everything a code location of this system serves, with all its checks, or with those of `groups`.
 
-    `load_order` names models that are loaded before the others, first one first; `s3` is how S3 is reached, by default
-    as `AWS_*` says.
+    `s3` is how S3 is reached, by default as `AWS_*` says.
     """
-    graph = Graph(system, load_order)
+    graph = Graph(system)
+    groups = check_groups(system) if groups is None else groups
 
     def whole_graph() -> AssetGraph:
         return definitions.resolve_asset_graph()
@@ -44,10 +44,10 @@ def build_definitions(
             *build_assets(graph),
             build_plan(graph),
             gate_spec(graph),
-            build_report(graph, check_groups, whole_graph),
+            build_report(graph, groups, whole_graph),
         ],
         asset_checks=[
-            *(build_check_step(graph, group) for group in check_groups),
+            *(build_check_step(graph, group) for group in groups),
             *build_checks_of_unfilled_targets(graph),
             *build_verifications(graph),
         ],
@@ -55,7 +55,7 @@ def build_definitions(
         sensors=[build_export_sensor(system)],
         schedules=[build_rehearsal_schedule(system)],
         resources={
-            ENVIRONMENT: environment_resource(graph, check_groups, whole_graph),
+            ENVIRONMENT: environment_resource(graph, groups, whole_graph),
             "io_manager": io_manager(),
             S3: s3 or S3Resource(),
         },

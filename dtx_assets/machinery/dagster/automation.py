@@ -16,13 +16,13 @@ import dagster as dg
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.lake import Lake
-from dtx_assets.machinery.base.settings import Settings, apply_environment_files, mask_url, rehearsal_times
+from dtx_assets.machinery.base.settings import apply_environment_files, mask_url, rehearsal_times
 from dtx_assets.machinery.dagster.jobs import with_options
 from dtx_assets.machinery.dagster.resources import S3, s3_resource
 from dtx_assets.machinery.dagster.run import close_dead_runs
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.csv_files import CsvDirectory, CsvPrefix, ListedFile
-from dtx_assets.machinery.system.system import System
+from dtx_assets.machinery.system.system import System, settings_of
 
 MARKER = "_COMPLETE"
 SUFFIX = ".csv"
@@ -127,7 +127,7 @@ def build_export_sensor(system: System) -> dg.SensorDefinition:
     )
     def new_export(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         apply_environment_files()
-        settings = Settings.from_environment(system.name, sample_dir=system.sample_dir)
+        settings = settings_of(system)
         s3 = s3_resource(context)
         source = open_source(settings.legacy_url, s3_resource=s3)
         if not isinstance(source, CsvDirectory | CsvPrefix):
@@ -166,7 +166,7 @@ def build_rehearsal_schedule(system: System) -> dg.ScheduleDefinition:
 
     def rehearse(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         apply_environment_files()
-        if Settings.from_environment(system.name, sample_dir=system.sample_dir).mode == "cutover":
+        if settings_of(system).mode == "cutover":
             return dg.SkipReason(f"{system.name.upper()}_MODE is cutover: what is loaded here is no rehearsal")
         at = context.scheduled_execution_time.isoformat()
         return dg.RunRequest(run_key=at, run_config=with_options(mode="rehearsal"))

@@ -58,7 +58,8 @@ def build_check_step(graph: Graph, group: CheckGroup) -> dg.AssetChecksDefinitio
 
 def tie_of(group: CheckGroup) -> Iterator[CheckSpec]:
     """A check that ties what is made of the asset to those that close the gate, where none of structure does."""
-    if group.needs and any(spec.closes_gate for spec in group.specs) and not any(s.structure for s in group.specs):
+    closes_gate = group.needs and group.asset[0] != "target" and any(spec.closes_gate for spec in group.specs)
+    if closes_gate and not any(spec.structure for spec in group.specs):
         yield CheckSpec(
             EVALUATED,
             group.asset,
@@ -97,6 +98,7 @@ def check_context(environment: RunEnvironment) -> CheckContext:
         decisions=environment.decisions,
         value_maps=environment.system.mappings.value_maps,
         settings=environment.settings,
+        target_url=lambda: environment.target_url,
     )
 
 

@@ -15,7 +15,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from dtx_assets.machinery.dagster.graph import LOADS, REPORTS, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import closes_gate, markdown_table
-from dtx_assets.machinery.dagster.targets import build_target
+from dtx_assets.machinery.dagster.targets import build_load
+from dtx_assets.machinery.model.references import in_load_order
 from dtx_assets.machinery.run.environment import RunEnvironment
 
 GATE = "gate"
@@ -81,12 +82,14 @@ def build_cutover_job(graph: Graph, **job: Any) -> UnresolvedAssetJobDefinition:
 def with_loads_after_gate(graph: Graph, asset_graph: AssetGraph) -> AssetGraph:
     """The assets of a system, with loads that wait for the gate, and the gate for what is checked."""
     waits = awaited(graph, asset_graph)
-    targets = {graph.key("target", target.model): target for target in graph.system.filled_targets}
     return AssetGraph.from_assets(
         [
             *(made for made in asset_graph.assets_defs if not waits.keys() & set(made.keys)),
             build_gate(graph, waits[gate_key(graph)]),
-            *(build_target(graph, target, also_after=waits[key]) for key, target in targets.items()),
+            *(
+                build_load(graph, targets, also_after=waits[graph.key("target", targets[0].model)])
+                for targets in in_load_order(graph.system.filled_targets)
+            ),
         ]
     )
 
@@ -95,9 +98,13 @@ def awaited(graph: Graph, asset_graph: AssetGraph) -> Mapping[dg.AssetKey, set[d
     """What the gate and each load wait for in a cutover, beside what they are made from.
 
     What is prepared from rows that the same run loads is checked after that load. Other loads wait for such checks too,
-    as long as nothing is prepared from their own rows.
+    as long as nothing is prepared from their own rows. Those of a circle are one step, and wait for the same.
     """
-    loads = [graph.key("target", target.model) for target in graph.system.filled_targets]
+    steps = [
+        [graph.key("target", target.model) for target in targets]
+        for targets in in_load_order(graph.system.filled_targets)
+    ]
+    loads = [load for step in steps for load in step]
     checked = {
         key.asset_key
         for key in asset_graph.asset_check_keys
@@ -106,7 +113,9 @@ def awaited(graph: Graph, asset_graph: AssetGraph) -> Mapping[dg.AssetKey, set[d
     checked_after = {load: checked & below(load, lambda key: asset_graph.get(key).child_keys) for load in loads}
     late = set().union(*checked_after.values())
     gate = gate_key(graph)
-    return {gate: checked - late} | {load: {gate} if checked_after[load] else {gate, *late} for load in loads}
+    return {gate: checked - late} | {
+        load: {gate} if any(checked_after[each] for each in step) else {gate, *late} for step in steps for load in step
+    }
 
 
 def below(start: dg.AssetKey, children: Callable[[dg.AssetKey], Iterable[dg.AssetKey]]) -> set[dg.AssetKey]:

@@ -3,7 +3,7 @@
 Dagster code only wires. Keys are `[system, layer, name]`. One step extracts all tables in one snapshot, one prepares
 all targets of a flow, one evaluates all checks of a table."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from dtx_assets.machinery.dagster.metadata import (
 from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 from dtx_assets.machinery.mapping.load import ARCHIVED
 from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.references import load_order
 from dtx_assets.machinery.run.environment import ENVIRONMENT, RunEnvironment
 from dtx_assets.machinery.system.flow import Flow
 from dtx_assets.machinery.system.system import System
@@ -62,9 +63,9 @@ def failure(error: MigrationError) -> dg.Failure:
 class Graph:
     """The assets of a system, with the one place that says their keys, groups, owners and descriptions."""
 
-    def __init__(self, system: System, load_order: Sequence[str] = ()) -> None:
+    def __init__(self, system: System) -> None:
         self.system = system
-        self.load_order = tuple(load_order)
+        self.load_order = tuple(load_order({target.model: target.loaded_after for target in system.targets}))
         self.decisions = system.decisions
         self.owners = [f"team:{system.name}-migration"]
         self.project = system.mappings_dir.parents[1]

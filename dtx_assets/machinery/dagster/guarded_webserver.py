@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dtx_assets import interrupts
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.settings import mask_url
 
@@ -110,6 +111,7 @@ def proxied_origin(given: str) -> str | None:
 
 def main() -> None:
     """What `dagster-webserver` does, guarded."""
+    interrupts.leave_quietly()
     make_app = webserver.create_app_from_workspace_process_context
     try:
         proxied = proxied_origin(os.environ.get(ORIGIN_VARIABLE, ""))

@@ -11,7 +11,7 @@ from dtx_assets.machinery.dagster.cutover_order import build_cutover_job
 from dtx_assets.machinery.dagster.graph import LAST, REPORTS, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.load_checks import NONE_REJECTED, load_outcome
 from dtx_assets.machinery.dagster.metadata import PLAN_DATA, counts_text, markdown_table
-from dtx_assets.machinery.dagster.targets import load_model
+from dtx_assets.machinery.dagster.targets import load_models
 from dtx_assets.machinery.dagster.verification import masked_sample, verification_checks
 from dtx_assets.machinery.load import LoadSummary, Planned
 from dtx_assets.machinery.model.references import in_load_order
@@ -46,12 +46,11 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
             would_be_there: Planned = {}
-            summaries = {
-                target.model: load_model(
-                    environment, target, environment.dry_load(), context.log.info, planned=would_be_there
+            summaries: dict[str, LoadSummary] = {}
+            for targets in in_load_order(system.filled_targets):
+                summaries |= load_models(
+                    environment, targets, environment.dry_load(), context.log.info, planned=would_be_there
                 )
-                for target in in_load_order(system.filled_targets)
-            }
             planned = [planned_load(graph, target, summaries[target.model]) for target in system.filled_targets]
             in_the_way = [
                 {"name": found.name, "text": found.text, "accepted": found.is_accepted(environment.options.accept)}

@@ -1,6 +1,6 @@
 """The assets of the layer `target`: the loads, and the targets that no flow fills."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,7 +28,7 @@ from dtx_assets.machinery.load import (
     RunContext,
     SentFilesOfRun,
     first_rows,
-    load_target,
+    load_together,
     read_found_by_load,
 )
 from dtx_assets.machinery.mapping.lineage import column_descriptions
@@ -38,20 +38,71 @@ from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 
 
-def build_target(graph: Graph, target: TargetTable, also_after: Iterable[dg.AssetKey] = ()) -> dg.AssetsDefinition:
-    """One step that loads the prepared rows of a model into its table, and checks that it took them all.
+def build_load(
+    graph: Graph, targets: Sequence[TargetTable], also_after: Iterable[dg.AssetKey] = ()
+) -> dg.AssetsDefinition:
+    """One step that loads the prepared rows of a model into its table, or those of a circle of models together, and
+    checks that each table took them all.
 
     `also_after` are assets that it waits for in a cutover, besides what its rows are made from.
     """
     also_after = sorted(also_after)
     system = graph.system
-    key = graph.key("target", target.model)
-    flow = system.flow_of(target.model)
-    prepared = graph.key("prepared", target.model)
-    columns = column_descriptions(system.mappings.for_target(target.model), flow.sources if flow else None)
-    lineage = {name: [(prepared.path, name)] for name in columns}
-    spec = graph.spec(
-        key,
+    by_key = {graph.key("target", target.model): target for target in targets}
+    columns = {target.model: _columns(graph, target) for target in targets}
+
+    @dg.multi_asset(
+        # Dagster wants steps that wait for different things to have different names.
+        name=f"{system.name}_load_{_step_name(targets)}{'_after_gate' if also_after else ''}",
+        specs=[_load_spec(graph, target, columns[target.model], also_after) for target in targets],
+        check_specs=[check_spec(key, load_check(target.model), []) for key, target in by_key.items()],
+        can_subset=True,
+        required_resource_keys=RESOURCES,
+        op_tags=priority(graph, [target.model for target in targets], LOADS),
+    )
+    def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            selected = {key: target for key, target in by_key.items() if key in context.selected_asset_keys}
+            if selected:
+                senders = {
+                    target.model: sender
+                    for target in selected.values()
+                    if (sender := file_sender(context, environment, target))
+                }
+                summaries = load_models(
+                    environment, list(selected.values()), environment.load(), context.log.info, senders=senders
+                )
+            for key, target in selected.items():
+                names = list(columns[target.model])
+                rows = first_rows(environment.target_url, system.name, target, names, PREVIEW_ROWS)
+                yield dg.MaterializeResult(
+                    asset_key=key,
+                    metadata={
+                        **load_metadata(summaries[target.model]),
+                        **sending_metadata(senders.get(target.model)),
+                        PREVIEW: masked_preview(rows, system.personal_columns(target)),
+                        **lineage_metadata(_lineage(graph, target, columns[target.model])),
+                    },
+                )
+            for key, target in by_key.items():
+                if any(check.asset_key == key for check in context.selected_asset_check_keys):
+                    outcome = load_outcome(read_found_by_load(environment.target_url, system.name, target))
+                    yield check_result(key, NONE_REJECTED, outcome, outcome.severity or "ERROR")
+
+    return load
+
+
+def _step_name(targets: Sequence[TargetTable]) -> str:
+    first, *others = (dagster_name(target.model) for target in targets)
+    return f"{first}_and_{len(others)}_more" if len(others) > 1 else "_and_".join([first, *others])
+
+
+def _load_spec(
+    graph: Graph, target: TargetTable, columns: Mapping[str, str], also_after: Sequence[dg.AssetKey]
+) -> dg.AssetSpec:
+    return graph.spec(
+        graph.key("target", target.model),
         target.area,
         graph.described(target.description, target.decision),
         skippable=True,
@@ -59,10 +110,10 @@ def build_target(graph: Graph, target: TargetTable, also_after: Iterable[dg.Asse
         deps=list(
             dict.fromkeys(
                 [
-                    prepared,
+                    graph.key("prepared", target.model),
                     *sorted(graph.made_together("prepared", target.model)),
                     # What rows refer to is loaded before them.
-                    *(graph.key("target", model) for model in loaded_before(system.filled_targets)[target.model]),
+                    *(graph.key("target", model) for model in loaded_before(graph.system.filled_targets)[target.model]),
                     *also_after,
                 ]
             )
@@ -72,62 +123,43 @@ def build_target(graph: Graph, target: TargetTable, also_after: Iterable[dg.Asse
             "dagster/column_schema": target_column_schema(target, columns),
             "dagster/table_name": target.name,
             "filled": "inserts rows" if target.writes == "insert" else "fills columns of rows that other areas own",
-            **code_references(graph.project, mapping_file(system, target.model)),
+            **code_references(graph.project, mapping_file(graph.system, target.model)),
         },
     )
 
-    @dg.multi_asset(
-        # Dagster wants steps that wait for different things to have different names.
-        name=f"{system.name}_load_{dagster_name(target.model)}{'_after_gate' if also_after else ''}",
-        specs=[spec],
-        check_specs=[check_spec(key, load_check(target.model), [])],
-        can_subset=True,
-        required_resource_keys=RESOURCES,
-        op_tags=priority(graph, [target.model], LOADS),
-    )
-    def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        environment: RunEnvironment = context.resources.migration
-        with told(environment):
-            if key in context.selected_asset_keys:
-                sender = file_sender(context, environment, target)
-                summary = load_model(environment, target, environment.load(), context.log.info, send=sender)
-                rows = first_rows(environment.target_url, system.name, target, list(lineage), PREVIEW_ROWS)
-                yield dg.MaterializeResult(
-                    asset_key=key,
-                    metadata={
-                        **load_metadata(summary),
-                        **sending_metadata(sender),
-                        PREVIEW: masked_preview(rows, system.personal_columns(target)),
-                        **lineage_metadata(lineage),
-                    },
-                )
-            if context.selected_asset_check_keys:
-                outcome = load_outcome(read_found_by_load(environment.target_url, system.name, target))
-                yield check_result(key, NONE_REJECTED, outcome, outcome.severity or "ERROR")
 
-    return load
+def _columns(graph: Graph, target: TargetTable) -> Mapping[str, str]:
+    """The columns that a mapping fills, with what it says of them."""
+    flow = graph.system.flow_of(target.model)
+    return column_descriptions(graph.system.mappings.for_target(target.model), flow.sources if flow else None)
 
 
-def load_model(
+def _lineage(graph: Graph, target: TargetTable, columns: Iterable[str]) -> dict[str, list[tuple[Sequence[str], str]]]:
+    return {name: [(graph.key("prepared", target.model).path, name)] for name in columns}
+
+
+def load_models(
     environment: RunEnvironment,
-    target: TargetTable,
+    targets: Sequence[TargetTable],
     run: RunContext,
     log: Callable[[str], None],
     *,
-    send: FileSender | None = None,
+    senders: Mapping[str, FileSender] | None = None,
     planned: Planned | None = None,
-) -> LoadSummary:
-    """Load a model, or try to where the run is dry: then `planned` remembers what it would make, for the next ones."""
-    return load_target(
+) -> dict[str, LoadSummary]:
+    """Load a model, or those of a circle together, or try to where the run is dry: then `planned` remembers what it
+    would make, for the next ones. By model."""
+    models = ", ".join(target.model for target in targets)
+    return load_together(
         environment.system.name,
-        target,
+        targets,
         environment.lake,
         environment.target_url,
         run,
         on_conflict=environment.decisions.chosen.get("on_target_conflict", "keep_target"),
-        progress=StepProgress(f"{'plan' if run.dry else 'load'} {target.model}", log),
+        progress=StepProgress(f"{'plan' if run.dry else 'load'} {models}", log),
         legacy_rows=legacy_rows(environment),
-        send=send,
+        sends=senders,
         waiting=log,
         planned=planned,
     )

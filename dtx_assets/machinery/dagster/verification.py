@@ -12,6 +12,7 @@ from dtx_assets.machinery.dagster.metadata import BLOCKS, VERIFICATION_DATA, mar
 from dtx_assets.machinery.load import Verification
 from dtx_assets.machinery.load.samples import Sample
 from dtx_assets.machinery.load.verify import FAULTS
+from dtx_assets.machinery.model.references import loaded_with
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.run.operations import verify_model
@@ -39,7 +40,12 @@ def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefin
         " is lost, extra or changed. Where files belong to the rows, each is compared with the object store by size and"
         " checksum. Rows that others own are left out; that source rows vanished is a warning."
         " `dtx verify` evaluates it at any time.",
-        additional_deps=[graph.key(layer, model) for layer in ("prepared", "rejected")],
+        # Which rows are orphans shows in all that are loaded together.
+        additional_deps=[
+            graph.key(layer, each.model)
+            for each in loaded_with(graph.system.filled_targets, model)
+            for layer in ("prepared", "rejected")
+        ],
         metadata={"severity": "ERROR", BLOCKS: True},
     )
 

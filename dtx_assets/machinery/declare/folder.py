@@ -3,33 +3,42 @@
 What no table of columns can say is Python, and is handed in: transforms and functions of the system's own.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel
 
 from dtx_assets.machinery.base.errors import ConfigurationError
-from dtx_assets.machinery.base.settings import decisions_path
+from dtx_assets.machinery.base.settings import Schemas, decisions_path, schemas_of
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
 from dtx_assets.machinery.declare.model import (
     MIGRATION,
-    OTHER_AREAS,
     CrosswalkFile,
+    LeadsTo,
     LegacyTableFile,
     TablesFile,
     TargetsFile,
     TargetTableFile,
 )
 from dtx_assets.machinery.declare.own_rows import own_crosswalk
-from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, value_map_asset
-from dtx_assets.machinery.mapping.decisions import load_decisions
-from dtx_assets.machinery.mapping.load import DECISIONS, TABLES, TARGETS, Mappings, load_mappings
+from dtx_assets.machinery.feeds.load import FeedContext, Feeds, load_feeds
+from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, look_up_asset, value_map_asset
+from dtx_assets.machinery.mapping.conditions import is_active
+from dtx_assets.machinery.mapping.decisions import Asked, Decisions, load_decisions
+from dtx_assets.machinery.mapping.load import DECISIONS, FEEDS, TABLES, TARGETS, Mappings, load_mappings
+from dtx_assets.machinery.mapping.model import When
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
-from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.model.references import load_order
+from dtx_assets.machinery.model.target import OTHER_AREAS, TargetColumn, TargetTable
+from dtx_assets.machinery.postgres.other_rows import load_other_rows
 from dtx_assets.machinery.prepare.derived import derived_flows
-from dtx_assets.machinery.system.system import System
+from dtx_assets.machinery.prepare.parts import read_names
+from dtx_assets.machinery.system.question import Question
+from dtx_assets.machinery.system.system import OwnChecks, SeedEmbedded, System
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
 
 File = TypeVar("File", bound=BaseModel)
@@ -43,67 +52,188 @@ def system_from_folder(
     sample_dir: Path | None = None,
     transforms: Registry = GENERIC,
     functions: Mapping[str, Callable[..., object]] | None = None,
+    references: Sequence[MappingAsset] = (),
+    seed_embedded: SeedEmbedded | None = None,
+    checks: OwnChecks | None = None,
+    sample_functions: Mapping[str, Callable[..., object]] | None = None,
 ) -> System:
     """The system that a folder declares, under the decisions that the environment chooses otherwise, if any.
 
     `code_dir`: where the system's Python lies; `sample_dir`: the legacy tables where no URL names others, by default
-    `legacy` beside the folder of all mappings. ConfigurationError names all that is wrong, with file and line.
+    `legacy` beside the folder of all mappings; `references`: look-ups that code makes; `seed_embedded` fills the tables
+    of others in the embedded database; `checks`: those that the declarations do not call for.
+    ConfigurationError names all that is wrong, with file and line.
     """
+    return decided(
+        declared_system(
+            name,
+            mappings_dir,
+            code_dir=code_dir,
+            sample_dir=sample_dir,
+            transforms=transforms,
+            functions=functions,
+            references=references,
+            seed_embedded=seed_embedded,
+            checks=checks,
+            sample_functions=sample_functions,
+        )
+    )
+
+
+def decided(system: System) -> System:
+    """The system under the decisions that the environment chooses otherwise, if any."""
+    override = decisions_path(system.name)
+    return system.under(load_decisions(system.mappings_dir / DECISIONS, override)) if override else system
+
+
+def declared_system(
+    name: str,
+    mappings_dir: Path,
+    *,
+    code_dir: Path,
+    sample_dir: Path | None = None,
+    transforms: Registry = GENERIC,
+    functions: Mapping[str, Callable[..., object]] | None = None,
+    references: Sequence[MappingAsset] = (),
+    seed_embedded: SeedEmbedded | None = None,
+    checks: OwnChecks | None = None,
+    sample_functions: Mapping[str, Callable[..., object]] | None = None,
+) -> System:
+    """The same under the decisions that the folder itself chooses."""
     tables, targets = read_declarations(mappings_dir)
+    schemas = schemas_of(name)
     decisions = load_decisions(mappings_dir / DECISIONS)
     first = next(iter(tables.areas), MIGRATION)
-    legacy_tables = {table: legacy_table(table, declared, first) for table, declared in tables.tables.items()}
-    declared_targets = tuple(target_table(model, declared, first) for model, declared in targets.targets.items())
+    legacy_tables = {
+        table: replace(declared, schema=schemas.legacy or declared.schema)
+        for table, declared in (
+            (table, legacy_table(table, entry, first, tables.kinds_by_name)) for table, entry in tables.tables.items()
+        )
+    }
+    declared_targets = in_schemas(
+        [target_table(model, declared, first) for model, declared in targets.targets.items()], schemas
+    )
     own = {table.name: table for table in declared_targets if not table.key_is_written}
-    handed_over = {declared.name or table: table for table, declared in tables.crosswalks.items()}
+    looked_up = {model: table for model, table in targets.targets.items() if table.looked_up}
+    handed_over = {
+        crosswalk: (table, leads_to)
+        for table, declared in tables.crosswalks.items()
+        for crosswalk, leads_to in declared.crosswalks(table).items()
+    }
+    through = [asset.name for asset in references if asset.is_crosswalk]
     mappings = load_mappings(
         mappings_dir,
         legacy_tables=legacy_tables,
         targets=declared_targets,
         transforms=transforms,
         functions=functions or {},
-        crosswalks=tuple(dict.fromkeys((*handed_over, *own))),
+        crosswalks=tuple(dict.fromkeys((*handed_over, *through, *looked_up, *own))),
         decisions=decisions,
+        references=[asset.name for asset in references if not asset.is_crosswalk],
     )
     _require_filled(mappings, targets)
+    named = {table.model: table.names[0] for table in declared_targets}
     filled = tuple(
-        _as_filled(table, mappings, targets.targets[table.model]) for table in mappings.completed(declared_targets)
+        _as_filled(table, mappings, targets.targets[table.model], named)
+        for table in mappings.completed(declared_targets)
     )
     makers = derived_flows(mappings, legacy_tables)
     entries = (entry for mapping in mappings.targets.values() for entry in mapping.sources.values())
     used = {column.crosswalk for entry in entries for _, column in entry.made if column.crosswalk}
     crosswalks = {
-        table: replace(legacy_table(table, declared, OTHER_AREAS), key=declared.key or (declared.source_id,))
+        table: replace(
+            legacy_table(table, declared, OTHER_AREAS, tables.kinds_by_name), key=declared.key or (declared.source_id,)
+        )
         for table, declared in tables.crosswalks.items()
     }
     assets: list[MappingAsset] = [
         *(
-            _handed_over_asset(crosswalk, crosswalks[table], tables.crosswalks[table], targets)
-            for crosswalk, table in handed_over.items()
+            _handed_over_asset(crosswalk, crosswalks[table], tables.crosswalks[table].source_id, leads_to, named)
+            for crosswalk, (table, leads_to) in handed_over.items()
         ),
+        *references,
         *(
             own_crosswalk(table, mappings, legacy_tables)
             for crosswalk, table in own.items()
-            if crosswalk in used and crosswalk not in handed_over
+            if crosswalk in used and crosswalk not in (*handed_over, *through)
         ),
-        *(value_map_asset(name, value_map, mappings, area=first) for value_map in mappings.value_maps),
+        *(
+            look_up_asset(table, targets.targets[table.model].looked_up)
+            for table in declared_targets
+            if table.model in looked_up
+        ),
+        *(
+            value_map_asset(name, value_map, mappings, area=_area_of(value_map, mappings, legacy_tables) or first)
+            for value_map in mappings.value_maps
+        ),
     ]
+    others_first = sorted(filled, key=lambda target: target.area != OTHER_AREAS)
+    feeds = _feeds(tables, mappings_dir, legacy_tables, declared_targets, assets, decisions)
     system = System(
         name=name,
         legacy_tables=legacy_tables,
         crosswalk_tables=crosswalks,
         targets=filled,
-        flow_makers=makers,
+        flow_makers=(*makers, *(feeds.flow_makers if feeds else ())),
         decisions=decisions,
         mapping_assets=tuple(assets),
         mappings=mappings,
         mappings_dir=mappings_dir,
         code_dir=code_dir,
         sample_dir=sample_dir or mappings_dir.parents[1] / "legacy",
-        areas={**tables.areas, OTHER_AREAS: "Tables that others own"},
+        areas={**tables.areas, OTHER_AREAS: tables.areas.get(OTHER_AREAS, "Tables that others own")},
+        questions=tuple(map(_question, decisions.questions)),
+        feeds=feeds,
+        seed_embedded=seed_embedded or partial(load_other_rows, targets=others_first),
+        batch_rows=tables.batch_rows,
+        coerced=tables.coerced,
+        checks=checks,
+        sample_functions=sample_functions or {},
     )
-    override = decisions_path(name)
-    return system.under(load_decisions(mappings_dir / DECISIONS, override)) if override else system
+    return system.under(decisions)
+
+
+def _question(asked: Asked) -> Question:
+    return Question(asked.name, asked.text, asked_when=lambda chosen: is_active(asked.when, chosen))
+
+
+def _area_of(value_map: str, mappings: Mappings, legacy_tables: Mapping[str, LegacyTable]) -> str | None:
+    """The area of the first table whose rows go through a value map; None where only checks read it."""
+    read = (
+        legacy_tables[table].area
+        for mapping in mappings.targets.values()
+        for table, entry in mapping.sources.items()
+        if value_map in read_names(entry)
+    )
+    return next(read, None)
+
+
+def _feeds(
+    tables: TablesFile,
+    mappings_dir: Path,
+    legacy_tables: Mapping[str, LegacyTable],
+    targets: Sequence[TargetTable],
+    assets: Iterable[MappingAsset],
+    decisions: Decisions,
+) -> Feeds | None:
+    if tables.feeds is None:
+        return None
+    crosswalks = {
+        asset.name: name
+        for asset in assets
+        if asset.kind == "crosswalk"
+        for layer, name in asset.upstream
+        if layer == "target"
+    }
+    context = FeedContext(
+        legacy_tables,
+        targets,
+        crosswalks,
+        decisions.entry(tables.feeds.decision),
+        tables.feeds.option,
+        tables.feeds.area or next(iter(tables.areas)),
+    )
+    return load_feeds(mappings_dir / FEEDS, context)
 
 
 # --- the files --------------------------------------------------------------------------------------------------------
@@ -116,6 +246,7 @@ def read_declarations(mappings_dir: Path) -> tuple[TablesFile, TargetsFile]:
     targets = _read(mappings_dir / TARGETS, TargetsFile, findings)
     if tables and targets:
         _check_names(tables, targets, findings)
+        _check_order(*targets, findings)
     findings.raise_if_any()
     assert tables
     assert targets
@@ -141,19 +272,13 @@ def _check_names(
     for name, table in legacy.tables.items():
         _check_area(tables_file, ["tables", name, "area"], table.area, areas, findings)
     for name, crosswalk in legacy.crosswalks.items():
-        if crosswalk.target not in target.targets:
-            findings.add(
-                f"there is no target model {crosswalk.target!r}",
-                tables_file.where(["crosswalks", name, "target"]),
-                suggestion(crosswalk.target, target.targets),
-            )
-        for role in ("source_id", "target_id"):
-            column = getattr(crosswalk, role)
-            if column not in crosswalk.columns:
-                where = tables_file.where(["crosswalks", name, role])
-                findings.add(f"{name} has no column {column!r}", where, suggestion(column, crosswalk.columns))
+        _check_crosswalk(tables_file, name, crosswalk, target, areas, findings)
     names = {name for table in target.targets.values() for name in _names_of(table)}
     for model, declared in target.targets.items():
+        for first in declared.loaded_after:
+            if first not in target.targets:
+                where = targets_file.where(["targets", model, "loaded_after"])
+                findings.add(f"there is no target model {first!r}", where, suggestion(first, target.targets))
         _check_area(targets_file, ["targets", model, "area"], declared.area, areas, findings)
         for name, column in declared.columns.items():
             if column.references and column.references not in names:
@@ -162,6 +287,38 @@ def _check_names(
                     targets_file.where(["targets", model, "columns", name, "references"]),
                     suggestion(column.references, names),
                 )
+
+
+def _check_order(file: YamlFile, targets: TargetsFile, findings: Findings) -> None:
+    try:
+        load_order({model: declared.loaded_after for model, declared in targets.targets.items()})
+    except ValueError as error:
+        findings.add(
+            f"models are loaded one after another in a circle: {error}",
+            file.where(["targets"]),
+            "take one of them out of `loaded_after`",
+        )
+
+
+def _check_crosswalk(
+    file: YamlFile, name: str, crosswalk: CrosswalkFile, target: TargetsFile, areas: Iterable[str], findings: Findings
+) -> None:
+    own: list[str | int] = ["crosswalks", name]
+    columns: list[tuple[list[str | int], str]] = [([*own, "source_id"], crosswalk.source_id)]
+    for called, leads_to in crosswalk.crosswalks(name).items():
+        place = [*own, "leads_to", called] if crosswalk.leads_to else own
+        if leads_to.target not in target.targets:
+            findings.add(
+                f"there is no target model {leads_to.target!r}",
+                file.where([*place, "target"]),
+                suggestion(leads_to.target, target.targets),
+            )
+        _check_area(file, [*place, "area"], leads_to.area, areas, findings)
+        columns.append(([*place, "target_id"], leads_to.target_id))
+        columns += (([*place, "extras"], extra) for extra in leads_to.extras)
+    for place, column in columns:
+        if column not in crosswalk.columns:
+            findings.add(f"{name} has no column {column!r}", file.where(place), suggestion(column, crosswalk.columns))
 
 
 def _names_of(table: TargetTableFile) -> Iterable[str]:
@@ -176,22 +333,35 @@ def _check_area(file: YamlFile, place: list[str | int], area: str, areas: Iterab
 # --- what they declare ------------------------------------------------------------------------------------------------
 
 
-def legacy_table(name: str, declared: LegacyTableFile, first_area: str) -> LegacyTable:
-    kinds: Mapping[str, ColumnKind] = {column: entry.kind for column, entry in declared.columns.items()}
+def legacy_table(
+    name: str, declared: LegacyTableFile, first_area: str, by_name: Mapping[ColumnKind, Sequence[str]]
+) -> LegacyTable:
+    kinds = {column: entry.kind for column, entry in declared.columns.items() if entry.kind}
+    columns = (column for column, entry in declared.columns.items() if entry.personal)
     return LegacyTable(
         name,
         declared.area or first_area,
         tuple(declared.columns),
         key=declared.key,
         key_repeats=declared.key_repeats,
+        column_count=declared.column_count,
         description=declared.meaning,
         decision=declared.decision,
-        kind_of=lambda column: kinds.get(column, "text"),
-        personal=frozenset(column for column, entry in declared.columns.items() if entry.personal),
+        kind_of=lambda column: kinds.get(column) or kind_by_name(column, by_name),
+        personal=frozenset((*columns, *declared.personal)),
         all_personal=declared.all_personal,
         null_markers=declared.null_markers,
+        required=tuple(declared.columns) if declared.all_required else declared.required,
+        all_required=declared.all_required,
+        blank_is_null=not declared.blanks_count,
         schema=declared.lies_in,
     )
+
+
+def kind_by_name(column: str, by_name: Mapping[ColumnKind, Sequence[str]]) -> ColumnKind:
+    """What a column is read as for its name; the first kind with a pattern that fits counts."""
+    fits = (kind for kind, patterns in by_name.items() if any(fnmatchcase(column, pattern) for pattern in patterns))
+    return next(fits, "text")
 
 
 def target_table(model: str, declared: TargetTableFile, first_area: str) -> TargetTable:
@@ -209,16 +379,46 @@ def target_table(model: str, declared: TargetTableFile, first_area: str) -> Targ
                 max_length=entry.length,
                 references=entry.references,
                 allowed=entry.allowed,
+                needed_when=_needed_when(entry.when or declared.when),
+                unique=entry.unique,
+                identity=entry.identity,
             )
             for column, entry in declared.columns.items()
         ),
+        writes="update" if declared.updated else "nothing",
         natural_key=declared.natural_key,
         key=declared.key,
         key_is_written=declared.key_is_written,
         nulls_equal=declared.nulls_equal,
+        file_columns=(declared.file.key, declared.file.sha256) if declared.file else None,
+        held_column=declared.held,
+        loaded_after=declared.loaded_after,
         decision=declared.decision,
         description=declared.meaning,
         schema=declared.lies_in,
+    )
+
+
+def _needed_when(when: When | None) -> tuple[str, ...]:
+    return (when.decision, *when.option) if when else ()
+
+
+def in_schemas(tables: Sequence[TargetTable], schemas: Schemas) -> tuple[TargetTable, ...]:
+    """The target tables where they lie: what columns refer to is named with its schema, so that no path has a say."""
+    placed = [
+        replace(table, schema=(schemas.reference if table.area == OTHER_AREAS else schemas.target) or table.schema)
+        for table in tables
+    ]
+    names = {name: after.names[0] for before, after in zip(tables, placed, strict=True) for name in before.names}
+    return tuple(
+        replace(
+            table,
+            columns=tuple(
+                replace(column, references=names[column.references] if column.references else None)
+                for column in table.columns
+            ),
+        )
+        for table in placed
     )
 
 
@@ -227,7 +427,8 @@ def _require_filled(mappings: Mappings, targets: TargetsFile) -> None:
     findings = Findings()
     for model, mapping in mappings.targets.items():
         made = {column for source in mapping.sources.values() for column, _ in source.filled} | mapping.undecided.keys()
-        for name, column in targets.targets[model].columns.items() if mapping.sources else ():
+        is_made = mapping.sources and not targets.targets[model].updated
+        for name, column in targets.targets[model].columns.items() if is_made else ():
             if name not in made and not column.nullable and column.default is None:
                 findings.add(
                     f"{model}.{name} must have a value and nothing fills it",
@@ -237,23 +438,41 @@ def _require_filled(mappings: Mappings, targets: TargetsFile) -> None:
     findings.raise_if_any()
 
 
-def _as_filled(table: TargetTable, mappings: Mappings, declared: TargetTableFile) -> TargetTable:
+def _as_filled(
+    table: TargetTable, mappings: Mappings, declared: TargetTableFile, named: Mapping[str, str]
+) -> TargetTable:
     """The table with the columns that are written: one that nothing fills is left to its default, where it has one."""
     mapping = mappings.targets.get(table.model)
     if mapping is None or not mapping.sources:
         return table
     made = {column for source in mapping.sources.values() for column, _ in source.filled}
     defaults = {column for column, entry in declared.columns.items() if entry.default is not None}
-    left = tuple(column for column in table.columns if column.name in made or column.name not in defaults)
-    return replace(table, columns=left, writes="insert", decision=table.decision or mapping.decision)
+    entries = [pair for source in mapping.sources.values() for pair in source.filled]
+    filled = {name for name, entry in entries if not (entry.is_constant and entry.constant is None)}
+    left = tuple(
+        replace(column, stays_null=column.name not in filled)
+        for column in table.columns
+        if column.name in made or column.name not in defaults
+    )
+    writes: Literal["insert", "update"] = "update" if declared.updated else "insert"
+    return replace(
+        table,
+        columns=left,
+        writes=writes,
+        decision=table.decision or mapping.decision,
+        parent=named[mapping.parent] if mapping.parent else "",
+    )
 
 
-def _handed_over_asset(name: str, table: LegacyTable, declared: CrosswalkFile, targets: TargetsFile) -> MappingAsset:
+def _handed_over_asset(
+    name: str, table: LegacyTable, source_id: str, leads_to: LeadsTo, named: Mapping[str, str]
+) -> MappingAsset:
     return crosswalk_asset(
         name,
         table,
-        declared.source_id,
-        declared.target_id,
-        area=table.area,
-        target=(declared.target, targets.targets[declared.target].table),
+        source_id,
+        leads_to.target_id,
+        area=leads_to.area or table.area,
+        target=(leads_to.target, named[leads_to.target]),
+        extras=leads_to.extras,
     )

@@ -9,7 +9,7 @@ from dtx_assets.machinery.load.preview import first_rows
 from dtx_assets.machinery.load.runs import RunContext, finish_run, note_failure, open_run, prepare_bookkeeping
 from dtx_assets.machinery.load.sent_files import SentFilesOfRun
 from dtx_assets.machinery.load.subset import Subset
-from dtx_assets.machinery.load.target_load import load_target
+from dtx_assets.machinery.load.target_load import load_target, load_together
 from dtx_assets.machinery.load.undo import UndoSummary, undo_run
 from dtx_assets.machinery.load.verify import Verification, verify_target
 from dtx_assets.machinery.postgres.ddl import (
@@ -40,6 +40,7 @@ __all__ = [
     "first_rows",
     "live_target",
     "load_target",
+    "load_together",
     "note_failure",
     "open_run",
     "prepare_bookkeeping",

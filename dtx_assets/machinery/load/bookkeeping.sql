@@ -236,6 +236,17 @@ CROSS JOIN LATERAL (SELECT CASE WHEN entry.target_ids IS NULL THEN entry.lowest_
 LEFT JOIN migration.target_row AS numbered ON numbered.no = target_row.id AND numbered.target_table = flow.target_table;
 COMMENT ON VIEW migration.mapping IS 'Where source rows went. target_key: the key of the row, target_id: the number it is called by.';
 
+CREATE VIEW migration.migration_mapping AS
+SELECT row_number() OVER (ORDER BY entry.flow_id, entry.source_key) AS id, flow.source_table,
+    CASE WHEN entry.source_key ~ '^-?[0-9]{1,18}$' THEN entry.source_key::bigint END AS source_id, flow.target_table,
+    CASE WHEN entry.target_ids IS NULL THEN entry.lowest_id ELSE entry.target_ids[1] END AS target_id,
+    batch.committed_at AT TIME ZONE 'UTC' AS migrated_at
+FROM migration.mapping_entry AS entry
+JOIN migration.flow ON flow.id = entry.flow_id
+JOIN migration.batch ON batch.id = entry.batch_id;
+COMMENT ON VIEW migration.migration_mapping IS
+    'One row a source row and target table: where several rows were made of one, the first part that is there.';
+
 CREATE VIEW migration.rejected AS
 SELECT flow.system, latest.run_id, flow.source_table, entry.source_key, flow.target_table, entry.reasons, entry.partial,
     entry.detail, entry."row"
@@ -302,4 +313,4 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION migration.sources_of IS 'The source rows that a target row came from.';
 
-INSERT INTO migration.schema_version (version) VALUES (6);
+INSERT INTO migration.schema_version (version) VALUES (7);

@@ -151,6 +151,7 @@ def replace_entries(connection: Connection, entries: pl.DataFrame, batch_id: int
     """Write entries over those of the same source rows."""
     if entries.is_empty():
         return
+    connection.execute("DROP TABLE IF EXISTS pg_temp.new_entry")
     connection.execute("CREATE TEMPORARY TABLE new_entry (LIKE migration.mapping_entry) ON COMMIT DROP")
     copy_entries(connection, entries, batch_id, sql.Identifier("new_entry"))
     connection.execute(

@@ -141,6 +141,7 @@ class Findings:
     def _close(self, entries: pl.DataFrame) -> None:
         if entries.is_empty():
             return
+        self.connection.execute("DROP TABLE IF EXISTS pg_temp.closed_entry")
         self.connection.execute(
             "CREATE TEMPORARY TABLE closed_entry (flow_id smallint, bucket smallint, source_key text, partial boolean,"
             " found_by_load boolean, hash bigint, occurrence integer) ON COMMIT DROP"

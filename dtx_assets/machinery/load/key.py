@@ -60,11 +60,14 @@ class Key:
 
     def number_is_in(self, row: str, ids: sql.Composable) -> sql.Composable:
         """Whether the number of a row, by another name than `t`, is in an array."""
+        # Joined, because an array of another type of integer would be gone through for each row.
+        wanted = sql.SQL("unnest({}::bigint[]) AS wanted (no)").format(ids)
         if self.is_number:
-            return sql.SQL("{} = ANY ({})").format(sql.Identifier(row, self.columns[0]), ids)
-        return sql.SQL("EXISTS (SELECT FROM migration.target_row AS among WHERE {} AND among.no = ANY ({}))").format(
-            self._numbered(row, "among"), ids
-        )
+            same = sql.SQL("wanted.no = {}").format(sql.Identifier(row, self.columns[0]))
+            return sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(wanted, same)
+        return sql.SQL(
+            "EXISTS (SELECT FROM migration.target_row AS among JOIN {} ON wanted.no = among.no WHERE {})"
+        ).format(wanted, self._numbered(row, "among"))
 
     def _numbered(self, row: str, entry: str) -> sql.Composable:
         """Whether an entry of migration.target_row is that of a row. An index of the table on its key can answer."""

@@ -1,25 +1,28 @@
 """Rows that refer to rows that are not there and will not be: they are rejected, and come when what they need does.
 
-A reference to a row of the same table is satisfied by a row of the same part; so a table that refers to itself is
-loaded as one part.
+A reference to a row of a target that is loaded in the same transaction is satisfied by a row that comes with it; so a
+table that refers to itself, and tables that refer to each other in a circle, are loaded whole.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 from psycopg import sql
 
 from dtx_assets.machinery.load.ownership import KEY_TAKEN
 from dtx_assets.machinery.load.place import Place
+from dtx_assets.machinery.model.references import refers_to_itself
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.ddl import INTEGERS, LiveTarget, live_target, qualified
 from dtx_assets.machinery.prepare.part import Part, without_rows
 
 Planned = dict[str, list[pl.Series]]
 """By table, the keys of rows that a dry run would have made before."""
+Coming = Mapping[str, Sequence[pl.DataFrame]]
+"""By each name of a table, rows of it that the same transaction writes."""
 _REFERENCES = """
-SELECT referring.attname, conname, referred.attname, condeferrable, confrelid = conrelid
+SELECT referring.attname, referred.attname
 FROM pg_constraint
 JOIN pg_attribute AS referring ON (referring.attrelid, referring.attnum) = (conrelid, conkey[1])
 JOIN pg_attribute AS referred ON (referred.attrelid, referred.attnum) = (confrelid, confkey[1])
@@ -29,15 +32,6 @@ _PRIMARY_KEY = """
 SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
 WHERE indrelid = %s::oid AND indisprimary AND indnkeyatts = 1
 """
-
-
-def refers_to_itself(target: TargetTable) -> bool:
-    """Whether rows of a target refer to others that the same load makes."""
-    return target.writes == "insert" and target.key_is_written and any(own_references(target))
-
-
-def own_references(target: TargetTable) -> list[TargetColumn]:
-    return [column for column in target.columns if column.references in target.names]
 
 
 @dataclass(frozen=True)
@@ -58,42 +52,78 @@ class Referred:
 
 
 class Orphans:
-    """What rows of one target refer to, over one connection. `planned`: what a dry run would have made before."""
+    """What rows of one target refer to, over one connection.
 
-    def __init__(self, place: Place, planned: Mapping[str, list[pl.Series]]) -> None:
+    `planned`: what a dry run would have made before. `together`: the targets that are loaded in the same transaction.
+    """
+
+    def __init__(
+        self, place: Place, planned: Mapping[str, list[pl.Series]], together: Sequence[TargetTable] = ()
+    ) -> None:
         self.place, self.planned = place, planned
-        self.own = [column.name for column in own_references(place.target)] if refers_to_itself(place.target) else []
+        if len(together) < 2:
+            together = [place.target] if refers_to_itself(place.target) else []
+        names = {name for target in together for name in target.names}
+        self.own = [column.name for column in place.target.columns if column.references in names]
+        """The columns that refer to rows that the same transaction writes."""
         rows = place.connection.execute(_REFERENCES, [place.live.oid]).fetchall()
-        self._columns = {str(column): str(referred) for column, _, referred, _, _ in rows}
+        self._columns = {str(column): str(referred) for column, referred in rows}
         self._referred: dict[str, Referred | None] = {}
-        self.own_deferrable = [str(name) for _, name, _, deferrable, own in rows if own and deferrable]
-        """The constraints by which rows refer to each other, and that wait until the end where they are told to."""
+        self._there: dict[str, pl.Series] = {}
 
-    def without(self, part: Part) -> Part:
-        """The part without the source rows of orphans; what refers to these goes too, however far."""
-        while True:
-            found = []
-            for column in part.columns:
-                if there := self._referred_by(column):
-                    found += self._orphans(part, column, there)
-            if not found:
-                return part
-            part = without_rows(part, found)
-            if not self.own:
-                return part
+    def found(self, part: Part, coming: Coming) -> list[pl.DataFrame]:
+        """The rows of a part that refer to what neither is there nor comes: `_row`, `reason`, `detail`."""
+        found = []
+        for column in part.columns:
+            if there := self._referred_by(column):
+                found += self._orphans(part, column, there, coming)
+        return found
 
-    def _orphans(self, part: Part, column: TargetColumn, referred: Referred) -> list[pl.DataFrame]:
+    def look_anew(self) -> None:
+        """Forget what was there."""
+        self._there = {}
+
+    def _orphans(self, part: Part, column: TargetColumn, referred: Referred, coming: Coming) -> list[pl.DataFrame]:
         ids = part.rows.get_column(column.name).drop_nulls().unique()
-        coming = self.planned.get(column.references or "", [])
-        if column.name in self.own and referred.column in part.rows.columns:
-            coming = [part.rows.get_column(referred.column)]
-        for keys in coming:
-            ids = ids.filter(~ids.is_in(keys.cast(ids.dtype).implode()))
+        keys = list(self.planned.get(column.references or "", []))
+        if column.name in self.own:
+            keys += [values for name, values in self._values(coming) if name == column.name]
+            keys += [self._there[column.name]] if column.name in self._there else []
+        for known in keys:
+            ids = ids.filter(~ids.is_in(known.cast(ids.dtype).implode()))
         missing = self._missing(referred, ids)
+        if column.name in self.own:
+            # Asked once, however often it is looked who else goes.
+            there = ids.filter(~ids.is_in(missing.implode()))
+            self._there[column.name] = pl.concat([self._there.get(column.name, there.clear()), there])
         if missing.is_empty():
             return []
         detail = pl.format(f"{column.name}: {column.references} has no row {{}}", column.name)
-        return [_refused(part, pl.col(column.name).is_in(missing.implode()), detail)]
+        reason = "parent_rejected" if column.references == self.place.target.parent else "orphan_reference"
+        return [_refused(part, pl.col(column.name).is_in(missing.implode()), detail, reason)]
+
+    def links(self, rows: Coming) -> list[tuple[str, pl.DataFrame, str]]:
+        """Each column that may refer to one of `rows`, those of one target, and the column of them that it holds."""
+        found = []
+        for name in self.own:
+            column = self.place.target.column(name)
+            if referred := self._referred_by(column):
+                of_table = rows.get(column.references or "", ())
+                found += [(name, some, referred.column) for some in of_table if referred.column in some.columns]
+        return found
+
+    def _values(self, rows: Coming) -> Iterator[tuple[str, pl.Series]]:
+        """Each column that may refer to one of `rows`, and what it holds then."""
+        for name, some, column in self.links(rows):
+            yield name, some.get_column(column)
+
+    def refers_to(self, frame: pl.DataFrame, rows: Coming) -> pl.Expr:
+        """Which rows of a frame refer to one of `rows`."""
+        refers = pl.lit(False)
+        for name, values in self._values(rows):
+            if name in frame.columns:
+                refers |= pl.col(name).is_in(values.cast(frame.schema[name]).implode()).fill_null(False)
+        return refers
 
     def _missing(self, referred: Referred, ids: pl.Series) -> pl.Series:
         """Those of the ids that a table does not have, or that somebody else's row took from one of this system's."""
@@ -142,63 +172,70 @@ class Orphans:
                 rows = rows.filter(~refers)
         return rows
 
-    def of_taken(self, part: Part, fates: pl.DataFrame) -> pl.DataFrame:
-        """Rows that refer to one whose key somebody else's row has: `_row`, `reason`, `detail`."""
-        conflict = (pl.col("fate") == "conflict") & (pl.col("cause") == KEY_TAKEN)
-        taken = part.rows.join(fates.filter(conflict), on="_row", how="semi")
-        found = [part.rows.select("_row", reason=pl.lit(""), detail=pl.lit("")).clear()]
-        if not self.own or taken.is_empty():
-            return found[0]
-        keys = taken.get_column(self.place.target.key[0])
-        children = part.rows.join(fates.filter(~conflict), on="_row", how="semi")
-        for name in self.own:
-            refers = pl.col(name).is_in(keys.cast(children.schema[name]).implode())
-            detail = pl.format(f"{name}: the row {{}} of {self.place.target.name} is somebody else's", name)
-            found.append(
-                children.filter(refers).select("_row", pl.lit("orphan_reference").alias("reason"), detail=detail)
-            )
+    def of_unwritten(self, rows: pl.DataFrame, unwritten: Coming) -> pl.DataFrame:
+        """Those of the rows that refer to one that is not written: `_row`, `reason`, `detail`."""
+        found = [rows.select("_row", reason=pl.lit(""), detail=pl.lit("")).clear()]
+        for name, values in self._values(unwritten):
+            refers = pl.col(name).is_in(values.cast(rows.schema[name]).implode())
+            table = self.place.target.column(name).references
+            detail = pl.format(f"{name}: the row {{}} of {table} is somebody else's, or is not written", name)
+            found.append(rows.filter(refers).select("_row", reason=pl.lit("orphan_reference"), detail=detail))
         return pl.concat(found)
 
-    def waiting(self, part: Part, inserts: pl.DataFrame, values: pl.DataFrame) -> pl.Series:
-        """The ids of rows that are updated and refer to rows that are new."""
-        new = part.rows.join(inserts, on="_row", how="semi")
-        if not self.own or new.is_empty():
-            return values.get_column("_id").clear()
-        keys = new.get_column(self.place.target.key[0])
-        refers = pl.any_horizontal(pl.col(name).is_in(keys.cast(values.schema[name]).implode()) for name in self.own)
-        return values.filter(refers).get_column("_id")
 
-    def parents_first(self, part: Part, rows: pl.DataFrame) -> pl.DataFrame:
-        """Adds `_depth` to rows (`_row`): how many rows of the part stand above each."""
-        if not self.own:
-            return rows.with_columns(pl.lit(0).alias("_depth"))
-        key = self.place.target.key[0]
-        chosen = part.rows.join(rows, on="_row", how="semi")
-        edges = pl.concat(
-            [
-                chosen.select("_row", pl.col(name).cast(chosen.schema[key]).alias("_above"))
-                .join(chosen.select(pl.col(key).alias("_above"), pl.col("_row").alias("_parent")), on="_above")
-                .filter(pl.col("_row") != pl.col("_parent"))
-                .select("_row", "_parent")
-                for name in self.own
-            ]
-        )
-        depth, below = 0, edges
-        depths = {int(row): 0 for row in chosen.get_column("_row")}
-        while below.height and depth < MOST_DEPTH:
-            depth += 1
-            lower = below.get_column("_row").unique()
-            depths |= dict.fromkeys(lower.to_list(), depth)
-            below = edges.filter(pl.col("_parent").is_in(lower.implode()))
-        ordered = pl.DataFrame(
-            {"_row": list(depths), "_depth": list(depths.values())}, schema={"_row": pl.Int64, "_depth": pl.Int32}
-        )
-        return rows.join(ordered, on="_row", how="left", maintain_order="left")
+def unwritten(part: Part, fates: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a part that are in conflict, and whose keys a row of others has or none."""
+    taken = pl.col("target_id").is_null() | (pl.col("cause") == KEY_TAKEN)
+    return part.rows.join(fates.filter((pl.col("fate") == "conflict") & taken), on="_row", how="semi")
 
 
-MOST_DEPTH = 1000
-"""Of rows that stand above each other: what is deeper, or in a circle, is in no order."""
+def by_name(orphans: Iterable[Orphans], frames: Iterable[pl.DataFrame]) -> dict[str, list[pl.DataFrame]]:
+    """Rows of targets that are loaded together, by each name of their table."""
+    rows: dict[str, list[pl.DataFrame]] = {}
+    for of_target, frame in zip(orphans, frames, strict=True):
+        for name in of_target.place.target.names:
+            rows.setdefault(name, []).append(frame)
+    return rows
 
 
-def _refused(part: Part, which: pl.Expr, detail: pl.Expr) -> pl.DataFrame:
-    return part.rows.filter(which).select("_row", pl.lit("orphan_reference").alias("reason"), detail.alias("detail"))
+def settled(
+    orphans: Sequence[Orphans], parts: Sequence[Part], absent: Sequence[pl.DataFrame] | None = None
+) -> list[Part]:
+    """Parts that are loaded together without the source rows of orphans; what refers to these goes too, however far.
+
+    `absent`: the keys of rows of the parts that are known not to be written; these stay in the parts themselves.
+    """
+    parts = list(parts)
+    for of_target in orphans:
+        of_target.look_anew()
+    again = True
+    while again:
+        again = False
+        for place, of_target in enumerate(orphans):
+            rows = [part.rows for part in parts]
+            if absent is not None:
+                rows = [some.join(keys, on=keys.columns, how="anti") for some, keys in zip(rows, absent, strict=True)]
+            found = of_target.found(replace(parts[place], rows=rows[place]), by_name(orphans, rows))
+            if found:
+                parts[place] = without_rows(parts[place], found)
+                # What refers to what went may be in any of them.
+                again = any(each.own for each in orphans)
+    return parts
+
+
+def that_can_be_tried(orphans: Sequence[Orphans], frames: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
+    """In a dry run, the rows (with `_row`) that need nothing, however far, that is missing because nothing stays."""
+    tried = [of_target.that_can_be_tried(rows) for of_target, rows in zip(orphans, frames, strict=True)]
+    again = any(some.height < rows.height for some, rows in zip(tried, frames, strict=True))
+    while again:
+        again = False
+        for place, of_target in enumerate(orphans):
+            left = [rows.join(some, on="_row", how="anti") for some, rows in zip(tried, frames, strict=True)]
+            rows = tried[place].filter(~of_target.refers_to(tried[place], by_name(orphans, left)))
+            again = again or rows.height < tried[place].height
+            tried[place] = rows
+    return tried
+
+
+def _refused(part: Part, which: pl.Expr, detail: pl.Expr, reason: str) -> pl.DataFrame:
+    return part.rows.filter(which).select("_row", pl.lit(reason).alias("reason"), detail.alias("detail"))

@@ -1,11 +1,10 @@
-"""The load of one part: in one transaction with everything the bookkeeping says about it, or in slices and that.
+"""The load of one part, or of the parts of a circle: in one transaction with its bookkeeping, or in slices and that.
 
-Reading a part is `prepare.part`, deciding what becomes of its rows `decide`, writing them `write`.
+What is tried again and how often is said here; reading a part is `prepare.part`, deciding on and writing it `member`.
 """
 
-from collections.abc import Callable
-from copy import copy
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import polars as pl
 import psycopg
@@ -13,339 +12,241 @@ import psycopg
 from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load import slices
-from dtx_assets.machinery.load.decide import NOTHING_SLICED, Decisions
-from dtx_assets.machinery.load.entries import (
-    copy_entries,
-    delete_entries,
-    grouped_entries,
-    new_entries,
-    replace_entries,
-)
-from dtx_assets.machinery.load.findings import CONFLICT, Findings
-from dtx_assets.machinery.load.identity import multirange
-from dtx_assets.machinery.load.orphans import Orphans, Planned
-from dtx_assets.machinery.load.outcome import Decision, PartOutcome, conflicts_of, problems_of, taken_of
-from dtx_assets.machinery.load.place import Place
+from dtx_assets.machinery.load.decide import NOTHING_SLICED
+from dtx_assets.machinery.load.member import Member, SlowPathNeeded, Writing
+from dtx_assets.machinery.load.orphans import by_name, settled, that_can_be_tried, unwritten
+from dtx_assets.machinery.load.outcome import Decision, PartOutcome
 from dtx_assets.machinery.load.refusals import Refusals, is_refusal
-from dtx_assets.machinery.load.rules import Rule
-from dtx_assets.machinery.load.samples import samples_of, samples_of_copied
-from dtx_assets.machinery.load.skip import xmins_of
 from dtx_assets.machinery.load.slices import RACES, Slices
-from dtx_assets.machinery.load.subset import Subset
-from dtx_assets.machinery.load.write import Writer
+from dtx_assets.machinery.load.write import insert_at_once
 from dtx_assets.machinery.postgres.connection import Connection, words_of
-from dtx_assets.machinery.prepare.part import Part, without_rows, without_violations
+from dtx_assets.machinery.prepare.part import Part, without_rows
 
 TRIES = 4
-Send = Callable[[pl.DataFrame], pl.DataFrame]
-"""Takes the prepared rows that are to be written; gives those that could not be sent: `_row`, `reason`, `detail`."""
-
-
-class SlowPathNeeded(Exception):
-    """The rows of a part cannot be copied blindly."""
 
 
 class OrphansFound(Exception):
-    """Rows of a part refer to rows that turn out to be somebody else's: `_row`, `reason`, `detail`."""
+    """Rows refer to rows that turn out not to be written: by member `_row`, `reason`, `detail`."""
 
-    def __init__(self, rows: pl.DataFrame) -> None:
+    def __init__(self, rows: Sequence[pl.DataFrame]) -> None:
         super().__init__()
         self.rows = rows
 
 
 class SlicesNeeded(Exception):
-    """A part updates more rows than may be locked at a time."""
+    """A part, by its place among those of the members, updates more rows than may be locked at a time."""
 
-    def __init__(self, decision: Decision) -> None:
+    def __init__(self, place: int, decision: Decision) -> None:
         super().__init__()
-        self.decision = decision
-
-
-@dataclass
-class Told:
-    """What the parts of a load are loaded under. `xmins`: how many rows of the target carry which."""
-
-    load_id: int
-    rules: list[Rule]
-    overwrite: bool = False
-    subset: Subset | None = None
-    send: Send | None = None
-    first_load: bool = False
-    xmins: dict[str, int] | None = None
-    planned: Planned = field(default_factory=dict)
+        self.place, self.decision = place, decision
 
 
 class PartLoad:
-    """Loads parts of one target, one after the other, over one connection."""
+    """Loads parts of one target, one after the other, or of the targets of a circle together, over one connection."""
 
-    def __init__(self, place: Place, findings: Findings, told: Told) -> None:
-        self.place, self.findings, self.told = place, findings, told
-        self.decisions, self.writer = Decisions(place, findings, overwrite=told.overwrite), Writer(place)
-        self.orphans = Orphans(place, told.planned)
-        self.refusals = Refusals(place, told.rules, self.decisions, self.writer, self.orphans)
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = members
+        self.connection, self.dry = members[0].place.connection, members[0].place.dry
+        self.orphans = [member.orphans for member in members]
+        self.refusals = Refusals(members)
+        self._together = any(each.own for each in self.orphans)
         self._whole_updates = slices.SLICE_ROWS
         """How many rows a part may write in the transaction in which it also updates some."""
 
     def over(self, connection: Connection) -> "PartLoad":
         """The same over a connection of its own."""
-        findings = copy(self.findings)
-        findings.connection = connection
-        return PartLoad(self.place.over(connection), findings, replace(self.told))
+        return PartLoad([member.over(connection) for member in self.members])
 
-    def load(self, part: Part) -> PartOutcome:
-        fast = self.place.target.writes == "insert"
-        place = self.place
-        part = self.orphans.without(without_violations(place.connection, place.target, place.live, part))
-        with self.place.connection.transaction():
-            # Numbers stay, whatever becomes of the part: slices and tries find the rows by them.
-            part = self.decisions.ids.numbered(part)
-            self.decisions.current.number_present(part)
-        if self.told.send and part.rows.height:
-            refused = self.told.send(self.decisions.to_be_written(part))
-            reach("load.files_sent")
-            part = without_rows(part, [refused] if refused.height else [])
-        self._whole_updates, self.decisions.sliced = slices.SLICE_ROWS, NOTHING_SLICED
+    def load(self, *parts: Part) -> list[PartOutcome]:
+        """Load a part of each member, in the order of the members."""
+        fit = settled(self.orphans, [member.fitting(part) for member, part in self._each(parts)])
+        fit = [member.numbered(part) for member, part in self._each(fit)]
+        # What could not be sent takes along what refers to it.
+        current = settled(self.orphans, [member.sent(part) for member, part in self._each(fit)])
+        fast = [member.copies for member in self.members]
+        for member in self.members:
+            member.decisions.sliced = NOTHING_SLICED
+        self._whole_updates = slices.SLICE_ROWS
         self._isolate(psycopg.IsolationLevel.REPEATABLE_READ)
         tries_left = TRIES
         try:
             while True:
                 try:
-                    with self.place.connection.transaction():
-                        outcome = self._write_part(part, fast)
+                    with self.connection.transaction():
+                        outcomes = self._write_parts(current, fast)
                         reach("load.before_commit")
                     reach("load.after_commit")
-                    self._note_xmins(outcome)
-                    return outcome
+                    for member, outcome in zip(self.members, outcomes, strict=True):
+                        member.note_xmins(outcome)
+                    return outcomes
                 except SlowPathNeeded:
-                    fast = False
+                    continue
                 except OrphansFound as found:
-                    part = self.orphans.without(without_rows(part, [found.rows]))
+                    current = self._without(current, found.rows)
                 except SlicesNeeded as needed:
-                    before, part = part, self._in_slices(part, needed.decision)
-                    tries_left -= part is before
+                    before, current = current, self._in_slices(current, needed)
+                    tries_left -= current is before
                     if not tries_left:
-                        raise self._given_up(part, None) from None
+                        raise self._given_up(current, None) from None
                 except psycopg.Error as error:
                     taken = isinstance(error, psycopg.errors.UniqueViolation)
                     if not is_refusal(error) and not isinstance(error, RACES):
                         raise
-                    if is_refusal(error) and not (fast and taken):
-                        before, part = part, self._without_refused(part, fast)
-                        if part is not before:
+                    if is_refusal(error) and not (any(fast) and taken):
+                        before, current = current, self._without_refused(current, fast)
+                        if current is not before:
                             continue
                     # Somebody else wrote at the same time: look again. Of parts that are loaded together one may have
                     # written a list of parts that the other needs; its rows are nobody's still.
-                    fast = fast and self.told.first_load and not taken
+                    fast = [
+                        was and member.told.first_load and not taken
+                        for was, member in zip(fast, self.members, strict=True)
+                    ]
                     self._whole_updates = 0
                     tries_left -= 1
                     if not tries_left:
                         if isinstance(error, psycopg.errors.LockNotAvailable):
                             raise
-                        raise self._given_up(part, error) from None
+                        raise self._given_up(current, error) from None
         finally:
             self._isolate(None)
 
+    def _each(self, parts: Sequence[Part]) -> list[tuple[Member, Part]]:
+        return list(zip(self.members, parts, strict=True))
+
     def _isolate(self, level: psycopg.IsolationLevel | None) -> None:
-        if not self.place.connection.closed and not self.place.dry:
-            self.place.connection.isolation_level = level
+        if not self.connection.closed and not self.dry:
+            self.connection.isolation_level = level
 
-    def _note_xmins(self, outcome: PartOutcome) -> None:
-        if self.told.xmins is not None:
-            for xmin, rows in outcome.overwritten.items():
-                self.told.xmins[xmin] = self.told.xmins.get(xmin, 0) - rows
-
-    def note_slice(self, outcome: PartOutcome, xmin: str, places: pl.DataFrame) -> None:
-        """Rows of the part are updated, by a transaction that was not there when the load began."""
-        self._note_xmins(outcome)
-        if self.told.xmins is not None and outcome.updated:
-            self.told.xmins[xmin] = outcome.updated
-        self.decisions.sliced = pl.concat([self.decisions.sliced, places])
-
-    def _given_up(self, part: Part, error: psycopg.Error | None) -> LoadError:
+    def _given_up(self, parts: Sequence[Part], error: psycopg.Error | None) -> LoadError:
+        tables = ", ".join(dict.fromkeys(member.place.target.name for member in self.members))
         if error is None or isinstance(error, RACES):
             words = f": {words_of(error)}" if error else ""
             return LoadError(
-                f"others kept writing what part {part.name} needs, in each of {TRIES} tries{words}",
-                where=f"table {self.place.target.name}",
+                f"others kept writing what part {parts[0].name} needs, in each of {TRIES} tries{words}",
+                where=f"table {tables}",
                 remedy="earlier batches stay, this one was rolled back whole: run again; where it comes again, see in"
                 " pg_stat_activity what writes there, and run when it is quieter",
             )
         constraint = f", constraint {error.diag.constraint_name}" if error.diag.constraint_name else ""
         return LoadError(
-            f"the target refused rows of part {part.name}, and takes each of them alone: {words_of(error)}",
-            where=f"table {error.diag.table_name or self.place.target.name}{constraint}",
+            f"the target refused rows of part {parts[0].name}, and takes each of them alone: {words_of(error)}",
+            where=f"table {error.diag.table_name or tables}{constraint}",
             remedy="the batch was rolled back whole; earlier ones stay. Mend the target or the mapping, then run again",
         )
 
-    def _without_refused(self, part: Part, fast: bool) -> Part:
-        """The part without the rows that the target refuses; the same where it refuses none of them by itself."""
+    def _without(self, parts: Sequence[Part], found: Sequence[pl.DataFrame]) -> list[Part]:
+        """The parts without rows that were `found`, and without what refers to these."""
+        return settled(
+            self.orphans,
+            [without_rows(part, [rows] if rows.height else []) for part, rows in zip(parts, found, strict=True)],
+        )
+
+    def _without_refused(self, parts: list[Part], fast: Sequence[bool]) -> list[Part]:
+        """The parts without the rows that a target refuses; the same where none is refused by itself."""
         try:
-            found = self.refusals.of_part(part, all_new=fast)
+            found = self.refusals.of_parts(parts, all_new=fast)
         except RACES:
-            return part
-        return self.orphans.without(without_rows(part, [found])) if found.height else part
+            return parts
+        return self._without(parts, found) if any(rows.height for rows in found) else parts
 
-    def _in_slices(self, part: Part, decision: Decision) -> Part:
-        """Update rows a few at a time. Gives what is to be written still; the same part where there was no progress."""
+    def _in_slices(self, parts: list[Part], needed: SlicesNeeded) -> list[Part]:
+        """Update rows a few at a time. Gives what is to be written still; the same where there was no progress."""
+        member = self.members[needed.place]
         self._isolate(psycopg.IsolationLevel.READ_COMMITTED)
-        known = self.decisions.sliced.height
-        rest = Slices(self, part, decision).write()
+        known = member.decisions.sliced.height
+        rest = Slices(member, self.refusals, parts[needed.place], needed.decision).write()
         self._isolate(psycopg.IsolationLevel.REPEATABLE_READ)
-        return replace(rest) if self.decisions.sliced.height > known else rest
+        if rest is parts[needed.place]:
+            return list(parts) if member.decisions.sliced.height > known else parts
+        return settled(self.orphans, [*parts[: needed.place], rest, *parts[needed.place + 1 :]])
 
-    def _write_part(self, part: Part, fast: bool) -> PartOutcome:
-        if self.place.dry:
-            # Temporary tables last as long as the one transaction that all parts are in.
-            self.place.connection.execute("DISCARD TEMP")
-        if fast:
-            self._require_absent(part)
-        decision = None if fast else self._decided(part)
-        batch_id = self.writer.open_batch(part, self.told.load_id)
-        reach("load.batch_opened")
-        if decision is None:
-            outcome, found = self._copy_rows(part, batch_id), part.problems
-            if not self.told.first_load:
-                self.findings.write_conflicts(part, pl.DataFrame(schema=CONFLICT), batch_id)
-        else:
-            in_conflict = decision.fates.filter(pl.col("fate") == "conflict").get_column("target_id").drop_nulls()
-            keys = self.place.key.texts(self.place.connection, in_conflict.to_list())
-            found = pl.concat([part.problems, problems_of(decision.yields, decision.fates, keys)])
-            outcome = self._outcome(decision)
-            self._book(part, decision, batch_id)
-        self.findings.write_rejected(part, found, first=self.told.first_load and fast)
-        reach("load.after_rejected")
-        if decision is not None:
-            # Last, so that rows of the application are locked no longer than it takes to write them.
-            self._merge_rows(part, decision, batch_id)
-            if self.place.dry:
-                outcome.samples = samples_of(part, decision.yields, decision.fates, decision.current)
-        target = self.place.target
-        if self.place.dry and target.key_is_written and len(target.key) == 1:
-            new = part.rows if decision is None else part.rows.join(decision.inserts, on="_row", how="semi")
-            outcome.keys = new.get_column(target.key[0])
-        outcome.clean = outcome.clean and found.is_empty()
-        if self.told.subset:
-            outcome.taken = taken_of(part, found)
-        self.writer.close_batch(batch_id, outcome)
-        return outcome
+    # --- one transaction ----------------------------------------------------------------------------------------------
 
-    def _require_absent(self, part: Part) -> None:
-        if not self.told.first_load:
-            self.findings.stage_keys(part)
-            known = self.place.number(
-                "SELECT count(*) FROM (SELECT 1 FROM migration.mapping_entry AS entry WHERE flow_id = ANY(%s) AND"
-                " (bucket BETWEEN %s AND %s OR EXISTS (SELECT 1 FROM staged_key WHERE (staged_key.flow_id,"
-                " staged_key.source_key) = (entry.flow_id, entry.source_key))) LIMIT 1) AS found",
-                [list(self.findings.flows.values()), *part.buckets],
+    def _write_parts(self, parts: Sequence[Part], fast: list[bool]) -> list[PartOutcome]:
+        """Write the parts. Where one is there already it is no longer `fast`, and SlowPathNeeded is raised."""
+        decided: list[Decision | None] = []
+        for place, (member, part) in enumerate(self._each(parts)):
+            try:
+                decided.append(member.decide(part, fast[place]))
+            except SlowPathNeeded:
+                fast[place] = False
+                raise
+        self._require_settled(parts, decided)
+        writings = [
+            member.book(part, decision) for (member, part), decision in zip(self._each(parts), decided, strict=True)
+        ]
+        if any(decision is not None for decision in decided):
+            reach("load.before_merge")
+        # Last, so that rows of the application are locked no longer than it takes to write them.
+        self._merge(writings)
+        return [member.close(writing) for member, writing in zip(self.members, writings, strict=True)]
+
+    def _require_settled(self, parts: Sequence[Part], decided: Sequence[Decision | None]) -> None:
+        """OrphansFound where rows refer to what is not going to be written; SlicesNeeded where a part would keep rows
+        of the application locked."""
+        if self._together:
+            gone = by_name(
+                self.orphans,
+                [
+                    part.rows.clear() if decision is None else unwritten(part, decision.fates)
+                    for part, decision in zip(parts, decided, strict=True)
+                ],
             )
-            if known:
-                raise SlowPathNeeded
-        if self.decisions.current.has_some_row(part):
-            raise SlowPathNeeded
+            found = [
+                of_target.of_unwritten(part.rows if decision is None else _written(part, decision), gone)
+                for of_target, part, decision in zip(self.orphans, parts, decided, strict=True)
+            ]
+            if any(rows.height for rows in found):
+                raise OrphansFound(found)
+        if self.dry:
+            return
+        new = self._new_rows(parts, decided)
+        for place, decision in enumerate(decided):
+            if decision is not None and decision.values.height and decision.writes > self._whole_updates:
+                at_once = decision.values.filter(~self.orphans[place].refers_to(decision.values, new))
+                if at_once.height:
+                    raise SlicesNeeded(place, replace(decision, values=at_once))
 
-    def _copy_rows(self, part: Part, batch_id: int) -> PartOutcome:
-        rows = part.rows.select(column.name for column in part.columns)
-        if self.place.target.key_is_written:
-            ids = part.rows.get_column("_id")
-        else:
-            new = self.decisions.ids.reserve(part.rows.height)
-            ids, rows = new.get_column("_id"), new.drop("_id").hstack(rows)
-        reach("load.before_copy")
-        self._copy(rows)
-        reach("load.after_copy")
-        copy_entries(self.place.connection, new_entries(part.links, ids, part.rows.get_column("_hash")), batch_id)
-        reach("load.after_mapping")
-        return PartOutcome(
-            inserted=part.rows.height,
-            inserted_ids=multirange(ids),
-            witness={self.writer.own_xmin(): part.rows.height} if part.rows.height else {},
-            samples=samples_of_copied(part) if self.place.dry else [],
+    def _new_rows(self, parts: Sequence[Part], decided: Sequence[Decision | None]) -> dict[str, list[pl.DataFrame]]:
+        """The rows that are not there yet, of members that refer to each other."""
+        if not self._together:
+            return {}
+        return by_name(
+            self.orphans,
+            [
+                part.rows if decision is None else part.rows.join(decision.inserts, on="_row", how="semi")
+                for part, decision in zip(parts, decided, strict=True)
+            ],
         )
 
-    def _decided(self, part: Part) -> Decision:
-        """What becomes of the rows of a part; SlicesNeeded where it would keep rows of the application locked."""
-        if self.told.xmins is None:
-            self.told.xmins = xmins_of(self.place)
-        decision = self.decisions.of_part(part)
-        orphans = self.orphans.of_taken(part, decision.fates)
-        if orphans.height:
-            raise OrphansFound(orphans)
-        if decision.values.height and decision.writes > self._whole_updates and not self.place.dry:
-            waiting = self.orphans.waiting(part, decision.inserts, decision.values)
-            at_once = decision.values.filter(~pl.col("_id").is_in(waiting.implode()))
-            if at_once.height:
-                raise SlicesNeeded(replace(decision, values=at_once))
-        return decision
-
-    def _book(self, part: Part, decision: Decision, batch_id: int) -> None:
-        """What the mapping and the lists say of a part that was compared."""
-        replace_entries(self.place.connection, grouped_entries(decision.mapping.entries), batch_id)
-        reach("load.after_mapping")
-        delete_entries(self.place.connection, decision.mapping.removed, batch_id)
-        reach("load.after_removal")
-        self.findings.write_vanished(part, decision.given.vanished, decision.given.yielded, batch_id)
-        reach("load.after_vanished")
-        self.findings.write_conflicts(part, conflicts_of(decision.yields, decision.fates), batch_id)
-        reach("load.after_conflicts")
-
-    def _merge_rows(self, part: Part, decision: Decision, batch_id: int) -> None:
-        """Write what differs from what is there."""
-        reach("load.before_merge")
-        if self.orphans.own:
-            # What is updated may refer to what is new.
-            self._insert(part, decision)
-            self._update(part, decision, batch_id)
-        else:
-            # What is updated may make room for what is new.
-            self._update(part, decision, batch_id)
-            self._insert(part, decision)
-
-    def _update(self, part: Part, decision: Decision, batch_id: int) -> None:
-        if self.place.dry:
+    def _merge(self, writings: Sequence[Writing]) -> None:
+        """Write what differs from what is there: what makes room, what is new, and what refers to that."""
+        new = by_name(self.orphans, [writing.new for writing in writings]) if self._together else {}
+        each = list(zip(self.members, writings, strict=True))
+        for member, writing in each:
+            refers = member.orphans.refers_to(writing.values, new)
+            member.update(writing, writing.values.filter(~refers))
+        if len(each) == 1:
+            each[0][0].insert(each[0][1])
+        elif any(writing.new.height for writing in writings):
+            self._insert_at_once(writings)
+        if not self.dry:
             # What refers to rows that do not stay is not tried.
-            waiting = self.orphans.waiting(part, decision.inserts, decision.values)
-            values = decision.values.filter(~pl.col("_id").is_in(waiting.implode()))
-            for some in values.iter_slices(slices.SLICE_ROWS):
-                self.writer.try_update(some, batch_id)
-        elif decision.values.height:
-            self.writer.limit_waiting()
-            self.writer.update(decision.values, batch_id)
+            for member, writing in each:
+                refers = member.orphans.refers_to(writing.values, new)
+                member.update(writing, writing.values.filter(refers))
 
-    def _insert(self, part: Part, decision: Decision) -> None:
-        if decision.inserts.height:
-            names = [column.name for column in part.columns]
-            rows = decision.inserts.join(part.rows.select("_row", *names), on="_row", maintain_order="left")
-            reach("load.before_copy")
-            self._copy(rows.select(*self.place.new_columns, *names))
-            reach("load.after_copy")
+    def _insert_at_once(self, writings: Sequence[Writing]) -> None:
+        """New rows of several targets in one statement: at its end each of them has what it refers to."""
+        reach("load.before_copy")
+        tried = that_can_be_tried(self.orphans, [writing.new for writing in writings])
+        rows = [(member.place, member.columns_of(some)) for member, some in zip(self.members, tried, strict=True)]
+        insert_at_once(self.connection, rows, dry=self.dry)
+        for member, writing in zip(self.members, writings, strict=True):
+            member.note_inserted(writing)
 
-    def _copy(self, rows: pl.DataFrame) -> None:
-        self.writer.copy(self.orphans.that_can_be_tried(rows))
-        self.decisions.ids.raise_sequence()
 
-    def _outcome(self, decision: Decision) -> PartOutcome:
-        """What a part will have done when it is written."""
-        fates, current, stored, xmins = decision.fates, decision.current, decision.stored, self.told.xmins or {}
-        updates, inserts = decision.values.select("_id"), decision.inserts
-        counts = dict(fates.group_by("fate").len().iter_rows())
-        updated = current.join(updates, on="_id", how="semi")
-        overwritten = dict(updated.group_by(pl.col("_xmin").cast(pl.String)).len().iter_rows())
-        watched = pl.concat([stored.get_column("target_id"), fates.get_column("target_id").drop_nulls()]).unique()
-        left = current.join(updates, on="_id", how="anti").filter(pl.col("_id").is_in(watched.implode()))
-        carried = left.get_column("_xmin").cast(pl.String).unique().to_list()
-        witness = {xmin: xmins.get(xmin, 0) - overwritten.get(xmin, 0) for xmin in carried}
-        written = updates.height + inserts.height
-        sliced = self.decisions.sliced_of(decision.yields, fates).filter(pl.col("fate") == "unchanged").height
-        return PartOutcome(
-            inserted=counts.get("insert", 0),
-            updated=counts.get("update", 0),
-            unchanged=counts.get("unchanged", 0) - sliced,
-            sliced=sliced,
-            adopted=counts.get("adopt", 0),
-            conflicts=counts.get("conflict", 0),
-            inserted_ids=multirange(inserts.get_column("_id")),
-            witness=witness | ({self.writer.own_xmin(): written} if written else {}),
-            overwritten=overwritten,
-            # A row that changed since the load began carries a transaction that was not counted then.
-            clean=not counts.get("conflict") and all(xmin in xmins for xmin in carried),
-        )
+def _written(part: Part, decision: Decision) -> pl.DataFrame:
+    """The rows of a part that are there after it, or are as they are to be."""
+    return part.rows.join(decision.fates.filter(pl.col("fate") != "conflict"), on="_row", how="semi")

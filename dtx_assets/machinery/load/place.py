@@ -1,5 +1,6 @@
 """Where a target is written: its table as it is live, over one connection. Small SQL that all of the load needs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -70,6 +71,8 @@ class Place:
             sql.SQL("NULL::" + self._plain_type(column) + " AS {}").format(sql.Identifier(column))
             for column in columns
         )
+        # Another target may have had one of this name in the same transaction.
+        self.connection.execute(sql.SQL("DROP TABLE IF EXISTS pg_temp.{}").format(sql.Identifier(name)))
         self.connection.execute(
             sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} WITH NO DATA").format(
                 sql.Identifier(name), plain
@@ -80,3 +83,14 @@ class Place:
 
     def _plain_type(self, column: str) -> str:
         return "bigint" if column == "_id" else self.live.columns[column].plain_type
+
+
+def in_one_statement(changes: Sequence[sql.Composed]) -> sql.Composed:
+    """Changes to several tables as one statement."""
+    *others, last = changes
+    if not others:
+        return last
+    named = [
+        sql.SQL("{} AS ({})").format(sql.Identifier(f"change_{number}"), change) for number, change in enumerate(others)
+    ]
+    return sql.SQL("WITH {} {}").format(sql.SQL(", ").join(named), last)

@@ -7,10 +7,10 @@ from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.load.activation import is_activated
 from dtx_assets.machinery.load.findings import Findings, LegacyRows
-from dtx_assets.machinery.load.orphans import refers_to_itself
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.runs import RunContext
 from dtx_assets.machinery.load.whole import WholeParts
+from dtx_assets.machinery.model.references import refers_to_itself
 from dtx_assets.machinery.prepare.part import PreparedParts
 
 
@@ -18,8 +18,16 @@ class PreparedTarget:
     """The prepared parts of a target and the lists about them."""
 
     def __init__(
-        self, place: Place, lake: Lake, prepared: Manifest, rejected: Manifest, legacy_rows: LegacyRows | None = None
+        self,
+        place: Place,
+        lake: Lake,
+        prepared: Manifest,
+        rejected: Manifest,
+        legacy_rows: LegacyRows | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
+        """`whole`: its parts are written in one transaction, as they are where its rows refer to each other."""
         self.place, self.lake, self.prepared, self.legacy_rows = place, lake, prepared, legacy_rows
         parts = PreparedParts(
             lake,
@@ -30,7 +38,8 @@ class PreparedTarget:
             self._earlier_sources(),
             activated=is_activated(place.connection, place.system, place.target),
         )
-        self.parts: PreparedParts | WholeParts = WholeParts(parts) if refers_to_itself(place.target) else parts
+        whole = whole or refers_to_itself(place.target)
+        self.parts: PreparedParts | WholeParts = WholeParts(parts) if whole else parts
 
     def findings(self, load_id: int) -> Findings:
         """The lists that a load writes to, or that are read for one that is none."""

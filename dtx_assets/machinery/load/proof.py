@@ -5,7 +5,8 @@ that were meant, it is taken back and tried with fewer rows, until the rows that
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
 
 import psycopg
 from psycopg import sql
@@ -17,6 +18,7 @@ REFERRED_TO = "rows of {} refer to it"
 REACHES = "undoing it would change rows of {} too"
 KEPT = "the target keeps it as it is, by a rule or a trigger"
 REFUSED = "the target refuses it: {}"
+Row = TypeVar("Row", bound=Hashable)
 MOST_TRIES = 256
 """For one batch. What is not proved by then is left as well."""
 FIRST_USER_OID = 16384
@@ -39,18 +41,18 @@ def require_counts(connection: Connection) -> None:
 
 
 def proved(
-    connection: Connection, family: Sequence[int], ids: Sequence[int], change: Callable[[list[int]], int]
-) -> tuple[list[int], dict[int, str]]:
+    connection: Connection, family: Sequence[int], ids: Sequence[Row], change: Callable[[list[Row]], int]
+) -> tuple[list[Row], dict[Row, str]]:
     """Which rows were changed, and why the others were not.
 
     `change` changes the rows with some ids and says how many it changed; it raises NotAlone where that is too few.
-    `family`: the target and its partitions.
+    `family`: the tables that it may change, with their partitions.
     """
-    done: list[int] = []
+    done: list[Row] = []
     waiting = list(ids)
     tries, cause = MOST_TRIES, ""
     while True:
-        refused: dict[int, str] = {}
+        refused: dict[Row, str] = {}
         before = len(done)
         pending = [waiting] if waiting else []
         while pending:
@@ -81,7 +83,7 @@ def proved(
         waiting = list(refused)
 
 
-def _attempt(connection: Connection, family: Sequence[int], ids: list[int], change: Callable[[list[int]], int]) -> None:
+def _attempt(connection: Connection, family: Sequence[int], ids: list[Row], change: Callable[[list[Row]], int]) -> None:
     connection.execute("SET CONSTRAINTS ALL DEFERRED")
     before = _touched(connection)
     with connection.transaction():

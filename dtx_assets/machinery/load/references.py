@@ -13,18 +13,19 @@ from dtx_assets.machinery.postgres.connection import Connection
 
 @dataclass(frozen=True)
 class Reference:
-    """A foreign key. `table` is quoted where its name needs it; `own`: rows of the target refer to each other."""
+    """A foreign key. `table` is quoted where its name needs it; `among`: which of the tables looked at it is of."""
 
     table: str
-    own: bool
+    among: int | None
     query: sql.Composed
-    """The ids of rows of the target, among `%(ids)s`, that rows beside these refer to."""
+    """The ids of rows of the target, among `%(ids)s`, that rows beside `%(beside)s` of the table refer to."""
 
-    def referred(self, connection: Connection, ids: pl.Series) -> pl.Series:
+    def referred(self, connection: Connection, ids: pl.Series, beside: pl.Series) -> pl.Series:
         """Which of the ids are referred to; none where this user may not read the table."""
         try:
             with connection.transaction():
-                found = connection.execute(self.query, {"ids": ids.to_list()}).fetchall()
+                told = {"ids": ids.to_list(), "beside": beside.to_list()}
+                found = connection.execute(self.query, told).fetchall()
         except psycopg.errors.InsufficientPrivilege:
             found = []
         return pl.Series("id", [int(row[0]) for row in found], dtype=pl.Int64)
@@ -46,14 +47,20 @@ def rows_alone(kind: str) -> sql.SQL:
     return sql.SQL("" if kind == "p" else "ONLY ")
 
 
-def references_to(connection: Connection, key: Key, target: sql.Composable, family: Sequence[int]) -> list[Reference]:
+def references_to(
+    connection: Connection,
+    key: Key,
+    target: sql.Composable,
+    family: Sequence[int],
+    among: Sequence[tuple[Key, Sequence[int]]],
+) -> list[Reference]:
     """The foreign keys that name a target or a partition of it, or what it is a partition of; each once.
 
-    `target` is its name as a query is to have it.
+    `target` is its name as a query is to have it; `among`: key and family of each table of which rows are undone.
     """
     rows = connection.execute(
         "WITH wanted AS (SELECT * FROM pg_constraint WHERE contype = 'f' AND confrelid = ANY(%(family)s::oid[]))"
-        " SELECT conrelid::regclass::text, nspname, relname, relkind::text, conrelid = ANY(%(family)s::oid[]), pairs"
+        " SELECT conrelid::regclass::text, nspname, relname, relkind::text, conrelid::bigint, pairs"
         " FROM wanted JOIN pg_class AS other ON other.oid = conrelid"
         " JOIN pg_namespace ON pg_namespace.oid = other.relnamespace"
         " CROSS JOIN LATERAL (SELECT array_agg(ARRAY[referred.attname, referring.attname, opernsp.nspname, oprname,"
@@ -70,13 +77,16 @@ def references_to(connection: Connection, key: Key, target: sql.Composable, fami
         {"family": list(family)},
     ).fetchall()
     references = []
-    for table, schema, name, kind, own, pairs in rows:
+    for table, schema, name, kind, oid, pairs in rows:
+        own = next((place for place, (_, oids) in enumerate(among) if oid in oids), None)
         same = sql.SQL(" AND ").join(_same(*pair) for pair in pairs)
-        # Of the rows that refer, those that are among the ids themselves do not count.
-        beside = sql.SQL(" AND NOT {}").format(key.number_is_in("other", sql.SQL("%(ids)s"))) if own else sql.SQL("")
+        # Of the rows that refer, those that are undone themselves do not count.
+        beside: sql.Composable = sql.SQL("")
+        if own is not None:
+            beside = sql.SQL(" AND NOT {}").format(among[own][0].number_is_in("other", sql.SQL("%(beside)s")))
         query = sql.SQL(
             "SELECT DISTINCT {number} FROM {target} AS t{numbers}, {only}{other} AS other"
-            " WHERE {numbered} AND {refers} AND {number} = ANY(%(ids)s){beside}"
+            " WHERE {numbered} AND {refers} AND {number} = ANY(%(ids)s::bigint[]){beside}"
         ).format(
             number=key.number,
             target=target,

@@ -84,8 +84,17 @@ def keys_of(rules: list[Rule], target: TargetTable) -> set[str]:
 
 
 def surprising(rules: list[Rule], target: TargetTable) -> list[Rule]:
-    """Those that are not of the declaration: neither its natural key nor a reference that it names."""
-    keys = keys_of(rules, target)
+    """Those that are not of the declaration: neither its natural key nor a reference that it names.
+
+    Nor are unique indexes on what stays NULL, where NULLs differ: they never refuse a row.
+    """
+    empty = {column.name for column in target.columns if column.stays_null}
+    idle = {
+        rule.name
+        for rule in rules
+        if rule.kind == "unique index" and rule.columns & empty and "NULLS NOT DISTINCT" not in rule.definition
+    }
+    keys = keys_of(rules, target) | idle
     references = {frozenset({column.name}) for column in target.columns if column.references}
     return [
         rule

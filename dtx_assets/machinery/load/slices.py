@@ -20,7 +20,8 @@ from dtx_assets.machinery.load.relink import given_by, relink
 from dtx_assets.machinery.prepare.part import Part, without_rows
 
 if TYPE_CHECKING:
-    from dtx_assets.machinery.load.part_load import PartLoad
+    from dtx_assets.machinery.load.member import Member
+    from dtx_assets.machinery.load.refusals import Refusals
 
 SLICE_ROWS = 1000
 """How many rows are updated in one transaction at first."""
@@ -39,8 +40,8 @@ RACES = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, p
 class Slices:
     """The updates of one part. Each slice is a batch of its own, which never stands for the whole part."""
 
-    def __init__(self, load: "PartLoad", part: Part, decision: Decision) -> None:
-        self.load, self.part, self.decision = load, part, decision
+    def __init__(self, load: "Member", refusals: "Refusals", part: Part, decision: Decision) -> None:
+        self.load, self.refusals, self.part, self.decision = load, refusals, part, decision
         self.written = pl.Series("_row", [], dtype=pl.Int64)
         self.refused: list[pl.DataFrame] = []
 
@@ -136,8 +137,8 @@ class Slices:
         """Those of the rows that the target does not refuse; the others are noted."""
         decision = self.decision
         try:
-            found = self.load.refusals.of_updates(
-                decision.fates, decision.values.filter(pl.col("_id").is_in(ids.implode()))
+            found = self.refusals.of_updates(
+                self.load, decision.fates, decision.values.filter(pl.col("_id").is_in(ids.implode()))
             )
         except RACES:
             return ids

@@ -1,13 +1,13 @@
-"""The load of one target: its parts one after the other, those of a first load over several connections.
+"""The load of one target, its parts one after the other, or of a circle of targets, in one transaction.
 
 What is done to one part is `part_load`.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from queue import Empty, Queue
 from typing import Any
@@ -20,9 +20,10 @@ from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load.findings import LegacyRows
 from dtx_assets.machinery.load.found import found_by_load
 from dtx_assets.machinery.load.identity import Ids
+from dtx_assets.machinery.load.member import Member, Send, Told
 from dtx_assets.machinery.load.orphans import Planned
 from dtx_assets.machinery.load.outcome import LoadSummary, PartOutcome
-from dtx_assets.machinery.load.part_load import PartLoad, Send, Told
+from dtx_assets.machinery.load.part_load import PartLoad
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
 from dtx_assets.machinery.load.rules import rules_of, surprising
@@ -37,7 +38,9 @@ from dtx_assets.machinery.prepare.part import Part
 
 CONNECTIONS = 2
 """Over which the parts of a first load go: COPY keeps one core of the server busy."""
-Answer = tuple[int, PartOutcome] | BaseException
+Answer = tuple[int, list[PartOutcome]] | BaseException
+WHOLE_PART = 0
+"""The number of the only part of a target that is loaded whole."""
 
 
 def load_target(
@@ -65,34 +68,114 @@ def load_target(
     taken back part by part, so that no lock on it lasts longer than the part. `planned` remembers the keys of the rows
     that it would make, for the dry loads of what refers to them.
     """
+    return load_together(
+        system,
+        [target],
+        lake,
+        connection_url,
+        run,
+        on_conflict=on_conflict,
+        progress=progress,
+        legacy_rows=legacy_rows,
+        sends={target.model: send} if send else {},
+        wait_seconds=wait_seconds,
+        waiting=waiting,
+        planned=planned,
+    )[target.model]
+
+
+def load_together(
+    system: str,
+    targets: Sequence[TargetTable],
+    lake: Lake,
+    connection_url: str,
+    run: RunContext,
+    *,
+    on_conflict: str = "keep_target",
+    progress: Callable[[int, int], None] | None = None,
+    legacy_rows: LegacyRows | None = None,
+    sends: Mapping[str, Send] | None = None,
+    wait_seconds: float = 60.0,
+    waiting: Callable[[str], None] | None = None,
+    planned: Planned | None = None,
+) -> dict[str, LoadSummary]:
+    """Load targets whose rows refer to each other, by model; else as `load_target` does one.
+
+    All rows of all of them are in memory at once and are written in one transaction: whichever of them is rejected
+    takes along what refers to it, in whatever table that is, before anything is committed.
+    """
     started = time.monotonic()
-    prepared = lake.require((system, "prepared", target.model))
-    rejected = lake.require((system, "rejected", target.model))
-    check_preparation(run, prepared, rejected)
-    with (
-        refusals_told(),
-        lake.lease(prepared, run.run_id),
-        lake.lease(rejected, run.run_id),
-        connect(connection_url) as connection,
-        target_lock(connection, system, target.name, wait_seconds=wait_seconds, waiting=waiting),
-        connection.transaction(force_rollback=True) if run.dry else nullcontext(),
-    ):
+    planned = {} if planned is None else planned
+    datasets = {
+        target.model: (
+            lake.require((system, "prepared", target.model)),
+            lake.require((system, "rejected", target.model)),
+        )
+        for target in targets
+    }
+    for prepared, rejected in datasets.values():
+        check_preparation(run, prepared, rejected)
+    with ExitStack() as held:
+        held.enter_context(refusals_told())
+        for manifest in (manifest for both in datasets.values() for manifest in both):
+            held.enter_context(lake.lease(manifest, run.run_id))
+        connection = held.enter_context(connect(connection_url))
+        # Always in the same order, so that no two wait for each other.
+        for name in sorted(target.name for target in targets):
+            held.enter_context(target_lock(connection, system, name, wait_seconds=wait_seconds, waiting=waiting))
         if run.dry:
+            held.enter_context(connection.transaction(force_rollback=True))
             prepare_bookkeeping(connection)
             record_run(connection, run)
-        live = require_target(connection, target, run.decisions)
-        if run.mode == "cutover" and not run.dry:
-            require_prepared_for(live, target, prepared)
+        places = []
+        for target in targets:
+            live = require_target(connection, target, run.decisions)
+            if run.mode == "cutover" and not run.dry:
+                require_prepared_for(live, target, datasets[target.model][0])
+            places.append(Place(connection, system, target, live, run.dry))
         if run.gate:
-            run.gate(target.model)
-        place = Place(connection, system, target, live, run.dry)
-        source = PreparedTarget(place, lake, prepared, rejected, legacy_rows)
-        load = TargetLoad(place, source, run, on_conflict == "overwrite", None if run.dry else send, planned)
-        summary = load.run(progress)
-        if summary.inserted + summary.updated and not run.dry:
-            connection.execute(sql.SQL("ANALYZE {}").format(place.table))
-    summary.seconds = time.monotonic() - started
-    return summary
+            for target in targets:
+                run.gate(target.model)
+        loads = []
+        for place in places:
+            prepared, rejected = datasets[place.target.model]
+            source = PreparedTarget(place, lake, prepared, rejected, legacy_rows, whole=len(targets) > 1)
+            send = None if run.dry else (sends or {}).get(place.target.model)
+            loads.append(TargetLoad(place, source, run, on_conflict == "overwrite", send, planned))
+        summaries = _run(loads, progress)
+        for place in places:
+            summary = summaries[place.target.model]
+            if summary.inserted + summary.updated and not run.dry:
+                connection.execute(sql.SQL("ANALYZE {}").format(place.table))
+    for summary in summaries.values():
+        summary.seconds = time.monotonic() - started
+    return summaries
+
+
+def _run(loads: Sequence["TargetLoad"], progress: Callable[[int, int], None] | None) -> dict[str, LoadSummary]:
+    """The loads of one target, part by part, or those of a circle, in one transaction."""
+    for load in loads:
+        load.open([each.place.target for each in loads] if len(loads) > 1 else [])
+    total, done = sum(sum(load.sizes) for load in loads), sum(load.summary.unchanged for load in loads)
+    if progress:
+        progress(done, total)
+    # What of a circle nobody touched is there already, whatever else comes.
+    opened = [load for load in loads if load.numbers]
+    for number, outcomes in _written(opened) if opened else ():
+        for load, outcome in zip(opened, outcomes, strict=True):
+            load.add(outcome)
+            done += load.sizes[number]
+        if progress:
+            progress(done, total)
+    return {load.place.target.model: load.finish() for load in loads}
+
+
+def _written(loads: Sequence["TargetLoad"]) -> Iterator[tuple[int, list[PartOutcome]]]:
+    parts = PartLoad([load.member for load in loads])
+    if len(loads) == 1:
+        yield from loads[0].load_parts(parts)
+    else:
+        yield WHOLE_PART, parts.load(*(load.read(WHOLE_PART) for load in loads))
 
 
 class TargetLoad:
@@ -104,20 +187,22 @@ class TargetLoad:
         source: PreparedTarget,
         run: RunContext,
         overwrite: bool,
-        send: Send | None = None,
-        planned: Planned | None = None,
+        send: Send | None,
+        planned: Planned,
     ) -> None:
         self.place, self.source, self.run_context = place, source, run
-        self.overwrite, self.send = overwrite, send
-        self.planned = {} if planned is None else planned
+        self.overwrite, self.send, self.planned = overwrite, send, planned
         self.parts, self.subset = source.parts, run.subset
+        self.sizes = [int(part["rows"]) for part in self.parts.described]
+        self.taken: list[pl.DataFrame] = []
 
-    def run(self, progress: Callable[[int, int], None] | None) -> LoadSummary:
+    def open(self, together: Sequence[TargetTable]) -> None:
+        """Record the load and look what there is to do; `together`: the targets of a circle that are loaded with it."""
         rules = rules_of(self.place.connection, self.place.live)
-        summary = LoadSummary(may_refuse=[str(rule) for rule in surprising(rules, self.place.target)])
-        load_id = self._open_load()
+        self.summary = LoadSummary(may_refuse=[str(rule) for rule in surprising(rules, self.place.target)])
+        self.load_id = self._open_load()
         reach("load.opened")
-        self.findings = self.source.findings(load_id)
+        self.findings = self.source.findings(self.load_id)
         self.findings.keys_only = self.subset is not None
         if self.subset and self.subset.kind == "rejected":
             self.wanted = self.findings.rejected_keys()
@@ -125,45 +210,51 @@ class TargetLoad:
         batches = latest_batches(self.place)
         first_load = not batches and not self._has_entries()
         xmins = None if first_load else xmins_of(self.place)
-        sizes = [int(part["rows"]) for part in self.parts.described]
         # How many of the first source rows a part has is not known before it is read.
         looks = self.subset is not None and self.subset.kind == "first"
-        numbers = [
+        self.numbers = [
             number
             for number, part in enumerate(self.parts.described)
             if looks or not is_untouched(batches, tuple(part["buckets"]), self.parts.digest(number), xmins or {})
         ]
-        summary.skipped_parts = len(sizes) - len(numbers)
-        done = summary.unchanged = sum(size for number, size in enumerate(sizes) if number not in numbers)
-        if progress:
-            progress(done, sum(sizes))
-        told = Told(load_id, rules, self.overwrite, self.subset, self.send, first_load, xmins, self.planned)
-        taken = []
-        for number, outcome in self._load_parts(numbers, PartLoad(self.place, self.findings, told)):
-            self._add(summary, outcome)
-            if outcome.keys is not None:
-                for name in self.place.target.names:
-                    self.planned.setdefault(name, []).append(outcome.keys)
-            if outcome.taken is not None:
-                taken.append(outcome.taken)
-            done += sizes[number]
-            if progress:
-                progress(done, sum(sizes))
-        summary.samples = with_keys(self.place.connection, self.place.key, summary.samples)
-        self._finish(summary, load_id, taken)
-        return summary
+        self.summary.skipped_parts = len(self.sizes) - len(self.numbers)
+        self.summary.unchanged = sum(size for number, size in enumerate(self.sizes) if number not in self.numbers)
+        told = Told(
+            self.load_id, rules, self.overwrite, self.subset, self.send, first_load, xmins, self.planned, together
+        )
+        self.member = Member(self.place, self.findings, told)
 
-    def _load_parts(self, numbers: list[int], loads: PartLoad) -> Iterator[tuple[int, PartOutcome]]:
+    def add(self, outcome: PartOutcome) -> None:
+        """A part is written."""
+        summary = self.summary
+        summary.samples = merged_samples(summary.samples, outcome.samples)
+        for name in ("inserted", "updated", "unchanged", "adopted", "conflicts"):
+            setattr(summary, name, getattr(summary, name) + getattr(outcome, name))
+        summary.updated += outcome.sliced
+        if outcome.keys is not None:
+            for name in self.place.target.names:
+                self.planned.setdefault(name, []).append(outcome.keys)
+        if outcome.taken is not None:
+            self.taken.append(outcome.taken)
+
+    def finish(self) -> LoadSummary:
+        """All parts are written: what vanished, and the accounting."""
+        self.summary.samples = with_keys(self.place.connection, self.place.key, self.summary.samples)
+        self._finish(self.summary, self.load_id, self.taken)
+        return self.summary
+
+    def load_parts(self, loads: PartLoad) -> Iterator[tuple[int, list[PartOutcome]]]:
         """Load parts; those of a first load over several connections, because nothing in them can depend on another.
 
         The first one goes alone: it writes most of what parts share, the lists of parts, which would make others wait.
         """
+        told, numbers = self.member.told, self.numbers
         # Where rows of two parts may be in each other's way, it is always the later one that is refused.
-        rivals = any(rule.sees_other_rows for rule in surprising(loads.told.rules, self.place.target))
-        several = loads.told.first_load and self.place.target.writes == "insert" and not self.place.dry and not rivals
+        rivals = any(rule.sees_other_rows for rule in surprising(told.rules, self.place.target))
+        several = told.first_load and self.place.target.writes == "insert" and not self.place.dry and not rivals
         alone = 1 if several else len(numbers)
         for number in numbers[:alone]:
-            yield number, loads.load(self._read(number))
+            yield number, loads.load(self.read(number))
         rest = numbers[alone:]
         if not rest:
             return
@@ -186,7 +277,7 @@ class TargetLoad:
                 with todo.mutex:
                     todo.queue.clear()
 
-    def _read(self, number: int) -> Part:
+    def read(self, number: int) -> Part:
         """A part, or what the load takes of it. Such a batch never stands for the whole part."""
         part = self.parts.read(number)
         if self.subset is None:
@@ -202,18 +293,11 @@ class TargetLoad:
         try:
             while True:
                 number = todo.get_nowait()
-                done.put((number, loads.load(self._read(number))))
+                done.put((number, loads.load(self.read(number))))
         except Empty:
             return
         except BaseException as error:  # it is raised where the results are read
             done.put(error)
-
-    @staticmethod
-    def _add(summary: LoadSummary, outcome: PartOutcome) -> None:
-        summary.samples = merged_samples(summary.samples, outcome.samples)
-        for name in ("inserted", "updated", "unchanged", "adopted", "conflicts"):
-            setattr(summary, name, getattr(summary, name) + getattr(outcome, name))
-        summary.updated += outcome.sliced
 
     def _open_load(self) -> int:
         """Holding the lock, any other load of this target that says it is running was killed."""

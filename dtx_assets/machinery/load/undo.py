@@ -5,7 +5,7 @@ transaction, so an undo that was killed goes on where it stopped.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
 from psycopg import sql
 
@@ -14,7 +14,7 @@ from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.proof import require_counts
 from dtx_assets.machinery.load.runs import prepare_bookkeeping, target_lock
-from dtx_assets.machinery.load.undo_load import LoadUndo, UndoSummary
+from dtx_assets.machinery.load.undo_load import LoadUndo, UndoSummary, undo_loads
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 from dtx_assets.machinery.postgres.ddl import live_target, qualified
@@ -144,11 +144,13 @@ def _undo(
     summary: UndoSummary,
 ) -> None:
     declared = {(target.name, target.model): target for target in targets}
+    written_with = _written_together(connection, run_id)
     loads = connection.execute(
         "SELECT id, target_table, model FROM migration.load WHERE run_id = %s AND status <> 'rolled back'"
         " ORDER BY id DESC",
         [run_id],
     ).fetchall()
+    groups: dict[int, list[tuple[int, TargetTable]]] = {}
     for load_id, table, model in loads:
         target = declared.get((table, model))
         if target is None:
@@ -156,9 +158,29 @@ def _undo(
                 f"run {run_id} loaded {table} ({model}), which this migration does not declare",
                 remedy="use the version, and the feeds, that loaded it",
             )
-        with target_lock(connection, system, table, wait_seconds=wait_seconds, waiting=waiting):
-            LoadUndo(_place(connection, system, target, dry), int(load_id), run_id, summary).run()
+        groups.setdefault(written_with.get(int(load_id), int(load_id)), []).append((int(load_id), target))
+    for together in groups.values():
+        with ExitStack() as held:
+            # Always in the same order, so that no two wait for each other.
+            for name in sorted(target.name for _, target in together):
+                held.enter_context(target_lock(connection, system, name, wait_seconds=wait_seconds, waiting=waiting))
+            undone = [LoadUndo(_place(connection, system, target, dry), load, run_id) for load, target in together]
+            undo_loads(undone, summary)
             reach("undo.after_settling")
+
+
+def _written_together(connection: Connection, run_id: str) -> dict[int, int]:
+    """By load, the last of those that wrote in the same transactions, as the loads of a circle do."""
+    rows = connection.execute(
+        "SELECT array_agg(DISTINCT load_id) FROM migration.batch JOIN migration.load ON load.id = load_id"
+        " WHERE run_id = %s GROUP BY batch.xid HAVING count(DISTINCT load_id) > 1",
+        [run_id],
+    ).fetchall()
+    last: dict[int, int] = {}
+    for (loads,) in rows:
+        together = {*loads, *(load for load in last if last[load] in {last.get(each) for each in loads})}
+        last |= dict.fromkeys(together, max(together))
+    return last
 
 
 def _remove_files(

@@ -16,6 +16,7 @@ from dtx_assets.machinery.load.references import family_of, references_to, rows_
 from dtx_assets.machinery.load.units import units_as_written
 from dtx_assets.machinery.load.unwritten import maybe_written_since
 from dtx_assets.machinery.model.target import TargetColumn
+from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import as_prepared, copy_out, readable, readable_schema
 
 CHANGED_SINCE = "someone changed it since"
@@ -88,39 +89,13 @@ class WrittenRows:
         )
         return as_prepared(frame.with_columns(pl.col("_inserted", "_own").cast(pl.Boolean)), columns)
 
-    def delete(self, inserted: pl.DataFrame) -> tuple[int, pl.DataFrame]:
-        """Deletes those that are as they were written and that nothing refers to; the others (LEFT)."""
-        untouched = pl.col("_same") & (pl.col("_maybe_written") == "")
-        cause = pl.when("_same").then(pl.format(MAYBE_CHANGED_SINCE, "_maybe_written")).otherwise(pl.lit(CHANGED_SINCE))
-        changed = inserted.filter(~untouched).select(
-            pl.col("_id").alias("target_id"), pl.lit("").alias("part"), cause.alias("cause")
-        )
-        ids = inserted.filter(untouched).get_column("_id")
-        kept = [changed.cast(LEFT)]
-        references = references_to(self.place.connection, self.place.key, self.rows, self.family)
-        again = True
-        while again:
-            again = False
-            for reference in references:
-                referred = reference.referred(self.place.connection, ids) if len(ids) else ids
-                if len(referred):
-                    kept.append(_left(referred, REFERRED_TO.format(reference.table)))
-                    ids = ids.filter(~ids.is_in(referred.implode()))
-                    # What these refer to themselves is to be left too.
-                    again = any(each.own for each in references)
-        done, refused = proved(self.place.connection, self.family, ids.to_list(), self._deleted)
-        return len(done), pl.concat([*kept, _refused(refused)])
-
-    def _deleted(self, ids: list[int]) -> int:
+    def deletion(self, ids: Sequence[int]) -> sql.Composed:
+        """The statement that deletes rows."""
         key = self.place.key
         using = sql.SQL("") if key.is_number else sql.SQL(" USING migration.target_row AS numbered")
-        done = self.place.connection.execute(
-            sql.SQL("DELETE FROM {} AS t{} WHERE {} AND {} = ANY(%s)").format(self.rows, using, key.same, key.number),
-            [ids],
+        return sql.SQL("DELETE FROM {} AS t{} WHERE {} AND {} = ANY({}::bigint[])").format(
+            self.rows, using, key.same, key.number, sql.Literal(list(ids))
         )
-        if done.rowcount != len(ids):
-            raise NotAlone(KEPT)
-        return len(ids)
 
     def restore(self, batch_id: int, updated: pl.DataFrame) -> tuple[int, pl.DataFrame]:
         """Gives rows that were updated what they held before; those that cannot have it (LEFT)."""
@@ -265,6 +240,66 @@ class WrittenRows:
             schema={"_id": pl.Int64, "column": pl.String, "value": pl.String},
             orient="row",
         )
+
+
+def delete_rows(written: Sequence[WrittenRows], inserted: Sequence[pl.DataFrame]) -> list[tuple[int, pl.DataFrame]]:
+    """Deletes rows of one table, or of several that refer to each other, that are as they were written and that nothing
+    refers to that stays. Of each table: how many, and the others (LEFT)."""
+    connection = written[0].place.connection
+    kept: list[list[pl.DataFrame]] = []
+    ids: list[pl.Series] = []
+    for rows in inserted:
+        untouched = pl.col("_same") & (pl.col("_maybe_written") == "")
+        cause = pl.when("_same").then(pl.format(MAYBE_CHANGED_SINCE, "_maybe_written")).otherwise(pl.lit(CHANGED_SINCE))
+        changed = rows.filter(~untouched).select(
+            pl.col("_id").alias("target_id"), pl.lit("").alias("part"), cause.alias("cause")
+        )
+        kept.append([changed.cast(LEFT)])
+        ids.append(rows.filter(untouched).get_column("_id"))
+    among = [(each.place.key, each.family) for each in written]
+    references = [references_to(connection, each.place.key, each.rows, each.family, among) for each in written]
+    again = True
+    while again:
+        again = False
+        for place, of_table in enumerate(references):
+            for reference in of_table if len(ids[place]) else ():
+                beside = ids[place].clear() if reference.among is None else ids[reference.among]
+                referred = reference.referred(connection, ids[place], beside)
+                if len(referred):
+                    kept[place].append(_left(referred, REFERRED_TO.format(reference.table)))
+                    ids[place] = ids[place].filter(~ids[place].is_in(referred.implode()))
+                    # What these refer to themselves is to be left too.
+                    again = any(each.among is not None for some in references for each in some)
+
+    def deleted(rows: list[tuple[int, int]]) -> int:
+        by_table = [[row for place, row in rows if place == table] for table in range(len(written))]
+        deletions = [each.deletion(some) for each, some in zip(written, by_table, strict=True) if some]
+        if _deleted(connection, deletions) != len(rows):
+            raise NotAlone(KEPT)
+        return len(rows)
+
+    family = [oid for each in written for oid in each.family]
+    wanted = [(place, int(row)) for place, some in enumerate(ids) for row in some]
+    done, refused = proved(connection, family, wanted, deleted)
+    return [
+        (
+            sum(table == place for table, _ in done),
+            pl.concat([*some, _refused({row: cause for (table, row), cause in refused.items() if table == place})]),
+        )
+        for place, some in enumerate(kept)
+    ]
+
+
+def _deleted(connection: Connection, deletions: Sequence[sql.Composed]) -> int:
+    """Deletes rows of several tables in one statement, at the end of which nothing refers to any of them."""
+    if len(deletions) == 1:
+        return connection.execute(deletions[0]).rowcount
+    names = [sql.Identifier(f"deleted_{number}") for number in range(len(deletions))]
+    named = [sql.SQL("{} AS ({} RETURNING 1)").format(*pair) for pair in zip(names, deletions, strict=True)]
+    counted = [sql.SQL("(SELECT count(*) FROM {})").format(name) for name in names]
+    statement = sql.SQL("WITH {} SELECT {}").format(sql.SQL(", ").join(named), sql.SQL(" + ").join(counted))
+    [[count]] = connection.execute(statement).fetchall()
+    return int(count)
 
 
 def _left(ids: pl.Series, cause: str) -> pl.DataFrame:

@@ -5,8 +5,9 @@ Where files belong to the rows, the store has to hold each of them as it was sen
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, Literal, TypeVar
@@ -20,10 +21,11 @@ from dtx_assets.machinery.load.current import CurrentRows
 from dtx_assets.machinery.load.entries import read_links
 from dtx_assets.machinery.load.identity import Ids
 from dtx_assets.machinery.load.inserts import insert_fates
-from dtx_assets.machinery.load.orphans import Orphans
+from dtx_assets.machinery.load.orphans import Orphans, settled
 from dtx_assets.machinery.load.ownership import DELETED, KEY_TAKEN, MISSING, THEIRS, identity_of, yields_of
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
+from dtx_assets.machinery.load.refusals import ORPHAN
 from dtx_assets.machinery.load.relink import given_by
 from dtx_assets.machinery.load.runs import RunContext, prepare_bookkeeping, record_run
 from dtx_assets.machinery.load.samples import Sample, with_keys
@@ -33,7 +35,7 @@ from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.postgres.content import copy_out, python_rows
 from dtx_assets.machinery.postgres.ddl import require_target
-from dtx_assets.machinery.prepare.part import Part, without_violations
+from dtx_assets.machinery.prepare.part import SOURCE_KEY, Part, without_violations
 
 Item = TypeVar("Item")
 Fault = Literal["lost", "extra", "changed", "files_lost", "files_changed"]
@@ -87,30 +89,43 @@ def verify_target(
     *,
     progress: Callable[[int, int], None] | None = None,
     files: StoredFiles | None = None,
+    together: Sequence[TargetTable] = (),
 ) -> Verification:
     """Compare a target with its prepared rows, in a transaction that is rolled back; what `load_target` raises.
 
     `files`: the store in which the files of its rows are, where there are any; LoadError where it cannot be asked.
+    `together`: the targets that it is loaded together with: which of its rows are orphans shows in all of them.
     """
-    prepared = lake.require((system, "prepared", target.model))
-    rejected = lake.require((system, "rejected", target.model))
-    check_preparation(run, prepared, rejected)
+    targets = [target, *(other for other in together if other.model != target.model)]
+    datasets = [
+        (lake.require((system, "prepared", each.model)), lake.require((system, "rejected", each.model)))
+        for each in targets
+    ]
     found = Verification()
-    with (
-        refusals_told(),
-        lake.lease(prepared, run.run_id),
-        lake.lease(rejected, run.run_id),
-        connect(connection_url) as connection,
-        connection.transaction(force_rollback=True),
-    ):
+    with ExitStack() as held:
+        held.enter_context(refusals_told())
+        for prepared, rejected in datasets:
+            check_preparation(run, prepared, rejected)
+            held.enter_context(lake.lease(prepared, run.run_id))
+            held.enter_context(lake.lease(rejected, run.run_id))
+        connection = held.enter_context(connect(connection_url))
+        held.enter_context(connection.transaction(force_rollback=True))
         prepare_bookkeeping(connection)
         record_run(connection, run)
-        live = require_target(connection, target, run.decisions)
-        place = Place(connection, system, target, live)
-        source = PreparedTarget(place, lake, prepared, rejected)
+        sources = [
+            PreparedTarget(
+                Place(connection, system, each, require_target(connection, each, run.decisions)),
+                lake,
+                prepared,
+                rejected,
+                whole=len(targets) > 1,
+            )
+            for each, (prepared, rejected) in zip(targets, datasets, strict=True)
+        ]
+        source, place = sources[0], sources[0].place
         total = sum(int(part["rows"]) for part in source.parts.described)
         vanished, yielded = [], []
-        rows = _Rows(source, files)
+        rows = _Rows(sources, files)
         parts = _ahead(source.parts.read(number) for number in range(len(source.parts.described)))
         # While a part is compared, the database gives the next, and the one after it is read from the lake.
         for here in _ahead(map(rows.mapped, parts)):
@@ -163,19 +178,33 @@ class _Compared:
 class _Rows:
     """The rows of the target that belong to parts, over one connection for several threads."""
 
-    def __init__(self, source: PreparedTarget, files: StoredFiles | None) -> None:
-        self.place, self.files, self.lock = source.place, files, Lock()
-        self.findings = source.findings(0)
-        self.current, self.ids = CurrentRows(source.place), Ids(source.place)
-        self.orphans = Orphans(source.place, {})
+    def __init__(self, sources: Sequence[PreparedTarget], files: StoredFiles | None) -> None:
+        """`sources`: the target, and those that it is loaded together with."""
+        self.sources, self.place, self.files, self.lock = sources, sources[0].place, files, Lock()
+        self.findings = sources[0].findings(0)
+        self.current, self.ids = CurrentRows(self.place), Ids(self.place)
+        together = [source.place.target for source in sources]
+        self.orphans = [Orphans(source.place, {}, together) for source in sources]
 
     def mapped(self, part: Part) -> _Compared:
         """A part with the rows that the mapping leads to: where all is well there are no others."""
         place = self.place
         with self.lock:
-            part = self.orphans.without(without_violations(place.connection, place.target, place.live, part))
+            part = self._settled(without_violations(place.connection, place.target, place.live, part))
             part = self.ids.numbered(part)
             return self._compared(part)
+
+    def _settled(self, part: Part) -> Part:
+        """The part without the orphans that a load would find."""
+        if not self.orphans[0].own:
+            return settled(self.orphans, [part])[0]
+        parts = [part]
+        for source in self.sources[1:]:
+            place = source.place
+            [other] = [source.parts.read(number) for number in range(len(source.parts.described))]
+            parts.append(without_violations(place.connection, place.target, place.live, other))
+        absent = [_refused(source, part) for source, part in zip(self.sources, parts, strict=True)]
+        return settled(self.orphans, parts, absent)[0]
 
     def _compared(self, part: Part) -> _Compared:
         place = self.place
@@ -216,6 +245,20 @@ class _Rows:
         sent = sent_before(place.connection, place.target.name, there.get_column("key"))
         wanted = there.join(sent, on=["key", "sha256"]).join(rows, on="target_id")
         self.files.add(wanted.with_columns(pl.lit(None, pl.Int64).alias("size")))
+
+
+def _refused(source: PreparedTarget, part: Part) -> pl.DataFrame:
+    """The keys of rows that a load rejected by themselves: what refers to them is rejected with them."""
+    listed = copy_out(
+        source.place.connection,
+        sql.SQL(
+            "SELECT flow_id, source_key FROM migration.rejected_entry WHERE closed_by IS NULL AND found_by_load"
+            " AND NOT partial AND flow_id = ANY ({}::smallint[]) AND {} <> ALL (reasons)"
+        ).format(sql.Literal(list(source.parts.flows.values())), sql.Literal(ORPHAN)),
+        SOURCE_KEY,
+    )
+    numbers = part.links.join(listed, on=SOURCE_KEY.names(), how="semi").get_column("rows").explode()
+    return part.rows.filter(pl.col("_row").is_in(numbers.implode())).select(source.place.target.key)
 
 
 def _ahead(items: Iterator[Item]) -> Iterator[Item]:

@@ -1,6 +1,7 @@
 """What a part writes into the target and notes of it: batches, new rows, updates with a journal of what was there."""
 
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import polars as pl
@@ -9,9 +10,10 @@ from psycopg import sql
 
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load.outcome import PartOutcome
-from dtx_assets.machinery.load.place import Place
+from dtx_assets.machinery.load.place import Place, in_one_statement
 from dtx_assets.machinery.load.slices import LOCK_TIMEOUT
 from dtx_assets.machinery.load.unwritten import filled_by_database
+from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import copy_in, differs, noted
 from dtx_assets.machinery.prepare.part import Part
 
@@ -126,3 +128,27 @@ class Writer:
     def own_xmin(self) -> str:
         found = self.place.connection.execute("SELECT pg_current_xact_id()::xid::text").fetchone()
         return str(found[0]) if found else ""
+
+
+def insert_at_once(connection: Connection, rows: Sequence[tuple[Place, pl.DataFrame]], *, dry: bool) -> None:
+    """Insert rows of several tables that refer to each other, whether or not their constraints can be deferred.
+
+    References are looked at when a statement ends, so that one statement inserts them all. Of a dry run they do not
+    stay, and what a commit would say of them is asked.
+    """
+    with connection.transaction(force_rollback=True) if dry else nullcontext():
+        inserts: list[sql.Composed] = []
+        for number, (place, new) in enumerate(rows):
+            if new.height:
+                place.stage(f"new_row_{number}", new, new.columns)
+                inserts.append(
+                    sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM pg_temp.{}").format(
+                        place.table,
+                        *(sql.SQL(", ").join(map(sql.Identifier, new.columns)) for _ in range(2)),
+                        sql.Identifier(f"new_row_{number}"),
+                    )
+                )
+        if inserts:
+            connection.execute(in_one_statement(inserts))
+        if dry:
+            connection.execute("SET CONSTRAINTS ALL IMMEDIATE")

@@ -5,10 +5,11 @@ the column mappings' business.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
-from typing import Literal
+from typing import Literal, overload
 
 import polars as pl
 import psycopg
@@ -19,8 +20,10 @@ from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
+from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect
 from dtx_assets.machinery.postgres.content import copy_out
+from dtx_assets.machinery.postgres.ddl import qualified
 from dtx_assets.machinery.postgres.sessions import ROWS_REMEDY, would_hide_rows
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.transforms.columns import canonical_id, integer_value, kind_of_ids
@@ -58,6 +61,10 @@ class MappingContext:
             self.target_url, table, columns, inserted_by=None if self.own_rows else self.system
         ).lazy()
 
+    def rows_of(self, model: str, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+        """The same of the table of a target model."""
+        return self.target_rows(self.mappings.table_names[model], columns)
+
     def own_mapping(self, source_table: str, target_table: str) -> pl.LazyFrame:
         """What source rows became in earlier loads and in this run: `source_key`, `target_id` (Int64)."""
         schema = {"source_key": pl.String(), "target_id": pl.Int64()}
@@ -87,8 +94,55 @@ class MappingAsset:
     build: Callable[[MappingContext], pl.LazyFrame]
     ids: ColumnKind = "integer"
     """The declared kind of a crosswalk's legacy ids."""
+    is_crosswalk: bool = False
+    """Of a reference, whether columns may go through it: from `source_id` to `target_id`."""
     after: tuple[str, ...] = ()
     """Models that this migration fills first: what it wrote is part of the mapping."""
+
+
+Build = Callable[[MappingContext], pl.LazyFrame]
+
+
+class References(Sequence[MappingAsset]):
+    """The look-ups that a system makes in code: a function each, whose docstring begins with what people are told."""
+
+    def __init__(self, area: str) -> None:
+        self._area = area
+        self._assets: list[MappingAsset] = []
+
+    def register(
+        self, *upstream: tuple[str, str], is_crosswalk: bool = False, after: Sequence[str] = ()
+    ) -> Callable[[Build], Build]:
+        """Decorates a function that makes the look-up of its name from `upstream` (layer, name)."""
+
+        def add(build: Build) -> Build:
+            described = " ".join((build.__doc__ or "").partition("\n\n")[0].split())
+            asset = MappingAsset(
+                build.__name__,
+                "reference",
+                self._area,
+                upstream,
+                described,
+                build,
+                is_crosswalk=is_crosswalk,
+                after=tuple(after),
+            )
+            self._assets.append(asset)
+            return build
+
+        return add
+
+    @overload
+    def __getitem__(self, place: int) -> MappingAsset: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[MappingAsset]: ...
+
+    def __getitem__(self, place: int | slice) -> MappingAsset | Sequence[MappingAsset]:
+        return self._assets[place]
+
+    def __len__(self) -> int:
+        return len(self._assets)
 
 
 def crosswalk_asset(
@@ -137,6 +191,18 @@ def crosswalk_asset(
         build,
         ids=table.kind_of(key),
     )
+
+
+def look_up_asset(table: TargetTable, columns: Sequence[str]) -> MappingAsset:
+    """The rows of a table of others that mappings and checks look up. Frame: the columns, all as text."""
+
+    def build(context: MappingContext) -> pl.LazyFrame:
+        names = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in columns)
+        query = sql.SQL("SELECT {} FROM {} ORDER BY 1").format(names, qualified(table))
+        with read_of_others(table.names[0]), connect(context.target_url) as connection:
+            return copy_out(connection, query, pl.Schema(dict.fromkeys(columns, pl.String()))).lazy()
+
+    return MappingAsset(table.model, "reference", table.area, (("target", table.model),), table.description, build)
 
 
 def value_map_asset(system: str, name: str, mappings: Mappings, *, area: str) -> MappingAsset:
@@ -191,16 +257,32 @@ def read_target_rows(
         sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(*table.split("."))
     )
     buffer = BytesIO()
+    with read_of_others(table), connect(url) as connection, connection.cursor() as cursor:
+        if inserted_by and cursor.execute("SELECT to_regclass('migration.batch')").fetchone() != (None,):
+            query += sql.SQL(
+                " WHERE NOT EXISTS (SELECT 1 FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
+                " WHERE (load.system, load.target_table) = ({}, {}) AND batch.inserted_ids @> t.id)"
+            ).format(sql.Literal(inserted_by), sql.Literal(table.rpartition(".")[2]))
+        with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)) as copy:
+            for block in copy:
+                buffer.write(block)
+    buffer.seek(0)
     try:
-        with connect(url) as connection, connection.cursor() as cursor:
-            if inserted_by and cursor.execute("SELECT to_regclass('migration.batch')").fetchone() != (None,):
-                query += sql.SQL(
-                    " WHERE NOT EXISTS (SELECT 1 FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
-                    " WHERE (load.system, load.target_table) = ({}, {}) AND batch.inserted_ids @> t.id)"
-                ).format(sql.Literal(inserted_by), sql.Literal(table))
-            with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)) as copy:
-                for block in copy:
-                    buffer.write(block)
+        return pl.read_csv(buffer, schema=dict(columns), has_header=False, raise_if_empty=False)
+    except pl.exceptions.PolarsError:
+        wanted = ", ".join(f"{name} ({dtype})" for name, dtype in columns.items())
+        raise StructureError(
+            "the target database holds other types than this migration knows",
+            where=table,
+            remedy=f"compare the table with its declaration: {wanted}",
+        ) from None
+
+
+@contextmanager
+def read_of_others(table: str) -> Iterator[None]:
+    """StructureError where a table that others should have made is not there, or not to be read."""
+    try:
+        yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise StructureError(
             f"the target database lacks what another area should have made: {error.diag.message_primary}",
@@ -212,14 +294,4 @@ def read_target_rows(
             f"the target database does not let its rows be read: {error.diag.message_primary}",
             where=table,
             remedy=ROWS_REMEDY if would_hide_rows(error) else "grant SELECT on it to the user of the target URL",
-        ) from None
-    buffer.seek(0)
-    try:
-        return pl.read_csv(buffer, schema=dict(columns), has_header=False, raise_if_empty=False)
-    except pl.exceptions.PolarsError:
-        wanted = ", ".join(f"{name} ({dtype})" for name, dtype in columns.items())
-        raise StructureError(
-            "the target database holds other types than this migration knows",
-            where=table,
-            remedy=f"compare the table with its declaration: {wanted}",
         ) from None

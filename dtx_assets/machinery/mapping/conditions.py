@@ -38,7 +38,7 @@ def _equals(text: pl.Expr, value: Scalar, exact: bool) -> pl.Expr:
 
 def is_active(when: When | None, chosen: Mapping[str, str]) -> bool:
     """Whether what stands under `when` counts under the chosen options."""
-    return when is None or chosen.get(when.decision) == when.option
+    return when is None or chosen.get(when.decision) in when.option
 
 
 def drop_rules(rules: Iterable[DropRule], chosen: Mapping[str, str]) -> dict[str, pl.Expr]:

@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, plain, suggestion
+from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
+from dtx_assets.machinery.mapping.model import When
 
 
 class Strict(BaseModel):
@@ -47,6 +48,7 @@ class Action(Strict):
     text: str = Field(description="what has to be done, and by whom")
     blocking: bool = Field(description="whether it keeps a cutover back while it is open")
     status: Literal["open", "done"] = Field("open", description="whether it was done")
+    affects: tuple[str, ...] = Field((), description="target models that it concerns, where no decision waits for it")
 
 
 class KnownIssue(Strict):
@@ -60,12 +62,21 @@ class KnownIssue(Strict):
     mitigation: str = Field(description="what is done about it")
 
 
+class Asked(Strict):
+    """What a cutover asks people; the answer is accepted by name, with a reason."""
+
+    name: str = Field(description="its name, as it is accepted")
+    text: str = Field(description="the question")
+    when: When | None = Field(None, description="the option under which it is asked")
+
+
 class DecisionsFile(Strict):
     """All that the plan decides, asks for and knows."""
 
     decisions: tuple[Decision, ...] = Field(description="the decisions of the plan")
     actions: tuple[Action, ...] = Field((), description="what has to be done before the migration")
     known_issues: tuple[KnownIssue, ...] = Field((), description="what is known to be wrong with the data")
+    questions: tuple[Asked, ...] = Field((), description="what a cutover asks people before it loads anything")
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class Decisions:
     actions: tuple[Action, ...]
     known_issues: tuple[KnownIssue, ...]
     chosen: Mapping[str, str]
+    questions: tuple[Asked, ...] = ()
 
     @property
     def open(self) -> tuple[Decision, ...]:
@@ -150,16 +162,24 @@ def load_decisions(path: Path, override: Path | None = None) -> Decisions:
                 file.where([*at, "blocking_action"]),
                 suggestion(entry.blocking_action, actions),
             )
+    options = {entry.key: entry.options for entry in parsed.decisions if entry.options}
+    for index, asked in enumerate(parsed.questions):
+        if asked.when and not set(asked.when.option) <= set(options.get(asked.when.decision, ())):
+            findings.add(
+                f"question {asked.name!r} is asked under an option that no decision has: {asked.when}",
+                file.where(["questions", index, "when"]),
+                suggestion(asked.when.decision, options),
+            )
     chosen = {entry.key: entry.chosen for entry in parsed.decisions if entry.options and entry.chosen}
     if override is not None:
         chosen |= _overrides(override, parsed.decisions, findings)
     findings.raise_if_any()
-    return Decisions(parsed.decisions, parsed.actions, parsed.known_issues, chosen)
+    return Decisions(parsed.decisions, parsed.actions, parsed.known_issues, chosen, parsed.questions)
 
 
 def _overrides(path: Path, entries: tuple[Decision, ...], findings: Findings) -> dict[str, str]:
     file = YamlFile(path)
-    content = plain(file.content)
+    content = file.content
     prefix: list[str] = []
     if set(content) == {"decisions"} and isinstance(content["decisions"], dict):
         content, prefix = content["decisions"], ["decisions"]

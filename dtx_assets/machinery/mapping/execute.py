@@ -1,10 +1,13 @@
 """Executes a column mapping: each target column with the problems that reject its row and the coercions that count."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import polars as pl
 
+from dtx_assets.machinery.mapping.cases import case_value
+from dtx_assets.machinery.mapping.conditions import holds
 from dtx_assets.machinery.mapping.model import ColumnMapping, RowMapping, SourceMapping
 from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.transforms.columns import Coercion, Outcome, Problem, Registry, TransformContext, code, shown
@@ -12,6 +15,9 @@ from dtx_assets.machinery.transforms.columns import Coercion, Outcome, Problem, 
 PROBLEM = pl.Struct({"reason": pl.String, "column": pl.String, "detail": pl.String})
 UNREADABLE = "_unreadable"
 """The column that says why a document of the source has no value."""
+
+OF_VALUE = "\n"
+"""Stands between the kind of a coercion and the value that is coerced."""
 
 NO_PROBLEMS = pl.lit([], dtype=pl.List(PROBLEM))
 
@@ -79,44 +85,59 @@ def apply_columns(
     if UNREADABLE in frame.columns:
         why = pl.col(UNREADABLE)
         problems.append(RowProblem(why.is_not_null(), "unparseable", "document", why))
-    coercions: list[Coercion] = []
+    coercions: list[tuple[str, Coercion]] = []
     joined: list[str] = []
     values: dict[str, pl.Expr] = {}
     for name, column in (source.columns | source.helpers).items():
         if column.by:
             continue
         local = column.local
-        inputs = [pl.col(column.input)] if column.input else [pl.col(part) for part in local]
+        inputs = [pl.col(part) for part in column.input or local]
         label = ", ".join(local) or name
         if column.crosswalk or column.value_map:
             rows, outcome, made = _look_up(rows, name, column, inputs[0], context)
             joined += made
+        elif column.cases:
+            outcome = case_value(column.cases, context.value_maps[column.cases], context.decisions)
         elif column.is_constant:
             outcome = Outcome(_constant(column))
         else:
-            outcome = transforms[column.transform or "text"](inputs, context, **column.with_)
+            outcome = transforms[column.transform or "text"](inputs, context, **column.settings(context.decisions))
             if name in source.columns or column.written:
                 outcome = _refusing_what_is_no_text(rows, outcome, local, inputs)
-        active = column.when is None or context.decisions.get(column.when.decision) == column.when.option
+        if column.only:
+            outcome = _where(outcome, holds(column.only))
+        active = column.when is None or context.decisions.get(column.when.decision) in column.when.option
         values[f":{name}"] = outcome.value if active else pl.lit(None)
         if active:
             problems += [RowProblem(entry.when, entry.reason, label, entry.detail) for entry in outcome.problems]
-            coercions += outcome.coercions
+            coercions += [(label, entry) for entry in outcome.coercions]
     mapped = rows.with_columns(value.alias(name) for name, value in values.items()).collect()
     return _add_coercions(add_problems(mapped, *problems), coercions).drop(joined)
 
 
-def _add_coercions(frame: pl.DataFrame, coercions: list[Coercion]) -> pl.DataFrame:
+def _where(outcome: Outcome, when: pl.Expr) -> Outcome:
+    """The outcome of the rows for which that holds; of others it is NULL, with nothing wrong and nothing to count."""
+    return Outcome(
+        pl.when(when).then(outcome.value),
+        tuple(replace(problem, when=problem.when & when) for problem in outcome.problems),
+        tuple(replace(coercion, when=coercion.when & when) for coercion in outcome.coercions),
+    )
+
+
+def _add_coercions(frame: pl.DataFrame, coercions: list[tuple[str, Coercion]]) -> pl.DataFrame:
+    """The frame with `_coercions`: a kind for each legacy value that is coerced so, however many columns read it."""
     frame = frame.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias("_coercions"))
     if not coercions:
         return frame
-    hit = frame.select(pl.any_horizontal(entry.when.fill_null(False) for entry in coercions)).to_series()
-    kinds = [pl.when(entry.when.fill_null(False)).then(pl.lit(entry.kind)) for entry in coercions]
-    listed = (
-        frame.with_row_index("_position")
-        .filter(hit)
-        .select("_position", pl.concat_list(kinds).list.drop_nulls().list.unique().alias("_more"))
-    )
+    hit = frame.select(pl.any_horizontal(entry.when.fill_null(False) for _, entry in coercions)).to_series()
+    kinds = [
+        pl.when(entry.when.fill_null(False)).then(pl.lit(f"{entry.kind}{OF_VALUE}{label}"))
+        for label, entry in coercions
+    ]
+    told = pl.concat_list(kinds).list.drop_nulls().list.unique(maintain_order=True)
+    kind = pl.element().str.split_exact(OF_VALUE, 1).struct.field("field_0")
+    listed = frame.with_row_index("_position").filter(hit).select("_position", told.list.eval(kind).alias("_more"))
     return _updated(frame, listed, "_coercions")
 
 
@@ -164,6 +185,12 @@ def _look_up(
     return frame, Outcome(value, problems, coercions), [key, found, listed]
 
 
+def listed_value(text: pl.Expr, value_map: pl.DataFrame, output: str) -> pl.Expr:
+    """What a value map lists for a text, for functions that cannot wait until the columns are made; else null."""
+    keys, values = value_map.select(code(pl.nth(0))).to_series(), value_map[output]
+    return code(text).replace_strict(keys, values, default=None, return_dtype=values.dtype)
+
+
 def _refusing_what_is_no_text(
     frame: pl.LazyFrame, outcome: Outcome, legacy: list[str], inputs: list[pl.Expr]
 ) -> Outcome:
@@ -172,14 +199,18 @@ def _refusing_what_is_no_text(
         return outcome
     if frame.clear().select(outcome.value.alias("value")).collect_schema()["value"] != pl.String:
         return outcome
-    has_nul = pl.any_horizontal(source.str.contains("\x00", literal=True).fill_null(False) for source in inputs)
-    undecodable = pl.col("_undecodable").list.eval(pl.element().struct.field("column").is_in(legacy)).list.any()
     return Outcome(
         outcome.value,
-        (
-            *outcome.problems,
-            Problem("unparseable", has_nul, "holds a NUL, which PostgreSQL cannot hold"),
-            Problem("unparseable", undecodable, "holds bytes that are no text in the table's encoding"),
-        ),
+        (*outcome.problems, *no_text(legacy, inputs)),
         outcome.coercions,
+    )
+
+
+def no_text(legacy: Sequence[str], inputs: Iterable[pl.Expr]) -> tuple[Problem, Problem]:
+    """What keeps values of legacy columns from being written as text; `inputs` are what is read of them."""
+    has_nul = pl.any_horizontal(source.str.contains("\x00", literal=True).fill_null(False) for source in inputs)
+    undecodable = pl.col("_undecodable").list.eval(pl.element().struct.field("column").is_in(legacy)).list.any()
+    return (
+        Problem("unparseable", has_nul, "holds a NUL, which PostgreSQL cannot hold"),
+        Problem("unparseable", undecodable, "holds bytes that are no text in the table's encoding"),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
+from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping, decision_of
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.mapping.load import Mappings
@@ -35,6 +35,8 @@ def _upstreams(system: str, table: str, column: ColumnMapping) -> Iterable[Upstr
         yield (system, "mapping", column.crosswalk), "target_id"
     if column.value_map and column.output:
         yield (system, "mapping", column.value_map), column.output
+    if column.cases:
+        yield (system, "mapping", column.cases), "target_id"
     for use in column.uses:
         name, _, used = use.partition(".")
         yield (system, "mapping", name), used or "target_id"
@@ -62,13 +64,19 @@ def describe(table: str, column: ColumnMapping) -> str:
         through = f"crosswalk {column.crosswalk}" if column.crosswalk else f"value map {column.value_map}"
         missing = {"reject": "rejected", "null": "NULL and counted", "keep": "kept"}[column.missing]
         text = f"{origin} through {through}; what is not listed is {missing}"
+    elif column.cases:
+        text = f"{origin} by the first line of the case table {column.cases} that fits"
     elif column.by:
         text = f"{origin}, by the flow's {column.by} function"
     else:
-        settings = ", ".join(f"{name}: {value!r}" for name, value in column.with_.items())
+        told = {name: decision_of(value) for name, value in column.with_.items()}
+        settings = ", ".join(
+            f"{name}: by decision {told[name]}" if told[name] else f"{name}: {value!r}"
+            for name, value in column.with_.items()
+        )
         text = f"{origin} by transform {column.transform or 'text'}" + (f" ({settings})" if settings else "")
     if column.when:
-        text += f" (only under {column.when.decision}: {column.when.option})"
+        text += f" (only under {column.when})"
     return f"{text}. {column.note}" if column.note else text
 
 
@@ -87,8 +95,7 @@ def accounted_for(mappings: "Mappings", table: str) -> tuple[set[str], dict[str,
                     if (owner or name) == table:
                         used.add(legacy)
             if name == table:
-                asked = {condition.column for rule in source.rules for condition in rule.only}
-                asked |= {condition.column for row in source.rows for condition in row.only}
+                asked = {condition.column for condition in source.asked}
                 used |= {column for column in asked if column}
                 dropped |= source.dropped
                 dropped |= {column: f"undecided: {note}" for column, note in source.undecided.items()}

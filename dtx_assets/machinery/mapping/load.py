@@ -26,7 +26,9 @@ DECISIONS = "decisions.yaml"
 ARCHIVED = "archived.yaml"
 TABLES = "tables.yaml"
 TARGETS = "targets.yaml"
-NO_MAPPINGS = (DECISIONS, ARCHIVED, TABLES, TARGETS)
+FEEDS = "feeds"
+SAMPLE = "sample.yaml"
+NO_MAPPINGS = (DECISIONS, ARCHIVED, TABLES, TARGETS, SAMPLE)
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,12 @@ class Mappings:
     transforms: Registry
     undecided_tables: Mapping[str, str] = field(default_factory=dict)
     """Legacy tables of which nobody has said yet where their rows go."""
+    decision_keys: frozenset[str] = frozenset()
+    """The decisions that have options."""
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """What `shape`, `expand` and `merge` name."""
+    table_names: Mapping[str, str] = field(default_factory=dict)
+    """The table of each target model, mapped or not."""
 
     def for_target(self, model: str) -> TargetMapping:
         """The mapping of a target model; ConfigurationError where no file maps it."""
@@ -88,7 +94,7 @@ def load_mappings(
     `<Model>.yaml` maps a target, `archived.yaml` lists the tables that are not mapped, `<name>.csv` are value maps.
     """
     findings = Findings()
-    read = {path.stem: read_value_map(path, findings) for path in sorted(directory.glob("*.csv"))}
+    read = {path.name.split(".")[0]: read_value_map(path, findings) for path in sorted(directory.glob("*.csv"))}
     value_maps = {name: value_map for name, value_map in read.items() if value_map is not None}
     known = Known(
         {table.model: table for table in targets},
@@ -122,6 +128,8 @@ def load_mappings(
         transforms,
         undecided_tables=archived.undecided if archived else {},
         functions=functions,
+        decision_keys=frozenset(decisions.chosen),
+        table_names={table.model: table.names[0] for table in targets},
     )
     # A file that cannot be read would make all its legacy columns look forgotten.
     if archived_file and archived and len(loaded) == len(paths):

@@ -1,5 +1,6 @@
 """What a column mapping file may say. The JSON Schema that editors complete it with is made from these classes."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -26,88 +27,13 @@ class _Strict(BaseModel):
 
 
 class When(_Strict):
-    """The column is filled only under this option of a decision; else it stays NULL."""
+    """What it stands at counts only under this option of a decision, or one of these."""
 
     decision: str = Field(description="key of a decision of `decisions.yaml`")
-    option: str = Field(description="one of its options")
+    option: Names = Field(description="one of its options, or several")
 
-
-_BELONGS_TO = {
-    "with_": ("transform",),
-    "output": ("value_map",),
-    "exact": ("value_map",),
-    "missing": ("value_map", "crosswalk"),
-    "allow_null": ("value_map", "crosswalk"),
-    "type": ("constant",),
-}
-"""Settings of a column that only some ways of making it have."""
-
-
-class ColumnMapping(_Strict):
-    """How one column is made: a constant, a transform, a value map, a crosswalk, or a function of the flow (`by`)."""
-
-    from_: Names = Field(
-        (), alias="from", description="legacy columns it comes from; `table.column` for another table's"
-    )
-    input: str | None = Field(None, description="the shaped column that is read, where it is not the legacy one")
-    constant: StrictStr | StrictInt | StrictBool | None = Field(None, description="the same value for every row")
-    type: str | None = Field(
-        None, description="type of a constant's column that the declaration of the target does not know"
-    )
-    transform: str | None = Field(None, description="name of a transform")
-    with_: dict[str, Any] = Field({}, alias="with", description="settings of the transform")
-    value_map: str | None = Field(
-        None, description="name of a value map (mappings/<system>/<name>.csv); its first column is the key"
-    )
-    output: str | None = Field(None, description="column of the value map that gives the value")
-    exact: bool = Field(False, description="the text must be as the value map lists it, blanks and case included")
-    crosswalk: str | None = Field(None, description="name of a crosswalk: legacy id to target id")
-    missing: Literal["reject", "null", "keep"] = Field(
-        "reject",
-        description="a value that is not listed: reject the row, write NULL (and count it), or keep it as it is",
-    )
-    allow_null: bool = Field(False, description="NULL stays NULL; else it counts as not listed")
-    by: Literal["shape", "expand", "merge"] | None = Field(None, description="filled by that function of the source")
-    uses: Names = Field(
-        (), description="what else the transform or function reads: `<value map>.<column>`, or a crosswalk"
-    )
-    written: bool = Field(
-        False, description="a helper that a function of the source writes: it must be text as a column must"
-    )
-    when: When | None = Field(None, description="the option under which the column is filled; else it stays NULL")
-    note: str | None = Field(None, description="a remark for the mapping book")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "ColumnMapping":
-        ways = [name for name in ("transform", "value_map", "crosswalk", "by") if getattr(self, name) is not None]
-        ways += ["constant"] if "constant" in self.model_fields_set else []
-        if len(ways) > 1:
-            raise ValueError(f"says {' and '.join(ways)}; keep one: a column is made in one way")
-        if not ways and not self.from_:
-            raise ValueError("says nothing about where the value comes from; give `from`, or a `constant`")
-        if ways and ways != ["constant"] and not self.from_ and not self.input:
-            raise ValueError(f"says {ways[0]} but not of which column; add `from: …`")
-        if self.value_map and not self.output:
-            raise ValueError("names a value map but not which column of it gives the value; add `output: …`")
-        for setting, owners in _BELONGS_TO.items():
-            if setting in self.model_fields_set and not set(owners) & set(ways or ["transform"]):
-                shown = setting.rstrip("_")
-                raise ValueError(f"`{shown}` says nothing here; it belongs to {' or '.join(owners)}, remove it")
-        return self
-
-    @property
-    def is_constant(self) -> bool:
-        return "constant" in self.model_fields_set
-
-    def located(self, part: str) -> tuple[str, str]:
-        """The table and the column that an entry of `from` names; no table is the source itself."""
-        table, _, column = part.rpartition(".")
-        return table, column
-
-    @property
-    def local(self) -> list[str]:
-        """The columns of the source itself among `from`."""
-        return [part for part in self.from_ if not self.located(part)[0]]
+    def __str__(self) -> str:
+        return f"{self.decision}: {' or '.join(self.option)}"
 
 
 def _listed(value: Any) -> Any:
@@ -168,11 +94,121 @@ class _OneOrMore:
 Conditions = Annotated[tuple[Condition, ...], BeforeValidator(_listed), _OneOrMore()]
 
 
+_BELONGS_TO = {
+    "with_": ("transform",),
+    "output": ("value_map",),
+    "exact": ("value_map",),
+    "missing": ("value_map", "crosswalk"),
+    "allow_null": ("value_map", "crosswalk"),
+    "type": ("constant",),
+}
+"""Settings of a column that only some ways of making it have."""
+
+
+def decision_of(setting: Any) -> str | None:
+    """The decision whose chosen option a setting is, where it names one."""
+    return str(setting["decision"]) if isinstance(setting, dict) and set(setting) == {"decision"} else None
+
+
+class ColumnMapping(_Strict):
+    """How one column is made: a constant, a transform, a value map, a crosswalk, or a function of the flow (`by`)."""
+
+    from_: Names = Field(
+        (), alias="from", description="legacy columns it comes from; `table.column` for another table's"
+    )
+    input: Names = Field(
+        (),
+        description="what is read where it is not the legacy columns alone: shaped ones, `parent.<column>` of the row"
+        " that it belongs to, `followed.<column>` of the part that `follows` names",
+    )
+    constant: StrictStr | StrictInt | StrictBool | None = Field(None, description="the same value for every row")
+    type: str | None = Field(
+        None, description="type of a constant's column that the declaration of the target does not know"
+    )
+    transform: str | None = Field(None, description="name of a transform")
+    with_: dict[str, Any] = Field(
+        {},
+        alias="with",
+        description="settings of the transform; `{decision: <key>}` is the chosen option of a decision",
+    )
+    value_map: str | None = Field(
+        None, description="name of a value map (mappings/<system>/<name>.csv); its first column is the key"
+    )
+    output: str | None = Field(None, description="column of the value map that gives the value")
+    exact: bool = Field(False, description="the text must be as the value map lists it, blanks and case included")
+    crosswalk: str | None = Field(None, description="name of a crosswalk: legacy id to target id")
+    cases: str | None = Field(
+        None, description="name of a case table (mappings/<system>/<name>.cases.csv), whose first fitting line counts"
+    )
+    missing: Literal["reject", "null", "keep"] = Field(
+        "reject",
+        description="a value that is not listed: reject the row, write NULL (and count it), or keep it as it is",
+    )
+    allow_null: bool = Field(False, description="NULL stays NULL; else it counts as not listed")
+    by: Literal["shape", "expand", "merge"] | None = Field(None, description="filled by that function of the source")
+    uses: Names = Field(
+        (), description="what else the transform or function reads: `<value map>.<column>`, or a crosswalk"
+    )
+    written: bool = Field(
+        False, description="a helper that a function of the source writes: it must be text as a column must"
+    )
+    when: When | None = Field(None, description="the option under which the column is filled; else it stays NULL")
+    only: Conditions = Field(
+        (), description="what must hold of a row, all of it; else the value is NULL, and nothing is wrong with it"
+    )
+    note: str | None = Field(None, description="a remark for the mapping book")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "ColumnMapping":
+        ways = [
+            name for name in ("transform", "value_map", "crosswalk", "cases", "by") if getattr(self, name) is not None
+        ]
+        ways += ["constant"] if "constant" in self.model_fields_set else []
+        if len(ways) > 1:
+            raise ValueError(f"says {' and '.join(ways)}; keep one: a column is made in one way")
+        if not ways and not self.from_:
+            raise ValueError("says nothing about where the value comes from; give `from`, or a `constant`")
+        if ways and ways != ["constant"] and not self.from_ and not self.input:
+            raise ValueError(f"says {ways[0]} but not of which column; add `from: …`")
+        if self.value_map and not self.output:
+            raise ValueError("names a value map but not which column of it gives the value; add `output: …`")
+        for setting, owners in _BELONGS_TO.items():
+            if setting in self.model_fields_set and not set(owners) & set(ways or ["transform"]):
+                shown = setting.rstrip("_")
+                raise ValueError(f"`{shown}` says nothing here; it belongs to {' or '.join(owners)}, remove it")
+        return self
+
+    def settings(self, chosen: Mapping[str, str]) -> dict[str, Any]:
+        """The settings of the transform under the chosen options."""
+        return {
+            name: chosen[decision] if (decision := decision_of(value)) else value for name, value in self.with_.items()
+        }
+
+    @property
+    def decisions(self) -> list[str]:
+        """The decisions that say how the column is made, besides `when`."""
+        return [decision for value in self.with_.values() if (decision := decision_of(value))]
+
+    @property
+    def is_constant(self) -> bool:
+        return "constant" in self.model_fields_set
+
+    def located(self, part: str) -> tuple[str, str]:
+        """The table and the column that an entry of `from` names; no table is the source itself."""
+        table, _, column = part.rpartition(".")
+        return table, column
+
+    @property
+    def local(self) -> list[str]:
+        """The columns of the source itself among `from`."""
+        return [part for part in self.from_ if not self.located(part)[0]]
+
+
 class DropRule(_Strict):
     """Rows that are left out. Rules of one name are told as one; the first that fits gives the name."""
 
     rule: str = Field(description="its name, in the accounting and where people look")
-    only: Conditions = Field(description="what must hold of a row, all of it")
+    only: Conditions = Field((), description="what must hold of a row, all of it; nothing under `when` alone")
     when: When | None = Field(None, description="the option under which the rule counts")
 
 
@@ -195,7 +231,7 @@ class RejectRule(_Strict):
     reason: Reason = Field(description="the reason code")
     only: Conditions = Field(description="what must hold of a row, all of it")
     column: str = Field("", description="the legacy column that is told to be wrong")
-    detail: str = Field(description="a sentence for whoever mends it")
+    detail: str = Field(description="a sentence for whoever mends it; `{column}` is what the row has there")
     when: When | None = Field(None, description="the option under which the rule counts")
 
 
@@ -210,6 +246,20 @@ class Duplicates(_Strict):
     )
     column: str = Field("", description="the legacy column that is told to be wrong")
     detail: str = Field(description="a sentence that says which row counts")
+
+
+class United(_Strict):
+    """Rows that go to one row of the target, of whatever owners: all are migrated, the last one gives the values."""
+
+    order: Names = Field(description="what sorts them: columns, helpers, or else legacy columns by their kind")
+
+
+class AddedTo(_Strict):
+    """Rows whose natural key no migrated row of another source of this target has are rejected as `no_matching_row`."""
+
+    source: str = Field(description="a source that stands before this one in the file")
+    column: str = Field("", description="the legacy column that is told to be wrong")
+    detail: str = Field(description="a sentence for whoever mends it; `{column}` is what the row has there")
 
 
 class TakenBy(_Strict):
@@ -233,11 +283,21 @@ class Part(_Strict):
         return self
 
 
+class Followed(_Strict):
+    """A part of another model that the same legacy row gives."""
+
+    model: str = Field(description="a model of the same flow, which gives several rows of one")
+    part: str = Field(description="the name of its part")
+
+
 class RowMapping(_Strict):
     """One of several target rows that a legacy row gives. What is wrong with it concerns it alone."""
 
     part: str = Field(description="its name in `migration.mapping`")
     only: Conditions = Field((), description="what must hold of a legacy row to give this one, all of it")
+    follows: Followed | None = Field(
+        None, description="the part that this row stands and falls with: there is one where it is, sound where it is"
+    )
     when: When | None = Field(None, description="the option under which there are such rows")
     columns: dict[str, ColumnMapping] = Field(
         {}, description="target column: how it is made, beside those of all parts"
@@ -251,10 +311,18 @@ class RowMapping(_Strict):
 class SourceMapping(_Strict):
     """What one legacy table gives to the target: rows by its functions and rules, values column by column.
 
-    It is done in this order: `shape`, `columns` and `helpers`, `drop`, `require`, `reject`, `rows` or `expand`, what
-    the target can hold, `duplicates`, `taken_by`, `merge`.
+    It is done in this order: `only`, `shape`, `columns` and `helpers`, `drop`, `require`, `reject`, `duplicate_rows`,
+    `rows` or `expand`, `added_to`, what the target can hold, `duplicates`, `taken_by`, `united` or `merge`.
     """
 
+    only: Conditions = Field(
+        (),
+        description="what must hold of a row to count towards this target, all of it; every other row counts towards"
+        " another target of the flow",
+    )
+    only_read: bool = Field(
+        False, description="whether its rows give nothing: functions of other sources read them, none is accounted for"
+    )
     when: When | None = Field(None, description="the option under which this table gives anything to the target")
     owner: str | None = Field(
         None,
@@ -269,6 +337,9 @@ class SourceMapping(_Strict):
     drop: tuple[DropRule, ...] = Field((), description="rules that leave rows out")
     require: Names = Field((), description="legacy columns without whose value a row is rejected")
     reject: tuple[RejectRule, ...] = Field((), description="rules that reject rows, besides what the columns do")
+    duplicate_rows: Duplicates | None = Field(
+        None, description="which of several sound rows counts, before `rows` or `expand` make parts of them"
+    )
     rows: tuple[RowMapping, ...] = Field((), description="several target rows of one legacy row")
     expand: str | None = Field(
         None, description="function that makes several rows of one, or values of several columns"
@@ -281,6 +352,10 @@ class SourceMapping(_Strict):
         description="which of several rows counts. Left out: the last one with the natural key of the target, "
         "where the mapping makes all its columns and no function does",
     )
+    added_to: AddedTo | None = Field(None, description="another source, to whose rows those of this one add")
+    united: United | None = Field(
+        None, description="which of several rows gives the values of a target row that all of them go to"
+    )
     taken_by: TakenBy | None = Field(None, description="another source, whose rows go before those of this one")
     merge: str | None = Field(
         None, description="function that makes one row of all that go to the same target row, of all sources"
@@ -289,6 +364,9 @@ class SourceMapping(_Strict):
     part: Part | None = Field(None, description="the part that a target row is of its legacy row")
     uses: Names = Field((), description="what else functions of this source read: value maps, crosswalks, references")
     decisions: Names = Field((), description="decisions that functions of this source read")
+    cutover_time: Annotated[tuple[When, ...], BeforeValidator(_listed), _OneOrMore()] = Field(
+        (), description="the options under which functions of this source read the instant that counts as now"
+    )
     dropped: dict[str, str] = Field({}, description="legacy column: why it goes nowhere")
     undecided: dict[str, str] = Field(
         default={}, description="legacy column that nobody has said a way for yet: what is known; keeps a cutover back"
@@ -313,6 +391,18 @@ class SourceMapping(_Strict):
         """The same, and the helpers."""
         return tuple(pair for entry in self._entries for pair in (*entry.columns.items(), *entry.helpers.items()))
 
+    def columns_of(self, part: str) -> dict[str, ColumnMapping]:
+        """The target columns of rows that are that part of their legacy row, with how they are made."""
+        return self.columns | {
+            name: column for row in self.rows if row.part == part for name, column in row.columns.items()
+        }
+
+    @property
+    def asked(self) -> tuple[Condition, ...]:
+        """All that is asked of its rows, to count, to be dropped or rejected, to give a part or a value."""
+        entries = (self.only, *(rule.only for rule in self.rules), *(row.only for row in self.rows))
+        return tuple(each for only in (*entries, *(column.only for _, column in self.made)) for each in only)
+
     @property
     def rules(self) -> tuple[DropRule | RejectRule, ...]:
         found: list[DropRule | RejectRule] = []
@@ -326,7 +416,11 @@ class TargetMapping(_Strict):
 
     target: str = Field(description="the model, which the file is named after")
     decision: str = Field(description="area and number of the decisions of the plan, as in `A8 #1, #7`")
-    flow: str | None = Field(None, description="name of the flow. Left out: the model, in small letters")
+    flow: str | None = Field(
+        None,
+        description="name of the flow; files that name one are prepared together. Left out: the model, in small"
+        " letters",
+    )
     description: str = Field("", description="what becomes of what, in a sentence")
     when: When | None = Field(None, description="the option under which anything of this file is done")
     parent: str | None = Field(

@@ -12,6 +12,7 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, suggestion
+from dtx_assets.machinery.mapping.cases import asked_columns
 from dtx_assets.machinery.mapping.decisions import Decisions, numbers_in
 from dtx_assets.machinery.mapping.model import (
     ArchivedFile,
@@ -20,12 +21,14 @@ from dtx_assets.machinery.mapping.model import (
     SourceMapping,
     TargetMapping,
     When,
+    decision_of,
 )
 from dtx_assets.machinery.mapping.value_map import ValueMap
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.transforms.columns import Registry, TransformContext
 
+OF_PARENT, FOLLOWED = "parent.", "followed."
 FUNCTIONS_OF_A_SOURCE = ("shape", "expand", "merge")
 
 
@@ -175,8 +178,8 @@ def _check_column(place: Place, legacy: LegacyTable, source: SourceMapping, entr
                 f"is filled by {entry.by}, but the source names no {entry.by} function", f"name one: `{entry.by}: …`"
             )
     elif not entry.is_constant:
-        _check_inputs(place, source, entry)
-        _check_names(place, entry, known)
+        _check_inputs(place, legacy, source, entry)
+        _check_names(place, legacy, source, entry, known)
     if entry.when:
         check_when(place / "when", entry.when, known)
     for use in entry.uses:
@@ -188,13 +191,15 @@ def _parts(place: Place, entry: ColumnMapping) -> Iterator[tuple[str, Place]]:
         yield part, place / "from" / index
 
 
-def _check_inputs(place: Place, source: SourceMapping, entry: ColumnMapping) -> None:
-    if entry.input:
-        if source.shape is None:
+def _check_inputs(place: Place, legacy: LegacyTable, source: SourceMapping, entry: ColumnMapping) -> None:
+    for name in entry.input:
+        known_name = name in legacy.columns or is_of_parent(place, name) or name.startswith(FOLLOWED)
+        if not known_name and source.shape is None:
             (place / "input").wrong(
-                f"`input` names the shaped column {entry.input!r}, but the source has no shape function",
+                f"`input` names the shaped column {name!r}, but the source has no shape function",
                 "name one: `shape: …`, or remove `input`",
             )
+    if entry.input:
         return
     elsewhere = [part for part in entry.from_ if entry.located(part)[0]]
     if elsewhere:
@@ -209,8 +214,10 @@ def _check_inputs(place: Place, source: SourceMapping, entry: ColumnMapping) -> 
         )
 
 
-def _check_names(place: Place, entry: ColumnMapping, known: Known) -> None:
-    if entry.crosswalk:
+def _check_names(place: Place, legacy: LegacyTable, source: SourceMapping, entry: ColumnMapping, known: Known) -> None:
+    if entry.cases:
+        _check_cases(place / "cases", source, legacy, entry.cases, known)
+    elif entry.crosswalk:
         if entry.crosswalk not in known.crosswalks:
             (place / "crosswalk").unknown("crosswalk", entry.crosswalk, known.crosswalks)
     elif entry.value_map:
@@ -219,6 +226,11 @@ def _check_names(place: Place, entry: ColumnMapping, known: Known) -> None:
             if entry.value_map in known.unreadable:
                 return
             (place / "value_map").unknown("value map", entry.value_map, known.value_maps)
+        elif value_map.is_cases:
+            (place / "value_map").wrong(
+                f"{entry.value_map} is a case table, in which no column is a key by itself",
+                f"say `cases: {entry.value_map}`",
+            )
         elif entry.output not in value_map.outputs:
             (place / "output").wrong(
                 f"value map {entry.value_map} has no column {entry.output!r}",
@@ -226,6 +238,30 @@ def _check_names(place: Place, entry: ColumnMapping, known: Known) -> None:
             )
     else:
         _check_transform(place, entry, known)
+
+
+def _check_cases(place: Place, source: SourceMapping, legacy: LegacyTable, name: str, known: Known) -> None:
+    table = known.value_maps.get(name)
+    if name in known.unreadable:
+        return
+    if table is None or not table.is_cases:
+        place.unknown("case table", name, [known_name for known_name, one in known.value_maps.items() if one.is_cases])
+        return
+    options = {decision.key: decision.options for decision in known.decisions.entries if decision.options}
+    for column in asked_columns(table.frame):
+        if column in options:
+            for row, option in enumerate(table.frame[column]):
+                if option is not None and option not in options[column]:
+                    place.findings.add(
+                        f"decision {column} has no option {option!r}",
+                        table.where(row),
+                        suggestion(option, options[column]),
+                    )
+        elif column not in legacy.columns and not source.shape:
+            place.wrong(
+                f"{name} asks of {column!r}, which is no legacy column and no decision",
+                suggestion(column, [*legacy.columns, *options]),
+            )
 
 
 def _check_transform(place: Place, entry: ColumnMapping, known: Known) -> None:
@@ -241,6 +277,9 @@ def _check_transform(place: Place, entry: ColumnMapping, known: Known) -> None:
             setting_place.wrong(f"{name} has no setting {setting!r}", suggestion(setting, parameters))
             sound = False
             continue
+        if decision := decision_of(value):
+            sound &= _check_setting_of_decision(setting_place, name, decision, parameters[setting], known)
+            continue
         try:
             TypeAdapter(parameters[setting]).validate_python(value, strict=True)
         except ValidationError as error:
@@ -250,7 +289,7 @@ def _check_transform(place: Place, entry: ColumnMapping, known: Known) -> None:
     if not sound:
         return
     # Expressions are cheap to make: making them here tells of a wrong number of columns before any row is read.
-    inputs = [pl.col(part) for part in entry.from_] if not entry.input else [pl.col(entry.input)]
+    inputs = [pl.col(part) for part in entry.input or entry.from_]
     context = TransformContext(
         crosswalks={},
         value_maps={map_name: value_map.frame for map_name, value_map in known.value_maps.items()},
@@ -260,7 +299,7 @@ def _check_transform(place: Place, entry: ColumnMapping, known: Known) -> None:
     )
     described = (known.transforms[name].__doc__ or "").partition("\n")[0]
     try:
-        known.transforms[name](inputs, context, **entry.with_)
+        known.transforms[name](inputs, context, **entry.settings(known.decisions.chosen))
     except KeyError as error:
         (place / "transform").wrong(f"transform {name} needs {error}", "put the value map there")
     except (TypeError, ValueError):
@@ -270,16 +309,40 @@ def _check_transform(place: Place, entry: ColumnMapping, known: Known) -> None:
         )
 
 
+def _check_setting_of_decision(place: Place, name: str, decision: str, kind: Any, known: Known) -> bool:
+    """Whether a transform can have each option of a decision as that setting."""
+    options = {entry.key: entry.options for entry in known.decisions.entries if entry.options}
+    if decision not in options:
+        (place / "decision").unknown("decision", decision, options)
+        return False
+    for option in options[decision]:
+        try:
+            TypeAdapter(kind).validate_python(option, strict=True)
+        except ValidationError:
+            (place / "decision").wrong(
+                f"{name} cannot have {option!r}, an option of {decision}, as that setting",
+                "name a decision whose options are what the setting may be",
+            )
+            return False
+    return True
+
+
+def is_of_parent(place: Place, name: str) -> bool:
+    """Whether a name is that of a column of the row that a row of this mapping belongs to."""
+    return name.startswith(OF_PARENT) and "parent" in place.file.content
+
+
 def check_when(place: Place, when: When, known: Known) -> None:
     """Whether the decision and the option are there."""
     options = {decision.key: decision.options for decision in known.decisions.entries if decision.options}
     if when.decision not in options:
         (place / "decision").unknown("decision", when.decision, options)
-    elif when.option not in options[when.decision]:
-        (place / "option").wrong(
-            f"decision {when.decision} has no option {when.option!r}",
-            suggestion(when.option, options[when.decision]),
-        )
+        return
+    for option in when.option:
+        if option not in options[when.decision]:
+            (place / "option").wrong(
+                f"decision {when.decision} has no option {option!r}", suggestion(option, options[when.decision])
+            )
 
 
 def _check_use(place: Place, use: str, known: Known) -> None:
@@ -310,7 +373,7 @@ def _check_fits(place: Place, column: TargetColumn, entry: ColumnMapping, known:
         (place / "missing").wrong(f"{column.name} cannot be NULL", "reject what is not listed")
     if entry.allow_null:
         (place / "allow_null").wrong(f"{column.name} cannot be NULL", "remove `allow_null`")
-    if entry.when and not {entry.when.decision, entry.when.option} <= set(column.needed_when):
+    if entry.when and not {entry.when.decision, *entry.when.option} <= set(column.needed_when):
         (place / "when").wrong(f"{column.name} cannot be NULL under the other options", "remove `when`")
 
 

@@ -3,20 +3,37 @@
 What it says of columns is `validate`.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, suggestion
 from dtx_assets.machinery.mapping.model import (
+    AddedTo,
     Condition,
     DropRule,
+    Duplicates,
     RejectRule,
     RowMapping,
     SourceMapping,
+    TakenBy,
     TargetMapping,
 )
-from dtx_assets.machinery.mapping.validate import Known, Place, check_column_entries, check_when
+from dtx_assets.machinery.mapping.validate import (
+    OF_PARENT,
+    Known,
+    Place,
+    check_column_entries,
+    check_when,
+    is_of_parent,
+)
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
+
+PLACEHOLDER = re.compile(r"\{(:?[^{}:]+)\}")
+"""What stands in a sentence for what a row has: `{column}` of its legacy table, `{:column}` as it was made."""
+
+NOTHING_OF_ITS_OWN = {"when", "owner", "helpers", "dropped", "undecided", "only_read"}
+"""What a source may say whose rows are only read."""
 
 
 def check_rules(file: YamlFile, mapping: TargetMapping, known: Known, findings: Findings) -> None:
@@ -31,7 +48,14 @@ def check_rules(file: YamlFile, mapping: TargetMapping, known: Known, findings: 
         if name in known.legacy_tables:
             place = top / "sources" / name
             _check_source(place, known.legacy_tables[name], source, table, known)
-            _check_taken_by(place, source, table, before)
+            _check_beside(place, "taken_by", source.taken_by, table, before)
+            _check_beside(place, "added_to", source.added_to, table, before)
+            if source.added_to:
+                made = {name for name, _ in source.made}
+                spot, legacy = place / "added_to", known.legacy_tables[name]
+                _check_detail(spot / "detail", source.added_to.detail, legacy, source, made)
+                if source.added_to.column:
+                    _check_named(spot / "column", (source.added_to.column,), legacy.columns, "legacy column")
         before.append(name)
 
 
@@ -44,16 +68,21 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
     for index, row in enumerate(source.rows):
         _check_row(place / "rows" / index, legacy, source, row, table, made, known)
     _check_several_rows(place, source)
+    everywhere = {name for name, _ in source.made}
     if source.duplicates:
-        spec, spot = source.duplicates, place / "duplicates"
-        everywhere = {name for name, _ in source.made}
-        _check_named(spot / "key", spec.key, everywhere, "column or helper")
-        _check_named(spot / "order", spec.order, everywhere | set(legacy.columns), "column or helper")
-        if spec.column:
-            _check_named(spot / "column", (spec.column,), legacy.columns, "legacy column")
+        _check_duplicates(place / "duplicates", legacy, source, source.duplicates, everywhere)
+    if source.duplicate_rows:
+        _check_duplicates(place / "duplicate_rows", legacy, source, source.duplicate_rows, made)
+    _check_only(place, legacy, source)
+    _check_united(place, legacy, source, table, everywhere)
+    if source.only_read:
+        for key in sorted(source.model_fields_set - NOTHING_OF_ITS_OWN):
+            (place / key).wrong(f"`{key}` says nothing here; rows that are only read give nothing", "remove it")
     _check_identity(place, source, table)
     if source.part:
         _check_named(place / "part", source.part.value, made, "column or helper")
+    for when in source.cutover_time:
+        check_when(place / "cutover_time", when, known)
     for use in source.uses:
         name, _, column = use.partition(".")
         if column or name not in (*known.value_maps, *known.crosswalks, *known.references, *known.unreadable):
@@ -64,6 +93,47 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
     for key in ("uses", "decisions"):
         if getattr(source, key) and not (source.shape or source.expand or source.merge):
             (place / key).wrong(f"`{key}` says nothing here; no function of the source reads it", "remove it")
+
+
+def _check_duplicates(
+    spot: Place, legacy: LegacyTable, source: SourceMapping, spec: Duplicates, made: Collection[str]
+) -> None:
+    _check_named(spot / "key", spec.key, made, "column or helper")
+    if not source.shape:
+        _check_named(spot / "order", spec.order, {*made, *legacy.columns}, "column or helper")
+    if spec.column:
+        _check_named(spot / "column", (spec.column,), legacy.columns, "legacy column")
+
+
+def _check_only(place: Place, legacy: LegacyTable, source: SourceMapping) -> None:
+    """What asks whether a row counts, or a column is made, asks of legacy columns alone."""
+    asked = [(place / "only", source.only)]
+    for kind, columns in (("columns", source.columns), ("helpers", source.helpers)):
+        asked += [(place / kind / name / "only", column.only) for name, column in columns.items()]
+    for spot, conditions in asked:
+        _check_named(spot, [str(each.column or each.value) for each in conditions], legacy.columns, "legacy column")
+
+
+def _check_united(
+    place: Place, legacy: LegacyTable, source: SourceMapping, table: TargetTable, made: Collection[str]
+) -> None:
+    if source.united is None:
+        return
+    _check_named(place / "united" / "order", source.united.order, {*made, *legacy.columns}, "column or helper")
+    if not source.id:
+        (place / "united").wrong("rows are united that go to one row of the target, and nothing says which", "`id: …`")
+    if source.merge:
+        (place / "united").wrong("`united` and `merge` are two ways to make one row of several", "keep one of them")
+    if len(place.file.content["sources"]) > 1:
+        (place / "united").wrong(f"rows of {table.model} come from several sources", "let a function `merge` them")
+
+
+def _check_detail(place: Place, detail: str, legacy: LegacyTable, source: SourceMapping, made: Collection[str]) -> None:
+    for name in PLACEHOLDER.findall(detail):
+        if name.startswith(":"):
+            _check_named(place, (name[1:],), made, "column or helper")
+        elif not source.shape:
+            _check_named(place, (name,), legacy.columns, "legacy column")
 
 
 def _check_owner(place: Place, source: SourceMapping) -> None:
@@ -86,13 +156,14 @@ def _check_rules_of(
         for index, rule in enumerate(rules):
             spot = place / kind / index
             _check_conditions(spot / "only", legacy, source, rule.only, made)
-            if not rule.only:
+            if not rule.only and not (kind == "drop" and rule.when):
                 (spot / "only").wrong("the rule asks nothing, so it would take every row", "say which rows: `only: …`")
             if rule.when:
                 check_when(spot / "when", rule.when, known)
     for index, reject in enumerate(entry.reject):
         if reject.column:
             _check_named(place / "reject" / index / "column", (reject.column,), legacy.columns, "legacy column")
+        _check_detail(place / "reject" / index / "detail", reject.detail, legacy, source, made)
 
 
 def _check_conditions(
@@ -105,7 +176,9 @@ def _check_conditions(
     for condition in conditions:
         if condition.value is not None:
             _check_named(place / "value", (condition.value,), made, "column or helper")
-        elif condition.column not in legacy.columns and not source.shape:
+        elif condition.column not in legacy.columns and not (
+            source.shape or is_of_parent(place, str(condition.column))
+        ):
             # A shape function adds columns of its own; what they are called is known when it runs.
             _check_named(place / "column", (str(condition.column),), legacy.columns, "legacy column")
 
@@ -156,13 +229,15 @@ def _check_identity(place: Place, source: SourceMapping, table: TargetTable) -> 
         place.wrong(f"rows of {table.model} are updated, and nothing says which", "name the helper: `id: …`")
 
 
-def _check_taken_by(place: Place, source: SourceMapping, table: TargetTable, before: Collection[str]) -> None:
-    if source.taken_by is None:
+def _check_beside(
+    place: Place, key: str, beside: TakenBy | AddedTo | None, table: TargetTable, before: Collection[str]
+) -> None:
+    if beside is None:
         return
-    if source.taken_by.source not in before:
-        (place / "taken_by" / "source").unknown("source before this one", source.taken_by.source, list(before))
+    if beside.source not in before:
+        (place / key / "source").unknown("source before this one", beside.source, list(before))
     if not table.natural_key:
-        (place / "taken_by").wrong(f"{table.model} has no natural key to compare", "remove `taken_by`")
+        (place / key).wrong(f"{table.model} has no natural key to compare", f"remove `{key}`")
 
 
 def _check_named(place: Place, names: Iterable[str], known: Collection[str], kind: str) -> None:
@@ -181,7 +256,13 @@ def check_parents(files: Mapping[str, tuple[YamlFile, TargetMapping]], findings:
         if parent is None:
             place.unknown("mapped model", mapping.parent, list(mappings))
             continue
-        for table in mapping.sources:
+        for table, source in mapping.sources.items():
+            made = {name for name, _ in parent.sources[table].made} if table in parent.sources else set()
+            for name in read_of_parent(source):
+                if name not in made:
+                    place.wrong(f"{parent.target} makes no {name!r}", suggestion(name, made))
+            if table in parent.sources and read_of_parent(source) and parent.sources[table].rows:
+                place.wrong(f"{parent.target} gives several rows of one: none of them is the parent", "read none")
             if table in parent.sources and parent.sources[table].merge:
                 place.wrong(f"{parent.target} merges its rows, so it cannot be a parent", "remove `parent`")
             if table not in parent.sources:
@@ -192,3 +273,12 @@ def check_parents(files: Mapping[str, tuple[YamlFile, TargetMapping]], findings:
             parent = mappings.get(parent.parent)
         if parent is not None and parent.target in seen:
             place.wrong(f"{mapping.target} is its own ancestor", "remove one of the `parent`s")
+
+
+def read_of_parent(source: SourceMapping) -> list[str]:
+    """The columns of the parent's row that columns and rules of a source read."""
+    names = [name for _, column in source.made for name in column.input]
+    conditions = [condition for rule in source.rules for condition in rule.only]
+    conditions += [condition for row in source.rows for condition in row.only]
+    names += [condition.column for condition in conditions if condition.column]
+    return list(dict.fromkeys(name.removeprefix(OF_PARENT) for name in names if name.startswith(OF_PARENT)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from dtx_assets.machinery.base.yaml_file import Findings
+from dtx_assets.machinery.mapping.cases import SUFFIX
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class ValueMap:
     path: Path
     frame: pl.DataFrame
     lines: tuple[int, ...]
+    is_cases: bool = False
+    """Whether it is a case table, in which no column is a key by itself."""
 
     @property
     def outputs(self) -> list[str]:
@@ -31,8 +34,9 @@ def read_value_map(path: Path, findings: Findings) -> ValueMap | None:
     """A value map: the first column is the key, compared trimmed and without case; an empty field is NULL.
 
     A column of nothing but true and false is boolean. A key that is empty or stands there twice, a row of another
-    length, a header without names: each is a finding.
+    length, a header without names: each is a finding. In a case table lines may begin alike, and all is text.
     """
+    is_cases = path.name.endswith(SUFFIX)
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -60,7 +64,9 @@ def read_value_map(path: Path, findings: Findings) -> ValueMap | None:
                 )
                 continue
             key = row[0].strip().lower()
-            if not key:
+            if is_cases:
+                pass
+            elif not key:
                 findings.add("the key is empty", where, f"give {header[0]} a value, or remove the row")
             elif key in keys:
                 findings.add(
@@ -74,7 +80,7 @@ def read_value_map(path: Path, findings: Findings) -> ValueMap | None:
         findings.add(f"not valid CSV: {error}", f"{path}:{read + 1}", "mend the quotes of the field")
         return None
     frame = pl.DataFrame(rows, schema=dict.fromkeys(header, pl.String), orient="row")
-    return ValueMap(path, frame.with_columns(_as_booleans(frame)), tuple(lines))
+    return ValueMap(path, frame if is_cases else frame.with_columns(_as_booleans(frame)), tuple(lines), is_cases)
 
 
 def _is_header(header: list[str], path: Path, findings: Findings) -> bool:

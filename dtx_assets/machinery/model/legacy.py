@@ -43,7 +43,10 @@ class LegacyTable:
     all_personal: bool = False
     null_markers: tuple[str, ...] = NULL_MARKERS
     blank_is_null: bool = False
-    """Whether text of nothing but white space is NULL in columns that are not text or JSON, from a database too."""
+    """Whether text of nothing but white space is NULL in columns that are not text or JSON, from a database too; white
+    space around a key that is an integer says nothing then."""
+    all_required: bool = False
+    """Whether its `required` columns must be there whatever a flow reads."""
     schema: str | None = None
     """Where it lies in a database: a schema of PostgreSQL, a database of MySQL; None is what the URL shows."""
     documents: bool = False

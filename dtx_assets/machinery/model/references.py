@@ -1,17 +1,75 @@
-"""Which targets are loaded before which: what rows refer to has to be there first."""
+"""Which targets are loaded before which: what rows refer to has to be there first, or to come with them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from dtx_assets.machinery.model.target import TargetTable
 
 
+def refers_to_itself(target: TargetTable) -> bool:
+    """Whether rows of a target refer to others that the same load makes."""
+    return _knows_its_keys(target) and any(column.references in target.names for column in target.columns)
+
+
+def circles(targets: Sequence[TargetTable]) -> list[tuple[TargetTable, ...]]:
+    """The targets of several tables whose rows refer to each other, each circle once: they are loaded together.
+
+    Only of rows whose keys are known before they are written anything can refer to what comes with it.
+    """
+    direct = _references([target for target in targets if _knows_its_keys(target)])
+    reached = {model: set(_reached(direct, model)) for model in direct}
+    found: dict[frozenset[str], tuple[TargetTable, ...]] = {}
+    for model, others in reached.items():
+        together = frozenset(other for other in others if model in reached[other])
+        if len(together) > 1:
+            found[together] = tuple(target for target in targets if target.model in together)
+    return list(found.values())
+
+
+def loaded_with(targets: Sequence[TargetTable], model: str) -> tuple[TargetTable, ...]:
+    """The targets that a model is loaded together with, itself included."""
+    for circle in circles(targets):
+        if any(target.model == model for target in circle):
+            return circle
+    return tuple(target for target in targets if target.model == model)
+
+
 def loaded_before(targets: Sequence[TargetTable]) -> dict[str, list[str]]:
     """By model, those whose rows its rows refer to. Of models that refer to each other in a circle, none is first."""
+    direct = _references(targets)
+    return {
+        model: [first for first in referred if model not in set(_reached(direct, first))]
+        for model, referred in direct.items()
+    }
+
+
+def in_load_order(targets: Sequence[TargetTable]) -> list[tuple[TargetTable, ...]]:
+    """The targets, those that others refer to first, and those of a circle together; else in their order."""
+    before = loaded_before(targets)
+    of_circle = {target.model: circle for circle in circles(targets) for target in circle}
+    ordered: list[tuple[TargetTable, ...]] = []
+    done: set[str] = set()
+    waiting = list(dict.fromkeys(of_circle.get(target.model, (target,)) for target in targets))
+    while waiting:
+        # There is always one: other circles are no reason to wait.
+        free = next(some for some in waiting if all(model in done for target in some for model in before[target.model]))
+        ordered.append(free)
+        done |= {target.model for target in free}
+        waiting.remove(free)
+    return ordered
+
+
+def _knows_its_keys(target: TargetTable) -> bool:
+    return target.writes == "insert" and target.key_is_written
+
+
+def _references(targets: Sequence[TargetTable]) -> dict[str, list[str]]:
+    """By model, those of them whose tables its columns refer to."""
     models: dict[str, list[str]] = {}
     for target in targets:
         for name in target.names:
             models.setdefault(name, []).append(target.model)
-    direct = {
+    return {
         target.model: list(
             dict.fromkeys(
                 model
@@ -23,23 +81,17 @@ def loaded_before(targets: Sequence[TargetTable]) -> dict[str, list[str]]:
         )
         for target in targets
     }
-    return {
-        model: [first for first in referred if model not in set(_reached(direct, first))]
-        for model, referred in direct.items()
-    }
 
 
-def in_load_order(targets: Sequence[TargetTable]) -> list[TargetTable]:
-    """The targets, those that others refer to first; else in their order."""
-    before = loaded_before(targets)
-    ordered: dict[str, TargetTable] = {}
-    waiting = list(targets)
-    while waiting:
-        # There is always one: circles are no reason to wait.
-        free = next(target for target in waiting if all(model in ordered for model in before[target.model]))
-        ordered[free.model] = free
-        waiting.remove(free)
-    return list(ordered.values())
+def load_order(after: Mapping[str, Sequence[str]]) -> list[str]:
+    """The models that are loaded one after another without a reference, first one first; by model those before it.
+
+    ValueError names the circle where there is one.
+    """
+    try:
+        return list(TopologicalSorter({model: first for model, first in after.items() if first}).static_order())
+    except CycleError as error:
+        raise ValueError(", ".join(error.args[1])) from None
 
 
 def _reached(direct: Mapping[str, Sequence[str]], start: str) -> Iterator[str]:

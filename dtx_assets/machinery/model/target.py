@@ -14,6 +14,8 @@ import polars as pl
 
 from dtx_assets.machinery.model.types import BUILT_IN, EXTENSIONS, ColumnType, column_type
 
+OTHER_AREAS = "other_areas"
+"""The area of tables that others own."""
 _POLARS_TYPES = {
     "smallint": pl.Int64(),
     "integer": pl.Int64(),
@@ -47,6 +49,11 @@ class TargetColumn:
     max_length: int | None = None
     references: str | None = None
     allowed: tuple[str, ...] = ()
+    unique: bool = False
+    identity: bool = False
+    """Whether the target counts it up where nothing is written, as it does a key that it gives."""
+    stays_null: bool = False
+    """Whether the mapping writes NULL throughout."""
     needed_when: tuple[str, ...] = ()
     """A decision and those of its options that need this column; empty where every option does."""
 
@@ -95,8 +102,12 @@ class TargetTable:
     """Where a file belongs to each row: the column of its key in the object store, and that of its SHA-256."""
     held_column: str | None = None
     """The column that is false until the rows are activated; prepared rows say in `_<column>` what it is to be then."""
+    loaded_after: tuple[str, ...] = ()
+    """Models whose load comes first where it can: an order, no dependency."""
     decision: str = ""
     description: str = ""
+    parent: str = ""
+    """The table, as columns `reference` it, that the rows of the same legacy rows belong to."""
     schema: str | None = None
     """None: where the search path finds it."""
 

@@ -8,7 +8,7 @@ from dtx_assets.machinery.mapping.execute import RowProblem, add_problems, apply
 from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.prepare.batches import EXTRA
 from dtx_assets.machinery.prepare.buckets import BUCKET
-from dtx_assets.machinery.prepare.schemas import legacy_schema, schema_failures, target_schema
+from dtx_assets.machinery.prepare.schemas import IS_AN_INTEGER, legacy_schema, schema_failures, target_schema
 from dtx_assets.machinery.sources.whole_rows import rows_as_json
 from dtx_assets.machinery.system.flow import FlowInputs, Outcome
 
@@ -61,6 +61,9 @@ def assess(
     failures = schema_failures(legacy_schema(table, not_null), assessed)
     # A key without a match is an `orphan_reference`; that it is no key is no second reason.
     failures = failures.filter(pl.col("column").is_in(_must_match(source_mapping)).not_())
+    # Nor is it one that a key is not of the strict form, where the mapping reads it with white space around it.
+    of_kind = pl.col("check").str.ends_with(IS_AN_INTEGER)
+    failures = failures.filter((of_kind & pl.col("column").is_in(_read_padded(source_mapping))).not_())
     assessed = add_schema_problems(assessed.with_row_index("_index"), failures.rename({"index": "_index"}), "_index")
     rules = [pl.when(pl.col("_key_fate") == "identical").then(pl.lit("identical"))]
     rules += [pl.when(when.fill_null(False)).then(pl.lit(rule)) for rule, when in (dropped or {}).items()]
@@ -73,6 +76,16 @@ def assess(
             "the same key occurs again in a later row with other content; the later row counts",
         ),
     ).with_columns(pl.coalesce(rules).alias("_rule"))
+
+
+def _read_padded(mapping: SourceMapping) -> list[str]:
+    """The legacy columns that are read as integers with white space around them, what is none being rejected."""
+    return [
+        name
+        for _, column in mapping.made
+        if column.transform == "integer" and column.with_.get("padded") and column.with_.get("unreadable") != "null"
+        for name in column.from_
+    ]
 
 
 def _must_match(mapping: SourceMapping) -> list[str]:
@@ -104,7 +117,12 @@ def is_sound() -> pl.Expr:
 
 
 def settle_duplicates(
-    frame: pl.DataFrame, key: Sequence[str], order: Sequence[pl.Expr], column: str, detail: str, by: str = "_row"
+    frame: pl.DataFrame,
+    key: Sequence[str | pl.Expr],
+    order: Sequence[pl.Expr],
+    column: str,
+    detail: str,
+    by: str = "_row",
 ) -> pl.DataFrame:
     """A `duplicate_key` for each sound row that shares `key` with one that comes after it in `order`, then in `by`.
 

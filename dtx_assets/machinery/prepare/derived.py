@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 
+from dtx_assets.machinery.mapping.cases import asked_columns
 from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.load import Mappings
-from dtx_assets.machinery.mapping.model import Condition, SourceMapping, TargetMapping, When
+from dtx_assets.machinery.mapping.model import ColumnMapping, Condition, SourceMapping, TargetMapping, When
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.prepare.flow import mapping_run
+from dtx_assets.machinery.prepare.flow import mapping_run, united
 from dtx_assets.machinery.prepare.parts import read_names, read_tables
 from dtx_assets.machinery.system.flow import Flow
 from dtx_assets.machinery.system.system import FlowMaker
@@ -19,8 +21,16 @@ def derived_flows(
     mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], *, but: Collection[str] = ()
 ) -> tuple[FlowMaker, ...]:
     """The makers of the flows of all mapping files; `but` are models that a flow of another kind makes."""
-    roots = (mapping.target for mapping in mappings.targets.values() if mapping.parent is None)
-    return tuple(derived_flow(mappings, legacy_tables, model) for model in roots if model not in but)
+    roots = {
+        flow_name(mapping): mapping.target
+        for mapping in reversed(list(mappings.targets.values()))
+        if mapping.parent is None and mapping.target not in but
+    }
+    return tuple(derived_flow(mappings, legacy_tables, model) for model in reversed(roots.values()))
+
+
+def flow_name(mapping: TargetMapping) -> str:
+    return mapping.flow or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", mapping.target).lower()
 
 
 def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], model: str) -> FlowMaker:
@@ -35,37 +45,58 @@ def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], m
             for table, entry in member.sources.items()
             if is_active(entry.when, chosen)
         ]
-        models = tuple(dict.fromkeys(target for _, target, _ in entries))
-        if model not in models:
+        models = tuple(dict.fromkeys(target for _, target, entry in entries if not entry.only_read))
+        if not any(member.parent is None and member.target in models for member in family):
             return None
-        accounted = tuple((table, target) for table, target, _ in entries)
+        accounted = tuple((table, target) for table, target, entry in entries if not entry.only_read)
         tables = dict.fromkeys(table for table, _, _ in entries)
         others = (other for _, _, entry in entries for other in read_tables(entry))
-        owner = {table: owner for table, _, entry in reversed(entries) if (owner := owner_of(entry))}
+        sources = tuple(dict.fromkeys([*tables, *others]))
+        # What is only read lies with its owner whatever the options say of its own columns.
+        every = [pair for member in reversed(family) for pair in reversed(member.sources.items())]
+        owner = {table: owner for table, entry in every if table in sources and (owner := owner_of(entry))}
         return Flow(
-            name=family[0].flow or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", model).lower(),
+            name=flow_name(family[0]),
             area=legacy_tables[entries[0][0]].area,
-            sources=tuple(dict.fromkeys([*tables, *others])),
+            sources=sources,
             accounted=accounted,
             mappings=tuple(dict.fromkeys(name for _, _, entry in entries for name in read_names(entry))),
             targets=models,
-            decisions=tuple(dict.fromkeys(name for member in family for name in _decisions(member))),
+            decisions=tuple(dict.fromkeys(name for member in family for name in _decisions(mappings, member))),
             owner=owner,
             run=mapping_run(models),
             reads=lambda options: _read_columns(entries, legacy_tables, owner, options),
-            counted_apart=True,
-            description=family[0].description,
+            required=lambda options: _required_columns(entries, legacy_tables, options),
+            merge={target: partial(united, table, ("id",)) for table, target, entry in entries if entry.united},
+            counted_apart=not any(entry.only for _, _, entry in entries),
+            splits=len(tables) == 1 and not any(entry.merge or entry.id for _, _, entry in entries),
+            uses_cutover_time=any(is_active(when, chosen) for _, _, entry in entries for when in entry.cutover_time),
+            description=next((member.description for member in family if member.description), ""),
         )
 
     return make
 
 
 def _family(mappings: Mappings, model: str) -> list[TargetMapping]:
-    """A mapping and its descendants, parents first."""
-    found = [mappings.for_target(model)]
+    """A mapping, those of its flow, and their descendants, parents first, and what others follow before these."""
+    name = flow_name(mappings.for_target(model))
+    found = [root for root in mappings.targets.values() if root.parent is None and flow_name(root) == name]
     for member in found:
         found += [child for child in mappings.targets.values() if child.parent == member.target]
-    return found
+    ordered: list[TargetMapping] = []
+    while found:
+        named = {member.target for member in found}
+        # Where models follow each other in a circle, the first one says so when it runs.
+        first = next((member for member in found if not _followed(member) & named), found[0])
+        ordered.append(first)
+        found.remove(first)
+    return ordered
+
+
+def _followed(mapping: TargetMapping) -> set[str]:
+    """The models whose parts rows of a mapping follow."""
+    rows = (row for entry in mapping.sources.values() for row in entry.rows)
+    return {row.follows.model for row in rows if row.follows}
 
 
 def owner_of(entry: SourceMapping) -> tuple[str, str] | None:
@@ -77,15 +108,36 @@ def owner_of(entry: SourceMapping) -> tuple[str, str] | None:
     return next(((column.from_[0], column.crosswalk) for _, column in entry.made if column.crosswalk), None)
 
 
-def _decisions(mapping: TargetMapping) -> Iterator[str]:
+def _of_cases(mappings: Mappings, column: ColumnMapping) -> list[str]:
+    """The decisions that a case table asks of, as far as its columns are no others."""
+    known = mappings.decision_keys
+    return [name for name in asked_columns(mappings.value_maps[column.cases]) if name in known] if column.cases else []
+
+
+def _decisions(mappings: Mappings, mapping: TargetMapping) -> Iterator[str]:
     whens: list[When | None] = [mapping.when]
     for entry in mapping.sources.values():
         whens.append(entry.when)
         yield from entry.decisions
+        whens += entry.cutover_time
         whens += [column.when for _, column in entry.made]
+        yield from (decision for _, column in entry.made for decision in column.decisions)
+        yield from (decision for _, column in entry.made for decision in _of_cases(mappings, column))
         whens += [row.when for row in entry.rows]
         whens += [rule.when for rule in entry.rules]
     yield from (when.decision for when in whens if when)
+
+
+def _required_columns(
+    entries: Iterable[tuple[str, str, SourceMapping]], legacy_tables: Mapping[str, LegacyTable], chosen: Chosen
+) -> dict[str, tuple[str, ...]]:
+    """The columns by source table that are read under a chosen option only: then they have to be there."""
+    required: dict[str, dict[str, None]] = {}
+    for table, _, entry in entries:
+        for _, column in entry.made:
+            if column.when and is_active(column.when, chosen):
+                required.setdefault(table, {}).update(dict.fromkeys(column.local))
+    return {table: tuple(names) for table, names in required.items()}
 
 
 def _read_columns(
@@ -100,9 +152,12 @@ def _read_columns(
         found = read.setdefault(table, set())
         found |= {*legacy_tables[table].key, *entry.require}
         found |= {owner[table][0]} if table in owner else set()
-        found |= set(entry.duplicates.order) if entry.duplicates else set()
+        sorting = (spec.order for spec in (entry.duplicates, entry.duplicate_rows, entry.united) if spec)
+        found |= {name for order in sorting for name in order}
+        found |= _asked(entry.only)
         for _, column in entry.made:
             if is_active(column.when, chosen):
+                found |= _asked(column.only)
                 for part in column.from_:
                     other, name = column.located(part)
                     read.setdefault(other or table, set()).add(name)

@@ -5,6 +5,7 @@ numbered and linked. The `Flow` that runs this is made by `derived`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import polars as pl
@@ -14,7 +15,9 @@ from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.execute import PROBLEM, RowProblem, add_problems
 from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.model.target import polars_type
+from dtx_assets.machinery.model.types import ColumnType
 from dtx_assets.machinery.prepare.assess import (
+    LINKS_SCHEMA,
     add_schema_problems,
     finish_source,
     is_sound,
@@ -23,10 +26,16 @@ from dtx_assets.machinery.prepare.assess import (
     settle_duplicates,
 )
 from dtx_assets.machinery.prepare.fitting import fitted
-from dtx_assets.machinery.prepare.parts import SourceParts, call, parent_was_rejected, source_parts
+from dtx_assets.machinery.prepare.parts import (
+    SourceParts,
+    call,
+    detail_of,
+    made_or_legacy,
+    parent_was_rejected,
+    source_parts,
+)
 from dtx_assets.machinery.prepare.schemas import schema_failures, target_schema
 from dtx_assets.machinery.system.flow import FlowInputs, Outcome, Prepared
-from dtx_assets.machinery.transforms.columns import integer_value
 
 FILE_FACTS = ("_path", "_size", "_content_type")
 """What sending a file takes, besides the columns that a target names for it."""
@@ -48,18 +57,31 @@ class _ModelRun:
     """Makes the rows of one target model from one batch."""
 
     def __init__(self, outcome: Outcome, inputs: FlowInputs, model: str) -> None:
-        self.outcome, self.inputs, self.model = outcome, inputs, model
+        self.outcome, self.model = outcome, model
         self.mapping = inputs.system.mappings.for_target(model)
         self.target = inputs.system.target(model)
         self.columns = self.target.columns_under(inputs.context.decisions)
+        self.inputs = replace(inputs, context=replace(inputs.context, columns=self._types(inputs)))
         chosen = inputs.context.decisions
-        self.sources = {name: entry for name, entry in self.mapping.sources.items() if is_active(entry.when, chosen)}
+        self.sources = {
+            name: entry
+            for name, entry in self.mapping.sources.items()
+            if is_active(entry.when, chosen) and not entry.only_read
+        }
         self.migrated: dict[str, pl.DataFrame] = {}
+
+    def _types(self, inputs: FlowInputs) -> dict[str, ColumnType]:
+        """The types of the target's columns as they are live, of those not known as they are declared."""
+        live = inputs.live.get(self.model)
+        declared = {column.name: column.kind for column in self.target.columns}
+        return declared | {name: column.kind for name, column in (live.columns.items() if live else ())}
 
     def run(self) -> None:
         merge = next(((name, entry) for name, entry in self.sources.items() if entry.merge), None)
         for source in self.sources:
             made = source_parts(self.outcome, self.inputs, self.model, self.mapping, source)
+            if made.entry.added_to:
+                made.rows = self._with_rows_to_add_to(made)
             if not merge:
                 # What is merged is judged as one: by the live target, and by the load.
                 self._reject_what_does_not_fit(made)
@@ -68,8 +90,12 @@ class _ModelRun:
                 made.parts = self._settled(made)
             if made.entry.taken_by:
                 made.parts = self._without_taken(made)
+            self.outcome.made[self.model, source] = made.parts
             self.migrated[source] = self._booked(made)
-        self.outcome.prepared[self.model] = self._merged(*merge) if merge else self._as_they_are()
+        if any(entry.united for entry in self.sources.values()):
+            self.outcome.prepared[self.model] = self._to_be_united()
+        else:
+            self.outcome.prepared[self.model] = self._merged(*merge) if merge else self._as_they_are()
 
     # --- what the target takes ----------------------------------------------------------------------------------------
 
@@ -113,10 +139,55 @@ class _ModelRun:
             found = numbered.join(refused, left_on="index", right_on="_row").group_by(by).agg(problem.unique())
         frame = made.parts if made.entry.rows else made.rows
         frame = _with_more_problems(add_schema_problems(frame, failed, by), found, by)
+        frame = _with_more_problems(frame, self._too_long_besides(made, by), by)
         if made.entry.rows:
             made.parts = frame
         else:
             made.rows = frame
+
+    def _too_long_besides(self, made: SourceParts, by: str) -> pl.DataFrame:
+        """Which texts are too long of parts that are rejected for something else: `by`, `_unfit`."""
+        live = self.inputs.live.get(self.model)
+        goes_on = pl.col("_rule").is_null()
+        if self.mapping.parent:
+            goes_on &= ~parent_was_rejected()
+        rows = made.rows.filter(goes_on)
+        if made.entry.rows:
+            sound = rows.select("_row", is_sound().alias("_is_sound"))
+            parts = made.parts.join(sound, on="_row", how="inner", maintain_order="left")
+            wrong = parts.filter(~pl.col("_is_sound") | (pl.col("_problems").list.len() > 0))
+        else:
+            wrong = rows.filter(~is_sound())
+        limits = {
+            column.name: live.columns[column.name].max_length
+            if live and column.name in live.columns
+            else column.longest
+            for column in self.columns
+            if column.kind.is_text and f":{column.name}" in wrong.columns
+        }
+        # Bytes that are no text have no number of characters.
+        found = [
+            wrong.filter(
+                pl.col(f":{name}").cast(pl.String).str.len_chars() > limit, self._undecodable(made, name).not_()
+            ).select(
+                by,
+                pl.struct(
+                    pl.lit("schema_violation").alias("reason"),
+                    pl.lit("").alias("column"),
+                    pl.lit(f"{name}: is longer than {limit} characters").alias("detail"),
+                ).alias("_unfit"),
+            )
+            for name, limit in limits.items()
+            if limit is not None
+        ]
+        empty = pl.DataFrame(schema={by: wrong.schema[by], "_unfit": PROBLEM})
+        return pl.concat([empty, *found], how="vertical_relaxed").group_by(by).agg(pl.col("_unfit").unique())
+
+    def _undecodable(self, made: SourceParts, name: str) -> pl.Expr:
+        """Whether a legacy value that a column is made from is no text in its table's encoding."""
+        read = {part for made_as, column in made.entry.made if made_as == name for part in column.from_}
+        named = pl.col("_undecodable").list.eval(pl.element().struct.field("column").is_in(read))
+        return named.list.any().fill_null(False)
 
     # --- beside one another -------------------------------------------------------------------------------------------
 
@@ -125,7 +196,7 @@ class _ModelRun:
         parts, spec = made.parts, made.entry.duplicates
         if spec:
             key = [f":{name}" for name in spec.key]
-            order = [self._sorting(made, name) for name in spec.order]
+            order = [made_or_legacy(self.inputs, made.source, parts, name) for name in spec.order]
             return settle_duplicates(parts, key, order, spec.column, spec.detail, "_unit")
         key = [f":{name}" for name in self.target.natural_key]
         if self.target.writes != "insert" or not key or not set(key) <= set(parts.columns):
@@ -138,11 +209,17 @@ class _ModelRun:
         detail = "a later row gives the same row of the target; it counts"
         return settle_duplicates(parts, key, [], named, detail, "_unit").drop("_alone", strict=False)
 
-    def _sorting(self, made: SourceParts, name: str) -> pl.Expr:
-        if f":{name}" in made.parts.columns:
-            return pl.col(f":{name}")
-        kind = self.inputs.system.legacy_tables[made.source].kind_of(name)
-        return integer_value(pl.col(name)) if kind == "integer" else pl.col(name)
+    def _with_rows_to_add_to(self, made: SourceParts) -> pl.DataFrame:
+        """The rows with a `no_matching_row` for those whose key no migrated row of the source before them has."""
+        spec = made.entry.added_to
+        assert spec
+        key = [f":{name}" for name in self.target.natural_key]
+        theirs = self.migrated[spec.source].select(*key, pl.lit(True).alias("_there")).unique()
+        rows = made.rows.join(theirs, on=key, how="left", maintain_order="left")
+        # A key that could not be made is told already.
+        is_alone = pl.col("_there").is_null() & pl.all_horizontal(pl.col(name).is_not_null() for name in key)
+        problem = RowProblem(is_alone, "no_matching_row", spec.column, detail_of(spec.detail))
+        return add_problems(rows, problem).drop("_there")
 
     def _without_taken(self, made: SourceParts) -> pl.DataFrame:
         """The parts with a `duplicate_key` for those whose key a source that goes before them has."""
@@ -182,7 +259,7 @@ class _ModelRun:
                 .agg(pl.col("_problems").alias("_unfit"))
             )
             rows = _with_more_problems(rows, more, "_row")
-        if made.entry.rows:
+        if made.entry.rows or made.entry.expand:
             rows = _with_coercions(rows, sound)
         migrated = finish_source(self.outcome, self.inputs, made.source, self.model, rows).select("_row")
         partial_rows = wrong.join(migrated, on="_row", how="semi", maintain_order="left")
@@ -250,8 +327,38 @@ class _ModelRun:
         prepared = self._select(rows, [pl.col("_target_row").alias("_row"), *self._selected(rows, entry)])
         return Prepared(prepared, self._links(pairs))
 
+    def _to_be_united(self) -> Prepared:
+        """The parts that go to rows of the target which others of other batches may go to as well."""
+        [(source, entry)] = self.sources.items()
+        assert entry.united
+        parts = self.migrated[source]
+        orders = [
+            made_or_legacy(self.inputs, source, parts, name).alias(f"{ORDER}{name}") for name in entry.united.order
+        ]
+        facts = ("_source_key", pl.col("_row").alias("_source_row"), "_bucket", "_part")
+        rows = self._select(parts, [*self._selected(parts, entry), *orders, *facts])
+        return Prepared(rows, pl.DataFrame(schema=LINKS_SCHEMA), is_fitted=self.model in self.inputs.live)
+
     def _links(self, pairs: pl.DataFrame) -> pl.DataFrame:
         return pl.concat(link_rows(source, pairs.filter(pl.col("_source") == source)) for source in self.migrated)
+
+
+ORDER = "_order:"
+"""What begins the names of columns that sort rows which are united."""
+
+
+def united(source: str, key: Sequence[str], candidates: pl.DataFrame) -> Prepared:
+    """One row a key of all batches, with the values of the last candidate; each candidate links to it."""
+    orders = [name for name in candidates.columns if name.startswith(ORDER)]
+    values = [name for name in candidates.columns if not name.startswith("_") and name not in key]
+    ordered = candidates.sort(*key, *orders, maintain_order=True)
+    rows = (
+        ordered.group_by(key, maintain_order=True)
+        .agg(pl.col(values).last())
+        .with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"))
+    )
+    pairs = ordered.join(rows.select(*key, "_row"), on=key, nulls_equal=True, maintain_order="left")
+    return Prepared(rows.select("_row", *key, *values), link_rows(source, pairs.sort("_source_row", *key)))
 
 
 LINKING = ("_source", "_source_key", "_source_row", "_bucket", "_part")

@@ -95,8 +95,11 @@ class PreparedParts:
         names = [str(part["part"]) for part in self.described]
         self._rejected_files: dict[str, list[str]] = {name: [] for name in names}
         for entry in rejected.tables["rows"].files:
-            part = entry.name.removeprefix("rejected-").removesuffix(".parquet")
-            self._rejected_files[part if part in self._rejected_files else names[-1]].append(entry.name)
+            stem = entry.name.removeprefix("rejected-").removesuffix(".parquet")
+            parts = [str(part["part"]) for part in self.described if file_of(part) == stem]
+            for name in parts or names[-1:]:
+                self._rejected_files[name].append(entry.name)
+        self._files: tuple[str, pl.DataFrame, pl.DataFrame] | None = None
         sources = list(prepared.metadata["source_tables"])
         for manifest, table in ((prepared, "links"), (rejected, "rows")):
             if manifest.tables[table].rows:
@@ -112,7 +115,7 @@ class PreparedParts:
 
     def _digest(self, number: int) -> str:
         part = self.described[number]
-        extra = [f for f in self._rejected_files[str(part["part"])] if f != f"rejected-{part['part']}.parquet"]
+        extra = [f for f in self._rejected_files[str(part["part"])] if f != f"rejected-{file_of(part)}.parquet"]
         if not extra and len(self.described) > 1:
             return str(part["digest"])
         # Rows that were merged into one part: its own digest knows nothing of what was rejected on the way.
@@ -125,13 +128,13 @@ class PreparedParts:
     def read(self, number: int) -> Part:
         described = self.described[number]
         name = str(described["part"])
-        rows = self._lake.scan_files(self.prepared, "rows", [f"rows-{name}.parquet"]).sort("_row").collect()
+        rows, links = self._read_files(described)
+        rows = rows.sort("_row")
         if self._target.writes == "update":
             rows = rows.rename({"id": "_id"})
         held = self._target.held_column
         if self._activated and f"_{held}" in rows.columns:
             rows = rows.with_columns(pl.col(f"_{held}").alias(str(held)))
-        links = self._lake.scan_files(self.prepared, "links", [f"links-{name}.parquet"]).collect()
         known = {column.name: column for column in self._target.columns}
         # What begins with an underscore is for whoever sends what belongs to a row, and is not written.
         columns = tuple(known[column] for column in rows.columns if not column.startswith("_"))
@@ -158,6 +161,15 @@ class PreparedParts:
             pl.DataFrame(schema=PROBLEM),
         )
 
+    def _read_files(self, described: Mapping[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Rows and links of a part. What it shares its files with comes next, so they are read once."""
+        file, files = file_of(described), self._files
+        if files is None or files[0] != file:
+            files = (file, *read_files(self._lake, self.prepared, file))
+            # Several threads read parts: what one of them keeps another may replace.
+            self._files = files if "stretch" in described else None
+        return lying_in(described, *files[1:])
+
     def yielded(self, source_keys: pl.Series) -> pl.DataFrame:
         """What all parts yield for these source keys: flow_id, source_key, part."""
         links = (
@@ -177,7 +189,10 @@ class PreparedParts:
         files = self._rejected_files[str(self.described[number]["part"])]
         if not files:
             return pl.DataFrame(schema=REJECTED)
-        rejected = self._lake.scan_files(self.rejected, "rows", files).collect()
+        found = self._lake.scan_files(self.rejected, "rows", files)
+        if "stretch" in self.described[number]:
+            found = found.filter(pl.col("bucket").is_between(*self.described[number]["buckets"]))
+        rejected = found.collect()
         return rejected.select(
             _flow_column(self.flows),
             "bucket",
@@ -203,6 +218,31 @@ class PreparedParts:
         ]
         named = pl.concat([keys.select(SOURCE_KEY.names()).clear(), *found])
         return keys.join(named, on=SOURCE_KEY.names(), how="anti")
+
+
+def file_of(described: Mapping[str, Any]) -> str:
+    """The end of the names of the files that a part lies in, which others may share with it."""
+    return str(described.get("stretch", described["part"]))
+
+
+def read_files(lake: Lake, prepared: Manifest, file: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows and the links of all parts that lie in some files."""
+    rows, links = (
+        lake.scan_files(prepared, table, [f"{table}-{file}.parquet"]).collect() for table in ("rows", "links")
+    )
+    return rows, links
+
+
+def lying_in(
+    described: Mapping[str, Any], rows: pl.DataFrame, links: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows and the links of one part among those of its files."""
+    if "stretch" not in described:
+        return rows, links
+    return (
+        rows.slice(described["rows_from"], described["rows"]),
+        links.slice(described["links_from"], described["links"]),
+    )
 
 
 def _flow_column(flows: dict[str, int]) -> pl.Expr:

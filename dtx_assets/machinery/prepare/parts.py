@@ -13,8 +13,11 @@ from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
 from dtx_assets.machinery.mapping.conditions import drop_rules, holds, is_active
 from dtx_assets.machinery.mapping.execute import NO_PROBLEMS, RowProblem, add_problems, apply_columns
 from dtx_assets.machinery.mapping.model import RejectRule, RowMapping, SourceMapping, TargetMapping
-from dtx_assets.machinery.prepare.assess import assess, is_sound
+from dtx_assets.machinery.mapping.validate import FOLLOWED, OF_PARENT
+from dtx_assets.machinery.mapping.validate_rules import PLACEHOLDER, read_of_parent
+from dtx_assets.machinery.prepare.assess import assess, is_sound, settle_duplicates
 from dtx_assets.machinery.system.flow import FlowInputs, Outcome
+from dtx_assets.machinery.transforms.columns import integer_value, shown
 
 NO_COERCIONS = pl.lit([], dtype=pl.List(pl.String))
 
@@ -37,6 +40,10 @@ def source_parts(outcome: Outcome, inputs: FlowInputs, model: str, mapping: Targ
     """The rows of a source and the parts they give; `outcome` knows what became of the rows of a parent."""
     entry, chosen = mapping.sources[source], inputs.context.decisions
     frame = inputs.legacy[source]
+    if entry.only:
+        frame = frame.filter(holds(entry.only))
+    if mapping.parent and (names := read_of_parent(entry)):
+        frame = _joined(frame, outcome.made[mapping.parent, source], names, OF_PARENT, "left")
     if entry.shape:
         frame = call(inputs, source, entry, "shape", frame)
     _refuse_unknown(entry, frame, f"{model}, {source}")
@@ -50,24 +57,34 @@ def source_parts(outcome: Outcome, inputs: FlowInputs, model: str, mapping: Targ
     rows = add_problems(rows, *reject_problems(entry.reject, chosen))
     if mapping.parent:
         rows = _with_fate_of_parent(outcome, inputs, source, mapping.parent, rows)
+    if spec := entry.duplicate_rows:
+        key = [made_or_legacy(inputs, source, rows, name) for name in spec.key]
+        order = [made_or_legacy(inputs, source, rows, name) for name in spec.order]
+        rows = settle_duplicates(rows, key, order, spec.column, spec.detail)
     if entry.rows:
-        rows, parts = _each_row(inputs, entry, rows)
+        rows, parts = _each_row(outcome, inputs, source, entry, rows)
     elif entry.expand:
-        parts = call(inputs, source, entry, "expand", rows.filter(is_sound()))
-        if "_problems" not in parts.columns:
-            parts = parts.with_columns(NO_PROBLEMS.alias("_problems"))
-        parts = parts.with_columns(NO_COERCIONS.alias("_coercions"))
+        sound = rows.filter(is_sound()).with_columns(NO_COERCIONS.alias("_coercions"))
+        parts = call(inputs, source, entry, "expand", sound)
+        nothing = {"_problems": NO_PROBLEMS, "_coercions": NO_COERCIONS}
+        parts = parts.with_columns(value.alias(name) for name, value in nothing.items() if name not in parts.columns)
         rows = _without_parts(rows, parts, is_sound(), pl.lit(entry.no_rows), f"{model}, {entry.expand} of {source}")
     else:
         parts = rows.filter(is_sound()).with_columns(NO_COERCIONS.alias("_coercions"))
     return SourceParts(source, entry, rows, _named(parts, entry).with_row_index("_unit"))
 
 
+def made_or_legacy(inputs: FlowInputs, source: str, rows: pl.DataFrame, name: str) -> pl.Expr:
+    """A column or helper as it was made; else a legacy column by its kind, or one that the shape function adds."""
+    if f":{name}" in rows.columns:
+        return pl.col(f":{name}")
+    kind = inputs.system.legacy_tables[source].kind_of(name)
+    return integer_value(pl.col(name)) if kind == "integer" else pl.col(name)
+
+
 def _refuse_unknown(entry: SourceMapping, frame: pl.DataFrame, where: str) -> None:
     """ConfigurationError where a rule asks of a column that neither the legacy table nor its shape function has."""
-    conditions = [condition for rule in entry.rules for condition in rule.only]
-    conditions += [condition for row in entry.rows for condition in row.only]
-    asked = {condition.column for condition in conditions if condition.column}
+    asked = {condition.column for condition in entry.asked if condition.column}
     unknown = sorted(asked - set(frame.columns))
     if unknown:
         raise ConfigurationError(
@@ -77,10 +94,16 @@ def _refuse_unknown(entry: SourceMapping, frame: pl.DataFrame, where: str) -> No
         )
 
 
+def detail_of(detail: str) -> pl.Expr | str:
+    """A sentence with what a row has in the columns that it names in braces."""
+    named = [pl.col(name) if name.startswith(":") else shown(pl.col(name)) for name in PLACEHOLDER.findall(detail)]
+    return pl.format(PLACEHOLDER.sub("{}", detail), *named) if named else detail
+
+
 def reject_problems(rules: Iterable[RejectRule], chosen: Mapping[str, str]) -> list[RowProblem]:
     """What the rules that count under the chosen options reject rows for."""
     return [
-        RowProblem(holds(rule.only), rule.reason, rule.column, rule.detail)
+        RowProblem(holds(rule.only), rule.reason, rule.column, detail_of(rule.detail))
         for rule in rules
         if is_active(rule.when, chosen)
     ]
@@ -112,12 +135,25 @@ def parent_was_rejected() -> pl.Expr:
     return (pl.col("_parent") == "rejected").fill_null(False)
 
 
-def _each_row(inputs: FlowInputs, entry: SourceMapping, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _joined(frame: pl.DataFrame, made: pl.DataFrame, names: Iterable[str], prefix: str, how: Any) -> pl.DataFrame:
+    """The frame with columns that were made of the same legacy rows, under other names."""
+    columns = [pl.col(f":{name}").alias(prefix + name) for name in names]
+    return frame.join(made.select("_row", *columns), on="_row", how=how, maintain_order="left")
+
+
+def _each_row(
+    outcome: Outcome, inputs: FlowInputs, source: str, entry: SourceMapping, rows: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows, and the parts that `rows` of the mapping makes of those that no rule drops."""
     chosen = inputs.context.decisions
     candidates = rows.filter(pl.col("_rule").is_null()).drop("_problems", "_coercions", "_rule")
     active = [row for row in entry.rows if is_active(row.when, chosen)]
-    made = [_parts_of(inputs, row, candidates.filter(holds(row.only))) for row in active]
+    made = []
+    for row in active:
+        of_row = candidates.filter(holds(row.only))
+        if row.follows:
+            of_row = _following(outcome.made[row.follows.model, source], row, of_row)
+        made.append(_parts_of(inputs, row, of_row))
     if not made:
         # All parts are made under options that were not chosen.
         nothing = candidates.clear().with_columns(
@@ -132,11 +168,24 @@ def _each_row(inputs: FlowInputs, entry: SourceMapping, rows: pl.DataFrame) -> t
     return _without_parts(rows, parts, pl.col("_rule").is_null(), rule, "rows").drop("_dropped"), parts
 
 
+def _following(made: pl.DataFrame, row: RowMapping, frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows that gave the part which a row follows, with its columns, and what is wrong with it as `_followed`."""
+    assert row.follows
+    part = made.filter(pl.col("_part") == row.follows.part)
+    mine = (*row.columns.values(), *row.helpers.values())
+    read = (name for column in mine for name in column.input)
+    names = {name.removeprefix(FOLLOWED) for name in read if name.startswith(FOLLOWED)}
+    problems = part.select("_row", pl.col("_problems").alias("_followed"))
+    return _joined(frame, part, sorted(names), FOLLOWED, "inner").join(problems, on="_row", maintain_order="left")
+
+
 def _parts_of(inputs: FlowInputs, row: RowMapping, frame: pl.DataFrame) -> pl.DataFrame:
     chosen = inputs.context.decisions
     made = apply_columns(frame, row, inputs.context, inputs.system.mappings.transforms)
     missing = [RowProblem(pl.col(name).is_null(), "schema_violation", name, "has no value") for name in row.require]
     made = add_problems(made, *missing, *reject_problems(row.reject, chosen))
+    if row.follows:
+        made = made.with_columns(pl.concat_list("_problems", "_followed").alias("_problems")).drop("_followed")
     rules: list[pl.Expr] = [pl.when(when).then(pl.lit(rule)) for rule, when in drop_rules(row.drop, chosen).items()]
     return made.with_columns(
         pl.coalesce(*rules, pl.lit(None, pl.String)).alias("_dropped"), pl.lit(row.part).alias("_part")
@@ -225,7 +274,7 @@ def _declared(inputs: FlowInputs, source: str, entry: SourceMapping, function: s
 
 def read_names(entry: SourceMapping) -> list[str]:
     """The crosswalks, value maps and references that a source reads, by its columns and its functions."""
-    names = [name for _, column in entry.made for name in (column.crosswalk, column.value_map) if name]
+    names = [name for _, column in entry.made for name in (column.crosswalk, column.value_map, column.cases) if name]
     names += [use.partition(".")[0] for _, column in entry.made for use in column.uses]
     return list(dict.fromkeys([*names, *(use.partition(".")[0] for use in entry.uses)]))
 

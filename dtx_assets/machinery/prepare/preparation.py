@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import RawIOBase
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 from uuid import uuid4
 
 import polars as pl
@@ -26,8 +26,9 @@ from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.postgres.ddl import LiveTarget, held_values
 from dtx_assets.machinery.prepare.assess import DROPPED, DROPPED_SCHEMA, REJECTED_SCHEMA, rejected_rows
 from dtx_assets.machinery.prepare.batches import SourceRows, legacy_batches
-from dtx_assets.machinery.prepare.buckets import bucket_range
+from dtx_assets.machinery.prepare.buckets import batch_count, bucket_range
 from dtx_assets.machinery.prepare.fitting import fitted, without_unfit
+from dtx_assets.machinery.prepare.stretches import STRETCH_ROWS, ranges_of, taken_apart
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 from dtx_assets.machinery.system.system import System
@@ -123,8 +124,8 @@ def prepare_flow(
         return {model: manifest for model, manifest in before.items() if manifest}
 
     context = transform_context(run, mappings)
-    total = sum(manifest.tables["rows"].rows for manifest in sources.values())
-    done, books = 0, _Books()
+    total, batch_rows = sum(manifest.tables["rows"].rows for manifest in sources.values()), run.settings.batch_rows
+    done, books = 0, _Books(system.coerced)
     merged: dict[str, list[pl.DataFrame]] = {model: [] for model in flow.merge}
     with (
         _held(run, (*sources.values(), *mappings.values())),
@@ -132,11 +133,12 @@ def prepare_flow(
         legacy_batches(
             [_source_rows(flow, run, name, manifest, context) for name, manifest in sources.items()],
             sources.values(),
-            run.settings.batch_rows,
+            max(batch_rows, STRETCH_ROWS) if flow.splits else batch_rows,
             run.settings.home,
         ) as batches,
     ):
-        for part, (low, high), legacy in batches:
+        for part, buckets, legacy in batches:
+            ranges = ranges_of(buckets, batch_count(total, batch_rows)) if flow.splits else [buckets]
             inputs = FlowInputs(system, legacy, context.crosswalks, context, run.live)
             outcome = flow.run(inputs)
             reject_unfit(outcome, inputs, flow, run.live)
@@ -150,7 +152,7 @@ def prepare_flow(
                     merged[model].append(prepared.rows)
                     writers[model].add_rejected(part, rejected)
                 else:
-                    writers[model].add_part(part, (low, high), prepared, rejected)
+                    writers[model].add_parts(part, ranges, prepared, rejected)
                 reach("prepare.after_part")
             done += sum(frame.height for frame in legacy.values())
             if progress:
@@ -180,6 +182,9 @@ def transform_context(run: RunSettings, mappings: Mapping[str, Manifest]) -> Tra
     crosswalks = {
         name: run.lake.scan(run.key("mapping", name), manifest=manifest) for name, manifest in mappings.items()
     }
+    # What transforms look up is read once, not for each batch.
+    looked_up = {asset.name for asset in run.system.mapping_assets if asset.kind == "reference"} & crosswalks.keys()
+    crosswalks |= {name: crosswalks[name].collect(engine="streaming").lazy() for name in looked_up}
     declared = {asset.name: asset.ids for asset in run.system.mapping_assets if asset.kind == "crosswalk"}
     return TransformContext(
         crosswalks=crosswalks,
@@ -202,7 +207,7 @@ def _source_rows(
     table = run.system.legacy_tables[source]
     chosen = run.decisions.chosen
     read = flow.reads(chosen)[source] if flow.reads else frozenset(table.columns)
-    always = tuple(name for name in table.required if name in read)
+    always = tuple(name for name in table.required if table.all_required or name in read)
     table = replace(table, required=(*always, *flow.required(chosen).get(source, ())))
     frame = legacy_frame(run.lake, run.system.name, table, manifest=manifest)
     if source not in flow.owner:
@@ -283,6 +288,34 @@ class _ModelWriter:
             {"part": part, "buckets": list(buckets), "rows": prepared.rows.height, "digest": digest.hexdigest()}
         )
 
+    def add_parts(
+        self, stretch: str, ranges: Sequence[tuple[int, int]], prepared: Prepared, rejected: pl.DataFrame
+    ) -> None:
+        """The parts of a stretch of rows, in files that they share."""
+        if len(ranges) == 1:
+            self.add_part(stretch, ranges[0], prepared, rejected)
+            return
+        prepared, rejected, slices = taken_apart(prepared, rejected, ranges)
+        self.prepared.add(prepared.rows, table="rows", file=f"rows-{stretch}")
+        self.prepared.add(prepared.links, table="links", file=f"links-{stretch}")
+        self.add_rejected(stretch, rejected)
+        for part in slices:
+            digest = hashlib.sha256()
+            for frame, place in ((prepared.rows, part.rows), (prepared.links, part.links), (rejected, part.rejected)):
+                digest.update(_content_digest(frame.slice(*place)))
+            self.parts.append(
+                {
+                    "part": part.part,
+                    "buckets": list(part.buckets),
+                    "rows": part.rows[1],
+                    "digest": digest.hexdigest(),
+                    "stretch": stretch,
+                    "rows_from": part.rows[0],
+                    "links_from": part.links[0],
+                    "links": part.links[1],
+                }
+            )
+
     def finish(self, metadata: dict[str, Any]) -> None:
         self.prepared.metadata.update(metadata, preparation=self.preparation, parts=self.parts)
         self.rejected.metadata.update(preparation=self.preparation, fingerprint=metadata["fingerprint"])
@@ -311,7 +344,8 @@ def _writers(flow: Flow, run: RunSettings) -> Iterator[dict[str, _ModelWriter]]:
 class _Books:
     """Counts what became of the source rows and says whether it adds up."""
 
-    def __init__(self) -> None:
+    def __init__(self, coerced: Literal["rows", "values"]) -> None:
+        self._coerced = coerced
         self.fates: Counter[tuple[str, str, str]] = Counter()
         self.coerced: Counter[tuple[str, str, str]] = Counter()
 
@@ -320,6 +354,8 @@ class _Books:
             for source, model, fate, rows in frame.group_by("source_table", "model", "fate").len().iter_rows():
                 self.fates[source, model, fate] += rows
             coerced = frame.filter(pl.col("fate") == "migrated").select("source_table", "model", "coercions")
+            if self._coerced == "rows":
+                coerced = coerced.with_columns(pl.col("coercions").list.unique())
             kinds = coerced.explode("coercions", empty_as_null=False, keep_nulls=False).group_by(pl.all())
             for source, model, kind, rows in kinds.len().iter_rows():
                 self.coerced[source, model, kind] += rows

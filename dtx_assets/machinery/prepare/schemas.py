@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 INTEGER_TEXT = r"^-?[0-9]+(\.0)?$"
+IS_AN_INTEGER = "is an integer"
 INTEGER_RANGES = {"smallint": (-(2**15), 2**15 - 1), "integer": (-(2**31), 2**31 - 1)}
 """What `bigint` holds is what Int64 holds."""
 
@@ -33,7 +34,7 @@ def legacy_schema(table: LegacyTable, not_null: Sequence[str] = ()) -> pa.DataFr
     for name in dict.fromkeys((*(table.key if table.has_unique_key else ()), *not_null)):
         checks = []
         if name in table.key and table.kind_of(name) == "integer":
-            checks.append(pa.Check.str_matches(INTEGER_TEXT, error=f"{name} is an integer"))
+            checks.append(pa.Check.str_matches(INTEGER_TEXT, error=f"{name} {IS_AN_INTEGER}"))
         columns[name] = pa.Column(pl.String, checks, nullable=False)
     return pa.DataFrameSchema(columns, name=table.name, strict=False)
 

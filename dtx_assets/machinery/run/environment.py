@@ -37,7 +37,7 @@ from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
 from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, Dialects, read_dialects
-from dtx_assets.machinery.system.system import System
+from dtx_assets.machinery.system.system import System, settings_of
 
 Obstacles = Callable[["RunEnvironment", Collection[str]], list[Obstacle]]
 """What keeps target models from being loaded, accepted or not."""
@@ -115,7 +115,7 @@ class RunEnvironment:
 
     @cached_property
     def settings(self) -> Settings:
-        return Settings.from_environment(self.system.name, sample_dir=self.system.sample_dir)
+        return settings_of(self.system)
 
     @cached_property
     def decisions(self) -> Decisions:

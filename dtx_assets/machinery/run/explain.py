@@ -118,7 +118,7 @@ def explain_target_row(
             }
         )
         hidden = system.personal_columns(declared)
-        for name, column in mapping.columns.items():
+        for name, column in mapping.columns_of(part).items():
             told = columns.setdefault(name, {"value": _value((values or {}).get(name), name in hidden, unmasked)})
             told.setdefault("ways", []).append(
                 {
@@ -260,6 +260,8 @@ def _way(
         frame = environment.system.mappings.value_maps[column.value_map]
         entry = _entry(frame, raw, exact=column.exact)
         facts["step"] = "not listed" if entry is None else f"{plain(raw)} → {entry.get(str(column.output))}"
+    elif column.cases:
+        facts["by"] = f"the first line of the case table {column.cases} that fits"
     elif column.crosswalk:
         facts["by"] = f"the crosswalk {column.crosswalk}"
         facts["step"] = _hop(environment, column.crosswalk, raw)
@@ -271,7 +273,7 @@ def _way(
     else:
         facts["by"] = "the value as it is"
     if column.when:
-        facts["only_under"] = f"{column.when.decision} = {column.when.option}"
+        facts["only_under"] = f"{column.when.decision} = {' or '.join(column.when.option)}"
     if column.note:
         facts["note"] = column.note
     return facts
@@ -285,12 +287,15 @@ def _coercions(environment: RunEnvironment, mapping: SourceMapping, row: pl.Data
     run, transforms = environment.run_settings, environment.system.mappings.transforms
     columns = mapping.columns | mapping.helpers
     used = {column.crosswalk for column in columns.values() if column.crosswalk}
+    used |= {use.partition(".")[0] for column in columns.values() for use in column.uses}
     landed = {name: manifest for name in used if (manifest := run.lake.manifest(run.key("mapping", name)))}
     context = transform_context(run, landed)
     found = {}
     for name, column in columns.items():
-        given = {*column.local, *([column.input] if column.input else ())}
-        if given <= set(row.columns) and column.crosswalk in (None, *landed):
+        given = {*column.local, *column.input}
+        looked_up = {*filter(None, [column.crosswalk]), *(use.partition(".")[0] for use in column.uses)}
+        known = looked_up <= {*landed, *context.value_maps}
+        if given <= set(row.columns) and known and not column.cases:
             alone = mapping.model_copy(update={"columns": {name: column}, "helpers": {}})
             made = apply_columns(row, alone, context, transforms).item(0, "_coercions")
             if len(made):

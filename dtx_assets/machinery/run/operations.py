@@ -16,6 +16,7 @@ from dtx_assets.machinery.load import (
     undo_run,
     verify_target,
 )
+from dtx_assets.machinery.model.references import loaded_with
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.run.environment import RunEnvironment
 
@@ -111,6 +112,7 @@ def verify_model(environment: RunEnvironment, target: TargetTable, log: Callable
             environment.dry_load(),
             progress=StepProgress(f"verify {target.model}", log),
             files=files,
+            together=loaded_with(environment.system.filled_targets, target.model),
         )
 
 

@@ -175,7 +175,8 @@ def key_text(table: LegacyTable, name: str) -> pl.Expr:
     column = pl.col(name)
     match table.kind_of(name):
         case "integer":
-            return pl.coalesce(canonical_integer(column), column)
+            number = column.str.strip_chars() if table.blank_is_null else column
+            return pl.coalesce(canonical_integer(number), column)
         case "uuid":
             return canonical_id(column, "uuid")
         case "object_id":

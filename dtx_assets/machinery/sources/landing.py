@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
+import polars as pl
 import pyarrow as pa
 
 from dtx_assets.machinery.base.errors import SourceError
@@ -31,6 +32,8 @@ UNREADABLE = "_unreadable"
 """The column that says why a document has no value; NULL in all others."""
 
 BATCH_ROWS, BATCH_BYTES = 50_000, 8 << 20
+
+Row = TypeVar("Row")
 
 Progress = Callable[[int], None]
 """Called with the rows done so far."""
@@ -142,24 +145,30 @@ def missing_table(table: str, where: str, found: Sequence[str]) -> SourceError:
     )
 
 
-def batches_of_rows(rows: Iterable[Sequence[bytes | None]], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Rows of bytes as batches of binary columns, each of a bounded number of rows and (but for its last row) bytes."""
-    names = [str(position) for position in range(len(columns))]
-
-    def batch(values: Sequence[Sequence[bytes | None]]) -> pa.RecordBatch:
-        arrays = [pa.array(column, pa.large_binary()) for column in zip(*values, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, names)
-
-    collected: list[Sequence[bytes | None]] = []
+def bounded(rows: Iterable[Row], size_of: Callable[[Row], int]) -> Iterator[list[Row]]:
+    """Rows in lists, each of a bounded number of rows and (but for its last row) bytes."""
+    collected: list[Row] = []
     size = 0
     for row in rows:
         collected.append(row)
-        size += sum(map(len, filter(None, row)))
+        size += size_of(row)
         if size >= BATCH_BYTES or len(collected) >= BATCH_ROWS:
-            yield batch(collected)
+            yield collected
             collected, size = [], 0
     if collected:
-        yield batch(collected)
+        yield collected
+
+
+def batches_of_rows(rows: Iterable[Sequence[bytes | None]], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Rows of bytes as bounded batches of binary columns."""
+    for together in bounded(rows, lambda row: sum(map(len, filter(None, row)))):
+        yield binary_batch(pl.Series(column, dtype=pl.Binary) for column in zip(*together, strict=True))
+
+
+def binary_batch(columns: Iterable[pl.Series]) -> pa.RecordBatch:
+    """A batch of columns of bytes."""
+    arrays = [column.to_arrow(compat_level=pl.CompatLevel.oldest()) for column in columns]
+    return pa.RecordBatch.from_arrays(arrays, [str(position) for position in range(len(arrays))])
 
 
 def database_facts(
@@ -199,29 +208,41 @@ def landed_batch(batch: pa.RecordBatch, columns: Sequence[str], first_row: int) 
     Such a value is escaped (`\xNN`) in its text column; its bytes stand in `_undecodable`.
     """
     texts = []
-    lost: dict[int, list[dict[str, Any]]] = {}
+    lost: list[pl.DataFrame] = []
     for name, column in zip(columns, batch.columns, strict=True):
         try:
             texts.append(column.cast(pa.large_string()))
         except pa.ArrowInvalid:
-            texts.append(_escaped(name, column, lost))
+            text, undecodable = _escaped(name, column)
+            texts.append(text)
+            lost.append(undecodable)
     count = batch.num_rows
-    undecodable = (
-        pa.array([lost.get(row) for row in range(count)], UNDECODABLE_TYPE)
-        if lost
-        else pa.nulls(count, UNDECODABLE_TYPE)
-    )
     rows = pa.array(range(first_row, first_row + count), pa.int64())
-    landed = pa.RecordBatch.from_arrays([*texts, rows, undecodable], schema=landing_schema(columns))
-    return landed, sum(map(len, lost.values()))
+    landed = pa.RecordBatch.from_arrays([*texts, rows, _by_row(lost, count)], schema=landing_schema(columns))
+    return landed, sum(frame.height for frame in lost)
 
 
-def _escaped(name: str, column: pa.Array, lost: dict[int, list[dict[str, Any]]]) -> pa.Array:
+def _escaped(name: str, values: pa.Array) -> tuple[pa.Array, pl.DataFrame]:
+    """The values as text, and those that are none: `row` from 0, `column`, `bytes`."""
     texts: list[str | None] = []
-    for row, value in enumerate(column.to_pylist()):
+    rows: list[int] = []
+    lost: list[bytes] = []
+    for row, value in enumerate(values.to_pylist()):
         try:
             texts.append(None if value is None else value.decode())
         except UnicodeDecodeError:
             texts.append(value.decode("utf-8", "backslashreplace"))
-            lost.setdefault(row, []).append({"column": name, "bytes": value})
-    return pa.array(texts, pa.large_string())
+            rows.append(row)
+            lost.append(value)
+    undecodable = pl.DataFrame({"row": rows, "bytes": lost}, schema={"row": pl.Int64, "bytes": pl.Binary})
+    return pa.array(texts, pa.large_string()), undecodable.select("row", pl.lit(name).alias("column"), "bytes")
+
+
+def _by_row(lost: Sequence[pl.DataFrame], count: int) -> pa.Array:
+    """What was lost in each of `count` rows, in the order of the columns; null where nothing was."""
+    if not lost:
+        return pa.nulls(count, UNDECODABLE_TYPE)
+    of_rows = pl.concat(lost).group_by("row", maintain_order=True).agg(pl.struct("column", "bytes").alias("lost"))
+    rows = pl.DataFrame({"row": pl.int_range(count, eager=True)})
+    told = rows.join(of_rows, on="row", how="left", maintain_order="left")["lost"]
+    return told.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(UNDECODABLE_TYPE)

@@ -17,6 +17,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Self
 
+import polars as pl
+import pyarrow as pa
 import pymysql
 from pymysql.converters import encoders
 from pymysql.cursors import SSCursor
@@ -29,11 +31,13 @@ from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources.landing import (
     Landed,
     Progress,
-    batches_of_rows,
+    binary_batch,
+    bounded,
     database_facts,
     land_table,
     missing_table,
 )
+from dtx_assets.machinery.sources.mysql_rows import columns_of, row_packets
 from dtx_assets.machinery.sources.remarks import Remark, of_mysql
 
 TRANSACTIONAL = frozenset({"INNODB", "ROCKSDB", "TOKUDB"})
@@ -196,8 +200,8 @@ class MySqlDatabase:
 
             names = [name for name, _ in columns]
             instants = [name for name, kind in columns if kind == "timestamp"]
-            with closing(self._rows(table, columns, engine)) as rows:
-                return land_table(lake, key, run_id, names, batches_of_rows(rows, names), facts, progress)
+            with closing(self._batches(table, columns, engine)) as batches:
+                return land_table(lake, key, run_id, names, batches, facts, progress)
 
     def _readable_columns(self, table: LegacyTable) -> list[tuple[str, str]]:
         """Names and types, in the order of the table, whose columns can be read, all of them.
@@ -241,9 +245,9 @@ class MySqlDatabase:
             *self._query(selecting("count(*)", table)),
         ]
 
-    def _rows(
+    def _batches(
         self, table: LegacyTable, columns: Sequence[tuple[str, str]], engine: str | None
-    ) -> Generator[Sequence[bytes | None]]:
+    ) -> Generator[pa.RecordBatch]:
         projection = ", ".join(EXACT.get(kind, "{0}").format(quoted(name)) for name, kind in columns)
         floats = [position for position, (_, kind) in enumerate(columns) if kind == "float"]
         statement = selecting(projection, table)
@@ -256,8 +260,11 @@ class MySqlDatabase:
         with self._told(table), self._connection.cursor(SSCursor) as cursor:
             try:
                 cursor.execute(statement)
-                while rows := cursor.fetchmany(1000):
-                    yield from (_with_floats(row, floats) for row in rows) if floats else rows
+                for packets in bounded(row_packets(cursor._result), len):
+                    values = columns_of(packets, len(columns))
+                    for position in floats:
+                        values[position] = with_shortest_digits(values[position])
+                    yield binary_batch(values)
             except pymysql.Error:
                 if not self._connection.open and cursor._result:
                     # Else PyMySQL tries to read the other rows from the connection that is gone.
@@ -284,12 +291,10 @@ class MySqlDatabase:
             raise SourceError(what, where=self.shown, remedy=remedy) from None
 
 
-def _with_floats(row: Sequence[bytes | None], floats: Sequence[int]) -> Sequence[bytes | None]:
-    values = list(row)
-    for position in floats:
-        value = values[position]
-        values[position] = None if value is None else float_text(value)
-    return values
+def with_shortest_digits(floats: pl.Series) -> pl.Series:
+    """Doubles, as bytes of text, as the shortest texts of the 32-bit floats that they are."""
+    texts = (None if double is None else float_text(double) for double in floats)
+    return pl.Series(texts, dtype=pl.Binary)
 
 
 @lru_cache(1 << 16)

@@ -54,6 +54,9 @@ class Outcome:
     rejected: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     fates: list[pl.DataFrame] = field(default_factory=list)
+    made: dict[tuple[str, str], pl.DataFrame] = field(default_factory=dict)
+    """By model and source table, what was made of the rows, rejected or not: `_row`, `_part`, `:<column>`, `_problems`.
+    What other models of the flow read of it."""
 
     def reject(self, model: str, rejected: pl.DataFrame) -> None:
         self.rejected.setdefault(model, []).append(rejected)
@@ -85,4 +88,6 @@ class Flow:
     reads: Callable[[Mapping[str, str]], Mapping[str, frozenset[str]]] | None = None
     counted_apart: bool = False
     uses_cutover_time: bool = False
+    splits: bool = False
+    """Whether each target row comes from one legacy row, so that several batches may be prepared at once."""
     description: str = ""

@@ -1,15 +1,16 @@
 """What the machinery has to know about one migration. A system is built once, when its code location loads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.settings import DEFAULT_BATCH_ROWS, Settings
 from dtx_assets.machinery.mapping.lineage import column_lineage
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.model.target import OTHER_AREAS, TargetTable
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.system.question import Question
 
 FlowMaker = Callable[[Mapping[str, str]], "Flow | None"]
-SeedEmbedded = Callable[["Connection", Path], object]
-"""Puts the rows of other areas that lie in a directory into a database."""
+SeedEmbedded = Callable[["Connection", Path], dict[str, int]]
+"""Puts the rows of other areas that lie in a directory into a database; returns the rows inserted by table."""
 
 
 def always(flow: "Flow") -> FlowMaker:
@@ -55,6 +56,15 @@ class Feeds(Protocol):
     def added_to(self, system: "System") -> "System": ...
 
 
+class OwnChecks(Protocol):
+    """The checks that a system adds to those that its declarations call for; they live in `checks`."""
+
+    @property
+    def irrelevant_decisions(self) -> "Callable[[Decisions], Collection[str]]": ...
+
+    def of(self, system: "System") -> Sequence[Any]: ...
+
+
 @dataclass(frozen=True)
 class System:
     """One migration: its tables, its targets, its flows and the reviewable data they run on.
@@ -76,13 +86,22 @@ class System:
     """Where its code lies: where that changes, rows are prepared anew."""
     sample_dir: Path
     areas: Mapping[str, str]
+    batch_rows: int = DEFAULT_BATCH_ROWS
+    """Source rows of one transaction, where the environment says no other number."""
+    coerced: Literal["rows", "values"] = "rows"
+    """What the accounting counts of a lossy change."""
     questions: "tuple[Question, ...]" = ()
     """What a cutover asks people before it loads anything."""
+    checks: "OwnChecks | None" = None
     feeds: "Feeds | None" = None
     sources: "Mapping[str, Callable[[Any], Source]]" = field(default_factory=dict)
     without_feeds: "System | None" = None
     seed_embedded: SeedEmbedded | None = None
     """Fills the tables of other areas in the embedded database, from beside a sample."""
+    sample_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """What `sample.yaml` names: makers of columns, of tables, of ugly rows, and of files."""
+    write_sample: Callable[..., dict[str, int]] | None = None
+    """Writes its sample in place of the machinery, where what is declared says too little of its rows."""
 
     @cached_property
     def flows(self) -> "tuple[Flow, ...]":
@@ -104,6 +123,11 @@ class System:
         raise ConfigurationError(
             f"{self.name} has no target model {model!r}", remedy=f"one of: {', '.join(t.model for t in self.targets)}"
         )
+
+    @cached_property
+    def tables_of_others(self) -> tuple[TargetTable, ...]:
+        """The target tables that others own."""
+        return tuple(target for target in self.targets if target.area == OTHER_AREAS)
 
     @cached_property
     def migrated_tables(self) -> frozenset[str]:
@@ -135,3 +159,8 @@ class System:
             for key, column in sources
             if key[1] == "legacy" and key[2] in self.legacy_tables and self.legacy_tables[key[2]].is_personal(column)
         )
+
+
+def settings_of(system: System) -> Settings:
+    """What the environment says of a system."""
+    return Settings.from_environment(system.name, sample_dir=system.sample_dir, batch_rows=system.batch_rows)

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from dtx_assets.machinery.model.legacy import ColumnKind
+from dtx_assets.machinery.model.types import ColumnType
 
 INTEGER = r"^(-?[0-9]+)(?:\.0)?$"
 DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?: 00:00:00)?$"
@@ -82,6 +83,8 @@ class TransformContext:
     cutover_at: datetime
     id_kinds: Mapping[str, ColumnKind] = field(default_factory=dict)
     """How the ids of crosswalks are compared, where they are no integers."""
+    columns: Mapping[str, ColumnType] = field(default_factory=dict)
+    """The types of the columns of the target, as they are live where that is known."""
 
     def canonical_id(self, crosswalk: str, text: pl.Expr) -> pl.Expr:
         """A legacy id as that crosswalk holds it."""
@@ -399,10 +402,12 @@ def integer(
     context: TransformContext,
     unreadable: Unreadable = "reject",
     blank: Blank = "reject",
+    padded: bool = False,
 ) -> Outcome:
-    """A whole number; anything else is `unparseable`."""
+    """A whole number, or one that is `padded` with white space; anything else is `unparseable`."""
     (source,) = inputs
-    return reading(source, integer_value(source), "integer", unreadable, blank)
+    value = integer_value(source.str.strip_chars() if padded else source)
+    return reading(source, value, "integer", unreadable, blank)
 
 
 @GENERIC.transform("timestamp")
@@ -473,6 +478,14 @@ def trimmed_end(inputs: Sequence[pl.Expr], context: TransformContext, null: str 
     (source,) = inputs
     value = source.str.strip_chars_end()
     return Outcome(value if null is None else value.fill_null(null), coercions=(Coercion("trimmed", source != value),))
+
+
+@GENERIC.transform("trimmed")
+def trimmed(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
+    """Text without the white space around it, which is counted."""
+    (source,) = inputs
+    value = source.str.strip_chars()
+    return Outcome(value, coercions=(Coercion("trimmed", source != value),))
 
 
 @GENERIC.transform("joined")

@@ -164,6 +164,12 @@ def _length(column: str) -> pl.Expr:
     return pl.col(column).str.len_bytes().cast(pl.Int64)
 
 
+def digits_of_column(context: TransformContext, column: str) -> tuple[int | None, int | None]:
+    """Precision and scale of a column of the target; (None, None) where it takes any number of digits."""
+    kind = context.columns.get(column)
+    return (kind.decimals if kind else None) or (None, None)
+
+
 @GENERIC.transform("numeric")
 def numeric(
     inputs: Sequence[pl.Expr],
@@ -174,13 +180,17 @@ def numeric(
     exponent: bool = False,
     unreadable: Unreadable = "reject",
     blank: Blank = "reject",
+    digits_of: str | None = None,
 ) -> Outcome:
     """A decimal number, exactly, as PostgreSQL prints a numeric of that precision and scale; else `unparseable`.
 
     `-?` and digits with or without a point, and with an exponent where that is allowed. Trailing zeros are no surplus
     decimals; those that are reject the row as `schema_violation`, or are rounded half away from zero and counted.
+    `digits_of` names a column of the target, whose precision and scale count as they are live.
     """
     (source,) = inputs
+    if digits_of is not None:
+        precision, scale = digits_of_column(context, digits_of)
     if precision is not None and scale is None:
         scale = 0
     form = NumberForm(precision, scale, surplus == "round", exponent)
@@ -207,6 +217,53 @@ def numeric(
         ),
         coercions=(Coercion("rounded", read.struct.field("rounded")),),
     )
+
+
+@GENERIC.transform("quotient")
+def quotient(inputs: Sequence[pl.Expr], context: TransformContext, digits_of: str) -> Outcome:
+    """One decimal number divided by another, exactly, then rounded half away from zero to the scale of a column.
+
+    NULL where one of them is NULL or no number, or the second is 0; too many digits are a `schema_violation`.
+    """
+    dividend, divisor = inputs
+    precision, scale = digits_of_column(context, digits_of)
+    form = NumberForm(precision, scale, rounds=True, exponent=False)
+    plain = NumberForm(None, None, rounds=False, exponent=False)
+    places = MOST_PRECISION if scale is None else scale
+
+    def divided(pairs: pl.Series) -> pl.Series:
+        names = pairs.struct.fields
+        read = [plain.read(pairs.struct.field(name)).struct.field("value") for name in names]
+        frame = pl.DataFrame(read, schema=names)
+        distinct = frame.unique()
+        quotients = [_divided(over, under, places) for over, under in distinct.iter_rows()]
+        distinct = distinct.with_columns(form.read(pl.Series(quotients, dtype=pl.String)).alias("read"))
+        return frame.join(distinct, on=names, how="left", nulls_equal=True, maintain_order="left").get_column("read")
+
+    pair = pl.struct(dividend.alias("dividend"), divisor.alias("divisor"))
+    read = pair.map_batches(remembered(divided), READ, is_elementwise=True)
+    too_large = read.struct.field("fault") == "too_large"
+    detail = f"the quotient has more than {form.whole_digits} digits before the point"
+    return Outcome(read.struct.field("value"), (Problem("schema_violation", too_large, detail),))
+
+
+def _divided(dividend: str | None, divisor: str | None, places: int) -> str | None:
+    """The quotient of two numbers with so many decimals, rounded half away from zero; None where there is none."""
+    if dividend is None or divisor is None:
+        return None
+    (over, over_decimals), (under, under_decimals) = map(_digits, (dividend, divisor))
+    if under == 0:
+        return None
+    sign = "-" if (over < 0) != (under < 0) else ""
+    over, under = abs(over) * 10 ** (under_decimals + places), abs(under) * 10**over_decimals
+    digits = str((2 * over + under) // (2 * under)).zfill(places + 1)
+    return f"{sign}{digits[:-places]}.{digits[-places:]}" if places else sign + digits
+
+
+def _digits(number: str) -> tuple[int, int]:
+    """A number as a whole one, and how many of its digits are decimals."""
+    whole, _, decimals = number.partition(".")
+    return int(whole + decimals), len(decimals)
 
 
 TRUE_TEXTS, FALSE_TEXTS = ("1", "t", "true", "y"), ("0", "f", "false", "n")

@@ -92,11 +92,12 @@ def instant(
     digits: int = MICROSECOND_DIGITS,
     unreadable: Unreadable = "reject",
     blank: Blank = "reject",
+    counted: bool = True,
 ) -> Outcome:
     """A day, or day and time in ISO 8601 with an offset or in the legacy zone, as UTC; else `unparseable`.
 
-    The fraction of a second is cut after `digits`, which counts as `fraction_cut` where one is lost that is not 0. A
-    time that the clock of the zone showed twice, or never, is counted.
+    The fraction of a second is cut after `digits`, which is `counted` as `fraction_cut` where one is lost that is not
+    0. So is a time that the clock of the zone showed twice, or never; the earlier one is meant, or an hour later.
     """
     (source,) = inputs
     time = IsoTime.of(source, digits, seconds)
@@ -105,7 +106,7 @@ def instant(
         Coercion("fraction_cut", value.is_not_null() & time.loses_digits),
         *time.clock_changes(context.timezone),
     )
-    return reading(source, value, "time", unreadable, blank, coercions=coercions)
+    return reading(source, value, "time", unreadable, blank, coercions=coercions if counted else ())
 
 
 @GENERIC.transform("local_timestamp")

@@ -9,8 +9,7 @@ import psycopg
 import pytest
 from dagster_aws.s3 import S3Resource
 
-from dtx_assets.dtx.sample import load_other_areas
-from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.lake import Lake, s3_storage_options, s3_store
 from dtx_assets.machinery.code_location.definitions import build_definitions

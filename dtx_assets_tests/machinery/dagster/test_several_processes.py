@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 
 import dtx_assets_tests
-from dtx_assets.dtx.checks import build_check_groups
 from dtx_assets.dtx.decided_system import SYSTEM as DTX
 from dtx_assets.dtx.definitions import defs as dtx_defs
+from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.dagster.graph import Graph
 from dtx_assets.machinery.dagster.run import failure_message, open_instance
 from dtx_assets.machinery.run.environment import ENVIRONMENT
@@ -38,7 +38,7 @@ def upstream_steps(job: dg.JobDefinition, step: str) -> set[str]:
 @pytest.mark.parametrize(
     ("system", "definitions", "groups"),
     [
-        (DTX, dtx_defs, build_check_groups(DTX)),
+        (DTX, dtx_defs, check_groups(DTX)),
         (library_definitions.SYSTEM, library_definitions.defs, library_definitions.GROUPS),
     ],
     ids=["dtx", "library"],
@@ -63,7 +63,7 @@ def test_each_load_waits_for_every_check_that_closes_its_gate(system, definition
 @pytest.mark.parametrize(
     ("system", "definitions", "groups"),
     [
-        (DTX, dtx_defs, build_check_groups(DTX)),
+        (DTX, dtx_defs, check_groups(DTX)),
         (library_definitions.SYSTEM, library_definitions.defs, library_definitions.GROUPS),
     ],
     ids=["dtx", "library"],

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError
-from dtx_assets.machinery.checks.spec import one_group_an_asset
+from dtx_assets.machinery.checks.own import Checks, Find, Look
 from dtx_assets.machinery.checks.standard import standard_check_groups
 from dtx_assets.machinery.code_location.definitions import build_definitions
 from dtx_assets.machinery.declare.folder import system_from_folder
@@ -75,7 +76,7 @@ undecided: { made: the target's own, pages: nobody counted }
 }
 
 
-def made(directory: Path, changes: dict[str, dict[str, str]] | None = None) -> System:
+def made(directory: Path, changes: dict[str, dict[str, str]] | None = None, checks: Checks | None = None) -> System:
     """The system of the files, with texts replaced."""
     mappings = directory / "mappings" / "library"
     mappings.mkdir(parents=True)
@@ -86,7 +87,7 @@ def made(directory: Path, changes: dict[str, dict[str, str]] | None = None) -> S
             files[name] = files[name].replace(old, new)
     for name, content in files.items():
         (mappings / name).write_text(content)
-    return system_from_folder("library", mappings, code_dir=directory)
+    return system_from_folder("library", mappings, code_dir=directory, checks=checks)
 
 
 def test_what_the_files_declare_is_there(tmp_path):
@@ -134,9 +135,21 @@ def test_what_is_undecided_is_a_check_that_closes_the_gate(tmp_path):
 
 def test_it_is_a_code_location(tmp_path):
     system = made(tmp_path)
-    keys = build_definitions(system, one_group_an_asset(standard_check_groups(system))).resolve_asset_graph()
+    keys = build_definitions(system).resolve_asset_graph()
     names = {"/".join(key.path[1:]) for key in keys.get_all_asset_keys()}
     assert {"legacy/book", "mapping/site", "mapping/genre", "prepared/Book", "target/Book", "archive/shelf"} <= names
+
+
+def test_checks_of_its_own_are_handed_in(tmp_path):
+    checks = Checks()
+
+    @checks.on("legacy/book", "ERROR", blocking=True)
+    def books_have_titles(look: Look) -> Find:
+        """Each book has one."""
+        return Find(pl.col("title").is_null())
+
+    graph = build_definitions(made(tmp_path, checks=checks)).resolve_asset_graph()
+    assert ("book", "books_have_titles") in {(key.asset_key.path[-1], key.name) for key in graph.asset_check_keys}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +160,23 @@ def test_it_is_a_code_location(tmp_path):
         ("tables.yaml", "target: Site", "target: Sight", "tables.yaml:19: there is no target model 'Sight'"),
         ("tables.yaml", "source_id: branch_id", "source_id: id", "crosswalk_branch has no column 'id'"),
         ("tables.yaml", "    meaning: The books.", "    meening: The books.", "tables.yaml:5: unknown key 'meening'"),
+        ("tables.yaml", "    key: [book_id]", "    required: [isbn]\n    key: [book_id]", "`required` names 'isbn'"),
+        ("tables.yaml", "columns: { place: text }", "columns: [place, place]", "two columns are called place"),
+        ("tables.yaml", "    target: Site\n", "", "says only half of where it leads"),
+        (
+            "tables.yaml",
+            "    name: site",
+            "    leads_to: { site: { target_id: site_id, target: Site } }",
+            "says `target_id` and `leads_to`",
+        ),
+        ("targets.yaml", "    meaning: A book.", "    held: lent", "`held` or `file` names 'lent'"),
+        ("targets.yaml", "    meaning: A book.", "    loaded_after: [Shelf]", "there is no target model 'Shelf'"),
+        (
+            "targets.yaml",
+            "    meaning: A book.",
+            "    loaded_after: [Book]",
+            "one after another in a circle: Book, Book",
+        ),
         ("targets.yaml", "references: site", "references: sites", "targets.yaml:6: Book.site_id refers to 'sites'"),
         ("targets.yaml", "area: other_areas", "area: others", "targets.yaml:13: there is no area 'others'"),
         ("targets.yaml", "    meaning: A book.", "    natural_key: [isbn]", "a key names 'isbn'"),
@@ -168,6 +198,67 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path, file, old, new, told):
     place, _, what = told.rpartition(": ") if file in told else ("", "", told)
     assert what in said
     assert place in said
+
+
+def test_kinds_go_by_names_where_columns_do_not_say_them(tmp_path):
+    by_name = {
+        "tables:\n  book": 'kinds_by_name: { integer: ["*_id"], time: ["*_at", made_id] }\ntables:\n  book',
+        "columns: { place: text }": "columns: [shelf_id, made_at, place]\n    personal: [place, owner]",
+        "      branch_id: integer\n": "      branch_id: code\n",
+    }
+    tables = made(tmp_path, {"tables.yaml": by_name}).legacy_tables
+    kinds = {name: tables["shelf"].kind_of(name) for name in ("shelf_id", "made_at", "place", "made_id", "nobody_id")}
+    assert kinds == {
+        "shelf_id": "integer",
+        "made_at": "time",
+        "place": "text",
+        "made_id": "integer",
+        "nobody_id": "integer",
+    }
+    assert tables["book"].kind_of("branch_id") == "code"
+    assert tables["shelf"].personal == {"place", "owner"}
+
+
+def test_a_table_that_is_handed_over_may_be_several_crosswalks(tmp_path):
+    several = {
+        "    name: site\n": "    leads_to:\n      site: { target_id: site_id, target: Site, extras: [keeper_id] }\n"
+        "      keeper: { target_id: keeper_id, target: Book, area: catalogue }\n",
+        "    target_id: site_id\n    target: Site\n": "",
+        "site_id: integer }": "site_id: integer, keeper_id: integer }",
+    }
+    assets = {asset.name: asset for asset in made(tmp_path, {"tables.yaml": several}).mapping_assets}
+    assert (assets["site"].area, assets["keeper"].area) == ("other_areas", "catalogue")
+    assert assets["keeper"].upstream == (("legacy", "crosswalk_branch"), ("target", "Book"))
+
+
+def test_what_targets_say_of_options_loads_and_files(tmp_path):
+    chosen = {
+        "status: documented }": "status: confirmed, options: [long, short], chosen: long }\n"
+        "questions:\n  - { name: ready, text: is it?, when: { decision: rows, option: short } }",
+    }
+    said = {
+        "    meaning: A book.": "    meaning: A book.\n    when: { decision: rows, option: long }\n    held: pages\n"
+        "    file: { key: title, sha256: genre }\n    loaded_after: [Site]",
+        "length: 80 }": "length: 80, when: { decision: rows, option: [long, short] } }",
+    }
+    system = made(tmp_path, {"targets.yaml": said, "decisions.yaml": chosen})
+    book = system.target("Book")
+    assert (book.held_column, book.file_columns, book.loaded_after) == ("pages", ("title", "genre"), ("Site",))
+    assert [column.name for column in book.columns_under({"rows": "short"})] == ["title"]
+    [question] = system.questions
+    assert (question.asked_when({"rows": "short"}), question.asked_when({"rows": "long"})) == (True, False)
+
+
+def test_columns_may_be_filled_in_rows_of_others(tmp_path):
+    changes = {
+        "targets.yaml": {"    meaning: A book.": "    updated: true"},
+        "Book.yaml": {
+            "      site_id: { from: branch_id, crosswalk: site }\n": "",
+            "    dropped:": "    id: book\n    helpers: { book: { from: branch_id, crosswalk: site } }\n    dropped:",
+        },
+    }
+    # Nothing has to fill `site_id`: the rows have it.
+    assert made(tmp_path, changes).target("Book").writes == "update"
 
 
 def test_a_target_may_be_made_of_two_tables(tmp_path):

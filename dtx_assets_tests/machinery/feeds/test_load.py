@@ -146,7 +146,7 @@ def test_a_disabled_feed_may_fill_what_another_one_fills(load):
         ('null_values: "-1"', "null_values: [true]", 6, "True is read as bool.*write it in quotes"),
         ('null_values: "-1"', "null_values: 007", 6, "7 is read as int.*write it in quotes"),
         ("equals: sold", "equals: 2020-01-01", 10, "is no whole number, text or null.*in quotes"),
-        ("feed: farm", "feed: farm\ndescription: !!python/object:os.system x", 2, "'description' cannot be 'x'"),
+        ("feed: farm", "feed: farm\ndescription: !!python/object:os.system x", 2, "not valid YAML: .* for the tag"),
         ("columns:\n", "columns:\n  size: { from: x }\n", 7, "not valid YAML: found duplicate key"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 
 from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.load import load_target
+from dtx_assets.machinery.load.member import Member
 from dtx_assets.machinery.load.part_load import PartLoad
 from dtx_assets.machinery.load.write import Writer
 from dtx_assets.machinery.postgres import connection
@@ -84,14 +85,14 @@ def test_a_killed_load_leaves_whole_batches_and_goes_on(shop):
 def test_the_second_of_two_loads_waits_or_stops(shop, monkeypatch):
     prepare(shop)
     held, go_on = threading.Event(), threading.Event()
-    real = PartLoad._write_part
+    real = PartLoad._write_parts
 
-    def slow(self, part, fast):
+    def slow(self, parts, fast):
         held.set()
         assert go_on.wait(30)
-        return real(self, part, fast)
+        return real(self, parts, fast)
 
-    monkeypatch.setattr(PartLoad, "_write_part", slow)
+    monkeypatch.setattr(PartLoad, "_write_parts", slow)
     summaries, told = {}, []
     first = threading.Thread(target=lambda: summaries.update(first=shop.load(REMINDER, "first")))
     first.start()
@@ -119,10 +120,11 @@ def test_the_second_of_two_loads_waits_or_stops(shop, monkeypatch):
 
 def test_an_application_that_writes_the_same_row_meanwhile_wins(shop, monkeypatch):
     prepare(shop)
-    real = PartLoad._copy_rows
+    real = Member.insert
     once = []
 
-    def meet(self, part, batch_id):
+    def meet(self, writing):
+        part = writing.part
         # After the load looked and before it writes, someone else makes one of its rows.
         if part.name == "00003" and not once:
             once.append(True)
@@ -133,9 +135,9 @@ def test_an_application_that_writes_the_same_row_meanwhile_wins(shop, monkeypatc
                 row["owner_id"],
                 row["stage"],
             )
-        return real(self, part, batch_id)
+        return real(self, writing)
 
-    monkeypatch.setattr(PartLoad, "_copy_rows", meet)
+    monkeypatch.setattr(Member, "insert", meet)
     summary = shop.load(REMINDER)
     assert once
     assert (summary.inserted, summary.conflicts, summary.rejected) == (PARTS * OWNERS - 1, 1, 1)
@@ -184,18 +186,18 @@ def test_many_runs_may_prepare_the_bookkeeping_at_once(shop):
 @pytest.mark.parametrize("lost_in", ["00000", "00005"])
 def test_a_connection_that_is_lost_is_told_and_leaves_whole_batches(shop, monkeypatch, lost_in):
     prepare(shop)
-    real = PartLoad._copy_rows
+    real = Member.insert
 
-    def cut_off(self, part, batch_id):
-        if part.name == lost_in:
+    def cut_off(self, writing):
+        if writing.part.name == lost_in:
             shop.sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'dtx_assets load' AND datname = current_database()"
             )
-        return real(self, part, batch_id)
+        return real(self, writing)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PartLoad, "_copy_rows", cut_off)
+        patch.setattr(Member, "insert", cut_off)
         with pytest.raises(LoadError, match="the target database stopped the load") as error:
             shop.load(REMINDER)
     assert "run again" in str(error.value)

@@ -25,6 +25,7 @@ MORE = [
     request(16, keeper_id="30", **approved("compliance", "99", at=None)),
     request(17, **approved("compliance", says="pending")),
     request(18, **approved("manager", "99")),
+    {**request(19, **MANAGER), "id": None},
 ]
 
 

@@ -53,6 +53,28 @@ class Target:
             except psycopg.Error as error:
                 says = error.diag.message_primary or type(error).__name__
                 self._found(f"table {table.name}", "no", says, "let this user see and use the table")
+        with refusal(self.findings, "target", "rights on reference tables"):
+            self._rights_on_reference_tables(self.connection)
+
+    def _rights_on_reference_tables(self, connection: Connection) -> None:
+        """Whether this user may do more to the tables that are only looked up, and those beside them, than read."""
+        system = self.environment.system
+        beside = {table.schema for table in system.tables_of_others if table.schema}
+        names = [qualified(table).as_string() for table in system.tables_of_others if table.schema in beside]
+        found = connection.execute(
+            "SELECT relation.oid::regclass::text, string_agg(may.what, ', ' ORDER BY may.what) FROM unnest(%s::text[])"
+            " AS name JOIN pg_class AS relation ON relation.oid = to_regclass(name)"
+            " CROSS JOIN unnest(ARRAY['DELETE', 'INSERT', 'TRUNCATE', 'UPDATE']) AS may (what)"
+            " WHERE has_table_privilege(relation.oid, may.what) GROUP BY 1 ORDER BY 1",
+            [names],
+        ).fetchall()
+        if found:
+            says = f"this user may also write {shortened([f'{table} ({rights})' for table, rights in found])}"
+            self._found(
+                "rights on reference tables", "warn", says, "nothing here needs that: run as a user who may SELECT only"
+            )
+        elif names:
+            self._found("rights on reference tables", "yes", "no more than SELECT")
 
     def _found(self, subject: str, state: State, says: str, remedy: str = "") -> None:
         self.findings.append(Finding("target", subject, state, says, remedy))
@@ -215,8 +237,14 @@ class Target:
         if rights:
             granted = ", ".join(rights)
             self._found(subject, "no", f"this user lacks {granted}", f"GRANT {granted} ON {table.name} TO …")
+        if of_sequence := self._rights_on_sequence(connection, table, live):
+            granted = f"{', '.join(of_sequence)} ON SEQUENCE {live.id_sequence}"
+            does = "raise above the ids that are kept" if table.key_is_written else "take new ids from"
+            self._found(
+                subject, "no", f"this user lacks {granted}, which a load has to {does}", f"GRANT {granted} TO …"
+            )
         self._surprises(connection, subject, table, live)
-        if not rights and not any(difference.fatal for difference in differences):
+        if not rights and not of_sequence and not any(difference.fatal for difference in differences):
             self.tables.add(table.name)
             self._found(subject, "yes", "is read" if table.writes == "nothing" else f"can take {table.writes}s")
 
@@ -232,12 +260,18 @@ class Target:
                 [live.oid, right, columns],
             ).fetchone() or [False]
             missing += [] if granted else [right]
-        if table.writes == "insert" and live.id_sequence:
-            [usable] = connection.execute(
-                "SELECT has_sequence_privilege(%s, 'USAGE')", [live.id_sequence]
-            ).fetchone() or [False]
-            missing += [] if usable else [f"USAGE of sequence {live.id_sequence}"]
         return missing
+
+    def _rights_on_sequence(self, connection: Connection, table: TargetTable, live: LiveTarget) -> list[str]:
+        """The rights on the sequence of its ids that are missing: it is used, or raised above ids that are kept."""
+        if table.writes != "insert" or not live.id_sequence:
+            return []
+        needed = ["SELECT", "UPDATE"] if table.key_is_written else ["USAGE"]
+        rows = connection.execute(
+            "SELECT needed FROM unnest(%s::text[]) AS needed WHERE NOT has_sequence_privilege(%s, needed)",
+            [needed, live.id_sequence],
+        )
+        return [str(right) for (right,) in rows]
 
     def _surprises(self, connection: Connection, subject: str, table: TargetTable, live: LiveTarget) -> None:
         """What would happen to rows, or hide them, without anybody having asked for it."""

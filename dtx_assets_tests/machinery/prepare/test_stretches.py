@@ -1,0 +1,47 @@
+"""Small batches that are prepared together give the parts that each gives alone."""
+
+import polars as pl
+import pytest
+
+from dtx_assets.machinery.prepare import preparation
+from dtx_assets.machinery.prepare.part import Part, PreparedParts
+from dtx_assets_tests.machinery.prepare.requests import Requests, approved, request
+from dtx_assets_tests.machinery.prepare.test_mapping_flow import APPROVED, COMPLIANCE, FAMILY
+
+FRAMES = ("rows", "links", "rejected")
+ROWS = [
+    *({**row, "id": f"10{row['id']}"} for row in FAMILY),
+    *APPROVED,
+    *(
+        request(number, keeper_id=str(number % 4), **approved("manager"), **COMPLIANCE)
+        for number in range(2_000, 2_040)
+    ),
+]
+
+
+def parts_of(directory, monkeypatch, stretch_rows: int, model: str) -> tuple[list[Part], int]:
+    """All parts of a model in batches of four rows, and in how many files their rows lie."""
+    directory.mkdir()
+    monkeypatch.setattr(preparation, "STRETCH_ROWS", stretch_rows)
+    requests = Requests(directory)
+    requests.run(ROWS, batch_rows=4)
+    lake = requests.lake
+    prepared, rejected = (lake.require(("zoo", layer, model)) for layer in ("prepared", "rejected"))
+    parts = PreparedParts(lake, requests.system.target(model), prepared, rejected, lambda source: 1)
+    read = [parts.read(number) for number in range(len(parts.described))]
+    return read, len(prepared.tables["rows"].files)
+
+
+@pytest.mark.parametrize("model", ["Request", "Approval", "Entry"])
+def test_parts_are_the_same_however_many_batches_are_prepared_at_once(tmp_path, monkeypatch, model):
+    alone, files_of_batches = parts_of(tmp_path / "alone", monkeypatch, 1, model)
+    for stretch_rows, fewer in ((16, 4), (1_000, 1)):
+        together, files = parts_of(tmp_path / str(stretch_rows), monkeypatch, stretch_rows, model)
+        assert (files_of_batches, files) == (len(alone), fewer)
+        assert [(part.name, part.buckets) for part in together] == [(part.name, part.buckets) for part in alone]
+        for one, other in zip(alone, together, strict=True):
+            for frame in FRAMES:
+                mine, theirs = getattr(one, frame), getattr(other, frame)
+                order = [name for name, kind in mine.schema.items() if not isinstance(kind, pl.List)]
+                assert mine.sort(order).equals(theirs.sort(order)), (one.name, frame)
+    assert sum(part.rejected.height for part in alone)
