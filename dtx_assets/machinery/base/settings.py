@@ -29,12 +29,13 @@ LARGEST_BATCH_ROWS = 10_000_000
 
 _STORE = ("s3",)
 _POSTGRES = ("postgresql", "postgres")
-_DATABASES = (*_POSTGRES, "mysql", "mariadb", "sqlite")
+_DATABASES = (*_POSTGRES, "mysql", "mariadb", "sqlite", "mongodb", "mongodb+srv")
 _URL_FORMS = {
     "s3": "s3://bucket/prefix",
     "postgresql": "postgresql://user:password@host/database",
     "mysql": "mysql://user:password@host/database",
     "sqlite": "sqlite:///file",
+    "mongodb": "mongodb://user:password@host/database",
 }
 
 

@@ -135,7 +135,12 @@ def snapshot_outcome(manifest: Manifest) -> CheckOutcome:
 
 def key_parts(table: LegacyTable) -> list[pl.Expr]:
     """The columns of the key as they are compared: integers and UUIDs by value, codes without case, as MySQL does."""
-    kinds = {"integer": canonical_integer, "code": code, "uuid": lambda text: canonical_id(text, "uuid")}
+    kinds = {
+        "integer": canonical_integer,
+        "code": code,
+        "uuid": lambda text: canonical_id(text, "uuid"),
+        "object_id": lambda text: canonical_id(text, "object_id"),
+    }
     return [kinds.get(table.kind_of(name), lambda value: value)(pl.col(name)) for name in table.key]
 
 

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-ColumnKind = Literal["text", "code", "integer", "decimal", "boolean", "date", "time", "instant", "uuid", "json"]
+ColumnKind = Literal[
+    "text", "code", "integer", "decimal", "boolean", "date", "time", "instant", "uuid", "json", "object_id"
+]
 """How the text of a column is read: `code` columns are compared trimmed and without case, `uuid` columns without case
-and punctuation; a `time` is by the clock on the wall, an `instant` says its offset; `json` holds a value in JSON.
+and punctuation; a `time` is by the clock on the wall, an `instant` says its offset; `json` holds a value in JSON, of
+documents in Extended JSON, and `object_id` one that is compared as an ObjectId is.
 """
 
 
@@ -46,6 +49,8 @@ class LegacyTable:
     """Whether its `required` columns must be there whatever a flow reads."""
     schema: str | None = None
     """Where it lies in a database: a schema of PostgreSQL, a database of MySQL; None is what the URL shows."""
+    documents: bool = False
+    """Whether it is a collection of documents, whose fields have types of their own."""
     of: str | None = None
     each: str | None = None
     """Where its rows are the elements of an array: the collection of the documents, and their field."""

@@ -9,6 +9,7 @@ from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.prepare.batches import EXTRA
 from dtx_assets.machinery.prepare.buckets import BUCKET
 from dtx_assets.machinery.prepare.schemas import IS_AN_INTEGER, legacy_schema, schema_failures, target_schema
+from dtx_assets.machinery.sources.whole_rows import rows_as_json
 from dtx_assets.machinery.system.flow import FlowInputs, Outcome
 
 REJECTED_SCHEMA = pl.Schema(
@@ -182,9 +183,7 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
     """REJECTED_SCHEMA rows of `frame`, whose `_problems` say why; the whole source row goes with them as JSON."""
     named = inputs.system.legacy_tables[source].columns
     columns = [name for name in inputs.legacy[source].columns if name in named or name.startswith(EXTRA)]
-    row = pl.struct(
-        pl.col(name).str.replace_all("\x00", "\\x00", literal=True).alias(name.removeprefix(EXTRA)) for name in columns
-    )
+    row = rows_as_json({name.removeprefix(EXTRA): name for name in columns})
     details = pl.col("_problems").list.eval(
         pl.format(
             "{}{}",
@@ -205,7 +204,7 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
         .list.join("; ")
         .str.replace_all("\x00", "\\x00", literal=True)
         .alias("detail"),
-        row.struct.json_encode().alias("row"),
+        row.alias("row"),
     ).cast(REJECTED_SCHEMA)
 
 

@@ -21,9 +21,11 @@ from dtx_assets.machinery.base.lake import LEASE_SECONDS, Manifest
 from dtx_assets.machinery.base.private import make_state_directory
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.prepare.buckets import batch_count, bucket_of, bucket_range
+from dtx_assets.machinery.sources.documents import BSON
 from dtx_assets.machinery.sources.frames import key_text, source_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE, UNREADABLE
-from dtx_assets.machinery.transforms.columns import canonical_id, integer_value
+from dtx_assets.machinery.sources.whole_rows import whole_documents
+from dtx_assets.machinery.transforms.columns import OBJECT_ID, canonical_id, integer_value
 
 EXTRA = "extra:"
 """Stands before the name of a column that no one named, so that it meets no column that a flow makes."""
@@ -134,9 +136,10 @@ class SourceRows:
         """The rows of one batch in their order, with `_source_key`; all rows that share a repeating key are in it."""
         # A key that is NULL or holds a NUL rejects its row, but that row, too, must have a name in the bookkeeping.
         nameable = pl.col("_source_key").str.replace_all("\x00", "\\x00", literal=True)
+        by_place = "#{}" if UNREADABLE in rows.columns else "row {}"
         return (
             source_key(self.table, rows.lazy().sort(ROW))
-            .with_columns(pl.coalesce(nameable, pl.format("row {}", ROW)).alias("_source_key"))
+            .with_columns(pl.coalesce(nameable, pl.format(by_place, ROW)).alias("_source_key"))
             .collect()
         )
 
@@ -236,28 +239,40 @@ def _remove_left_over_scratch(home: Path) -> None:
 # --- keys that occur twice --------------------------------------------------------------------------------------------
 
 NO_OWNERS = pl.LazyFrame(schema={"source_id": pl.String, "target_id": pl.Int64})
+BEFORE_ALL = 1 << 48
+"""More than a table has rows."""
 NO_FATES = pl.DataFrame(schema={ROW: pl.Int64, "_key_fate": pl.String})
 
 
 def key_fates(table: LegacyTable, frame: pl.LazyFrame) -> pl.DataFrame:
     """Rows of a table with a unique key that do not count: `_row` and `_key_fate`.
 
-    `identical`: wholly the same as an earlier row. `duplicate_key`: a later row has the same key and other content.
+    `identical`: wholly the same as an earlier row. `duplicate_key`: a later row has the same key and other content. Of
+    documents the text counts, an ObjectId goes before text, and one that cannot be read is compared with none.
     """
     if not table.has_unique_key:
         return NO_FATES
+    names = frame.collect_schema().names()
     keyed = frame.filter(pl.col(name).is_not_null() for name in table.key)
+    if UNREADABLE in names:
+        keyed = keyed.filter(pl.col(UNREADABLE).is_null())
     # Numbers, not texts: they alone are held for all rows of the table.
     digest = text_digest(pl.col("_source_key"))
     digests = keyed.select(digest.alias("_digest")).collect(engine="streaming").to_series().sort()
     suspects = digests.filter(digests == digests.shift()).unique()
     if suspects.is_empty():
         return NO_FATES
-    columns = [name for name in frame.collect_schema().names() if name not in (ROW, "_source_key")]
     rows = keyed.filter(digest.is_in(suspects.implode())).sort(ROW).collect(engine="streaming")
-    first = rows.select(ROW, "_source_key", *columns).unique(columns, keep="first", maintain_order=True)
-    winner = pl.col(ROW).max().over("_source_key")
-    losers = first.filter(pl.col(ROW) != winner).select(ROW, pl.lit("duplicate_key").alias("_key_fate"))
+    columns = [name for name in names if name not in (ROW, "_source_key")]
+    if EXTRA + BSON in names:
+        rows, columns = rows.with_columns(whole_documents(EXTRA + BSON).alias("_document")), ["_document"]
+    is_id = [pl.col(name).str.starts_with(OBJECT_ID) for name in table.key if table.kind_of(name) == "object_id"]
+    rank = pl.sum_horizontal(ROW, *(each.cast(pl.Int64) * BEFORE_ALL for each in is_id))
+    wanted = [name for name in rows.columns if name in (ROW, "_source_key", *columns)]
+    first = rows.select(*wanted, rank.alias("_rank")).unique(columns, keep="first", maintain_order=True)
+    losers = first.filter(pl.col("_rank") != pl.col("_rank").max().over("_source_key")).select(
+        ROW, pl.lit("duplicate_key").alias("_key_fate")
+    )
     identical = rows.join(first.select(ROW), on=ROW, how="anti").select(ROW, pl.lit("identical").alias("_key_fate"))
     return pl.concat([losers, identical])
 

@@ -1,18 +1,20 @@
-"""Where legacy tables are read from: files of CSV or documents, MySQL or MariaDB, PostgreSQL, SQLite, chosen by URL.
+"""Where legacy tables are read from: files of CSV or documents, MySQL or MariaDB, PostgreSQL, SQLite, MongoDB, by URL.
 
 Every reader lands a table in the lake in the one form of `landing`; `frames` reads it back.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
 from dtx_assets.machinery.base.settings import mask_url, require_escaped
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, Dialects
 from dtx_assets.machinery.sources.csv_files import CsvDirectory, CsvPrefix
-from dtx_assets.machinery.sources.document_files import holds_documents
+from dtx_assets.machinery.sources.document_files import collections_of, databases_of, holds_documents
 from dtx_assets.machinery.sources.landing import Source
+from dtx_assets.machinery.sources.stored_files import Files, LocalFiles, StoredFiles
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -21,8 +23,8 @@ __all__ = ["Source", "open_source"]
 
 
 def open_source(url: str, *, s3_resource: Any = None, dialects: Dialects = EVERY_RFC_4180) -> Source:
-    """The source that a URL names, to be used in a `with` block; a path is a directory of CSV files, or
-    of documents where such ones lie there and no CSV.
+    """The source that a URL names, to be used in a `with` block; a path or prefix is a directory of CSV files, or of
+    documents where such ones lie there and no CSV, or one archive of mongodump.
 
     `s3_resource`: dagster-aws's S3Resource, for `s3://`; without one the `AWS_*` variables count. `dialects` say how
     CSV files are written. Raises ConfigurationError for a URL of another kind; what cannot be reached is a SourceError
@@ -44,7 +46,7 @@ def open_source(url: str, *, s3_resource: Any = None, dialects: Dialects = EVERY
         case "file":
             return _directory(Path(unquote(urlsplit(url).path)).absolute(), dialects)
         case "s3":
-            return CsvPrefix(url, s3_resource, dialects)
+            return _prefix(url, s3_resource, dialects)
         case "mysql" | "mariadb":
             from dtx_assets.machinery.sources.mysql import MySqlDatabase
 
@@ -57,19 +59,57 @@ def open_source(url: str, *, s3_resource: Any = None, dialects: Dialects = EVERY
             from dtx_assets.machinery.sources.sqlite import SqliteFile
 
             return SqliteFile(_parsed(url).database)
+        case "mongodb":
+            from dtx_assets.machinery.sources.mongo_server import MongoDatabase
+
+            return MongoDatabase(url)
     raise ConfigurationError(
         f"legacy tables cannot be read from {scheme}://",
         where=mask_url(url),
-        remedy="give a directory, file://, s3://bucket/prefix, mysql://, mariadb://, postgresql:// or sqlite:///",
+        remedy="give a directory, file://, s3://bucket/prefix, mysql://, mariadb://, postgresql://, sqlite:/// or"
+        " mongodb://",
     )
 
 
 def _directory(path: Path, dialects: Dialects) -> Source:
     if holds_documents(path):
-        from dtx_assets.machinery.sources.documents import DocumentDirectory
-
-        return DocumentDirectory(path)
+        return _documents(LocalFiles(path))
+    if path.is_file() and _may_be_archive(LocalFiles(path.parent), path.name):
+        return _archive(LocalFiles(path.parent), path.name)
     return CsvDirectory(path, dialects)
+
+
+def _prefix(url: str, s3_resource: Any, dialects: Dialects) -> Source:
+    csv, files = CsvPrefix(url, s3_resource, dialects), StoredFiles(url, s3_resource)
+    # What cannot be reached is told on entering.
+    with suppress(SourceError):
+        names, directories = files.names(), files.directories()
+        if any(name.endswith(".csv") for name in names):
+            return csv
+        if collections_of(names) or databases_of({name: files.inside(name).names() for name in directories}):
+            return _documents(files)
+        above, _, name = url.rstrip("/").rpartition("/")
+        if not names and above.count("/") > 2 and name in (beside := StoredFiles(above, s3_resource)).names():
+            return _archive(beside, name)
+    return csv
+
+
+def _may_be_archive(files: Files, name: str) -> bool:
+    from dtx_assets.machinery.sources.mongo_archive import may_be_archive
+
+    return may_be_archive(files.first_bytes(name, 4))
+
+
+def _documents(files: Files) -> Source:
+    from dtx_assets.machinery.sources.document_places import DocumentFiles
+
+    return DocumentFiles(files)
+
+
+def _archive(files: Files, name: str) -> Source:
+    from dtx_assets.machinery.sources.document_places import DocumentArchive
+
+    return DocumentArchive(files, name)
 
 
 def _parsed(url: str) -> "URL":

@@ -1,39 +1,29 @@
-"""Documents as legacy tables: a directory of BSON (mongodump) or of JSON, one document a line or all in one array.
+"""Documents as legacy tables: the rows that a collection gives, and what is told of it.
 
 A collection is a table and a document a row: a text column a field, which holds its value in canonical Extended JSON
 (NULL where the field is missing, `null` where it is null), beside what no column names (`_rest`), the types of the
 fields (`_types`), the exact bytes (`_bson` in base64, and `_line` of JSON) and why a document has no value
-(`_unreadable`). An array of documents may be a table of its own, a row an element, in their order. What a value says is
-`extended_json`'s business, and what flows read of it that of `frames`.
+(`_unreadable`). An array of documents may be a table of its own, a row an element, in their order. Where collections
+lie is the business of `document_places` and `mongo_server`, what a value says that of `extended_json`, and what flows
+read of it that of `frames`.
 """
 
 import base64
-import gzip
-import hashlib
-import json
-import zlib
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any, Self
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.sources.document_files import (
-    BSON_FILES,
-    LINE_FILES,
-    databases_of_dump,
-    document_files,
-)
+from dtx_assets.machinery.sources.document_framing import Document
 from dtx_assets.machinery.sources.extended_json import (
-    NoJson,
+    ID,
     UnreadableDocument,
     canonical,
-    decoded_bson,
-    decoded_json,
     encoded,
+    id_of_bson,
+    id_of_json,
     type_name,
 )
 from dtx_assets.machinery.sources.landing import (
@@ -43,126 +33,70 @@ from dtx_assets.machinery.sources.landing import (
     Progress,
     batches_of_rows,
     land_table,
-    missing_table,
 )
 
 REST, TYPES, BSON, LINE = "_rest", "_types", "_bson", "_line"
 OF_DOCUMENTS = (REST, TYPES, BSON, LINE, UNREADABLE)
 PARENT, POSITION, VALUE = "_parent", "_position", "_value"
 OF_ELEMENTS = (PARENT, POSITION, VALUE, UNREADABLE)
-ID = "_id"
 
-SMALLEST, LARGEST = 5, 48 << 20
-"""Bytes of a BSON document; a server takes 16 MiB from its clients, and a little more from others of its kind."""
+NAMED = 1_000
+"""So many undeclared fields are told by name; there may be as many as there are documents."""
+COMBINATIONS = 10_000
+"""So many combinations of types are remembered at once."""
 
-
-@dataclass(frozen=True)
-class Document:
-    """A document as it was found: its exact bytes, and its fields or why it has none."""
-
-    data: bytes
-    fields: dict[str, Any] = field(default_factory=dict)
-    problem: str | None = None
+Histogram = dict[str, dict[str, int]]
+"""Of fields: documents by BSON type."""
 
 
-class DocumentDirectory:
-    """A directory of collections, one file each."""
+class Collection(Protocol):
+    """Documents that can be read, again and again, in one order."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    @property
+    def shown(self) -> str:
+        """Where it lies, as people are told it."""
+        ...
 
-    def __enter__(self) -> Self:
-        with _told(self.directory, "the directory"):
-            self._found = document_files(self.directory)
-            if not self._found and (databases := databases_of_dump(self.directory)):
-                if len(databases) > 1:
-                    raise SourceError(
-                        f"this dump has {len(databases)} databases: {', '.join(path.name for path in databases)}",
-                        where=str(self.directory),
-                        remedy="give the directory of the one that is to be read",
-                    )
-                self._found = document_files(databases[0])
-        for name, paths in self._found.items():
-            if len(paths) > 1:
-                raise SourceError(
-                    f"the collection {name} is there in {len(paths)} forms: {', '.join(path.name for path in paths)}",
-                    where=str(self.directory),
-                    remedy="leave the one that is to be read",
-                )
-        return self
+    @property
+    def has_lines(self) -> bool:
+        """Whether the bytes of its documents are JSON."""
+        ...
 
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def tables(self) -> list[str]:
-        return sorted(self._found)
-
-    def columns(self, table: LegacyTable) -> list[str]:
-        path = self._file(table)
-        return list(_layout(table, path, _fields(table, path)).names)
-
-    def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
-        paths = (path for table in tables for path in self._found.get(table.of or table.name, ()))
-        return sum(path.stat().st_size for path in paths)
-
-    def _file(self, table: LegacyTable) -> Path:
-        collection = table.of or table.name
-        if collection not in self._found:
-            raise missing_table(collection, str(self.directory), self.tables())
-        return self._found[collection][0]
-
-    def extract(
-        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
-    ) -> Manifest:
-        path = self._file(table)
-        with _told(path, table.name):
-            digest = _digest(path)
-            declared = [name for name in table.columns if name not in (*OF_DOCUMENTS, *OF_ELEMENTS)]
-            layout = _layout(table, path, declared or _fields(table, path))
-            rows = _Rows(table, path, layout)
-
-            def facts(landed: Landed) -> dict[str, Any]:
-                if _digest(path) != digest:
-                    raise SourceError(
-                        f"{table.name} changed while it was read", where=str(path), remedy="run again when it is whole"
-                    )
-                return {
-                    "dialect": DOCUMENTS,
-                    "source": str(path),
-                    "source_digest": digest,
-                    "source_rows": rows.read,
-                    "row_count_matches": rows.read == landed.rows,
-                    "consistent_snapshot": True,
-                    "changed_while_read": [],
-                    "fields": list(layout.fields),
-                    "undeclared": sorted(rows.undeclared),
-                    "unreadable": rows.unreadable,
-                }
-
-            return land_table(lake, key, run_id, layout.names, batches_of_rows(rows, layout.names), facts, progress)
+    def documents(self) -> Iterator[Document]:
+        """Raises SourceError where the collection cannot be read whole."""
+        ...
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """The columns of a table as it is landed; `fields` are those that hold Extended JSON."""
 
     names: tuple[str, ...]
     fields: tuple[str, ...]
 
 
-def _layout(table: LegacyTable, path: Path, fields: Sequence[str]) -> _Layout:
+def layout_of(table: LegacyTable, collection: Collection) -> Layout:
+    """Of the declared columns; all documents are looked through where none are."""
+    declared = [name for name in table.columns if name not in (*OF_DOCUMENTS, *OF_ELEMENTS)]
+    fields = declared or _fields(table, collection)
     if table.each is not None:
         named = tuple(name for name in fields if name not in OF_ELEMENTS)
-        return _Layout((PARENT, POSITION, *named, VALUE, UNREADABLE), (PARENT, *named, VALUE))
+        return Layout((PARENT, POSITION, *named, VALUE, UNREADABLE), (PARENT, *named, VALUE))
     named = tuple(name for name in fields if name not in OF_DOCUMENTS)
-    exact = (BSON,) if path.name.endswith(BSON_FILES) else (BSON, LINE)
-    return _Layout((*named, REST, TYPES, *exact, UNREADABLE), named)
+    exact = (BSON, LINE) if collection.has_lines else (BSON,)
+    return Layout((*named, REST, TYPES, *exact, UNREADABLE), named)
 
 
-def _fields(table: LegacyTable, path: Path) -> list[str]:
+def columns_of(table: LegacyTable, collection: Collection) -> list[str]:
+    """The columns that the table has when it is landed, after a first document was asked for."""
+    next(collection.documents(), None)
+    return list(layout_of(table, collection).names)
+
+
+def _fields(table: LegacyTable, collection: Collection) -> list[str]:
     """All fields of the documents, or of those among the elements of an array, as they come."""
     found: dict[str, None] = {}
-    for document in documents(path):
+    for document in collection.documents():
         if table.each is None:
             found.update(dict.fromkeys(document.fields))
         elif isinstance(elements := document.fields.get(table.each), list):
@@ -172,39 +106,125 @@ def _fields(table: LegacyTable, path: Path) -> list[str]:
     return list(found)
 
 
-class _Rows:
-    """The rows of a table, and how many there were."""
+def land_documents(
+    table: LegacyTable,
+    collection: Collection,
+    layout: Layout,
+    lake: Lake,
+    key: Sequence[str],
+    run_id: str,
+    facts: Callable[[int], Mapping[str, Any]],
+    progress: Progress | None = None,
+) -> Manifest:
+    """Lands a collection, a page at a time; `facts` of its source is asked with the rows that were read."""
+    rows = _Rows(table, collection, layout)
 
-    def __init__(self, table: LegacyTable, path: Path, layout: _Layout) -> None:
-        self.table, self.path, self.layout = table, path, layout
-        self.read = self.unreadable = 0
-        self.undeclared: set[str] = set()
+    def all_facts(landed: Landed) -> dict[str, Any]:
+        return {
+            "dialect": DOCUMENTS,
+            "source": collection.shown,
+            "source_rows": rows.read,
+            "row_count_matches": rows.read == landed.rows,
+            "consistent_snapshot": True,
+            "changed_while_read": [],
+            "fields": list(layout.fields),
+            "types": rows.types(),
+            "undeclared": sorted(rows.undeclared),
+            "undeclared_types": rows.undeclared,
+            "undeclared_not_named": rows.not_named,
+            "unreadable": rows.unreadable,
+            **facts(rows.read),
+        }
+
+    return land_table(lake, key, run_id, layout.names, batches_of_rows(rows, layout.names), all_facts, progress)
+
+
+class _Rows:
+    """The rows of a table, and what is counted of them."""
+
+    def __init__(self, table: LegacyTable, collection: Collection, layout: Layout) -> None:
+        self.table, self.collection, self.layout = table, collection, layout
+        self.declared = frozenset(layout.fields)
+        self.read = self.unreadable = self.not_named = 0
+        self.undeclared: Histogram = {}
+        self._declared: dict[str, Counter[str]] = {name: Counter() for name in layout.fields if name not in OF_ELEMENTS}
+        self._combinations: Counter[tuple[str, ...]] = Counter()
+        self._told: dict[tuple[str, ...], bytes] = {}
 
     def __iter__(self) -> Iterator[list[bytes | None]]:
-        for document in documents(self.path):
+        for document in self.collection.documents():
             for row in self._elements(document) if self.table.each else [self._row(document)]:
                 self.read += 1
-                self.unreadable += row[UNREADABLE] is not None
+                self.unreadable += row.get(UNREADABLE) is not None
                 yield [row.get(name) for name in self.layout.names]
 
+    def types(self) -> Histogram:
+        """Of the declared fields, those that occur nowhere too."""
+        self._fold()
+        return {name: dict(sorted(counted.items())) for name, counted in self._declared.items()}
+
+    def _fold(self) -> None:
+        for combination, count in self._combinations.items():
+            for name, kind in zip(combination[::2], combination[1::2], strict=True):
+                self._declared[name][kind] += count
+        self._combinations.clear()
+        self._told.clear()
+
+    def _types_told(self, named: Mapping[str, Any]) -> bytes:
+        """The types of the declared fields of a document, which are counted."""
+        combination = tuple(part for name, value in named.items() for part in (name, type_name(value)))
+        self._combinations[combination] += 1
+        if combination not in self._told:
+            if len(self._told) >= COMBINATIONS:
+                self._fold()
+                self._combinations[combination] = 0
+            pairs = dict(zip(combination[::2], combination[1::2], strict=True))
+            self._told[combination] = canonical(pairs).encode()
+        return self._told[combination]
+
+    def _count_undeclared(self, members: Mapping[str, Any]) -> None:
+        for name, value in members.items():
+            if name in self.undeclared or len(self.undeclared) < NAMED:
+                counted = self.undeclared.setdefault(name, {})
+                kind = type_name(value)
+                counted[kind] = counted.get(kind, 0) + 1
+            else:
+                self.not_named += 1
+
     def _row(self, document: Document) -> dict[str, bytes | None]:
-        is_bson = self.path.name.endswith(BSON_FILES)
-        row: dict[str, bytes | None] = {UNREADABLE: None, LINE: document.data}
-        if is_bson:
+        row: dict[str, bytes | None] = {}
+        if self.collection.has_lines:
+            row[LINE] = document.data
+        else:
             row[BSON] = base64.b64encode(document.data)
         if document.problem:
-            return row | {UNREADABLE: document.problem.encode()}
+            return self._unreadable(document, row, document.problem.encode())
         try:
-            named = {name: document.fields[name] for name in self.layout.fields if name in document.fields}
-            rest = {name: value for name, value in document.fields.items() if name not in named}
-            self.undeclared.update(rest)
-            row |= {name: canonical(value, 2).encode() for name, value in named.items()}
-            if not is_bson:
-                row[BSON] = base64.b64encode(encoded(document.fields))
-            types = canonical({name: type_name(value) for name, value in named.items()}).encode()
-            return row | {REST: canonical(rest).encode() if rest else None, TYPES: types}
+            fields = document.fields
+            named = {name: fields[name] for name in self.layout.fields if name in fields}
+            rest = {name: value for name, value in fields.items() if name not in self.declared}
+            values = {name: canonical(value, 2).encode() for name, value in named.items()}
+            if rest:
+                values[REST] = canonical(rest).encode()
+            if self.collection.has_lines:
+                values[BSON] = base64.b64encode(encoded(fields))
         except (UnreadableDocument, UnicodeEncodeError) as error:
-            return {name: row.get(name) for name in (BSON, LINE)} | {UNREADABLE: _why(error)}
+            return self._unreadable(document, row, _why(error))
+        self._count_undeclared(rest)
+        row.update(values)
+        row[TYPES] = self._types_told(named)
+        return row
+
+    def _unreadable(self, document: Document, row: dict[str, bytes | None], why: bytes) -> dict[str, bytes | None]:
+        """The row of a document without a value: its bytes, why, and its id where that can be read."""
+        row[UNREADABLE] = why
+        if ID in self.declared:
+            try:
+                found = (id_of_json if self.collection.has_lines else id_of_bson)(document.data)
+                row[ID] = None if found is None else canonical(found, 2).encode()
+            except (UnreadableDocument, UnicodeEncodeError):
+                row[ID] = None
+        return row
 
     def _elements(self, document: Document) -> Iterator[dict[str, bytes | None]]:
         """A row an element. What is no array is a row that says so; a field that is missing or null has none."""
@@ -228,132 +248,14 @@ class _Rows:
     def _element(self, element: Any) -> dict[str, bytes]:
         members = element if isinstance(element, dict) else {}
         named = {name: members[name] for name in self.layout.fields if name in members}
-        self.undeclared.update(members.keys() - named.keys())
         values = {name: canonical(value, 4).encode() for name, value in named.items()}
-        return values | {VALUE: canonical(element, 3).encode()}
+        row = values | {VALUE: canonical(element, 3).encode()}
+        self._types_told(named)
+        self._count_undeclared({name: value for name, value in members.items() if name not in named})
+        return row
 
 
 def _why(error: Exception) -> bytes:
     if isinstance(error, UnicodeEncodeError):
         return b"holds half of a surrogate pair, which is no text"
     return str(error).encode("utf-8", "backslashreplace")
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def documents(path: Path) -> Iterator[Document]:
-    """The documents of a file in their order. Raises SourceError, with the place, for a file that is not whole."""
-    with _told(path, "the file"), _opened(path) as stream:
-        if path.name.endswith(BSON_FILES):
-            yield from _of_bson(stream, path)
-        elif path.name.endswith(LINE_FILES) or not _is_array(path):
-            yield from _of_lines(stream, path)
-        else:
-            yield from _of_array(stream, path)
-
-
-def _opened(path: Path) -> Any:
-    """A stream of bytes, unpacked."""
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
-
-
-def _is_array(path: Path) -> bool:
-    with _opened(path) as stream:
-        return stream.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
-
-
-def _of_bson(stream: IO[bytes], path: Path) -> Iterator[Document]:
-    offset = 0
-    while head := stream.read(4):
-        size = int.from_bytes(head, "little", signed=True)
-        if len(head) == 4 and not SMALLEST <= size <= LARGEST:
-            raise _broken(path, f"a document cannot have {size:,} bytes", f"byte {offset:,}")
-        rest = stream.read(size - 4) if len(head) == 4 else b""
-        data = head + rest
-        if len(data) < max(size, SMALLEST):
-            raise _broken(path, "the last document is cut off", f"byte {offset:,}")
-        if data[-1]:
-            raise _broken(path, "a document does not end where it says", f"byte {offset:,}")
-        yield _document(data, decoded_bson)
-        offset += size
-
-
-def _of_lines(stream: IO[bytes], path: Path) -> Iterator[Document]:
-    for number, found in enumerate(stream, 1):
-        line = found.removeprefix(b"\xef\xbb\xbf") if number == 1 else found
-        line = line.removesuffix(b"\n").removesuffix(b"\r")
-        if line.strip():
-            try:
-                yield _document(line, lambda data: decoded_json(_text(data)))
-            except NoJson as error:
-                raise _broken(path, f"the line is no JSON ({error})", f"line {number:,}") from None
-
-
-def _of_array(stream: IO[bytes], path: Path) -> Iterator[Document]:
-    data = stream.read().removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise _broken(path, "the file is no UTF-8", f"byte {error.start:,}") from None
-    decoder, blanks = json.JSONDecoder(parse_int=str, parse_float=str), " \t\r\n"
-
-    def after_blanks(place: int) -> int:
-        while place < len(text) and text[place] in blanks:
-            place += 1
-        return place
-
-    place = after_blanks(after_blanks(0) + 1)
-    separator = "]" if text[place : place + 1] == "]" else ","
-    while separator == ",":
-        try:
-            _, end = decoder.raw_decode(text, place)
-            document = _document(text[place:end].encode(), lambda found: decoded_json(found.decode()))
-        except (ValueError, RecursionError):
-            raise _broken(path, "the array is no JSON", f"line {text.count(chr(10), 0, place) + 1:,}") from None
-        yield document
-        end = after_blanks(end)
-        separator, place = text[end : end + 1], after_blanks(end + 1)
-    if separator != "]" or place < len(text):
-        raise _broken(path, "the array does not end", f"line {text.count(chr(10), 0, place) + 1:,}")
-
-
-def _text(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise UnreadableDocument("holds bytes that are no UTF-8") from None
-
-
-def _document(data: bytes, decode: Any) -> Document:
-    try:
-        return Document(data, decode(data))
-    except UnreadableDocument as error:
-        return Document(data, problem=str(error))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _broken(path: Path, what: str, where: str) -> SourceError:
-    return SourceError(
-        f"{path.name} cannot be read whole: {what}",
-        where=f"{path}, {where}",
-        remedy="dump or export the collection again, and copy it whole; nothing of it was taken over",
-    )
-
-
-@contextmanager
-def _told(path: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise _broken(path, f"its gzip is cut off or damaged ({error})", "gzip") from None
-    except OSError as error:
-        raise SourceError(
-            f"{what} cannot be read: {error.strerror or type(error).__name__}",
-            where=str(path),
-            remedy="check the path, and that this account may read it",
-        ) from None

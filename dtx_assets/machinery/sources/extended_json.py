@@ -5,6 +5,8 @@ documents lie, and how files of them are framed, is the business of `documents`.
 """
 
 import json
+import re
+import struct
 from collections.abc import Callable
 from decimal import Decimal
 from json.encoder import encode_basestring
@@ -12,8 +14,10 @@ from typing import Any
 
 import bson
 from bson import json_util
+from bson.code import Code
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
+from bson.dbref import DBRef
 from bson.decimal128 import Decimal128
 from bson.errors import BSONError
 from bson.int64 import Int64
@@ -129,7 +133,21 @@ def canonical(value: Any, depth: int = 1) -> str:
         return "{" + ",".join(members) + "}"
     if isinstance(value, list):
         return "[" + ",".join(canonical(element, depth + 1) for element in value) + "]"
+    if isinstance(value, DBRef):
+        return canonical(dict(value.as_doc()), depth)
+    if isinstance(value, Code) and value.scope is not None:
+        return f'{{"$code":{encode_basestring(str(value))},"$scope":{canonical(dict(value.scope), depth + 1)}}}'
     return json.dumps(_told(value), separators=(",", ":"), ensure_ascii=False, default=_told)
+
+
+def relaxed(value: str) -> str:
+    """A value in canonical Extended JSON as relaxed one, without blanks."""
+    return json_util.dumps(
+        decoded_json(f'{{"v":{value}}}')["v"],
+        json_options=json_util.RELAXED_JSON_OPTIONS,
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
 
 
 def type_name(value: Any) -> str:
@@ -180,11 +198,38 @@ def _members(pairs: list[tuple[str, Any]]) -> Any:
     document = dict(members)
     if not any(name.startswith("$") for name in document):
         return document
+    if len(document) == 1:
+        _refuse_what_libraries_take(*next(iter(document.items())))
     try:
         return json_util.object_hook(document, FROM_JSON)
     except (BSONError, ArithmeticError, ValueError, TypeError, KeyError, OverflowError):
         names = ", ".join(document)
         raise UnreadableDocument(f"has a value of {names[:40]} that cannot be read") from None
+
+
+DIGITS = r"-?[0-9]+"
+NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:Inf|Infinity|NaN)"
+TIME = r"[+-]?[0-9]{4,}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
+SPELLED = {
+    "$oid": re.compile("[0-9A-Fa-f]{24}"),
+    "$numberInt": re.compile(DIGITS),
+    "$numberLong": re.compile(DIGITS),
+    "$numberDouble": re.compile(NUMBER),
+    "$numberDecimal": re.compile(NUMBER),
+    "$date": re.compile(TIME),
+}
+"""How the values are written that Python reads more leniently than they are meant."""
+HELD = {"$numberInt": INT32, "$numberLong": INT64}
+
+
+def _refuse_what_libraries_take(name: str, value: Any) -> None:
+    spelled = SPELLED.get(name)
+    if spelled is None:
+        return
+    is_text = isinstance(value, str) and spelled.fullmatch(value) is not None
+    is_moment = name == "$date" and type(value) in (int, Int64, DatetimeMS)
+    if not (is_text or is_moment) or (is_text and name in HELD and int(value) not in HELD[name]):
+        raise UnreadableDocument(f"has a value of {name} that cannot be read")
 
 
 def _integer(text: str) -> Any:
@@ -212,3 +257,83 @@ def _refused(constant: str) -> Any:
 def _without_values(error: Exception) -> str:
     """What a library says of a document, but for what it quotes of it."""
     return str(error).partition(":")[0][:80]
+
+
+# --- the id of a document that cannot be read -------------------------------------------------------------------------
+
+ID = "_id"
+OF_FIXED_SIZE = {1: 8, 6: 0, 7: 12, 8: 1, 9: 8, 10: 0, 16: 4, 17: 8, 18: 8, 19: 16, 127: 0, 255: 0}
+"""Bytes of the value, by the type's number."""
+WITH_LENGTH = {2: 4, 3: 0, 4: 0, 5: 5, 12: 16, 13: 4, 14: 4, 15: 0}
+"""Bytes beside those that a value's length counts."""
+REGEX = 11
+FIRST_IN_JSON = re.compile(
+    r'\s*\{\s*"_id"\s*:\s*(\{\s*"\$oid"\s*:\s*"[0-9A-Fa-f]{24}"\s*\}|"(?:[^"\\]|\\.)*"|-?[0-9]+)\s*[,}]'
+)
+
+
+def id_of_bson(data: bytes) -> Any:
+    """The `_id` of a document that cannot be decoded; None where it has none that can be read, or two."""
+    found: list[bytes] = []
+    place, end = 4, len(data) - 1
+    try:
+        while place < end:
+            name = data.index(0, place + 1)
+            value = name + 1
+            place, start = _after_value(data, data[place], value), place
+            if place > end:
+                break
+            if data[start + 1 : name] == ID.encode():
+                found.append(data[start:place])
+    except (ValueError, KeyError, struct.error):
+        # Behind what is broken there may be another one, which nobody can tell.
+        pass
+    if len(found) != 1:
+        return None
+    alone = (len(found[0]) + SMALLEST_BSON).to_bytes(4, "little") + found[0] + b"\0"
+    return _id_of(lambda: decoded_bson(alone))
+
+
+SMALLEST_BSON = 5
+
+
+def _after_value(data: bytes, kind: int, place: int) -> int:
+    if kind in OF_FIXED_SIZE:
+        return place + OF_FIXED_SIZE[kind]
+    if kind == REGEX:
+        return data.index(0, data.index(0, place) + 1) + 1
+    (length,) = struct.unpack_from("<i", data, place)
+    if length < 0:
+        raise ValueError(length)
+    return int(place + length + WITH_LENGTH[kind])
+
+
+def id_of_json(data: bytes) -> Any:
+    """The same of a document in JSON."""
+    text = data.decode("utf-8", "replace")
+    try:
+        written = json.loads(text, object_pairs_hook=_WithPairs)
+        if not isinstance(written, _WithPairs) or [name for name, _ in written.pairs].count(ID) != 1:
+            return None
+        (whole,) = (value for name, value in written.pairs if name == ID)
+        again = json.dumps(whole, default=lambda value: dict(value.pairs), ensure_ascii=False)
+    except RecursionError:
+        first = FIRST_IN_JSON.match(text)
+        return _id_of(lambda: decoded_json(f'{{"_id":{first[1]}}}')) if first else None
+    except ValueError:
+        return None
+    return _id_of(lambda: decoded_json(f'{{"_id":{again}}}')) if "\ufffd" not in again else None
+
+
+class _WithPairs:
+    """An object of JSON with all its members, also where two share a name."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        self.pairs = pairs
+
+
+def _id_of(decode: Callable[[], dict[str, Any]]) -> Any:
+    try:
+        return decode()[ID]
+    except (UnreadableDocument, NoJson):
+        return None

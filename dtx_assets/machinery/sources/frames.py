@@ -11,12 +11,15 @@ import polars as pl
 from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.model.legacy import NULL_MARKERS, LegacyTable
+from dtx_assets.machinery.sources.extended_json import relaxed
 from dtx_assets.machinery.sources.landing import DOCUMENTS, ESCAPED, ROW, UNDECODABLE
-from dtx_assets.machinery.transforms.columns import canonical_id, canonical_integer, json_text
+from dtx_assets.machinery.transforms.columns import HEX_ID, canonical_id, canonical_integer, json_text, object_id_value
 from dtx_assets.machinery.transforms.json_values import plain_text
 
 IN_EXTENDED_JSON = r'^(?:\{"\$|")'
 """How fields of documents begin, whose text is not yet what flows read."""
+IN_JSON = ("json", "object_id")
+"""The kinds that flows read in Extended JSON."""
 
 
 def legacy_frame(
@@ -60,13 +63,13 @@ def legacy_frame(
     elif dialect == ESCAPED and table.null_markers != NULL_MARKERS:
         frame = frame.with_columns(_null_where(name, table.null_markers) for name in present)
     elif dialect == DOCUMENTS:
-        plain = [name for name in manifest.metadata["fields"] if table.kind_of(name) != "json"]
+        plain = [name for name in manifest.metadata["fields"] if table.kind_of(name) not in IN_JSON]
         frame = frame.with_columns(plain_text(pl.col(name)).alias(name) for name in plain)
     if table.blank_is_null:
         frame = frame.with_columns(
             pl.when(pl.col(name).str.strip_chars() != "").then(name).alias(name)
             for name in present
-            if table.kind_of(name) not in ("text", "json")
+            if table.kind_of(name) not in ("text", *IN_JSON)
         )
     return frame.with_columns(_saying_utc(pl.col(name)) for name in manifest.metadata.get("instants", ()))
 
@@ -138,7 +141,8 @@ def may_have_key(table: LegacyTable, elements: Sequence[str | None]) -> pl.Expr:
     return pl.all_horizontal(
         pl.lit(True),
         *(
-            _may_be(table, name, element) | pl.col(name).str.contains(IN_EXTENDED_JSON)
+            _may_be(table, name, element)
+            | (pl.col(name).str.contains(IN_EXTENDED_JSON) & pl.lit(table.kind_of(name) != "object_id"))
             for name, element in zip(table.key, elements, strict=False)
             if element is not None
         ),
@@ -152,6 +156,9 @@ def _may_be(table: LegacyTable, name: str, element: str) -> pl.Expr:
             return column.str.contains(element.removeprefix("-"), literal=True)
         case "uuid":
             return _hex_digits(column) == _hex_digits(pl.lit(element))
+        case "object_id":
+            # A key that is no ObjectId is written in other ways.
+            return column.str.to_lowercase().str.contains(element, literal=True) | ~column.str.contains(HEX_ID)
     # Times that were landed in UTC do not say so yet.
     return column.is_in([element, element.removesuffix("+00:00")])
 
@@ -161,7 +168,10 @@ def _hex_digits(text: pl.Expr) -> pl.Expr:
 
 
 def key_text(table: LegacyTable, name: str) -> pl.Expr:
-    """The text of a key column: integers and UUIDs are written the one way, anything else is as it came."""
+    """The text of a key column: integers and UUIDs are written the one way, anything else is as it came.
+
+    An ObjectId is its hex digits; what should be one and is none is compact relaxed Extended JSON.
+    """
     column = pl.col(name)
     match table.kind_of(name):
         case "integer":
@@ -169,4 +179,11 @@ def key_text(table: LegacyTable, name: str) -> pl.Expr:
             return pl.coalesce(canonical_integer(number), column)
         case "uuid":
             return canonical_id(column, "uuid")
+        case "object_id":
+            others = pl.when(object_id_value(column).is_null()).then(column)
+            return pl.coalesce(object_id_value(column), others.map_batches(_relaxed, pl.String(), is_elementwise=True))
     return column
+
+
+def _relaxed(values: pl.Series) -> pl.Series:
+    return pl.Series(values.name, [None if value is None else relaxed(value) for value in values], pl.String())

@@ -23,6 +23,12 @@ IN_UTC = r"\+00(?::00)?$"
 """What an instant ends with, as databases give it; any other time is in the zone of the legacy times."""
 TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]+)?$"
 UUID = r"^([0-9A-Fa-f]{8}(?:-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12})$"
+OBJECT_ID = '{"$oid":'
+"""What an ObjectId begins with in Extended JSON."""
+BLANK = r"(?:[\s\x1c-\x1f]|\\[ntrf]|\\u000b|\\u001[c-f])"
+"""White space in a JSON string."""
+HEX_ID = rf'^(?:\{{"\$oid":"([0-9A-Fa-f]{{24}})"\}}|"{BLANK}*([0-9A-Fa-f]{{24}}){BLANK}*")$'
+"""An ObjectId in Extended JSON, or a text that is the digits of one."""
 IN_BRACES = r"^\{(.*)\}$"
 INSTANT = pl.Datetime("us", "UTC")
 OF_THE_CALENDAR = " of the years 1 to 9999 in UTC"
@@ -47,6 +53,8 @@ class Coercion:
 
     kind: str
     when: pl.Expr
+    values: pl.Expr | None = None
+    """To how many values of a row it happens, where that may be several."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +205,7 @@ def canonical_integer(text: pl.Expr) -> pl.Expr:
 
 
 def canonical_id(text: pl.Expr, kind: ColumnKind) -> pl.Expr:
-    """An id as the text that crosswalks hold: null where it should be an integer and is none."""
+    """An id as the text that crosswalks hold: null where it should be an integer or an ObjectId and is none."""
     match kind:
         case "integer":
             return canonical_integer(text)
@@ -205,7 +213,15 @@ def canonical_id(text: pl.Expr, kind: ColumnKind) -> pl.Expr:
             return code(text)
         case "uuid":
             return pl.coalesce(uuid_value(text), text)
+        case "object_id":
+            return object_id_value(text)
     return text
+
+
+def object_id_value(value: pl.Expr) -> pl.Expr:
+    """The 24 hex digits, in lower case, of an id in Extended JSON: an ObjectId, or a text of them; null for others."""
+    found = value.str.extract_groups(HEX_ID)
+    return pl.coalesce(found.struct.field("1"), found.struct.field("2")).str.to_lowercase()
 
 
 def uuid_value(text: pl.Expr) -> pl.Expr:

@@ -32,6 +32,7 @@ from dtx_assets.machinery.sources.extended_json import (
     encoded,
 )
 from dtx_assets.machinery.sources.frames import has_key, key_elements, legacy_frame, may_have_key, source_key
+from dtx_assets.machinery.sources.whole_rows import rows_as_json
 from dtx_assets.machinery.transforms.columns import GENERIC
 from dtx_assets_tests.machinery.transforms.applied import CONTEXT
 
@@ -250,7 +251,7 @@ def test_a_row_without_a_value_is_rejected_for_what_its_document_has(dump, place
     place.land(str(dump), table)
     source = SourceRows.of(table, legacy_frame(place.lake, "toy", table), 2)
     rows = source.named(source.placed(source.frame.collect()))
-    assert rows["_source_key"].to_list() == ["1", "row 2"]
+    assert rows["_source_key"].to_list() == ["1", "2"]
     mapping = SourceMapping.model_validate({"columns": {"b": {"from": ["a"], "transform": "integer"}}})
     found = apply_columns(rows, mapping, CONTEXT, GENERIC)
     assert found[":b"].to_list() == [5, None]
@@ -424,3 +425,39 @@ def test_what_is_no_json_at_all() -> None:
     for text in ("", "{", "{'a':1}", '{"a":Infinity}'):
         with pytest.raises(NoJson):
             decoded_json(text)
+
+
+def test_keys_that_are_ids_and_which_of_several_documents_counts(dump, place):
+    other = "507f191e810c19729de860ea"
+    lines = [
+        f'{{"_id":{{"$oid":"{ID}"}},"a":1}}',
+        f'{{"_id":" {ID.upper()}\\n","a":2}}',
+        f'{{"_id":"{other}","a":1,"b":2}}',
+        f'{{ "_id":"{other}", "a":1, "b":2 }}',
+        f'{{"_id":"{other}","b":2,"a":1}}',
+        '{"_id":5}',
+        '{"_id":"short","a":"\\u0000"}',
+        '{"a":3}',
+        f'{{"_id":"{other}","a":1,"a":2}}',
+    ]
+    (dump / "t.ndjson").write_text("\n".join(lines))
+    table = LegacyTable(
+        "t",
+        "area",
+        ("_id", "a"),
+        key=("_id",),
+        kind_of=lambda name: "object_id" if name == "_id" else "json",
+    )
+    place.land(str(dump), table)
+    source = SourceRows.of(table, legacy_frame(place.lake, "toy", table), len(lines))
+    rows = source.named(source.placed(source.frame.collect()))
+    assert rows["_source_key"].to_list() == [ID, ID, other, other, other, "5", '"short"', "#8", other]
+    fates = [None, "duplicate_key", "duplicate_key", "identical", None, None, None, None, None]
+    assert rows["_key_fate"].to_list() == fates
+    told = rows.select(rows_as_json({name.removeprefix("extra:"): name for name in rows.columns})).to_series().to_list()
+    assert told[4] == f'{{"_id":"{other}","b":{{"$numberInt":"2"}},"a":{{"$numberInt":"1"}}}}'
+    assert told[6] == '{"_id":"short","a":"\\\\x00"}'
+    assert json.loads(told[8]) == {"_line": lines[8]}
+    elements = key_elements(table, ID)
+    found = legacy_frame(place.lake, "toy", table, where=may_have_key(table, elements))
+    assert found.filter(has_key(table, elements)).collect().height == 2

@@ -1,0 +1,62 @@
+"""Whole landed rows as JSON, as they go with what is rejected: the columns of a table, or the document itself."""
+
+import base64
+import re
+from collections.abc import Mapping
+
+import polars as pl
+
+from dtx_assets.machinery.sources.documents import BSON, LINE
+from dtx_assets.machinery.sources.extended_json import UnreadableDocument, canonical, decoded_bson
+from dtx_assets.machinery.sources.landing import UNREADABLE
+
+NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+"""A NUL as JSON escapes it, which no `jsonb` holds."""
+
+
+def rows_as_json(columns: Mapping[str, str]) -> pl.Expr:
+    """Each row as a JSON object of its columns (name to column of the frame); of a document, itself.
+
+    A document is canonical Extended JSON; of one that cannot be read, its exact bytes or its line stand for it. A NUL
+    is written `\\x00`.
+    """
+    if BSON not in columns:
+        return _of_columns(columns)
+    exact = {name: columns[name] for name in (LINE if LINE in columns else BSON,)}
+    return (
+        pl.when(pl.col(UNREADABLE).is_null()).then(_safe(whole_documents(columns[BSON]))).otherwise(_of_columns(exact))
+    )
+
+
+def _of_columns(columns: Mapping[str, str]) -> pl.Expr:
+    return pl.struct(
+        pl.col(column).str.replace_all("\x00", "\\x00", literal=True).alias(name) for name, column in columns.items()
+    ).struct.json_encode()
+
+
+def whole_documents(column: str) -> pl.Expr:
+    """The documents of a column of `_bson` as canonical Extended JSON; NULL for what cannot be read."""
+    return pl.col(column).map_batches(_documents, pl.String(), is_elementwise=True)
+
+
+def _documents(encoded: pl.Series) -> pl.Series:
+    return pl.Series(encoded.name, [None if text is None else _document(text) for text in encoded], pl.String())
+
+
+def _document(text: str) -> str | None:
+    try:
+        return canonical(decoded_bson(base64.b64decode(text)))
+    except UnreadableDocument:
+        return None
+
+
+def _safe(json: pl.Expr) -> pl.Expr:
+    return json.map_batches(
+        lambda texts: pl.Series(
+            texts.name,
+            [text if text is None or "\\u0000" not in text else NUL.sub(r"\1\\\\x00", text) for text in texts],
+            pl.String(),
+        ),
+        pl.String(),
+        is_elementwise=True,
+    )
