@@ -4,7 +4,7 @@ Their names, severities and sentences stand in `checks.csv`. Most ask about lega
 `:column` is what a column means, and what the reference tables say of what it names stands beside.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from dtx_assets.pad.functions import TABLE
 from dtx_assets.pad.transforms import HUNDREDTH, IDENTIFIERS
 
 CHECKS = Checks()
+LINES = Path(__file__).with_name("checks.csv")
 MODELS = ("pad_request", "pad_approval", "pad_execution")
 PEOPLE = ("employee", "auth_manager", "auth_compliance", "last_modified_by")
 TIMES = ("requested_date", "auth_manager_date", "auth_compliance_date", "last_modified_date")
@@ -41,9 +42,6 @@ FIRST_DAY, OVERDUE = datetime(2000, 1, 1, tzinfo=UTC), timedelta(days=2)
 
 def either(tests: Any) -> pl.Expr:
     return pl.any_horizontal(test.fill_null(False) for test in tests)
-
-
-# --- rows -------------------------------------------------------------------------------------------------------------
 
 
 def now(look: Look) -> datetime:
@@ -131,9 +129,6 @@ def changed(look: Look) -> pl.LazyFrame:
         f"SELECT source_key, migrated_at {written} AND source_key = ANY(%s)", [look.system.name, late]
     ).select(c("source_key").cast(pl.String).alias("_source_key"), c("migrated_at").cast(pl.Datetime("us", "UTC")))
     return rows.join(at, on="_source_key", how="left")
-
-
-# --- what does not hold -----------------------------------------------------------------------------------------------
 
 
 def codes(system: System) -> dict[str, ColumnMapping]:
@@ -257,31 +252,19 @@ def asked(check: str, show: list[str], look: Look) -> Find | CheckOutcome:
     return Find(when, show=show, **values_shown(look, check))
 
 
-ROWS = {"names_are_redundant": names, "no_row_changed_since": changed}
+ROWS = {function.__name__: function for function in (requests, arrivals, names, changed)}
 NEEDED = {
     "legacy": tuple(f"mapping/{name}" for name in REFERENCES),
     "prepared": ("mapping/oracle_employee", *(f"prepared/{model}" for model in MODELS[1:])),
     "target": tuple(f"target/{model}" for model in MODELS),
 }
-
-
-def add(line: Mapping[str, str | None]) -> None:
-    """Adds the check that a line of `checks.csv` names."""
-    name, layer, shown = str(line["check"]), str(line["asset"]).partition("/")[0], str(line["show"] or "").split()
-
-    def check(look: Look) -> Find | CheckOutcome:
-        return asked(name, shown, look)
-
+for _name, _severity, _asset, _rows, _holds_when, _show in pl.read_csv(LINES).fill_null("").iter_rows():
     CHECKS.on(
-        str(line["asset"]),
-        "ERROR" if line["severity"] == "ERROR" else "WARN",
-        blocking=line["severity"] == "ERROR" and layer != "target",
-        rows=ROWS.get(name, {"legacy": requests, "prepared": arrivals}.get(layer)),
-        needs=NEEDED[layer],
-        name=name,
-        description=str(line["holds_when"]),
-    )(check)
-
-
-for _line in pl.read_csv(Path(__file__).with_name("checks.csv")).iter_rows(named=True):
-    add(_line)
+        _asset,
+        _severity,
+        blocking=_severity == "ERROR" and not _asset.startswith("target/"),
+        rows=ROWS.get(_rows),
+        needs=NEEDED[_asset.partition("/")[0]],
+        name=_name,
+        description=_holds_when,
+    )(lambda look, name=_name, show=_show: asked(name, show.split(), look))

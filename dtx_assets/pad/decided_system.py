@@ -1,6 +1,5 @@
 """The migration without its graph, for what needs none: building one takes seconds."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from dtx_assets.machinery.declare.folder import system_from_folder
@@ -10,18 +9,14 @@ from dtx_assets.pad.sample import write_sample
 from dtx_assets.pad.transforms import TRANSFORMS
 
 HERE = Path(__file__).parent
-MAPPINGS = HERE.parents[1] / "mappings" / "pad"
 
-
-SYSTEM = replace(
-    system_from_folder(
-        "pad",
-        MAPPINGS,
-        code_dir=HERE,
-        sample_dir=HERE / "sample",
-        transforms=TRANSFORMS,
-        functions=FUNCTIONS,
-        checks=CHECKS,
-    ),
+SYSTEM = system_from_folder(
+    "pad",
+    HERE.parents[1] / "mappings" / "pad",
+    code_dir=HERE,
+    sample_dir=HERE / "sample",
+    transforms=TRANSFORMS,
+    functions=FUNCTIONS,
+    checks=CHECKS,
     write_sample=write_sample,
 )

@@ -5,11 +5,11 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from dtx_assets.machinery.mapping.conditions import drop_rules
-from dtx_assets.machinery.mapping.execute import NO_PROBLEMS, RowProblem, add_problems
+from dtx_assets.machinery.mapping.execute import NO_PROBLEMS, RowProblem, add_problems, no_text
 from dtx_assets.machinery.mapping.functions import Functions
 from dtx_assets.machinery.prepare.batches import EXTRA
 from dtx_assets.machinery.system.flow import FlowInputs
-from dtx_assets.machinery.transforms.columns import code, json_text, localized
+from dtx_assets.machinery.transforms.columns import code, json_object, json_text, localized
 
 FUNCTIONS = Functions()
 TABLE = "personal_account_dealing"
@@ -32,10 +32,10 @@ def requests(frame: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
     problems = []
     if inputs.decision("compliance_assessment") == "with_legacy":
         kept = {name.removeprefix(EXTRA): name for name in frame.columns if name in KEPT or name.startswith(EXTRA)}
-        entries["legacy"] = _object({name: json_text(pl.col(column)) for name, column in kept.items()})
+        entries["legacy"] = json_object({name: json_text(pl.col(column)) for name, column in kept.items()})
         problems = [problem for name, column in kept.items() for problem in _no_text(name, column)]
     frame = frame.with_columns(
-        pl.when(~is_left_out).then(pl.lit("yes")).alias("executed"), _object(entries).alias("assessment")
+        pl.when(~is_left_out).then(pl.lit("yes")).alias("executed"), json_object(entries).alias("assessment")
     )
     return add_problems(frame.with_columns(NO_PROBLEMS.alias("_problems")), *problems)
 
@@ -47,24 +47,8 @@ def _flag(inputs: FlowInputs, column: str) -> pl.Expr:
     return code(pl.col(column)).replace_strict(flags.get_column("code"), texts, default=None, return_dtype=pl.String)
 
 
-def _object(entries: dict[str, pl.Expr]) -> pl.Expr:
-    """A JSON object of the entries that are not NULL (each is JSON), keys sorted; NULL where there is none."""
-    pairs = []
-    for name, value in sorted(entries.items()):
-        key = pl.select(json_text(pl.lit(name))).item()
-        pairs.append(pl.when(value.is_not_null() & (value != "null")).then(pl.concat_str(pl.lit(f"{key}:"), value)))
-    joined = pl.concat_str(*pairs, separator=",", ignore_nulls=True)
-    return pl.when(joined != "").then(pl.concat_str(pl.lit("{"), joined, pl.lit("}")))
-
-
 def _no_text(name: str, column: str) -> list[RowProblem]:
-    undecodable = pl.col("_undecodable").list.eval(pl.element().struct.field("column") == name).list.any()
-    return [
-        RowProblem(
-            pl.col(column).str.contains("\x00", literal=True), "unparseable", name, "holds a NUL, which no JSON holds"
-        ),
-        RowProblem(undecodable, "unparseable", name, "holds bytes that are no text in the table's encoding"),
-    ]
+    return [RowProblem(found.when, found.reason, name, found.detail) for found in no_text([name], [pl.col(column)])]
 
 
 @FUNCTIONS.register

@@ -9,26 +9,17 @@ from pathlib import Path
 import polars as pl
 from polars import col as c
 
-from dtx_assets.machinery.samples.csv_output import NULL
-from dtx_assets.machinery.samples.listed import listed_rows, refuse_overwriting, write_with_ugly
+from dtx_assets.machinery.samples.listed import listed_rows, write_listed_sample
 from dtx_assets.machinery.samples.rows import POSITION, Rows
-from dtx_assets.machinery.samples.write import TARGET_DIRECTORY
 from dtx_assets.pad.functions import TABLE
 
 MANAGERS, OFFICERS = 5, 4
 WORDS = ("Savings", "Rebalancing", "House purchase", "Long-term holding", "Tax", "Inheritance")
-SHARES = {
-    "related_yn": 0.1,
-    "broker_reporting_yn": 0.5,
-    "derivative_contract_yn": 0.05,
-    "leveraged_yn": 0.03,
-    "inside_info_yn": 0.0,
-    "existing_pos_yn": 0.3,
-    "signed_yn": 1.0,
-    "restricted_yn": 0.02,
-    "holding_period_yn": 0.9,
-    "conflicts_yn": 0.01,
-}
+FLAGS = (
+    *("related_yn", "broker_reporting_yn", "derivative_contract_yn", "leveraged_yn", "inside_info_yn"),
+    *("existing_pos_yn", "signed_yn", "restricted_yn", "holding_period_yn", "conflicts_yn"),
+)
+SHARES = dict(zip(FLAGS, (0.1, 0.5, 0.05, 0.03, 0.0, 0.3, 1.0, 0.02, 0.9, 0.01), strict=True))
 """Of each flag, in which share of the requests it is `1`."""
 CURRENCIES = ("GBP", "USD", "EUR", "CHF", "SEK")
 
@@ -74,7 +65,9 @@ def requests(rows: Rows, employees: int, securities: int) -> dict[str, pl.Expr]:
     has_officer = ~is_open & ~is_refused
     was_executed = has_officer & ~is_late & (kind < 19)
     size = 1 + rows.noise("size") % 5_000
-    yes_or_no = {name: pl.when(rows.chance(name, share)).then(pl.lit("1")) for name, share in SHARES.items()}
+    yes_or_no = {
+        f"{name}_yn": pl.when(rows.chance(f"{name}_yn", share)).then(pl.lit("1")) for name, share in SHARES.items()
+    }
     flags = {name: yes.otherwise(pl.lit("2")) for name, yes in yes_or_no.items()}
     when = {
         "requested_date": asked,
@@ -126,18 +119,13 @@ def write_sample(
     """
     from dtx_assets.pad.decided_system import SYSTEM
 
-    refuse_overwriting(directory)
-    (directory / TARGET_DIRECTORY).mkdir(exist_ok=True)
     table, staff, securities = SYSTEM.legacy_tables[TABLE], employees_of(rows), securities_of(rows)
-    references = {"oracle_employee": staff, "oracle_bloomberg": securities}
-    references["currency"] = pl.DataFrame({"currency": CURRENCIES})
-    for name, frame in references.items():
-        frame.write_csv(directory / TARGET_DIRECTORY / f"{name}.csv", null_value=NULL)
+    others = {"oracle_employee": staff, "oracle_bloomberg": securities}
+    others["currency"] = pl.DataFrame({"currency": CURRENCIES})
     place = Rows(seed, TABLE, lambda _: rows, ugly_share=ugly_share)
     made = requests(place, staff.height, securities.height)
     columns = {name: made.get(name, pl.lit(None)).cast(pl.String) for name in table.columns}
     sound = pl.DataFrame({POSITION: range(rows, rows + 100)}).select(**columns).filter(c("status") == "approved")
     like = sound.drop_nulls("two_business_days_execution_yn").row(0, named=True)
     spoilt = listed_rows(Path(__file__).with_name("ugly_rows.yaml"), table, like, rows + 1_000)
-    written = write_with_ugly(directory / f"{TABLE}.csv", table, columns, place, rows, spoilt, add=ugly)
-    return {TABLE: written} | {name: frame.height for name, frame in references.items()}
+    return write_listed_sample(directory, table, columns, place, spoilt, others, add=ugly)

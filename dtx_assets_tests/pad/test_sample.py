@@ -12,7 +12,7 @@ SEED = 7
 
 
 def bytes_of(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {path.name: path.read_bytes() for path in directory.rglob("*.csv")}
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path):

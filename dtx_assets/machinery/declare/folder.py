@@ -56,6 +56,7 @@ def system_from_folder(
     seed_embedded: SeedEmbedded | None = None,
     checks: OwnChecks | None = None,
     sample_functions: Mapping[str, Callable[..., object]] | None = None,
+    write_sample: Callable[..., dict[str, int]] | None = None,
 ) -> System:
     """The system that a folder declares, under the decisions that the environment chooses otherwise, if any.
 
@@ -76,6 +77,7 @@ def system_from_folder(
             seed_embedded=seed_embedded,
             checks=checks,
             sample_functions=sample_functions,
+            write_sample=write_sample,
         )
     )
 
@@ -98,6 +100,7 @@ def declared_system(
     seed_embedded: SeedEmbedded | None = None,
     checks: OwnChecks | None = None,
     sample_functions: Mapping[str, Callable[..., object]] | None = None,
+    write_sample: Callable[..., dict[str, int]] | None = None,
 ) -> System:
     """The same under the decisions that the folder itself chooses."""
     tables, targets = read_declarations(mappings_dir)
@@ -189,6 +192,7 @@ def declared_system(
         coerced=tables.coerced,
         checks=checks,
         sample_functions=sample_functions or {},
+        write_sample=write_sample,
     )
     return system.under(decisions)
 

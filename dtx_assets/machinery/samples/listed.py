@@ -11,6 +11,7 @@ from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.samples.csv_output import NULL, csv_line
 from dtx_assets.machinery.samples.rows import POSITION, Rows
+from dtx_assets.machinery.samples.write import TARGET_DIRECTORY
 
 SLICE = 100_000
 Cells = dict[str, str | bytes | None]
@@ -75,3 +76,23 @@ def write_with_ugly(
         for cells in ugly if add else ():
             file.write(csv_line([cells[name] for name in table.columns]))
     return written
+
+
+def write_listed_sample(
+    directory: Path,
+    table: LegacyTable,
+    columns: Mapping[str, pl.Expr],
+    rows: Rows,
+    ugly: Sequence[Cells],
+    others: Mapping[str, pl.DataFrame],
+    *,
+    add: bool,
+) -> dict[str, int]:
+    """Writes a sample of one legacy table, and of `others` by name; gives how many rows there are of each."""
+    refuse_overwriting(directory)
+    (directory / TARGET_DIRECTORY).mkdir(exist_ok=True)
+    for name, frame in others.items():
+        frame.write_csv(directory / TARGET_DIRECTORY / f"{name}.csv", null_value=NULL)
+    path, count = directory / f"{table.name}.csv", rows.size_of(table.name)
+    written = write_with_ugly(path, table, columns, rows, count, ugly, add=add)
+    return {table.name: written} | {name: frame.height for name, frame in others.items()}

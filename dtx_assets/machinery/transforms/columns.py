@@ -378,6 +378,19 @@ def json_text(text: pl.Expr) -> pl.Expr:
     return encoded.str.strip_prefix('{"k":').str.strip_suffix("}")
 
 
+def json_object(entries: Mapping[str, pl.Expr]) -> pl.Expr:
+    """A compact JSON object of entries that are JSON themselves, by name; without those that are NULL or `null`.
+
+    NULL where none is left.
+    """
+    pairs = []
+    for name, value in sorted(entries.items()):
+        key = pl.select(json_text(pl.lit(name))).item()
+        pairs.append(pl.when(value.is_not_null() & (value != "null")).then(pl.concat_str(pl.lit(f"{key}:"), value)))
+    joined = pl.concat_str(*pairs, separator=",", ignore_nulls=True)
+    return pl.when(joined != "").then(pl.concat_str(pl.lit("{"), joined, pl.lit("}")))
+
+
 def json_strings(strings: pl.Expr) -> pl.Expr:
     """A list of texts as a compact JSON array; NULL stays NULL."""
     return pl.when(strings.is_not_null()).then(
