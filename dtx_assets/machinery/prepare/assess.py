@@ -92,9 +92,9 @@ def add_schema_problems(frame: pl.DataFrame, failures: pl.DataFrame, by: str) ->
     listed = failures.group_by(by, maintain_order=True).agg(
         failed.unique(maintain_order=True).str.join("; ").alias("_failed")
     )
-    joined = frame.join(listed, on=by, how="left", maintain_order="left")
+    said = frame.select(by).join(listed, on=by, how="left", maintain_order="left").get_column("_failed")
     problem = RowProblem(pl.col("_failed").is_not_null(), "schema_violation", "", pl.col("_failed"))
-    return add_problems(joined, problem).drop("_failed")
+    return add_problems(frame.with_columns(said), problem).drop("_failed")
 
 
 def is_sound() -> pl.Expr:
@@ -115,8 +115,9 @@ def settle_duplicates(
         .sort(*order, by, nulls_last=False)
         .select(by, (pl.col(by) != pl.col(by).last().over(key)).alias("_beaten"))
     )
-    joined = frame.lazy().join(beaten, on=by, how="left", maintain_order="left").collect()
-    return add_problems(joined, RowProblem(pl.col("_beaten").fill_null(False), "duplicate_key", column, detail)).drop(
+    joined = frame.select(by).lazy().join(beaten, on=by, how="left", maintain_order="left").collect()
+    frame = frame.with_columns(joined.get_column("_beaten"))
+    return add_problems(frame, RowProblem(pl.col("_beaten").fill_null(False), "duplicate_key", column, detail)).drop(
         "_beaten"
     )
 
@@ -164,9 +165,6 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
     """REJECTED_SCHEMA rows of `frame`, whose `_problems` say why; the whole source row goes with them as JSON."""
     named = inputs.system.legacy_tables[source].columns
     columns = [name for name in inputs.legacy[source].columns if name in named or name.startswith(EXTRA)]
-    row = pl.struct(
-        pl.col(name).str.replace_all("\x00", "\\x00", literal=True).alias(name.removeprefix(EXTRA)) for name in columns
-    )
     details = pl.col("_problems").list.eval(
         pl.format(
             "{}{}",
@@ -176,7 +174,8 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
             pl.element().struct.field("detail").fill_null(""),
         )
     )
-    return frame.select(
+    facts = frame.select("_source_key", "_row", "_bucket", "_problems")
+    rejected = facts.select(
         pl.lit(source).alias("source_table"),
         pl.col("_source_key").alias("source_key"),
         pl.col("_row").alias("source_row"),
@@ -187,14 +186,32 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
         .list.join("; ")
         .str.replace_all("\x00", "\\x00", literal=True)
         .alias("detail"),
-        row.struct.json_encode().alias("row"),
-    ).cast(REJECTED_SCHEMA)
+    ).cast(pl.Schema({name: kind for name, kind in REJECTED_SCHEMA.items() if name != "row"}))
+    texts = [frame.get_column(name).alias(name.removeprefix(EXTRA)) for name in columns]
+    return rejected.hstack([_as_json(pl.DataFrame(texts)).alias("row")])
+
+
+def _as_json(texts: pl.DataFrame) -> pl.Series:
+    """Each row as a JSON object, with NUL spelt out.
+
+    A large text is copied as seldom as can be: Polars was seen to copy that of an only row for each expression, and
+    that of a first one while it encodes it, so that an empty row goes first.
+    """
+    padded = pl.concat([texts.clear(1), texts])
+    has_nul = padded.select(pl.all().str.contains("\x00", literal=True).any()).row(0, named=True)
+    spelt_out = [
+        padded.get_column(name).str.replace_all("\x00", "\\x00", literal=True)
+        for name, is_so in has_nul.items()
+        if is_so
+    ]
+    return (padded.with_columns(spelt_out) if spelt_out else padded).to_struct("row").struct.json_encode().tail(-1)
 
 
 def dropped_rows(source: str, frame: pl.DataFrame) -> pl.DataFrame:
     """DROPPED_SCHEMA rows of those of `frame` that have a `_rule`."""
     return (
-        frame.filter(pl.col("_rule").is_not_null())
+        frame.select("_source_key", "_row", "_rule")
+        .filter(pl.col("_rule").is_not_null())
         .select(
             pl.lit(source).alias("source_table"),
             pl.col("_source_key").alias("source_key"),
