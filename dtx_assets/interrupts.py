@@ -24,6 +24,7 @@ DAEMON = "dtx_assets.machinery.dagster.daemon"
 ALL_IS_WELL = "Interrupted. Run it again: it goes on from there."
 OF_DAGSTER = "DagsterExecutionInterruptedError"
 """What Dagster raises in place of KeyboardInterrupt while a step runs."""
+SECONDS_TO_LEAVE = 10
 AGAIN = 0.1
 """Seconds until an interrupt that was swallowed is raised again."""
 
@@ -69,9 +70,15 @@ def die_quietly() -> None:
 
 
 def leave_quietly() -> None:
-    """From now on an interrupt makes this server close what it opened, without a traceback."""
+    """From now on an interrupt makes this server close what it opened, without a traceback, in seconds."""
     for number in SIGNALS:
-        signal.signal(number, lambda _number, _frame: sys.exit(EXIT_INTERRUPTED))
+        signal.signal(number, _leave)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    # Threads that were being started may keep the process from ending; the alarm's own way ends it.
+    signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_LEAVE)
+    sys.exit(EXIT_INTERRUPTED)
 
 
 def install() -> None:

@@ -375,7 +375,8 @@ class DatasetWriter:
     def add(self, frame: pl.DataFrame, *, table: str = "rows", file: str | None = None) -> None:
         """One Parquet file of a table; its schema is kept when it has no rows."""
         with self._open(table, file) as (stream, note):
-            frame.write_parquet(stream)
+            # Statistics of texts would hold a large one several times over.
+            frame.write_parquet(stream, statistics=not _has_large_text(frame))
             note(frame.height)
 
     def sink(self, frame: pl.LazyFrame, *, table: str = "rows", file: str | None = None) -> int:
@@ -433,6 +434,15 @@ class DatasetWriter:
                 with self._lake._told():
                     obstore.put(self._lake.store, inner, cast(BinaryIO, stream))
         entries.append(FileEntry(name, counted, size))
+
+
+LARGE_TEXT = 1 << 20
+
+
+def _has_large_text(frame: pl.DataFrame) -> bool:
+    texts = [name for name, kind in frame.schema.items() if kind == pl.String]
+    longest = frame.select(pl.col(texts).str.len_bytes().max()).row(0) if texts else ()
+    return any(length is not None and length > LARGE_TEXT for length in longest)
 
 
 def _between(dataset: Path, lake: Path) -> list[Path]:

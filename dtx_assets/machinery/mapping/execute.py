@@ -53,24 +53,29 @@ def add_problems(frame: pl.DataFrame, *problems: RowProblem) -> pl.DataFrame:
     hit = frame.select(pl.any_horizontal(entry.when.fill_null(False) for entry in problems)).to_series()
     if not hit.any():
         return frame
+    entries = [entry.listed() for entry in problems]
+    read = {"_problems", *(name for entry in entries for name in entry.meta.root_names())}
     listed = (
-        frame.with_row_index("_position")
+        # Nothing else is copied: another column may hold a large text.
+        frame.select(name for name in frame.columns if name in read)
+        .with_row_index("_position")
         .filter(hit)
         # Polars 2.1.0 was seen to panic in str.format where columns lie in several chunks.
         .rechunk()
-        .select("_position", pl.concat_list("_problems", *(entry.listed() for entry in problems)).alias("_more"))
+        .select("_position", pl.concat_list("_problems", *entries).alias("_more"))
     )
     return _updated(frame, listed, "_problems")
 
 
 def _updated(frame: pl.DataFrame, changes: pl.DataFrame, column: str) -> pl.DataFrame:
     """`column` with the values of `changes` (`_position`, `_more`) in place of its own."""
-    return (
-        frame.with_row_index("_position")
+    values = (
+        frame.select(column)
+        .with_row_index("_position")
         .join(changes, on="_position", how="left", maintain_order="left")
-        .with_columns(pl.coalesce("_more", column).alias(column))
-        .drop("_position", "_more")
+        .select(pl.coalesce("_more", column).alias(column))
     )
+    return frame.with_columns(values.to_series())
 
 
 def apply_columns(
@@ -112,7 +117,8 @@ def apply_columns(
         if active:
             problems += [RowProblem(entry.when, entry.reason, label, entry.detail) for entry in outcome.problems]
             coercions += [(label, entry) for entry in outcome.coercions]
-    mapped = rows.with_columns(value.alias(name) for name, value in values.items()).collect()
+    # In memory, where texts are shared: the streaming engine would copy large ones.
+    mapped = rows.with_columns(value.alias(name) for name, value in values.items()).collect(engine="in-memory")
     return _add_coercions(add_problems(mapped, *problems), coercions).drop(joined)
 
 
@@ -130,14 +136,18 @@ def _add_coercions(frame: pl.DataFrame, coercions: list[tuple[str, Coercion]]) -
     frame = frame.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias("_coercions"))
     if not coercions:
         return frame
-    hit = frame.select(pl.any_horizontal(entry.when.fill_null(False) for _, entry in coercions)).to_series()
+    hits = frame.select(entry.when.fill_null(False).alias(str(n)) for n, (_, entry) in enumerate(coercions))
     kinds = [
-        pl.when(entry.when.fill_null(False)).then(pl.lit(f"{entry.kind}{OF_VALUE}{label}"))
-        for label, entry in coercions
+        pl.when(pl.col(str(number))).then(pl.lit(f"{entry.kind}{OF_VALUE}{label}"))
+        for number, (label, entry) in enumerate(coercions)
     ]
     told = pl.concat_list(kinds).list.drop_nulls().list.unique(maintain_order=True)
     kind = pl.element().str.split_exact(OF_VALUE, 1).struct.field("field_0")
-    listed = frame.with_row_index("_position").filter(hit).select("_position", told.list.eval(kind).alias("_more"))
+    listed = (
+        hits.with_row_index("_position")
+        .filter(pl.any_horizontal(hits.columns))
+        .select("_position", told.list.eval(kind).alias("_more"))
+    )
     return _updated(frame, listed, "_coercions")
 
 

@@ -9,7 +9,7 @@ from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.prepare.batches import EXTRA
 from dtx_assets.machinery.prepare.buckets import BUCKET
 from dtx_assets.machinery.prepare.schemas import IS_AN_INTEGER, legacy_schema, schema_failures, target_schema
-from dtx_assets.machinery.sources.whole_rows import rows_as_json
+from dtx_assets.machinery.sources.whole_rows import json_of_rows
 from dtx_assets.machinery.system.flow import FlowInputs, Outcome
 
 REJECTED_SCHEMA = pl.Schema(
@@ -106,9 +106,9 @@ def add_schema_problems(frame: pl.DataFrame, failures: pl.DataFrame, by: str) ->
     listed = failures.group_by(by, maintain_order=True).agg(
         failed.unique(maintain_order=True).str.join("; ").alias("_failed")
     )
-    joined = frame.join(listed, on=by, how="left", maintain_order="left")
+    said = frame.select(by).join(listed, on=by, how="left", maintain_order="left").get_column("_failed")
     problem = RowProblem(pl.col("_failed").is_not_null(), "schema_violation", "", pl.col("_failed"))
-    return add_problems(joined, problem).drop("_failed")
+    return add_problems(frame.with_columns(said), problem).drop("_failed")
 
 
 def is_sound() -> pl.Expr:
@@ -134,8 +134,9 @@ def settle_duplicates(
         .sort(*order, by, nulls_last=False)
         .select(by, (pl.col(by) != pl.col(by).last().over(key)).alias("_beaten"))
     )
-    joined = frame.lazy().join(beaten, on=by, how="left", maintain_order="left").collect()
-    return add_problems(joined, RowProblem(pl.col("_beaten").fill_null(False), "duplicate_key", column, detail)).drop(
+    joined = frame.select(by).lazy().join(beaten, on=by, how="left", maintain_order="left").collect()
+    frame = frame.with_columns(joined.get_column("_beaten"))
+    return add_problems(frame, RowProblem(pl.col("_beaten").fill_null(False), "duplicate_key", column, detail)).drop(
         "_beaten"
     )
 
@@ -183,7 +184,6 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
     """REJECTED_SCHEMA rows of `frame`, whose `_problems` say why; the whole source row goes with them as JSON."""
     named = inputs.system.legacy_tables[source].columns
     columns = [name for name in inputs.legacy[source].columns if name in named or name.startswith(EXTRA)]
-    row = rows_as_json({name.removeprefix(EXTRA): name for name in columns})
     details = pl.col("_problems").list.eval(
         pl.format(
             "{}{}",
@@ -193,7 +193,8 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
             pl.element().struct.field("detail").fill_null(""),
         )
     )
-    return frame.select(
+    facts = frame.select("_source_key", "_row", "_bucket", "_problems")
+    rejected = facts.select(
         pl.lit(source).alias("source_table"),
         pl.col("_source_key").alias("source_key"),
         pl.col("_row").alias("source_row"),
@@ -204,14 +205,16 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
         .list.join("; ")
         .str.replace_all("\x00", "\\x00", literal=True)
         .alias("detail"),
-        row.alias("row"),
-    ).cast(REJECTED_SCHEMA)
+    ).cast(pl.Schema({name: kind for name, kind in REJECTED_SCHEMA.items() if name != "row"}))
+    whole = json_of_rows(frame, {name.removeprefix(EXTRA): name for name in columns})
+    return rejected.hstack([whole.alias("row")])
 
 
 def dropped_rows(source: str, frame: pl.DataFrame) -> pl.DataFrame:
     """DROPPED_SCHEMA rows of those of `frame` that have a `_rule`."""
     return (
-        frame.filter(pl.col("_rule").is_not_null())
+        frame.select("_source_key", "_row", "_rule")
+        .filter(pl.col("_rule").is_not_null())
         .select(
             pl.lit(source).alias("source_table"),
             pl.col("_source_key").alias("source_key"),

@@ -140,7 +140,8 @@ class SourceRows:
         return (
             source_key(self.table, rows.lazy().sort(ROW))
             .with_columns(pl.coalesce(nameable, pl.format(by_place, ROW)).alias("_source_key"))
-            .collect()
+            # Where texts are shared: the streaming engine would copy large ones.
+            .collect(engine="in-memory")
         )
 
 

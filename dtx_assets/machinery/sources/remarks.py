@@ -252,3 +252,35 @@ def _of_kind(table: str, kind: str) -> Iterator[Remark]:
             "is a materialized view: its rows are those of its last refresh",
             f"REFRESH MATERIALIZED VIEW {table} before the run",
         )
+
+
+# --- SQLite -----------------------------------------------------------------------------------------------------------
+
+
+def of_sqlite(ask: Ask, quoted: Callable[[str], str], tables: Collection[LegacyTable]) -> Iterator[Remark]:
+    """Of tables that can be read; `quoted` is a name in SQL. SQLite has no zone and one encoding."""
+    for table in tables:
+        described = ask("SELECT name, upper(type), hidden FROM pragma_table_xinfo(?)", table.name)
+        columns = [(name.decode(), kind.decode()) for name, kind, hidden in described if hidden != 1]
+        for name, kind in columns:
+            found = ask(f"SELECT typeof({quoted(name)}), count(*) FROM {quoted(table.name)} GROUP BY 1")  # noqa: S608
+            counts = {stored.decode(): count for stored, count in found}
+            other = {stored: count for stored, count in counts.items() if stored in _foreign_to(kind)}
+            if other:
+                yield Remark(
+                    f"table {table.name}.{name}",
+                    f"is declared {kind}, and holds {', '.join(f'{n:,} of {of}' for of, n in sorted(other.items()))}:"
+                    " SQLite keeps whatever it is given, and it is read as it is stored",
+                    "see that the transform of the column takes such values, or mend them in the source",
+                )
+
+
+def _foreign_to(declared: str) -> tuple[str, ...]:
+    """The storage classes that are not what the declared type says, by SQLite's own rules of affinity."""
+    if "INT" in declared:
+        return ("text", "blob", "real")
+    if any(word in declared for word in ("CHAR", "CLOB", "TEXT")):
+        return ("blob",)
+    if any(word in declared for word in ("REAL", "FLOA", "DOUB", "NUMERIC", "DECIMAL", "BOOL")):
+        return ("text", "blob")
+    return ("text", "integer", "real") if "BLOB" in declared else ()

@@ -22,6 +22,7 @@ from dtx_assets.machinery.sources.landing import (
     land_table,
     missing_table,
 )
+from dtx_assets.machinery.sources.remarks import Remark, of_sqlite
 
 
 class SqliteFile:
@@ -72,6 +73,13 @@ class SqliteFile:
             names = [name.decode() for (name,) in described]
             self._connection.execute(f"{selecting(', '.join(map(quoted, names)), table.name)} LIMIT 1").fetchall()
         return names
+
+    def remarks(self, tables: Collection[LegacyTable], timezone: str) -> list[Remark]:
+        def ask(statement: str, *values: str) -> list[tuple[Any, ...]]:
+            return self._connection.execute(statement, values).fetchall()
+
+        with self._told():
+            return list(of_sqlite(ask, quoted, tables))
 
     def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
         return self.path.stat().st_size if tables else 0

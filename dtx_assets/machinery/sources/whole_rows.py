@@ -28,6 +28,29 @@ def rows_as_json(columns: Mapping[str, str]) -> pl.Expr:
     )
 
 
+def json_of_rows(frame: pl.DataFrame, columns: Mapping[str, str]) -> pl.Series:
+    """The same of rows that are held."""
+    if BSON in columns:
+        return frame.select(rows_as_json(columns)).to_series()
+    return _as_json(pl.DataFrame([frame.get_column(column).alias(name) for name, column in columns.items()]))
+
+
+def _as_json(texts: pl.DataFrame) -> pl.Series:
+    """Each row as a JSON object, with NUL spelt out.
+
+    A large text is copied as seldom as can be: Polars was seen to copy that of an only row for each expression, and
+    that of a first one while it encodes it, so that an empty row goes first.
+    """
+    padded = pl.concat([texts.clear(1), texts])
+    has_nul = padded.select(pl.all().str.contains("\x00", literal=True).any()).row(0, named=True)
+    spelt_out = [
+        padded.get_column(name).str.replace_all("\x00", "\\x00", literal=True)
+        for name, is_so in has_nul.items()
+        if is_so
+    ]
+    return (padded.with_columns(spelt_out) if spelt_out else padded).to_struct("row").struct.json_encode().tail(-1)
+
+
 def _of_columns(columns: Mapping[str, str]) -> pl.Expr:
     return pl.struct(
         pl.col(column).str.replace_all("\x00", "\\x00", literal=True).alias(name) for name, column in columns.items()

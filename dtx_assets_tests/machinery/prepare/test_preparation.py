@@ -518,3 +518,37 @@ def test_two_targets_of_one_flow_are_prepared_together(zoo):
 def test_the_run_that_prepared_is_named(zoo):
     assert zoo.prepare().run_id == "run-0"
     assert Path(zoo.lake.location(zoo.prepare(), "")).name == zoo.prepare().version
+
+
+@pytest.mark.parametrize(("is_rejected", "times"), [(True, 13), (False, 8)])
+def test_a_large_field_costs_a_few_times_its_size(tmp_path, is_rejected, times):
+    """Prepared in a process of its own, whose peak of memory is beyond what a small table has taken there."""
+    Zoo(tmp_path / "large").land("animal", [animal(1), animal(2, name="some words; " * (4 << 20))])
+    script = textwrap.dedent(
+        f"""
+        import re
+        from dataclasses import replace
+        from pathlib import Path
+        from dtx_assets_tests.machinery import zoo as made_up
+
+        def peak():
+            # Not `ru_maxrss`, which begins with what the process that started this one had.
+            return int(re.search("VmHWM: *\\\\t* *([0-9]+)", Path("/proc/self/status").read_text())[1]) >> 10
+
+        if not {is_rejected}:
+            columns = [replace(each, max_length=None) for each in made_up.ANIMALS.columns]
+            made_up.ANIMALS = replace(made_up.ANIMALS, columns=tuple(columns))
+        directory = Path({str(tmp_path)!r})
+        small, large = (made_up.Zoo(directory / name) for name in ("small", "large"))
+        small.land("animal", [made_up.animal(1), made_up.animal(2, name="a long name")])
+        small.prepare(made_up.ONLY_ANIMALS)
+        before = peak()
+        made = large.prepare(made_up.ONLY_ANIMALS)
+        print(peak() - before, made.tables["rows"].rows)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    used, rows = map(int, done.stdout.split())
+    assert rows == (1 if is_rejected else 2)
+    assert used < times * 48, f"{used} MB for a field of 48 MB"

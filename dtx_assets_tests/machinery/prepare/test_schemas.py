@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pandera.errors import SchemaErrors
 
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable, polars_type
@@ -197,6 +198,36 @@ def test_positions_are_those_of_the_rows(rows, chunk):
     assert failures(target_schema(TARGET), chunked) == sorted(expected)
 
 
+def pandera_failures(schema, frame: pl.DataFrame) -> list[tuple[int, str, str]]:
+    try:
+        schema.validate(frame, lazy=True)
+    except SchemaErrors as errors:
+        return errors.failure_cases.select(pl.col("index").cast(pl.UInt32), "column", "check").rows()
+    return []
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "keeper_id": st.none() | st.just(1),
+                "legs": st.none() | st.sampled_from([0, 2**31, -(2**31) - 1]),
+                "kind": st.none() | st.sampled_from(["cat", "cow", ""]),
+                "name": st.none() | st.text(max_size=8),
+            }
+        ),
+        min_size=1,
+    )
+)
+def test_what_is_found_is_what_pandera_finds_in_its_order(rows):
+    """Of the same schema: the checks of the one are the expressions of the other."""
+    schema, frame = target_schema(TARGET), animals(*rows)
+    assert schema_failures(schema, frame).rows() == pandera_failures(schema, frame)
+    texts = legacy_rows(animal_id=[row["name"] for row in rows], name=[row["kind"] for row in rows])
+    schema = legacy_schema(TABLE, ("name",))
+    assert schema_failures(schema, texts).rows() == pandera_failures(schema, texts)
+
+
 @pytest.mark.parametrize(
     ("kind", "fits", "does_not", "check"),
     [
@@ -224,3 +255,4 @@ def test_what_a_declared_type_alone_says_of_values(kind, fits, does_not, check):
     found = failures(target_schema(table), rows)
     assert [(number, name) for number, name, _ in found] == ([(2, "it")] if check else [])
     assert all(said.startswith(check) for _, _, said in found)
+    assert found == pandera_failures(target_schema(table), rows)

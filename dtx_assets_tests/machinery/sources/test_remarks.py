@@ -1,5 +1,6 @@
 """What the preflight says of a database: what is not read of it, or is not as it looks. Asked of real servers."""
 
+import sqlite3
 from contextlib import closing
 
 import psycopg
@@ -124,3 +125,21 @@ def test_what_is_doubly_encoded(text, doubly):
 def test_latin1_is_that_of_mysql():
     assert latin1_bytes("€\x81é") == b"\x80\x81\xe9"
     assert latin1_bytes("Ж") is None
+
+
+def test_of_an_sqlite_file(tmp_path):
+    """It keeps what it was given, whatever the column says."""
+    path = tmp_path / "legacy.sqlite"
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute('CREATE TABLE mixed ("the id" INTEGER, note VARCHAR(9), price REAL, picture BLOB, free)')
+        rows = [(1, "a", 1.5, b"x", 1), ("one", b"a", "cheap", "x", b"x"), ("two", None, None, None, "x")]
+        file.executemany("INSERT INTO mixed VALUES (?, ?, ?, ?, ?)", rows)
+        file.execute("CREATE TABLE sound (id INTEGER, note TEXT, price REAL)")
+        file.execute("INSERT INTO sound VALUES ('1', 2, 3), (NULL, NULL, NULL)")
+    found = said(f"sqlite:///{path}", ["mixed", "sound"])
+    assert {(subject, says) for subject, says in found} == {
+        ("table mixed.the id", "is declared INTEGER, and holds 2 of text"),
+        ("table mixed.note", "is declared VARCHAR(9), and holds 1 of blob"),
+        ("table mixed.price", "is declared REAL, and holds 1 of text"),
+        ("table mixed.picture", "is declared BLOB, and holds 1 of text"),
+    }
