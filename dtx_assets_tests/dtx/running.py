@@ -23,6 +23,7 @@ from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.look_ups.assets import MappingContext, build_mapping_asset
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
 from dtx_assets.machinery.postgres.ddl import create_target
+from dtx_assets.machinery.prepare.part import file_of, lying_in, read_files
 from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.system.flow import Flow
@@ -249,23 +250,21 @@ def read_prepared(lake: Lake, system: System, model: str, manifest: Manifest, re
     json_columns = {column.name for column in target.columns if column.type == "jsonb"}
     names = [*(["id"] if target.writes == "update" else []), *(column.name for column in target.columns)]
     by_place: dict[tuple[str, int], dict[str, Any]] = {}
-    for entry in manifest.tables["rows"].files:
-        part = entry.name.removesuffix(".parquet").rpartition("-")[2]
-        for row in lake.scan_files(manifest, "rows", [entry.name]).collect().iter_rows(named=True):
+    for described in manifest.metadata["parts"]:
+        part, (rows, links) = described["part"], lying_in(described, *read_files(lake, manifest, file_of(described)))
+        for row in rows.iter_rows(named=True):
             by_place[part, row["_row"]] = {
                 name: json.loads(row[name]) if name in json_columns and row.get(name) is not None else row[name]
                 for name in names
                 if name in row
             }
-    result.rows[model] = list(by_place.values())
-    for entry in manifest.tables["links"].files:
-        part = entry.name.removesuffix(".parquet").rpartition("-")[2]
-        for link in lake.scan_files(manifest, "links", [entry.name]).collect().iter_rows(named=True):
+        for link in links.iter_rows(named=True):
             assert len(set(link["parts"])) == len(link["parts"]) == len(link["rows"]) > 0, link
             result.links |= {
                 (model, link["source_table"], link["source_key"], identity(model, by_place[part, row]))
                 for row in link["rows"]
             }
+    result.rows[model] = list(by_place.values())
     rejected = lake.scan((system.name, "rejected", model)).collect()
     result.rejected[model] = [
         Rejected(row["source_table"], row["source_key"], tuple(row["reasons"]), row["partial"])

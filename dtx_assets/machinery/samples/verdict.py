@@ -145,6 +145,8 @@ class Judge:
         """What the declared types of the target do not take."""
         names = {each.name: each for each in target.columns_under(self.chosen) if f":{each.name}" in made.columns}
         columns = tuple(each for name, each in names.items() if name in entry.columns)
+        if not columns:
+            return
         rows = made.select(
             pl.col(f":{each.name}").cast(polars_type(each.type)).alias(each.name) for each in columns
         ).with_row_index("_")
@@ -206,7 +208,7 @@ def _reading(entry: Entry, column: str) -> Entry:
         return {
             name: each
             for name, each in made.items()
-            if not each.by and set(each.from_) == {column} and each.input in (None, column)
+            if not each.by and set(each.from_) == {column} and (not each.input or tuple(each.input) == (column,))
         }
 
     return entry.model_copy(update={"columns": alone(entry.columns), "helpers": alone(entry.helpers)})
