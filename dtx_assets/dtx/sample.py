@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dtx_assets.dtx.sample_rows import HANDED_OVER, MAKERS, SAMPLE_FILES, file_names
+from dtx_assets.dtx.sample_rows import MAKERS, SAMPLE_FILES, file_names
 from dtx_assets.dtx.sample_ugly import CASES
 
 
@@ -20,7 +20,7 @@ def write_files(directory: Path, ugly: bool) -> None:
         (folder / "r\u00e9sum\u00e9 & co.pdf").write_bytes(b"%PDF-1.4\n%%EOF\n")
 
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {**HANDED_OVER, "write_files": write_files}
+FUNCTIONS: dict[str, Callable[..., Any]] = {"write_files": write_files}
 """What `sample.yaml` names."""
 FUNCTIONS |= {function.__name__: function for function in MAKERS}
 FUNCTIONS |= {function.__name__: function for function in CASES}

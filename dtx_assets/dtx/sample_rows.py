@@ -4,7 +4,7 @@ The rest is in `mappings/dtx/sample.yaml`, which names these functions; ugly row
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import phpserialize
@@ -243,7 +243,6 @@ def envelope(rows: Rows) -> Columns:
         "phone": join("555-01", rows.below("phone", 90) + 10),
     }
     return {
-        "envelope_id": rows.position + 1,
         "customer_id": numbered("customer", some_of(rows, "customer")),
         "vendor_id": numbered("vendor", vendor),
         "vendor_data": php(pl.struct(value.alias(name) for name, value in contact.items())),
@@ -299,7 +298,6 @@ def repo_file_audit(rows: Rows) -> Columns:
 def imap_upload(rows: Rows) -> Columns:
     vendor = some_of(rows, "vendor")
     return {
-        "imap_upload_id": rows.position + 1,
         "sender": mailbox(rows, vendor, 2),
         "subject": join("Certificate of ", company(rows, vendor)),
         "filename": join("certificate_", rows.position + 1, ".pdf"),
@@ -311,7 +309,6 @@ def imap_upload(rows: Rows) -> Columns:
 
 def form_field(rows: Rows) -> Columns:
     return {
-        "form_field_id": rows.position + 1,
         "customer_id": numbered("customer", pl.lit(0)),
         "vendor_id": numbered("vendor", in_turn(rows, "vendor")),
         "property_name": choose(
@@ -344,7 +341,6 @@ def exemption(rows: Rows) -> Columns:
     document = choose(rows.lists["document_types"], requirement)
     certificate = (rows.below("certificate", 90_000) + 1).cast(pl.String)
     return {
-        "exemption_id": rows.position + 1,
         "vendor_id": numbered("vendor", vendor),
         "item_type": pl.when(is_document).then(pl.lit("DOCUMENT")).otherwise(pl.lit("COI")),
         "item_name": pl.when(is_document).then(document).otherwise(rows.pick("coverage", rows.lists["coverages"])),
@@ -362,10 +358,8 @@ def reviewer_address(rows: Rows) -> Columns:
     one, two = mailbox(rows, customer, 0), mailbox(rows, customer, 1)
     addresses = pl.when(rows.chance("two", 0.3)).then(pl.concat_list(one, two)).otherwise(pl.concat_list(one))
     return {
-        "reviewer_address_id": rows.position + 1,
         "customer_id": numbered("customer", customer),
         "email_string": php(addresses),
-        "update_time": rows.time("update_time"),
     }
 
 
@@ -390,7 +384,6 @@ def vornado_feed(rows: Rows) -> Columns:
         "Lease Start": rows.date("start", "2005-01-01", 6_000, "%m/%d/%Y"),
         "Lease End": pl.when(rows.chance("perpetual", 0.15)).then(pl.lit("12/31/2050")).otherwise(end),
         "Tenant Name": company(rows, vendor),
-        "Import Row": rows.position + 1,
     }
 
 
@@ -415,11 +408,6 @@ def vendor_name(rows: Rows) -> pl.Expr:
 
 
 # --- what other areas hand over ---------------------------------------------------------------------------------------
-
-
-def _handed_over(ids: Mapping[str, str]) -> Callable[[Rows], Columns]:
-    """The maker of a table whose columns hold the ids of some kinds."""
-    return lambda rows: {column: numbered(kind, rows.position) for column, kind in ids.items()}
 
 
 def _root(rows: Rows) -> pl.Expr:
@@ -493,17 +481,6 @@ def certificate(rows: Rows) -> Columns:
     return {"id": pl.when(_file_link(rows) == CERTIFICATE).then(numbered("certificate", rows.position))}
 
 
-HANDED_OVER = {
-    "crosswalk_user": _handed_over({"user_id": "user", "target_user_id": "target_user"}),
-    "crosswalk_record": _handed_over({"vendor_id": "vendor", "record_id": "record"}),
-    "crosswalk_requirements": _handed_over(
-        {"requirements_id": "requirements", "coi_risk_profile_id": "coi_risk_profile"}
-    ),
-    **{
-        f"{kind}_id": _handed_over({"id": kind})
-        for kind in ("target_user", "account", "record", "requirements_group", "coi_risk_profile", "document_type")
-    },
-}
 MAKERS: tuple[Callable[[Rows], Any], ...] = (
     *(notification, notification_audit, notification_webhook, notification_lookup, letter, messagequeue, envelope),
     *(
@@ -520,4 +497,4 @@ MAKERS: tuple[Callable[[Rows], Any], ...] = (
     *(snapshot, customer_id, vendor_id, customer_name, vendor_name, crosswalk_account, crosswalk_repo_file, directory),
     *(group_member, document_requirement, account_email, document, certificate),
 )
-"""What `sample.yaml` names, besides HANDED_OVER."""
+"""What `sample.yaml` names."""

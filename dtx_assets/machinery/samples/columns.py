@@ -102,7 +102,10 @@ class Planner:
 
     def _is_said(self, name: str) -> bool:
         sample = self._declared.columns.get(name)
-        return sample is not None and bool(sample.values or sample.by or sample.since or sample.below is not None)
+        if sample is None:
+            return False
+        numbers = sample.below is not None or sample.count_from is not None
+        return numbers or bool(sample.values or sample.by or sample.since)
 
     def _column(self, name: str, together: Sequence[tuple[str, ...]], *, within_key: bool) -> ColumnPlan:
         sample = self._declared.columns.get(name, ColumnSample())
@@ -130,6 +133,9 @@ class Planner:
             if kind in ("time", "instant"):
                 return lambda rows, name: rows.time(name, first, days)
             return lambda rows, name: rows.date(name, first, days)
+        if sample.count_from is not None:
+            number = sample.count_from
+            return lambda rows, _: rows.position + number
         if sample.below is not None:
             most = sample.below
             return lambda rows, name: rows.below(name, most)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
 from dtx_assets.machinery.mapping.load import SAMPLE
 from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.samples.csv_output import Verbatim
 from dtx_assets.machinery.system.system import System
 
@@ -59,6 +60,7 @@ class ColumnSample(_Strict):
         default=None, description="days, or times, from this day on"
     )
     days: int = Field(default=4_400, ge=1, description="so many days they are of")
+    count_from: int | None = Field(default=None, description="numbers that count the rows, from this one on")
     of: str | None = Field(default=None, description="the values of another table's column: `table.column`")
     by: str | None = Field(default=None, description="the function of the system that makes it")
     unique: bool = Field(default=False, description="no value comes twice")
@@ -71,7 +73,8 @@ class ColumnSample(_Strict):
 
     @model_validator(mode="after")
     def _one_way(self) -> "ColumnSample":
-        ways = [name for name in ("values", "below", "since", "of", "by") if getattr(self, name) not in (None, ())]
+        possible = ("values", "below", "since", "count_from", "of", "by")
+        ways = [name for name in possible if getattr(self, name) not in (None, ())]
         if len(ways) > 1:
             raise ValueError(f"says {' and '.join(ways)}; keep one: a column is made in one way")
         if self.in_turn and not self.values:
@@ -143,12 +146,19 @@ def _check(
     findings: Findings,
 ) -> None:
     tables = {**system.legacy_tables, **system.crosswalk_tables}
+    by_table: dict[str, list[TargetTable]] = {}
+    for target in system.targets:
+        by_table.setdefault(target.name, []).append(target)
     sides: tuple[tuple[str, Mapping[str, TableSample], dict[str, Iterable[str]]], ...] = (
         ("tables", declared.tables, {name: table.columns for name, table in tables.items()}),
         (
             "targets",
             declared.targets,
-            {table.model: (*table.key, *(each.name for each in table.columns)) for table in system.targets},
+            # Several models may fill one table.
+            {
+                table.model: (*table.key, *(each.name for same in by_table[table.name] for each in same.columns))
+                for table in system.targets
+            },
         ),
     )
     known = {name: set(columns) for _, _, side in sides for name, columns in side.items()}
