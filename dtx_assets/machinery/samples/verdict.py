@@ -154,6 +154,13 @@ class Judge:
         failures = schema_failures(target_schema(replace(target, columns=columns)), sound.drop("_"))
         for index in failures["index"].unique():
             verdicts[sound["_"][index]].reject(target.model, VIOLATION)
+        # A text that is wrong in another way is too long all the same; bytes that are none have no length.
+        is_text = made["_undecodable"].list.len() == 0
+        for each in (each for each in columns if each.kind.is_text and each.longest is not None):
+            too_long = (rows[each.name].str.len_chars() > each.longest).fill_null(False) & is_text
+            for verdict, it in zip(verdicts, too_long, strict=True):
+                if it:
+                    verdict.reject(target.model, VIOLATION)
 
     def _legacy_schema(
         self,

@@ -240,9 +240,8 @@ class Target:
         if of_sequence := self._rights_on_sequence(connection, table, live):
             granted = f"{', '.join(of_sequence)} ON SEQUENCE {live.id_sequence}"
             does = "raise above the ids that are kept" if table.key_is_written else "take new ids from"
-            self._found(
-                subject, "no", f"this user lacks {granted}, which a load has to {does}", f"GRANT {granted} TO …"
-            )
+            says = f"this user lacks {granted}, which a load has to {does}"
+            self._found(f"sequence {live.id_sequence}", "no", says, f"GRANT {granted} TO …")
         self._surprises(connection, subject, table, live)
         if not rights and not of_sequence and not any(difference.fatal for difference in differences):
             self.tables.add(table.name)
