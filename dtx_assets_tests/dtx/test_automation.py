@@ -33,7 +33,7 @@ def test_a_new_export_is_migrated_by_one_run(dtx: Command, export: Path) -> None
         "DAGSTER_HOME": str(instance_directory(home)),
     }
     # A sensor is known by the name of its code location, which the workspace gives.
-    sensor = [sys.executable, "-m", "dagster", "sensor", "start", "dtx_new_export", "-w", str(WORKSPACE)]
+    sensor = [sys.executable, "-m", "dagster", "sensor", "start", "dtx_new_export", "-w", str(WORKSPACE), "-l", "dtx"]
     subprocess.run(sensor, cwd=dtx.directory, env=environment, check=True, capture_output=True, timeout=SECONDS)
     with (dtx.directory / "daemon.log").open("w") as log:
         daemon = subprocess.Popen(
