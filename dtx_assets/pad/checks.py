@@ -36,7 +36,6 @@ TIMES = ("requested_date", "auth_manager_date", "auth_compliance_date", "last_mo
 APPROVERS = ("manager", "compliance")
 AMOUNTS = ("trade_size", "value")
 CODES = ("status", "status_manager", "status_compliance", "inside_info_yn", "is_deleted_yn")
-REFERENCES = ("oracle_employee", "oracle_bloomberg", "currency")
 FIRST_DAY, OVERDUE = datetime(2000, 1, 1, tzinfo=UTC), timedelta(days=2)
 
 
@@ -245,16 +244,14 @@ def asked(check: str, show: list[str], look: Look) -> Find | CheckOutcome:
         with look.target() as connection:
             touched = touched_by_runs(connection, look.system.name, look.system.tables_of_others)
         return found(sum(sum(counts.values()) for counts in touched.values()), tables=touched)
-    others = {"names_are_redundant": c("names") > 1, "no_row_changed_since": c("changed_at") > c("migrated_at")}
-    when = others.get(check)
-    if when is None:
-        when = (of_requests(look) if look.asset[0] == "legacy" else of_arrivals(look))[check]
-    return Find(when, show=show, **values_shown(look, check))
+    made = of_requests(look) if look.asset[0] == "legacy" else of_arrivals(look)
+    made |= {"names_are_redundant": c("names") > 1, "no_row_changed_since": c("changed_at") > c("migrated_at")}
+    return Find(made[check], show=show, **values_shown(look, check))
 
 
 ROWS = {function.__name__: function for function in (requests, arrivals, names, changed)}
 NEEDED = {
-    "legacy": tuple(f"mapping/{name}" for name in REFERENCES),
+    "legacy": ("mapping/oracle_employee", "mapping/oracle_bloomberg", "mapping/currency"),
     "prepared": ("mapping/oracle_employee", *(f"prepared/{model}" for model in MODELS[1:])),
     "target": tuple(f"target/{model}" for model in MODELS),
 }
