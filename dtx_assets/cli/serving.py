@@ -27,6 +27,9 @@ from dtx_assets.cli.shared import (
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.ports import is_free
 
+SECONDS_TO_LEAVE = 20
+"""A server that was told to end is killed after that."""
+
 
 @app.command(epilog="Examples:\n\n  dtx ui\n\n  dtx ui --read-only --port 3001")
 def ui(
@@ -134,6 +137,14 @@ def free_port(first: int) -> int:
     raise ConfigurationError(f"no free port from {first} to {first + 99}", remedy="name one with --port")
 
 
+def waited_for(process: "subprocess.Popen[bytes]") -> int | None:
+    """The exit code of a process that ends within a second."""
+    try:
+        return process.wait(timeout=1)
+    except subprocess.TimeoutExpired:
+        return None
+
+
 def run_until_interrupted(command: list[str], environment: dict[str, str]) -> int:
     """Run a server in the foreground; an interrupt or a termination ends it and counts as success."""
     # The server lets them through as soon as it can be ended without a traceback of Python's start.
@@ -148,8 +159,12 @@ def run_until_interrupted(command: list[str], environment: dict[str, str]) -> in
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    seconds = 0
     try:
-        code = process.wait()
+        while (code := waited_for(process)) is None:
+            seconds += interrupted
+            if seconds > SECONDS_TO_LEAVE:
+                process.kill()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
