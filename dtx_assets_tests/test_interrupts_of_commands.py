@@ -110,17 +110,15 @@ def serves(port: int) -> bool:
 
 
 @SIGNALS
-@pytest.mark.parametrize("moment", ["at once", "when it serves"])
 @pytest.mark.timeout(600)
-def test_the_ui_ends_as_it_should(tmp_path, database_url, number, moment):
+def test_the_ui_ends_as_it_should(tmp_path, database_url, number):
     dtx, port = a_library(tmp_path, database_url), unused_port()
 
     def ready(said: str) -> bool:
-        return "The Dagster UI is at" in said and (moment == "at once" or serves(port))
+        return "The Dagster UI is at" in said and serves(port)
 
     said = interrupted(dtx, ["ui", "--port", str(port)], number, ready)
-    # At once may be before there is a server.
-    assert said.endswith("\n0") or (moment == "at once" and said_once(said)), said
+    assert said.endswith("\n0"), said
     with pytest.raises(URLError):
         urlopen(f"http://127.0.0.1:{port}/server_info", timeout=5)
     assert nothing_is_left_in(tmp_path)
