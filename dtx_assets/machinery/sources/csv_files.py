@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import obstore
-from obstore.exceptions import BaseError as ObjectStoreError
 
 from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.base.lake import Lake, Manifest, s3_store
@@ -19,8 +17,7 @@ from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, RFC_4180, CsvDialect, Dialects
 from dtx_assets.machinery.sources.csv_reading import FIRST_BLOCK, landed_already, opened
 from dtx_assets.machinery.sources.landing import Progress, missing_table
-
-S3_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>")
+from dtx_assets.machinery.sources.stored_files import s3_refusals_told
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ class CsvPrefix:
         self._store = s3_store(url, s3_resource)
 
     def __enter__(self) -> Self:
-        with self._told(self.url):
+        with s3_refusals_told(self.url):
             if not self.tables():
                 raise SourceError(
                     "there are no CSV files under this prefix",
@@ -143,7 +140,7 @@ class CsvPrefix:
 
     def listing(self) -> dict[str, ListedFile]:
         """All objects directly under the prefix by name, of which nothing is read."""
-        with self._told(self.url):
+        with s3_refusals_told(self.url):
             found = obstore.list_with_delimiter(self._store)["objects"]
         return {
             entry["path"].rsplit("/", 1)[-1]: ListedFile(
@@ -157,7 +154,7 @@ class CsvPrefix:
         shown = f"{self.url}/{name}"
         if table.name not in self.tables():
             raise missing_table(table.name, shown, self.tables())
-        with self._told(shown), tempfile.TemporaryDirectory() as scratch:
+        with s3_refusals_told(shown), tempfile.TemporaryDirectory() as scratch:
             size = obstore.head(self._store, name)["size"]
             start = Path(scratch) / name
             start.write_bytes(
@@ -167,7 +164,7 @@ class CsvPrefix:
                 return file.header()
 
     def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
-        with self._told(self.url):
+        with s3_refusals_told(self.url):
             found = obstore.list_with_delimiter(self._store)["objects"]
         names = {f"{table.name}.csv" for table in tables}
         return sum(entry["size"] for entry in found if entry["path"].rsplit("/", 1)[-1] in names)
@@ -179,7 +176,7 @@ class CsvPrefix:
         shown = f"{self.url}/{name}"
         if table.name not in self.tables():
             raise missing_table(table.name, shown, self.tables())
-        with self._told(shown), tempfile.TemporaryDirectory() as scratch:
+        with s3_refusals_told(shown), tempfile.TemporaryDirectory() as scratch:
             answer = obstore.get(self._store, name)
             size, version = answer.meta["size"], answer.meta["e_tag"]
             dialect = self.dialects.of(table.name)
@@ -193,22 +190,9 @@ class CsvPrefix:
     def fetch(self, name: str, directory: Path) -> tuple[Path, str | None]:
         """A copy of an object, in a directory, and the version that the store gives it."""
         shown = f"{self.url}/{name}"
-        with self._told(shown):
+        with s3_refusals_told(shown):
             answer = obstore.get(self._store, name)
             return _copied(answer, directory / name, shown), answer.meta["e_tag"]
-
-    @contextmanager
-    def _told(self, where: str) -> Iterator[None]:
-        try:
-            yield
-        except (ObjectStoreError, OSError) as error:
-            # The message as a whole is long, and names the access key.
-            answer = S3_ERROR_CODE.search(str(error))
-            raise SourceError(
-                f"the S3 server answers {answer[1]}" if answer else "the S3 server cannot be reached",
-                where=where,
-                remedy="check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials",
-            ) from None
 
 
 def _copied(answer: Any, copy: Path, shown: str) -> Path:

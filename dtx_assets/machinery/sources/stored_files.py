@@ -113,6 +113,21 @@ class LocalFiles:
             ) from None
 
 
+@contextmanager
+def s3_refusals_told(where: str) -> Iterator[None]:
+    """What the object store refuses is told as a SourceError."""
+    try:
+        yield
+    except (ObjectStoreError, OSError) as error:
+        # The message as a whole is long, and names the access key.
+        answer = S3_ERROR_CODE.search(str(error))
+        raise SourceError(
+            f"the S3 server answers {answer[1]}" if answer else "the S3 server cannot be reached",
+            where=where,
+            remedy="check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials",
+        ) from None
+
+
 class StoredFiles:
     """The objects directly under `s3://bucket/prefix`.
 
@@ -133,19 +148,19 @@ class StoredFiles:
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in self._listed()["common_prefixes"])
 
     def _listed(self) -> Any:
-        with self._told(self.where):
+        with s3_refusals_told(self.where):
             return obstore.list_with_delimiter(self._store)
 
     def inside(self, directory: str) -> Self:
         return type(self)(f"{self.where}/{directory}", self._s3)
 
     def state(self, name: str) -> FileState:
-        with self._told(self.shown(name)):
+        with s3_refusals_told(self.shown(name)):
             found = obstore.head(self._store, name)
         return FileState(found["size"], found["e_tag"], round(found["last_modified"].timestamp()))
 
     def first_bytes(self, name: str, count: int) -> bytes:
-        with self._told(self.shown(name)):
+        with s3_refusals_told(self.shown(name)):
             size = min(count, obstore.head(self._store, name)["size"])
             return bytes(obstore.get_range(self._store, name, start=0, end=size)) if size else b""
 
@@ -160,7 +175,7 @@ class StoredFiles:
     def local(self, name: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as scratch:
             copy = Path(scratch) / name
-            with self._told(self.shown(name)), copy.open("wb") as stream:
+            with s3_refusals_told(self.shown(name)), copy.open("wb") as stream:
                 answer = obstore.get(self._store, name)
                 size = answer.meta["size"]
                 for chunk in answer.stream(min_chunk_size=COPY_BYTES):
@@ -168,16 +183,3 @@ class StoredFiles:
             if (arrived := copy.stat().st_size) != size:
                 raise SourceError(f"{arrived:,} of {size:,} bytes arrived", where=self.shown(name), remedy="run again")
             yield copy
-
-    @contextmanager
-    def _told(self, where: str) -> Iterator[None]:
-        try:
-            yield
-        except (ObjectStoreError, OSError) as error:
-            # The message as a whole is long, and names the access key.
-            answer = S3_ERROR_CODE.search(str(error))
-            raise SourceError(
-                f"the S3 server answers {answer[1]}" if answer else "the S3 server cannot be reached",
-                where=where,
-                remedy="check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials",
-            ) from None

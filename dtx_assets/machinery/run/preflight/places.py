@@ -17,7 +17,7 @@ from obstore.exceptions import BaseError as ObjectStoreError
 from dtx_assets.machinery.base.lake import s3_store
 from dtx_assets.machinery.run.environment import RunEnvironment, local_directory
 from dtx_assets.machinery.run.preflight.finding import SECONDS_TO_CONNECT, Finding
-from dtx_assets.machinery.sources.csv_files import S3_ERROR_CODE
+from dtx_assets.machinery.sources.stored_files import S3_ERROR_CODE
 
 PROBE_RETRIES: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=SECONDS_TO_CONNECT)}
 BYTES_IN = {"lake": 1.0, "archive": 0.5, "home": 0.1}
