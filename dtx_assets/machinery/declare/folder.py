@@ -8,7 +8,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel
 
@@ -42,44 +42,7 @@ from dtx_assets.machinery.system.system import OwnChecks, SeedEmbedded, System
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
 
 File = TypeVar("File", bound=BaseModel)
-
-
-def system_from_folder(
-    name: str,
-    mappings_dir: Path,
-    *,
-    code_dir: Path,
-    sample_dir: Path | None = None,
-    transforms: Registry = GENERIC,
-    functions: Mapping[str, Callable[..., object]] | None = None,
-    references: Sequence[MappingAsset] = (),
-    seed_embedded: SeedEmbedded | None = None,
-    checks: OwnChecks | None = None,
-    sample_functions: Mapping[str, Callable[..., object]] | None = None,
-    write_sample: Callable[..., dict[str, int]] | None = None,
-) -> System:
-    """The system that a folder declares, under the decisions that the environment chooses otherwise, if any.
-
-    `code_dir`: where the system's Python lies; `sample_dir`: the legacy tables where no URL names others, by default
-    `legacy` beside the folder of all mappings; `references`: look-ups that code makes; `seed_embedded` fills the tables
-    of others in the embedded database; `checks`: those that the declarations do not call for.
-    ConfigurationError names all that is wrong, with file and line.
-    """
-    return decided(
-        declared_system(
-            name,
-            mappings_dir,
-            code_dir=code_dir,
-            sample_dir=sample_dir,
-            transforms=transforms,
-            functions=functions,
-            references=references,
-            seed_embedded=seed_embedded,
-            checks=checks,
-            sample_functions=sample_functions,
-            write_sample=write_sample,
-        )
-    )
+Given = ParamSpec("Given")
 
 
 def decided(system: System) -> System:
@@ -102,7 +65,13 @@ def declared_system(
     sample_functions: Mapping[str, Callable[..., object]] | None = None,
     write_sample: Callable[..., dict[str, int]] | None = None,
 ) -> System:
-    """The same under the decisions that the folder itself chooses."""
+    """The system that a folder declares, under the decisions that the folder itself chooses.
+
+    `code_dir`: where the system's Python lies; `sample_dir`: the legacy tables where no URL names others, by default
+    `legacy` beside the folder of all mappings; `references`: look-ups that code makes; `seed_embedded` fills the tables
+    of others in the embedded database; `checks`: those that the declarations do not call for.
+    ConfigurationError names all that is wrong, with file and line.
+    """
     tables, targets = read_declarations(mappings_dir)
     schemas = schemas_of(name)
     decisions = load_decisions(mappings_dir / DECISIONS)
@@ -195,6 +164,18 @@ def declared_system(
         write_sample=write_sample,
     )
     return system.under(decisions)
+
+
+def under_environment(make: Callable[Given, System]) -> Callable[Given, System]:
+    """The same way to make a system, under the decisions that the environment chooses otherwise, if any."""
+
+    def made(*arguments: Given.args, **options: Given.kwargs) -> System:
+        return decided(make(*arguments, **options))
+
+    return made
+
+
+system_from_folder = under_environment(declared_system)
 
 
 def _question(asked: Asked) -> Question:
