@@ -3,8 +3,10 @@
 import json
 import os
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,6 +32,7 @@ from dtx_assets.machinery.base.exit_codes import (
     EXIT_OK,
     EXIT_STEP_FAILED,
 )
+from dtx_assets.machinery.base.private import private_file
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.base.settings import Settings
@@ -240,6 +243,41 @@ def explain(
         else:
             for line in lines:
                 typer.echo(line)
+
+
+@app.command(
+    epilog="Examples:\n\n  dtx errors\n\n  dtx errors --table work_log --reason orphan_reference --format jsonl\n\n"
+    "  dtx errors --output migration-errors.log"
+)
+def errors(
+    system: SystemArgument = FIRST,
+    table: Annotated[str | None, typer.Option(help="Only of this legacy or target table.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only with this reason code.")] = None,
+    form: Annotated[
+        Literal["log", "jsonl"],
+        typer.Option("--format", metavar="log|jsonl", help="A log for people, or an entry a line in JSON."),
+    ] = "log",
+    to: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write it there, for the owner's eyes only.", dir_okay=False),
+    ] = None,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show personal data as it is.")] = False,
+) -> None:
+    """Print what is rejected now, entry by entry, and the most frequent patterns."""
+    from dtx_assets.machinery.run.explain import loaded_target
+    from dtx_assets.machinery.run.rejected_log import Patterns, json_line, log_lines, rejected_entries
+
+    with ExitStack() as stack:
+        environment = stack.enter_context(environment_of(system))
+        connection = stack.enter_context(loaded_target(environment))
+        found = rejected_entries(connection, environment.system, table=table, reason=reason, unmasked=unmasked)
+        out = stack.enter_context(private_file(to)) if to else sys.stdout
+        patterns = Patterns()
+        for entry in patterns.of(found):
+            lines = log_lines(entry) if form == "log" else [json_line(entry)]
+            out.writelines(f"{line}\n" for line in lines)
+        if form == "log":
+            out.writelines(f"{line}\n" for line in patterns.lines())
 
 
 @app.command(epilog="Example:\n\n  dtx replay")
