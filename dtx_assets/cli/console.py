@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SHOWN_CHECKS = 60
 SHOWN_ROWS = 200
 SHOWN_FAULTS = 10
+SLOWEST = 5
 NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?%?", re.IGNORECASE | re.ASCII)
 FORMULA = re.compile(r"^(?=[\t\r\n])|(?:^|[;\t\r\n])(?=[\s\0-\x1f\ufeff\u200b-\u200f\u2060]*[=+@＝＋－＠-])")
 """The places of a text after which a spreadsheet may see the start of a formula."""
@@ -154,10 +155,19 @@ def print_summary(console: Console, system: str, outcome: "RunOutcome", where: d
         checks = len(titles) - len(steps)
         left_out = [*steps, *([f"the checks of {checks} assets"] if checks else [])]
         console.print(Text(f"Not done because of that: {', '.join(left_out)}"), soft_wrap=True)
+    if slowest := slowest_steps(outcome.seconds_of, system):
+        console.print(Text(f"Slowest: {', '.join(slowest)}"), soft_wrap=True)
     for label, place in where.items():
         console.print(Text(f"{label}: {place}"), soft_wrap=True)
     state = "finished" if outcome.succeeded else "FAILED"
     console.print(Text(f"Run {outcome.run_id} {state} after {duration_text(outcome.seconds)}."), soft_wrap=True)
+
+
+def slowest_steps(seconds_of: Mapping[str, float], system: str) -> list[str]:
+    """The steps of tables that took longest: `load Document 12 s`."""
+    of_tables = [step for step in seconds_of if not step_title(step, system).startswith("check ")]
+    longest = sorted(of_tables, key=lambda step: -seconds_of[step])[:SLOWEST]
+    return [f"{step_title(step, system)} {duration_text(seconds_of[step])}" for step in longest]
 
 
 def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
