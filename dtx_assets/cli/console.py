@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.base.lake import Manifest
     from dtx_assets.machinery.dagster.run import AssetState, CheckState, RunOutcome
     from dtx_assets.machinery.run.preflight.finding import Finding
+    from dtx_assets.machinery.sources.generic_keys import GenericKeys
 
 SHOWN_CHECKS = 60
 SHOWN_ROWS = 200
@@ -269,6 +270,33 @@ def print_findings(console: Console, findings: Sequence["Finding"]) -> None:
     count = {state: sum(finding.state == state for finding in findings) for state in styles}
     verdict = "Not ready: mend what says no." if count["no"] else "Ready."
     console.print(f"{count['yes']} yes, {count['warn']} warnings, {count['no']} no. {verdict}", highlight=False)
+
+
+def print_generic_keys(console: Console, found: "GenericKeys") -> None:
+    """Each generic key with what it points at, and what was found that is none."""
+    for pair in found.pairs:
+        title = f"{pair.table}: {pair.type_column}, {pair.id_column} ({pair.id_type}), {pair.rows:,} rows"
+        console.print(Text(title, style="italic"), soft_wrap=True)
+        table = Table("points at", "table")
+        table.add_column("rows", justify="right")
+        table.add_column("orphans", justify="right")
+        for model, pointed_at in sorted(pair.models.items()):
+            orphans = "unknown" if pointed_at.orphans is None else f"{pointed_at.orphans:,}"
+            table.add_row(model, pointed_at.table or "no table", f"{pointed_at.rows:,}", orphans)
+        for number, rows in pair.unknown_types.items():
+            table.add_row(f"content type {number}, which is not there", "", f"{rows:,}", "")
+        rest = {"neither type nor id": pair.both_null, "only the type": pair.type_only, "only the id": pair.id_only}
+        for what, rows in rest.items():
+            if rows:
+                table.add_row(what, "", f"{rows:,}", "")
+        console.print(table)
+    for alone in found.unpaired:
+        what = f"{alone.table}.{alone.type_column} names content types, and no column beside it holds an id"
+        console.print(Text(f"{what} ({alone.rows:,} rows)"), soft_wrap=True)
+    if found.models_without_table:
+        console.print(Text(f"Models without a table: {', '.join(found.models_without_table)}"), soft_wrap=True)
+    count = len(found.pairs)
+    console.print(Text(f"{count} generic key{'' if count == 1 else 's'} found."))
 
 
 def print_states(console: Console, assets: Sequence["AssetState"], checks: Sequence["CheckState"]) -> None:

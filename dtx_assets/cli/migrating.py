@@ -16,6 +16,7 @@ from dtx_assets.cli.shared import (
     SystemOption,
     app,
     code_location,
+    code_locations,
     environment_of,
     execute,
     operator,
@@ -112,13 +113,36 @@ def run(
 
 
 @app.command(
-    epilog="Examples:\n\n  dtx diagnose\n\n  dtx diagnose --json | jq '.findings[] | select(.state == \"no\")'"
+    epilog="Examples:\n\n  dtx diagnose\n\n  dtx diagnose --json | jq '.findings[] | select(.state == \"no\")'\n\n"
+    "  dtx diagnose --generic-keys postgresql://reader@host/django"
 )
 def diagnose(
     system: SystemArgument = FIRST,
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL]",
+            show_default=False,
+            help="With --generic-keys: the Django database; by default the legacy one.",
+        ),
+    ] = None,
+    generic_keys: Annotated[
+        bool,
+        typer.Option(
+            "--generic-keys",
+            help="List the generic foreign keys of a Django database, what they point at, and orphans. It only reads.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Look at everything a run needs, before anything is written. Exit code: 0 ready, 1 not, 2 wrong configuration."""
+    if generic_keys:
+        show_generic_keys(*((system, url) if url or "://" not in system else (FIRST, system)), as_json=as_json)
+        raise typer.Exit(EXIT_OK)
+    if url is not None:
+        raise ConfigurationError(
+            "a URL says nothing here", where="dtx diagnose", remedy="leave it out, or add --generic-keys"
+        )
     with environment_of(system) as environment:
         from dtx_assets.cli.console import print_findings
         from dtx_assets.machinery.run.diagnose import diagnose as look_at
@@ -130,6 +154,26 @@ def diagnose(
     else:
         print_findings(output(), findings)
     raise typer.Exit(EXIT_OK if ready else EXIT_STEP_FAILED)
+
+
+def show_generic_keys(system: str, url: str | None, *, as_json: bool) -> None:
+    """Of any Django database; a system is needed only to say where its legacy database is, or how names are."""
+    from dtx_assets.cli.console import print_generic_keys
+    from dtx_assets.machinery.sources.generic_keys import find_generic_keys, read_named_keys
+
+    if url is None:
+        url = read_settings(system_module(system)).legacy_url
+        if url is None:
+            raise ConfigurationError(
+                "no database is named", where="dtx diagnose --generic-keys", remedy="give its URL behind it"
+            )
+    known = system in code_locations()
+    mappings = system_module(system).SYSTEM.mappings_dir if known else Path("mappings") / system
+    found = find_generic_keys(url, read_named_keys(mappings / "generic_keys.yaml"))
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        print_generic_keys(output(), found)
 
 
 @app.command(epilog="Examples:\n\n  dtx plan\n\n  dtx plan --json | jq '.in_the_way[].name'")
