@@ -45,7 +45,8 @@ WHERE (system, target_table, target_id) = (%(system)s, %(table)s, %(id)s::text) 
 """
 WENT_TO = """
 SELECT target_table, part, target_key, run_id FROM migration.mapping
-WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s) ORDER BY target_table, target_id::bigint
+WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s)
+ORDER BY target_table, length(target_id), target_id, part
 """
 REFUSED = """
 SELECT target_table, reasons, partial, detail, "row", run_id FROM migration.rejected
