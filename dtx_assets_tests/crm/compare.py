@@ -189,12 +189,12 @@ def _of_rows(
                 value, should_be = there[target_id][column.column], row[column.column]
                 if column.rule in (*IDS, "array_uuid"):
                     should_be = _real(should_be, ids)
-                same = _is_same_json(value, should_be) if column.rule == "jsonb" else value == should_be
+                same = is_same_json(value, should_be) if column.rule == "jsonb" else value == should_be
                 if not same:
                     yield Difference(f"{name}.{column.column}", f"{key}: {value!r} instead of {should_be!r}")
 
 
-def _is_same_json(text: str | None, expected: Any) -> bool:
+def is_same_json(text: str | None, expected: Any) -> bool:
     if text is None or expected is None:
         return text is expected
     return _is_same(json.loads(text, parse_float=Decimal, parse_int=Decimal), expected)

@@ -223,10 +223,11 @@ class Maker:
 
     def bad(self, column: Field) -> Value:
         if column.rule == "junction" or column.rule == "array_uuid":
-            one = self.random.choice((Value("objectId", self.random.choice(self.ids[column.named])), *IDS))
+            there = self.random.choice(self.ids[column.named])
+            one = self.random.choice((Value("objectId", there), self.as_text(there), self.random.choice(IDS)))
             anything = self.random.choice(EVERY)
             nothing = array(*(self.random.choice(NOTHING) for _ in range(self.random.randrange(3))))
-            return self.random.choice((one, anything, nothing, array(one, one), array(anything, one)))
+            return self.random.choice((one, one, one, anything, nothing, array(one, one), array(anything, one)))
         own = of_labels(column.labels) if column.rule == "enum" else OF_RULE.get(column.rule, OF_RULE["uuid"])
         kind = self.random.random()
         return self.random.choice(own if kind < 0.5 else EVERY if kind < 0.85 else NOTHING)
