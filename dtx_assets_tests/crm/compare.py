@@ -12,7 +12,7 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from dtx_assets_tests.crm.live_facts import live_facts
 from dtx_assets_tests.crm.second_reading import Account, Inputs, Mapped, Rejected, Result, Row, migrate
 from dtx_assets_tests.crm.second_reading_facts import FACTS, Facts, Field
 from dtx_assets_tests.crm.second_reading_values import Digits
@@ -270,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (Path(given.place) / "decisions.yaml").write_text(json.dumps(dict(inputs.decisions)))
         sys.stdout.write(f"{place}\n")
         return 0
-    told = differences(found_in(given.place), migrate(inputs))
+    told = differences(found_in(given.place), migrate(replace(inputs, facts=live_facts(given.place))))
     sys.stdout.write(brief(told, examples=given.examples) + f"\n{len(told)} differences\n")
     return 1 if told else 0
 

@@ -103,3 +103,49 @@ def test_every_ugly_value(tmp_path):
         for line in told(name, frame, made[name], loosely=False)
     ]
     assert found == [], "\n".join(found[:20])
+
+
+OID = '{"_id": {"$oid": "507f1f77bcf86cd799439011"}, "name": %s}'
+LINES = {
+    # Extended JSON in all its ages, and what is canonical of it.
+    '{"$oid": "507F1F77BCF86CD799439011"}': '{"$oid":"507f1f77bcf86cd799439011"}',
+    '{"$date": "2024-05-06T07:08:09.123+0000"}': '{"$date":{"$numberLong":"1714979289123"}}',
+    '{"$date": "2024-05-06T07:08:09Z"}': '{"$date":{"$numberLong":"1714979289000"}}',
+    '{"$date": 1714979289123}': '{"$date":{"$numberLong":"1714979289123"}}',
+    '{"$date": {"$numberLong": "-1"}}': '{"$date":{"$numberLong":"-1"}}',
+    '{"$binary": "YWI=", "$type": "00"}': '{"$binary":{"base64":"YWI=","subType":"00"}}',
+    '{"$binary": {"base64": "YWI=", "subType": "80"}}': '{"$binary":{"base64":"YWI=","subType":"80"}}',
+    '{"$numberLong": "5"}': '{"$numberLong":"5"}',
+    '{"$numberDouble": "-0.0"}': '{"$numberDouble":"-0.0"}',
+    '{"$numberDouble": "NaN"}': '{"$numberDouble":"NaN"}',
+    '{"$numberDecimal": "1.50"}': '{"$numberDecimal":"1.50"}',
+    '{"$undefined": true}': "null",
+    '{"$symbol": "s"}': '"s"',
+    "5": '{"$numberInt":"5"}',
+    "2147483648": '{"$numberLong":"2147483648"}',
+    "5.0": '{"$numberDouble":"5.0"}',
+    "5e3": '{"$numberDouble":"5000.0"}',
+    '"\u2028"': '"\u2028"',
+    '"\\ud83d\\ude00"': '"\U0001f600"',
+    # What cannot be decoded.
+    '{"$oid": "507f1f77bcf86cd79943901"}': None,
+    '{"$oid": "zzzf1f77bcf86cd799439011"}': None,
+    '{"$date": "yesterday"}': None,
+    '{"$date": {"$numberLong": "1.5"}}': None,
+    '{"$numberLong": "five"}': None,
+    '{"$numberLong": "9223372036854775808"}': None,
+    '{"a": 1, "a": 2}': None,
+    '[{"a": {"b": 1, "b": 1}}]': None,
+}
+
+
+def test_lines_of_every_age(tmp_path):
+    (tmp_path / "modulStatus.json").write_text("".join(OID % value + "\n" for value in LINES), encoding="utf-8")
+    lake = Lake(str(tmp_path / "lake"))
+    table = LegacyTable("modulStatus", "crm", ("_id", "name", "isVisible"), key=("_id",), documents=True)
+    with open_source(str(tmp_path)) as source:
+        source.extract(table, lake, ("crm", "legacy", "modulStatus"), "run")
+    frame = lake.scan(("crm", "legacy", "modulStatus")).collect()
+    assert dict(zip(LINES, frame["name"], strict=True)) == LINES
+    assert [why is None for why in frame["_unreadable"]] == [value is not None for value in LINES.values()]
+    assert frame["_id"].to_list() == ['{"$oid":"507f1f77bcf86cd799439011"}'] * len(LINES)
