@@ -446,6 +446,7 @@ def _as_filled(
         writes=writes,
         decision=table.decision or mapping.decision,
         parent=named[mapping.parent] if mapping.parent else "",
+        is_junction=any(source.members for source in mapping.sources.values()),
     )
 
 

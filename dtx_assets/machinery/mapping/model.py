@@ -308,6 +308,36 @@ class RowMapping(_Strict):
     reject: tuple[RejectRule, ...] = Field((), description="rules by which this row is rejected")
 
 
+class Members(_Strict):
+    """Rows of a junction, one a member of an array of ids in a document.
+
+    The pairs that several tables name are united: each is one row, and each document that names it leads to it. A
+    document is dropped as `identical`, then as `empty` where no member says anything, then by the rules of `drop`. It
+    is rejected where its own id is none, where a later one has the same, or where its own row is not migrated. Else
+    null and blank members are left out (`null_member`), and so is an id that was there before (`duplicate_member`); a
+    value that is no array is one of one (`scalar_to_array`). A member that is no id, or that of no migrated document,
+    is a bad one: each is rejected as a part of the document, and the document itself where no member is left.
+    """
+
+    field: str = Field(description="the legacy column with the array, read as `json`")
+    own: str = Field(description="the target column of the document's own id")
+    other: str = Field(description="the target column of the id that a member is")
+    names: str = Field(description="the crosswalk of the ids that members are")
+    of: str | None = Field(
+        None, description="the crosswalk of the documents' own ids. Left out: the one that is called as their table"
+    )
+    key: str = Field("_id", description="the legacy column with the document's own id")
+
+    def columns(self, table: str) -> dict[str, ColumnMapping]:
+        """How the two target columns are made of a legacy table, as a column mapping would say it."""
+        return {
+            self.own: ColumnMapping.model_validate({"from": self.key, "crosswalk": self.of or table}),
+            self.other: ColumnMapping.model_validate(
+                {"from": self.field, "crosswalk": self.names, "note": "each member of the array is looked up"}
+            ),
+        }
+
+
 class SourceMapping(_Strict):
     """What one legacy table gives to the target: rows by its functions and rules, values column by column.
 
@@ -333,6 +363,9 @@ class SourceMapping(_Strict):
     columns: dict[str, ColumnMapping] = Field({}, description="target column: how it is made")
     helpers: dict[str, ColumnMapping] = Field(
         {}, description="values that functions and rules of the flow need, checked like columns"
+    )
+    members: Members | None = Field(
+        None, description="an array of ids, each of which is a row of a junction; nothing but `drop` goes with it"
     )
     drop: tuple[DropRule, ...] = Field((), description="rules that leave rows out")
     require: Names = Field((), description="legacy columns without whose value a row is rejected")
@@ -411,6 +444,10 @@ class SourceMapping(_Strict):
         return tuple(found)
 
 
+WITH_MEMBERS = {"members", "drop", "when", "dropped", "undecided"}
+"""What a source may say that names members."""
+
+
 class TargetMapping(_Strict):
     """The mapping of one target model."""
 
@@ -433,6 +470,24 @@ class TargetMapping(_Strict):
         default={},
         description="target column that nobody has said how to fill: what is known; keeps a cutover back",
     )
+
+    @model_validator(mode="after")
+    def _columns_of_members(self) -> "TargetMapping":
+        """What members say of the columns of a junction stands with it as if it were said column by column."""
+        said = {table: source for table, source in self.sources.items() if source.members}
+        for table, source in said.items():
+            beside = sorted(source.model_fields_set - WITH_MEMBERS)
+            if beside:
+                raise ValueError(f"{table}: `{beside[0].rstrip('_')}` says nothing beside `members`; remove it")
+        if said and len(said) < len(self.sources):
+            other = next(table for table in self.sources if table not in said)
+            raise ValueError(f"{other} names no `members`, and {next(iter(said))} does; say them of both")
+        filled = {
+            table: source.model_copy(update={"columns": source.members.columns(table)})
+            for table, source in said.items()
+            if source.members
+        }
+        return self.model_copy(update={"sources": {**self.sources, **filled}}) if filled else self
 
 
 class ArchivedFile(_Strict):

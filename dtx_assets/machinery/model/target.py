@@ -104,6 +104,8 @@ class TargetTable:
     """The column that is false until the rows are activated; prepared rows say in `_<column>` what it is to be then."""
     loaded_after: tuple[str, ...] = ()
     """Models whose load comes first where it can: an order, no dependency."""
+    is_junction: bool = False
+    """Whether its rows are pairs that documents name in arrays: one of them gives rows in several parts."""
     decision: str = ""
     description: str = ""
     parent: str = ""

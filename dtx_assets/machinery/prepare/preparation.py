@@ -28,6 +28,7 @@ from dtx_assets.machinery.prepare.assess import DROPPED, DROPPED_SCHEMA, REJECTE
 from dtx_assets.machinery.prepare.batches import SourceRows, legacy_batches
 from dtx_assets.machinery.prepare.buckets import batch_count, bucket_range
 from dtx_assets.machinery.prepare.fitting import fitted, without_unfit
+from dtx_assets.machinery.prepare.members import pair_parts
 from dtx_assets.machinery.prepare.stretches import STRETCH_ROWS, ranges_of, taken_apart
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
@@ -136,6 +137,7 @@ def prepare_flow(
             max(batch_rows, STRETCH_ROWS) if flow.splits else batch_rows,
             run.settings.home,
         ) as batches,
+        pair_parts(list(flow.unite), run.settings.home) as pairs,
     ):
         for part, buckets, legacy in batches:
             ranges = ranges_of(buckets, batch_count(total, batch_rows)) if flow.splits else [buckets]
@@ -148,7 +150,9 @@ def prepare_flow(
                 dropped = pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *outcome.dropped.get(model, [])])
                 writers[model].add_dropped(part, dropped)
                 prepared = outcome.prepared[model]
-                if model in flow.merge:
+                if model in flow.unite:
+                    pairs[model].add(prepared.rows, rejected)
+                elif model in flow.merge:
                     merged[model].append(prepared.rows)
                     writers[model].add_rejected(part, rejected)
                 else:
@@ -157,6 +161,10 @@ def prepare_flow(
             done += sum(frame.height for frame in legacy.values())
             if progress:
                 progress(done, total)
+        for model, held in pairs.items():
+            for part, buckets, named, rejected in held.parts(batch_rows):
+                writers[model].add_part(part, buckets, flow.unite[model](named), rejected)
+                reach("prepare.after_part")
         for model, candidates in merged.items():
             writers[model].add_part("00000", bucket_range(0, 1), flow.merge[model](pl.concat(candidates)), None)
         _refuse_changed_sources(run, sources)
@@ -171,6 +179,7 @@ def prepare_flow(
                     "sources": {name: manifest.version for name, manifest in sources.items()},
                     "live": held_values(run.live.get(model), system.target(model)),
                     "source_tables": [source for source, target in flow.accounted if target == model],
+                    "is_junction": model in flow.unite,
                 }
             )
         reach("prepare.before_publish")

@@ -71,7 +71,7 @@ class Flow:
     rows are counted, `counted_apart` says that each target accounts for all of them, where else they share them.
     `required` gives the columns by source table that the chosen options need besides those a table always requires;
     `reads` those that are read at all, where it is known. `merge` makes the rows of a target of all batches together,
-    where several batches may give one row.
+    where several batches may give one row; `unite` does so of those that lie in some buckets.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Flow:
     run: Callable[[FlowInputs], Outcome]
     owner: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     merge: Mapping[str, Callable[[pl.DataFrame], Prepared]] = field(default_factory=dict)
+    unite: Mapping[str, Callable[[pl.DataFrame], Prepared]] = field(default_factory=dict)
     required: Callable[[Mapping[str, str]], Mapping[str, tuple[str, ...]]] = lambda _decisions: {}
     reads: Callable[[Mapping[str, str]], Mapping[str, frozenset[str]]] | None = None
     counted_apart: bool = False
