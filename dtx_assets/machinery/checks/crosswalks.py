@@ -56,7 +56,9 @@ def crosswalk_users(system: System, crosswalk: str) -> tuple[tuple[str, str], ..
             mapped = system.mappings.for_target(model).sources[source]
             owner, owned_through = flow.owner.get(source, ("", ""))
             users += [(source, owner)] if owned_through == crosswalk else []
-            users += [(source, column.from_[0]) for _, column in mapped.made if column.crosswalk == crosswalk]
+            # What an array names, its own flow tells member by member.
+            made = () if mapped.members else mapped.made
+            users += [(source, column.from_[0]) for _, column in made if column.crosswalk == crosswalk]
     return tuple(dict.fromkeys(users))
 
 

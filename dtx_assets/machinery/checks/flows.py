@@ -76,7 +76,9 @@ def accounting_outcome(context: CheckContext, flow: Flow, model: str, source: st
         entry["rejected"],
         sum(entry["dropped"].values()),
     )
-    linked = context.links(model).filter(pl.col("source_table") == source).select(pl.len())
+    # Of a junction, one source row has links in several parts.
+    each = pl.col("source_row").n_unique() if context.system.target(model).is_junction else pl.len()
+    linked = context.links(model).filter(pl.col("source_table") == source).select(each)
     listed_rows = (
         context.rejected(model).filter((pl.col("source_table") == source) & ~pl.col("partial")).select(pl.len())
     )

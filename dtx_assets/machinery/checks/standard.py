@@ -7,6 +7,7 @@ from dtx_assets.machinery.checks.crosswalks import crosswalk_checks, crosswalk_u
 from dtx_assets.machinery.checks.decisions import archived_by_decision_checks, decision_checks
 from dtx_assets.machinery.checks.documents import document_checks
 from dtx_assets.machinery.checks.flows import flow_checks
+from dtx_assets.machinery.checks.junctions import junction_checks
 from dtx_assets.machinery.checks.own import groups_of
 from dtx_assets.machinery.checks.spec import CheckGroup, one_group_an_asset
 from dtx_assets.machinery.checks.tables import landed_table_checks
@@ -43,6 +44,7 @@ def standard_check_groups(
             if asset.kind == "crosswalk" and (users := crosswalk_users(system, asset.name))
         ),
         *(group for flow in system.flows for group in flow_checks(flow)),
+        *(junction_checks(flow, model) for flow in system.flows for model in flow.unite),
         *(
             decision_checks(target.model, irrelevant_decisions, concerned_by=deciding_feeds(system, target.model))
             for target in system.filled_targets

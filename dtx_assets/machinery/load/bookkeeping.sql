@@ -107,12 +107,15 @@ CREATE TABLE migration.mapping_entry (
     hashes bytea,
     adopted_ids bigint[],
     shapes text[],
-    UNIQUE (flow_id, source_key)
+    portion smallint NOT NULL DEFAULT 0,
+    UNIQUE (flow_id, source_key, portion)
 );
 CREATE INDEX mapping_entry_places ON migration.mapping_entry
     USING brin (lowest_id, highest_id, bucket) WITH (pages_per_range = 16);
 CREATE INDEX mapping_entry_batch ON migration.mapping_entry USING brin (batch_id) WITH (pages_per_range = 16);
-COMMENT ON TABLE migration.mapping_entry IS 'One row a source row: which target rows it gave.';
+COMMENT ON TABLE migration.mapping_entry IS
+    'One row a source row: which target rows it gave. Of a junction, one a source row and bucket of its pairs.';
+COMMENT ON COLUMN migration.mapping_entry.portion IS 'Of a junction, the bucket; else 0.';
 COMMENT ON COLUMN migration.mapping_entry.target_ids IS 'In the order of the parts; NULL when they ascend by one from lowest_id.';
 COMMENT ON COLUMN migration.mapping_entry.hashes IS
     'Eight bytes a target row: the hash of what was written; NULL where another source table owns the rows.';
@@ -223,7 +226,7 @@ COMMENT ON TABLE migration.left_entry IS 'What the undo of a run left as it is, 
 
 CREATE VIEW migration.mapping AS
 SELECT flow.system, flow.source_table, entry.source_key, flow.target_table, listed.part,
-    target_row.id::text AS target_id, load.run_id, batch.committed_at AS migrated_at,
+    coalesce(numbered.key, target_row.id::text) AS target_id, load.run_id, batch.committed_at AS migrated_at,
     coalesce(numbered.key, target_row.id::text) AS target_key
 FROM migration.mapping_entry AS entry
 JOIN migration.flow ON flow.id = entry.flow_id
@@ -234,7 +237,8 @@ CROSS JOIN LATERAL unnest(part_list.parts) WITH ORDINALITY AS listed (part, posi
 CROSS JOIN LATERAL (SELECT CASE WHEN entry.target_ids IS NULL THEN entry.lowest_id + listed.position - 1
     ELSE entry.target_ids[listed.position] END AS id) AS target_row
 LEFT JOIN migration.target_row AS numbered ON numbered.no = target_row.id AND numbered.target_table = flow.target_table;
-COMMENT ON VIEW migration.mapping IS 'Where source rows went. target_key: the key of the row, target_id: the number it is called by.';
+COMMENT ON VIEW migration.mapping IS
+    'Where source rows went. target_id and target_key: the key of the row; of several columns, a JSON array.';
 
 CREATE VIEW migration.migration_mapping AS
 SELECT row_number() OVER (ORDER BY entry.flow_id, entry.source_key) AS id, flow.source_table,
@@ -243,7 +247,10 @@ SELECT row_number() OVER (ORDER BY entry.flow_id, entry.source_key) AS id, flow.
     batch.committed_at AT TIME ZONE 'UTC' AS migrated_at
 FROM migration.mapping_entry AS entry
 JOIN migration.flow ON flow.id = entry.flow_id
-JOIN migration.batch ON batch.id = entry.batch_id;
+JOIN migration.batch ON batch.id = entry.batch_id
+WHERE entry.portion = 0 OR NOT EXISTS (
+    SELECT FROM migration.mapping_entry AS other
+    WHERE (other.flow_id, other.source_key) = (entry.flow_id, entry.source_key) AND other.portion < entry.portion);
 COMMENT ON VIEW migration.migration_mapping IS
     'One row a source row and target table: where several rows were made of one, the first part that is there.';
 
@@ -313,4 +320,4 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION migration.sources_of IS 'The source rows that a target row came from.';
 
-INSERT INTO migration.schema_version (version) VALUES (7);
+INSERT INTO migration.schema_version (version) VALUES (8);

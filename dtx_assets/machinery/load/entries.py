@@ -16,7 +16,7 @@ from dtx_assets.machinery.postgres.content import (
     packed_hashes,
     unpacked_hashes,
 )
-from dtx_assets.machinery.prepare.buckets import BUCKET
+from dtx_assets.machinery.prepare.buckets import BUCKET, PORTION
 
 ENTRY = sql.Identifier("migration", "mapping_entry")
 
@@ -30,6 +30,7 @@ LINKED = pl.Schema(
         "hash": pl.UInt64(),
         "adopted": pl.Boolean(),
         "shape": pl.String(),
+        "portion": PORTION,
         "batch_id": pl.Int64(),
     }
 )
@@ -47,12 +48,12 @@ def new_entries(links: pl.DataFrame, ids: pl.Series, hashes: pl.Series) -> pl.Da
         (pl.int_range(pl.len()) - pl.col("start")).alias("position"),
         "start",
     )
-    return _entries(links.select("flow_id", "source_key", "bucket", "parts", "owns"), exploded, None)
+    return _entries(links.select("flow_id", "source_key", "bucket", "parts", "owns", "portion"), exploded, None)
 
 
 def grouped_entries(linked: pl.DataFrame) -> pl.DataFrame:
     """Entries of LINKED rows."""
-    grouped = linked.group_by("flow_id", "source_key", maintain_order=True).agg(
+    grouped = linked.group_by("flow_id", "source_key", "portion", maintain_order=True).agg(
         pl.col("bucket").first(),
         pl.col("part").alias("parts"),
         pl.col("target_id"),
@@ -114,6 +115,7 @@ def _entries(
             pl.when("owns").then("hashes").alias("hashes"),
             pl.when(pl.col("adopted_ids").list.len() > 0).then(ids_literal(pl.col("adopted_ids"))).alias("adopted_ids"),
             "shapes",
+            "portion",
         )
     )
 
@@ -143,6 +145,7 @@ def copy_entries(connection: Connection, entries: pl.DataFrame, batch_id: int, t
             "hashes",
             "adopted_ids",
             "shapes",
+            "portion",
         ),
     )
 
@@ -156,11 +159,12 @@ def replace_entries(connection: Connection, entries: pl.DataFrame, batch_id: int
     copy_entries(connection, entries, batch_id, sql.Identifier("new_entry"))
     connection.execute(
         "INSERT INTO migration.former_entry (batch_id, relation, entry) SELECT %s, 'mapping_entry', to_jsonb(former)"
-        " FROM migration.mapping_entry AS former JOIN new_entry USING (flow_id, source_key)",
+        " FROM migration.mapping_entry AS former JOIN new_entry USING (flow_id, source_key, portion)",
         [batch_id],
     )
     connection.execute(
-        "INSERT INTO migration.mapping_entry SELECT * FROM new_entry ON CONFLICT (flow_id, source_key) DO UPDATE SET"
+        "INSERT INTO migration.mapping_entry SELECT * FROM new_entry"
+        " ON CONFLICT (flow_id, source_key, portion) DO UPDATE SET"
         " (lowest_id, highest_id, batch_id, part_list_id, bucket, target_ids, hashes, adopted_ids, shapes) ="
         " (excluded.lowest_id, excluded.highest_id, excluded.batch_id, excluded.part_list_id, excluded.bucket,"
         " excluded.target_ids, excluded.hashes, excluded.adopted_ids, excluded.shapes)"
@@ -168,16 +172,17 @@ def replace_entries(connection: Connection, entries: pl.DataFrame, batch_id: int
 
 
 def delete_entries(connection: Connection, keys: pl.DataFrame, batch_id: int) -> None:
-    """Forget the source rows `keys` (flow_id, source_key)."""
+    """Forget the source rows `keys` (flow_id, source_key), or that portion of what they gave."""
     if keys.is_empty():
         return
     connection.execute(
         "WITH forgotten AS (DELETE FROM migration.mapping_entry AS entry"
-        " USING unnest(%s::smallint[], %s::text[]) AS gone (flow_id, source_key)"
-        " WHERE (entry.flow_id, entry.source_key) = (gone.flow_id, gone.source_key) RETURNING to_jsonb(entry) AS entry)"
+        " USING unnest(%s::smallint[], %s::text[], %s::smallint[]) AS gone (flow_id, source_key, portion)"
+        " WHERE (entry.flow_id, entry.source_key, entry.portion) = (gone.flow_id, gone.source_key, gone.portion)"
+        " RETURNING to_jsonb(entry) AS entry)"
         " INSERT INTO migration.former_entry (batch_id, relation, entry)"
         " SELECT %s, 'mapping_entry', entry FROM forgotten",
-        [keys.get_column("flow_id").to_list(), keys.get_column("source_key").to_list(), batch_id],
+        [*(keys.get_column(name).to_list() for name in ("flow_id", "source_key", "portion")), batch_id],
     )
 
 
@@ -230,7 +235,7 @@ def read_links(connection: Connection, where: sql.Composable, table: sql.Composa
         connection,
         sql.SQL(
             "SELECT flow_id, source_key, bucket, batch_id, part_list_id, lowest_id, target_ids::text, hashes::text,"
-            " adopted_ids::text, to_json(shapes)::text FROM {} AS entry WHERE {}"
+            " adopted_ids::text, to_json(shapes)::text, portion FROM {} AS entry WHERE {}"
         ).format(table, where),
         pl.Schema(
             {
@@ -244,6 +249,7 @@ def read_links(connection: Connection, where: sql.Composable, table: sql.Composa
                 "hashes": pl.String(),
                 "adopted_ids": pl.String(),
                 "shapes": pl.String(),
+                "portion": PORTION,
             }
         ),
     )
@@ -270,6 +276,7 @@ def read_links(connection: Connection, where: sql.Composable, table: sql.Composa
             pl.coalesce("hashes", no_hash).alias("hash"),
             _ids("adopted_ids").fill_null([]).alias("adopted"),
             (shapes if has_shapes else no_shape).alias("shape"),
+            "portion",
             "batch_id",
         )
         .explode("part", "target_id", "hash", *(["shape"] if has_shapes else []))

@@ -47,11 +47,14 @@ VANISHED = pl.Schema(
         "target_id": pl.Int64(),
     }
 )
-IN_SCOPE = sql.SQL(
-    "entry.flow_id = ANY ({flows}::smallint[]) AND (entry.bucket BETWEEN {low} AND {high} OR EXISTS"
-    " (SELECT 1 FROM staged_key WHERE (staged_key.flow_id, staged_key.source_key) = (entry.flow_id, entry.source_key)))"
+STAGED = sql.SQL(
+    "EXISTS (SELECT 1 FROM staged_key WHERE (staged_key.flow_id, staged_key.source_key)"
+    " = (entry.flow_id, entry.source_key))"
 )
+IN_SCOPE = sql.SQL("entry.flow_id = ANY ({flows}::smallint[]) AND (entry.bucket BETWEEN {low} AND {high} OR {staged})")
 """Of these flows, and in the buckets of a part or of a source row of the part: its bucket may have been another one."""
+IN_BUCKETS = sql.SQL("entry.flow_id = ANY ({flows}::smallint[]) AND entry.bucket BETWEEN {low} AND {high} AND {staged}")
+"""The same of a junction: what is in other buckets other parts have, of the same source rows."""
 HOLDERS_LOOKED_UP = 1000
 
 
@@ -76,11 +79,15 @@ class Findings:
         """Whether a part is no whole range of buckets: then what is not named in it is none of its business."""
 
     def scope(self, part: Part) -> sql.Composable:
-        """IN_SCOPE of a part whose keys are staged."""
-        low, high = (1, 0) if self.keys_only else part.buckets
-        return IN_SCOPE.format(
-            flows=sql.Literal(list(self.flows.values())), low=sql.Literal(low), high=sql.Literal(high)
-        )
+        """IN_SCOPE of a part whose keys are staged, or IN_BUCKETS."""
+        flows, staged = sql.Literal(list(self.flows.values())), STAGED
+        low, high = part.buckets
+        if self.target.is_junction:
+            staged = staged if self.keys_only else sql.SQL("true")
+        elif self.keys_only:
+            low, high = 1, 0
+        scope = IN_BUCKETS if self.target.is_junction else IN_SCOPE
+        return scope.format(flows=flows, low=sql.Literal(low), high=sql.Literal(high), staged=staged)
 
     def stage_keys(self, part: Part) -> None:
         """Put the keys of all source rows of a part, dropped ones that it names too, into the table `staged_key`."""

@@ -4,8 +4,10 @@ Where the key is one whole number, that is the number. Any other key, a text, a 
 `migration.target_row`; the server alone makes texts of such keys and reads them.
 """
 
+import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import polars as pl
@@ -132,6 +134,10 @@ class Key:
         """The number of the row whose key is a text as `text` makes it; None where no row has it or ever had."""
         if self.is_number:
             return int(text) if re.fullmatch(r"-?\d{1,18}", text) else None
+        if len(self.columns) > 1:
+            # However its blanks lie: people write it too.
+            with suppress(ValueError):
+                text = json.dumps(json.loads(text), ensure_ascii=False)
         found = connection.execute(
             "SELECT no FROM migration.target_row WHERE (target_table, key) = (%s, %s)", [self.name, text]
         ).fetchone()

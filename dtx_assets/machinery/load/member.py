@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 
 import polars as pl
+from psycopg import sql
 
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load import slices
@@ -219,12 +220,11 @@ class Member:
     def _require_absent(self, part: Part) -> None:
         if not self.told.first_load:
             self.findings.stage_keys(part)
-            known = self.place.number(
-                "SELECT count(*) FROM (SELECT 1 FROM migration.mapping_entry AS entry WHERE flow_id = ANY(%s) AND"
-                " (bucket BETWEEN %s AND %s OR EXISTS (SELECT 1 FROM staged_key WHERE (staged_key.flow_id,"
-                " staged_key.source_key) = (entry.flow_id, entry.source_key))) LIMIT 1) AS found",
-                [list(self.findings.flows.values()), *part.buckets],
-            )
+            known = self.place.connection.execute(
+                sql.SQL("SELECT 1 FROM migration.mapping_entry AS entry WHERE {} LIMIT 1").format(
+                    self.findings.scope(part)
+                )
+            ).fetchone()
             if known:
                 raise SlowPathNeeded
         if self.decisions.current.has_some_row(part):

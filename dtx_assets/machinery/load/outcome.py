@@ -8,6 +8,7 @@ import polars as pl
 
 from dtx_assets.machinery.load.findings import CONFLICT
 from dtx_assets.machinery.load.found import FoundByLoad
+from dtx_assets.machinery.load.ownership import SOURCE
 from dtx_assets.machinery.load.relink import Given, Relinked
 from dtx_assets.machinery.load.samples import Sample
 from dtx_assets.machinery.prepare.part import PROBLEM, Part
@@ -56,7 +57,7 @@ class PartOutcome:
     keys: pl.Series | None = None
     """Of a dry run: the keys of the rows that it would make, where they are known."""
     taken: pl.DataFrame | None = None
-    """Of a subset: source rows that were `read` and `rejected` by `flow_id`."""
+    """Of a subset: the source rows (`flow_id`, `source_key`), and whether each is `rejected`."""
     samples: list[Sample] = field(default_factory=list)
 
 
@@ -82,7 +83,7 @@ def problems_of(yields: pl.DataFrame, fates: pl.DataFrame, keys: Mapping[int, st
     conflict = pl.col("fate") == "conflict"
     columns = pl.col("columns").fill_null([]).list.join(", ")
     return (
-        linked.with_columns((~conflict).any().over("flow_id", "source_key").alias("partial"))
+        linked.with_columns((conflict.sum() < pl.coalesce("total", pl.len())).over(SOURCE).alias("partial"))
         .filter(conflict)
         .select(
             "flow_id",
@@ -106,16 +107,15 @@ def problems_of(yields: pl.DataFrame, fates: pl.DataFrame, keys: Mapping[int, st
 
 
 def taken_of(part: Part, problems: pl.DataFrame) -> pl.DataFrame:
-    """How many source rows of each flow a part had, and how many of them are rejected."""
+    """The source rows that a part had, and whether each is rejected."""
     rejected = pl.concat(
-        frame.filter(~pl.col("partial")).select("flow_id", "source_key").unique() for frame in (part.rejected, problems)
+        frame.filter(~pl.col("partial")).select(SOURCE).unique() for frame in (part.rejected, problems)
     )
     return (
-        pl.concat([part.links.select("flow_id", "source_key"), rejected])
+        pl.concat([part.links.select(SOURCE), rejected])
         .unique()
-        .join(rejected.with_columns(pl.lit(True).alias("rejected")), on=["flow_id", "source_key"], how="left")
-        .group_by("flow_id")
-        .agg(pl.len().alias("read"), pl.col("rejected").count())
+        .join(rejected.with_columns(pl.lit(True).alias("rejected")), on=SOURCE, how="left")
+        .with_columns(pl.col("rejected").fill_null(False))
     )
 
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.content import content_hash
-from dtx_assets.machinery.prepare.buckets import BUCKET
+from dtx_assets.machinery.prepare.buckets import BUCKET, PORTION
 
 THEIRS = "another owner's row has other values"
 CHANGED = "someone changed what this migration wrote"
@@ -43,11 +43,15 @@ YIELDS = pl.Schema(
         "part": pl.String(),
         "_row": pl.Int64(),
         "owns": pl.Boolean(),
+        "portion": PORTION,
+        "total": pl.Int64(),
     }
 )
-"""One row a (source row, prepared row)."""
+"""One row a (source row, prepared row). `total`: how many the source row gives, where other parts may have some."""
 
 SOURCE = ["flow_id", "source_key"]
+ENTRY = ["flow_id", "source_key", "portion"]
+"""What tells the entries of the mapping apart."""
 PLACE = ["flow_id", "source_key", "part"]
 UNIT = ["target_id", "part"]
 """What tells units apart: a prepared row of such a target is what one part fills of one row."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from dtx_assets.machinery.load.entries import LINKED
-from dtx_assets.machinery.load.ownership import PLACE, SOURCE
+from dtx_assets.machinery.load.ownership import ENTRY, PLACE
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ def given_by(
         pl.when("owns").then("hash").alias("hash"),
         "adopted",
         "shape",
+        "portion",
     )
-    in_conflict = linked.filter(pl.col("fate") == "conflict").select("_order", *PLACE, "bucket")
+    in_conflict = linked.filter(pl.col("fate") == "conflict").select("_order", *PLACE, "bucket", "portion")
     kept = in_conflict.join(
         stored.select(*PLACE, "target_id", "hash", "adopted", "shape"), on=PLACE, maintain_order="left"
     ).select(mapped.columns)
@@ -80,9 +81,9 @@ def relink(given: Given, yields: pl.DataFrame, stored: pl.DataFrame) -> Relinked
     another source row gives that target row now.
     """
     mapped = given.mapped
-    buckets = yields.select(*SOURCE, pl.col("bucket").alias("new_bucket")).unique(SOURCE)
+    buckets = yields.select(*ENTRY, pl.col("bucket").alias("new_bucket")).unique(ENTRY)
     retained = (
-        given.left.join(buckets, on=SOURCE, how="left", maintain_order="left")
+        given.left.join(buckets, on=ENTRY, how="left", maintain_order="left")
         .with_columns(pl.coalesce("new_bucket", "bucket").alias("bucket"), pl.col("_place") + yields.height)
         .select(pl.col("_place").alias("_order"), *mapped.columns[1:])
     )
@@ -90,12 +91,12 @@ def relink(given: Given, yields: pl.DataFrame, stored: pl.DataFrame) -> Relinked
     compared = [*PLACE, "bucket", "target_id", "hash", "adopted"]
     changed = pl.concat(
         [
-            now.join(stored, on=compared, how="anti", nulls_equal=True).select(SOURCE),
-            stored.join(now, on=compared, how="anti", nulls_equal=True).select(SOURCE),
+            now.join(stored, on=compared, how="anti", nulls_equal=True).select(ENTRY),
+            stored.join(now, on=compared, how="anti", nulls_equal=True).select(ENTRY),
         ]
     ).unique()
-    entries = now.join(changed, on=SOURCE, how="semi", maintain_order="left")
+    entries = now.join(changed, on=ENTRY, how="semi", maintain_order="left")
     return Relinked(
         entries.select(pl.lit(0, pl.Int64).alias("batch_id"), pl.exclude("_order")).select(LINKED.names()),
-        changed.join(now, on=SOURCE, how="anti"),
+        changed.join(now, on=ENTRY, how="anti"),
     )

@@ -23,6 +23,7 @@ from dtx_assets.machinery.load.identity import Ids
 from dtx_assets.machinery.load.member import Member, Send, Told
 from dtx_assets.machinery.load.orphans import Planned
 from dtx_assets.machinery.load.outcome import LoadSummary, PartOutcome
+from dtx_assets.machinery.load.ownership import SOURCE
 from dtx_assets.machinery.load.part_load import PartLoad
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
@@ -343,8 +344,10 @@ class TargetLoad:
         entries: list[dict[str, Any]] = self.source.prepared.metadata["accounting"]
         if self.subset is None or self.subset.kind == "rejected":
             return entries
-        each = pl.concat(taken).group_by("flow_id").sum().iter_rows() if taken else ()
-        counts = {flow: (read, rejected) for flow, read, rejected in each}
+        # Of a junction, several parts have what one source row gives.
+        by_row = [pl.concat(taken).group_by(SOURCE).agg(pl.col("rejected").any())] if taken else []
+        by_flow = [rows.group_by("flow_id").agg(pl.len(), pl.col("rejected").sum()) for rows in by_row]
+        counts = {flow: (read, rejected) for each in by_flow for flow, read, rejected in each.iter_rows()}
         booked = []
         for entry in entries:
             read, rejected = counts.get(self.parts.flows[entry["source_table"]], (0, 0))

@@ -13,7 +13,7 @@ from psycopg import sql
 from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load.entries import copy_entries, grouped_entries, read_links
-from dtx_assets.machinery.load.ownership import identity_of, known_rows
+from dtx_assets.machinery.load.ownership import ENTRY, identity_of, known_rows
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.undo_rows import LEFT, WrittenRows, delete_rows
 from dtx_assets.machinery.model.references import refers_to_itself
@@ -157,10 +157,9 @@ class LoadUndo:
         identity = identity_of(self.place.target)
         kept = stored.join(left.select(identity).unique(), on=identity, how="semi")
         former = read_links(self.place.connection, sql.SQL("true"), sql.Identifier("former_mapping_entry"))
-        keys = ["flow_id", "source_key"]
         merged = pl.concat(
-            [former.join(kept, on=keys, how="semi").join(kept, on=[*keys, *identity], how="anti"), kept]
-        ).sort(*keys, maintain_order=True)
+            [former.join(kept, on=ENTRY, how="semi").join(kept, on=[*ENTRY, *identity], how="anti"), kept]
+        ).sort(*ENTRY, maintain_order=True)
         self.place.connection.execute(
             "DELETE FROM migration.mapping_entry WHERE batch_id = %s AND flow_id = ANY(%s)", [batch_id, self.flows]
         )
@@ -168,7 +167,7 @@ class LoadUndo:
             copy_entries(self.place.connection, grouped_entries(merged), batch_id)
         self.place.connection.execute(
             "INSERT INTO migration.mapping_entry SELECT former.* FROM former_mapping_entry AS former"
-            " ON CONFLICT (flow_id, source_key) DO NOTHING"
+            " ON CONFLICT (flow_id, source_key, portion) DO NOTHING"
         )
         self.place.connection.execute("INSERT INTO migration.conflict_entry SELECT * FROM former_conflict_entry")
         self.place.connection.execute("INSERT INTO migration.vanished_entry SELECT * FROM former_vanished_entry")

@@ -136,7 +136,9 @@ class ColumnMapping(_Strict):
     )
     output: str | None = Field(None, description="column of the value map that gives the value")
     exact: bool = Field(False, description="the text must be as the value map lists it, blanks and case included")
-    crosswalk: str | None = Field(None, description="name of a crosswalk: legacy id to target id")
+    crosswalk: str | None = Field(
+        None, description="name of a crosswalk: legacy id to target id; beside a transform, the one that it looks into"
+    )
     cases: str | None = Field(
         None, description="name of a case table (mappings/<system>/<name>.cases.csv), whose first fitting line counts"
     )
@@ -164,7 +166,7 @@ class ColumnMapping(_Strict):
             name for name in ("transform", "value_map", "crosswalk", "cases", "by") if getattr(self, name) is not None
         ]
         ways += ["constant"] if "constant" in self.model_fields_set else []
-        if len(ways) > 1:
+        if len(ways) > 1 and ways != ["transform", "crosswalk"]:
             raise ValueError(f"says {' and '.join(ways)}; keep one: a column is made in one way")
         if not ways and not self.from_:
             raise ValueError("says nothing about where the value comes from; give `from`, or a `constant`")
@@ -180,7 +182,8 @@ class ColumnMapping(_Strict):
 
     def settings(self, chosen: Mapping[str, str]) -> dict[str, Any]:
         """The settings of the transform under the chosen options."""
-        return {
+        named = {"crosswalk": self.crosswalk} if self.transform and self.crosswalk else {}
+        return named | {
             name: chosen[decision] if (decision := decision_of(value)) else value for name, value in self.with_.items()
         }
 
@@ -246,6 +249,24 @@ class Duplicates(_Strict):
     )
     column: str = Field("", description="the legacy column that is told to be wrong")
     detail: str = Field(description="a sentence that says which row counts")
+    references_follow: When | None = Field(
+        None, description="the option under which what names a row that does not count names the one that does"
+    )
+
+
+class Existing(_Strict):
+    """Rows of the target that this migration did not write, and that have the key of a row that is to be written.
+
+    Such a row is rejected as `target_conflict` before anything is prepared that refers to it.
+    """
+
+    key: str = Field(description="the column that both have")
+    rows: str = Field(description="the look-up with all columns of those rows, as text")
+    adopt: When | None = Field(
+        None, description="the option under which the row of the target is taken for it, as it stands"
+    )
+    column: str = Field("", description="the legacy column that is told to be wrong")
+    detail: str = Field(description="a sentence for whoever mends it")
 
 
 class United(_Strict):
@@ -308,6 +329,36 @@ class RowMapping(_Strict):
     reject: tuple[RejectRule, ...] = Field((), description="rules by which this row is rejected")
 
 
+class Members(_Strict):
+    """Rows of a junction, one a member of an array of ids in a document.
+
+    The pairs that several tables name are united: each is one row, and each document that names it leads to it. A
+    document is dropped as `identical`, then as `empty` where no member says anything, then by the rules of `drop`. It
+    is rejected where its own id is none, where a later one has the same, or where its own row is not migrated. Else
+    null and blank members are left out (`null_member`), and so is an id that was there before (`duplicate_member`); a
+    value that is no array is one of one (`scalar_to_array`). A member that is no id, or that of no migrated document,
+    is a bad one: each is rejected as a part of the document, and the document itself where no member is left.
+    """
+
+    field: str = Field(description="the legacy column with the array, read as `json`")
+    own: str = Field(description="the target column of the document's own id")
+    other: str = Field(description="the target column of the id that a member is")
+    names: str = Field(description="the crosswalk of the ids that members are")
+    of: str | None = Field(
+        None, description="the crosswalk of the documents' own ids. Left out: the one that is called as their table"
+    )
+    key: str = Field("_id", description="the legacy column with the document's own id")
+
+    def columns(self, table: str) -> dict[str, ColumnMapping]:
+        """How the two target columns are made of a legacy table, as a column mapping would say it."""
+        return {
+            self.own: ColumnMapping.model_validate({"from": self.key, "crosswalk": self.of or table}),
+            self.other: ColumnMapping.model_validate(
+                {"from": self.field, "crosswalk": self.names, "note": "each member of the array is looked up"}
+            ),
+        }
+
+
 class SourceMapping(_Strict):
     """What one legacy table gives to the target: rows by its functions and rules, values column by column.
 
@@ -334,6 +385,9 @@ class SourceMapping(_Strict):
     helpers: dict[str, ColumnMapping] = Field(
         {}, description="values that functions and rules of the flow need, checked like columns"
     )
+    members: Members | None = Field(
+        None, description="an array of ids, each of which is a row of a junction; nothing but `drop` goes with it"
+    )
     drop: tuple[DropRule, ...] = Field((), description="rules that leave rows out")
     require: Names = Field((), description="legacy columns without whose value a row is rejected")
     reject: tuple[RejectRule, ...] = Field((), description="rules that reject rows, besides what the columns do")
@@ -356,6 +410,7 @@ class SourceMapping(_Strict):
     united: United | None = Field(
         None, description="which of several rows gives the values of a target row that all of them go to"
     )
+    existing: Existing | None = Field(None, description="rows of the target that are there already")
     taken_by: TakenBy | None = Field(None, description="another source, whose rows go before those of this one")
     merge: str | None = Field(
         None, description="function that makes one row of all that go to the same target row, of all sources"
@@ -411,6 +466,10 @@ class SourceMapping(_Strict):
         return tuple(found)
 
 
+WITH_MEMBERS = {"members", "drop", "when", "dropped", "undecided"}
+"""What a source may say that names members."""
+
+
 class TargetMapping(_Strict):
     """The mapping of one target model."""
 
@@ -433,6 +492,24 @@ class TargetMapping(_Strict):
         default={},
         description="target column that nobody has said how to fill: what is known; keeps a cutover back",
     )
+
+    @model_validator(mode="after")
+    def _columns_of_members(self) -> "TargetMapping":
+        """What members say of the columns of a junction stands with it as if it were said column by column."""
+        said = {table: source for table, source in self.sources.items() if source.members}
+        for table, source in said.items():
+            beside = sorted(source.model_fields_set - WITH_MEMBERS)
+            if beside:
+                raise ValueError(f"{table}: `{beside[0].rstrip('_')}` says nothing beside `members`; remove it")
+        if said and len(said) < len(self.sources):
+            other = next(table for table in self.sources if table not in said)
+            raise ValueError(f"{other} names no `members`, and {next(iter(said))} does; say them of both")
+        filled = {
+            table: source.model_copy(update={"columns": source.members.columns(table)})
+            for table, source in said.items()
+            if source.members
+        }
+        return self.model_copy(update={"sources": {**self.sources, **filled}}) if filled else self
 
 
 class ArchivedFile(_Strict):

@@ -79,6 +79,7 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
         for key in sorted(source.model_fields_set - NOTHING_OF_ITS_OWN):
             (place / key).wrong(f"`{key}` says nothing here; rows that are only read give nothing", "remove it")
     _check_identity(place, source, table)
+    _check_members(place / "members", legacy, source, table)
     if source.part:
         _check_named(place / "part", source.part.value, made, "column or helper")
     for when in source.cutover_time:
@@ -93,6 +94,27 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
     for key in ("uses", "decisions"):
         if getattr(source, key) and not (source.shape or source.expand or source.merge):
             (place / key).wrong(f"`{key}` says nothing here; no function of the source reads it", "remove it")
+
+
+def _check_members(place: Place, legacy: LegacyTable, source: SourceMapping, table: TargetTable) -> None:
+    spec = source.members
+    if spec is None:
+        return
+    if legacy.key != (spec.key,) or legacy.key_repeats:
+        key = ", ".join(legacy.key) or "none"
+        (place / "key").wrong(
+            f"the key of {legacy.name} is {key}, not {spec.key!r}", "name its key, which is one column"
+        )
+    if spec.field in legacy.columns and legacy.kind_of(spec.field) != "json":
+        (place / "field").wrong(
+            f"{legacy.name}.{spec.field} is read as {legacy.kind_of(spec.field)}, so its members cannot be told apart",
+            f"let it be read as it is: `{spec.field}: json` in tables.yaml",
+        )
+    if set(table.key) != {spec.own, spec.other} or not table.key_is_written:
+        place.wrong(
+            f"the key of {table.model} is {', '.join(table.key)}, and `own` and `other` make {spec.own}, {spec.other}",
+            "let them be the two columns of its key, with `key_is_written: true` in targets.yaml",
+        )
 
 
 def _check_duplicates(
@@ -137,7 +159,9 @@ def _check_detail(place: Place, detail: str, legacy: LegacyTable, source: Source
 
 
 def _check_owner(place: Place, source: SourceMapping) -> None:
-    if source.owner and not any(name == source.owner and column.crosswalk for name, column in source.made):
+    if source.owner and not any(
+        name == source.owner and (column.crosswalk or column.transform) for name, column in source.made
+    ):
         owners = [name for name, column in source.made if column.crosswalk]
         place.unknown("column or helper with a crosswalk", source.owner, owners)
 

@@ -56,6 +56,10 @@ class TargetColumn:
     """Whether the mapping writes NULL throughout."""
     needed_when: tuple[str, ...] = ()
     """A decision and those of its options that need this column; empty where every option does."""
+    default: str | None = None
+    """The constant that the live target puts where nothing is written, as text; None where there is none."""
+    filled_with_now: bool = False
+    """Whether the live target puts the current time there."""
 
     @property
     def kind(self) -> ColumnType:
@@ -104,6 +108,8 @@ class TargetTable:
     """The column that is false until the rows are activated; prepared rows say in `_<column>` what it is to be then."""
     loaded_after: tuple[str, ...] = ()
     """Models whose load comes first where it can: an order, no dependency."""
+    is_junction: bool = False
+    """Whether its rows are pairs that documents name in arrays: one of them gives rows in several parts."""
     decision: str = ""
     description: str = ""
     parent: str = ""

@@ -25,7 +25,8 @@ from dtx_assets.machinery.sources.documents import BSON
 from dtx_assets.machinery.sources.frames import key_text, source_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE, UNREADABLE
 from dtx_assets.machinery.sources.whole_rows import whole_documents
-from dtx_assets.machinery.transforms.columns import OBJECT_ID, canonical_id, integer_value
+from dtx_assets.machinery.transforms.columns import OBJECT_ID, canonical_id, integer_value, object_id_value
+from dtx_assets.machinery.transforms.json_values import plain_text
 
 EXTRA = "extra:"
 """Stands before the name of a column that no one named, so that it meets no column that a flow makes."""
@@ -102,6 +103,8 @@ class SourceRows:
                 self.fates, on=ROW, how="left"
             )
         column = pl.col(self.owner_column)
+        if self.table.kind_of(self.owner_column) == "json":
+            column = plain_text(column)
         number = number_of_id(column, self.owner_kind)
         keys = rows.select(number).to_series()
         # Rows of a key that repeats are numbered in their batch: those whose owner cannot be read must meet there too.
@@ -254,7 +257,9 @@ def key_fates(table: LegacyTable, frame: pl.LazyFrame) -> pl.DataFrame:
     if not table.has_unique_key:
         return NO_FATES
     names = frame.collect_schema().names()
-    keyed = frame.filter(pl.col(name).is_not_null() for name in table.key)
+    # What should be an ObjectId and is none is no key, however often it is there.
+    is_object_id = [object_id_value(pl.col(name)) for name in table.key if table.kind_of(name) == "object_id"]
+    keyed = frame.filter(value.is_not_null() for value in (*map(pl.col, table.key), *is_object_id))
     if UNREADABLE in names:
         keyed = keyed.filter(pl.col(UNREADABLE).is_null())
     # Numbers, not texts: they alone are held for all rows of the table.

@@ -4,6 +4,8 @@ import polars as pl
 
 BUCKETS = 4096
 BUCKET = pl.Int16()
+PORTION = pl.Int16()
+"""Which of several entries of a source row in the mapping one is: of a junction, the bucket, else 0."""
 
 
 def bucket_of(owner: pl.Expr) -> pl.Expr:

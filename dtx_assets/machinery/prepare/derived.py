@@ -10,6 +10,7 @@ from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.mapping.model import ColumnMapping, Condition, SourceMapping, TargetMapping, When
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.prepare.flow import mapping_run, united
+from dtx_assets.machinery.prepare.members import members_run, united_pairs
 from dtx_assets.machinery.prepare.parts import read_names, read_tables
 from dtx_assets.machinery.system.flow import Flow
 from dtx_assets.machinery.system.system import FlowMaker
@@ -52,6 +53,7 @@ def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], m
         tables = dict.fromkeys(table for table, _, _ in entries)
         others = (other for _, _, entry in entries for other in read_tables(entry))
         sources = tuple(dict.fromkeys([*tables, *others]))
+        junctions = [target for _, target, entry in entries if entry.members]
         # What is only read lies with its owner whatever the options say of its own columns.
         every = [pair for member in reversed(family) for pair in reversed(member.sources.items())]
         owner = {table: owner for table, entry in every if table in sources and (owner := owner_of(entry))}
@@ -64,12 +66,18 @@ def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], m
             targets=models,
             decisions=tuple(dict.fromkeys(name for member in family for name in _decisions(mappings, member))),
             owner=owner,
-            run=mapping_run(models),
+            run=members_run(junctions[0]) if junctions else mapping_run(models),
             reads=lambda options: _read_columns(entries, legacy_tables, owner, options),
             required=lambda options: _required_columns(entries, legacy_tables, options),
+            unite={
+                member.target: partial(united_pairs, list(entry.members.columns(table)))
+                for member in family
+                for table, entry in list(member.sources.items())[:1]
+                if entry.members and member.target in models
+            },
             merge={target: partial(united, table, ("id",)) for table, target, entry in entries if entry.united},
             counted_apart=not any(entry.only for _, _, entry in entries),
-            splits=len(tables) == 1 and not any(entry.merge or entry.id for _, _, entry in entries),
+            splits=len(tables) == 1 and not any(entry.merge or entry.id or entry.members for _, _, entry in entries),
             uses_cutover_time=any(is_active(when, chosen) for _, _, entry in entries for when in entry.cutover_time),
             description=next((member.description for member in family if member.description), ""),
         )
@@ -101,11 +109,14 @@ def _followed(mapping: TargetMapping) -> set[str]:
 
 def owner_of(entry: SourceMapping) -> tuple[str, str] | None:
     """The legacy column of the owner and its crosswalk; None where rows belong to no one."""
+    if entry.members:
+        return None
     made = dict(reversed(entry.made))
     if entry.owner:
         column = made[entry.owner]
-        return column.from_[0], str(column.crosswalk)
-    return next(((column.from_[0], column.crosswalk) for _, column in entry.made if column.crosswalk), None)
+        return column.from_[0], column.crosswalk or ""
+    through = ((column.from_[0], column.crosswalk) for _, column in entry.made if not column.transform)
+    return next(((legacy, crosswalk) for legacy, crosswalk in through if crosswalk), None)
 
 
 def _of_cases(mappings: Mappings, column: ColumnMapping) -> list[str]:
@@ -122,9 +133,13 @@ def _decisions(mappings: Mappings, mapping: TargetMapping) -> Iterator[str]:
         whens += entry.cutover_time
         whens += [column.when for _, column in entry.made]
         yield from (decision for _, column in entry.made for decision in column.decisions)
+        named = (column.transform or "text" for _, column in entry.made)
+        yield from (decision for transform in named for decision in mappings.transforms.decisions.get(transform, ()))
         yield from (decision for _, column in entry.made for decision in _of_cases(mappings, column))
         whens += [row.when for row in entry.rows]
         whens += [rule.when for rule in entry.rules]
+        whens += [entry.duplicates.references_follow] if entry.duplicates else []
+        whens += [entry.existing.adopt] if entry.existing else []
     yield from (when.decision for when in whens if when)
 
 

@@ -18,7 +18,7 @@ from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import content_hash, with_canonical_json
 from dtx_assets.machinery.postgres.ddl import LiveColumn, LiveTarget
-from dtx_assets.machinery.prepare.buckets import BUCKET
+from dtx_assets.machinery.prepare.buckets import BUCKET, PORTION
 from dtx_assets.machinery.prepare.printed import as_printed
 
 INTEGER_LIMITS = {"smallint": 1 << 15, "integer": 1 << 31}
@@ -50,7 +50,8 @@ class Part:
     """`rows`: `_row` (its position), the columns, `_hash`, and `_id`, which row of the target it is, where rows are
     updated or keys are written; `comparable` the same with canonical JSON.
 
-    `links`: flow_id, source_key, source_row, bucket, parts, rows, owns (whether this source table owns the content).
+    `links`: flow_id, source_key, source_row, bucket, parts, rows, owns (whether this source table owns the content),
+    portion, and total: how many rows the source row gives in all parts, where one does not have them all.
     `rejected` is REJECTED; `problems` is PROBLEM: what the load itself found; `dropped` (flow_id, source_key) names
     source rows that were rejected before and that a rule drops now, where only such rows are looked at.
     """
@@ -137,14 +138,17 @@ class PreparedParts:
             rows = rows.with_columns(pl.col(f"_{held}").alias(str(held)))
         known = {column.name: column for column in self._target.columns}
         # What begins with an underscore is for whoever sends what belongs to a row, and is not written.
-        columns = tuple(known[column] for column in rows.columns if not column.startswith("_"))
+        columns = tuple(known[column] for column in rows.columns if column in known or not column.startswith("_"))
         comparable = with_canonical_json(rows, columns)
         hashes = comparable.select(content_hash(columns).alias("_hash")).to_series()
         rows, comparable = rows.with_columns(hashes), comparable.with_columns(hashes)
         links = links.filter(pl.col("rows").list.len() > 0)
+        junction = self._target.is_junction
         links = with_owner(links, self._ranks(), rows.height, name).select(
             _flow_column(self.flows),
-            pl.exclude("source_table"),
+            pl.exclude("source_table", "total"),
+            (pl.col("bucket") if junction else pl.lit(0)).cast(PORTION).alias("portion"),
+            (pl.col("total") if junction else pl.lit(None)).cast(pl.Int64).alias("total"),
         )
         low, high = described["buckets"]
         if not rows.get_column("_row").equals(pl.int_range(rows.height, eager=True).alias("_row"), check_dtypes=False):
@@ -293,6 +297,8 @@ def without_rows(part: Part, found: Sequence[pl.DataFrame]) -> Part:
     if not found:
         return part
     refused = pl.concat(found).group_by("_row").agg(pl.col("reason").first(), pl.col("detail").first())
+    if "total" in part.links.columns and part.links.get_column("total").is_not_null().any():
+        return _without_pairs(part, refused)
     exploded = part.links.select(
         pl.int_range(pl.len()).alias("_link"), "flow_id", "source_key", "source_row", "bucket", "owns", "rows"
     ).explode("rows")
@@ -333,6 +339,37 @@ def without_rows(part: Part, found: Sequence[pl.DataFrame]) -> Part:
     )
 
 
+def _without_pairs(part: Part, refused: pl.DataFrame) -> Part:
+    """The same of a junction: a pair that is refused is a part of each document that names it.
+
+    A document is rejected where all its pairs are refused, and all of them are in this part.
+    """
+    links = part.links.with_row_index("_link")
+    pairs = links.drop("owns", "portion").explode("parts", "rows").join(refused, left_on="rows", right_on="_row")
+    source = ["flow_id", "source_key"]
+    problems = pairs.select(
+        *source,
+        "source_row",
+        # One entry a document that is rejected, whatever buckets its pairs are in.
+        pl.when(pl.len() < pl.col("total")).then("bucket").otherwise(pl.col("bucket").min()).over(source),
+        "reason",
+        pl.format("{}: {}", "parts", "detail").alias("detail"),
+        (pl.len() < pl.col("total")).over(source).alias("partial"),
+    )
+    lost = pairs.group_by(source).agg(pl.len().cast(pl.Int64).alias("_lost"))
+    left = part.links.join(lost, on=source, how="left", maintain_order="left")
+    stays = ~pl.col("_row").is_in(refused.get_column("_row").implode())
+    return renumbered(
+        replace(
+            part,
+            rows=part.rows.filter(stays),
+            comparable=part.comparable.filter(stays),
+            links=left.with_columns(pl.col("total") - pl.col("_lost").fill_null(0)).select(part.links.columns),
+            problems=pl.concat([part.problems, problems.select(PROBLEM.names()).cast(PROBLEM)]),
+        )
+    )
+
+
 def renumbered(part: Part) -> Part:
     """Rows are numbered by their position again, and links follow; what they linked to and is gone is left out."""
     rows = part.rows.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_new"))
@@ -342,10 +379,9 @@ def renumbered(part: Part) -> Part:
         .join(rows.select("_row", "_new"), left_on="rows", right_on="_row", maintain_order="left")
     )
     links = exploded.group_by("_link", maintain_order=True).agg(
-        pl.col("flow_id", "source_key", "source_row", "bucket").first(),
+        pl.exclude("_link", "parts", "rows", "_new").first(),
         pl.col("parts"),
         pl.col("_new").alias("rows"),
-        pl.col("owns").first(),
     )
     return replace(
         part,

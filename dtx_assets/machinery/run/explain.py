@@ -13,7 +13,7 @@ from dtx_assets.machinery.load.archived import ARCHIVE
 from dtx_assets.machinery.load.key import Key
 from dtx_assets.machinery.mapping.execute import apply_columns
 from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping
-from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 from dtx_assets.machinery.postgres.ddl import live_target
@@ -21,7 +21,7 @@ from dtx_assets.machinery.prepare.preparation import rules_that_dropped, transfo
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.sources.frames import has_key, key_elements, legacy_frame, may_have_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
-from dtx_assets.machinery.transforms.columns import code
+from dtx_assets.machinery.transforms.columns import canonical_id, code
 
 Facts = dict[str, Any]
 CAME_FROM = """
@@ -45,7 +45,8 @@ WHERE (system, target_table, target_id) = (%(system)s, %(table)s, %(id)s::text) 
 """
 WENT_TO = """
 SELECT target_table, part, target_key, run_id FROM migration.mapping
-WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s) ORDER BY target_table, target_id::bigint
+WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s)
+ORDER BY target_table, length(target_id), target_id, part
 """
 REFUSED = """
 SELECT target_table, reasons, partial, detail, "row", run_id FROM migration.rejected
@@ -119,11 +120,14 @@ def explain_target_row(
         )
         hidden = system.personal_columns(declared)
         for name, column in mapping.columns_of(part).items():
+            spec = mapping.members
+            ids = table.kind_of(spec.key) if spec else "integer"
+            member = part if spec and name == spec.other else None
             told = columns.setdefault(name, {"value": _value((values or {}).get(name), name in hidden, unmasked)})
             told.setdefault("ways", []).append(
                 {
                     "source_table": source_table,
-                    **_way(environment, column, table, row, unmasked),
+                    **_way(environment, column, table, row, unmasked, ids, member),
                     "coercions": coercions.get(name, []),
                 }
             )
@@ -248,8 +252,14 @@ def _way(
     table: LegacyTable,
     row: Mapping[str, str | None],
     unmasked: bool,
+    ids: ColumnKind = "integer",
+    member: str | None = None,
 ) -> Facts:
-    """How a column is made of a legacy row (empty where it is gone): by what, and the step that its value took."""
+    """How a column is made of a legacy row (empty where it is gone): by what, and the step that its value took.
+
+    `ids`: how ids are compared where their crosswalk does not say it; `member`: the id that the row names in an array,
+    where it is that which the column holds.
+    """
     given = {name: _value(row.get(name), table.is_personal(name), unmasked) for name in column.local if row}
     facts: Facts = {"from": list(column.from_), "given": given}
     raw = row.get(column.local[0]) if column.local else None
@@ -264,7 +274,7 @@ def _way(
         facts["by"] = f"the first line of the case table {column.cases} that fits"
     elif column.crosswalk:
         facts["by"] = f"the crosswalk {column.crosswalk}"
-        facts["step"] = _hop(environment, column.crosswalk, raw)
+        facts["step"] = _hop(environment, column.crosswalk, raw, ids, member)
     elif column.transform:
         settings = f" with {column.with_}" if column.with_ else ""
         facts["by"] = f"the transform {column.transform}{settings}"
@@ -309,13 +319,18 @@ def _entry(frame: pl.DataFrame, raw: str | None, *, exact: bool) -> dict[str, An
     return found.row(0, named=True) if found.height else None
 
 
-def _hop(environment: RunEnvironment, crosswalk: str, raw: str | None) -> str:
+def _hop(
+    environment: RunEnvironment, crosswalk: str, raw: str | None, ids: ColumnKind, member: str | None = None
+) -> str:
     manifest = environment.lake.manifest((environment.system.name, "mapping", crosswalk))
     if raw is None or manifest is None:
         return "NULL" if raw is None else "the crosswalk was not landed"
     context = transform_context(environment.run_settings, {crosswalk: manifest})
     listed = context.crosswalks[crosswalk]
-    found = listed.filter(pl.col("source_id") == context.canonical_id(crosswalk, pl.lit(raw))).collect()
+    # A member stands in the mapping as the crosswalk has it.
+    wanted = canonical_id(pl.lit(raw), context.id_kinds.get(crosswalk, ids)) if member is None else pl.lit(member)
+    found = listed.filter(pl.col("source_id") == wanted).collect()
+    raw = raw if member is None else member
     if found.is_empty():
         return f"{plain(raw)} → no entry"
     target = found.get_column("target_id")[0]

@@ -54,6 +54,8 @@ class Outcome:
     rejected: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     fates: list[pl.DataFrame] = field(default_factory=list)
+    stands_for: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    """By model, `source_key` of what another row stands for, and `named`: the key of the row that counts."""
     made: dict[tuple[str, str], pl.DataFrame] = field(default_factory=dict)
     """By model and source table, what was made of the rows, rejected or not: `_row`, `_part`, `:<column>`, `_problems`.
     What other models of the flow read of it."""
@@ -71,7 +73,7 @@ class Flow:
     rows are counted, `counted_apart` says that each target accounts for all of them, where else they share them.
     `required` gives the columns by source table that the chosen options need besides those a table always requires;
     `reads` those that are read at all, where it is known. `merge` makes the rows of a target of all batches together,
-    where several batches may give one row.
+    where several batches may give one row; `unite` does so of those that lie in some buckets.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Flow:
     run: Callable[[FlowInputs], Outcome]
     owner: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     merge: Mapping[str, Callable[[pl.DataFrame], Prepared]] = field(default_factory=dict)
+    unite: Mapping[str, Callable[[pl.DataFrame], Prepared]] = field(default_factory=dict)
     required: Callable[[Mapping[str, str]], Mapping[str, tuple[str, ...]]] = lambda _decisions: {}
     reads: Callable[[Mapping[str, str]], Mapping[str, frozenset[str]]] | None = None
     counted_apart: bool = False

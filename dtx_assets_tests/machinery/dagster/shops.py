@@ -15,6 +15,7 @@ from dtx_assets.machinery.checks.standard import standard_check_groups
 from dtx_assets.machinery.code_location.definitions import build_definitions
 from dtx_assets.machinery.dagster.run import RunOutcome, open_instance, planned_job, run_job, select_assets
 from dtx_assets.machinery.declare.folder import system_from_folder
+from dtx_assets.machinery.look_ups.assets import MappingAsset
 from dtx_assets.machinery.system.system import System
 
 MAPPED = """\
@@ -74,6 +75,7 @@ class FolderPlace:
         name: str,
         files: Mapping[str, str],
         tables: Sequence[str],
+        references: Sequence[MappingAsset] = (),
     ) -> None:
         self.url, self.home, self.legacy = url, directory / "state", directory / "legacy"
         self.legacy.mkdir()
@@ -81,7 +83,7 @@ class FolderPlace:
         mappings.mkdir(parents=True)
         for file, content in files.items():
             (mappings / file).write_text(content)
-        self.system: System = system_from_folder(name, mappings, code_dir=directory)
+        self.system: System = system_from_folder(name, mappings, code_dir=directory, references=references)
         self.definitions = build_definitions(self.system, one_group_an_asset(standard_check_groups(self.system)))
         patch.delenv("DAGSTER_HOME", raising=False)
         for setting, value in {"HOME": self.home, "LEGACY_URL": self.legacy, "TARGET_URL": url}.items():
