@@ -92,6 +92,7 @@ def mapping_context(
         legacy_tables=system.legacy_tables,
         files=environment.legacy_files(progress),
         chosen=environment.decisions.chosen,
+        keys={target.model: target.key for target in system.targets},
     )
 
 

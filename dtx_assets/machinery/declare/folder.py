@@ -24,7 +24,7 @@ from dtx_assets.machinery.declare.model import (
     TargetsFile,
     TargetTableFile,
 )
-from dtx_assets.machinery.declare.own_rows import own_crosswalk
+from dtx_assets.machinery.declare.own_rows import own_crosswalk, prepared_crosswalk
 from dtx_assets.machinery.feeds.load import FeedContext, Feeds, load_feeds
 from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, look_up_asset, value_map_asset
 from dtx_assets.machinery.mapping.conditions import is_active
@@ -64,12 +64,14 @@ def declared_system(
     checks: OwnChecks | None = None,
     sample_functions: Mapping[str, Callable[..., object]] | None = None,
     write_sample: Callable[..., dict[str, int]] | None = None,
+    target_sql: Path | None = None,
 ) -> System:
     """The system that a folder declares, under the decisions that the folder itself chooses.
 
     `code_dir`: where the system's Python lies; `sample_dir`: the legacy tables where no URL names others, by default
     `legacy` beside the folder of all mappings; `references`: look-ups that code makes; `seed_embedded` fills the tables
-    of others in the embedded database; `checks`: those that the declarations do not call for.
+    of others in the embedded database; `checks`: those that the declarations do not call for; `target_sql`: the schema
+    of the target as its application makes it, for the embedded database.
     ConfigurationError names all that is wrong, with file and line.
     """
     tables, targets = read_declarations(mappings_dir)
@@ -86,6 +88,7 @@ def declared_system(
         [target_table(model, declared, first) for model, declared in targets.targets.items()], schemas
     )
     own = {table.name: table for table in declared_targets if not table.key_is_written}
+    keyed = {table.model: table for table in declared_targets if table.key_is_written and len(table.key) == 1}
     looked_up = {model: table for model, table in targets.targets.items() if table.looked_up}
     handed_over = {
         crosswalk: (table, leads_to)
@@ -99,7 +102,7 @@ def declared_system(
         targets=declared_targets,
         transforms=transforms,
         functions=functions or {},
-        crosswalks=tuple(dict.fromkeys((*handed_over, *through, *looked_up, *own))),
+        crosswalks=tuple(dict.fromkeys((*handed_over, *through, *looked_up, *own, *keyed))),
         decisions=decisions,
         references=[asset.name for asset in references if not asset.is_crosswalk],
     )
@@ -111,7 +114,7 @@ def declared_system(
     )
     makers = derived_flows(mappings, legacy_tables)
     entries = (entry for mapping in mappings.targets.values() for entry in mapping.sources.values())
-    used = {column.crosswalk for entry in entries for _, column in entry.made if column.crosswalk}
+    used = {name for entry in entries for name in read_names(entry)}
     crosswalks = {
         table: replace(
             legacy_table(table, declared, OTHER_AREAS, tables.kinds_by_name), key=declared.key or (declared.source_id,)
@@ -128,6 +131,11 @@ def declared_system(
             own_crosswalk(table, mappings, legacy_tables)
             for crosswalk, table in own.items()
             if crosswalk in used and crosswalk not in (*handed_over, *through)
+        ),
+        *(
+            prepared_crosswalk(table, mappings.targets)
+            for model, table in keyed.items()
+            if model in used and model in mappings.targets and model not in (*handed_over, *through, *looked_up, *own)
         ),
         *(
             look_up_asset(table, targets.targets[table.model].looked_up)
@@ -162,6 +170,7 @@ def declared_system(
         checks=checks,
         sample_functions=sample_functions or {},
         write_sample=write_sample,
+        target_sql=target_sql,
     )
     return system.under(decisions)
 
@@ -340,6 +349,7 @@ def legacy_table(
         all_required=declared.all_required,
         blank_is_null=not declared.blanks_count,
         schema=declared.lies_in,
+        documents=declared.documents,
     )
 
 

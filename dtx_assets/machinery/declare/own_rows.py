@@ -1,4 +1,4 @@
-"""The crosswalks of rows that this migration itself inserts."""
+"""The crosswalks of rows that this migration itself inserts: by what was loaded, or by what is prepared."""
 
 from collections.abc import Mapping
 
@@ -7,8 +7,12 @@ import polars as pl
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.look_ups.assets import MappingAsset, MappingContext
 from dtx_assets.machinery.mapping.load import Mappings
+from dtx_assets.machinery.mapping.model import TargetMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.prepare.assess import DROPPED
+from dtx_assets.machinery.prepare.preparation import KEYS, STANDS_FOR
+from dtx_assets.machinery.transforms.document_values import CROSSWALK
 
 
 def own_crosswalk(target: TargetTable, mappings: Mappings, legacy_tables: Mapping[str, LegacyTable]) -> MappingAsset:
@@ -42,4 +46,63 @@ def own_crosswalk(target: TargetTable, mappings: Mappings, legacy_tables: Mappin
         build,
         ids=table.kind_of(table.key[0]),
         after=(target.model,),
+    )
+
+
+def prepared_crosswalk(target: TargetTable, mappings: Mapping[str, TargetMapping]) -> MappingAsset:
+    """The documents of a collection and the keys of the rows that were prepared of them. Frame: CROSSWALK.
+
+    It is made as soon as the rows of its model are prepared, before any is loaded, so that what refers to a document
+    that is not migrated is known while it is prepared itself.
+    """
+    sources = ", ".join(mappings[target.model].sources)
+
+    def build(context: MappingContext) -> pl.LazyFrame:
+        prepared = context.lake.require((context.system, "prepared", target.model))
+        rejected = context.lake.require((context.system, "rejected", target.model))
+
+        def table(name: str) -> pl.LazyFrame | None:
+            return context.lake.scan_files(prepared, name) if name in prepared.tables else None
+
+        keys = table(KEYS)
+        nothing = pl.LazyFrame(schema={"source_key": pl.String(), "named": pl.String()})
+        stands_for = table(STANDS_FOR)
+        stands_for = nothing if stands_for is None else stands_for
+        if keys is None:
+            keys = pl.LazyFrame(schema={"source_key": pl.String(), "target_id": pl.String()})
+        whole = context.lake.scan_files(rejected, "rows").filter(~pl.col("partial"))
+        dropped = context.lake.scan_files(rejected, DROPPED)
+        lost = pl.concat(
+            [
+                whole.select("source_key", pl.lit("rejected").alias("fate")),
+                dropped.select("source_key", pl.lit("dropped").alias("fate")),
+            ]
+        )
+        migrated = keys.select("source_key", pl.col("target_id").cast(pl.String), pl.lit(None, pl.String).alias("fate"))
+        # What is migrated counts, whatever became of its copies.
+        known = pl.concat([migrated, lost.select("source_key", pl.lit(None, pl.String).alias("target_id"), "fate")])
+        known = known.unique("source_key", keep="first", maintain_order=True)
+        winners = migrated.select(pl.col("source_key").alias("named"), pl.col("target_id").alias("_theirs"))
+        return (
+            known.join(stands_for.unique("source_key"), on="source_key", how="left")
+            .join(winners, on="named", how="left")
+            .select(
+                pl.col("source_key").alias("source_id"),
+                pl.coalesce("_theirs", "target_id").alias("target_id"),
+                "fate",
+                pl.col("named").is_not_null().alias("merged"),
+                pl.coalesce("named", "source_key").alias("named"),
+            )
+            .cast(CROSSWALK)
+            .sort("source_id")
+        )
+
+    return MappingAsset(
+        target.model,
+        "reference",
+        target.area,
+        (("prepared", target.model), ("rejected", target.model)),
+        f"The documents of {sources}, and the keys of the rows of {target.name} that were prepared of them.",
+        build,
+        is_crosswalk=True,
     )

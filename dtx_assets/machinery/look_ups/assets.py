@@ -29,6 +29,10 @@ from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.transforms.columns import canonical_id, integer_value, kind_of_ids
 
 
+HASHED_ROWS = 100_000
+"""More rows than this are not written out as text to tell whether they changed."""
+
+
 @dataclass(frozen=True)
 class MappingContext:
     """Where mapping assets are made from: the lake, the target database, the reviewable files."""
@@ -43,6 +47,8 @@ class MappingContext:
     files: LegacyFiles | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
     """The option of each decision, where there is one."""
+    keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By model, the columns of the key of its table."""
     own_rows: bool = True
     """Whether rows that this migration inserted count among the rows of the target."""
 
@@ -76,6 +82,44 @@ class MappingContext:
             if connection.execute("SELECT to_regclass('migration.mapping')").fetchone() == (None,):
                 return pl.LazyFrame(schema=schema)
             return copy_out(connection, query, pl.Schema(schema)).lazy()
+
+    def rows_of_others(self, model: str) -> pl.LazyFrame:
+        """All columns, as text, of the rows of a target that no load of this migration inserted."""
+        table = self.mappings.table_names[model]
+        name = sql.Identifier(*table.split("."))
+        with read_of_others(table), connect(self.target_url) as connection:
+            columns = [
+                str(column)
+                for (column,) in connection.execute(
+                    "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0"
+                    " AND NOT attisdropped ORDER BY attnum",
+                    [name.as_string(connection)],
+                )
+            ]
+            texts = sql.SQL(", ").join(sql.SQL("t.{}::text").format(sql.Identifier(column)) for column in columns)
+            query = sql.SQL("SELECT {} FROM {} AS t").format(texts, name)
+            if connection.execute("SELECT to_regclass('migration.batch')").fetchone() != (None,):
+                query += sql.SQL(
+                    " WHERE NOT EXISTS (SELECT FROM migration.target_row AS numbered"
+                    " JOIN migration.batch ON batch.inserted_ids @> numbered.no AND batch.undone_at IS NULL"
+                    " JOIN migration.load ON load.id = batch.load_id WHERE numbered.target_table = {1}"
+                    " AND numbered.key = t.{2}::text AND (load.system, load.target_table) = ({0}, {1}))"
+                ).format(
+                    sql.Literal(self.system), sql.Literal(table.rpartition(".")[2]), sql.Identifier(*self.keys[model])
+                )
+            return copy_out(connection, query, pl.Schema(dict.fromkeys(columns, pl.String()))).lazy()
+
+    def given_keys(self) -> pl.LazyFrame:
+        """The keys that rows were given in earlier loads: `source_table`, `source_id`, `target_id`, all text."""
+        schema = pl.Schema(dict.fromkeys(("source_table", "source_id", "target_id"), pl.String()))
+        query = sql.SQL(
+            "SELECT source_table, source_key, target_id FROM migration.mapping"
+            " WHERE system = {} AND source_table = target_table AND part = '' ORDER BY 1, 2"
+        ).format(sql.Literal(self.system))
+        with connect(self.target_url) as connection:
+            if connection.execute("SELECT to_regclass('migration.mapping')").fetchone() == (None,):
+                return pl.LazyFrame(schema=schema)
+            return copy_out(connection, query, schema).lazy()
 
     def without_own_rows(self) -> "MappingContext":
         """The same, as if this migration had inserted nothing yet."""
@@ -232,11 +276,9 @@ def refuse_contradictions(table: str, key: str, rows: pl.LazyFrame) -> None:
 
 def build_mapping_asset(asset: MappingAsset, context: MappingContext) -> Manifest:
     """Writes the dataset of a mapping asset; the one that is there stays when nothing changed."""
-    frame = asset.build(context).collect()
+    frame = asset.build(context).collect(engine="streaming")
     key = (context.system, "mapping", asset.name)
-    buffer = BytesIO()
-    frame.write_ndjson(buffer)
-    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    digest = _content_digest(frame)
     before = context.lake.manifest(key)
     if before and before.metadata.get("digest") == digest:
         return before
@@ -244,6 +286,16 @@ def build_mapping_asset(asset: MappingAsset, context: MappingContext) -> Manifes
         writer.add(frame)
         writer.metadata.update(digest=digest, kind=asset.kind)
     return context.lake.require(key)
+
+
+def _content_digest(frame: pl.DataFrame) -> str:
+    """Changes with the content of a frame; of a large one, another for equal content costs no more than time."""
+    if frame.height > HASHED_ROWS:
+        hashes = frame.hash_rows(seed=0).to_numpy()
+        return hashlib.sha256(str(frame.schema).encode() + hashes.tobytes()).hexdigest()
+    buffer = BytesIO()
+    frame.write_ndjson(buffer)
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
 def read_target_rows(

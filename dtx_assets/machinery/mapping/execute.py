@@ -16,6 +16,7 @@ PROBLEM = pl.Struct({"reason": pl.String, "column": pl.String, "detail": pl.Stri
 UNREADABLE = "_unreadable"
 """The column that says why a document of the source has no value."""
 
+TIMES = "times:"
 OF_VALUE = "\n"
 """Stands between the kind of a coercion and the value that is coerced."""
 
@@ -99,7 +100,7 @@ def apply_columns(
         local = column.local
         inputs = [pl.col(part) for part in column.input or local]
         label = ", ".join(local) or name
-        if column.crosswalk or column.value_map:
+        if (column.crosswalk and not column.transform) or column.value_map:
             rows, outcome, made = _look_up(rows, name, column, inputs[0], context)
             joined += made
         elif column.cases:
@@ -107,7 +108,8 @@ def apply_columns(
         elif column.is_constant:
             outcome = Outcome(_constant(column))
         else:
-            outcome = transforms[column.transform or "text"](inputs, context, **column.settings(context.decisions))
+            settings = column.settings(context.decisions)
+            outcome = transforms[column.transform or "text"](inputs, replace(context, column=name), **settings)
             if name in source.columns or column.written:
                 outcome = _refusing_what_is_no_text(rows, outcome, local, inputs)
         if column.only:
@@ -115,7 +117,9 @@ def apply_columns(
         active = column.when is None or context.decisions.get(column.when.decision) in column.when.option
         values[f":{name}"] = outcome.value if active else pl.lit(None)
         if active:
-            problems += [RowProblem(entry.when, entry.reason, label, entry.detail) for entry in outcome.problems]
+            # A document that cannot be read says nothing of its fields.
+            said = pl.col(UNREADABLE).is_null() if UNREADABLE in frame.columns else pl.lit(True)
+            problems += [RowProblem(entry.when & said, entry.reason, label, entry.detail) for entry in outcome.problems]
             coercions += [(label, entry) for entry in outcome.coercions]
     # In memory, where texts are shared: the streaming engine would copy large ones.
     mapped = rows.with_columns(value.alias(name) for name, value in values.items()).collect(engine="in-memory")
@@ -137,15 +141,26 @@ def _add_coercions(frame: pl.DataFrame, coercions: list[tuple[str, Coercion]]) -
     if not coercions:
         return frame
     hits = frame.select(entry.when.fill_null(False).alias(str(n)) for n, (_, entry) in enumerate(coercions))
+    several = [(number, entry.values) for number, (_, entry) in enumerate(coercions) if entry.values is not None]
+    times = frame.select(values.fill_null(0).alias(f"{TIMES}{number}") for number, values in several)
     kinds = [
         pl.when(pl.col(str(number))).then(pl.lit(f"{entry.kind}{OF_VALUE}{label}"))
         for number, (label, entry) in enumerate(coercions)
     ]
     told = pl.concat_list(kinds).list.drop_nulls().list.unique(maintain_order=True)
+    if several:
+        hits = hits.hstack(times)
+        again = [
+            pl.lit(f"{coercions[number][1].kind}{OF_VALUE}{coercions[number][0]}").repeat_by(
+                pl.when(pl.col(str(number))).then(pl.col(f"{TIMES}{number}") - 1).otherwise(0)
+            )
+            for number, _ in several
+        ]
+        told = pl.concat_list(told, *again)
     kind = pl.element().str.split_exact(OF_VALUE, 1).struct.field("field_0")
     listed = (
         hits.with_row_index("_position")
-        .filter(pl.any_horizontal(hits.columns))
+        .filter(pl.any_horizontal(str(number) for number in range(len(coercions))))
         .select("_position", told.list.eval(kind).alias("_more"))
     )
     return _updated(frame, listed, "_coercions")

@@ -136,7 +136,9 @@ class ColumnMapping(_Strict):
     )
     output: str | None = Field(None, description="column of the value map that gives the value")
     exact: bool = Field(False, description="the text must be as the value map lists it, blanks and case included")
-    crosswalk: str | None = Field(None, description="name of a crosswalk: legacy id to target id")
+    crosswalk: str | None = Field(
+        None, description="name of a crosswalk: legacy id to target id; beside a transform, the one that it looks into"
+    )
     cases: str | None = Field(
         None, description="name of a case table (mappings/<system>/<name>.cases.csv), whose first fitting line counts"
     )
@@ -164,7 +166,7 @@ class ColumnMapping(_Strict):
             name for name in ("transform", "value_map", "crosswalk", "cases", "by") if getattr(self, name) is not None
         ]
         ways += ["constant"] if "constant" in self.model_fields_set else []
-        if len(ways) > 1:
+        if len(ways) > 1 and ways != ["transform", "crosswalk"]:
             raise ValueError(f"says {' and '.join(ways)}; keep one: a column is made in one way")
         if not ways and not self.from_:
             raise ValueError("says nothing about where the value comes from; give `from`, or a `constant`")
@@ -180,7 +182,8 @@ class ColumnMapping(_Strict):
 
     def settings(self, chosen: Mapping[str, str]) -> dict[str, Any]:
         """The settings of the transform under the chosen options."""
-        return {
+        named = {"crosswalk": self.crosswalk} if self.transform and self.crosswalk else {}
+        return named | {
             name: chosen[decision] if (decision := decision_of(value)) else value for name, value in self.with_.items()
         }
 
@@ -246,6 +249,24 @@ class Duplicates(_Strict):
     )
     column: str = Field("", description="the legacy column that is told to be wrong")
     detail: str = Field(description="a sentence that says which row counts")
+    references_follow: When | None = Field(
+        None, description="the option under which what names a row that does not count names the one that does"
+    )
+
+
+class Existing(_Strict):
+    """Rows of the target that this migration did not write, and that have the key of a row that is to be written.
+
+    Such a row is rejected as `target_conflict` before anything is prepared that refers to it.
+    """
+
+    key: str = Field(description="the column that both have")
+    rows: str = Field(description="the look-up with all columns of those rows, as text")
+    adopt: When | None = Field(
+        None, description="the option under which the row of the target is taken for it, as it stands"
+    )
+    column: str = Field("", description="the legacy column that is told to be wrong")
+    detail: str = Field(description="a sentence for whoever mends it")
 
 
 class United(_Strict):
@@ -389,6 +410,7 @@ class SourceMapping(_Strict):
     united: United | None = Field(
         None, description="which of several rows gives the values of a target row that all of them go to"
     )
+    existing: Existing | None = Field(None, description="rows of the target that are there already")
     taken_by: TakenBy | None = Field(None, description="another source, whose rows go before those of this one")
     merge: str | None = Field(
         None, description="function that makes one row of all that go to the same target row, of all sources"

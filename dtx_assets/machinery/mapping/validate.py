@@ -220,6 +220,8 @@ def _check_names(place: Place, legacy: LegacyTable, source: SourceMapping, entry
     elif entry.crosswalk:
         if entry.crosswalk not in known.crosswalks:
             (place / "crosswalk").unknown("crosswalk", entry.crosswalk, known.crosswalks)
+        elif entry.transform:
+            _check_transform(place, entry, known)
     elif entry.value_map:
         value_map = known.value_maps.get(entry.value_map)
         if value_map is None:

@@ -159,7 +159,9 @@ def _check_detail(place: Place, detail: str, legacy: LegacyTable, source: Source
 
 
 def _check_owner(place: Place, source: SourceMapping) -> None:
-    if source.owner and not any(name == source.owner and column.crosswalk for name, column in source.made):
+    if source.owner and not any(
+        name == source.owner and (column.crosswalk or column.transform) for name, column in source.made
+    ):
         owners = [name for name, column in source.made if column.crosswalk]
         place.unknown("column or helper with a crosswalk", source.owner, owners)
 

@@ -56,6 +56,10 @@ class TargetColumn:
     """Whether the mapping writes NULL throughout."""
     needed_when: tuple[str, ...] = ()
     """A decision and those of its options that need this column; empty where every option does."""
+    default: str | None = None
+    """The constant that the live target puts where nothing is written, as text; None where there is none."""
+    filled_with_now: bool = False
+    """Whether the live target puts the current time there."""
 
     @property
     def kind(self) -> ColumnType:

@@ -3,6 +3,7 @@
 Tables are created in the embedded or a rehearsal database only; in production they belong to others and are just read.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -204,6 +205,11 @@ def _in_order_of_reference(
 # --- the live target --------------------------------------------------------------------------------------------------
 
 
+CONSTANT = re.compile(r"'((?:[^']|'')*)'(?:::.+)?|\(?(-?\d+(?:\.\d+)?|true|false)\)?(?:::.+)?")
+"""A default that is a constant, as PostgreSQL prints it; a text may stand for a value of any type."""
+NOW = re.compile(r"(?:CURRENT_TIMESTAMP|LOCALTIMESTAMP)(?:\(\d\))?|(?:now|transaction_timestamp)\(\)")
+
+
 @dataclass(frozen=True)
 class LiveColumn:
     type: str
@@ -221,6 +227,10 @@ class LiveColumn:
     """Whether the target computes it from other columns, so that nobody can write it."""
     domains: tuple[str, ...] = ()
     """The domains that it is of, the one that the column names first."""
+    default: str = ""
+    """What the target puts there where nothing is written, in SQL."""
+    references: str | None = None
+    """The table that a foreign key of this column alone leads to; with its schema where no search path finds it."""
 
     def __str__(self) -> str:
         """What values it holds, as SQL has it."""
@@ -241,6 +251,27 @@ class LiveColumn:
     def is_domain(self, declared: ColumnType) -> bool:
         """Whether it is of a domain that is declared by its name."""
         return not declared.is_array and any(same_name(domain, declared.name) for domain in self.domains)
+
+    @property
+    def constant(self) -> str | None:
+        """The text of a default that is a constant."""
+        found = CONSTANT.fullmatch(self.default)
+        if found is None:
+            return None
+        text, number = found.groups()
+        return number if text is None else text.replace("''", "'")
+
+    def as_declared(self, declared: TargetColumn) -> TargetColumn:
+        """A column as it was declared, with what is live in place of what was thought of it."""
+        return replace(
+            declared,
+            type=self.spelled,
+            nullable=self.nullable,
+            allowed=self.labels,
+            references=self.references,
+            default=self.constant,
+            filled_with_now=bool(NOW.fullmatch(self.default)),
+        )
 
     @property
     def plain_type(self) -> str:
@@ -296,7 +327,13 @@ SELECT attname, format_type(kind, NULL), required,
     CASE WHEN kind IN ('timestamptz'::regtype, 'timestamp'::regtype, 'time'::regtype, 'timetz'::regtype)
         AND modifier >= 0 THEN modifier END,
     format_type(kind, modifier),
-    ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = kind ORDER BY enumsortorder), generated, domains
+    ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = kind ORDER BY enumsortorder), generated, domains,
+    coalesce((SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = %s::oid AND adnum = attnum), ''),
+    (SELECT CASE WHEN pg_table_is_visible(other.oid) THEN other.relname::text
+            ELSE nspname::text || '.' || other.relname::text END
+        FROM pg_constraint JOIN pg_class AS other ON other.oid = confrelid JOIN pg_namespace ON relnamespace =
+            pg_namespace.oid
+        WHERE conrelid = %s::oid AND contype = 'f' AND conkey = ARRAY[attnum] ORDER BY pg_constraint.oid LIMIT 1)
 FROM found JOIN pg_type ON pg_type.oid = kind WHERE typtype <> 'd' ORDER BY attnum
 """
 
@@ -313,10 +350,10 @@ def live_target(connection: Connection, table: TargetTable | str) -> LiveTarget 
     oid = int(found[0])
     columns = {
         str(name): LiveColumn(
-            str(kind), not required, length, filled, precision, whole, tuple(labels), generated, tuple(domains)
+            str(kind), not required, length, filled, precision, whole, tuple(labels), generated, tuple(domains), *rest
         )
-        for name, kind, required, length, filled, precision, whole, labels, generated, domains in connection.execute(
-            _COLUMNS, [oid]
+        for name, kind, required, length, filled, precision, whole, labels, generated, domains, *rest in (
+            connection.execute(_COLUMNS, [oid, oid, oid])
         )
     }
     # NULLS NOT DISTINCT came with PostgreSQL 15; older servers have no such column in their catalogue.

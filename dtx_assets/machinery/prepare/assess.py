@@ -123,22 +123,24 @@ def settle_duplicates(
     column: str,
     detail: str,
     by: str = "_row",
+    *,
+    names_winner: bool = False,
 ) -> pl.DataFrame:
     """A `duplicate_key` for each sound row that shares `key` with one that comes after it in `order`, then in `by`.
 
-    `by` numbers the rows of the frame.
+    `by` numbers the rows of the frame. `names_winner`: adds `_beaten_by`, the number of the row that counts.
     """
+    winner = pl.col(by).last().over(key)
     beaten = (
         frame.lazy()
         .filter(is_sound())
         .sort(*order, by, nulls_last=False)
-        .select(by, (pl.col(by) != pl.col(by).last().over(key)).alias("_beaten"))
+        .select(by, pl.when(pl.col(by) != winner).then(winner).alias("_beaten_by"))
     )
     joined = frame.select(by).lazy().join(beaten, on=by, how="left", maintain_order="left").collect()
-    frame = frame.with_columns(joined.get_column("_beaten"))
-    return add_problems(frame, RowProblem(pl.col("_beaten").fill_null(False), "duplicate_key", column, detail)).drop(
-        "_beaten"
-    )
+    frame = frame.with_columns(joined.get_column("_beaten_by"))
+    frame = add_problems(frame, RowProblem(pl.col("_beaten_by").is_not_null(), "duplicate_key", column, detail))
+    return frame if names_winner else frame.drop("_beaten_by")
 
 
 def with_target_problems(inputs: FlowInputs, model: str, sources: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:

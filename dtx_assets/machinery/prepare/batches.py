@@ -26,6 +26,7 @@ from dtx_assets.machinery.sources.frames import key_text, source_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE, UNREADABLE
 from dtx_assets.machinery.sources.whole_rows import whole_documents
 from dtx_assets.machinery.transforms.columns import OBJECT_ID, canonical_id, integer_value, object_id_value
+from dtx_assets.machinery.transforms.json_values import plain_text
 
 EXTRA = "extra:"
 """Stands before the name of a column that no one named, so that it meets no column that a flow makes."""
@@ -102,6 +103,8 @@ class SourceRows:
                 self.fates, on=ROW, how="left"
             )
         column = pl.col(self.owner_column)
+        if self.table.kind_of(self.owner_column) == "json":
+            column = plain_text(column)
         number = number_of_id(column, self.owner_kind)
         keys = rows.select(number).to_series()
         # Rows of a key that repeats are numbered in their batch: those whose owner cannot be read must meet there too.

@@ -114,8 +114,9 @@ def owner_of(entry: SourceMapping) -> tuple[str, str] | None:
     made = dict(reversed(entry.made))
     if entry.owner:
         column = made[entry.owner]
-        return column.from_[0], str(column.crosswalk)
-    return next(((column.from_[0], column.crosswalk) for _, column in entry.made if column.crosswalk), None)
+        return column.from_[0], column.crosswalk or ""
+    through = ((column.from_[0], column.crosswalk) for _, column in entry.made if not column.transform)
+    return next(((legacy, crosswalk) for legacy, crosswalk in through if crosswalk), None)
 
 
 def _of_cases(mappings: Mappings, column: ColumnMapping) -> list[str]:
@@ -132,9 +133,13 @@ def _decisions(mappings: Mappings, mapping: TargetMapping) -> Iterator[str]:
         whens += entry.cutover_time
         whens += [column.when for _, column in entry.made]
         yield from (decision for _, column in entry.made for decision in column.decisions)
+        named = (column.transform or "text" for _, column in entry.made)
+        yield from (decision for transform in named for decision in mappings.transforms.decisions.get(transform, ()))
         yield from (decision for _, column in entry.made for decision in _of_cases(mappings, column))
         whens += [row.when for row in entry.rows]
         whens += [rule.when for rule in entry.rules]
+        whens += [entry.duplicates.references_follow] if entry.duplicates else []
+        whens += [entry.existing.adopt] if entry.existing else []
     yield from (when.decision for when in whens if when)
 
 

@@ -13,8 +13,8 @@ import polars as pl
 from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
 from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.execute import PROBLEM, RowProblem, add_problems
-from dtx_assets.machinery.mapping.model import SourceMapping
-from dtx_assets.machinery.model.target import polars_type
+from dtx_assets.machinery.mapping.model import Existing, SourceMapping
+from dtx_assets.machinery.model.target import TargetColumn, polars_type
 from dtx_assets.machinery.model.types import ColumnType
 from dtx_assets.machinery.prepare.assess import (
     LINKS_SCHEMA,
@@ -61,7 +61,8 @@ class _ModelRun:
         self.mapping = inputs.system.mappings.for_target(model)
         self.target = inputs.system.target(model)
         self.columns = self.target.columns_under(inputs.context.decisions)
-        self.inputs = replace(inputs, context=replace(inputs.context, columns=self._types(inputs)))
+        context = replace(inputs.context, columns=self._types(inputs), held=self._held(inputs))
+        self.inputs = replace(inputs, context=context)
         chosen = inputs.context.decisions
         self.sources = {
             name: entry
@@ -75,6 +76,15 @@ class _ModelRun:
         live = inputs.live.get(self.model)
         declared = {column.name: column.kind for column in self.target.columns}
         return declared | {name: column.kind for name, column in (live.columns.items() if live else ())}
+
+    def _held(self, inputs: FlowInputs) -> dict[str, TargetColumn]:
+        """The target's columns as they are live, those not known as they are declared."""
+        live = inputs.live.get(self.model)
+        columns = live.columns if live else {}
+        return {
+            column.name: columns[column.name].as_declared(column) if column.name in columns else column
+            for column in self.target.columns
+        }
 
     def run(self) -> None:
         merge = next(((name, entry) for name, entry in self.sources.items() if entry.merge), None)
@@ -90,6 +100,9 @@ class _ModelRun:
                 made.parts = self._settled(made)
             if made.entry.taken_by:
                 made.parts = self._without_taken(made)
+            if made.entry.existing:
+                self._judge_by_existing(made, made.entry.existing)
+            self._note_what_counts(made)
             self.outcome.made[self.model, source] = made.parts
             self.migrated[source] = self._booked(made)
         if any(entry.united for entry in self.sources.values()):
@@ -197,7 +210,7 @@ class _ModelRun:
         if spec:
             key = [f":{name}" for name in spec.key]
             order = [made_or_legacy(self.inputs, made.source, parts, name) for name in spec.order]
-            return settle_duplicates(parts, key, order, spec.column, spec.detail, "_unit")
+            return settle_duplicates(parts, key, order, spec.column, spec.detail, "_unit", names_winner=True)
         key = [f":{name}" for name in self.target.natural_key]
         if self.target.writes != "insert" or not key or not set(key) <= set(parts.columns):
             return parts
@@ -234,6 +247,50 @@ class _ModelRun:
         # What is rejected for itself is nobody's duplicate.
         is_taken = pl.col("_taken").fill_null(False) & is_sound()
         return add_problems(parts, RowProblem(is_taken, "duplicate_key", taken.column, taken.detail)).drop("_taken")
+
+    def _judge_by_existing(self, made: SourceParts, spec: Existing) -> None:
+        """What becomes of parts whose key a row of the target has that this migration did not write.
+
+        They are rejected (`target_conflict`); or adopted: the part is that row as it stands, and nothing is coerced.
+        """
+        key = f":{spec.key}"
+        theirs = self.inputs.mappings[spec.rows].collect().rename(lambda name: f"_there:{name}")
+        sound = made.parts.filter(is_sound()).select("_unit", key)
+        found = sound.join(theirs, left_on=key, right_on=f"_there:{spec.key}", how="inner", coalesce=False).drop(key)
+        mine = [f":{name}" for name in self.target.key]
+        others = pl.any_horizontal(pl.col(f"_there{name}") != pl.col(name) for name in mine)
+        parts = made.parts.join(found, on="_unit", how="left", maintain_order="left")
+        is_there = others.fill_null(False)
+        if spec.adopt is None or not is_active(spec.adopt, self.inputs.context.decisions):
+            problem = RowProblem(is_there, "target_conflict", spec.column, spec.detail)
+            made.parts = add_problems(parts, problem).drop(name for name in found.columns if name != "_unit")
+            return
+        values = [
+            pl.when(is_there).then(_as_held(f"_there:{name[1:]}", kind)).otherwise(name).alias(name)
+            for name, kind in parts.schema.items()
+            if f"_there:{name[1:]}" in found.columns and name.startswith(":")
+        ]
+        parts = parts.with_columns(is_there.alias("_adopted")).with_columns(values)
+        adopted = parts.filter("_adopted")
+        made.parts = parts.drop("_adopted", *(name for name in found.columns if name != "_unit"))
+        untouched = pl.col("_row").is_in(adopted["_row"].implode())
+        made.rows = made.rows.with_columns(pl.when(~untouched).then("_coercions").otherwise([]).alias("_coercions"))
+        self._stand_for(adopted.select("_source_key", pl.col("_source_key").alias("named")))
+
+    def _note_what_counts(self, made: SourceParts) -> None:
+        """Which documents stand for those that lost to them, where what names these is to name them."""
+        spec = made.entry.duplicates
+        if spec is None or "_beaten_by" not in made.parts.columns:
+            return
+        if spec.references_follow and is_active(spec.references_follow, self.inputs.context.decisions):
+            lost = made.parts.filter(pl.col("_beaten_by").is_not_null())
+            winners = made.parts.select(pl.col("_unit").alias("_beaten_by"), pl.col("_source_key").alias("named"))
+            self._stand_for(lost.join(winners, on="_beaten_by").select("_source_key", "named"))
+        made.parts = made.parts.drop("_beaten_by")
+
+    def _stand_for(self, pairs: pl.DataFrame) -> None:
+        named = pairs.select(pl.col("_source_key").alias("source_key"), "named")
+        self.outcome.stands_for.setdefault(self.model, []).append(named)
 
     # --- the books ----------------------------------------------------------------------------------------------------
 
@@ -341,6 +398,13 @@ class _ModelRun:
 
     def _links(self, pairs: pl.DataFrame) -> pl.DataFrame:
         return pl.concat(link_rows(source, pairs.filter(pl.col("_source") == source)) for source in self.migrated)
+
+
+def _as_held(name: str, kind: pl.DataType) -> pl.Expr:
+    """A value of a look-up, which is text, as the column of that type is held."""
+    if kind == pl.Boolean:
+        return pl.col(name).is_in(["t", "true"])
+    return pl.col(name).cast(kind)
 
 
 ORDER = "_order:"

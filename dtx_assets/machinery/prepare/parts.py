@@ -276,6 +276,7 @@ def read_names(entry: SourceMapping) -> list[str]:
     """The crosswalks, value maps and references that a source reads, by its columns and its functions."""
     names = [name for _, column in entry.made for name in (column.crosswalk, column.value_map, column.cases) if name]
     names += [use.partition(".")[0] for _, column in entry.made for use in column.uses]
+    names += [entry.existing.rows] if entry.existing else []
     return list(dict.fromkeys([*names, *(use.partition(".")[0] for use in entry.uses)]))
 
 

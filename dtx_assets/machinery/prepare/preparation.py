@@ -53,6 +53,10 @@ class RunSettings:
         return (self.system.name, layer, name)
 
 
+HELD_ROWS = 2_000_000
+"""A look-up of more rows than this is not held, but read anew for each batch."""
+KEYS, STANDS_FOR = "keys", "stands_for"
+"""Tables of a prepared dataset beside its rows: the keys of source rows, and which rows stand for others."""
 PREPARING = tuple(
     Path(__file__).parents[1] / package
     for package in ("feeds", "look_ups", "mapping", "model", "postgres", "prepare", "sources", "system", "transforms")
@@ -149,6 +153,8 @@ def prepare_flow(
                 rejected = pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *outcome.rejected.get(model, [])])
                 dropped = pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *outcome.dropped.get(model, [])])
                 writers[model].add_dropped(part, dropped)
+                for number, named in enumerate(outcome.stands_for.get(model, [])):
+                    writers[model].prepared.add(named, table=STANDS_FOR, file=f"{STANDS_FOR}-{part}-{number}")
                 prepared = outcome.prepared[model]
                 if model in flow.unite:
                     pairs[model].add(prepared.rows, rejected)
@@ -156,6 +162,7 @@ def prepare_flow(
                     merged[model].append(prepared.rows)
                     writers[model].add_rejected(part, rejected)
                 else:
+                    writers[model].add_keys(part, prepared)
                     writers[model].add_parts(part, ranges, prepared, rejected)
                 reach("prepare.after_part")
             done += sum(frame.height for frame in legacy.values())
@@ -192,7 +199,11 @@ def transform_context(run: RunSettings, mappings: Mapping[str, Manifest]) -> Tra
         name: run.lake.scan(run.key("mapping", name), manifest=manifest) for name, manifest in mappings.items()
     }
     # What transforms look up is read once, not for each batch.
-    looked_up = {asset.name for asset in run.system.mapping_assets if asset.kind == "reference"} & crosswalks.keys()
+    looked_up = {
+        asset.name
+        for asset in run.system.mapping_assets
+        if asset.kind == "reference" and asset.name in mappings and mappings[asset.name].tables["rows"].rows < HELD_ROWS
+    }
     crosswalks |= {name: crosswalks[name].collect(engine="streaming").lazy() for name in looked_up}
     declared = {asset.name: asset.ids for asset in run.system.mapping_assets if asset.kind == "crosswalk"}
     return TransformContext(
@@ -222,6 +233,8 @@ def _source_rows(
     if source not in flow.owner:
         return SourceRows.of(table, frame, manifest.tables["rows"].rows)
     column, crosswalk = flow.owner[source]
+    if not crosswalk:
+        return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, owner_kind="text")
     kind = context.id_kinds.get(crosswalk, "integer")
     return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, context.crosswalks[crosswalk], kind)
 
@@ -274,8 +287,10 @@ def _refuse_changed_sources(run: RunSettings, sources: Mapping[str, Manifest]) -
 class _ModelWriter:
     """Writes the parts of one target model: prepared rows and links, and rejected rows beside them."""
 
-    def __init__(self, prepared: DatasetWriter, rejected: DatasetWriter, preparation: str) -> None:
-        self.prepared, self.rejected, self.preparation = prepared, rejected, preparation
+    def __init__(
+        self, prepared: DatasetWriter, rejected: DatasetWriter, preparation: str, key: str | None = None
+    ) -> None:
+        self.prepared, self.rejected, self.preparation, self.key = prepared, rejected, preparation, key
         self.parts: list[dict[str, Any]] = []
 
     def add_rejected(self, part: str, rejected: pl.DataFrame) -> None:
@@ -283,6 +298,13 @@ class _ModelWriter:
 
     def add_dropped(self, part: str, dropped: pl.DataFrame) -> None:
         self.rejected.add(dropped, table=DROPPED, file=f"{DROPPED}-{part}")
+
+    def add_keys(self, part: str, prepared: Prepared) -> None:
+        """Which source rows have which keys in the target, where others ask."""
+        if self.key is not None:
+            rows = prepared.rows.select(pl.col("_row").alias("rows"), pl.col(self.key).alias("target_id"))
+            links = prepared.links.select("source_key", "rows").explode("rows")
+            self.prepared.add(links.join(rows, on="rows").drop("rows"), table=KEYS, file=f"{KEYS}-{part}")
 
     def add_part(self, part: str, buckets: tuple[int, int], prepared: Prepared, rejected: pl.DataFrame | None) -> None:
         self.prepared.add(prepared.rows, table="rows", file=f"rows-{part}")
@@ -330,6 +352,12 @@ class _ModelWriter:
         self.rejected.metadata.update(preparation=self.preparation, fingerprint=metadata["fingerprint"])
 
 
+def _asked_key(system: System, model: str) -> str | None:
+    """The column of the key, where a mapping is made of the keys of prepared rows."""
+    is_asked = any(asset.name == model and ("prepared", model) in asset.upstream for asset in system.mapping_assets)
+    return system.target(model).key[0] if is_asked else None
+
+
 @contextmanager
 def _writers(flow: Flow, run: RunSettings) -> Iterator[dict[str, _ModelWriter]]:
     """The writers of all models of a flow, committed together: rejected rows first, so that none is missing."""
@@ -346,7 +374,8 @@ def _writers(flow: Flow, run: RunSettings) -> Iterator[dict[str, _ModelWriter]]:
         writers = {}
         for model, prepared, rejected in open_writers:
             prepared_writer = stack.enter_context(prepared)
-            writers[model] = _ModelWriter(prepared_writer, stack.enter_context(rejected), preparation)
+            rejected_writer = stack.enter_context(rejected)
+            writers[model] = _ModelWriter(prepared_writer, rejected_writer, preparation, _asked_key(run.system, model))
         yield writers
 
 
@@ -431,11 +460,18 @@ def _fingerprint(
         "cutover_at": run.cutover_at.isoformat() if flow.uses_cutover_time else None,
         "batch_rows": run.settings.batch_rows,
         "live": {model: held_values(run.live.get(model), run.system.target(model)) for model in flow.targets},
+        "put there by the target": {model: _given_by(run.live.get(model)) for model in flow.targets},
         "files": _digest_of_files(run.system.mappings.files[model] for model in flow.targets),
         "declared": [_declared(run.system, source) for source in flow.sources],
         "code": [_digest_of_files(sorted(package.rglob("*.py"))) for package in (*PREPARING, run.system.code_dir)],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _given_by(live: LiveTarget | None) -> dict[str, list[str | None]]:
+    """The defaults and foreign keys of a table as it is live."""
+    columns = live.columns if live else {}
+    return {name: [column.default, column.references] for name, column in columns.items()}
 
 
 def _declared(system: System, source: str) -> list[Any]:

@@ -38,7 +38,9 @@ def legacy_schema(table: LegacyTable, not_null: Sequence[str] = ()) -> pa.DataFr
         checks = []
         if name in table.key and table.kind_of(name) == "integer":
             checks.append(_check(~pl.col(name).str.contains(INTEGER_TEXT), f"{name} {IS_AN_INTEGER}"))
-        columns[name] = pa.Column(pl.String, checks, nullable=False)
+        # What has no ObjectId is told by the transform of the key: it is as unusable as one that is none.
+        is_told = name not in not_null and table.kind_of(name) == "object_id"
+        columns[name] = pa.Column(pl.String, checks, nullable=is_told)
     return pa.DataFrameSchema(columns, name=table.name, strict=False)
 
 

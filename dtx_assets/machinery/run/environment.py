@@ -34,6 +34,7 @@ from dtx_assets.machinery.load import (
     read_live_targets,
 )
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
+from dtx_assets.machinery.postgres.ddl import live_target
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
 from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, Dialects, read_dialects
@@ -245,7 +246,10 @@ class RunEnvironment:
         server = self._resources.enter_context(embedded_postgres(self.settings.home))
         url = server.create_database(self.system.name)
         with psycopg.connect(url) as connection:
-            create_target(connection, self.system.targets)
+            if self.system.target_sql is None:
+                create_target(connection, self.system.targets)
+            elif all(live_target(connection, target) is None for target in self.system.targets):
+                connection.execute(self.system.target_sql.read_text("utf-8").encode())
             rows = local_directory(self.settings.legacy_url)
             if self.system.seed_embedded and rows and (rows / TARGET_ROWS).is_dir():
                 self.system.seed_embedded(connection, rows / TARGET_ROWS)

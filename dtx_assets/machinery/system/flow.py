@@ -54,6 +54,8 @@ class Outcome:
     rejected: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     fates: list[pl.DataFrame] = field(default_factory=list)
+    stands_for: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    """By model, `source_key` of what another row stands for, and `named`: the key of the row that counts."""
     made: dict[tuple[str, str], pl.DataFrame] = field(default_factory=dict)
     """By model and source table, what was made of the rows, rejected or not: `_row`, `_part`, `:<column>`, `_problems`.
     What other models of the flow read of it."""

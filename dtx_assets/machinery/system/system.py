@@ -98,6 +98,8 @@ class System:
     without_feeds: "System | None" = None
     seed_embedded: SeedEmbedded | None = None
     """Fills the tables of other areas in the embedded database, from beside a sample."""
+    target_sql: Path | None = None
+    """The schema of the target as its application makes it, for the embedded database; else it is as declared."""
     sample_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """What `sample.yaml` names: makers of columns, of tables, of ugly rows, and of files."""
     write_sample: Callable[..., dict[str, int]] | None = None

@@ -190,8 +190,9 @@ def _integer(value: Any, *, nullable: bool, bits: int) -> _Read:
             number = held
         case "double" if math.isfinite(held) and abs(held) <= EXACT_DOUBLE and held == int(held):
             number = int(held)
-        case "decimal" if held.is_finite() and (not held or held.adjusted() < 40) and held == held.to_integral_value():
-            number = int(held)
+        case "decimal" if held.is_finite() and held == held.to_integral_value():
+            # One of thousands of digits need not be written out to be out of range.
+            number = int(held) if not held or held.adjusted() < 40 else 10**40
         case "string":
             if blank := _blank_as_null(held, nullable):
                 return blank
@@ -384,6 +385,8 @@ def _relaxed_json(value: Any) -> str:
             return "[" + ",".join(map(_relaxed_json, held)) + "]"
         case "object":
             return "{" + ",".join(f"{_string_in_json(name)}:{_relaxed_json(each)}" for name, each in held.items()) + "}"
+        case "$code" if isinstance(held, dict):
+            return f'{{"$code":{_string_in_json(held["$code"])},"$scope":{_relaxed_json(held["$scope"])}}}'
     return _as_it_is(value)
 
 
@@ -404,17 +407,18 @@ def _members_of(value: Any, *, blank_is_empty: bool) -> tuple[list[Any], tuple[s
     return [value], ("scalar_to_array",)
 
 
-def _texts(value: Any) -> _Read:
+def _texts(value: Any, *, scalars: str) -> _Read:
     members, alone = _members_of(value, blank_is_empty=True)
+    if alone and _typed(value)[0] != "string":
+        raise _Fault("is no array, and no text")
     counted, texts = list(alone), []
     for member in members:
-        kind, held = _typed(member)
-        if kind == "null":
+        if member is None:
             counted.append("null_member")
-        elif kind == "string":
-            texts.append(_checked_text(held))
-        else:
-            raise _Fault(f"holds a member that is no text, but {kind.removeprefix('$')}")
+            continue
+        read = _text(member, scalars=scalars)
+        counted += read.counted
+        texts.append(read.value or "")
     return _Read(_literal(texts), tuple(counted))
 
 
@@ -549,10 +553,13 @@ def bson_json(
 
 
 @GENERIC.transform("bson_texts")
-def bson_texts(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
+def bson_texts(
+    inputs: Sequence[pl.Expr], context: TransformContext, scalars: Literal["convert", "reject"] = "convert"
+) -> Outcome:
     """An array of texts; a missing one is empty, nulls in it are dropped, a lone text is an array of one: counted."""
     (source,) = inputs
-    return _taken(source, _texts, ("null_member", "scalar_to_array"), missing="{}")
+    kinds = ("null_member", "scalar_to_array", "to_text")
+    return _taken(source, partial(_texts, scalars=scalars), kinds, missing="{}")
 
 
 @GENERIC.transform("bson_uuids")

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from dtx_assets.machinery.model.legacy import ColumnKind
+from dtx_assets.machinery.model.target import TargetColumn
 from dtx_assets.machinery.model.types import ColumnType
 
 INTEGER = r"^(-?[0-9]+)(?:\.0)?$"
@@ -85,6 +86,10 @@ class TransformContext:
     """How the ids of crosswalks are compared, where they are no integers."""
     columns: Mapping[str, ColumnType] = field(default_factory=dict)
     """The types of the columns of the target, as they are live where that is known."""
+    held: Mapping[str, TargetColumn] = field(default_factory=dict)
+    """The columns of the target, as they are live where that is known: with defaults and foreign keys then."""
+    column: str = ""
+    """The column or helper that is made."""
 
     def canonical_id(self, crosswalk: str, text: pl.Expr) -> pl.Expr:
         """A legacy id as that crosswalk holds it."""
@@ -99,12 +104,15 @@ class Registry:
     """Transforms by name."""
 
     transforms: dict[str, Transform] = field(default_factory=dict)
+    decisions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Those that a transform reads in its context, besides those that its settings name."""
 
-    def transform(self, name: str) -> Callable[[Transform], Transform]:
+    def transform(self, name: str, decisions: Sequence[str] = ()) -> Callable[[Transform], Transform]:
         def register(function: Transform) -> Transform:
             if name in self.transforms:
                 raise ValueError(f"two transforms are called {name!r}")
             self.transforms[name] = function
+            self.decisions[name] = tuple(decisions)
             return function
 
         return register
@@ -124,7 +132,7 @@ class Registry:
         return self.transforms[name]
 
     def __or__(self, other: "Registry") -> "Registry":
-        return Registry({**self.transforms, **other.transforms})
+        return Registry({**self.transforms, **other.transforms}, {**self.decisions, **other.decisions})
 
 
 GENERIC = Registry()
