@@ -138,7 +138,7 @@ class PreparedParts:
             rows = rows.with_columns(pl.col(f"_{held}").alias(str(held)))
         known = {column.name: column for column in self._target.columns}
         # What begins with an underscore is for whoever sends what belongs to a row, and is not written.
-        columns = tuple(known[column] for column in rows.columns if not column.startswith("_"))
+        columns = tuple(known[column] for column in rows.columns if column in known or not column.startswith("_"))
         comparable = with_canonical_json(rows, columns)
         hashes = comparable.select(content_hash(columns).alias("_hash")).to_series()
         rows, comparable = rows.with_columns(hashes), comparable.with_columns(hashes)
