@@ -19,6 +19,9 @@ UNREADABLE = "_unreadable"
 OF_VALUE = "\n"
 """Stands between the kind of a coercion and the value that is coerced."""
 
+HIT = "_hit"
+"""Begins the names of the masks of rows that have a problem, or a coercion."""
+
 NO_PROBLEMS = pl.lit([], dtype=pl.List(PROBLEM))
 
 
@@ -50,7 +53,16 @@ def add_problems(frame: pl.DataFrame, *problems: RowProblem) -> pl.DataFrame:
         frame = frame.with_columns(NO_PROBLEMS.alias("_problems"))
     if not problems:
         return frame
-    hit = frame.select(pl.any_horizontal(entry.when.fill_null(False) for entry in problems)).to_series()
+    return _with_listed(frame, frame.select(_any_of(problems)).to_series(), problems)
+
+
+def _any_of(entries: Iterable[RowProblem | Coercion]) -> pl.Expr:
+    """Whether one of them hits a row."""
+    return pl.any_horizontal(pl.lit(False), *(entry.when.fill_null(False) for entry in entries))
+
+
+def _with_listed(frame: pl.DataFrame, hit: pl.Series, problems: Sequence[RowProblem]) -> pl.DataFrame:
+    """The frame with the problems of the rows that are `hit` added to `_problems`."""
     if not hit.any():
         return frame
     entries = [entry.listed() for entry in problems]
@@ -117,9 +129,19 @@ def apply_columns(
         if active:
             problems += [RowProblem(entry.when, entry.reason, label, entry.detail) for entry in outcome.problems]
             coercions += [(label, entry) for entry in outcome.coercions]
-    # In memory, where texts are shared: the streaming engine would copy large ones.
-    mapped = rows.with_columns(value.alias(name) for name, value in values.items()).collect(engine="in-memory")
-    return _add_coercions(add_problems(mapped, *problems), coercions).drop(joined)
+    hits = {HIT: _any_of(problems)} | {
+        f"{HIT}{number}": entry.when.fill_null(False) for number, (_, entry) in enumerate(coercions)
+    }
+    # Together, so that what a value and its problems have in common is read once; and in memory, where texts are
+    # shared: the streaming engine would copy large ones.
+    mapped = rows.with_columns(made.alias(name) for name, made in (values | hits).items()).collect(engine="in-memory")
+    hit, *coerced = (mapped.get_column(name) for name in hits)
+    mapped = mapped.drop(hits)
+    if "_problems" not in mapped.columns:
+        mapped = mapped.with_columns(NO_PROBLEMS.alias("_problems"))
+    mapped = _with_listed(mapped, hit, problems)
+    kinds = [(label, entry.kind) for label, entry in coercions]
+    return _with_coercions(mapped, coerced, kinds).drop(joined)
 
 
 def _where(outcome: Outcome, when: pl.Expr) -> Outcome:
@@ -131,22 +153,25 @@ def _where(outcome: Outcome, when: pl.Expr) -> Outcome:
     )
 
 
-def _add_coercions(frame: pl.DataFrame, coercions: list[tuple[str, Coercion]]) -> pl.DataFrame:
-    """The frame with `_coercions`: a kind for each legacy value that is coerced so, however many columns read it."""
+def _with_coercions(frame: pl.DataFrame, hits: Sequence[pl.Series], kinds: Sequence[tuple[str, str]]) -> pl.DataFrame:
+    """The frame with `_coercions`: a kind for each legacy value that is coerced so, however many columns read it.
+
+    `kinds` has the label of the value and the kind for each of the `hits`.
+    """
     frame = frame.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias("_coercions"))
-    if not coercions:
+    named = [(hit, f"{kind}{OF_VALUE}{label}") for hit, (label, kind) in zip(hits, kinds, strict=True) if hit.any()]
+    if not named:
         return frame
-    hits = frame.select(entry.when.fill_null(False).alias(str(n)) for n, (_, entry) in enumerate(coercions))
-    kinds = [
-        pl.when(pl.col(str(number))).then(pl.lit(f"{entry.kind}{OF_VALUE}{label}"))
-        for number, (label, entry) in enumerate(coercions)
-    ]
-    told = pl.concat_list(kinds).list.drop_nulls().list.unique(maintain_order=True)
+    told = pl.concat_list(pl.when(pl.col(str(n))).then(pl.lit(name)) for n, (_, name) in enumerate(named))
     kind = pl.element().str.split_exact(OF_VALUE, 1).struct.field("field_0")
     listed = (
-        hits.with_row_index("_position")
-        .filter(pl.any_horizontal(hits.columns))
-        .select("_position", told.list.eval(kind).alias("_more"))
+        pl.DataFrame([hit.alias(str(number)) for number, (hit, _) in enumerate(named)])
+        .with_row_index("_position")
+        .filter(pl.any_horizontal(pl.exclude("_position")))
+        .select(
+            "_position",
+            told.list.drop_nulls().list.unique(maintain_order=True).list.eval(kind).alias("_more"),
+        )
     )
     return _updated(frame, listed, "_coercions")
 
