@@ -253,7 +253,9 @@ def looked_up(digits: pl.Series, crosswalk: pl.LazyFrame) -> pl.DataFrame:
         digits.alias("source_id")
         .to_frame()
         .join(listed, on="source_id", how="left", maintain_order="left")
-        .select("target_id", "fate", pl.col("merged").fill_null(False), pl.coalesce("named", "source_id").alias("named"))
+        .select(
+            "target_id", "fate", pl.col("merged").fill_null(False), pl.coalesce("named", "source_id").alias("named")
+        )
     )
 
 
@@ -337,7 +339,7 @@ def _arrays(values: pl.Series, crosswalk: pl.LazyFrame, rules: DocumentRules) ->
     found = dict(zip(digits, listed.iter_rows(), strict=True))
     resolve = partial(_resolved, found, rules)
     made = {value: _made_array(resolve, *each) for value, each in read.items()}
-    nothing = (None, None, [])
+    nothing: tuple[None, None, list[str]] = (None, None, [])
     rows = [dict(zip(("value", "fault", "counted"), made.get(value, nothing), strict=True)) for value in values]
     return pl.Series(values.name, rows, ARRAY)
 
