@@ -22,14 +22,14 @@ from dtx_assets.machinery.sources.document_files import (
     databases_of,
     described,
 )
-from dtx_assets.machinery.sources.document_framing import DAMAGED_GZIP, Document, documents, is_bson
+from dtx_assets.machinery.sources.document_framing import DAMAGED_GZIP, Document, documents, exact_documents, is_bson
 from dtx_assets.machinery.sources.documents import DOCUMENTS, columns_of, land_documents, layout_of
 from dtx_assets.machinery.sources.landing import Progress, missing_table
 from dtx_assets.machinery.sources.mongo_archive import Archive, ArchivedCollection
 from dtx_assets.machinery.sources.stored_files import Files, FileState
 
 LARGEST_METADATA = 1 << 20
-FORM = 2
+FORM = 3
 """What lands documents alike; another one lands them again."""
 
 
@@ -46,6 +46,9 @@ class FileCollection:
 
     def documents(self) -> Iterator[Document]:
         return documents(self.path, self.shown)
+
+    def exact_documents(self) -> Iterator[bytes]:
+        return exact_documents(self.path, self.shown)
 
 
 class DocumentFiles:

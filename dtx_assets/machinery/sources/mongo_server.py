@@ -251,6 +251,9 @@ class ServerCollection:
         return f"{self.database.shown}, {self.name}"
 
     def documents(self) -> Iterator[Document]:
+        return (document(data, decoded_bson) for data in self.exact_documents())
+
+    def exact_documents(self) -> Iterator[bytes]:
         self.read = failures = 0
         last: RawBSONDocument | None = None
         while True:
@@ -258,7 +261,7 @@ class ServerCollection:
                 for only in self._left(last):
                     for raw in self.database.found(self.name, only):
                         self.read, failures, last = self.read + 1, 0, raw
-                        yield document(bytes(raw.raw), decoded_bson)
+                        yield bytes(raw.raw)
             except (AutoReconnect, CursorNotFound) as error:
                 if failures >= len(SECONDS_BEFORE_AGAIN):
                     raise self.database.refused(error, self.name) from None
