@@ -241,7 +241,7 @@ FOUND = pl.Struct({name: CROSSWALK[name] for name in ("target_id", "fate", "merg
 
 
 def looked_up(digits: pl.Series, crosswalk: pl.LazyFrame) -> pl.DataFrame:
-    """What a crosswalk says of ids, in their order: all its other columns, `named` of an id that it does not have too."""
+    """What a crosswalk says of ids, in their order: all its other columns, and `named` of an id that it lacks."""
     wanted = digits.drop_nulls().unique()
     listed = (
         crosswalk.select(CROSSWALK.names())
