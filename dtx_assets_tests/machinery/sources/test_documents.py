@@ -461,3 +461,10 @@ def test_keys_that_are_ids_and_which_of_several_documents_counts(dump, place):
     elements = key_elements(table, ID)
     found = legacy_frame(place.lake, "toy", table, where=may_have_key(table, elements))
     assert found.filter(has_key(table, elements)).collect().height == 2
+
+
+def test_a_document_that_is_encoded_again_keeps_the_order_of_its_fields():
+    """pymongo puts `_id` first where it encodes a document by itself: two different documents would be one."""
+    for document in ({"name": "n", "_id": 1}, {"_id": 1, "name": "n"}, {}, {"a": {"b": 1, "_id": 2}}):
+        assert list(bson.decode(encoded(document))) == list(document)
+        assert bson.decode(encoded(document)) == document
