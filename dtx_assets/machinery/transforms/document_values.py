@@ -241,7 +241,7 @@ FOUND = pl.Struct({name: CROSSWALK[name] for name in ("target_id", "fate", "merg
 
 
 def looked_up(digits: pl.Series, crosswalk: pl.LazyFrame) -> pl.DataFrame:
-    """What a crosswalk says of ids, in their order: all its other columns, `named` of an id that it does not have too."""
+    """What a crosswalk says of ids, in their order: its other columns; `named` of one that it does not have, too."""
     wanted = digits.drop_nulls().unique()
     listed = (
         crosswalk.select(CROSSWALK.names())
@@ -253,7 +253,9 @@ def looked_up(digits: pl.Series, crosswalk: pl.LazyFrame) -> pl.DataFrame:
         digits.alias("source_id")
         .to_frame()
         .join(listed, on="source_id", how="left", maintain_order="left")
-        .select("target_id", "fate", pl.col("merged").fill_null(False), pl.coalesce("named", "source_id").alias("named"))
+        .select(
+            "target_id", "fate", pl.col("merged").fill_null(False), pl.coalesce("named", "source_id").alias("named")
+        )
     )
 
 
