@@ -340,6 +340,7 @@ def legacy_table(
         all_required=declared.all_required,
         blank_is_null=not declared.blanks_count,
         schema=declared.lies_in,
+        documents=declared.documents,
     )
 
 

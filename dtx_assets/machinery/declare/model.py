@@ -73,6 +73,9 @@ class LegacyTableFile(_Strict):
         " is what stands between",
     )
     null_markers: tuple[str, ...] = Field(default=NULL_MARKERS, description="what stands for NULL in a CSV of it")
+    documents: bool = Field(
+        default=False, description="whether it is a collection of documents, whose fields have types of their own"
+    )
     meaning: str = Field(default="", description="what a row of it is")
     decision: str = Field(default="", description="the decisions about it, as in `A1 #2`")
 
