@@ -10,7 +10,7 @@ read of it that of `frames`.
 
 import base64
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -83,6 +83,20 @@ class Collection(Protocol):
 
 
 @dataclass(frozen=True)
+class Absent:
+    """A collection that is not there, which counts as an empty one."""
+
+    shown: str
+    has_lines: bool = False
+
+    def documents(self) -> Iterator[Document]:
+        return iter(())
+
+    def exact_documents(self) -> Iterator[bytes]:
+        return iter(())
+
+
+@dataclass(frozen=True)
 class Layout:
     """The columns of a table as it is landed; `fields` are those that hold Extended JSON."""
 
@@ -100,6 +114,16 @@ def layout_of(table: LegacyTable, collection: Collection) -> Layout:
     named = tuple(name for name in fields if name not in OF_DOCUMENTS)
     exact = (BSON, LINE) if collection.has_lines else (BSON,)
     return Layout((*named, REST, TYPES, *exact, UNREADABLE), named)
+
+
+def collection_of(table: LegacyTable) -> str:
+    """The collection that the rows of a table come from."""
+    return table.of or table.name
+
+
+def is_absent(table: LegacyTable, found: Container[str]) -> bool:
+    """Whether a table is declared as one of documents, and its collection is not there."""
+    return table.documents and collection_of(table) not in found
 
 
 def columns_of(table: LegacyTable, collection: Collection) -> list[str]:
@@ -152,6 +176,17 @@ def land_documents(
         }
 
     return land_table(lake, key, run_id, layout.names, rows.batches(), all_facts, progress)
+
+
+def land_absent(
+    table: LegacyTable, found: Iterable[str], where: str, lake: Lake, key: Sequence[str], run_id: str
+) -> Manifest:
+    """Lands a collection that is not there as one without documents; `found` are the names that are."""
+    name = collection_of(table)
+    collection = Absent(f"{where}, {name}")
+    alike = sorted(other for other in found if other.casefold() == name.casefold())
+    facts = {"source_digest": None, "absent": True, "alike": alike}
+    return land_documents(table, collection, layout_of(table, collection), lake, key, run_id, lambda _: facts)
 
 
 class _Rows:

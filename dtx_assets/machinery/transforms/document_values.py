@@ -241,7 +241,7 @@ FOUND = pl.Struct({name: CROSSWALK[name] for name in ("target_id", "fate", "merg
 
 
 def looked_up(digits: pl.Series, crosswalk: pl.LazyFrame) -> pl.DataFrame:
-    """What a crosswalk says of ids, in their order: all its other columns, and `named` of an id that it lacks."""
+    """What a crosswalk says of ids, in their order: its other columns; `named` of one that it does not have, too."""
     wanted = digits.drop_nulls().unique()
     listed = (
         crosswalk.select(CROSSWALK.names())
@@ -339,7 +339,7 @@ def _arrays(values: pl.Series, crosswalk: pl.LazyFrame, rules: DocumentRules) ->
     found = dict(zip(digits, listed.iter_rows(), strict=True))
     resolve = partial(_resolved, found, rules)
     made = {value: _made_array(resolve, *each) for value, each in read.items()}
-    nothing: tuple[None, None, list[str]] = (None, None, [])
+    nothing = (None, None, [])
     rows = [dict(zip(("value", "fault", "counted"), made.get(value, nothing), strict=True)) for value in values]
     return pl.Series(values.name, rows, ARRAY)
 
