@@ -1,4 +1,4 @@
-"""What people should see of NextCRM's documents besides what declarations call for: checks made of its mapping files."""
+"""What people should see of NextCRM's documents besides what declarations call for: made of its mapping files."""
 
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
