@@ -24,7 +24,9 @@ def rows_as_json(columns: Mapping[str, str]) -> pl.Expr:
         return _of_columns(columns)
     exact = {name: columns[name] for name in (LINE if LINE in columns else BSON,)}
     return (
-        pl.when(pl.col(UNREADABLE).is_null()).then(_safe(whole_documents(columns[BSON]))).otherwise(_of_columns(exact))
+        pl.when(pl.col(UNREADABLE).is_null())
+        .then(without_nul(whole_documents(columns[BSON])))
+        .otherwise(_of_columns(exact))
     )
 
 
@@ -73,7 +75,8 @@ def _document(text: str) -> str | None:
         return None
 
 
-def _safe(json: pl.Expr) -> pl.Expr:
+def without_nul(json: pl.Expr) -> pl.Expr:
+    """JSON with each NUL written `\\x00`."""
     return json.map_batches(
         lambda texts: pl.Series(
             texts.name,
