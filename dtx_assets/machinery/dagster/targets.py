@@ -40,7 +40,7 @@ from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.sources.documents import REST
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.machinery.sources.landing import ROW
-from dtx_assets.machinery.sources.whole_rows import without_nul
+from dtx_assets.machinery.sources.whole_rows import with_nul_spelt_out
 
 
 def build_load(
@@ -185,7 +185,8 @@ def keep_undeclared(environment: RunEnvironment, target: TargetTable) -> None:
         links = environment.lake.scan((system.name, "prepared", target.model), "links")
         rows = legacy_rows(environment)(source).filter(pl.col(REST).is_not_null())
         migrated = rows.join(links, left_on=ROW, right_on="source_row", how="semi")
-        fields = migrated.select(pl.col("_source_key").alias("source_key"), without_nul(pl.col(REST)).alias("extra"))
+        spelt_out = pl.col(REST).map_batches(with_nul_spelt_out, pl.String(), is_elementwise=True)
+        fields = migrated.select(pl.col("_source_key").alias("source_key"), spelt_out.alias("extra"))
         keep_extra(environment.load(), source, target.name, fields)
 
 
