@@ -16,12 +16,14 @@ the texts that stood there. When tables are landed is `sources`, when they are a
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -30,13 +32,15 @@ import pyarrow.parquet as pq
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.base.lake import DatasetWriter, Lake, Manifest, TableFiles
-from dtx_assets.machinery.base.names import dagster_name
+from dtx_assets.machinery.base.names import dagster_name, dataset_name
+from dtx_assets.machinery.sources.documents import BSON
 from dtx_assets.machinery.sources.landing import DOCUMENTS, UNDECODABLE, Progress
 
 CHECK = "archive_reads_back_identical"
-FORMAT = 1
+FORMAT = 2
 """Of the files; an archive of another one is written anew."""
 
+EXACT = ".bson.gz"
 NULL = b"\\N"
 COMPRESSION_LEVEL = 5
 """Twice as fast as 6, for files that are a fourteenth larger."""
@@ -50,14 +54,21 @@ Batches = Callable[[], Iterator[pa.RecordBatch]]
 
 
 def archive_table(
-    lake: Lake, archive: Lake, system: str, table: str, run_id: str, progress: Progress | None = None
+    lake: Lake,
+    archive: Lake,
+    system: str,
+    table: str,
+    run_id: str,
+    progress: Progress | None = None,
+    *,
+    layer: str = "legacy",
 ) -> Manifest:
     """The archive of the landed rows of a table: written, read back and put in place, unless it is there already.
 
     Raises StructureError where what was written does not read back as it was landed; the archive that was there stays.
     """
-    landed = lake.require((system, "legacy", table))
-    key = (system, table)
+    landed = lake.require((system, layer, dataset_name(table)))
+    key = (system, dataset_name(table))
     before = archive.manifest(key)
     if before and same_content(before, landed) and archive.is_complete(before):
         return before
@@ -82,13 +93,13 @@ def archive_table(
     return archive.require(key)
 
 
-def differences(lake: Lake, archive: Lake, system: str, table: str) -> list[str]:
+def differences(lake: Lake, archive: Lake, system: str, table: str, *, layer: str = "legacy") -> list[str]:
     """What of a stored archive is not as it was written or not as the table is landed now; empty when all is well.
 
     Reads everything: the checksums of the files, and all rows of both copies beside the landed ones.
     """
-    landed = lake.require((system, "legacy", table))
-    stored = archive.manifest((system, table))
+    landed = lake.require((system, layer, dataset_name(table)))
+    stored = archive.manifest((system, dataset_name(table)))
     if stored is None:
         return ["there is no archive"]
     if not same_content(stored, landed):
@@ -145,6 +156,8 @@ def how_to_read(table: str, dialect: str | None, lost: int, instants: Sequence[s
         text += (
             " A row is a document: a column a field, in canonical Extended JSON (nothing where it was missing); `_bson`"
             " has the exact document in base64, `_line` the exact line where it came as JSON."
+            f" Where there is a {dagster_name(table)}{EXACT}, it has the documents themselves, one behind the other, as"
+            " `bsondump` reads them; JSON that is no BSON is in `_line` alone."
         )
     if lost:
         text += (
@@ -184,15 +197,12 @@ def texts(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
 def originals(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
     """The same, with the bytes of the source for values that are not UTF-8."""
     values = texts(batch, columns).columns
-    lost: dict[str, dict[int, bytes]] = {}
-    for row, column, value in lost_values(batch):
-        lost.setdefault(column, {})[row] = value
-    for name, found in lost.items():
-        place = columns.index(name)
-        mask = pa.array([row in found for row in range(batch.num_rows)])
-        values[place] = pc.replace_with_mask(
-            values[place], mask, pa.array([found[row] for row in sorted(found)], pa.large_binary())
-        )
+    if lost := lost_values(batch):
+        for name in pc.unique(lost.column("column")).to_pylist():
+            of_column = lost.filter(pc.equal(lost.column("column"), name))
+            place = columns.index(name)
+            mask = pc.is_in(pa.array(range(batch.num_rows), pa.int64()), of_column.column("row"))
+            values[place] = pc.replace_with_mask(values[place], mask, of_column.column("bytes"))
     return by_position(values)
 
 
@@ -200,28 +210,25 @@ def by_position(values: Sequence[pa.Array]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(list(values), [str(position) for position in range(len(values))])
 
 
-def lost_values(batch: pa.RecordBatch) -> Iterator[tuple[int, str, bytes]]:
-    """Row within the batch, column and bytes of each value that is not UTF-8."""
+def lost_values(batch: pa.RecordBatch) -> pa.RecordBatch | None:
+    """LOST_VALUES of a batch, with the number of the row from 0 in it; None where all is UTF-8."""
     held = batch.column(batch.schema.get_field_index(UNDECODABLE))
-    if held.null_count < len(held):
-        for row, values in enumerate(held.to_pylist()):
-            for value in values or ():
-                yield row, value["column"], value["bytes"]
+    if held.null_count == len(held):
+        return None
+    lost = pc.list_flatten(held)
+    rows = pc.list_parent_indices(held).cast(pa.int64())
+    return pa.RecordBatch.from_arrays(
+        [rows, pc.struct_field(lost, [0]), pc.struct_field(lost, [1])], schema=LOST_VALUES
+    )
 
 
 def lost_batches(rows: Batches) -> Iterator[pa.RecordBatch]:
     """LOST_VALUES of all rows."""
     before = 0
     for batch in rows():
-        found = [(before + row + 1, column, value) for row, column, value in lost_values(batch)]
-        if found:
-            yield pa.RecordBatch.from_arrays(
-                [
-                    pa.array(list(part), kind)
-                    for part, kind in zip(zip(*found, strict=True), LOST_VALUES.types, strict=True)
-                ],
-                schema=LOST_VALUES,
-            )
+        if lost := lost_values(batch):
+            row, column, value = lost.columns
+            yield pa.RecordBatch.from_arrays([pc.add(row, before + 1), column, value], schema=LOST_VALUES)
         before += batch.num_rows
 
 
@@ -254,10 +261,31 @@ def write_files(
                 progress(done)
         note(done)
     writer.metadata["longest_record"] = longest
+    if has_exact_documents(landed):
+        with (
+            writer.stream(f"{file}{EXACT}", table="bson") as (stream, note),
+            gzip.GzipFile("", "wb", COMPRESSION_LEVEL, stream, mtime=0) as packed,
+        ):
+            for documents in exact_documents(rows, columns):
+                packed.write(documents)
+            note(done)
     if landed.metadata.get("undecodable_values"):
         with writer.parquet_writer(LOST_VALUES, table="undecodable", file=f"{file}.undecodable") as parquet:
             for batch in lost_batches(rows):
                 parquet.write_batch(batch)
+
+
+def has_exact_documents(landed: Manifest) -> bool:
+    """Whether its rows are documents, with their bytes; the elements of an array have none of their own."""
+    return landed.metadata.get("dialect") == DOCUMENTS and BSON in landed.metadata["columns"]
+
+
+def exact_documents(rows: Batches, columns: Sequence[str]) -> Iterator[bytes]:
+    """The bytes of documents, one behind the other, those of many at once."""
+    place = columns.index(BSON)
+    for batch in rows():
+        found = pl.Series(pl.from_arrow(batch.column(place))).drop_nulls()
+        yield b"".join(found.str.decode("base64"))
 
 
 def header(columns: Sequence[str]) -> pa.RecordBatch:
@@ -330,14 +358,24 @@ def differences_of_content(files: dict[str, Path], stored: Manifest, rows: Batch
     found = []
     for name, path in files.items():
         try:
+            if name.endswith(EXACT):
+                if not same_bytes(exact_documents(rows, columns), path):
+                    found.append(f"{name} has other documents")
+                continue
             row = first_difference(expected[name](), stored_batches(name, path, stored))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
             # Their words may quote rows.
             found.append(f"{name} cannot be read ({type(error).__name__})")
         else:
             if row is not None:
                 found.append(f"{name} differs in record {row:,}")
     return found
+
+
+def same_bytes(expected: Iterable[bytes], path: Path) -> bool:
+    """Whether a packed file holds these bytes, and no more."""
+    with gzip.open(path, "rb") as stream:
+        return all(stream.read(len(part)) == part for part in expected) and not stream.read(1)
 
 
 def stored_batches(name: str, path: Path, stored: Manifest) -> Iterator[pa.RecordBatch]:

@@ -204,18 +204,21 @@ class _Side:
 def resolved(context: TransformContext, crosswalk: str, ids: pl.Series) -> pl.DataFrame:
     """What ids are in a crosswalk: `source_id`, `target_id`, `is_there`, `fate`, `is_merged`, and `named`.
 
-    A crosswalk of documents says of each its `fate` (null: it is migrated) and whether it is `merged` into another one,
-    whose id its `target_id` is then. `named` is the legacy id of the document that it stands for in the end.
+    A crosswalk of documents says of each its `fate` (null: it is migrated), whether it is `merged` into another one,
+    whose id its `target_id` is then, and which legacy id that one has (`named`, where the crosswalk says it).
     """
     listed = context.crosswalks[crosswalk]
     known = listed.collect_schema().names()
     fate = pl.col("fate") if "fate" in known else pl.lit(None, pl.String)
     merged = pl.col("merged").fill_null(False) if "merged" in known else pl.lit(False)
-    listed = listed.select("source_id", "target_id", fate.alias("fate"), merged.alias("is_merged"))
+    named = [pl.coalesce("named", "source_id").alias("named")] if "named" in known else []
+    listed = listed.select("source_id", "target_id", fate.alias("fate"), merged.alias("is_merged"), *named)
     wanted = ids.drop_nulls().unique()
     found = listed.filter(pl.col("source_id").is_in(wanted.implode())).collect(engine="streaming")
     is_there = pl.col("target_id").is_not_null() & (pl.col("fate").is_null() | pl.col("is_merged"))
     found = found.with_columns(is_there.alias("is_there"))
+    if named:
+        return found
     into = found.filter("is_merged").get_column("target_id").unique()
     if into.is_empty():
         return found.with_columns(pl.col("source_id").alias("named"))
