@@ -146,7 +146,6 @@ def main() -> None:
     rows = parser.parse_args().rows
 
     from dtx_assets.crm.decided_system import SYSTEM
-
     from dtx_assets.machinery.postgres.embedded import embedded_postgres
 
     ddl = next(SYSTEM.mappings_dir.glob("*.sql")).read_text("utf-8")

@@ -1,4 +1,4 @@
-"""What people should see of NextCRM's documents besides what declarations call for: made of its mapping files."""
+"""What people should see of NextCRM's documents beside what any declaration calls for: made of its mapping files."""
 
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
@@ -51,10 +51,11 @@ def _add(checks: Checks, system: System, target: TargetTable, prepared: Sequence
         )
     texts = [field for field, entry, column in columns if not entry.crosswalk and (_is_text(column))]
     if texts:
+        # It waits for all that is prepared, which nothing that is prepared from this may wait for.
         checks.on(
-            asset,
+            f"target/{target.model}",
             name="ids_in_text",
-            needs=[each for each in prepared if each != asset],
+            needs=prepared,
             rows=partial(texts_with_ids, model=target.model, texts=texts, system=system),
             description="No text is the id of a migrated document, no JSON holds an ObjectId: they stay as they are.",
         )(lambda _look: Find(pl.lit(True), show=["field"], values={"by field": pl.col("field")}))

@@ -202,7 +202,7 @@ def write_sample(
 def _under_another_id(data: bytes, seed: int, position: int) -> bytes:
     """An ugly document again: with an id of its own, where it has one that can be replaced."""
     try:
-        document = bson.decode(data, CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS))
+        document: Document = bson.decode(data, CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS))
     except bson.errors.BSONError:
         return data
     if isinstance(document.get("_id"), ObjectId):

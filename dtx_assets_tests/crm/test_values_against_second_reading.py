@@ -33,10 +33,6 @@ OPTIONS: list[dict[str, str]] = [
 ]
 
 
-OPEN = ("9.99E+40", '"$scope"', "array_text [")
-"""Of what the two do not agree about yet: integers out of any range, scopes of code, scalars among texts."""
-
-
 def values_of(column: Field) -> list[Value]:
     """As BSON's readers give them: symbols are text, undefined is null."""
     own = of_labels(column.labels) if column.rule == "enum" else OF_RULE[column.rule]
@@ -47,6 +43,7 @@ def values_of(column: Field) -> list[Value]:
 def settings_of(column: Field, chosen: dict[str, str]) -> dict[str, Any]:
     given: dict[str, dict[str, Any]] = {
         "text": {"scalars": chosen.get("scalar_to_text", "convert")},
+        "array_text": {"scalars": chosen.get("scalar_to_text", "convert")},
         "timestamp": {"numbers": chosen.get("numeric_dates", "reject"), "nullable": column.nullable},
         "jsonb": {"form": chosen.get("json_values", "plain")},
         "enum": {"labels": list(column.labels), "nullable": column.nullable},
@@ -140,5 +137,5 @@ def test_how_postgresql_prints_arrays():
 @pytest.mark.parametrize("chosen", OPTIONS, ids=["defaults", "others"])
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda each: f"{each.rule}-{each.collection}.{each.field}")
 def test_every_ugly_value(column, chosen):
-    found = [each for each in told(column, values_of(column), chosen) if not any(part in each for part in OPEN)]
+    found = list(told(column, values_of(column), chosen))
     assert found == [], "\n".join(each[:600] for each in found[:40])

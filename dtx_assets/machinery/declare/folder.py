@@ -171,6 +171,7 @@ def declared_system(
         sample_functions=sample_functions or {},
         write_sample=write_sample,
         target_sql=target_sql,
+        extra=tables.extra,
     )
     return system.under(decisions)
 

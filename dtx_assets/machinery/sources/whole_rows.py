@@ -23,7 +23,7 @@ def json_of_rows(frame: pl.DataFrame, columns: Mapping[str, str]) -> pl.Series:
         return _as_json(_called(frame, columns))
     exact = LINE if LINE in columns else BSON
     documents = frame.select(whole_documents(columns[BSON])).to_series()
-    whole = _with_nul_spelt_out(documents.set(frame.get_column(UNREADABLE).is_not_null(), None))
+    whole = with_nul_spelt_out(documents.set(frame.get_column(UNREADABLE).is_not_null(), None))
     return whole.fill_null(_as_json(_called(frame, {exact: columns[exact]})))
 
 
@@ -38,10 +38,10 @@ def _as_json(texts: pl.DataFrame) -> pl.Series:
     an empty row goes first.
     """
     padded = pl.concat([texts.clear(1), texts])
-    return _with_nul_spelt_out(padded.to_struct("row").struct.json_encode().tail(-1))
+    return with_nul_spelt_out(padded.to_struct("row").struct.json_encode().tail(-1))
 
 
-def _with_nul_spelt_out(json: pl.Series) -> pl.Series:
+def with_nul_spelt_out(json: pl.Series) -> pl.Series:
     # Looked for first: replacing copies all texts.
     for _ in range(2):
         if json.str.contains("\\u0000", literal=True).any():

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import polars as pl
+import polars_hash  # noqa: F401
 
 from dtx_assets.machinery.model.target import TargetColumn, polars_type
 from dtx_assets.machinery.transforms.bson_values import (
@@ -227,14 +228,8 @@ def _given(given: pl.LazyFrame, digits: pl.Series) -> pl.Series:
 
 def uuid_of(digits: pl.Expr, namespace: str) -> pl.Expr:
     """The version 5 UUIDs of ids, as PostgreSQL prints them."""
-    make = partial(_uuids_of, uuid.UUID(namespace))
-    return digits.map_batches(remembered(make), pl.String(), is_elementwise=True)
-
-
-def _uuids_of(namespace: uuid.UUID, digits: pl.Series) -> pl.Series:
-    return pl.Series(
-        digits.name, [None if each is None else str(uuid.uuid5(namespace, each)) for each in digits], pl.String()
-    )
+    hashed: Any = digits
+    return cast(pl.Expr, hashed.uuidhash.uuid5(str(uuid.UUID(namespace))))
 
 
 FOUND = pl.Struct({name: CROSSWALK[name] for name in ("target_id", "fate", "merged", "named")})
@@ -339,7 +334,7 @@ def _arrays(values: pl.Series, crosswalk: pl.LazyFrame, rules: DocumentRules) ->
     found = dict(zip(digits, listed.iter_rows(), strict=True))
     resolve = partial(_resolved, found, rules)
     made = {value: _made_array(resolve, *each) for value, each in read.items()}
-    nothing = (None, None, [])
+    nothing: tuple[str | None, str | None, list[str]] = (None, None, [])
     rows = [dict(zip(("value", "fault", "counted"), made.get(value, nothing), strict=True)) for value in values]
     return pl.Series(values.name, rows, ARRAY)
 
