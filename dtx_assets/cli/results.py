@@ -160,12 +160,16 @@ def archive_query(
 
 
 def archived_tables(location: ModuleType, settings: "Settings") -> "tuple[Lake, dict[str, Manifest]]":
-    """The archive, and what is in it of each legacy table."""
-    from dtx_assets.machinery.archive.store import archives
+    """The archive, and what is in it of each legacy table, and of the collections that nobody declared."""
+    from dtx_assets.machinery.archive.store import archives, undeclared_archives
     from dtx_assets.machinery.base.lake import open_archive
 
     place = open_archive(settings.archive_url)
-    return place, archives(place, location.SYSTEM.name, location.SYSTEM.legacy_tables)
+    system = location.SYSTEM
+    found = archives(place, system.name, system.legacy_tables)
+    if system.reads_documents:
+        found |= undeclared_archives(place, system.name, system.legacy_tables)
+    return place, found
 
 
 @app.command(

@@ -17,7 +17,7 @@ the texts that stood there. When tables are landed is `sources`, when they are a
 import gzip
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -117,6 +117,13 @@ def archives(archive: Lake, system: str, tables: Iterable[str]) -> dict[str, Man
     """The archives that are there, by table."""
     found = ((table, archive.manifest((system, table))) for table in tables)
     return {table: manifest for table, manifest in found if manifest is not None}
+
+
+def undeclared_archives(archive: Lake, system: str, declared: Container[str]) -> dict[str, Manifest]:
+    """The archives of what no table declares, by collection."""
+    current = (archive.manifest(stored.key) for stored in archive.versions(system) if stored.is_current)
+    found = {manifest.metadata["table"]: manifest for manifest in current if manifest is not None}
+    return {name: manifest for name, manifest in found.items() if name not in declared}
 
 
 def same_content(stored: Manifest, landed: Manifest) -> bool:

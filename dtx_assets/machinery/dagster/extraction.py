@@ -152,7 +152,10 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                 if undeclared in selected:
                     url = environment.settings.legacy_url
                     if url not in opened:
-                        opened[url] = stack.enter_context(open_source(url, s3_resource=environment.s3))
+                        dialects = environment.dialects_of(url)
+                        opened[url] = stack.enter_context(
+                            open_source(url, s3_resource=environment.s3, dialects=dialects)
+                        )
                     listed = land_undeclared(
                         opened[url],
                         (table for table in system.legacy_tables.values() if table.name not in system.sources),

@@ -8,6 +8,8 @@ import pytest
 from bson import ObjectId
 from dagster import AssetKey
 
+from dtx_assets.machinery.archive.query import ask
+from dtx_assets.machinery.archive.store import undeclared_archives
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.base.names import dagster_name, dataset_name
 from dtx_assets.machinery.dagster.run import CheckResult, RunOutcome, open_instance
@@ -99,6 +101,17 @@ def test_what_nobody_declared_is_archived_and_told(people):
         ("nothing", "archive"): (0, 0),
         ("boards", "archive"): (1, 1),
     }
+    archive = Lake(str(people.home / "archive"))
+    stored = undeclared_archives(archive, "people", people.system.legacy_tables)
+    assert {name: manifest.metadata["rows"] for name, manifest in stored.items()} == {
+        "fs.files": 1,
+        "fs.chunks": 1,
+        "a/b": 2,
+        "nothing": 0,
+        "boards": 1,
+    }
+    with ask(archive, stored["a/b"], 'SELECT _rest FROM "a/b" ORDER BY 1') as answer:
+        assert list(answer.rows) == [('{"x":{"$numberInt":"1"}}',), ('{"y":{"z":[]}}',)]
     for name, data in (others | {"Users": users}).items():
         assert people.archived(dataset_name(name), dagster_name(name)) == data
     found = results(outcome)

@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.mongo_server import MongoDatabase
+from dtx_assets.machinery.sources.undeclared import Undeclared, land_undeclared
 from dtx_assets_tests import servers
 from dtx_assets_tests.machinery.sources import mongo_forms as forms
 from dtx_assets_tests.machinery.sources.landing_place import LandingPlace
@@ -230,3 +232,16 @@ def test_a_server_that_speaks_the_protocol_gives_what_a_dump_does(place: Landing
     place.land(str(tmp_path / "dump"), PEOPLE)
     assert live.equals(place.frame("people").drop("_row").sort("_id"), null_equal=True)
     assert (facts["source_rows"], facts["row_count_matches"]) == (2_347, True)
+
+
+def test_what_is_not_there_and_what_nobody_declared(place):
+    declared = replace(PEOPLE, documents=True)
+    others = {"People": held({"_id": 1}, {"_id": 2}), "logs": held({"_id": "l", "x": 1})}
+    with running(StandIn(others)) as server, open_source(server.url) as source:
+        manifest = place.land_from(source, declared)
+        assert source.columns(declared)[: len(PEOPLE.columns)] == list(PEOPLE.columns)
+        listed = land_undeclared(source, [declared], place.lake, "toy", "run", None)
+    assert (manifest.tables["rows"].rows, manifest.metadata["alike"]) == (0, ["People"])
+    assert listed == [Undeclared("People", "collection", 2), Undeclared("logs", "collection", 1)]
+    landed = place.lake.scan(("toy", "undeclared", "logs")).collect()
+    assert landed.select("_id", "_rest").rows() == [('"l"', '{"x":{"$numberInt":"1"}}')]
