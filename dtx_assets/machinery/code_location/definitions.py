@@ -1,10 +1,12 @@
 """Everything that a code location of a system serves, put together."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster_aws.s3 import S3Resource
 
 from dtx_assets.machinery.checks.spec import CheckGroup
 from dtx_assets.machinery.checks.standard import check_groups
@@ -15,12 +17,16 @@ from dtx_assets.machinery.dagster.cutover_order import gate_spec
 from dtx_assets.machinery.dagster.diagnosis import build_diagnosis_job
 from dtx_assets.machinery.dagster.graph import Graph
 from dtx_assets.machinery.dagster.jobs import build_jobs, build_plan
-from dtx_assets.machinery.dagster.resources import S3, environment_resource, io_manager
+from dtx_assets.machinery.dagster.resources import S3, environment_resource, io_manager, s3_of_environment
 from dtx_assets.machinery.dagster.run_log import LOGGER, run_log
 from dtx_assets.machinery.dagster.verification import build_verifications
 from dtx_assets.machinery.report.asset import build_report
 from dtx_assets.machinery.run.environment import ENVIRONMENT
 from dtx_assets.machinery.system.system import System
+
+# dagster-aws is imported where S3 is named: it takes half a second, and most runs meet no S3.
+if TYPE_CHECKING:
+    from dagster_aws.s3 import S3Resource
 
 
 def build_definitions(
@@ -57,7 +63,7 @@ def build_definitions(
         resources={
             ENVIRONMENT: environment_resource(graph, groups, whole_graph),
             "io_manager": io_manager(),
-            S3: s3 or S3Resource(),
+            S3: s3 or s3_of_environment(),
         },
         loggers={"console": dg.colored_console_logger, LOGGER: run_log},
         executor=dg.in_process_executor,

@@ -70,6 +70,7 @@ class Graph:
         self.owners = [f"team:{system.name}-migration"]
         self.project = system.mappings_dir.parents[1]
         self._true_names: dict[dg.AssetKey, str] = {}
+        self._flows_by_option: dict[str, dict[str, tuple[Flow, ...]]] = {}
         refuse_likenesses("legacy table", (*system.legacy_tables, *system.crosswalk_tables))
         refuse_likenesses("model", (target.model for target in system.targets))
         refuse_likenesses("mapping", (asset.name for asset in system.mapping_assets))
@@ -137,10 +138,13 @@ class Graph:
 
     def flows_by_option(self, decision: str) -> dict[str, tuple[Flow, ...]]:
         """The flows of the graph under each option of a decision, the other choices as they are."""
-        return {
-            option: self.system.flows_under({**self.decisions.chosen, decision: option})
-            for option in self.decisions.entry(decision).options
-        }
+        # Kept, since each target that no flow fills asks it of each decision.
+        if decision not in self._flows_by_option:
+            self._flows_by_option[decision] = {
+                option: self.system.flows_under({**self.decisions.chosen, decision: option})
+                for option in self.decisions.entry(decision).options
+            }
+        return self._flows_by_option[decision]
 
 
 def decision_paragraphs(decisions: Decisions, named: str) -> list[str]:

@@ -116,8 +116,13 @@ def io_manager() -> dg.IOManagerDefinition:
     return lake_io_manager
 
 
+def s3_of_environment() -> dg.ResourceDefinition:
+    """Stands where no S3Resource is given: whoever meets a URL of S3 reaches it as `AWS_*` says."""
+    return dg.ResourceDefinition.none_resource(description="S3 is reached as AWS_* of the environment says.")
+
+
 def s3_resource(context: dg.InitResourceContext | dg.SensorEvaluationContext) -> Any:
-    """The S3Resource itself: what Dagster hands to steps and resources under its key is a client made of it."""
+    """The S3Resource itself, or None: what Dagster hands to steps under its key is a client made of it."""
     return context.resources.original_resource_dict[S3]
 
 

@@ -1,6 +1,7 @@
 """The rows of a target that belong to a part, as they are now and as the mapping knows them. Nothing is written."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 from psycopg import sql
@@ -155,7 +156,7 @@ class CurrentRows:
         # The planner knows nothing of the arrays; the unique index answers in no time.
         self.place.connection.execute("SET LOCAL enable_hashjoin = off")
         self.place.connection.execute("SET LOCAL enable_mergejoin = off")
-        found = self.place.connection.execute(query, [keys.get_column(name).to_list() for name in leading]).fetchone()
+        found = self.place.connection.execute(query, [_array(keys.get_column(name)) for name in leading]).fetchone()
         self.place.connection.execute("SET LOCAL enable_hashjoin TO DEFAULT")
         self.place.connection.execute("SET LOCAL enable_mergejoin TO DEFAULT")
         return found is not None
@@ -163,3 +164,8 @@ class CurrentRows:
 
 def _names(columns: list[str]) -> sql.Composable:
     return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+def _array(values: pl.Series) -> str | list[Any]:
+    """Values, none of them null, as a parameter that is cast to an array; of numbers the text, made at once."""
+    return f"{{{','.join(values.cast(pl.String))}}}" if values.dtype == pl.Int64 else values.to_list()

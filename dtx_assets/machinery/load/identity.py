@@ -105,4 +105,5 @@ def multirange(ids: pl.Series) -> str:
         .agg(pl.col("id").min().alias("low"), pl.col("id").max().alias("high"))
         .sort("low")
     )
-    return "{" + ",".join(f"[{low},{high}]" for low, high in runs.select("low", "high").iter_rows()) + "}"
+    listed = runs.select(pl.format("[{},{}]", "low", "high").str.join(",")).item()
+    return f"{{{listed or ''}}}"

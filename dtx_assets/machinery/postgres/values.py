@@ -13,6 +13,9 @@ import polars as pl
 from dtx_assets.machinery.model.types import MICROSECONDS, ColumnType
 
 _NUMBER = r"^[+-]?(?:[0-9]{1,1000}(?:\.[0-9]{0,1000})?|\.[0-9]{1,1000})$"
+_PLAIN_DOUBLE = r"^-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{0,20}[1-9])?$"
+_SMALLEST_PLAIN = 1e-4
+"""Of doubles; smaller ones are printed with an exponent, as are those of more than 15 digits."""
 _ISO_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 _FRACTION = r"(?:\.[0-9]{0,5}[1-9])?"
@@ -110,6 +113,17 @@ def _refused_numbers(kind: ColumnType, text: pl.Expr) -> Refusals:
         yield is_plain & (digits > precision - scale), f"is too large for {spelled(kind)}"
 
 
+def _is_printed_double(_kind: ColumnType, text: pl.Expr) -> pl.Expr:
+    """Of those without an exponent: the shortest digits that give the double back, which none but they do.
+
+    PostgreSQL takes more of them only for a text that lies just between two doubles, of which none is as short as this.
+    """
+    number = pl.when(text.str.contains(_PLAIN_DOUBLE)).then(text).cast(pl.Float64, strict=False)
+    shortest = number.cast(pl.String).str.strip_suffix(".0")
+    is_plain = (number.abs() >= _SMALLEST_PLAIN) | (text == "0")
+    return (is_plain & (shortest == text)).fill_null(False)
+
+
 # --- dates and times --------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +215,7 @@ def _no_refusals(_kind: ColumnType, _text: pl.Expr) -> Refusals:
 
 READINGS = {
     "numeric": Reading(_is_printed_number, _tidied_number, _refused_numbers),
+    "double precision": Reading(_is_printed_double, lambda _kind, text: text, _no_refusals),
     "date": Reading(_is_printed_date, _tidied_date, _refused_dates),
     "timestamp without time zone": Reading(_is_printed_timestamp, _tidied_timestamp, _refused_timestamps),
     "time without time zone": Reading(_is_printed_time, _tidied_time, _refused_times),

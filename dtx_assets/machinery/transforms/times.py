@@ -92,9 +92,9 @@ def _read(texts: pl.Series, *, digits: int, without_seconds: bool) -> pl.Series:
     whole = (time.str.head(10) + pl.lit(" ") + clock).str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
     parts = times.alias("time").to_frame().select(time, pl.when(whole.dt.year() >= 1).then(whole).alias("clock"))
     if not (times.str.len_bytes() > WHOLE_SECONDS).any():
-        nothing = {"has_offset": pl.lit(False), "offset": pl.lit(0, pl.Int64), "loses_digits": pl.lit(False)}
-        made = [value.alias(name) for name, value in nothing.items()]
-        return parts.select(pl.struct("clock", *made)).to_series().alias(texts.name)
+        nothing = (pl.lit(False).alias("has_offset"), pl.lit(0, pl.Int64).alias("offset"))
+        whole_seconds = pl.struct("clock", *nothing, pl.lit(False).alias("loses_digits"))
+        return parts.select(whole_seconds).to_series().alias(texts.name)
     behind = parts.select(
         "clock",
         time.str.slice(WHOLE_SECONDS).str.extract(f"({OFFSET})$", 1).alias("offset"),
