@@ -1,6 +1,7 @@
 """Where a target is written: its table as it is live, over one connection. Small SQL that all of the load needs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import copy_in
 from dtx_assets.machinery.postgres.ddl import LiveTarget, qualified
+from dtx_assets.machinery.postgres.untouched import Watch
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,14 @@ class Place:
     target: TargetTable
     live: LiveTarget
     dry: bool = False
+    watch: Watch | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction that notes what it did to tables of others."""
+        watched = self.watch.over(self.connection) if self.watch and not self.dry else nullcontext()
+        with self.connection.transaction(), watched:
+            yield
 
     @property
     def table(self) -> sql.Identifier:

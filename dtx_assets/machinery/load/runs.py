@@ -13,13 +13,16 @@ from zlib import crc32
 import psycopg
 
 from dtx_assets.machinery.base.errors import LoadError, StructureError
+from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.load.subset import Subset
 
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
+UPGRADED_VERSION = 7
+"""The first run of this version adds what a bookkeeping of that one lacks."""
 LOCK_CLASS = crc32(b"dtx_assets migration") - (1 << 31)
 SECONDS_BETWEEN_TRIES = 0.5
 Mode = Literal["rehearsal", "cutover"]
@@ -32,6 +35,7 @@ class RunContext:
 
     `cutover_at` is None where nobody fixed it; `gate` is called with the model before the first write of each load and
     raises LoadError where it must not go on. A dry run writes nothing that stays; a subset are some of the source rows.
+    `must_stay`: tables of others of which each transaction notes what it did to them.
     """
 
     connection_url: str = field(repr=False)
@@ -45,18 +49,20 @@ class RunContext:
     restore_point: str | None = None
     dry: bool = False
     subset: "Subset | None" = None
+    must_stay: tuple[TargetTable, ...] = field(default=(), compare=False)
 
 
 def prepare_bookkeeping(connection: Connection) -> None:
-    """Create the schema `migration` where there is none. Any number of runs may do it at once."""
+    """Create the schema `migration` or bring it to this version. Any number of runs may do it at once."""
     if _version(connection) == SCHEMA_VERSION:
         return
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", [LOCK_CLASS])
         version = _version(connection)
-        if version is None:
+        if version in (None, UPGRADED_VERSION):
             try:
-                connection.execute(files(__package__).joinpath("bookkeeping.sql").read_text().encode())
+                for name in ("bookkeeping.sql", "bookkeeping_8.sql")[0 if version is None else 1 :]:
+                    connection.execute(files(__package__).joinpath(name).read_text().encode())
             except psycopg.errors.InsufficientPrivilege as error:
                 raise LoadError(
                     f"the bookkeeping cannot be created: {error.diag.message_primary}",
@@ -96,6 +102,7 @@ def open_run(
     accepted: Mapping[str, Mapping[str, str]] | None = None,
     restore_point: str | None = None,
     subset: "Subset | None" = None,
+    must_stay: tuple[TargetTable, ...] = (),
 ) -> RunContext:
     """Record a run in `migration.run`; the same run may be opened again, by another process too."""
     run = RunContext(
@@ -109,6 +116,7 @@ def open_run(
         dict(accepted or {}),
         restore_point,
         subset=subset,
+        must_stay=must_stay,
     )
     with refusals_told(), connect(run.connection_url) as connection:
         prepare_bookkeeping(connection)

@@ -34,6 +34,7 @@ from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.postgres.ddl import require_prepared_for, require_target
+from dtx_assets.machinery.postgres.untouched import Watch
 from dtx_assets.machinery.prepare.part import Part
 
 CONNECTIONS = 2
@@ -132,7 +133,7 @@ def load_together(
             live = require_target(connection, target, run.decisions)
             if run.mode == "cutover" and not run.dry:
                 require_prepared_for(live, target, datasets[target.model][0])
-            places.append(Place(connection, system, target, live, run.dry))
+            places.append(Place(connection, system, target, live, run.dry, Watch(run.run_id, run.must_stay)))
         if run.gate:
             for target in targets:
                 run.gate(target.model)
@@ -318,7 +319,7 @@ class TargetLoad:
         )
 
     def _finish(self, summary: LoadSummary, load_id: int, taken: Sequence[pl.DataFrame]) -> None:
-        with self.place.connection.transaction():
+        with self.place.transaction():
             Ids(self.place).raise_sequence()
             if self.subset is None:
                 summary.vanished = self.findings.settle_vanished(self.parts, self.run_context)

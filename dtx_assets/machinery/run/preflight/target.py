@@ -11,7 +11,7 @@ from psycopg import sql
 
 from dtx_assets.machinery.load import compare_target, live_target
 from dtx_assets.machinery.load.rules import rules_of, surprising
-from dtx_assets.machinery.load.runs import SCHEMA_VERSION
+from dtx_assets.machinery.load.runs import SCHEMA_VERSION, UPGRADED_VERSION
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect
 from dtx_assets.machinery.postgres.ddl import LiveTarget, qualified
@@ -189,6 +189,8 @@ class Target:
             return
         if version == SCHEMA_VERSION:
             self._found(subject, "yes", f"version {version}")
+        elif version == UPGRADED_VERSION:
+            self._found(subject, "yes", f"version {version}; the next run makes {SCHEMA_VERSION} of it")
         else:
             says = f"has version {version}, and this program knows {SCHEMA_VERSION}"
             self._found(subject, "no", says, "use the version of this program that wrote it")
