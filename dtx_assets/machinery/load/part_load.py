@@ -61,8 +61,10 @@ class PartLoad:
         """Load a part of each member, in the order of the members."""
         fit = settled(self.orphans, [member.fitting(part) for member, part in self._each(parts)])
         fit = [member.numbered(part) for member, part in self._each(fit)]
-        # What could not be sent takes along what refers to it.
-        current = settled(self.orphans, [member.sent(part) for member, part in self._each(fit)])
+        current = [member.sent(part) for member, part in self._each(fit)]
+        if any(sent is not part for sent, part in zip(current, fit, strict=True)):
+            # What could not be sent takes along what refers to it.
+            current = settled(self.orphans, current)
         fast = [member.copies for member in self.members]
         for member in self.members:
             member.decisions.sliced = NOTHING_SLICED

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from dtx_assets.machinery.load.key import Key
 from dtx_assets.machinery.model.target import TargetTable
@@ -104,3 +105,17 @@ def in_one_statement(changes: Sequence[sql.Composed]) -> sql.Composed:
         sql.SQL("{} AS ({})").format(sql.Identifier(f"change_{number}"), change) for number, change in enumerate(others)
     ]
     return sql.SQL("WITH {} {}").format(sql.SQL(", ").join(named), last)
+
+
+@contextmanager
+def confirmed_later(connection: Connection) -> Iterator[None]:
+    """Transactions that do not wait until they are on the disk: the next one outside of this waits for all of them.
+
+    What a server forgets that dies is forgotten with what the bookkeeping says of it, so the next run does it again.
+    """
+    connection.execute("SET synchronous_commit = off")
+    try:
+        yield
+    finally:
+        if not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE:
+            connection.execute("RESET synchronous_commit")

@@ -24,7 +24,7 @@ from dtx_assets.machinery.load.member import Member, Send, Told
 from dtx_assets.machinery.load.orphans import Planned
 from dtx_assets.machinery.load.outcome import LoadSummary, PartOutcome
 from dtx_assets.machinery.load.part_load import PartLoad
-from dtx_assets.machinery.load.place import Place
+from dtx_assets.machinery.load.place import Place, confirmed_later
 from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
 from dtx_assets.machinery.load.rules import rules_of, surprising
 from dtx_assets.machinery.load.runs import RunContext, prepare_bookkeeping, record_run, target_lock
@@ -254,8 +254,9 @@ class TargetLoad:
         rivals = any(rule.sees_other_rows for rule in surprising(told.rules, self.place.target))
         several = told.first_load and self.place.target.writes == "insert" and not self.place.dry and not rivals
         alone = 1 if several else len(numbers)
-        for number in numbers[:alone]:
-            yield number, loads.load(self.read(number))
+        with confirmed_later(self.place.connection):
+            for number in numbers[:alone]:
+                yield number, loads.load(self.read(number))
         rest = numbers[alone:]
         if not rest:
             return
@@ -265,7 +266,9 @@ class TargetLoad:
         done: Queue[Answer] = Queue()
         with ExitStack() as connections, ThreadPoolExecutor(CONNECTIONS) as threads:
             for _ in range(min(CONNECTIONS, len(rest))):
-                other = loads.over(connections.enter_context(connect(self.run_context.connection_url)))
+                connection = connections.enter_context(connect(self.run_context.connection_url))
+                connections.enter_context(confirmed_later(connection))
+                other = loads.over(connection)
                 threads.submit(self._work, todo, done, other)
             try:
                 for _ in rest:
