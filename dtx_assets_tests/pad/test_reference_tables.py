@@ -18,9 +18,21 @@ CREATE FUNCTION padealing.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO bo_airflow.currency VALUES ('XTS') ON CONFLICT DO NOTHING;
     UPDATE bo_airflow.oracle_bloomberg SET ticker = 'TAKEN' WHERE id = 2;
     EXECUTE 'ALTER TABLE bo_airflow.contact ADD COLUMN IF NOT EXISTS meddled text';
+    DELETE FROM bo_airflow.oracle_position;
+    TRUNCATE bo_airflow.contact_type;
     RETURN NULL;
 END $$;
 CREATE TRIGGER meddle AFTER INSERT ON padealing.pad_request FOR EACH ROW EXECUTE FUNCTION padealing.meddle();
+"""
+
+
+WRITES_IN_AN_UNDO = """
+CREATE FUNCTION padealing.meddle_again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    DELETE FROM bo_airflow.contact_group;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER meddle_again AFTER DELETE ON padealing.pad_request FOR EACH ROW
+    EXECUTE FUNCTION padealing.meddle_again();
 """
 
 
@@ -58,17 +70,31 @@ def test_others_sync_is_not_taken_for_ours_and_what_a_load_does_to_their_tables_
     with psycopg.connect(url) as connection:
         found = touched_by_runs(connection, "pad", SYSTEM.tables_of_others)
         assert len(found) == 7
-        assert set(map(tuple, (counts.values() for counts in found.values()))) == {(0, 0)}
+        assert set(map(tuple, (counts.values() for counts in found.values()))) == {(0, 0, 0)}
         connection.execute(WRITES_TABLES_OF_OTHERS)
+        for name in ("oracle_position", "contact_type", "contact_group"):
+            connection.execute(f"INSERT INTO bo_airflow.{name} VALUES (1), (2)")
     changed = request(2, last_modified_date="2031-01-01 00:00:00")
     write_csv(tmp_path / "csv", [*(row for row in ROWS if row["id"] != "2"), changed, request(6)])
     told = pad(tmp_path, url, tmp_path / "csv")("run", "pad").stdout
     assert "reference_tables_are_untouched" in told
     assert "no_row_changed_since" in told
     with psycopg.connect(url) as connection:
+        # What others write over is no longer marked as ours, and what is deleted leaves no mark.
+        connection.execute("UPDATE bo_airflow.currency SET currency = currency WHERE currency = 'XTS'")
+        connection.execute("ALTER TABLE bo_airflow.contact_type ADD COLUMN synced text")
+        connection.commit()
         found = touched_by_runs(connection, "pad", SYSTEM.tables_of_others)
-    assert {name: counts for name, counts in found.items() if any(counts.values())} == {
-        "currency": {"rows": 1, "definitions": 0},
-        "oracle_bloomberg": {"rows": 1, "definitions": 0},
-        "contact": {"rows": 0, "definitions": found["contact"]["definitions"]},
-    }
+        assert {name: counts for name, counts in found.items() if any(counts.values())} == {
+            "currency": {"rows": 1, "definitions": 0, "locks": 0},
+            "oracle_bloomberg": {"rows": 1, "definitions": 0, "locks": 0},
+            "oracle_position": {"rows": 2, "definitions": 0, "locks": 0},
+            "contact": {"rows": 0, "definitions": found["contact"]["definitions"], "locks": 1},
+            "contact_type": {"rows": 0, "definitions": 0, "locks": found["contact_type"]["locks"]},
+        }
+        assert found["contact"]["definitions"]
+        assert found["contact_type"]["locks"]
+        connection.execute(WRITES_IN_AN_UNDO)
+    undone = pad(tmp_path, url, tmp_path / "csv")("rollback", "last", "--system", "pad")
+    assert "pad_request 6: undoing it would change rows of bo_airflow.contact_group too" in undone.stdout
+    assert query(url, "SELECT count(*) FROM bo_airflow.contact_group") == [(2,)]

@@ -226,6 +226,18 @@ CREATE TABLE migration.extra (
 COMMENT ON TABLE migration.extra IS
     'Fields that nobody declared, of documents that are migrated, in canonical Extended JSON; a NUL is written \x00.';
 
+CREATE TABLE migration.touched_entry (
+    run_id text NOT NULL REFERENCES migration.run,
+    target_schema text,
+    target_table text NOT NULL,
+    rows bigint NOT NULL,
+    locks bigint NOT NULL
+);
+COMMENT ON TABLE migration.touched_entry IS
+    'What a transaction of a load did to a table of others that it must not touch.';
+COMMENT ON COLUMN migration.touched_entry.rows IS 'Inserted, updated and deleted.';
+COMMENT ON COLUMN migration.touched_entry.locks IS 'Held at its end, and taken only by a redefinition, a TRUNCATE or a LOCK.';
+
 CREATE TABLE migration.left_entry (
     run_id text NOT NULL REFERENCES migration.run,
     target_table text NOT NULL,

@@ -74,7 +74,7 @@ class PartLoad:
         try:
             while True:
                 try:
-                    with self.connection.transaction():
+                    with self.members[0].place.transaction():
                         outcomes = self._write_parts(current, fast)
                         reach("load.before_commit")
                     reach("load.after_commit")

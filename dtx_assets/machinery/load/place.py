@@ -1,18 +1,21 @@
 """Where a target is written: its table as it is live, over one connection. Small SQL that all of the load needs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import polars as pl
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from dtx_assets.machinery.load.key import Key
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import copy_in
 from dtx_assets.machinery.postgres.ddl import LiveTarget, qualified
+from dtx_assets.machinery.postgres.untouched import Watch
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,14 @@ class Place:
     target: TargetTable
     live: LiveTarget
     dry: bool = False
+    watch: Watch | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction that notes what it did to tables of others."""
+        watched = self.watch.over(self.connection) if self.watch and not self.dry else nullcontext()
+        with self.connection.transaction(), watched:
+            yield
 
     @property
     def table(self) -> sql.Identifier:
@@ -94,3 +105,17 @@ def in_one_statement(changes: Sequence[sql.Composed]) -> sql.Composed:
         sql.SQL("{} AS ({})").format(sql.Identifier(f"change_{number}"), change) for number, change in enumerate(others)
     ]
     return sql.SQL("WITH {} {}").format(sql.SQL(", ").join(named), last)
+
+
+@contextmanager
+def confirmed_later(connection: Connection) -> Iterator[None]:
+    """Transactions that do not wait until they are on the disk: the next one outside of this waits for all of them.
+
+    What a server forgets that dies is forgotten with what the bookkeeping says of it, so the next run does it again.
+    """
+    connection.execute("SET synchronous_commit = off")
+    try:
+        yield
+    finally:
+        if not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE:
+            connection.execute("RESET synchronous_commit")

@@ -13,6 +13,7 @@ from zlib import crc32
 import psycopg
 
 from dtx_assets.machinery.base.errors import LoadError, StructureError
+from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class RunContext:
 
     `cutover_at` is None where nobody fixed it; `gate` is called with the model before the first write of each load and
     raises LoadError where it must not go on. A dry run writes nothing that stays; a subset are some of the source rows.
+    `must_stay`: tables of others of which each transaction notes what it did to them.
     """
 
     connection_url: str = field(repr=False)
@@ -45,6 +47,7 @@ class RunContext:
     restore_point: str | None = None
     dry: bool = False
     subset: "Subset | None" = None
+    must_stay: tuple[TargetTable, ...] = field(default=(), compare=False)
 
 
 def prepare_bookkeeping(connection: Connection) -> None:
@@ -96,6 +99,7 @@ def open_run(
     accepted: Mapping[str, Mapping[str, str]] | None = None,
     restore_point: str | None = None,
     subset: "Subset | None" = None,
+    must_stay: tuple[TargetTable, ...] = (),
 ) -> RunContext:
     """Record a run in `migration.run`; the same run may be opened again, by another process too."""
     run = RunContext(
@@ -109,6 +113,7 @@ def open_run(
         dict(accepted or {}),
         restore_point,
         subset=subset,
+        must_stay=must_stay,
     )
     with refusals_told(), connect(run.connection_url) as connection:
         prepare_bookkeeping(connection)

@@ -79,7 +79,7 @@ class Slices:
     def _write(self, ids: pl.Series) -> tuple[pl.Series, float]:
         """Update those rows that nobody has locked; gives the others, and for how many seconds the rows were locked."""
         load, decision = self.load, self.decision
-        with load.place.connection.transaction():
+        with load.place.transaction():
             batch_id = load.writer.open_batch(
                 replace(self.part, digest=f"a slice of {self.part.digest}"), load.told.load_id
             )

@@ -25,7 +25,7 @@ from dtx_assets.machinery.load.orphans import Planned
 from dtx_assets.machinery.load.outcome import LoadSummary, PartOutcome
 from dtx_assets.machinery.load.ownership import SOURCE
 from dtx_assets.machinery.load.part_load import PartLoad
-from dtx_assets.machinery.load.place import Place
+from dtx_assets.machinery.load.place import Place, confirmed_later
 from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
 from dtx_assets.machinery.load.rules import rules_of, surprising
 from dtx_assets.machinery.load.runs import RunContext, prepare_bookkeeping, record_run, target_lock
@@ -35,6 +35,7 @@ from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.postgres.ddl import require_prepared_for, require_target
+from dtx_assets.machinery.postgres.untouched import Watch
 from dtx_assets.machinery.prepare.part import Part
 
 CONNECTIONS = 2
@@ -133,7 +134,7 @@ def load_together(
             live = require_target(connection, target, run.decisions)
             if run.mode == "cutover" and not run.dry:
                 require_prepared_for(live, target, datasets[target.model][0])
-            places.append(Place(connection, system, target, live, run.dry))
+            places.append(Place(connection, system, target, live, run.dry, Watch(run.run_id, run.must_stay)))
         if run.gate:
             for target in targets:
                 run.gate(target.model)
@@ -254,8 +255,9 @@ class TargetLoad:
         rivals = any(rule.sees_other_rows for rule in surprising(told.rules, self.place.target))
         several = told.first_load and self.place.target.writes == "insert" and not self.place.dry and not rivals
         alone = 1 if several else len(numbers)
-        for number in numbers[:alone]:
-            yield number, loads.load(self.read(number))
+        with confirmed_later(self.place.connection):
+            for number in numbers[:alone]:
+                yield number, loads.load(self.read(number))
         rest = numbers[alone:]
         if not rest:
             return
@@ -265,7 +267,9 @@ class TargetLoad:
         done: Queue[Answer] = Queue()
         with ExitStack() as connections, ThreadPoolExecutor(CONNECTIONS) as threads:
             for _ in range(min(CONNECTIONS, len(rest))):
-                other = loads.over(connections.enter_context(connect(self.run_context.connection_url)))
+                connection = connections.enter_context(connect(self.run_context.connection_url))
+                connections.enter_context(confirmed_later(connection))
+                other = loads.over(connection)
                 threads.submit(self._work, todo, done, other)
             try:
                 for _ in rest:
@@ -319,7 +323,7 @@ class TargetLoad:
         )
 
     def _finish(self, summary: LoadSummary, load_id: int, taken: Sequence[pl.DataFrame]) -> None:
-        with self.place.connection.transaction():
+        with self.place.transaction():
             Ids(self.place).raise_sequence()
             if self.subset is None:
                 summary.vanished = self.findings.settle_vanished(self.parts, self.run_context)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dtx_assets.machinery.dagster.metadata import asset_key
 from dtx_assets.machinery.mapping.lineage import accounted_for, describe
-from dtx_assets.machinery.mapping.model import ColumnMapping, TargetMapping
+from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn
 from dtx_assets.machinery.report.accounts import Accounts
@@ -22,6 +22,10 @@ class BookColumn:
     sources: tuple[tuple[str, str], ...]
     how: str
     maps: tuple[str, ...]
+    part: str
+    """Of the rows of which part it is so; empty: of all."""
+    is_first: bool
+    """Whether no part before has it."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def book_page(system: System, history: History, figures: Figures, mapping: Targe
     flow = system.flow_of(mapping.target)
     key = asset_key(system.name, "target", mapping.target)
     why = history.graph.get(key).metadata.get("filled", "") if key in history.graph.get_all_asset_keys() else ""
-    made = {name for source in mapping.sources.values() for name in source.columns}
+    made = {name for source in mapping.sources.values() for name, _ in source.filled}
     return BookPage(
         model=mapping.target,
         table=target.name,
@@ -116,10 +120,12 @@ def book_page(system: System, history: History, figures: Figures, mapping: Targe
                         tuple(origins(table, column)),
                         describe(table, column),
                         tuple(map_name for map_name in maps_of(column) if map_name in system.mappings.value_maps),
+                        part,
+                        name not in dict(source.filled[:place]),
                     )
-                    for name, column in source.columns.items()
+                    for place, (part, name, column) in enumerate(by_part(source))
                 ),
-                tuple((name, describe(table, column)) for name, column in source.helpers.items()),
+                tuple((name, describe(table, column)) for name, column in helpers_of(source)),
                 source.dropped,
             )
             for table, source in mapping.sources.items()
@@ -127,6 +133,17 @@ def book_page(system: System, history: History, figures: Figures, mapping: Targe
         unfilled=tuple(column for column in target.columns if column.name not in made),
         owned=figures.owned.get(target.name, 0) if flow else None,
     )
+
+
+def by_part(source: SourceMapping) -> list[tuple[str, str, ColumnMapping]]:
+    """Part, target column and how it is made, in the order of `filled`."""
+    parts = [("", source.columns), *((row.part, row.columns) for row in source.rows)]
+    return [(part, name, column) for part, columns in parts for name, column in columns.items()]
+
+
+def helpers_of(source: SourceMapping) -> list[tuple[str, ColumnMapping]]:
+    helpers = [source.helpers, *(row.helpers for row in source.rows)]
+    return [pair for each in helpers for pair in each.items()]
 
 
 def column_of(columns: Iterable[TargetColumn], name: str) -> TargetColumn:
@@ -151,7 +168,7 @@ def value_map_pages(system: System) -> tuple[ValueMapPage, ...]:
     used: dict[str, dict[str, None]] = {name: {} for name in system.mappings.value_maps}
     for model, mapping in sorted(mapped(system)):
         for source in mapping.sources.values():
-            for column in (*source.columns.values(), *source.helpers.values()):
+            for _, column in source.made:
                 for name in maps_of(column):
                     if name in used:
                         used[name][model] = None
@@ -176,7 +193,7 @@ def legacy_page(system: System, table: LegacyTable, accounts: Accounts) -> Legac
     goes: dict[str, dict[tuple[str, str], Destination]] = {name: {} for name in table.columns}
     for model, mapping in sorted(mapped(system)):
         for source_table, source in mapping.sources.items():
-            made = [*source.columns.items(), *(("", how) for how in source.helpers.values())]
+            made = [*source.filled, *(("", how) for _, how in helpers_of(source))]
             for column, how in made:
                 for owner, name in origins(source_table, how):
                     if owner == table.name:

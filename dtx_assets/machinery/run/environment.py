@@ -212,6 +212,7 @@ class RunEnvironment:
                 accepted=self.accepted(),
                 restore_point=self.options.restore_point,
                 subset=self.options.subset,
+                must_stay=self.system.tables_that_must_stay,
             )
         return self._load
 

@@ -11,6 +11,7 @@ from dtx_assets.machinery.base.settings import DEFAULT_BATCH_ROWS, Settings
 from dtx_assets.machinery.mapping.lineage import column_lineage
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import OTHER_AREAS, TargetTable
+from dtx_assets.machinery.postgres.untouched import that_must_stay
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -133,6 +134,11 @@ class System:
     def tables_of_others(self) -> tuple[TargetTable, ...]:
         """The target tables that others own."""
         return tuple(target for target in self.targets if target.area == OTHER_AREAS)
+
+    @cached_property
+    def tables_that_must_stay(self) -> tuple[TargetTable, ...]:
+        """Those of others into which no flow writes either."""
+        return that_must_stay(self.targets)
 
     @cached_property
     def migrated_tables(self) -> frozenset[str]:
