@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dtx_assets.crm.checks import CHECKS
 from dtx_assets.crm.references import REFERENCES
 from dtx_assets.crm.sample import write_sample
 from dtx_assets.crm.transforms import TRANSFORMS
@@ -17,6 +18,7 @@ SYSTEM = system_from_folder(
     sample_dir=HERE / "sample",
     transforms=TRANSFORMS,
     references=REFERENCES,
+    checks=CHECKS,
     write_sample=write_sample,
     target_sql=MAPPINGS / "target.sql",
 )

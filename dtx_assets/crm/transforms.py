@@ -6,8 +6,14 @@ from typing import Any
 import polars as pl
 
 from dtx_assets.machinery.transforms import document_values as documents
-from dtx_assets.machinery.transforms.columns import GENERIC, Coercion, Outcome, Registry, TransformContext
-from dtx_assets.machinery.transforms.columns import object_id_value
+from dtx_assets.machinery.transforms.columns import (
+    GENERIC,
+    Coercion,
+    Outcome,
+    Registry,
+    TransformContext,
+    object_id_value,
+)
 from dtx_assets.machinery.transforms.document_values import DocumentRules
 
 OWN = Registry()

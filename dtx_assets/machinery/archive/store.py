@@ -16,12 +16,14 @@ the texts that stood there. When tables are landed is `sources`, when they are a
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -30,13 +32,15 @@ import pyarrow.parquet as pq
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.base.lake import DatasetWriter, Lake, Manifest, TableFiles
-from dtx_assets.machinery.base.names import dagster_name
+from dtx_assets.machinery.base.names import dagster_name, dataset_name
+from dtx_assets.machinery.sources.documents import BSON
 from dtx_assets.machinery.sources.landing import DOCUMENTS, UNDECODABLE, Progress
 
 CHECK = "archive_reads_back_identical"
-FORMAT = 1
+FORMAT = 2
 """Of the files; an archive of another one is written anew."""
 
+EXACT = ".bson.gz"
 NULL = b"\\N"
 COMPRESSION_LEVEL = 5
 """Twice as fast as 6, for files that are a fourteenth larger."""
@@ -50,14 +54,21 @@ Batches = Callable[[], Iterator[pa.RecordBatch]]
 
 
 def archive_table(
-    lake: Lake, archive: Lake, system: str, table: str, run_id: str, progress: Progress | None = None
+    lake: Lake,
+    archive: Lake,
+    system: str,
+    table: str,
+    run_id: str,
+    progress: Progress | None = None,
+    *,
+    layer: str = "legacy",
 ) -> Manifest:
     """The archive of the landed rows of a table: written, read back and put in place, unless it is there already.
 
     Raises StructureError where what was written does not read back as it was landed; the archive that was there stays.
     """
-    landed = lake.require((system, "legacy", table))
-    key = (system, table)
+    landed = lake.require((system, layer, dataset_name(table)))
+    key = (system, dataset_name(table))
     before = archive.manifest(key)
     if before and same_content(before, landed) and archive.is_complete(before):
         return before
@@ -82,13 +93,13 @@ def archive_table(
     return archive.require(key)
 
 
-def differences(lake: Lake, archive: Lake, system: str, table: str) -> list[str]:
+def differences(lake: Lake, archive: Lake, system: str, table: str, *, layer: str = "legacy") -> list[str]:
     """What of a stored archive is not as it was written or not as the table is landed now; empty when all is well.
 
     Reads everything: the checksums of the files, and all rows of both copies beside the landed ones.
     """
-    landed = lake.require((system, "legacy", table))
-    stored = archive.manifest((system, table))
+    landed = lake.require((system, layer, dataset_name(table)))
+    stored = archive.manifest((system, dataset_name(table)))
     if stored is None:
         return ["there is no archive"]
     if not same_content(stored, landed):
@@ -145,6 +156,8 @@ def how_to_read(table: str, dialect: str | None, lost: int, instants: Sequence[s
         text += (
             " A row is a document: a column a field, in canonical Extended JSON (nothing where it was missing); `_bson`"
             " has the exact document in base64, `_line` the exact line where it came as JSON."
+            f" Where there is a {dagster_name(table)}{EXACT}, it has the documents themselves, one behind the other, as"
+            " `bsondump` reads them; JSON that is no BSON is in `_line` alone."
         )
     if lost:
         text += (
@@ -254,10 +267,31 @@ def write_files(
                 progress(done)
         note(done)
     writer.metadata["longest_record"] = longest
+    if has_exact_documents(landed):
+        with (
+            writer.stream(f"{file}{EXACT}", table="bson") as (stream, note),
+            gzip.GzipFile("", "wb", COMPRESSION_LEVEL, stream, mtime=0) as packed,
+        ):
+            for documents in exact_documents(rows, columns):
+                packed.write(documents)
+            note(done)
     if landed.metadata.get("undecodable_values"):
         with writer.parquet_writer(LOST_VALUES, table="undecodable", file=f"{file}.undecodable") as parquet:
             for batch in lost_batches(rows):
                 parquet.write_batch(batch)
+
+
+def has_exact_documents(landed: Manifest) -> bool:
+    """Whether its rows are documents, with their bytes; the elements of an array have none of their own."""
+    return landed.metadata.get("dialect") == DOCUMENTS and BSON in landed.metadata["columns"]
+
+
+def exact_documents(rows: Batches, columns: Sequence[str]) -> Iterator[bytes]:
+    """The bytes of documents, one behind the other, those of many at once."""
+    place = columns.index(BSON)
+    for batch in rows():
+        found = pl.Series(pl.from_arrow(batch.column(place))).drop_nulls()
+        yield b"".join(found.str.decode("base64"))
 
 
 def header(columns: Sequence[str]) -> pa.RecordBatch:
@@ -330,14 +364,24 @@ def differences_of_content(files: dict[str, Path], stored: Manifest, rows: Batch
     found = []
     for name, path in files.items():
         try:
+            if name.endswith(EXACT):
+                if not same_bytes(exact_documents(rows, columns), path):
+                    found.append(f"{name} has other documents")
+                continue
             row = first_difference(expected[name](), stored_batches(name, path, stored))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
             # Their words may quote rows.
             found.append(f"{name} cannot be read ({type(error).__name__})")
         else:
             if row is not None:
                 found.append(f"{name} differs in record {row:,}")
     return found
+
+
+def same_bytes(expected: Iterable[bytes], path: Path) -> bool:
+    """Whether a packed file holds these bytes, and no more."""
+    with gzip.open(path, "rb") as stream:
+        return all(stream.read(len(part)) == part for part in expected) and not stream.read(1)
 
 
 def stored_batches(name: str, path: Path, stored: Manifest) -> Iterator[pa.RecordBatch]:

@@ -24,6 +24,11 @@ def dagster_name(name: str) -> str:
     return f"{readable}_{hashlib.sha256(name.encode()).hexdigest()[:DIGITS]}"
 
 
+def dataset_name(name: str) -> str:
+    """A name as it is where it may name a dataset of the lake, else its likeness."""
+    return dagster_name(name) if not name.strip() or "/" in name or name in (".", "..") else name
+
+
 def refuse_likenesses(kind: str, names: Iterable[str]) -> None:
     """Raises ConfigurationError where two of the names would be one asset, or one has no characters."""
     known: dict[str, str] = {}

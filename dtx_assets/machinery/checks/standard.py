@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from dtx_assets.machinery.checks.columns import column_checks
 from dtx_assets.machinery.checks.crosswalks import crosswalk_checks, crosswalk_users, landed_crosswalk_checks
 from dtx_assets.machinery.checks.decisions import archived_by_decision_checks, decision_checks
-from dtx_assets.machinery.checks.documents import document_checks
+from dtx_assets.machinery.checks.documents import document_checks, undeclared_collections_checks
 from dtx_assets.machinery.checks.flows import flow_checks
 from dtx_assets.machinery.checks.junctions import junction_checks
 from dtx_assets.machinery.checks.own import groups_of
@@ -36,6 +36,7 @@ def standard_check_groups(
     return [
         *(landed_table_checks(table, migrated=name in read) for name, table in system.legacy_tables.items()),
         *(document_checks(table) for table in system.legacy_tables.values() if table.documents),
+        *([undeclared_collections_checks()] if system.reads_documents else []),
         *(landed_table_checks(table, "crosswalk") for table in system.crosswalk_tables.values()),
         *(landed_crosswalk_checks(table) for table in system.crosswalk_tables.values()),
         *(

@@ -10,10 +10,11 @@ from dtx_assets.machinery.archive.store import archive_table, differences
 from dtx_assets.machinery.base.lake import Manifest
 from dtx_assets.machinery.base.progress import StepProgress
 from dtx_assets.machinery.base.settings import mask_url
+from dtx_assets.machinery.checks.documents import UNDECLARED_COLLECTIONS
 from dtx_assets.machinery.checks.spec import CheckSpec
 from dtx_assets.machinery.dagster.checks import check_spec
 from dtx_assets.machinery.dagster.extraction import first_rows_of, legacy_preview
-from dtx_assets.machinery.dagster.graph import LAST, RESOURCES, Graph, told
+from dtx_assets.machinery.dagster.graph import LAST, REPORTS, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import (
     PREVIEW,
     accounting_metadata,
@@ -27,6 +28,7 @@ from dtx_assets.machinery.load import (
 )
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.sources.undeclared import LAYER as UNDECLARED
 
 
 def build_archive(graph: Graph, table: LegacyTable) -> dg.AssetsDefinition:
@@ -94,6 +96,97 @@ def build_archive(graph: Graph, table: LegacyTable) -> dg.AssetsDefinition:
                 wrong = differences(environment.lake, environment.archive, system.name, table.name)
                 if wrong:
                     environment.failures.append(f"archive/{table.name}: {READS_BACK}")
+                yield dg.AssetCheckResult(
+                    passed=not wrong,
+                    asset_key=key,
+                    check_name=READS_BACK,
+                    severity=dg.AssetCheckSeverity.ERROR,
+                    metadata={"count": len(wrong), **archive_check_metadata(wrong)},
+                )
+
+    return archive
+
+
+def build_undeclared_archive(graph: Graph) -> dg.AssetsDefinition:
+    """One step that archives each collection that nobody declared, and books its documents as migrated to the archive.
+
+    Which there are is known only when the source was read: they are no assets of their own.
+    """
+    key, listed = graph.key("archive", UNDECLARED_COLLECTIONS[1]), graph.key(*UNDECLARED_COLLECTIONS)
+    spec = graph.spec(
+        key,
+        REPORTS,
+        "All documents of the collections that nobody declared, to the byte. That is all that happens to them: each"
+        " counts as migrated to the archive.",
+        skippable=True,
+        deps=[listed],
+        kinds={"csv", "parquet"},
+        metadata={"migrated to": "the archive only", **code_references(graph.project, archive_table)},
+    )
+    check = CheckSpec(
+        READS_BACK,
+        ("archive", UNDECLARED_COLLECTIONS[1]),
+        "The files have the SHA-256 they were written with, and all hold the documents that are landed.",
+        severity="ERROR",
+        structure=True,
+    )
+
+    @dg.multi_asset(
+        name=f"{graph.system.name}_archive_{key.path[-1]}",
+        specs=[spec],
+        check_specs=[check_spec(key, check, [])],
+        can_subset=True,
+        required_resource_keys=RESOURCES,
+        op_tags=LAST,
+    )
+    def archive(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        environment: RunEnvironment = context.resources.migration
+        lake, system = environment.lake, graph.system.name
+        with told(environment):
+            names = list(lake.require(tuple(listed.path)).metadata["documents"])
+            if key in context.selected_asset_keys:
+                made = [
+                    archive_table(
+                        lake,
+                        environment.archive,
+                        system,
+                        name,
+                        environment.run_id,
+                        StepProgress(f"archive {name}", context.log.info),
+                        layer=UNDECLARED,
+                    )
+                    for name in names
+                ]
+                booked = [
+                    book_archive(environment.load(), name, manifest.metadata["rows"])
+                    for name, manifest in zip(names, made, strict=True)
+                ]
+                yield dg.MaterializeResult(
+                    asset_key=key,
+                    metadata={
+                        "dagster/row_count": sum(entry["read"] for entry in booked),
+                        "collections": markdown_table(
+                            ("collection", "documents", "location"),
+                            [
+                                (
+                                    entry["source_table"],
+                                    f"{entry['read']:,}",
+                                    mask_url(environment.archive.location(manifest, "")),
+                                )
+                                for entry, manifest in zip(booked, made, strict=True)
+                            ],
+                        ),
+                        **(accounting_metadata(booked) if booked else {}),
+                    },
+                )
+            if context.selected_asset_check_keys:
+                wrong = [
+                    f"{name}: {difference}"
+                    for name in names
+                    for difference in differences(lake, environment.archive, system, name, layer=UNDECLARED)
+                ]
+                if wrong:
+                    environment.failures.append(f"archive/{key.path[-1]}: {READS_BACK}")
                 yield dg.AssetCheckResult(
                     passed=not wrong,
                     asset_key=key,

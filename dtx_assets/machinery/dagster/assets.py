@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from dtx_assets.machinery.dagster.archives import build_archive
+from dtx_assets.machinery.dagster.archives import build_archive, build_undeclared_archive
 from dtx_assets.machinery.dagster.checks import build_untouched_checks
 from dtx_assets.machinery.dagster.extraction import build_extraction, build_handed_over_specs, build_run_report
 from dtx_assets.machinery.dagster.flows import build_flow
@@ -20,6 +20,7 @@ def build_assets(graph: Graph) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         build_extraction(graph),
         build_run_report(graph),
         *(build_archive(graph, table) for table in graph.system.legacy_tables.values()),
+        *([build_undeclared_archive(graph)] if graph.system.reads_documents else []),
         *([build_mapping_step(graph, "value_maps", value_maps)] if value_maps else []),
         *(
             build_mapping_step(graph, asset.name, [asset])

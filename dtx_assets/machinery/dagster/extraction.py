@@ -5,6 +5,7 @@ are skipped, and the step of `report/run` fails the run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,8 @@ import polars as pl
 from dtx_assets.machinery.base.errors import MigrationError
 from dtx_assets.machinery.base.lake import Manifest
 from dtx_assets.machinery.base.progress import StepProgress
+from dtx_assets.machinery.base.settings import mask_url
+from dtx_assets.machinery.checks.documents import UNDECLARED_COLLECTIONS
 from dtx_assets.machinery.dagster.graph import FIRST, LAST, OTHER_AREAS, REPORTS, RESOURCES, Graph, files_that_map, told
 from dtx_assets.machinery.dagster.metadata import (
     PREVIEW,
@@ -26,6 +29,13 @@ from dtx_assets.machinery.dagster.metadata import (
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.sources import open_source
+from dtx_assets.machinery.sources.undeclared import (
+    COLLECTION,
+    Undeclared,
+    land_undeclared,
+    refuse_when_none_is_there,
+)
+from dtx_assets.machinery.sources.undeclared import LAYER as UNDECLARED
 
 
 def build_handed_over_specs(graph: Graph) -> list[dg.AssetSpec]:
@@ -78,6 +88,17 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
         )
         for key, table in crosswalks.items()
     ]
+    undeclared = graph.key(*UNDECLARED_COLLECTIONS)
+    if system.reads_documents:
+        specs.append(
+            graph.spec(
+                undeclared,
+                REPORTS,
+                "Collections that lie in the source and that nobody declared: each with its documents, views by name.",
+                skippable=True,
+                kinds={"parquet"},
+            )
+        )
     specs.append(
         graph.spec(
             report,
@@ -108,6 +129,10 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                         opened[url] = stack.enter_context(
                             open_source(url, s3_resource=environment.s3, dialects=dialects)
                         )
+                    if wanted and url in opened:
+                        own = [table for table in declared.values() if table.name not in system.sources]
+                        if any(table.documents for table in own):
+                            refuse_when_none_is_there(own, opened[url].tables(), mask_url(url))
                     for key, table in wanted.items():
                         progress = StepProgress(f"extract {table.name}", context.log.info)
                         elsewhere = system.sources.get(table.name)
@@ -124,6 +149,25 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                             yield dg.MaterializeResult(
                                 asset_key=key, metadata=landing_metadata(environment, table, manifest)
                             )
+                if undeclared in selected:
+                    url = environment.settings.legacy_url
+                    if url not in opened:
+                        opened[url] = stack.enter_context(open_source(url, s3_resource=environment.s3))
+                    listed = land_undeclared(
+                        opened[url],
+                        (table for table in system.legacy_tables.values() if table.name not in system.sources),
+                        environment.lake,
+                        system.name,
+                        environment.run_id,
+                        StepProgress("extract what nobody declared", context.log.info),
+                    )
+                    for each in listed:
+                        if each.error:
+                            context.log.error(f"{each.name} cannot be extracted: {each.error}")
+                            failed = {"table": each.name, "layer": UNDECLARED, "rows": None, "error": each.error}
+                            outcomes.append(failed)
+                    write_undeclared(environment, undeclared, listed)
+                    yield dg.MaterializeResult(asset_key=undeclared, metadata=undeclared_metadata(listed))
             if report in selected:
                 write_extraction_report(environment, report, outcomes)
                 yield dg.MaterializeResult(asset_key=report, metadata=extraction_report_metadata(outcomes))
@@ -152,6 +196,29 @@ def write_extraction_report(
 ) -> None:
     with environment.lake.write(tuple(key.path), run_id=environment.run_id) as writer:
         writer.add(pl.DataFrame(list(outcomes), schema=OUTCOME_SCHEMA))
+
+
+UNDECLARED_SCHEMA = {"name": pl.String, "kind": pl.String, "documents": pl.Int64, "error": pl.String}
+
+
+def write_undeclared(environment: RunEnvironment, key: dg.AssetKey, listed: Sequence[Undeclared]) -> None:
+    with environment.lake.write(tuple(key.path), run_id=environment.run_id) as writer:
+        writer.add(pl.DataFrame([asdict(each) for each in listed], schema=UNDECLARED_SCHEMA))
+        writer.metadata["documents"] = {each.name: each.documents for each in listed if each.documents is not None}
+        writer.metadata["not read"] = {each.name: each.kind for each in listed if each.kind != COLLECTION}
+
+
+def undeclared_metadata(listed: Sequence[Undeclared]) -> dict[str, Any]:
+    return {
+        "collections": markdown_table(
+            ("name", "type", "documents", "error"),
+            [
+                (each.name, each.kind, "–" if each.documents is None else f"{each.documents:,}", each.error or "")
+                for each in listed
+            ],
+        ),
+        "dagster/row_count": len(listed),
+    }
 
 
 def extraction_report_metadata(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

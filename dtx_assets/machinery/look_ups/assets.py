@@ -28,7 +28,6 @@ from dtx_assets.machinery.postgres.sessions import ROWS_REMEDY, would_hide_rows
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.transforms.columns import canonical_id, integer_value, kind_of_ids
 
-
 HASHED_ROWS = 100_000
 """More rows than this are not written out as text to tell whether they changed."""
 

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -41,9 +42,21 @@ class Document:
 
 def documents(path: Path, shown: str) -> Iterator[Document]:
     """The documents of a file in their order; `shown` is what messages call it. Raises SourceError."""
+    with _whole(path, shown) as stream:
+        yield from (of_bson if is_bson(shown) else of_json)(stream, shown)
+
+
+def exact_documents(path: Path, shown: str) -> Iterator[bytes]:
+    """The bytes of each document of a file of BSON, in their order. Raises SourceError."""
+    with _whole(path, shown) as stream:
+        yield from framed_documents(stream, shown)
+
+
+@contextmanager
+def _whole(path: Path, shown: str) -> Iterator[Any]:
     with told(shown, Path(shown).name), opened(path) as stream:
         try:
-            yield from (of_bson if is_bson(shown) else of_json)(stream, shown)
+            yield stream
         except DAMAGED_GZIP as error:
             broken(shown, f"its gzip is cut off or damaged ({error}), behind {stream.tell():,} unpacked bytes", "gzip")
 
@@ -60,29 +73,31 @@ def opened(path: Path) -> Any:
 # --- BSON -------------------------------------------------------------------------------------------------------------
 
 
-def of_bson(stream: IO[bytes], shown: str) -> Iterator[Document]:
-    offset = 0
-    while data := framed(stream, shown, offset):
-        yield document(data, decoded_bson)
-        offset += len(data)
+def of_bson(stream: BufferedIOBase, shown: str) -> Iterator[Document]:
+    return (document(data, decoded_bson) for data in framed_documents(stream, shown))
 
 
-def framed(stream: IO[bytes], shown: str, offset: int) -> bytes:
-    """The bytes of the next BSON document, empty at the end of the stream; `offset` is where it begins."""
-    head = stream.read(4)
-    if not head:
-        return b""
-    if len(head) < 4:
-        broken(shown, "the last document is cut off", f"byte {offset:,}")
-    size = int.from_bytes(head, "little", signed=True)
-    if not SMALLEST <= size <= LARGEST:
-        broken(shown, f"a document cannot have {size:,} bytes", f"byte {offset:,}")
-    data = head + stream.read(size - 4)
-    if len(data) < size:
-        broken(shown, "the last document is cut off", f"byte {offset:,}")
-    if data[-1]:
-        broken(shown, "a document does not end where it says", f"byte {offset:,}")
-    return data
+def framed_documents(stream: BufferedIOBase, shown: str) -> Iterator[bytes]:
+    """The bytes of each document of a stream."""
+    held, place, before = b"", 0, 0
+    while True:
+        left = len(held) - place
+        size = int.from_bytes(held[place : place + 4], "little", signed=True) if left >= 4 else 4
+        if left >= 4 and not SMALLEST <= size <= LARGEST:
+            broken(shown, f"a document cannot have {size:,} bytes", f"byte {before + place:,}")
+        if left < size:
+            # Of a packed file no more is asked for than comes at once: what lies before the damage is whole.
+            read = stream.read1(max(READ_AT_ONCE, size - left))
+            if not read:
+                if left:
+                    broken(shown, "the last document is cut off", f"byte {before + place:,}")
+                return
+            held, before, place = held[place:] + read, before + place, 0
+            continue
+        if held[place + size - 1]:
+            broken(shown, "a document does not end where it says", f"byte {before + place:,}")
+        yield held[place : place + size]
+        place += size
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

@@ -22,14 +22,23 @@ from dtx_assets.machinery.sources.document_files import (
     databases_of,
     described,
 )
-from dtx_assets.machinery.sources.document_framing import DAMAGED_GZIP, Document, documents, is_bson
-from dtx_assets.machinery.sources.documents import DOCUMENTS, columns_of, land_documents, layout_of
+from dtx_assets.machinery.sources.document_framing import DAMAGED_GZIP, Document, documents, exact_documents, is_bson
+from dtx_assets.machinery.sources.documents import (
+    DOCUMENTS,
+    Absent,
+    collection_of,
+    columns_of,
+    is_absent,
+    land_absent,
+    land_documents,
+    layout_of,
+)
 from dtx_assets.machinery.sources.landing import Progress, missing_table
 from dtx_assets.machinery.sources.mongo_archive import Archive, ArchivedCollection
 from dtx_assets.machinery.sources.stored_files import Files, FileState
 
 LARGEST_METADATA = 1 << 20
-FORM = 2
+FORM = 3
 """What lands documents alike; another one lands them again."""
 
 
@@ -46,6 +55,9 @@ class FileCollection:
 
     def documents(self) -> Iterator[Document]:
         return documents(self.path, self.shown)
+
+    def exact_documents(self) -> Iterator[bytes]:
+        return exact_documents(self.path, self.shown)
 
 
 class DocumentFiles:
@@ -96,6 +108,8 @@ class DocumentFiles:
         return sorted(self._found)
 
     def columns(self, table: LegacyTable) -> list[str]:
+        if is_absent(table, self._found):
+            return columns_of(table, Absent(self._files.where))
         name = self._file(table)
         if table.columns:
             with suppress(SourceError), self._files.beginning(name) as path:
@@ -105,11 +119,11 @@ class DocumentFiles:
             return columns_of(table, FileCollection(path, self._files.shown(name)))
 
     def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
-        names = (name for table in tables for name in self._found.get(table.of or table.name, ()))
+        names = (name for table in tables for name in self._found.get(collection_of(table), ()))
         return sum(self._files.state(name).size for name in names)
 
     def _file(self, table: LegacyTable) -> str:
-        collection = table.of or table.name
+        collection = collection_of(table)
         if collection not in self._found:
             raise missing_table(collection, self._files.where, self.tables())
         return self._found[collection][0]
@@ -117,6 +131,8 @@ class DocumentFiles:
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
     ) -> Manifest:
+        if is_absent(table, self._found):
+            return land_absent(table, self._found, self._files.where, lake, key, run_id)
         name = self._file(table)
         shown, before = self._files.shown(name), self._files.state(name)
         if before.version and (landed := landed_already(lake, key, table, shown, {"source_version": before.version})):
@@ -178,21 +194,24 @@ class DocumentArchive:
         return sorted(self._archive.collections(self._database))
 
     def _collection(self, table: LegacyTable) -> ArchivedCollection:
-        name = table.of or table.name
+        name = collection_of(table)
         if name not in self._archive.collections(self._database):
             raise missing_table(name, self._shown, self.tables())
         return self._archive.collection(self._database, name)
 
     def columns(self, table: LegacyTable) -> list[str]:
-        return columns_of(table, self._collection(table))
+        there = not is_absent(table, self.tables())
+        return columns_of(table, self._collection(table) if there else Absent(self._shown))
 
     def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
-        names = {table.of or table.name for table in tables} & set(self.tables())
+        names = {collection_of(table) for table in tables} & set(self.tables())
         return sum(self._archive.collection(self._database, name).stored_bytes for name in names)
 
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
     ) -> Manifest:
+        if is_absent(table, self.tables()):
+            return land_absent(table, self.tables(), self._shown, lake, key, run_id)
         collection = self._collection(table)
         if landed := landed_already(lake, key, table, collection.shown, {"source_digest": self._digest}):
             return landed

@@ -9,18 +9,25 @@ read of it that of `frames`.
 """
 
 import base64
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
 from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.sources.document_columns import columns_of as columns_of_bson
 from dtx_assets.machinery.sources.document_framing import Document
+from dtx_assets.machinery.sources.document_framing import document as found_document
 from dtx_assets.machinery.sources.extended_json import (
     ID,
     UnreadableDocument,
     canonical,
+    decoded_bson,
     encoded,
     id_of_bson,
     id_of_json,
@@ -32,6 +39,8 @@ from dtx_assets.machinery.sources.landing import (
     Landed,
     Progress,
     batches_of_rows,
+    binary_batch,
+    bounded,
     land_table,
 )
 
@@ -44,6 +53,8 @@ NAMED = 1_000
 """So many undeclared fields are told by name; there may be as many as there are documents."""
 COMBINATIONS = 10_000
 """So many combinations of types are remembered at once."""
+TOLD_AS = 4
+"""About so many times the bytes of a document in BSON are those of its row."""
 
 Histogram = dict[str, dict[str, int]]
 """Of fields: documents by BSON type."""
@@ -66,6 +77,24 @@ class Collection(Protocol):
         """Raises SourceError where the collection cannot be read whole."""
         ...
 
+    def exact_documents(self) -> Iterator[bytes]:
+        """The bytes of the same documents, where they are BSON."""
+        ...
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A collection that is not there, which counts as an empty one."""
+
+    shown: str
+    has_lines: bool = False
+
+    def documents(self) -> Iterator[Document]:
+        return iter(())
+
+    def exact_documents(self) -> Iterator[bytes]:
+        return iter(())
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -85,6 +114,16 @@ def layout_of(table: LegacyTable, collection: Collection) -> Layout:
     named = tuple(name for name in fields if name not in OF_DOCUMENTS)
     exact = (BSON, LINE) if collection.has_lines else (BSON,)
     return Layout((*named, REST, TYPES, *exact, UNREADABLE), named)
+
+
+def collection_of(table: LegacyTable) -> str:
+    """The collection that the rows of a table come from."""
+    return table.of or table.name
+
+
+def is_absent(table: LegacyTable, found: Container[str]) -> bool:
+    """Whether a table is declared as one of documents, and its collection is not there."""
+    return table.documents and collection_of(table) not in found
 
 
 def columns_of(table: LegacyTable, collection: Collection) -> list[str]:
@@ -136,7 +175,18 @@ def land_documents(
             **facts(rows.read),
         }
 
-    return land_table(lake, key, run_id, layout.names, batches_of_rows(rows, layout.names), all_facts, progress)
+    return land_table(lake, key, run_id, layout.names, rows.batches(), all_facts, progress)
+
+
+def land_absent(
+    table: LegacyTable, found: Iterable[str], where: str, lake: Lake, key: Sequence[str], run_id: str
+) -> Manifest:
+    """Lands a collection that is not there as one without documents; `found` are the names that are."""
+    name = collection_of(table)
+    collection = Absent(f"{where}, {name}")
+    alike = sorted(other for other in found if other.casefold() == name.casefold())
+    facts = {"source_digest": None, "absent": True, "alike": alike}
+    return land_documents(table, collection, layout_of(table, collection), lake, key, run_id, lambda _: facts)
 
 
 class _Rows:
@@ -151,12 +201,54 @@ class _Rows:
         self._combinations: Counter[tuple[str, ...]] = Counter()
         self._told: dict[tuple[str, ...], bytes] = {}
 
-    def __iter__(self) -> Iterator[list[bytes | None]]:
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        if self.table.each or self.collection.has_lines:
+            yield from batches_of_rows(self.one_by_one(), self.layout.names)
+            return
+        for together in bounded(self.collection.exact_documents(), lambda data: len(data) * TOLD_AS):
+            yield binary_batch(column.cast(pl.Binary) for column in self._in_columns(together))
+
+    def one_by_one(self) -> Iterator[list[bytes | None]]:
         for document in self.collection.documents():
             for row in self._elements(document) if self.table.each else [self._row(document)]:
-                self.read += 1
-                self.unreadable += row.get(UNREADABLE) is not None
-                yield [row.get(name) for name in self.layout.names]
+                yield self._counted(row)
+
+    def _counted(self, row: Mapping[str, bytes | None]) -> list[bytes | None]:
+        self.read += 1
+        self.unreadable += row.get(UNREADABLE) is not None
+        return [row.get(name) for name in self.layout.names]
+
+    def _in_columns(self, documents: Sequence[bytes]) -> list[pl.Series]:
+        """The columns of documents in BSON; a document that is odd is read by itself."""
+        found = columns_of_bson(documents, self.layout.fields)
+        columns = {
+            **found.values,
+            REST: found.rest,
+            TYPES: found.types,
+            BSON: pl.Series(documents, dtype=pl.Binary).bin.encode("base64"),
+            UNREADABLE: pl.Series([None], dtype=pl.String).new_from_index(0, len(documents)),
+        }
+        alone: list[list[bytes | None]] = []
+        undeclared = deque(found.undeclared)
+        (odd,) = np.nonzero(found.odd)
+        for number in (*odd.tolist(), len(documents)):
+            # In the order of the documents: which fields are told by name depends on it.
+            while undeclared and undeclared[0][0] < number:
+                _, name, kind, count = undeclared.popleft()
+                self._count(name, kind, count)
+            if number < len(documents):
+                alone.append(self._counted(self._row(found_document(documents[number], decoded_bson))))
+        for name, counts in found.counts.items():
+            self._declared[name].update(counts)
+        self.read += len(documents) - len(odd)
+        if not alone:
+            return [columns[name] for name in self.layout.names]
+        place = np.arange(len(documents))
+        place[odd] = len(documents) + np.arange(len(odd))
+        return [
+            pl.concat([columns[name], pl.Series(values, dtype=pl.Binary).cast(pl.String)]).gather(pl.Series(place))
+            for name, values in zip(self.layout.names, zip(*alone, strict=True), strict=True)
+        ]
 
     def types(self) -> Histogram:
         """Of the declared fields, those that occur nowhere too."""
@@ -184,12 +276,14 @@ class _Rows:
 
     def _count_undeclared(self, members: Mapping[str, Any]) -> None:
         for name, value in members.items():
-            if name in self.undeclared or len(self.undeclared) < NAMED:
-                counted = self.undeclared.setdefault(name, {})
-                kind = type_name(value)
-                counted[kind] = counted.get(kind, 0) + 1
-            else:
-                self.not_named += 1
+            self._count(name, type_name(value), 1)
+
+    def _count(self, name: str, kind: str, count: int) -> None:
+        if name in self.undeclared or len(self.undeclared) < NAMED:
+            counted = self.undeclared.setdefault(name, {})
+            counted[kind] = counted.get(kind, 0) + count
+        else:
+            self.not_named += count
 
     def _row(self, document: Document) -> dict[str, bytes | None]:
         row: dict[str, bytes | None] = {}

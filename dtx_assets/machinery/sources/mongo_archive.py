@@ -212,11 +212,14 @@ class ArchivedCollection:
         return self.archive.stored_bytes((self.database, self.name))
 
     def documents(self) -> Iterator[Document]:
+        return (document(data, decoded_bson) for data in self.exact_documents())
+
+    def exact_documents(self) -> Iterator[bytes]:
         for start, end in self.archive.segments((self.database, self.name)):
             place = start
             while place < end:
                 after = place + int.from_bytes(self.archive.data(place, place + 4), "little")
-                yield document(self.archive.data(place, after), decoded_bson)
+                yield self.archive.data(place, after)
                 place = after
 
 

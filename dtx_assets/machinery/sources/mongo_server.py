@@ -35,7 +35,15 @@ from dtx_assets.machinery.base.settings import mask_url, without_secrets
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources.document_files import NO_DOCUMENTS
 from dtx_assets.machinery.sources.document_framing import Document, document
-from dtx_assets.machinery.sources.documents import columns_of, land_documents, layout_of
+from dtx_assets.machinery.sources.documents import (
+    Absent,
+    collection_of,
+    columns_of,
+    is_absent,
+    land_absent,
+    land_documents,
+    layout_of,
+)
 from dtx_assets.machinery.sources.extended_json import ID, PLAIN, decoded_bson, id_of_bson, type_name
 from dtx_assets.machinery.sources.landing import Progress, missing_table
 
@@ -154,10 +162,11 @@ class MongoDatabase:
         return self._names
 
     def columns(self, table: LegacyTable) -> list[str]:
-        return columns_of(table, self._collection(table))
+        there = not is_absent(table, self._names)
+        return columns_of(table, self._collection(table) if there else Absent(self.shown))
 
     def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
-        names = {table.of or table.name for table in tables} & set(self._names)
+        names = {collection_of(table) for table in tables} & set(self._names)
 
         def size(name: str) -> int:
             return int(self._database.command("collStats", name, codec_options=PLAIN).get("size", 0))
@@ -165,7 +174,7 @@ class MongoDatabase:
         return sum(self._asked(lambda name=name: size(name), name) for name in sorted(names))  # type: ignore[misc]
 
     def _collection(self, table: LegacyTable) -> "ServerCollection":
-        name = table.of or table.name
+        name = collection_of(table)
         if name not in self._names:
             raise missing_table(name, self.shown, self._names)
         return ServerCollection(self, name)
@@ -173,6 +182,8 @@ class MongoDatabase:
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
     ) -> Manifest:
+        if is_absent(table, self._names):
+            return land_absent(table, self._names, self.shown, lake, key, run_id)
         collection = self._collection(table)
         before = self.count(collection.name)
 
@@ -251,6 +262,9 @@ class ServerCollection:
         return f"{self.database.shown}, {self.name}"
 
     def documents(self) -> Iterator[Document]:
+        return (document(data, decoded_bson) for data in self.exact_documents())
+
+    def exact_documents(self) -> Iterator[bytes]:
         self.read = failures = 0
         last: RawBSONDocument | None = None
         while True:
@@ -258,7 +272,7 @@ class ServerCollection:
                 for only in self._left(last):
                     for raw in self.database.found(self.name, only):
                         self.read, failures, last = self.read + 1, 0, raw
-                        yield document(bytes(raw.raw), decoded_bson)
+                        yield bytes(raw.raw)
             except (AutoReconnect, CursorNotFound) as error:
                 if failures >= len(SECONDS_BEFORE_AGAIN):
                     raise self.database.refused(error, self.name) from None

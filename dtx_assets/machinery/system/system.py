@@ -137,6 +137,11 @@ class System:
         return frozenset(source for flow in self.flows for source, _ in flow.accounted)
 
     @cached_property
+    def reads_documents(self) -> bool:
+        """Whether its legacy database holds collections of documents."""
+        return any(table.documents for name, table in self.legacy_tables.items() if name not in self.sources)
+
+    @cached_property
     def read_tables(self) -> frozenset[str]:
         """The legacy tables that a flow reads."""
         return frozenset(source for flow in self.flows for source in flow.sources)

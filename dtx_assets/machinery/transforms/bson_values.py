@@ -1,7 +1,8 @@
 """Values of documents, in canonical Extended JSON, as the columns of a target take them.
 
 A value is taken as it is, or taken and counted, or refused with its reason; nothing is rounded, and nothing becomes a
-default. A missing field is NULL, BSON null the text `null`. Each distinct value is read once.
+default. A missing field is NULL, BSON null the text `null`. Each distinct value is read once; those that need no
+counting and no refusing are read by the expressions of `bson_columns`.
 """
 
 import json
@@ -17,6 +18,8 @@ from typing import Any, Literal
 
 import polars as pl
 
+from dtx_assets.machinery.transforms import bson_columns
+from dtx_assets.machinery.transforms.bson_columns import FIELDS, READ, Values, read_quickly
 from dtx_assets.machinery.transforms.columns import (
     GENERIC,
     Coercion,
@@ -38,10 +41,6 @@ EXACT_DOUBLE = 1 << 53
 YEARS_1_TO_9999 = (-62_135_596_800_000, 253_402_300_799_999)
 POSTGRESQL_TIMES = (-210_866_803_200_000, 9_224_318_015_999_999)
 """Milliseconds since 1970 that PostgreSQL's `timestamp` holds: 24 November 4714 BC to the end of 294276."""
-FIELDS = (pl.String(), pl.String(), pl.String(), pl.List(pl.String))
-READ = pl.Struct(dict(zip(("value", "reason", "fault", "counted"), FIELDS, strict=True)))
-"""The text that is made of a value, or why there is none, and a kind for each lossy change that was accepted."""
-
 REASONS = {"!": "unmapped_value", "#": "schema_violation"}
 """By the sign that a fault begins with; others are `unparseable`."""
 
@@ -466,9 +465,12 @@ def _each(values: pl.Series, make: Callable[[Any], _Read]) -> pl.Series:
     return joined.select(pl.struct(names)).to_series()
 
 
-def _taken(source: pl.Expr, make: Callable[[Any], _Read], kinds: Sequence[str], missing: str | None = None) -> Outcome:
+def _taken(
+    source: pl.Expr, make: Callable[[Any], _Read], quick: Values, kinds: Sequence[str], missing: str | None = None
+) -> Outcome:
     """The outcome of reading one value; `missing` is what a missing field gives."""
-    read = source.map_batches(remembered(partial(_each, make=make)), READ, is_elementwise=True)
+    way = partial(read_quickly, quick=quick, slow=partial(_each, make=make))
+    read = source.map_batches(remembered(way), READ, is_elementwise=True)
     value, counted = read.struct.field("value"), read.struct.field("counted")
     if missing is not None:
         # BSON null is read as an empty array already.
@@ -490,7 +492,7 @@ def bson_text(
 ) -> Outcome:
     """Text as it is; numbers, booleans, dates and ids as text, which is counted as `to_text`."""
     (source,) = inputs
-    return _taken(source, partial(_text, scalars=scalars), ("to_text",))
+    return _taken(source, partial(_text, scalars=scalars), bson_columns.texts, ("to_text",))
 
 
 @GENERIC.transform("bson_integer")
@@ -499,7 +501,8 @@ def bson_integer(
 ) -> Outcome:
     """A whole number of any BSON type, never rounded; of text it is counted as `to_number`."""
     (source,) = inputs
-    taken = _taken(source, partial(_integer, nullable=nullable, bits=bits), ("to_number", "empty_to_null"))
+    make, quick = partial(_integer, nullable=nullable, bits=bits), partial(bson_columns.integers, bits=bits)
+    taken = _taken(source, make, quick, ("to_number", "empty_to_null"))
     return Outcome(taken.value.cast(pl.Int64), taken.problems, taken.coercions, takes_any_bytes=True)
 
 
@@ -507,7 +510,7 @@ def bson_integer(
 def bson_boolean(inputs: Sequence[pl.Expr], context: TransformContext, nullable: bool = True) -> Outcome:
     """A boolean; 0, 1 and the texts of them and of booleans are counted as `to_boolean`."""
     (source,) = inputs
-    taken = _taken(source, partial(_boolean, nullable=nullable), ("to_boolean", "empty_to_null"))
+    taken = _taken(source, partial(_boolean, nullable=nullable), bson_columns.booleans, ("to_boolean", "empty_to_null"))
     return Outcome(taken.value == "true", taken.problems, taken.coercions, takes_any_bytes=True)
 
 
@@ -521,7 +524,7 @@ def bson_timestamp(
     """A date in UTC to the millisecond, of any year that PostgreSQL has, as it prints it; ISO 8601 is counted."""
     (source,) = inputs
     make = partial(_timestamp, nullable=nullable, numbers=numbers)
-    return _taken(source, make, ("to_timestamp", "empty_to_null"))
+    return _taken(source, make, bson_columns.timestamps, ("to_timestamp", "empty_to_null"))
 
 
 @GENERIC.transform("bson_enum")
@@ -530,7 +533,8 @@ def bson_enum(
 ) -> Outcome:
     """A label, exactly; another case or blanks around it are counted as `enum_case`; else `unmapped_value`."""
     (source,) = inputs
-    return _taken(source, partial(_enum, nullable=nullable, labels=tuple(labels)), ("enum_case", "empty_to_null"))
+    make, quick = partial(_enum, nullable=nullable, labels=tuple(labels)), partial(bson_columns.labels, known=labels)
+    return _taken(source, make, quick, ("enum_case", "empty_to_null"))
 
 
 @GENERIC.transform("bson_uuid")
@@ -540,7 +544,9 @@ def bson_uuid(
     """The UUID (version 5) of an ObjectId's hex digits in a namespace; text that is such digits is counted."""
     (source,) = inputs
     _namespace(namespace)
-    return _taken(source, partial(_uuid, nullable=nullable, namespace=namespace), ("id_from_text", "empty_to_null"))
+    make = partial(_uuid, nullable=nullable, namespace=namespace)
+    quick = partial(bson_columns.uuids, namespace=namespace)
+    return _taken(source, make, quick, ("id_from_text", "empty_to_null"))
 
 
 @GENERIC.transform("bson_json")
@@ -549,7 +555,7 @@ def bson_json(
 ) -> Outcome:
     """JSON; what JSON lacks is written as text (`plain`, counted as `json_type`), or all as relaxed Extended JSON."""
     (source,) = inputs
-    return _taken(source, partial(_jsonb, form=form), ("json_type",))
+    return _taken(source, partial(_jsonb, form=form), bson_columns.json_values, ("json_type",))
 
 
 @GENERIC.transform("bson_texts")
@@ -559,7 +565,7 @@ def bson_texts(
     """An array of texts; a missing one is empty, nulls in it are dropped, a lone text is an array of one: counted."""
     (source,) = inputs
     kinds = ("null_member", "scalar_to_array", "to_text")
-    return _taken(source, partial(_texts, scalars=scalars), kinds, missing="{}")
+    return _taken(source, partial(_texts, scalars=scalars), bson_columns.arrays_of_texts, kinds, missing="{}")
 
 
 @GENERIC.transform("bson_uuids")
@@ -568,4 +574,5 @@ def bson_uuids(inputs: Sequence[pl.Expr], context: TransformContext, namespace: 
     (source,) = inputs
     _namespace(namespace)
     kinds = ("id_from_text", "null_member", "duplicate_member", "scalar_to_array")
-    return _taken(source, partial(_uuids, namespace=namespace), kinds, missing="{}")
+    quick = partial(bson_columns.arrays_of_uuids, namespace=namespace)
+    return _taken(source, partial(_uuids, namespace=namespace), quick, kinds, missing="{}")

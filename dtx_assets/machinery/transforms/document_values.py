@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import polars as pl
+import polars_hash  # noqa: F401
 
 from dtx_assets.machinery.model.target import TargetColumn, polars_type
 from dtx_assets.machinery.transforms.bson_values import (
@@ -227,21 +228,15 @@ def _given(given: pl.LazyFrame, digits: pl.Series) -> pl.Series:
 
 def uuid_of(digits: pl.Expr, namespace: str) -> pl.Expr:
     """The version 5 UUIDs of ids, as PostgreSQL prints them."""
-    make = partial(_uuids_of, uuid.UUID(namespace))
-    return digits.map_batches(remembered(make), pl.String(), is_elementwise=True)
-
-
-def _uuids_of(namespace: uuid.UUID, digits: pl.Series) -> pl.Series:
-    return pl.Series(
-        digits.name, [None if each is None else str(uuid.uuid5(namespace, each)) for each in digits], pl.String()
-    )
+    hashed: Any = digits
+    return cast(pl.Expr, hashed.uuidhash.uuid5(str(uuid.UUID(namespace))))
 
 
 FOUND = pl.Struct({name: CROSSWALK[name] for name in ("target_id", "fate", "merged", "named")})
 
 
 def looked_up(digits: pl.Series, crosswalk: pl.LazyFrame) -> pl.DataFrame:
-    """What a crosswalk says of ids, in their order: all its other columns, `named` of an id that it does not have too."""
+    """What a crosswalk says of ids, in their order: its other columns; `named` of one that it does not have, too."""
     wanted = digits.drop_nulls().unique()
     listed = (
         crosswalk.select(CROSSWALK.names())
@@ -253,7 +248,9 @@ def looked_up(digits: pl.Series, crosswalk: pl.LazyFrame) -> pl.DataFrame:
         digits.alias("source_id")
         .to_frame()
         .join(listed, on="source_id", how="left", maintain_order="left")
-        .select("target_id", "fate", pl.col("merged").fill_null(False), pl.coalesce("named", "source_id").alias("named"))
+        .select(
+            "target_id", "fate", pl.col("merged").fill_null(False), pl.coalesce("named", "source_id").alias("named")
+        )
     )
 
 
@@ -337,7 +334,7 @@ def _arrays(values: pl.Series, crosswalk: pl.LazyFrame, rules: DocumentRules) ->
     found = dict(zip(digits, listed.iter_rows(), strict=True))
     resolve = partial(_resolved, found, rules)
     made = {value: _made_array(resolve, *each) for value, each in read.items()}
-    nothing = (None, None, [])
+    nothing: tuple[str | None, str | None, list[str]] = (None, None, [])
     rows = [dict(zip(("value", "fault", "counted"), made.get(value, nothing), strict=True)) for value in values]
     return pl.Series(values.name, rows, ARRAY)
 

@@ -484,10 +484,12 @@ def test_documents_are_archived_to_the_byte(local):
     place = header.index(b"_bson")
     assert [base64.b64decode(row[place] or b"") for row in rows] == documents
     assert [base64.b64decode(text) for text in local.parquet(stored)["_bson"]] == documents
+    assert gzip.decompress(local.content(stored, "t.bson.gz")) == b"".join(documents)
     assert "the exact document in base64" in stored.metadata["how_to_read"]
     (export / "t.bson").unlink()
     lines = b'{"a": 1.10}\n{"b":"\xff"}\n{"a":1,"a":2}'
     (export / "t.ndjson").write_bytes(lines)
     land(local, export)
-    header, *rows = parsed(local.csv(local.make()))
+    header, *rows = parsed(local.csv(again := local.make()))
     assert b"\n".join(row[header.index(b"_line")] or b"" for row in rows) == lines
+    assert gzip.decompress(local.content(again, "t.bson.gz")) == bson.encode({"a": 1.1})

@@ -4,6 +4,7 @@ import base64
 import gzip
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from hypothesis import strategies as st
 
 from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.base.lake import s3_store
+from dtx_assets.machinery.checks.documents import absence_outcome, case_outcome
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.document_framing import LARGEST_JSON, READ_AT_ONCE, of_json
 from dtx_assets.machinery.sources.document_places import DocumentArchive, DocumentFiles
 from dtx_assets.machinery.sources.mongo_archive import Archive
+from dtx_assets.machinery.sources.undeclared import refuse_when_none_is_there
 from dtx_assets_tests.machinery.sources import mongo_forms as forms
 from dtx_assets_tests.machinery.sources.landing_place import LandingPlace
 
@@ -334,3 +337,45 @@ def test_mutated_dumps_land_as_rows_or_are_refused_whole(tmp_path):
         assert unreadable.select("name", "n", "_rest", "_types").null_count().row(0) == (unreadable.height,) * 4
         outcomes.add("rejected" if unreadable.height else "read")
     assert outcomes == {"refused", "rejected", "read"}
+
+
+def dumped_to(directory: Path) -> str:
+    forms.dumped({"People": PEOPLE}, directory)
+    return str(directory)
+
+
+WHERE: dict[str, Callable[[Path], str]] = {
+    "a directory": lambda at: dumped_to(at / "crm"),
+    "an archive": lambda at: (
+        (at / "crm.archive").write_bytes(forms.archive({"People": PEOPLE})) and str(at / "crm.archive")
+    ),
+}
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_a_declared_collection_that_is_absent_is_empty_and_told_with_the_names_that_are_alike(tmp_path, place, where):
+    url = WHERE[where](tmp_path)
+    declared = replace(TABLES[0], documents=True)
+    manifest = place.land(url, declared)
+    assert place.frame("people").height == 0
+    own = ["_rest", "_types", "_bson", "_unreadable", "_row", "_undecodable"]
+    assert place.frame("people").columns == [*declared.columns, *own]
+    assert (manifest.metadata["absent"], manifest.metadata["alike"]) == (True, ["People"])
+    outcomes = (absence_outcome(declared, manifest), case_outcome(declared, manifest))
+    assert [outcome.passed for outcome in outcomes] == [False, False]
+    assert outcomes[1].metadata["there"] == ["People"]
+    other = place.land(url, LegacyTable("gone", "crm", ("_id",), documents=True))
+    assert case_outcome(declared, other).passed
+    with open_source(url) as source:
+        assert source.columns(declared)[:2] == ["_id", "name"]
+        with pytest.raises(SourceError, match="the table people is missing"):
+            source.extract(TABLES[0], place.lake, ("toy", "legacy", "people"), "r")
+
+
+def test_none_of_several_declared_collections(tmp_path):
+    tables = [LegacyTable(name, "crm", ("_id",), documents=True) for name in ("one", "two")]
+    with pytest.raises(SourceError, match="none of the 2 declared collections is there") as refused:
+        refuse_when_none_is_there(tables, ["One", "three"], "here")
+    assert "One, three" in str(refused.value)
+    refuse_when_none_is_there(tables, ["two"], "here")
+    refuse_when_none_is_there([LegacyTable("rows", "crm", ("id",))], [], "here")

@@ -9,7 +9,9 @@ from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.run.preflight.finding import Finding, refusal, shortened
 from dtx_assets.machinery.sources import Source, open_source
 from dtx_assets.machinery.sources.csv_files import CsvDirectory, CsvPrefix
+from dtx_assets.machinery.sources.documents import is_absent
 from dtx_assets.machinery.sources.remarks import Remarking
+from dtx_assets.machinery.sources.undeclared import refuse_when_none_is_there
 
 
 class Sources:
@@ -33,7 +35,7 @@ class Sources:
                 continue
             if opened[url] and part == "crosswalks" and url == settings.legacy_url:
                 self.findings.append(Finding(part, "connection", "yes", f"the same as the source, {mask_url(url)}"))
-            self._look_at(part, source, declared)
+            self._look_at(part, url, source, declared)
 
     def _open(self, part: str, url: str, stack: ExitStack) -> Source | None:
         source = None
@@ -46,14 +48,19 @@ class Sources:
                 self.findings.append(Finding(part, "dialect", "yes", str(dialects)))
         return source
 
-    def _look_at(self, part: str, source: Source, declared: Mapping[str, LegacyTable]) -> None:
+    def _look_at(self, part: str, url: str, source: Source, declared: Mapping[str, LegacyTable]) -> None:
         readable: list[LegacyTable] = []
         wrong: list[Finding] = []
         required = self._required_by_flows()
+        with refusal(self.findings, part, "collections"):
+            refuse_when_none_is_there(declared.values(), source.tables(), mask_url(url))
         for table in declared.values():
             with refusal(wrong, part, f"table {table.shown}"):
                 columns = source.columns(table)
                 readable.append(table)
+                if is_absent(table, source.tables()):
+                    says = "the collection is not there, and counts as empty"
+                    wrong.append(Finding(part, f"table {table.shown}", "warn", says, "check its name"))
                 self.readable[table.name] = source
                 wrong += missing_columns(part, table, (*table.required, *required.get(table.name, ())), columns)
         if readable:
