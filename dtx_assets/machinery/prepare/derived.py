@@ -115,8 +115,8 @@ def owner_of(entry: SourceMapping) -> tuple[str, str] | None:
     if entry.owner:
         column = made[entry.owner]
         return column.from_[0], column.crosswalk or ""
-    through = ((column.from_[0], column.crosswalk) for _, column in entry.made if not column.transform)
-    return next(((legacy, crosswalk) for legacy, crosswalk in through if crosswalk), None)
+    through = (column for _, column in entry.made if column.crosswalk and not column.transform)
+    return next(((column.from_[0], str(column.crosswalk)) for column in through), None)
 
 
 def _of_cases(mappings: Mappings, column: ColumnMapping) -> list[str]:
