@@ -3,16 +3,22 @@
 Half of them stayed empty where names that nobody stores were read. Ugly arrays are compared with the second reading.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from dtx_assets.crm.decided_system import SYSTEM
+from dtx_assets.crm.definitions import defs
+from dtx_assets.machinery.dagster.run import latest_states, open_instance
+from dtx_assets.machinery.load import undo_run
+from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.run.explain import explain_target_row
 from dtx_assets_tests.crm.compare import brief, differences, found_in, write_form
 from dtx_assets_tests.crm.live_facts import live_facts
 from dtx_assets_tests.crm.second_reading import Inputs, migrate
@@ -63,13 +69,17 @@ def inputs() -> Inputs:
 
 
 @pytest.fixture
-def crm(tmp_path: Path, database_url: str, inputs: Inputs) -> Command:
+def crm(tmp_path: Path, database_url: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> Command:
     with psycopg.connect(database_url) as connection:
         connection.execute(SCHEMA.read_bytes())
     place = write_form(tmp_path, "dump", inputs.collections)
     home = {name: str(tmp_path / name.lower()) for name in ("HOME", "LAKE_URL", "ARCHIVE_URL")}
-    environment = {"LEGACY_URL": str(place), "TARGET_URL": database_url, **home}
-    return Command(tmp_path, {f"CRM_{name}": value for name, value in environment.items()})
+    places = {"LEGACY_URL": str(place), "TARGET_URL": database_url, **home}
+    environment = {f"CRM_{name}": value for name, value in places.items()}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return Command(tmp_path, environment)
 
 
 def rows(url: str) -> Mapping[str, int]:
@@ -94,13 +104,13 @@ def test_all_ten_are_filled_from_both_sides_explained_and_undone(crm, database_u
             " GROUP BY target_id HAVING count(*) = 2 ORDER BY 1 LIMIT 1"
         ).fetchall()
     assert accounting == [(DOCUMENTS, DOCUMENTS, {"null_member": 2, "duplicate_member": 1})] * 19
-    states = crm("status", "crm", "--json")
-    checks = {f"{check['asset']}:{check['name']}": check["state"] for check in json.loads(states.stdout)["checks"]}
+    with open_instance(Path(crm.environment["CRM_HOME"])) as instance:
+        checks = {check.whole_name: check.state for check in latest_states(defs, instance)[1]}
     for name, sides in FACTS.junctions.items():
         assert checks[f"prepared/{name}:junction_members"] == "passed", name
         assert checks[f"prepared/{name}:one_sided_pairs"] == ("warned" if len(sides) == 2 else "passed"), name
-    explained = json.loads(crm("explain", "DocumentsToInvoices", pair, "--system", "crm", "--json").stdout)
+    with RunEnvironment(SYSTEM, str(uuid4()), datetime.now(UTC)) as here:
+        explained = explain_target_row(here, SYSTEM.target("DocumentsToInvoices"), pair)
     assert [source["source_table"] for source in explained["sources"]] == ["Documents", "Invoices"]
-    undone = crm("rollback", "last", "--system", "crm")
-    assert undone.returncode == 0, undone.stderr
+    assert undo_run(database_url, "crm", SYSTEM.targets, "last").left == []
     assert set(rows(database_url).values()) == {0}

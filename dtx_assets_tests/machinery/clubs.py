@@ -19,6 +19,7 @@ from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.declare.folder import declared_system
 from dtx_assets.machinery.load import LoadSummary, RunContext, load_target, open_run, undo_run, verify_target
 from dtx_assets.machinery.load.orphans import Planned
+from dtx_assets.machinery.load.subset import Subset
 from dtx_assets.machinery.load.undo_load import UndoSummary
 from dtx_assets.machinery.load.verify import Verification
 from dtx_assets.machinery.look_ups.assets import MappingAsset, MappingContext, build_mapping_asset
@@ -210,13 +211,14 @@ class Clubs:
         assert flow
         return made | prepare_flow(flow, run)
 
-    def run(self, run_id: str) -> RunContext:
-        return open_run(self.url, "clubs", run_id, mode="rehearsal", decisions=self.system.decisions.chosen)
+    def run(self, run_id: str, subset: Subset | None = None) -> RunContext:
+        decisions = self.system.decisions.chosen
+        return open_run(self.url, "clubs", run_id, mode="rehearsal", decisions=decisions, subset=subset)
 
-    def load(self, run_id: str, *, dry: bool = False, **options: Any) -> LoadSummary:
+    def load(self, run_id: str, *, dry: bool = False, subset: Subset | None = None, **options: Any) -> LoadSummary:
         """Prepares and loads all three; gives what became of the junction."""
         self.prepare(run_id)
-        run = replace(self.run(run_id), dry=dry)
+        run = replace(self.run(run_id, subset), dry=dry)
         planned: Planned = {}
         for model in ("Person", "Club", "Membership"):
             target = self.system.target(model)

@@ -92,15 +92,13 @@ def members_outcome(context: CheckContext, model: str, sides: list[str]) -> Chec
     """Whether the members of each side, as they lie in the legacy table, are its pairs and what is booked of others."""
     manifest = context.manifest("prepared", model)
     booked = {entry["source_table"]: entry for entry in manifest.metadata["accounting"]}
-    links = pl.concat([part.select("source_table", "source_row", "parts") for part in _parts(context, model)])
     partial = context.rejected(model).filter("partial").group_by("source_table").len().collect(engine="streaming")
     bad = dict(partial.iter_rows())
     facts: dict[str, dict[str, int]] = {}
     wrong = []
     for side in sides:
-        mine = links.filter(pl.col("source_table") == side)
-        members, nulls = _members_of(context, model, side, mine.get_column("source_row").unique())
-        pairs = int(mine.get_column("parts").list.len().sum())
+        pairs, migrated = _pairs_of(context, model, side)
+        members, nulls = _members_of(context, model, side, migrated)
         duplicates = members - nulls - bad.get(side, 0) - pairs
         told = int(booked[side]["coerced"].get(DUPLICATE, 0))
         facts[side] = {"members": members, "nulls": nulls, "bad": bad.get(side, 0), "pairs": pairs, "duplicates": told}
@@ -114,16 +112,27 @@ def _agree(context: CheckContext, duplicates: int, booked: int) -> bool:
     return duplicates == booked if context.system.coerced == "values" else duplicates >= booked >= min(duplicates, 1)
 
 
-def _members_of(context: CheckContext, model: str, source: str, rows: pl.Series) -> tuple[int, int]:
-    """How many members the arrays of some rows of a legacy table have, and how many of them say nothing."""
+def _pairs_of(context: CheckContext, model: str, source: str) -> tuple[int, pl.Series]:
+    """How many pairs the documents of a side name, and by the number of each row whether it names any."""
+    names_some = pl.repeat(False, context.manifest("legacy", source).tables["rows"].rows + 1, eager=True)
+    pairs = 0
+    for links in _parts(context, model):
+        mine = links.filter(pl.col("source_table") == source)
+        pairs += int(mine.get_column("parts").list.len().sum())
+        names_some = names_some.scatter(mine.get_column("source_row"), True)
+    return pairs, names_some
+
+
+def _members_of(context: CheckContext, model: str, source: str, wanted: pl.Series) -> tuple[int, int]:
+    """How many members the arrays of rows that are `wanted` by their number have, and how many of them say nothing."""
     spec = context.system.mappings.for_target(model).sources[source].members
     assert spec
     frame = legacy_frame(context.lake, context.system.name, context.system.legacy_tables[source])
     arrays = frame.select(ROW, spec.field)
     members = nulls = 0
     for offset in range(0, context.manifest("legacy", source).tables["rows"].rows, READ_ROWS):
-        some = arrays.slice(offset, READ_ROWS).filter(pl.col(ROW).is_in(rows.implode())).collect(engine="streaming")
-        read = read_members(some.get_column(spec.field), "object_id")
+        some = arrays.slice(offset, READ_ROWS).collect(engine="streaming")
+        read = read_members(some.filter(wanted.gather(some.get_column(ROW))).get_column(spec.field), "object_id")
         members += read.height
         nulls += int(read.get_column("is_nothing").sum())
     return members, nulls

@@ -95,12 +95,13 @@ class Key:
     def number_rows(self, connection: Connection, rows: sql.Composable) -> None:
         """Give numbers to rows that have none. `rows` is what follows FROM, and calls a row `t`."""
         if not self.is_number:
-            connection.execute(
-                sql.SQL(
-                    "INSERT INTO migration.target_row (target_table, key) SELECT {}, {} FROM {}"
-                    " ON CONFLICT (target_table, key) DO NOTHING"
-                ).format(sql.Literal(self.name), self.text("t"), rows)
-            )
+            connection.execute(self._numbering(rows))
+
+    def _numbering(self, rows: sql.Composable) -> sql.Composed:
+        return sql.SQL(
+            "INSERT INTO migration.target_row (target_table, key) SELECT {}, {} FROM {}"
+            " ON CONFLICT (target_table, key) DO NOTHING"
+        ).format(sql.Literal(self.name), self.text("t"), rows)
 
     def numbers(self, connection: Connection, keys: pl.DataFrame) -> pl.Series:
         """The numbers of rows whose keys are given, in their order; new ones where they have none."""
@@ -116,9 +117,16 @@ class Key:
         )
         placed = keys.select(self.columns).with_row_index("_place")
         copy_in(connection, sql.Identifier("pg_temp", "wanted_key"), placed)
+        in_order = sql.SQL("(SELECT * FROM pg_temp.wanted_key ORDER BY _place) AS t")
+        new = copy_out(
+            connection, sql.SQL("{} RETURNING no").format(self._numbering(in_order)), pl.Schema({"_id": pl.Int64()})
+        ).get_column("_id")
+        if len(new) == keys.height:
+            # None had a number, and numbers ascend in the order in which they are given.
+            connection.execute("DROP TABLE pg_temp.wanted_key")
+            return new.sort()
         connection.execute("ANALYZE pg_temp.wanted_key")
         wanted = sql.SQL("pg_temp.wanted_key AS t")
-        self.number_rows(connection, sql.SQL("(SELECT * FROM pg_temp.wanted_key ORDER BY _place) AS t"))
         found = copy_out(
             connection,
             sql.SQL(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dtx_assets.machinery.load.subset import Subset
 from dtx_assets_tests.machinery.clubs import Clubs, mapped_by, pair
 
 PEOPLE = {1: [11, 12], 2: [11], 3: [13, 12, 11], 4: [14], 5: []}
@@ -135,6 +136,18 @@ def test_documents_that_the_load_refuses_take_their_pairs_along(clubs):
     clubs.land(PEOPLE, CLUB)
     assert clubs.load("third").rejected == 0
     assert (clubs.pairs(), clubs.rejected()) == (PAIRS, [])
+
+
+@pytest.mark.parametrize(("rows", "people", "club"), [(2, (2, 2, 0), (1, 1, 0)), (9, (4, 4, 0), (4, 4, 0))])
+def test_the_first_documents_alone_are_loaded_with_what_they_name(clubs, rows, people, club):
+    clubs.land(PEOPLE, CLUB)
+    clubs.load("first", subset=Subset("first", rows))
+    # Of a club that names only pairs of later people nothing is taken.
+    assert clubs.accounting("first") == {"people": people, "club": club}
+    named = {number: [each for each in PEOPLE[number] if rows == 9 or each < 13] for number in list(PEOPLE)[:rows]}
+    assert set(clubs.pairs()) >= {entry[3] for entry in mapped_by(named, {})}
+    clubs.load("second")
+    assert (clubs.pairs(), clubs.mapped()) == (PAIRS, mapped_by(PEOPLE, CLUB))
 
 
 # --- kills ------------------------------------------------------------------------------------------------------------
