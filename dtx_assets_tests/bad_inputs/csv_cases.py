@@ -52,6 +52,21 @@ def lands_soundly(place: Place) -> None:
     assert place.landed() == SOUND
 
 
+def letters_of_clock_changes(place: Place) -> None:
+    """In New York the first time came twice, and the second never."""
+    place.set(LEGACY_TIMEZONE="America/New_York")
+    times = ("2021-11-07 01:30:00", "2021-03-14 02:30:00", "2021-06-01 12:00:00")
+    lines = (f"1001,coi,{letter},Hello,<p>{letter}</p>,{time}" for letter, time in zip("abc", times, strict=True))
+    place.write("letter", "customer_id,type,selector,subject,letter_body,edit_time\n" + "\n".join(lines) + "\n")
+
+
+def clock_changes_are_counted(place: Place) -> None:
+    [entry] = place.lake.require(("dtx", "prepared", "EmailTemplate")).metadata["accounting"]
+    assert entry["coerced"] == {"ambiguous_time": 1, "skipped_time": 1}
+    letters = place.lake.scan(("dtx", "prepared", "EmailTemplate")).sort("name").collect()
+    assert [f"{time:%m-%d %H:%M}" for time in letters["created"]] == ["11-07 05:30", "03-14 07:30", "06-01 16:00"]
+
+
 def becomes(rejected: list[tuple[str, ...]], *prepared: tuple[str, str]):
     """Asserts what was rejected, with its reasons, and which keys and values were prepared."""
 
@@ -381,6 +396,18 @@ CASES: tuple[Case, ...] = (
         3_000,
         all_columns_landed,
         "3,000 more columns than the plan counts; all are landed and archived",
+        "WARN",
+    ),
+    Found(
+        "local times that the clock showed twice, or never",
+        ("run", "--select", "+prepared/EmailTemplate"),
+        letters_of_clock_changes,
+        0,
+        "coercions_are_few",
+        "prepared/EmailTemplate",
+        2,
+        clock_changes_are_counted,
+        "each is migrated as the earlier time, or as the clock would have gone on, and counted by its kind",
         "WARN",
     ),
     Found(

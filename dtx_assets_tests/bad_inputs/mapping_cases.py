@@ -8,6 +8,7 @@ from dtx_assets_tests.bad_inputs.place import STATUS, Place
 
 TITLE = "Mapping files, value maps, decisions"
 OVERRIDE, META, TYPES, ARCHIVED = "ManualOverride.yaml", "AccountMeta.yaml", "coverage_type.csv", "archived.yaml"
+TABLES = "tables.yaml"
 KEY = "      key: { from: keyword }\n"
 FIRST = "GL,GeneralLiability,,\n"
 LAST = '      src: "where'
@@ -225,6 +226,24 @@ CASES: tuple[Case, ...] = (
         "decision 'timing_semantics' has no option 'incrementel'",
         24,
         "did you mean 'incremental'?",
+    ),
+    edited(
+        "a name that no dataset can have",
+        TABLES,
+        "  form_field:\n",
+        "  form/field:\n",
+        "'form/field' names no file, and so no dataset of the lake",
+        127,
+        "declare it under another name, which a view in the source may have",
+    ),
+    edited(
+        "two names that would be one asset",
+        TABLES,
+        "  form_field:\n",
+        "  key_word_c86909:\n    columns: [id]\n  key-word:\n",
+        "'key_word_c86909' and 'key-word' would be one asset, key_word_c86909",
+        129,
+        "declare it under another name, which a view in the source may have",
     ),
     override(
         "an override: an unknown option",

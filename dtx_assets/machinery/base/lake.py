@@ -376,7 +376,7 @@ class DatasetWriter:
         """One Parquet file of a table; its schema is kept when it has no rows."""
         with self._open(table, file) as (stream, note):
             # Statistics of texts would hold a large one several times over.
-            frame.write_parquet(stream, statistics=not _has_large_text(frame))
+            frame.write_parquet(stream, statistics=not columns_with_large_text(frame))
             note(frame.height)
 
     def sink(self, frame: pl.LazyFrame, *, table: str = "rows", file: str | None = None) -> int:
@@ -437,12 +437,16 @@ class DatasetWriter:
 
 
 LARGE_TEXT = 1 << 20
+"""Bytes of a text that is held as seldom as can be."""
 
 
-def _has_large_text(frame: pl.DataFrame) -> bool:
+def columns_with_large_text(frame: pl.DataFrame) -> list[str]:
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
+    if frame.height <= 1:
+        # Polars copies the texts of an only row with nearly everything that it does.
+        return [name for name in texts if frame.get_column(name).estimated_size() > LARGE_TEXT]
     longest = frame.select(pl.col(texts).str.len_bytes().max()).row(0) if texts else ()
-    return any(length is not None and length > LARGE_TEXT for length in longest)
+    return [name for name, length in zip(texts, longest, strict=True) if length is not None and length > LARGE_TEXT]
 
 
 def _between(dataset: Path, lake: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 
@@ -29,19 +29,21 @@ def dataset_name(name: str) -> str:
     return dagster_name(name) if not name.strip() or "/" in name or name in (".", "..") else name
 
 
-def refuse_likenesses(kind: str, names: Iterable[str]) -> None:
-    """Raises ConfigurationError where two of the names would be one asset, or one has no characters."""
+def unusable_names(names: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Which of the names (by position) cannot be had beside those before it, and why."""
     known: dict[str, str] = {}
-    for name in names:
-        if not name.strip() or "/" in name or name in (".", ".."):
-            raise ConfigurationError(
-                f"{name!r} names no file, and so no dataset of the lake", where=f"{kind} {name!r}", remedy=RENAME
-            )
+    for position, name in enumerate(names):
         likeness = dagster_name(name)
-        if likeness in known:
-            raise ConfigurationError(
-                f"two of them would be one asset, {likeness}",
-                where=f"{kind} {known[likeness]!r} and {name!r}",
-                remedy=RENAME,
-            )
-        known[likeness] = name
+        if not name.strip() or "/" in name or "\0" in name or name in (".", ".."):
+            yield position, f"{name!r} names no file, and so no dataset of the lake"
+        elif likeness in known:
+            yield position, f"{known[likeness]!r} and {name!r} would be one asset, {likeness}"
+        else:
+            known[likeness] = name
+
+
+def refuse_likenesses(kind: str, names: Iterable[str]) -> None:
+    """Raises ConfigurationError where two of the names would be one asset, or one names no file."""
+    given = list(names)
+    for position, why in unusable_names(given):
+        raise ConfigurationError(why, where=f"{kind} {given[position]!r}", remedy=RENAME)

@@ -13,6 +13,7 @@ from typing import Literal, ParamSpec, TypeVar
 from pydantic import BaseModel
 
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.names import RENAME, unusable_names
 from dtx_assets.machinery.base.settings import Schemas, decisions_path, schemas_of
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
 from dtx_assets.machinery.declare.model import (
@@ -264,6 +265,18 @@ def _check_names(
     """What one file says that the other, or another entry, does not know."""
     (tables_file, legacy), (targets_file, target) = tables, targets
     areas = (*legacy.areas, OTHER_AREAS)
+    crosswalks = (
+        ["crosswalks", name, "leads_to", called] if crosswalk.leads_to else ["crosswalks", name]
+        for name, crosswalk in legacy.crosswalks.items()
+        for called in crosswalk.crosswalks(name)
+    )
+    _check_assets(
+        tables_file,
+        [*(["tables", name] for name in legacy.tables), *(["crosswalks", name] for name in legacy.crosswalks)],
+        findings,
+    )
+    _check_assets(tables_file, list(crosswalks), findings)
+    _check_assets(targets_file, [["targets", model] for model in target.targets], findings)
     for name, table in legacy.tables.items():
         _check_area(tables_file, ["tables", name, "area"], table.area, areas, findings)
     for name, crosswalk in legacy.crosswalks.items():
@@ -282,6 +295,12 @@ def _check_names(
                     targets_file.where(["targets", model, "columns", name, "references"]),
                     suggestion(column.references, names),
                 )
+
+
+def _check_assets(file: YamlFile, places: Sequence[list[str]], findings: Findings) -> None:
+    """What stands last in each place is the name of an asset of its own."""
+    for position, why in unusable_names(place[-1] for place in places):
+        findings.add(why, file.where(places[position]), RENAME)
 
 
 def _check_order(file: YamlFile, targets: TargetsFile, findings: Findings) -> None:

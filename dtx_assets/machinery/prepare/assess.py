@@ -177,13 +177,17 @@ def finish_source(outcome: Outcome, inputs: FlowInputs, source: str, model: str,
             coercions.alias("coercions"),
         )
     )
-    outcome.reject(model, rejected_rows(inputs, source, frame.filter(pl.col("_fate") == "rejected"), partial=False))
+    is_rejected = frame.get_column("_fate") == "rejected"
+    outcome.reject(model, rejected_rows(inputs, source, frame, partial=False, only=is_rejected))
     outcome.dropped.setdefault(model, []).append(dropped_rows(source, frame))
     return frame.filter(pl.col("_fate") == "migrated")
 
 
-def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, partial: bool) -> pl.DataFrame:
-    """REJECTED_SCHEMA rows of `frame`, whose `_problems` say why; the whole source row goes with them as JSON."""
+def rejected_rows(
+    inputs: FlowInputs, source: str, frame: pl.DataFrame, *, partial: bool, only: pl.Series | None = None
+) -> pl.DataFrame:
+    """REJECTED_SCHEMA rows of `frame`, or of those of a mask, whose `_problems` say why; the whole source row goes with
+    them as JSON."""
     named = inputs.system.legacy_tables[source].columns
     columns = [name for name in inputs.legacy[source].columns if name in named or name.startswith(EXTRA)]
     details = pl.col("_problems").list.eval(
@@ -195,7 +199,9 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
             pl.element().struct.field("detail").fill_null(""),
         )
     )
-    facts = frame.select("_source_key", "_row", "_bucket", "_problems")
+    # Not by `select`, nor out of a filtered frame: of a frame of one row Polars copies large texts.
+    facts = pl.DataFrame([frame.get_column(name) for name in ("_source_key", "_row", "_bucket", "_problems")])
+    facts = facts if only is None else facts.filter(only)
     rejected = facts.select(
         pl.lit(source).alias("source_table"),
         pl.col("_source_key").alias("source_key"),
@@ -208,7 +214,7 @@ def rejected_rows(inputs: FlowInputs, source: str, frame: pl.DataFrame, *, parti
         .str.replace_all("\x00", "\\x00", literal=True)
         .alias("detail"),
     ).cast(pl.Schema({name: kind for name, kind in REJECTED_SCHEMA.items() if name != "row"}))
-    whole = json_of_rows(frame, {name.removeprefix(EXTRA): name for name in columns})
+    whole = json_of_rows(frame, {name.removeprefix(EXTRA): name for name in columns}, only)
     return rejected.hstack([whole.alias("row")])
 
 

@@ -160,11 +160,19 @@ def legacy_batches(
     size = sum(entry.bytes for manifest in manifests for entry in manifest.tables["rows"].files)
     batches = max(batch_count(rows, batch_rows), batch_count(size, BATCH_BYTES))
     if batches == 1:
-        whole = {
-            source.table.name: source.named(source.placed(source.frame.collect(engine="streaming")))
-            for source in sources
-        }
-        yield iter([("00000", bucket_range(0, 1), whole)])
+
+        def whole() -> Iterator[Batch]:
+            # Not kept here: who takes it may let go of it before it takes more memory.
+            yield (
+                "00000",
+                bucket_range(0, 1),
+                {
+                    source.table.name: source.named(source.placed(source.frame.collect(engine="streaming")))
+                    for source in sources
+                },
+            )
+
+        yield whole()
         return
 
     make_state_directory(home)
@@ -176,11 +184,14 @@ def legacy_batches(
 
         def read() -> Iterator[Batch]:
             for batch in range(batches):
-                legacy = {
-                    source.table.name: source.named(pl.read_ipc_stream(scratch / source.table.name / str(batch)))
-                    for source in sources
-                }
-                yield f"{batch:05d}", bucket_range(batch, batches), legacy
+                yield (
+                    f"{batch:05d}",
+                    bucket_range(batch, batches),
+                    {
+                        source.table.name: source.named(pl.read_ipc_stream(scratch / source.table.name / str(batch)))
+                        for source in sources
+                    },
+                )
 
         yield read()
     finally:

@@ -20,7 +20,7 @@ import polars as pl
 
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.failpoints import reach
-from dtx_assets.machinery.base.lake import DatasetWriter, Lake, Manifest
+from dtx_assets.machinery.base.lake import DatasetWriter, Lake, Manifest, columns_with_large_text
 from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.postgres.ddl import LiveTarget, held_values
@@ -149,6 +149,9 @@ def prepare_flow(
             outcome = flow.run(inputs)
             reject_unfit(outcome, inputs, flow, run.live)
             books.add(outcome)
+            done += sum(frame.height for frame in legacy.values())
+            # Writing large texts takes memory of its own.
+            del legacy, inputs
             for model in flow.targets:
                 rejected = pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *outcome.rejected.get(model, [])])
                 dropped = pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *outcome.dropped.get(model, [])])
@@ -165,7 +168,6 @@ def prepare_flow(
                     writers[model].add_keys(part, prepared)
                     writers[model].add_parts(part, ranges, prepared, rejected)
                 reach("prepare.after_part")
-            done += sum(frame.height for frame in legacy.values())
             if progress:
                 progress(done, total)
         for model, held in pairs.items():
@@ -430,7 +432,14 @@ class _Books:
 def _content_digest(frame: pl.DataFrame) -> bytes:
     """SHA-256 of the values of a frame. Another digest for equal values costs a comparison, never a wrong result."""
     sink = _Digest()
-    frame.write_parquet(cast(IO[bytes], sink), compression="uncompressed", statistics=False)
+    large = columns_with_large_text(frame)
+    for name in large:
+        # As they lie there: to write them would take their size twice.
+        for text in frame.get_column(name).to_arrow(compat_level=pl.CompatLevel.newest()):
+            content = text.as_buffer()
+            sink.write(b"NULL;" if content is None else b"%d;" % content.size)
+            sink.write(content or b"")
+    frame.drop(large).write_parquet(cast(IO[bytes], sink), compression="uncompressed", statistics=False)
     return sink.sha256.digest()
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from dtx_assets.machinery.base.errors import SourceError, StructureError
 from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.sources import whole_rows
 from dtx_assets.machinery.sources.frames import has_key, key_elements, legacy_frame, may_have_key, source_key
+from dtx_assets.machinery.sources.whole_rows import json_of_rows
 from dtx_assets_tests.machinery.sources.landing_place import LandingPlace
 
 KINDS = {"id": "integer", "code": "code", "day": "date", "at": "time"}
@@ -202,3 +204,26 @@ def test_uuids_that_are_one_key_have_one_text(place, tmp_path):
         elements = key_elements(declared, key)
         maybe = legacy_frame(place.lake, "toy", declared, where=may_have_key(declared, elements))
         assert maybe.filter(has_key(declared, elements)).collect().height == 1, key
+
+
+def test_rows_are_told_alike_however_large_their_texts_are(monkeypatch):
+    """Texts of any characters, NUL and escapes among them, piece by piece and by Polars; and those of a mask."""
+    texts = ["\x00", "\x00\x00\x00", "\\\x00", "\\\\u0000\x00", "\\u0000", '"é"', "注\n\t\x1f\x7f", "😀" * 9, "", None]
+    frame = pl.DataFrame({"one": texts, "other": texts[::-1]})
+    columns = {"é": "one", 'a"\x00': "other"}
+    only = pl.Series([True, False] * 5)
+    whole, some = json_of_rows(frame, columns), json_of_rows(frame, columns, only)
+
+    def spelt(text):
+        return None if text is None else text.replace("\x00", "\\x00")
+
+    assert [json.loads(row) for row in whole] == [
+        {"é": spelt(one), 'a"\\x00': spelt(other)} for one, other in frame.iter_rows()
+    ]
+    assert some.to_list() == whole.filter(only).to_list()
+    monkeypatch.setattr(whole_rows, "LARGE_TEXT", 4)
+    monkeypatch.setattr(whole_rows, "PIECE", 3)
+    assert json_of_rows(frame, columns).to_list() == whole.to_list()
+    assert json_of_rows(frame, columns, only).to_list() == some.to_list()
+    assert json_of_rows(frame.tail(1), columns).to_list() == whole.tail(1).to_list()
+    assert json_of_rows(frame.clear(), columns).to_list() == []
