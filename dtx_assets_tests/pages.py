@@ -33,7 +33,7 @@ def script_of(text: str) -> str:
 def run_page(text: str, directory: Path, environment: Mapping[str, str] | None = None) -> str:
     """Does what a page says in a directory, and gives what came of it; fails where a command does."""
     programs = directory.parent / "programs"
-    programs.mkdir()
+    programs.mkdir(exist_ok=True)
     for name, module in {"dtx": "dtx_assets.cli.main", "pytest": "pytest"}.items():
         command = programs / name
         command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')

@@ -1,4 +1,4 @@
-"""The library of the tutorial as a system for tests: its files in a directory, the `dtx` command, a target."""
+"""The library of `docs/a-system-by-hand.md` as a system for tests: its files, `dtx`, a target."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +17,8 @@ def write_library(
     changes: Mapping[str, Mapping[str, str]] | None = None,
     renamed: Mapping[str, str] | None = None,
 ) -> None:
-    """The tutorial's files; `changes` gives, for a file, texts and what takes their place, `renamed` other names."""
-    files = {name: content for name, _, content in BLOCK.findall((DOCS / "tutorial.md").read_text()) if name}
+    """The page's files; `changes` gives, for a file, texts and what takes their place, `renamed` other names."""
+    files = {name: content for name, _, content in BLOCK.findall((DOCS / "a-system-by-hand.md").read_text()) if name}
     for name, replaced in (changes or {}).items():
         for old, new in replaced.items():
             assert old in files[name], f"{name} does not hold {old!r}"

@@ -1,4 +1,4 @@
-"""The tutorial: what a reader writes and types works from an empty folder, and shows what it says."""
+"""A system by hand: what a reader writes and types works from an empty folder, and shows what it says."""
 
 import re
 
@@ -8,10 +8,10 @@ from dtx_assets_tests.pages import DOCS, run_page
 
 
 @pytest.mark.timeout(600)
-def test_the_tutorial_works_from_an_empty_folder(tmp_path):
+def test_the_page_works_from_an_empty_folder(tmp_path):
     folder = tmp_path / "library"
     folder.mkdir()
-    said = run_page((DOCS / "tutorial.md").read_text(), folder)
+    said = run_page((DOCS / "a-system-by-hand.md").read_text(), folder)
     assert "Ready." in said
     assert re.search(r"│ book +│ book +│ +4 │ +3 │ +1 │ +0 │", said), said
     assert re.search(r"│ book +│ book +│ +4 │ +4 │ +0 │ +0 │", said), "the replay brings the rejected row"
