@@ -6,3 +6,5 @@ if interrupts.is_command():
     interrupts.install()
 elif interrupts.is_server():
     interrupts.die_quietly()
+elif interrupts.is_worker():
+    interrupts.hear_hang_up()

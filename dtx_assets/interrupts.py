@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,10 @@ DAEMON = "dtx_assets.machinery.dagster.daemon"
 ALL_IS_WELL = "Interrupted. Run it again: it goes on from there."
 OF_DAGSTER = "DagsterExecutionInterruptedError"
 """What Dagster raises in place of KeyboardInterrupt while a step runs."""
-SECONDS_TO_LEAVE = 10
+SECONDS_TO_CLOSE = 10
+"""So long may a server take to close what it opened."""
+SERVED = "DTX_SERVED"
+"""Stands in the environment of all that `dtx ui` and `dtx daemon` start."""
 AGAIN = 0.1
 """Seconds until an interrupt that was swallowed is raised again."""
 
@@ -62,6 +66,17 @@ def is_server() -> bool:
     return any(server in sys.orig_argv[1:3] for server in (WEBSERVER, DAEMON))
 
 
+def is_worker() -> bool:
+    """Whether this process does a run, or a step of one, that such a server has started."""
+    return SERVED in os.environ and "--multiprocessing-fork" in sys.orig_argv
+
+
+def hear_hang_up() -> None:
+    """From now on the signal that ends servers of code at once and without a word is a termination here, in order."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, lambda _number, _frame: os.kill(os.getpid(), signal.SIGTERM))
+
+
 def die_quietly() -> None:
     """From now on interrupts end this server at once and without a word; who started it held them back until now."""
     for number in SIGNALS:
@@ -77,7 +92,7 @@ def leave_quietly() -> None:
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     # Threads that were being started may keep the process from ending; the alarm's own way ends it.
-    signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_LEAVE)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_CLOSE)
     sys.exit(EXIT_INTERRUPTED)
 
 

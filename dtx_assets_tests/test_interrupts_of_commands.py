@@ -109,16 +109,34 @@ def serves(port: int) -> bool:
     return False
 
 
-@SIGNALS
+@pytest.mark.parametrize(
+    ("number", "seconds"),
+    [
+        (signal.SIGINT, 0),
+        (signal.SIGTERM, 0),
+        (signal.SIGINT, 2),
+        (signal.SIGTERM, 4),
+        (signal.SIGHUP, 3),
+        (signal.SIGINT, None),
+        (signal.SIGTERM, None),
+    ],
+)
 @pytest.mark.timeout(600)
-def test_the_ui_ends_as_it_should(tmp_path, database_url, number):
+def test_the_ui_ends_as_it_should(tmp_path, database_url, number, seconds):
+    """So long after it says where it is, while Dagster is imported and starts servers of code, or once it serves."""
     dtx, port = a_library(tmp_path, database_url), unused_port()
 
     def ready(said: str) -> bool:
-        return "The Dagster UI is at" in said and serves(port)
+        if "The Dagster UI is at" not in said:
+            return False
+        if seconds is None:
+            return serves(port)
+        time.sleep(seconds)
+        return True
 
     said = interrupted(dtx, ["ui", "--port", str(port)], number, ready)
-    assert said.endswith("\n0"), said
+    # At once may be before there is a server.
+    assert said.endswith("\n0") or (seconds == 0 and said_once(said)), said
     with pytest.raises(URLError):
         urlopen(f"http://127.0.0.1:{port}/server_info", timeout=5)
     assert nothing_is_left_in(tmp_path)
@@ -141,6 +159,68 @@ def test_the_daemon_ends_as_it_should(tmp_path, database_url, number, seconds):
     said = interrupted(dtx, ["daemon"], number, ready)
     assert said.endswith("\n0"), said
     assert nothing_is_left_in(tmp_path)
+
+
+STUBBORN = """
+import signal, subprocess, sys
+child = "import signal, time; signal.signal(signal.SIGHUP, signal.SIG_IGN); print('child', flush=True); time.sleep(600)"
+subprocess.Popen([sys.executable, "-c", child])
+"""
+RUNS = """
+import multiprocessing, signal, sys, time
+
+def step():
+    import dtx_assets
+    def interrupt(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        print("child", flush=True)
+        time.sleep(600)
+    except KeyboardInterrupt:
+        print("given up in order", flush=True)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=step).start()
+"""
+SERVES = """
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, lambda *_: {})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    print("server", flush=True)
+    while True:
+        signal.pause()
+        if ENDS:
+            import os
+            os._exit(0)
+"""
+SERVING = """
+import os, sys
+from dtx_assets.cli import serving
+serving.SECONDS_TO_LEAVE = 3
+print("code", serving.run_until_interrupted([sys.executable, "server.py"], dict(os.environ)))
+"""
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["at once", "not by itself"])
+@pytest.mark.parametrize(("starts", "last"), [(STUBBORN, []), (RUNS, ["given up in order"])], ids=["stubborn", "run"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.timeout(120)
+def test_nothing_that_a_server_started_stays(tmp_path, starts, last, ends, number):
+    """Its child holds the pipe: reading to its end ends when that is gone too."""
+    (tmp_path / "server.py").write_text(starts + SERVES.replace("ENDS", str(ends)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVING], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout
+    try:
+        assert {process.stdout.readline().strip() for _ in range(2)} == {"child", "server"}
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert sorted(said.splitlines()) == sorted(["code 0", *last])
+    assert not processes_with("", tmp_path)
 
 
 def processes_with(argument: str, directory: Path) -> list[str]:

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.base.lake import Manifest
     from dtx_assets.machinery.dagster.run import AssetState, CheckState, RunOutcome
     from dtx_assets.machinery.run.preflight.finding import Finding
+    from dtx_assets.machinery.sources.generic_keys import GenericKeys
 
 SHOWN_CHECKS = 60
 SHOWN_ROWS = 200
 SHOWN_FAULTS = 10
+SLOWEST = 5
 NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?%?", re.IGNORECASE | re.ASCII)
 FORMULA = re.compile(r"^(?=[\t\r\n])|(?:^|[;\t\r\n])(?=[\s\0-\x1f\ufeff\u200b-\u200f\u2060]*[=+@＝＋－＠-])")
 """The places of a text after which a spreadsheet may see the start of a formula."""
@@ -154,10 +156,19 @@ def print_summary(console: Console, system: str, outcome: "RunOutcome", where: d
         checks = len(titles) - len(steps)
         left_out = [*steps, *([f"the checks of {checks} assets"] if checks else [])]
         console.print(Text(f"Not done because of that: {', '.join(left_out)}"), soft_wrap=True)
+    if slowest := slowest_steps(outcome.seconds_of, system):
+        console.print(Text(f"Slowest: {', '.join(slowest)}"), soft_wrap=True)
     for label, place in where.items():
         console.print(Text(f"{label}: {place}"), soft_wrap=True)
     state = "finished" if outcome.succeeded else "FAILED"
     console.print(Text(f"Run {outcome.run_id} {state} after {duration_text(outcome.seconds)}."), soft_wrap=True)
+
+
+def slowest_steps(seconds_of: Mapping[str, float], system: str) -> list[str]:
+    """The steps of tables that took longest: `load Document 12 s`."""
+    of_tables = [step for step in seconds_of if not step_title(step, system).startswith("check ")]
+    longest = sorted(of_tables, key=lambda step: -seconds_of[step])[:SLOWEST]
+    return [f"{step_title(step, system)} {duration_text(seconds_of[step])}" for step in longest]
 
 
 def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
@@ -259,6 +270,33 @@ def print_findings(console: Console, findings: Sequence["Finding"]) -> None:
     count = {state: sum(finding.state == state for finding in findings) for state in styles}
     verdict = "Not ready: mend what says no." if count["no"] else "Ready."
     console.print(f"{count['yes']} yes, {count['warn']} warnings, {count['no']} no. {verdict}", highlight=False)
+
+
+def print_generic_keys(console: Console, found: "GenericKeys") -> None:
+    """Each generic key with what it points at, and what was found that is none."""
+    for pair in found.pairs:
+        title = f"{pair.table}: {pair.type_column}, {pair.id_column} ({pair.id_type}), {pair.rows:,} rows"
+        console.print(Text(title, style="italic"), soft_wrap=True)
+        table = Table("points at", "table")
+        table.add_column("rows", justify="right")
+        table.add_column("orphans", justify="right")
+        for model, pointed_at in sorted(pair.models.items()):
+            orphans = "unknown" if pointed_at.orphans is None else f"{pointed_at.orphans:,}"
+            table.add_row(model, pointed_at.table or "no table", f"{pointed_at.rows:,}", orphans)
+        for number, rows in pair.unknown_types.items():
+            table.add_row(f"content type {number}, which is not there", "", f"{rows:,}", "")
+        rest = {"neither type nor id": pair.both_null, "only the type": pair.type_only, "only the id": pair.id_only}
+        for what, rows in rest.items():
+            if rows:
+                table.add_row(what, "", f"{rows:,}", "")
+        console.print(table)
+    for alone in found.unpaired:
+        what = f"{alone.table}.{alone.type_column} names content types, and no column beside it holds an id"
+        console.print(Text(f"{what} ({alone.rows:,} rows)"), soft_wrap=True)
+    if found.models_without_table:
+        console.print(Text(f"Models without a table: {', '.join(found.models_without_table)}"), soft_wrap=True)
+    count = len(found.pairs)
+    console.print(Text(f"{count} generic key{'' if count == 1 else 's'} found."))
 
 
 def print_states(console: Console, assets: Sequence["AssetState"], checks: Sequence["CheckState"]) -> None:

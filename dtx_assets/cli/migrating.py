@@ -3,8 +3,10 @@
 import json
 import os
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +16,7 @@ from dtx_assets.cli.shared import (
     SystemOption,
     app,
     code_location,
+    code_locations,
     environment_of,
     execute,
     operator,
@@ -30,6 +33,7 @@ from dtx_assets.machinery.base.exit_codes import (
     EXIT_OK,
     EXIT_STEP_FAILED,
 )
+from dtx_assets.machinery.base.private import private_file
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.base.settings import Settings
@@ -109,13 +113,36 @@ def run(
 
 
 @app.command(
-    epilog="Examples:\n\n  dtx diagnose\n\n  dtx diagnose --json | jq '.findings[] | select(.state == \"no\")'"
+    epilog="Examples:\n\n  dtx diagnose\n\n  dtx diagnose --json | jq '.findings[] | select(.state == \"no\")'\n\n"
+    "  dtx diagnose --generic-keys postgresql://reader@host/django"
 )
 def diagnose(
     system: SystemArgument = FIRST,
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL]",
+            show_default=False,
+            help="With --generic-keys: the Django database; by default the legacy one.",
+        ),
+    ] = None,
+    generic_keys: Annotated[
+        bool,
+        typer.Option(
+            "--generic-keys",
+            help="List the generic foreign keys of a Django database, what they point at, and orphans. It only reads.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Look at everything a run needs, before anything is written. Exit code: 0 ready, 1 not, 2 wrong configuration."""
+    if generic_keys:
+        show_generic_keys(*((system, url) if url or "://" not in system else (FIRST, system)), as_json=as_json)
+        raise typer.Exit(EXIT_OK)
+    if url is not None:
+        raise ConfigurationError(
+            "a URL says nothing here", where="dtx diagnose", remedy="leave it out, or add --generic-keys"
+        )
     with environment_of(system) as environment:
         from dtx_assets.cli.console import print_findings
         from dtx_assets.machinery.run.diagnose import diagnose as look_at
@@ -127,6 +154,26 @@ def diagnose(
     else:
         print_findings(output(), findings)
     raise typer.Exit(EXIT_OK if ready else EXIT_STEP_FAILED)
+
+
+def show_generic_keys(system: str, url: str | None, *, as_json: bool) -> None:
+    """Of any Django database; a system is needed only to say where its legacy database is, or how names are."""
+    from dtx_assets.cli.console import print_generic_keys
+    from dtx_assets.machinery.sources.generic_keys import find_generic_keys, read_named_keys
+
+    if url is None:
+        url = read_settings(system_module(system)).legacy_url
+        if url is None:
+            raise ConfigurationError(
+                "no database is named", where="dtx diagnose --generic-keys", remedy="give its URL behind it"
+            )
+    known = system in code_locations()
+    mappings = system_module(system).SYSTEM.mappings_dir if known else Path("mappings") / system
+    found = find_generic_keys(url, read_named_keys(mappings / "generic_keys.yaml"))
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        print_generic_keys(output(), found)
 
 
 @app.command(epilog="Examples:\n\n  dtx plan\n\n  dtx plan --json | jq '.in_the_way[].name'")
@@ -240,6 +287,41 @@ def explain(
         else:
             for line in lines:
                 typer.echo(line)
+
+
+@app.command(
+    epilog="Examples:\n\n  dtx errors\n\n  dtx errors --table work_log --reason orphan_reference --format jsonl\n\n"
+    "  dtx errors --output migration-errors.log"
+)
+def errors(
+    system: SystemArgument = FIRST,
+    table: Annotated[str | None, typer.Option(help="Only of this legacy or target table.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only with this reason code.")] = None,
+    form: Annotated[
+        Literal["log", "jsonl"],
+        typer.Option("--format", metavar="log|jsonl", help="A log for people, or an entry a line in JSON."),
+    ] = "log",
+    to: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write it there, for the owner's eyes only.", dir_okay=False),
+    ] = None,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show personal data as it is.")] = False,
+) -> None:
+    """Print what is rejected now, entry by entry, and the most frequent patterns."""
+    from dtx_assets.machinery.run.explain import loaded_target
+    from dtx_assets.machinery.run.rejected_log import Patterns, json_line, log_lines, rejected_entries
+
+    with ExitStack() as stack:
+        environment = stack.enter_context(environment_of(system))
+        connection = stack.enter_context(loaded_target(environment))
+        found = rejected_entries(connection, environment.system, table=table, reason=reason, unmasked=unmasked)
+        out = stack.enter_context(private_file(to)) if to else sys.stdout
+        patterns = Patterns()
+        for entry in patterns.of(found):
+            lines = log_lines(entry) if form == "log" else [json_line(entry)]
+            out.writelines(f"{line}\n" for line in lines)
+        if form == "log":
+            out.writelines(f"{line}\n" for line in patterns.lines())
 
 
 @app.command(epilog="Example:\n\n  dtx replay")

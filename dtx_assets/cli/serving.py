@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -28,7 +29,9 @@ from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.ports import is_free
 
 SECONDS_TO_LEAVE = 20
-"""A server that was told to end is killed after that."""
+"""A server that was told to end is killed after that, and so is what it had started."""
+ENDING = (*interrupts.SIGNALS, signal.SIGHUP, signal.SIGQUIT)
+"""What a terminal sends to all that runs in its foreground, and a termination."""
 
 
 @app.command(epilog="Examples:\n\n  dtx ui\n\n  dtx ui --read-only --port 3001")
@@ -146,19 +149,29 @@ def waited_for(process: "subprocess.Popen[bytes]") -> int | None:
 
 
 def run_until_interrupted(command: list[str], environment: dict[str, str]) -> int:
-    """Run a server in the foreground; an interrupt or a termination ends it and counts as success."""
-    # The server lets them through as soon as it can be ended without a traceback of Python's start.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
-    process = subprocess.Popen(command, env=environment)
+    """Run a server in the foreground; an interrupt or a termination ends it and counts as success.
+
+    When it has ended, however it did, nothing that it started is left: its servers of code and their runs are told to
+    end, and killed if they do not.
+    """
+    process: subprocess.Popen[bytes] | None = None
     interrupted = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True
-        process.send_signal(signal.SIGINT)
+        if process is not None:
+            process.send_signal(signal.SIGINT)
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, stop) for number in heeded}
+    # The server lets them through as soon as it can be ended without a traceback of Python's start.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
+    # In a session of its own, so that a terminal does not interrupt what has first to be told by the server.
+    process = subprocess.Popen(command, env={**environment, interrupts.SERVED: "1"}, start_new_session=True)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if interrupted:
+        process.send_signal(signal.SIGINT)
     seconds = 0
     try:
         while (code := waited_for(process)) is None:
@@ -166,8 +179,37 @@ def run_until_interrupted(command: list[str], environment: dict[str, str]) -> in
             if seconds > SECONDS_TO_LEAVE:
                 process.kill()
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         if process.poll() is None:
             process.kill()
+            process.wait()
+        end_group(process.pid)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     return 0 if interrupted else code
+
+
+def end_group(group: int) -> None:
+    """End the processes of a group whose leader has ended: they are told to, and killed if they do not.
+
+    Dagster turns interrupts and terminations into exceptions, which servers of code that start would print. A hang-up
+    ends those at once, and a run takes it for a termination.
+    """
+    for number in (signal.SIGHUP, signal.SIGKILL):
+        if not told(group, number):
+            return
+        for _ in range(10 * SECONDS_TO_LEAVE):
+            # Those that this process has inherited, as the first one of a container does, are in the group until then.
+            with suppress(ChildProcessError):
+                os.waitpid(-group, os.WNOHANG)
+            if not told(group, 0):
+                return
+            time.sleep(0.1)
+
+
+def told(group: int, number: int) -> bool:
+    """Whether a process of the group was there for the signal; 0 asks without one."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True

@@ -126,6 +126,12 @@ def test_the_summary_has_rows_findings_failures_and_where_to_look():
     ]
     outcome.failures = [StepFailure("dtx_run_report", "1 table could not be extracted: keyword [sic]")]
     outcome.not_run = ["dtx_load_X", "dtx_check_target_X"]
+    outcome.seconds_of = {
+        "dtx_check_target_Y": 90.0,
+        **{
+            f"dtx_load_{name}": seconds for name, seconds in zip("ABCDEF", (1.0, 62.0, 3.0, 0.5, 2.0, 4.0), strict=True)
+        },
+    }
     print_summary(console, "dtx", outcome, {"Lake": "/somewhere/lake"})
     text = text_of(console)
     row = next(line for line in text.splitlines() if "t_x" in line)
@@ -141,6 +147,7 @@ def test_the_summary_has_rows_findings_failures_and_where_to_look():
     assert "keyword [sic]" in text
     assert "FAILED run report\n" in text
     assert "Not done because of that: load X, the checks of 1 assets\n" in text
+    assert "Slowest: load B 1 min 02 s, load F 4.0 s, load C 3.0 s, load E 2.0 s, load A 1.0 s\n" in text
     assert "Lake: /somewhere/lake" in text
     assert "Run 0123abcd-1 FAILED after 1 min 01 s." in text
 

@@ -15,7 +15,20 @@ def test_the_files_are_what_make_docs_writes():
 def test_every_command_and_option_is_there_with_what_it_does():
     page = "\n".join(reference.commands_page())
     assert re.findall("(?m)^## dtx (.*)$", page) == [
-        *("init", "run", "diagnose", "plan", "verify", "explain", "replay", "rollback", "activate", "status", "report"),
+        *(
+            "init",
+            "run",
+            "diagnose",
+            "plan",
+            "verify",
+            "explain",
+            "errors",
+            "replay",
+            "rollback",
+            "activate",
+            "status",
+            "report",
+        ),
         *("purge", "ui", "daemon", "sample", "psql", "target ddl", "archive list", "archive query"),
     ]
     assert "| `--accept CHECK=REASON` | Cut over in spite of it; recorded. May be given many times. |  |" in page

@@ -120,10 +120,12 @@ def differences(
     told = list(_of_rows(found, expected, ids, frozenset(others), facts))
     for name, pairs in expected.pairs.items():
         wanted = {(_real(own, ids), _real(other, ids)) for own, other in pairs}
-        told += _of_lists(f"{name} pair", found.pairs[name], wanted)
-    told += _of_lists("mapping", map(_mapped, found.mapping), (_as_found(each, ids) for each in expected.mapping))
-    told += _of_lists("rejected", found.rejected, expected.rejected)
-    told += _of_lists("extra", map(_texts, found.extra), map(_texts, expected.extra))
+        told += differences_of_lists(f"{name} pair", found.pairs[name], wanted)
+    told += differences_of_lists(
+        "mapping", map(_mapped, found.mapping), (_as_found(each, ids) for each in expected.mapping)
+    )
+    told += differences_of_lists("rejected", found.rejected, expected.rejected)
+    told += differences_of_lists("extra", map(_texts, found.extra), map(_texts, expected.extra))
     for flow in sorted({*found.accounting, *expected.accounting}):
         is_counted, should_be = found.accounting.get(flow), expected.accounting.get(flow)
         if is_counted != should_be:
@@ -165,7 +167,7 @@ def _texts(entry: Sequence[Any]) -> tuple[str, ...]:
     return tuple(each if isinstance(each, str) else json.dumps(each, sort_keys=True) for each in entry)
 
 
-def _of_lists(where: str, found: Iterable[Any], expected: Iterable[Any]) -> Iterable[Difference]:
+def differences_of_lists(where: str, found: Iterable[Any], expected: Iterable[Any]) -> Iterable[Difference]:
     these, those = Counter(found), Counter(expected)
     for each in sorted((these - those).elements()):
         yield Difference(f"{where} too much", str(each))

@@ -28,6 +28,7 @@ class Command:
 
     directory: Path
     environment: dict[str, str]
+    seconds: int = 280
 
     def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
@@ -38,7 +39,7 @@ class Command:
             capture_output=True,
             text=True,
             check=False,
-            timeout=280,
+            timeout=self.seconds,
         )
 
     def states(self) -> dict[str, dict[str, dict[str, object]]]:

@@ -132,3 +132,34 @@ def test_what_cannot_be_explained_is_told(dtx, target, words, said):
     assert done.returncode == 2
     assert re.search(f"{said}|nothing was loaded", done.stderr)
     assert "Traceback" not in done.stderr
+
+
+def test_the_log_of_what_is_rejected(explain, tmp_path):
+    """Each entry of `migration.rejected` once, narrowed as asked, masked, and in a file for its owner alone."""
+    entries = explain.rows('SELECT source_key, reasons, detail, "row" FROM migration.rejected')
+    lines = explain.command("errors", "--format", "jsonl").stdout.splitlines()
+    told = [json.loads(line) for line in lines]
+    assert Counter(entry["source_key"] for entry in told) == Counter(key for key, *_ in entries)
+    texts = [row["letter_body"] for *_, row in entries if len(row["letter_body"] or "") > 3]
+    assert texts
+    assert not any(text in (entry["row"]["letter_body"] or "") for text in texts for entry in told)
+    reason = entries[0][1][0]
+    narrowed = explain.command("errors", "--table", "letter", "--reason", reason, "--format", "jsonl").stdout
+    assert len(narrowed.splitlines()) == sum(reason in reasons for _, reasons, *_ in entries)
+
+    log = tmp_path / "migration-errors.log"
+    log.touch(0o644)
+    explain.command("errors", "--output", str(log), "--unmasked")
+    assert log.stat().st_mode & 0o777 == 0o600
+    text = log.read_text()
+    whole = [json.loads(line.removeprefix("Original row: ")) for line in text.splitlines() if line.startswith("Orig")]
+    assert sorted(map(str, whole)) == sorted(str(row) for *_, row in entries)
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+    head = rf'^\[{time}\] ERROR in table "docutrax_utils_emailtemplate", from "letter"'
+    assert len(re.findall(head, text, re.MULTILINE)) == len(entries)
+    counted = re.findall(r"^ *(\d+)  docutrax_utils_emailtemplate  ", text.partition("Patterns")[2], re.MULTILINE)
+    assert sum(map(int, counted)) == len(entries)
+    assert counted == sorted(counted, key=int, reverse=True)
+    wrong = explain.command("errors", "--table", "leter")
+    assert wrong.returncode == 2
+    assert "there is no table 'leter'" in wrong.stderr

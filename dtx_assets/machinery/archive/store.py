@@ -197,15 +197,12 @@ def texts(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
 def originals(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
     """The same, with the bytes of the source for values that are not UTF-8."""
     values = texts(batch, columns).columns
-    lost: dict[str, dict[int, bytes]] = {}
-    for row, column, value in lost_values(batch):
-        lost.setdefault(column, {})[row] = value
-    for name, found in lost.items():
-        place = columns.index(name)
-        mask = pa.array([row in found for row in range(batch.num_rows)])
-        values[place] = pc.replace_with_mask(
-            values[place], mask, pa.array([found[row] for row in sorted(found)], pa.large_binary())
-        )
+    if lost := lost_values(batch):
+        for name in pc.unique(lost.column("column")).to_pylist():
+            of_column = lost.filter(pc.equal(lost.column("column"), name))
+            place = columns.index(name)
+            mask = pc.is_in(pa.array(range(batch.num_rows), pa.int64()), of_column.column("row"))
+            values[place] = pc.replace_with_mask(values[place], mask, of_column.column("bytes"))
     return by_position(values)
 
 
@@ -213,28 +210,25 @@ def by_position(values: Sequence[pa.Array]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(list(values), [str(position) for position in range(len(values))])
 
 
-def lost_values(batch: pa.RecordBatch) -> Iterator[tuple[int, str, bytes]]:
-    """Row within the batch, column and bytes of each value that is not UTF-8."""
+def lost_values(batch: pa.RecordBatch) -> pa.RecordBatch | None:
+    """LOST_VALUES of a batch, with the number of the row from 0 in it; None where all is UTF-8."""
     held = batch.column(batch.schema.get_field_index(UNDECODABLE))
-    if held.null_count < len(held):
-        for row, values in enumerate(held.to_pylist()):
-            for value in values or ():
-                yield row, value["column"], value["bytes"]
+    if held.null_count == len(held):
+        return None
+    lost = pc.list_flatten(held)
+    rows = pc.list_parent_indices(held).cast(pa.int64())
+    return pa.RecordBatch.from_arrays(
+        [rows, pc.struct_field(lost, [0]), pc.struct_field(lost, [1])], schema=LOST_VALUES
+    )
 
 
 def lost_batches(rows: Batches) -> Iterator[pa.RecordBatch]:
     """LOST_VALUES of all rows."""
     before = 0
     for batch in rows():
-        found = [(before + row + 1, column, value) for row, column, value in lost_values(batch)]
-        if found:
-            yield pa.RecordBatch.from_arrays(
-                [
-                    pa.array(list(part), kind)
-                    for part, kind in zip(zip(*found, strict=True), LOST_VALUES.types, strict=True)
-                ],
-                schema=LOST_VALUES,
-            )
+        if lost := lost_values(batch):
+            row, column, value = lost.columns
+            yield pa.RecordBatch.from_arrays([pc.add(row, before + 1), column, value], schema=LOST_VALUES)
         before += batch.num_rows
 
 

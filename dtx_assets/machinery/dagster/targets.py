@@ -31,11 +31,16 @@ from dtx_assets.machinery.load import (
     load_together,
     read_found_by_load,
 )
+from dtx_assets.machinery.load.extra import keep_extra
+from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.lineage import column_descriptions
 from dtx_assets.machinery.model.references import loaded_before
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.sources.documents import REST
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
+from dtx_assets.machinery.sources.landing import ROW
+from dtx_assets.machinery.sources.whole_rows import with_nul_spelt_out
 
 
 def build_load(
@@ -73,6 +78,8 @@ def build_load(
                 summaries = load_models(
                     environment, list(selected.values()), environment.load(), context.log.info, senders=senders
                 )
+            for target in selected.values():
+                keep_undeclared(environment, target)
             for key, target in selected.items():
                 names = list(columns[target.model])
                 rows = first_rows(environment.target_url, system.name, target, names, PREVIEW_ROWS)
@@ -163,6 +170,24 @@ def load_models(
         waiting=log,
         planned=planned,
     )
+
+
+def keep_undeclared(environment: RunEnvironment, target: TargetTable) -> None:
+    """Writes the fields that nobody declared of documents that were migrated to a target, where that was chosen."""
+    system = environment.system
+    flow = system.flow_of(target.model)
+    if target.is_junction or not flow or not system.extra or not is_active(system.extra, environment.decisions.chosen):
+        return
+    for source in (source for source, model in flow.accounted if model == target.model):
+        landed = environment.lake.require((system.name, "legacy", source))
+        if REST not in landed.metadata.get("columns", ()):
+            continue
+        links = environment.lake.scan((system.name, "prepared", target.model), "links")
+        rows = legacy_rows(environment)(source).filter(pl.col(REST).is_not_null())
+        migrated = rows.join(links, left_on=ROW, right_on="source_row", how="semi")
+        spelt_out = pl.col(REST).map_batches(with_nul_spelt_out, pl.String(), is_elementwise=True)
+        fields = migrated.select(pl.col("_source_key").alias("source_key"), spelt_out.alias("extra"))
+        keep_extra(environment.load(), source, target.name, fields)
 
 
 def file_sender(

@@ -130,7 +130,7 @@ def declared_system(
         *(
             own_crosswalk(table, mappings, legacy_tables)
             for crosswalk, table in own.items()
-            if crosswalk in used and crosswalk not in (*handed_over, *through)
+            if crosswalk in used and crosswalk not in (*handed_over, *through, *looked_up)
         ),
         *(
             prepared_crosswalk(table, mappings.targets)
@@ -171,6 +171,7 @@ def declared_system(
         sample_functions=sample_functions or {},
         write_sample=write_sample,
         target_sql=target_sql,
+        extra=tables.extra,
     )
     return system.under(decisions)
 

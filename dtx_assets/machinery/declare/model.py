@@ -147,6 +147,10 @@ class TablesFile(_Strict):
     coerced: Literal["rows", "values"] = Field(
         default="rows", description="what the accounting counts of a lossy change: the rows with it, or the values"
     )
+    extra: When | None = Field(
+        default=None,
+        description="the option under which fields of documents that nobody declared are written to `migration.extra`",
+    )
     batch_rows: int = Field(
         default=DEFAULT_BATCH_ROWS, ge=1, le=LARGEST_BATCH_ROWS, description="source rows of one transaction"
     )

@@ -215,6 +215,17 @@ COMMENT ON TABLE migration.sent_file IS 'The files a run was about to send: note
 COMMENT ON COLUMN migration.sent_file.e_tag IS
     'What S3 calls the object, where that follows from its bytes. NULL: not known, it is compared by reading.';
 
+CREATE TABLE migration.extra (
+    system text NOT NULL,
+    run_id text NOT NULL REFERENCES migration.run,
+    source_table text NOT NULL,
+    source_key text NOT NULL,
+    extra jsonb NOT NULL,
+    PRIMARY KEY (system, source_table, source_key)
+);
+COMMENT ON TABLE migration.extra IS
+    'Fields that nobody declared, of documents that are migrated, in canonical Extended JSON; a NUL is written \x00.';
+
 CREATE TABLE migration.left_entry (
     run_id text NOT NULL REFERENCES migration.run,
     target_table text NOT NULL,

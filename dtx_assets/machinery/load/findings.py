@@ -22,7 +22,7 @@ from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import array_literal, copy_in, copy_out
 from dtx_assets.machinery.prepare.buckets import BUCKET
 from dtx_assets.machinery.prepare.part import REJECTED, Part, PreparedParts
-from dtx_assets.machinery.sources.whole_rows import rows_as_json
+from dtx_assets.machinery.sources.whole_rows import json_of_rows
 
 LegacyRows = Callable[[str], pl.LazyFrame]
 """The rows of a legacy table as flows read them, with `_row` and `_source_key`."""
@@ -214,13 +214,11 @@ class Findings:
         columns = [
             name for name in frame.collect_schema().names() if name not in ("_row", "_source_key", "_undecodable")
         ]
-        row = rows_as_json({name: name for name in columns})
-        return (
-            frame.select("_row", *columns)
-            .filter(pl.col("_row").is_in(numbers.implode()))
-            .select(pl.col("_row").alias("source_row"), row.alias("row"))
-            .collect(engine="streaming")
+        rows = (
+            frame.select("_row", *columns).filter(pl.col("_row").is_in(numbers.implode())).collect(engine="streaming")
         )
+        whole = json_of_rows(rows, {name: name for name in columns})
+        return rows.select(pl.col("_row").alias("source_row"), whole.alias("row"))
 
     # --- conflicts and vanished rows ----------------------------------------------------------------------------------
 

@@ -130,6 +130,11 @@ class LoadUndo:
             "DELETE FROM migration.conflict_entry WHERE since = %(load)s",
             "DELETE FROM migration.vanished_entry WHERE since = %(load)s",
             "DELETE FROM migration.accounting_entry WHERE run_id = %(run)s AND flow_id = ANY(%(flows)s)",
+            "DELETE FROM migration.extra AS extra USING migration.flow AS undone"
+            " WHERE undone.id = ANY(%(flows)s) AND (extra.system, extra.source_table) = (undone.system,"
+            " undone.source_table) AND NOT EXISTS (SELECT FROM migration.mapping_entry AS entry JOIN migration.flow"
+            " ON flow.id = entry.flow_id WHERE (flow.system, flow.source_table) = (extra.system, extra.source_table)"
+            " AND entry.source_key = extra.source_key)",
             "UPDATE migration.load SET status = 'rolled back' WHERE id = %(load)s",
         ):
             self.place.connection.execute(

@@ -1,6 +1,6 @@
 """Executes a column mapping: each target column with the problems that reject its row and the coercions that count."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -19,6 +19,9 @@ UNREADABLE = "_unreadable"
 TIMES = "times:"
 OF_VALUE = "\n"
 """Stands between the kind of a coercion and the value that is coerced."""
+
+HIT = "_hit"
+"""Begins the names of the masks of rows that have a problem, or a coercion."""
 
 NO_PROBLEMS = pl.lit([], dtype=pl.List(PROBLEM))
 
@@ -51,7 +54,16 @@ def add_problems(frame: pl.DataFrame, *problems: RowProblem) -> pl.DataFrame:
         frame = frame.with_columns(NO_PROBLEMS.alias("_problems"))
     if not problems:
         return frame
-    hit = frame.select(pl.any_horizontal(entry.when.fill_null(False) for entry in problems)).to_series()
+    return _with_listed(frame, frame.select(_any_of(problems)).to_series(), problems)
+
+
+def _any_of(entries: Iterable[RowProblem | Coercion]) -> pl.Expr:
+    """Whether one of them hits a row."""
+    return pl.any_horizontal(pl.lit(False), *(entry.when.fill_null(False) for entry in entries))
+
+
+def _with_listed(frame: pl.DataFrame, hit: pl.Series, problems: Sequence[RowProblem]) -> pl.DataFrame:
+    """The frame with the problems of the rows that are `hit` added to `_problems`."""
     if not hit.any():
         return frame
     entries = [entry.listed() for entry in problems]
@@ -121,9 +133,27 @@ def apply_columns(
             said = pl.col(UNREADABLE).is_null() if UNREADABLE in frame.columns else pl.lit(True)
             problems += [RowProblem(entry.when & said, entry.reason, label, entry.detail) for entry in outcome.problems]
             coercions += [(label, entry) for entry in outcome.coercions]
-    # In memory, where texts are shared: the streaming engine would copy large ones.
-    mapped = rows.with_columns(value.alias(name) for name, value in values.items()).collect(engine="in-memory")
-    return _add_coercions(add_problems(mapped, *problems), coercions).drop(joined)
+    hits = {HIT: _any_of(problems)} | {
+        f"{HIT}{number}": entry.when.fill_null(False) for number, (_, entry) in enumerate(coercions)
+    }
+    counted = {
+        f"{TIMES}{number}": entry.values.fill_null(0)
+        for number, (_, entry) in enumerate(coercions)
+        if entry.values is not None
+    }
+    # Together, so that what a value and its problems have in common is read once; and in memory, where texts are
+    # shared: the streaming engine would copy large ones.
+    mapped = rows.with_columns(made.alias(name) for name, made in (values | hits | counted).items()).collect(
+        engine="in-memory"
+    )
+    hit, *coerced = (mapped.get_column(name) for name in hits)
+    times = {int(name.removeprefix(TIMES)): mapped.get_column(name) for name in counted}
+    mapped = mapped.drop(*hits, *counted)
+    if "_problems" not in mapped.columns:
+        mapped = mapped.with_columns(NO_PROBLEMS.alias("_problems"))
+    mapped = _with_listed(mapped, hit, problems)
+    kinds = [(label, entry.kind) for label, entry in coercions]
+    return _with_coercions(mapped, coerced, kinds, times).drop(joined)
 
 
 def _where(outcome: Outcome, when: pl.Expr) -> Outcome:
@@ -135,32 +165,40 @@ def _where(outcome: Outcome, when: pl.Expr) -> Outcome:
     )
 
 
-def _add_coercions(frame: pl.DataFrame, coercions: list[tuple[str, Coercion]]) -> pl.DataFrame:
-    """The frame with `_coercions`: a kind for each legacy value that is coerced so, however many columns read it."""
+def _with_coercions(
+    frame: pl.DataFrame,
+    hits: Sequence[pl.Series],
+    kinds: Sequence[tuple[str, str]],
+    times: Mapping[int, pl.Series],
+) -> pl.DataFrame:
+    """The frame with `_coercions`: a kind for each legacy value that is coerced so, however many columns read it.
+
+    `kinds` has the label of the value and the kind for each of the `hits`; `times`, by their number, how many values of
+    an array are coerced so where it is an array's.
+    """
     frame = frame.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias("_coercions"))
-    if not coercions:
-        return frame
-    hits = frame.select(entry.when.fill_null(False).alias(str(n)) for n, (_, entry) in enumerate(coercions))
-    several = [(number, entry.values) for number, (_, entry) in enumerate(coercions) if entry.values is not None]
-    times = frame.select(values.fill_null(0).alias(f"{TIMES}{number}") for number, values in several)
-    kinds = [
-        pl.when(pl.col(str(number))).then(pl.lit(f"{entry.kind}{OF_VALUE}{label}"))
-        for number, (label, entry) in enumerate(coercions)
+    named = [
+        (hit, f"{kind}{OF_VALUE}{label}", times.get(number))
+        for number, (hit, (label, kind)) in enumerate(zip(hits, kinds, strict=True))
+        if hit.any()
     ]
-    told = pl.concat_list(kinds).list.drop_nulls().list.unique(maintain_order=True)
+    if not named:
+        return frame
+    told = pl.concat_list(pl.when(pl.col(str(n))).then(pl.lit(name)) for n, (_, name, _) in enumerate(named))
+    told = told.list.drop_nulls().list.unique(maintain_order=True)
+    marks = [hit.alias(str(number)) for number, (hit, _, _) in enumerate(named)]
+    several = [(number, name, times) for number, (_, name, times) in enumerate(named) if times is not None]
     if several:
-        hits = hits.hstack(times)
         again = [
-            pl.lit(f"{coercions[number][1].kind}{OF_VALUE}{coercions[number][0]}").repeat_by(
-                pl.when(pl.col(str(number))).then(pl.col(f"{TIMES}{number}") - 1).otherwise(0)
-            )
-            for number, _ in several
+            pl.lit(name).repeat_by(pl.when(pl.col(str(n))).then(pl.col(f"{TIMES}{n}") - 1).otherwise(0))
+            for n, name, _ in several
         ]
         told = pl.concat_list(told, *again)
     kind = pl.element().str.split_exact(OF_VALUE, 1).struct.field("field_0")
     listed = (
-        hits.with_row_index("_position")
-        .filter(pl.any_horizontal(str(number) for number in range(len(coercions))))
+        pl.DataFrame([*marks, *(times.alias(f"{TIMES}{number}") for number, _, times in several)])
+        .with_row_index("_position")
+        .filter(pl.any_horizontal(str(number) for number in range(len(named))))
         .select("_position", told.list.eval(kind).alias("_more"))
     )
     return _updated(frame, listed, "_coercions")

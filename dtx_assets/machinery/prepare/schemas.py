@@ -6,13 +6,14 @@ What a flow's rules reject by name is not repeated here: a legacy schema holds w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import PYTHON_TIMES, TargetColumn, TargetTable, polars_type
-from dtx_assets.machinery.postgres.values import refusals, tidied
+from dtx_assets.machinery.postgres.values import is_printed, refusals, tidied
 from dtx_assets.machinery.transforms.columns import INSTANT
 
 # Pandera is imported where it is used: it takes an eighth of a second, and most commands need no schema.
@@ -25,7 +26,8 @@ IS_AN_INTEGER = "is an integer"
 INTEGER_RANGES = {"smallint": (-(2**15), 2**15 - 1), "integer": (-(2**31), 2**31 - 1)}
 """What `bigint` holds is what Int64 holds."""
 
-REFUSED = "refused"
+REFUSED, DOUBTFUL = "refused", "doubtful"
+POSITION = "_position"
 FAILURES = pl.Schema({"index": pl.UInt32(), "column": pl.String(), "check": pl.String()})
 
 
@@ -70,22 +72,31 @@ def target_schema(table: TargetTable) -> pa.DataFrameSchema:
 
 
 def _readable(column: TargetColumn) -> list[pa.Check]:
-    """The checks of what the type of a column reads; a text fails the first of them only."""
+    """The checks of what the type of a column reads; a text fails the first of them only.
+
+    What is spelled as the server prints it fails none of them: nearly all texts are, and a look at that is cheap.
+    """
     checks = []
+    text = pl.col(column.name)
+    doubtful = text.is_not_null() & ~is_printed(column.kind, text)
     before = pl.lit(False)
-    for test, words in refusals(column.kind, tidied(column.kind, pl.col(column.name))):
+    for test, words in refusals(column.kind, tidied(column.kind, text)):
         refused = test.fill_null(False)
-        checks.append(_check(refused & ~before, f"{column.name} {words}"))
+        checks.append(_check(refused & ~before, f"{column.name} {words}", doubtful))
         before |= refused
     return checks
 
 
-def _check(refused: pl.Expr, error: str) -> pa.Check:
-    """A check that fails where `refused`; NULL passes. It tells the expression itself as one of its statistics."""
+def _check(refused: pl.Expr, error: str, doubtful: pl.Expr | None = None) -> pa.Check:
+    """A check that fails where `refused`; NULL passes. It tells the expression itself as one of its statistics.
+
+    `doubtful`: where it may fail at all; None is everywhere.
+    """
     import pandera.polars as pa
 
     refused = refused.fill_null(False)
-    return pa.Check(lambda data: data.lazyframe.select(~refused), error=error, statistics={REFUSED: refused})
+    statistics = {REFUSED: refused, DOUBTFUL: doubtful}
+    return pa.Check(lambda data: data.lazyframe.select(~refused), error=error, statistics=statistics)
 
 
 def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataFrame:
@@ -99,17 +110,22 @@ def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataF
         return empty
     _refuse_other_types(schema, frame)
     tests = list(_tests(schema, frame))
-    if not tests:
-        return empty
-    fails = frame.select(refused.any().alias(str(number)) for number, (_, _, refused) in enumerate(tests)).row(0)
-    found = [
-        frame.select(refused.arg_true().cast(pl.UInt32).alias("index")).select(
-            "index", pl.lit(column).alias("column"), pl.lit(check).alias("check")
-        )
-        for (column, check, refused), is_failed in zip(tests, fails, strict=True)
-        if is_failed
-    ]
-    return pl.concat([empty, *found])
+    everywhere = [test.refused.any().alias(str(n)) for n, test in enumerate(tests) if test.doubtful is None]
+    fails = frame.select(everywhere).row(0, named=True) if everywhere else {}
+    doubtful: dict[str, pl.DataFrame] = {}
+    found = [empty]
+    for number, test in enumerate(tests):
+        if test.doubtful is None:
+            if not fails[str(number)]:
+                continue
+            places = frame.select(test.refused.arg_true().cast(pl.UInt32).alias("index"))
+        else:
+            if test.column not in doubtful:
+                numbered = frame.lazy().select(test.column).with_row_index(POSITION)
+                doubtful[test.column] = numbered.filter(test.doubtful).collect()
+            places = doubtful[test.column].filter(test.refused).select(pl.col(POSITION).alias("index"))
+        found.append(places.with_columns(pl.lit(test.column).alias("column"), pl.lit(test.check).alias("check")))
+    return pl.concat(found)
 
 
 def _refuse_other_types(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> None:
@@ -123,16 +139,25 @@ def _refuse_other_types(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> None
         raise TypeError(f"{schema.name}: {errors.failure_cases.row(0, named=True)}") from errors
 
 
-def _tests(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> Iterator[tuple[str, str, pl.Expr]]:
-    """Column, name of the check, and where it fails."""
+@dataclass(frozen=True)
+class _Test:
+    """Where a check of a column fails; `doubtful`: where it may fail at all, of the texts of the column alone."""
+
+    column: str
+    check: str
+    refused: pl.Expr
+    doubtful: pl.Expr | None = None
+
+
+def _tests(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> Iterator[_Test]:
     for name, kind in frame.schema.items():
         if name in schema.columns and kind == INSTANT:
             beyond = ~pl.col(name).is_between(*PYTHON_TIMES)
-            yield name, f"{name} is of the years 1 to 9999", beyond.fill_null(False)
+            yield _Test(name, f"{name} is of the years 1 to 9999", beyond.fill_null(False))
     for name, column in schema.columns.items():
         if name not in frame.columns:
             continue
         if not column.nullable:
-            yield name, "not_nullable", pl.col(name).is_null()
+            yield _Test(name, "not_nullable", pl.col(name).is_null())
         for check in column.checks:
-            yield name, check.error, check.statistics[REFUSED]
+            yield _Test(name, check.error, check.statistics[REFUSED], check.statistics[DOUBTFUL])

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import polars as pl
-from sqlalchemy import Engine, create_engine, inspect, text, types
+from sqlalchemy import Engine, Inspector, create_engine, inspect, text, types
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
@@ -73,7 +73,7 @@ def legacy_catalogue(url: str, *, s3_resource: Any = None) -> list[FoundTable]:
     # What is wrong with the URL, or the account, is told as when rows are read.
     with open_source(url) as source:
         source.tables()
-    with _told(url), _engine(scheme, url) as engine, warnings.catch_warnings():
+    with refusals_told(url), source_engine(scheme, url) as engine, warnings.catch_warnings():
         # Types that SQLAlchemy does not know, such as geometry, come as NullType.
         warnings.simplefilter("ignore", SAWarning)
         return sorted(_reflected(engine, scheme), key=lambda table: (table.name, table.schema or ""))
@@ -85,11 +85,7 @@ def _reflected(engine: Engine, scheme: str) -> Iterator[FoundTable]:
     schemas: list[str | None] = [None]
     parts: set[tuple[str | None, str]] = set()
     if scheme.startswith("postgres"):
-        schemas += [
-            name
-            for name in inspector.get_schema_names()
-            if name not in (default, *HIDDEN_SCHEMAS) and not name.startswith("pg_")
-        ]
+        schemas = schemas_of(inspector)
         with engine.connect() as connection:
             parts = {(schema, name) for schema, name in connection.execute(PARTS)}
     for schema in schemas:
@@ -101,6 +97,15 @@ def _reflected(engine: Engine, scheme: str) -> Iterator[FoundTable]:
             constraint = keys.get((schema, name))
             key = tuple(constraint["constrained_columns"]) if constraint else ()
             yield FoundTable(name, schema, tuple(_found_column(column, engine) for column in columns), key)
+
+
+def schemas_of(inspector: Inspector) -> list[str | None]:
+    """The schemas whose tables are somebody's; None is the one that the URL shows."""
+    hidden = (inspector.default_schema_name, *HIDDEN_SCHEMAS)
+    return [
+        None,
+        *(name for name in inspector.get_schema_names() if name not in hidden and not name.startswith("pg_")),
+    ]
 
 
 def _found_column(column: Any, engine: Engine) -> FoundColumn:
@@ -138,7 +143,7 @@ def _kind(kind: types.TypeEngine[Any]) -> tuple[ColumnKind, str]:
 
 
 @contextmanager
-def _engine(scheme: str, url: str) -> Iterator[Engine]:
+def source_engine(scheme: str, url: str) -> Iterator[Engine]:
     match scheme:
         case "postgresql" | "postgres":
             import psycopg
@@ -159,7 +164,7 @@ def _engine(scheme: str, url: str) -> Iterator[Engine]:
 
 
 @contextmanager
-def _told(url: str) -> Iterator[None]:
+def refusals_told(url: str) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:

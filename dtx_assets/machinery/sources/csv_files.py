@@ -15,9 +15,10 @@ from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.base.lake import Lake, Manifest, s3_store
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, RFC_4180, CsvDialect, Dialects
-from dtx_assets.machinery.sources.csv_reading import FIRST_BLOCK, landed_already, opened
+from dtx_assets.machinery.sources.csv_reading import FIRST_BLOCK, CsvFile, landed_already, opened
 from dtx_assets.machinery.sources.landing import Progress, missing_table
-from dtx_assets.machinery.sources.stored_files import s3_refusals_told
+from dtx_assets.machinery.sources.remarks import Remark, of_csv_files
+from dtx_assets.machinery.sources.stored_files import copy_object, s3_refusals_told
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,14 @@ class CsvDirectory:
     def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
         paths = (self.directory / f"{table.name}.csv" for table in tables)
         return sum(path.stat().st_size for path in paths if path.is_file())
+
+    def remarks(self, tables: Collection[LegacyTable], timezone: str) -> list[Remark]:
+        found = list(of_csv_files(tables, self.listing()))
+        for table in tables:
+            path = self._file(table)
+            with readable(path, table), opened(path, str(path), table, self.dialects.of(table.name)) as file:
+                found += file.remarks()
+        return found
 
     def _file(self, table: LegacyTable) -> Path:
         path = self.directory / f"{table.name}.csv"
@@ -154,6 +163,21 @@ class CsvPrefix:
         shown = f"{self.url}/{name}"
         if table.name not in self.tables():
             raise missing_table(table.name, shown, self.tables())
+        with self._beginning(table) as file:
+            return file.header()
+
+    def remarks(self, tables: Collection[LegacyTable], timezone: str) -> list[Remark]:
+        found = list(of_csv_files(tables, self.listing()))
+        for table in tables:
+            with self._beginning(table) as file:
+                found += file.remarks()
+        return found
+
+    @contextmanager
+    def _beginning(self, table: LegacyTable) -> Iterator[CsvFile]:
+        """The first block of the file of a table."""
+        name = f"{table.name}.csv"
+        shown = f"{self.url}/{name}"
         with s3_refusals_told(shown), tempfile.TemporaryDirectory() as scratch:
             size = obstore.head(self._store, name)["size"]
             start = Path(scratch) / name
@@ -161,7 +185,7 @@ class CsvPrefix:
                 obstore.get_range(self._store, name, start=0, end=min(size, FIRST_BLOCK)) if size else b""
             )
             with opened(start, shown, table, self.dialects.of(table.name)) as file:
-                return file.header()
+                yield file
 
     def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
         with s3_refusals_told(self.url):
@@ -183,7 +207,8 @@ class CsvPrefix:
             landed = landed_already(lake, key, shown, dialect, source_bytes=size)
             if landed and version and landed.metadata.get("source_version") == version:
                 return landed
-            copy = _copied(answer, Path(scratch) / name, shown)
+            copy = Path(scratch) / name
+            copy_object(answer, copy, shown)
             with opened(copy, shown, table, dialect) as file:
                 return file.land(lake, key, run_id, progress, version=version)
 
@@ -192,17 +217,8 @@ class CsvPrefix:
         shown = f"{self.url}/{name}"
         with s3_refusals_told(shown):
             answer = obstore.get(self._store, name)
-            return _copied(answer, directory / name, shown), answer.meta["e_tag"]
-
-
-def _copied(answer: Any, copy: Path, shown: str) -> Path:
-    size = answer.meta["size"]
-    with copy.open("wb") as stream:
-        for chunk in answer.stream(min_chunk_size=FIRST_BLOCK):
-            stream.write(chunk)
-    if copy.stat().st_size != size:
-        raise SourceError(f"{copy.stat().st_size:,} of {size:,} bytes arrived", where=shown, remedy="run again")
-    return copy
+            copy_object(answer, directory / name, shown)
+            return directory / name, answer.meta["e_tag"]
 
 
 class CsvAlone:

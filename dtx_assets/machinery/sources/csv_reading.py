@@ -36,6 +36,7 @@ from dtx_assets.machinery.sources.csv_strict import (
 )
 from dtx_assets.machinery.sources.file_kind import LOOKED_AT, no_text, other_kind
 from dtx_assets.machinery.sources.landing import ESCAPED, Landed, Progress, land_table
+from dtx_assets.machinery.sources.remarks import SAMPLED_ROWS, SAMPLED_VALUES, Remark, encoding_remarks
 
 FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 """Bytes read at once. A record has to fit into a block, so the block grows when one does not."""
@@ -265,6 +266,24 @@ class CsvFile:
                     f"export it with {own}, or say `delimiter: {delimiter!r}` in its dialect",
                     line=1,
                 )
+
+    def remarks(self) -> list[Remark]:
+        """What its beginning shows; a part of the file is enough."""
+        columns = self.header()
+        rows = islice(self._beyond_ascii(len(columns)), SAMPLED_VALUES)
+        remedy = "see that the export was written, and is read, in its own encoding (`encoding` of its dialect)"
+        return list(encoding_remarks(self.table.name, columns, rows, remedy))
+
+    def _beyond_ascii(self, columns: int) -> Iterator[list[bytes]]:
+        """Those of the first rows that have more than ASCII, where the file begins with some; escapes stay."""
+        with self.path.open("rb") as stream:
+            if stream.read(FIRST_BLOCK).isascii():
+                return
+        with self.reader() as reader:
+            self.skip_header(reader)
+            for row in islice(reader, SAMPLED_ROWS):
+                if len(row) == columns and not "".join(row).isascii():
+                    yield [field.encode("latin-1") for field in row]
 
     def count(self, expected: int, columns: int, watched: Watched) -> int:
         """The records of the file, counted without the reader that landed them."""

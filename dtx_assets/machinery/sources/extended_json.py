@@ -109,10 +109,15 @@ def decoded_json(text: str) -> dict[str, Any]:
     return document
 
 
+BEFORE_INNER = b"size\x03\x00"
+"""What stands before a document that is the only field, without a name, of another: a length, a type, an empty name."""
+
+
 def encoded(document: dict[str, Any]) -> bytes:
     """A document in BSON. Raises UnreadableDocument for what has no place there, a NUL in a field's name for one."""
     try:
-        return bson.encode(document, codec_options=PLAIN)
+        # As a document within another: of the outermost one `_id` is put first, wherever it stands.
+        return bson.encode({"": document}, codec_options=PLAIN)[len(BEFORE_INNER) : -1]
     except RecursionError:
         raise UnreadableDocument(f"is nested deeper than {DEEPEST} levels") from None
     except UnicodeEncodeError:

@@ -6,9 +6,11 @@ texts mean is that of `frames`.
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Any, Protocol, Self, TypeVar
 
 import polars as pl
@@ -32,6 +34,9 @@ UNREADABLE = "_unreadable"
 """The column that says why a document has no value; NULL in all others."""
 
 BATCH_ROWS, BATCH_BYTES = 50_000, 8 << 20
+
+ESCAPED_HALF = rb"\udc"
+"""How Python writes a byte that is no UTF-8, when it escapes what it made a half of a pair of surrogates."""
 
 Row = TypeVar("Row")
 
@@ -125,15 +130,23 @@ def _write(
 ) -> Landed:
     rows = undecodable = 0
     digest = hashlib.blake2b(digest_size=32)
-    with parquet_file as parquet:
+
+    def land(batch: pa.RecordBatch, first_row: int) -> int:
+        digest.update(batch.serialize())
+        texts, bad = landed_batch(batch, columns, first_row)
+        parquet.write_batch(texts)
+        return bad
+
+    # One batch is written while the next one is read, and no more than that are in memory.
+    with parquet_file as parquet, ThreadPoolExecutor(1, "land") as writing:
+        written = None
         for batch in batches:
-            digest.update(batch.serialize())
-            texts, bad = landed_batch(batch, columns, first_row=rows + 1)
-            parquet.write_batch(texts)
+            undecodable += written.result() if written else 0
+            written = writing.submit(land, batch, rows + 1)
             rows += batch.num_rows
-            undecodable += bad
             if progress:
                 progress(rows)
+        undecodable += written.result() if written else 0
     return Landed(rows, undecodable, digest.hexdigest())
 
 
@@ -217,25 +230,32 @@ def landed_batch(batch: pa.RecordBatch, columns: Sequence[str], first_row: int) 
             texts.append(text)
             lost.append(undecodable)
     count = batch.num_rows
-    rows = pa.array(range(first_row, first_row + count), pa.int64())
+    rows = pl.int_range(first_row, first_row + count, eager=True).to_arrow()
     landed = pa.RecordBatch.from_arrays([*texts, rows, _by_row(lost, count)], schema=landing_schema(columns))
     return landed, sum(frame.height for frame in lost)
 
 
 def _escaped(name: str, values: pa.Array) -> tuple[pa.Array, pl.DataFrame]:
     """The values as text, and those that are none: `row` from 0, `column`, `bytes`."""
-    texts: list[str | None] = []
-    rows: list[int] = []
-    lost: list[bytes] = []
-    for row, value in enumerate(values.to_pylist()):
-        try:
-            texts.append(None if value is None else value.decode())
-        except UnicodeDecodeError:
-            texts.append(value.decode("utf-8", "backslashreplace"))
-            rows.append(row)
-            lost.append(value)
-    undecodable = pl.DataFrame({"row": rows, "bytes": lost}, schema={"row": pl.Int64, "bytes": pl.Binary})
-    return pa.array(texts, pa.large_string()), undecodable.select("row", pl.lit(name).alias("column"), "bytes")
+    rows = pl.DataFrame({"bytes": pl.Series(values, dtype=pl.Binary)}).with_row_index("row").cast({"row": pl.Int64})
+    there = rows.drop_nulls("bytes")
+    there = there.with_columns(pl.Series("text", _with_escapes(there["bytes"].to_list()), dtype=pl.Binary))
+    texts = rows.join(there.select("row", "text"), on="row", how="left", maintain_order="left")["text"]
+    undecodable = there.filter(pl.col("bytes") != pl.col("text"))
+    return (
+        texts.cast(pl.String).to_arrow(compat_level=pl.CompatLevel.oldest()),
+        undecodable.select("row", pl.lit(name).alias("column"), "bytes"),
+    )
+
+
+def _with_escapes(values: list[bytes]) -> list[bytes]:
+    """The values in UTF-8, with `backslashreplace` for what is none: all at once, which takes a third of the time."""
+    between = b"\0" + token_hex().encode() + b"\0"
+    whole = between.join(values)
+    if ESCAPED_HALF in whole:
+        return [value.decode("utf-8", "backslashreplace").encode() for value in values]
+    escaped = whole.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace")
+    return escaped.replace(ESCAPED_HALF, b"\\x").split(between)
 
 
 def _by_row(lost: Sequence[pl.DataFrame], count: int) -> pa.Array:

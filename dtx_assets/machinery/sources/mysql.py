@@ -29,15 +29,16 @@ from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.base.settings import mask_url
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources.landing import (
+    BATCH_BYTES,
+    BATCH_ROWS,
     Landed,
     Progress,
     binary_batch,
-    bounded,
     database_facts,
     land_table,
     missing_table,
 )
-from dtx_assets.machinery.sources.mysql_rows import columns_of, row_packets
+from dtx_assets.machinery.sources.mysql_rows import columns_of, row_batches, with_large_buffer
 from dtx_assets.machinery.sources.remarks import Remark, of_mysql
 
 TRANSACTIONAL = frozenset({"INNODB", "ROCKSDB", "TOKUDB"})
@@ -130,7 +131,7 @@ class MySqlDatabase:
 
     def _connect(self) -> Any:
         try:
-            return pymysql.connect(
+            connection = pymysql.connect(
                 **self._options, charset="utf8mb4", use_unicode=False, conv=UNCONVERTED, autocommit=True
             )
         except RuntimeError as error:
@@ -138,6 +139,8 @@ class MySqlDatabase:
             raise SourceError(
                 str(error), where=self.shown, remedy="install it, or use an account of another kind"
             ) from None
+        with_large_buffer(connection)
+        return connection
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -260,7 +263,7 @@ class MySqlDatabase:
         with self._told(table), self._connection.cursor(SSCursor) as cursor:
             try:
                 cursor.execute(statement)
-                for packets in bounded(row_packets(cursor._result), len):
+                for packets in row_batches(cursor._result, BATCH_ROWS, BATCH_BYTES):
                     values = columns_of(packets, len(columns))
                     for position in floats:
                         values[position] = with_shortest_digits(values[position])

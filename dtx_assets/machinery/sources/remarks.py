@@ -3,6 +3,7 @@
 Each remark is what somebody has to know before a run; nothing here keeps a table from being read.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -70,7 +71,10 @@ def zone_remark(name: str, local: Mapping[int, str], timezone: str, columns: Seq
 
 
 def encoding_remarks(
-    table: str, columns: Sequence[str], rows: Iterable[Sequence[bytes | str | None]]
+    table: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[bytes | str | None]],
+    remedy: str = "if applications show them right, mend the values in the source before the export",
 ) -> Iterator[Remark]:
     """Rows are those of the table that have anything beyond ASCII, as text or as its UTF-8."""
     found = dict.fromkeys(columns, 0)
@@ -87,10 +91,13 @@ def encoding_remarks(
                 f"table {table}.{column}",
                 f"{count} of {looked_at[column]} values beyond ASCII that were looked at are UTF-8 that was stored as"
                 " latin1 (as in CafÃ© for Café), and are read as they look",
-                "if applications show them right, mend the column in the source (to BLOB, then to utf8mb4) before the"
-                " export",
+                remedy,
             )
 
+
+MEND_COLUMN = (
+    "if applications show them right, mend the column in the source (to BLOB, then to utf8mb4) before the export"
+)
 
 # --- MySQL and MariaDB ------------------------------------------------------------------------------------------------
 
@@ -141,7 +148,7 @@ def of_mysql(
             beyond = " OR ".join(f"LENGTH(CONVERT({each} USING utf8mb4)) > CHAR_LENGTH({each})" for each in names)
             sampled = f"(SELECT {', '.join(names)} FROM {places[table]} LIMIT {SAMPLED_ROWS}) AS sampled"  # noqa: S608
             rows = ask(f"SELECT {', '.join(names)} FROM {sampled} WHERE {beyond} LIMIT {SAMPLED_VALUES}")  # noqa: S608
-            yield from encoding_remarks(table, texts, rows)
+            yield from encoding_remarks(table, texts, rows, MEND_COLUMN)
 
 
 def _clock_of_mysql(ask: Ask) -> tuple[str, dict[int, str]]:
@@ -256,16 +263,25 @@ def _of_kind(table: str, kind: str) -> Iterator[Remark]:
 
 # --- SQLite -----------------------------------------------------------------------------------------------------------
 
+COUNTED_AT_ONCE = 1_500
+"""Results of one statement; SQLite takes 2,000."""
+
 
 def of_sqlite(ask: Ask, quoted: Callable[[str], str], tables: Collection[LegacyTable]) -> Iterator[Remark]:
-    """Of tables that can be read; `quoted` is a name in SQL. SQLite has no zone and one encoding."""
+    """Of tables that can be read; `quoted` is a name in SQL. SQLite has no zone."""
     for table in tables:
         described = ask("SELECT name, upper(type), hidden FROM pragma_table_xinfo(?)", table.name)
-        columns = [(name.decode(), kind.decode()) for name, kind, hidden in described if hidden != 1]
-        for name, kind in columns:
-            found = ask(f"SELECT typeof({quoted(name)}), count(*) FROM {quoted(table.name)} GROUP BY 1")  # noqa: S608
-            counts = {stored.decode(): count for stored, count in found}
-            other = {stored: count for stored, count in counts.items() if stored in _foreign_to(kind)}
+        columns = {name.decode(): kind.decode() for name, kind, hidden in described if hidden != 1}
+        if hidden := [name.decode() for name, _, hidden in described if hidden == 1]:
+            yield Remark(
+                f"table {table.name}",
+                f"is virtual: its hidden columns {', '.join(hidden)} are not read, as SELECT * does not give them",
+                "read it through a view that names them, if they have to be migrated",
+            )
+        classes = [(name, stored) for name, kind in columns.items() for stored in _foreign_to(kind)]
+        counts = _counts_of_sqlite(ask, quoted, table.name, classes)
+        for name, kind in columns.items():
+            other = {stored: count for (of, stored), count in counts.items() if of == name and count}
             if other:
                 yield Remark(
                     f"table {table.name}.{name}",
@@ -273,6 +289,25 @@ def of_sqlite(ask: Ask, quoted: Callable[[str], str], tables: Collection[LegacyT
                     " SQLite keeps whatever it is given, and it is read as it is stored",
                     "see that the transform of the column takes such values, or mend them in the source",
                 )
+        names = list(map(quoted, columns))
+        # No chain of ORs: SQLite takes no more than 1,000 in one another.
+        beyond = ", ".join(f"length(CAST({name} AS BLOB)) > length({name})" for name in names)
+        texts = ", ".join(f"CASE typeof({name}) WHEN 'text' THEN {name} END AS {name}" for name in names)
+        sampled = f"(SELECT {texts} FROM {quoted(table.name)} LIMIT {SAMPLED_ROWS})"  # noqa: S608
+        rows = ask(f"SELECT * FROM {sampled} WHERE 1 IN ({beyond}) LIMIT {SAMPLED_VALUES}")  # noqa: S608
+        yield from encoding_remarks(table.name, list(columns), rows)
+
+
+def _counts_of_sqlite(
+    ask: Ask, quoted: Callable[[str], str], table: str, classes: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], int]:
+    """How many values of a column are of a storage class, for each (column, class), in one scan of the table."""
+    counts: list[int | None] = []
+    for start in range(0, len(classes), COUNTED_AT_ONCE):
+        together = classes[start : start + COUNTED_AT_ONCE]
+        sums = ", ".join(f"sum(typeof({quoted(name)}) = '{stored}')" for name, stored in together)
+        counts += ask(f"SELECT {sums} FROM {quoted(table)}")[0]  # noqa: S608
+    return {each: count or 0 for each, count in zip(classes, counts, strict=True)}
 
 
 def _foreign_to(declared: str) -> tuple[str, ...]:
@@ -284,3 +319,28 @@ def _foreign_to(declared: str) -> tuple[str, ...]:
     if any(word in declared for word in ("REAL", "FLOA", "DOUB", "NUMERIC", "DECIMAL", "BOOL")):
         return ("text", "blob")
     return ("text", "integer", "real") if "BLOB" in declared else ()
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+PART_OF_A_NAME = re.compile(r"[-_. (]*(?:part|of|copy)?[-_. (]*[0-9]+\)?$", re.IGNORECASE)
+
+
+def of_csv_files(tables: Collection[LegacyTable], names: Collection[str]) -> Iterator[Remark]:
+    """Of a place with files of these names: those that may hold rows of a table, and are not its `<table>.csv`."""
+    read = {f"{table.name}.csv" for table in tables}
+    others: dict[str, list[str]] = {}
+    for name in sorted(set(names) - read):
+        whole = name.partition(".")[0].casefold()
+        others.setdefault(whole, []).append(name)
+        if (cut := PART_OF_A_NAME.sub("", whole)) not in ("", whole):
+            others.setdefault(cut, []).append(name)
+    for table in tables:
+        if found := others.get(table.name.casefold()):
+            yield Remark(
+                f"table {table.name}",
+                f"is read from {table.name}.csv alone, and not from {', '.join(found[:5])}"
+                f"{f' and {len(found) - 5} more' if len(found) > 5 else ''} beside it",
+                "if they are parts of the same export, join them into one file with one header line; else take them"
+                " away",
+            )

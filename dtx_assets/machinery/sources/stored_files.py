@@ -128,6 +128,16 @@ def s3_refusals_told(where: str) -> Iterator[None]:
         ) from None
 
 
+def copy_object(answer: Any, copy: Path, shown: str) -> None:
+    """Puts what obstore's `get` answers into a file; SourceError where it does not come whole."""
+    size = answer.meta["size"]
+    with copy.open("wb") as stream:
+        for chunk in answer.stream(min_chunk_size=COPY_BYTES):
+            stream.write(chunk)
+    if (arrived := copy.stat().st_size) != size:
+        raise SourceError(f"{arrived:,} of {size:,} bytes arrived", where=shown, remedy="run again")
+
+
 class StoredFiles:
     """The objects directly under `s3://bucket/prefix`.
 
@@ -175,11 +185,6 @@ class StoredFiles:
     def local(self, name: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as scratch:
             copy = Path(scratch) / name
-            with s3_refusals_told(self.shown(name)), copy.open("wb") as stream:
-                answer = obstore.get(self._store, name)
-                size = answer.meta["size"]
-                for chunk in answer.stream(min_chunk_size=COPY_BYTES):
-                    stream.write(chunk)
-            if (arrived := copy.stat().st_size) != size:
-                raise SourceError(f"{arrived:,} of {size:,} bytes arrived", where=self.shown(name), remedy="run again")
+            with s3_refusals_told(self.shown(name)):
+                copy_object(obstore.get(self._store, name), copy, self.shown(name))
             yield copy

@@ -1,7 +1,6 @@
 """Whole landed rows as JSON, as they go with what is rejected: the columns of a table, or the document itself."""
 
 import base64
-import re
 from collections.abc import Mapping
 
 import polars as pl
@@ -10,51 +9,44 @@ from dtx_assets.machinery.sources.documents import BSON, LINE
 from dtx_assets.machinery.sources.extended_json import UnreadableDocument, canonical, decoded_bson
 from dtx_assets.machinery.sources.landing import UNREADABLE
 
-NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-"""A NUL as JSON escapes it, which no `jsonb` holds."""
+NUL = r"(^|[^\\])((?:\\\\)*)\\u0000"
+"""A NUL as JSON escapes it, which no `jsonb` holds; of several in a row every second one is found."""
 
 
-def rows_as_json(columns: Mapping[str, str]) -> pl.Expr:
+def json_of_rows(frame: pl.DataFrame, columns: Mapping[str, str]) -> pl.Series:
     """Each row as a JSON object of its columns (name to column of the frame); of a document, itself.
 
     A document is canonical Extended JSON; of one that cannot be read, its exact bytes or its line stand for it. A NUL
     is written `\\x00`.
     """
     if BSON not in columns:
-        return _of_columns(columns)
-    exact = {name: columns[name] for name in (LINE if LINE in columns else BSON,)}
-    return (
-        pl.when(pl.col(UNREADABLE).is_null()).then(_safe(whole_documents(columns[BSON]))).otherwise(_of_columns(exact))
-    )
+        return _as_json(_called(frame, columns))
+    exact = LINE if LINE in columns else BSON
+    documents = frame.select(whole_documents(columns[BSON])).to_series()
+    whole = with_nul_spelt_out(documents.set(frame.get_column(UNREADABLE).is_not_null(), None))
+    return whole.fill_null(_as_json(_called(frame, {exact: columns[exact]})))
 
 
-def json_of_rows(frame: pl.DataFrame, columns: Mapping[str, str]) -> pl.Series:
-    """The same of rows that are held."""
-    if BSON in columns:
-        return frame.select(rows_as_json(columns)).to_series()
-    return _as_json(pl.DataFrame([frame.get_column(column).alias(name) for name, column in columns.items()]))
+def _called(frame: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
+    return pl.DataFrame([frame.get_column(column).alias(name) for name, column in columns.items()])
 
 
 def _as_json(texts: pl.DataFrame) -> pl.Series:
-    """Each row as a JSON object, with NUL spelt out.
+    """Each row as a JSON object.
 
-    A large text is copied as seldom as can be: Polars was seen to copy that of an only row for each expression, and
-    that of a first one while it encodes it, so that an empty row goes first.
+    A large text is copied as seldom as can be: Polars was seen to copy that of a first row while it encodes it, so that
+    an empty row goes first.
     """
     padded = pl.concat([texts.clear(1), texts])
-    has_nul = padded.select(pl.all().str.contains("\x00", literal=True).any()).row(0, named=True)
-    spelt_out = [
-        padded.get_column(name).str.replace_all("\x00", "\\x00", literal=True)
-        for name, is_so in has_nul.items()
-        if is_so
-    ]
-    return (padded.with_columns(spelt_out) if spelt_out else padded).to_struct("row").struct.json_encode().tail(-1)
+    return with_nul_spelt_out(padded.to_struct("row").struct.json_encode().tail(-1))
 
 
-def _of_columns(columns: Mapping[str, str]) -> pl.Expr:
-    return pl.struct(
-        pl.col(column).str.replace_all("\x00", "\\x00", literal=True).alias(name) for name, column in columns.items()
-    ).struct.json_encode()
+def with_nul_spelt_out(json: pl.Series) -> pl.Series:
+    # Looked for first: replacing copies all texts.
+    for _ in range(2):
+        if json.str.contains("\\u0000", literal=True).any():
+            json = json.str.replace_all(NUL, r"${1}${2}\\x00")
+    return json
 
 
 def whole_documents(column: str) -> pl.Expr:
@@ -71,15 +63,3 @@ def _document(text: str) -> str | None:
         return canonical(decoded_bson(base64.b64decode(text)))
     except UnreadableDocument:
         return None
-
-
-def _safe(json: pl.Expr) -> pl.Expr:
-    return json.map_batches(
-        lambda texts: pl.Series(
-            texts.name,
-            [text if text is None or "\\u0000" not in text else NUL.sub(r"\1\\\\x00", text) for text in texts],
-            pl.String(),
-        ),
-        pl.String(),
-        is_elementwise=True,
-    )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.look_ups.assets import MappingAsset
     from dtx_assets.machinery.mapping.decisions import Decisions
     from dtx_assets.machinery.mapping.load import Mappings
+    from dtx_assets.machinery.mapping.model import When
     from dtx_assets.machinery.sources.landing import Source
     from dtx_assets.machinery.system.flow import Flow
     from dtx_assets.machinery.system.question import Question
@@ -98,6 +99,8 @@ class System:
     without_feeds: "System | None" = None
     seed_embedded: SeedEmbedded | None = None
     """Fills the tables of other areas in the embedded database, from beside a sample."""
+    extra: "When | None" = None
+    """The option under which fields that nobody declared are written to `migration.extra`."""
     target_sql: Path | None = None
     """The schema of the target as its application makes it, for the embedded database; else it is as declared."""
     sample_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

@@ -5,6 +5,7 @@ The zone of times without one, and what is done where its clock was changed, are
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import polars as pl
@@ -21,6 +22,7 @@ from dtx_assets.machinery.transforms.columns import (
     clock_changes,
     localized,
     reading,
+    remembered,
     shown,
 )
 
@@ -28,6 +30,12 @@ ISO_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[ T][0-9]{2}:[0-9]{2}SECONDS(?:OFFSET
 SECONDS = r":[0-5][0-9](?:\.[0-9]+)?"
 OFFSET = r"Z|[+-](?:0[0-9]|1[0-5])(?::?[0-5][0-9])?"
 MICROSECOND_DIGITS = 6
+WHOLE_SECONDS = len("2000-01-01 00:00:00")
+
+PARTS = pl.Struct(
+    {"clock": pl.Datetime("us"), "has_offset": pl.Boolean, "offset": pl.Int64, "loses_digits": pl.Boolean}
+)
+"""A text as it is read; the offset in minutes, 0 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -47,37 +55,62 @@ class IsoTime:
     def of(cls, text: pl.Expr, digits: int, seconds: Literal["required", "optional"]) -> "IsoTime":
         if not 0 <= digits <= MICROSECOND_DIGITS:
             raise ValueError(f"{digits} digits of a second; give 0 to {MICROSECOND_DIGITS}")
-        optional = seconds == "optional"
-        pattern = ISO_TIME.replace("SECONDS", f"(?:{SECONDS})?" if optional else SECONDS).replace("OFFSET", OFFSET)
-        time: pl.Expr = pl.when(text.str.contains(pattern)).then(text)
-        if optional:
-            time = time.str.replace(f"^(.{{16}})({OFFSET})?$", "${1}:00${2}")
-        # Cut by place, which is quicker than by pattern.
-        clock = (time + pl.lit(" 00:00:00")).str.slice(11, 8)
-        offset = time.str.slice(19).str.extract(f"({OFFSET})$", 1)
-        written = time.str.head(10) + pl.lit(" ") + clock
-        whole = written.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
-        fraction = time.str.slice(19).str.extract(r"^\.([0-9]+)", 1).fill_null("")
-        kept = fraction.str.head(digits).str.pad_end(MICROSECOND_DIGITS, "0").cast(pl.Int64)
-        numbers = offset.str.replace(":", "", literal=True)
-        minutes = _number(numbers.str.slice(1, 2)) * 60 + _number(numbers.str.slice(3, 2))
-        ahead = pl.when(offset.str.starts_with("-")).then(-minutes).otherwise(minutes)
+        read = remembered(partial(_read, digits=digits, without_seconds=seconds == "optional"))
+        parts = text.map_batches(read, PARTS, is_elementwise=True).struct
         return cls(
-            pl.when(whole.dt.year() >= 1).then(whole + pl.duration(microseconds=kept, time_unit="us")),
-            offset.is_not_null(),
-            pl.duration(minutes=ahead, time_unit="us"),
-            fraction.str.slice(digits).str.contains("[1-9]"),
+            parts.field("clock"),
+            parts.field("has_offset"),
+            pl.duration(minutes=parts.field("offset"), time_unit="us"),
+            parts.field("loses_digits"),
         )
 
     def in_utc(self, timezone: str) -> pl.Expr:
         """The instant; a time without an offset is of `timezone`."""
-        shifted = self.clock - self.offset
-        of_offset = pl.when(self.has_offset & shifted.dt.year().is_between(1, 9999)).then(shifted)
         of_zone = pl.when(~self.has_offset).then(self.clock)
-        return pl.coalesce(of_offset.dt.replace_time_zone("UTC").cast(INSTANT), localized(of_zone, timezone))
+        return pl.coalesce(self.of_offset(), localized(of_zone, timezone))
+
+    def of_offset(self) -> pl.Expr:
+        """The instant of a time with an offset; null for others."""
+        shifted = self.clock - self.offset
+        told = pl.when(self.has_offset & shifted.dt.year().is_between(1, 9999)).then(shifted)
+        return told.dt.replace_time_zone("UTC").cast(INSTANT)
 
     def clock_changes(self, timezone: str) -> tuple[Coercion, ...]:
         return clock_changes(pl.when(~self.has_offset).then(self.clock), timezone)
+
+
+def _read(texts: pl.Series, *, digits: int, without_seconds: bool) -> pl.Series:
+    """PARTS of each text; what only some texts have, an offset and a fraction, is looked for where one may have it."""
+    seconds = f"(?:{SECONDS})?" if without_seconds else SECONDS
+    pattern = ISO_TIME.replace("SECONDS", seconds).replace("OFFSET", OFFSET)
+    times = texts.set(~texts.str.contains(pattern).fill_null(False), None)
+    if without_seconds:
+        times = times.str.replace(f"^(.{{16}})({OFFSET})?$", "${1}:00${2}")
+    # Cut by place, which is quicker than by pattern.
+    time = pl.col("time")
+    clock = (time + pl.lit(" 00:00:00")).str.slice(11, 8)
+    whole = (time.str.head(10) + pl.lit(" ") + clock).str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
+    parts = times.alias("time").to_frame().select(time, pl.when(whole.dt.year() >= 1).then(whole).alias("clock"))
+    if not (times.str.len_bytes() > WHOLE_SECONDS).any():
+        nothing = {"has_offset": pl.lit(False), "offset": pl.lit(0, pl.Int64), "loses_digits": pl.lit(False)}
+        made = [value.alias(name) for name, value in nothing.items()]
+        return parts.select(pl.struct("clock", *made)).to_series().alias(texts.name)
+    behind = parts.select(
+        "clock",
+        time.str.slice(WHOLE_SECONDS).str.extract(f"({OFFSET})$", 1).alias("offset"),
+        time.str.slice(WHOLE_SECONDS).str.extract(r"^\.([0-9]+)", 1).fill_null("").alias("fraction"),
+    )
+    fraction, offset = pl.col("fraction"), pl.col("offset")
+    kept = fraction.str.head(digits).str.pad_end(MICROSECOND_DIGITS, "0").cast(pl.Int64)
+    numbers = offset.str.replace(":", "", literal=True)
+    minutes = _number(numbers.str.slice(1, 2)) * 60 + _number(numbers.str.slice(3, 2))
+    read = pl.struct(
+        (pl.col("clock") + pl.duration(microseconds=kept, time_unit="us")).alias("clock"),
+        offset.is_not_null().alias("has_offset"),
+        pl.when(offset.str.starts_with("-")).then(-minutes).otherwise(minutes).alias("offset"),
+        fraction.str.slice(digits).str.contains("[1-9]").alias("loses_digits"),
+    )
+    return behind.select(read).to_series().alias(texts.name)
 
 
 def _number(digits: pl.Expr) -> pl.Expr:
@@ -127,12 +160,14 @@ def local_timestamp(
     (source,) = inputs
     time = IsoTime.of(source, digits, seconds)
     zone = {"reject": "UTC", "utc": "UTC", "legacy": context.timezone}[offset]
-    local = time.in_utc("UTC").dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    local = time.of_offset().dt.convert_time_zone(zone).dt.replace_time_zone(None)
     clock = pl.when(~time.has_offset).then(time.clock).otherwise(local)
     is_refused = time.has_offset & clock.is_not_null() & pl.lit(offset == "reject")
     return reading(
         source,
-        pl.when(~is_refused).then(clock.dt.to_string("%Y-%m-%d %H:%M:%S%.6f").str.replace(r"\.?0*$", "")),
+        pl.when(~is_refused).then(
+            clock.dt.to_string("%Y-%m-%d %H:%M:%S%.6f").str.strip_chars_end("0").str.strip_chars_end(".")
+        ),
         "time",
         unreadable,
         blank,

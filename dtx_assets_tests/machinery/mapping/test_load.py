@@ -99,10 +99,17 @@ BROKEN = [
     ("{ from: name }", "{ form: name }", 6, "unknown key 'form'", "did you mean 'from'?"),
     (
         "{ from: name }",
+        "{ from: name, by: shape, crosswalk: keeper }",
+        6,
+        "says crosswalk and by",
+        "keep one: a column is made in one way",
+    ),
+    (
+        "{ from: name }",
         "{ from: name, transform: text, crosswalk: keeper }",
         6,
-        "says transform and crosswalk",
-        "keep one: a column is made in one way",
+        "transform text cannot be made of 1 column with these settings",
+        "The text as it is",
     ),
     (
         "{ from: name }",

@@ -32,7 +32,7 @@ from dtx_assets.machinery.sources.extended_json import (
     encoded,
 )
 from dtx_assets.machinery.sources.frames import has_key, key_elements, legacy_frame, may_have_key, source_key
-from dtx_assets.machinery.sources.whole_rows import rows_as_json
+from dtx_assets.machinery.sources.whole_rows import json_of_rows
 from dtx_assets.machinery.transforms.columns import GENERIC
 from dtx_assets_tests.machinery.transforms.applied import CONTEXT
 
@@ -454,10 +454,17 @@ def test_keys_that_are_ids_and_which_of_several_documents_counts(dump, place):
     assert rows["_source_key"].to_list() == [ID, ID, other, other, other, "5", '"short"', "#8", other]
     fates = [None, "duplicate_key", "duplicate_key", "identical", None, None, None, None, None]
     assert rows["_key_fate"].to_list() == fates
-    told = rows.select(rows_as_json({name.removeprefix("extra:"): name for name in rows.columns})).to_series().to_list()
+    told = json_of_rows(rows, {name.removeprefix("extra:"): name for name in rows.columns}).to_list()
     assert told[4] == f'{{"_id":"{other}","b":{{"$numberInt":"2"}},"a":{{"$numberInt":"1"}}}}'
     assert told[6] == '{"_id":"short","a":"\\\\x00"}'
     assert json.loads(told[8]) == {"_line": lines[8]}
     elements = key_elements(table, ID)
     found = legacy_frame(place.lake, "toy", table, where=may_have_key(table, elements))
     assert found.filter(has_key(table, elements)).collect().height == 2
+
+
+def test_a_document_that_is_encoded_again_keeps_the_order_of_its_fields():
+    """pymongo puts `_id` first where it encodes a document by itself: two different documents would be one."""
+    for document in ({"name": "n", "_id": 1}, {"_id": 1, "name": "n"}, {}, {"a": {"b": 1, "_id": 2}}):
+        assert list(bson.decode(encoded(document))) == list(document)
+        assert bson.decode(encoded(document)) == document

@@ -3,14 +3,17 @@
 import sqlite3
 from contextlib import closing
 
+import obstore
 import psycopg
 import pymysql
 import pytest
 from sqlalchemy.engine import make_url
 
 from dtx_assets.machinery.base.encodings import is_doubly_encoded, latin1_bytes
+from dtx_assets.machinery.base.lake import Lake, s3_store
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import open_source
+from dtx_assets.machinery.sources.csv_dialect import CsvDialect, Dialects
 from dtx_assets_tests import servers
 
 
@@ -143,3 +146,109 @@ def test_of_an_sqlite_file(tmp_path):
         ("table mixed.price", "is declared REAL, and holds 1 of text"),
         ("table mixed.picture", "is declared BLOB, and holds 1 of text"),
     }
+
+
+AS_STORED = "SQLite keeps whatever it is given, and it is read as it is stored"
+
+
+def test_columns_of_sqlite_that_are_no_ordinary_ones(tmp_path):
+    """Generated ones are read like others; hidden ones of a virtual table are not, which is told."""
+    path = tmp_path / "legacy.sqlite"
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute(
+            "CREATE TABLE made (id INTEGER, twice INTEGER AS (id * 2) VIRTUAL, kept TEXT AS (id || '!') STORED)"
+        )
+        file.execute("INSERT INTO made VALUES (1), (2)")
+        file.execute("CREATE VIRTUAL TABLE found USING fts5(title)")
+        file.execute("INSERT INTO found VALUES ('a word')")
+        wide = ", ".join(f"c{number} INTEGER" for number in range(1_500))
+        file.execute(f"CREATE TABLE wide ({wide})")
+        file.execute("INSERT INTO wide (c3, c1499) VALUES ('x', 1.5)")
+    url = f"sqlite:///{path}"
+    assert {(subject, each.says) for (subject, _), each in said(url, ["made", "found", "wide"]).items()} == {
+        ("table found", "is virtual: its hidden columns found, rank are not read, as SELECT * does not give them"),
+        ("table wide.c3", "is declared INTEGER, and holds 1 of text: " + AS_STORED),
+        ("table wide.c1499", "is declared INTEGER, and holds 1 of real: " + AS_STORED),
+    }
+    lake = Lake(str(tmp_path / "lake"))
+    with open_source(url) as source:
+        for name, rows in (
+            ("made", [{"id": "1", "twice": "2", "kept": "1!"}, {"id": "2", "twice": "4", "kept": "2!"}]),
+            ("found", [{"title": "a word"}]),
+        ):
+            table = LegacyTable(name, "area", ())
+            manifest = source.extract(table, lake, ("toy", "legacy", name), "run")
+            landed = lake.scan(manifest.key, manifest=manifest).select(source.columns(table)).collect()
+            assert landed.to_dicts() == rows
+
+
+def test_a_table_of_sqlite_is_gone_through_once(tmp_path):
+    path = tmp_path / "legacy.sqlite"
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("CREATE TABLE many (a INTEGER, b INTEGER, c REAL, d BLOB)")
+        file.execute("INSERT INTO many VALUES (1, 2, 3, x'00')")
+    with open_source(f"sqlite:///{path}") as source:
+        asked = []
+        source._connection.set_trace_callback(asked.append)
+        assert source.remarks([LegacyTable("many", "area", ())], "UTC") == []
+    assert len([each for each in asked if "sum(typeof" in each]) == 1
+
+
+MOJIBAKE = [("1", "CafÃ©"), ("2", "Café"), ("3", "plain"), ("4", "â‚¬")]
+
+
+def test_text_in_another_encoding_in_an_sqlite_file(tmp_path):
+    path = tmp_path / "legacy.sqlite"
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("CREATE TABLE mixed (id INTEGER, note, picture BLOB)")
+        file.executemany("INSERT INTO mixed VALUES (?, ?, x'C3A9')", MOJIBAKE)
+    [remark] = said(f"sqlite:///{path}", ["mixed"]).values()
+    assert remark.subject == "table mixed.note"
+    assert remark.says.startswith("2 of 3 values beyond ASCII that were looked at are UTF-8 that was stored as latin1")
+
+
+@pytest.mark.parametrize("place", ["directory", "bucket"])
+def test_of_csv_files(tmp_path, place, request):
+    """Text in another encoding, and files beside a table's own that may hold more of its rows."""
+    lines = "".join(f'{id},"{note}"\n' for id, note in MOJIBAKE)
+    files = {
+        "mixed.csv": f"id,note\n{lines}",
+        "plain.csv": "id,note\n1,Café\n",
+        "mixed_2.csv": "id,note\n9,x\n",
+        "mixed (1).csv": "id,note\n9,x\n",
+        "Mixed.CSV": "id,note\n9,x\n",
+        "mixed.csv.gz": "",
+        "mixed-part-0003.csv": "",
+        "mixed_colours.csv": "id\n1\n",
+        "2.csv": "id\n1\n",
+        "readme.txt": "",
+    }
+    if place == "directory":
+        url = str(tmp_path)
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+    else:
+        url = f"s3://{request.getfixturevalue('s3_bucket')}/remarks"
+        for name, text in files.items():
+            obstore.put(s3_store(url), name, text.encode())
+    found = {
+        (subject, each.says.partition(" beside")[0]) for (subject, _), each in said(url, ["mixed", "plain"]).items()
+    }
+    assert {(subject, says.partition(" values")[0]) for subject, says in found} == {
+        (
+            "table mixed",
+            "is read from mixed.csv alone, and not from Mixed.CSV, mixed (1).csv, mixed-part-0003.csv, mixed.csv.gz,"
+            " mixed_2.csv",
+        ),
+        ("table mixed.note", "2 of 3"),
+    }
+
+
+def test_of_a_csv_file_that_says_its_encoding(tmp_path):
+    """UTF-8 that is declared as latin1 looks just so."""
+    (tmp_path / "mixed.csv").write_text("id,note\n1,Café\n")
+    dialects = Dialects(CsvDialect(encoding="cp1252"))
+    with open_source(str(tmp_path), dialects=dialects) as source:
+        [remark] = source.remarks([LegacyTable("mixed", "area", ())], "UTC")
+    assert remark.subject == "table mixed.note"
+    assert "encoding" in remark.remedy

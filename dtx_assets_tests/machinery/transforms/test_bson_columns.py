@@ -29,7 +29,7 @@ WAYS: dict[str, tuple[Any, Values]] = {
     ),
     "jsonb": (partial(bson_values._jsonb, form="plain"), bson_columns.json_values),
     "extended": (partial(bson_values._jsonb, form="extended_json"), bson_columns.json_values),
-    "texts": (bson_values._texts, bson_columns.arrays_of_texts),
+    "texts": (partial(bson_values._texts, scalars="convert"), bson_columns.arrays_of_texts),
     "uuids": (
         partial(bson_values._uuids, namespace=SPACE),
         partial(bson_columns.arrays_of_uuids, namespace=SPACE),

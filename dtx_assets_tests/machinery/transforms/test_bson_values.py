@@ -71,6 +71,7 @@ TAKEN: list[tuple[str, Any, dict[str, object], Any, list[str]]] = [
     ("bson_json", Timestamp(1, 2), {}, '{"$timestamp":{"t":1,"i":2}}', ["json_type"]),
     ("bson_json", DatetimeMS(253402300800000), {}, '{"$date":{"$numberLong":"253402300800000"}}', ["json_type"]),
     ("bson_texts", ["a", None, "a", "x y"], {}, '{a,a,"x y"}', ["null_member"]),
+    ("bson_texts", ["a", 5], {}, "{a,5}", ["to_text"]),
     ("bson_texts", "a", {}, "{a}", ["scalar_to_array"]),
     ("bson_texts", " ", {}, "{}", []),
     ("bson_texts", None, {}, "{}", []),
@@ -115,7 +116,9 @@ REFUSED: list[tuple[str, Any, dict[str, object], str]] = [
     ("bson_uuid", "short", {"namespace": SPACE}, "unparseable"),
     ("bson_json", {"a": math.nan}, {}, "unparseable"),
     ("bson_json", {"a\0b": 1}, {}, "unparseable"),
-    ("bson_texts", ["a", 5], {}, "unparseable"),
+    ("bson_texts", ["a", {"b": 5}], {}, "unparseable"),
+    ("bson_texts", ["a", 5], {"scalars": "reject"}, "unparseable"),
+    ("bson_texts", 5, {}, "unparseable"),
     ("bson_uuids", [ObjectId(ID), "x"], {"namespace": SPACE}, "unparseable"),
 ]
 
