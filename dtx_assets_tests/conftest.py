@@ -32,6 +32,15 @@ def _no_outside_configuration() -> Iterator[None]:
     os.environ.update(kept)
 
 
+@pytest.fixture(autouse=True)
+def _umask_of_its_own() -> Iterator[None]:
+    """A command that a test calls in this process makes what it writes private from then on: not for the next test."""
+    kept = os.umask(0o022)
+    os.umask(kept)
+    yield
+    os.umask(kept)
+
+
 @contextmanager
 def _skipped_where_missing() -> Iterator[None]:
     try:

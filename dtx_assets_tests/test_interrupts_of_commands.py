@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -19,6 +19,14 @@ from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.tutorial_system import a_library
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_not_ignored() -> Iterator[None]:
+    """Commands inherit what these tests ignore: a hang-up, where they were started so that it does not end them."""
+    kept = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, kept)
 
 
 def interrupted(dtx: Command, arguments: list[str], number: signal.Signals, ready: Callable[[str], bool]) -> str:

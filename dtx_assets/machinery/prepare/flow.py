@@ -12,8 +12,8 @@ import polars as pl
 
 from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
 from dtx_assets.machinery.mapping.conditions import is_active
-from dtx_assets.machinery.mapping.execute import PROBLEM, RowProblem, add_problems
-from dtx_assets.machinery.mapping.model import Existing, SourceMapping
+from dtx_assets.machinery.mapping.execute import PROBLEM
+from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.model.target import TargetColumn, polars_type
 from dtx_assets.machinery.model.types import ColumnType
 from dtx_assets.machinery.prepare.assess import (
@@ -25,11 +25,16 @@ from dtx_assets.machinery.prepare.assess import (
     rejected_rows,
     settle_duplicates,
 )
+from dtx_assets.machinery.prepare.contests import (
+    judged_by_existing,
+    those_that_count,
+    with_rows_to_add_to,
+    without_taken,
+)
 from dtx_assets.machinery.prepare.fitting import fitted
 from dtx_assets.machinery.prepare.parts import (
     SourceParts,
     call,
-    detail_of,
     made_or_legacy,
     parent_was_rejected,
     source_parts,
@@ -91,7 +96,7 @@ class _ModelRun:
         for source in self.sources:
             made = source_parts(self.outcome, self.inputs, self.model, self.mapping, source)
             if made.entry.added_to:
-                made.rows = self._with_rows_to_add_to(made)
+                made.rows = with_rows_to_add_to(made, self.target, self.migrated)
             if not merge:
                 # What is merged is judged as one: by the live target, and by the load.
                 self._reject_what_does_not_fit(made)
@@ -99,10 +104,10 @@ class _ModelRun:
             if made.entry.duplicates or not merge:
                 made.parts = self._settled(made)
             if made.entry.taken_by:
-                made.parts = self._without_taken(made)
-            if made.entry.existing:
-                self._judge_by_existing(made, made.entry.existing)
-            self._note_what_counts(made)
+                made.parts = without_taken(made, self.target, self.migrated)
+            for pairs in (judged_by_existing(made, self.target, self.inputs), those_that_count(made, self.inputs)):
+                if pairs is not None:
+                    self.outcome.stands_for.setdefault(self.model, []).append(pairs)
             self.outcome.made[self.model, source] = made.parts
             self.migrated[source] = self._booked(made)
         if any(entry.united for entry in self.sources.values()):
@@ -222,76 +227,6 @@ class _ModelRun:
         detail = "a later row gives the same row of the target; it counts"
         return settle_duplicates(parts, key, [], named, detail, "_unit").drop("_alone", strict=False)
 
-    def _with_rows_to_add_to(self, made: SourceParts) -> pl.DataFrame:
-        """The rows with a `no_matching_row` for those whose key no migrated row of the source before them has."""
-        spec = made.entry.added_to
-        assert spec
-        key = [f":{name}" for name in self.target.natural_key]
-        theirs = self.migrated[spec.source].select(*key, pl.lit(True).alias("_there")).unique()
-        rows = made.rows.join(theirs, on=key, how="left", maintain_order="left")
-        # A key that could not be made is told already.
-        is_alone = pl.col("_there").is_null() & pl.all_horizontal(pl.col(name).is_not_null() for name in key)
-        problem = RowProblem(is_alone, "no_matching_row", spec.column, detail_of(spec.detail))
-        return add_problems(rows, problem).drop("_there")
-
-    def _without_taken(self, made: SourceParts) -> pl.DataFrame:
-        """The parts with a `duplicate_key` for those whose key a source that goes before them has."""
-        taken = made.entry.taken_by
-        assert taken
-        other = self.migrated.get(taken.source)
-        if other is None:
-            return made.parts
-        key = [f":{name}" for name in self.target.natural_key]
-        theirs = other.select(*key, pl.lit(True).alias("_taken")).unique()
-        parts = made.parts.join(theirs, on=key, how="left", maintain_order="left")
-        # What is rejected for itself is nobody's duplicate.
-        is_taken = pl.col("_taken").fill_null(False) & is_sound()
-        return add_problems(parts, RowProblem(is_taken, "duplicate_key", taken.column, taken.detail)).drop("_taken")
-
-    def _judge_by_existing(self, made: SourceParts, spec: Existing) -> None:
-        """What becomes of parts whose key a row of the target has that this migration did not write.
-
-        They are rejected (`target_conflict`); or adopted: the part is that row as it stands, and nothing is coerced.
-        """
-        key = f":{spec.key}"
-        theirs = self.inputs.mappings[spec.rows].collect().rename(lambda name: f"_there:{name}")
-        sound = made.parts.filter(is_sound()).select("_unit", key)
-        found = sound.join(theirs, left_on=key, right_on=f"_there:{spec.key}", how="inner", coalesce=False).drop(key)
-        mine = [f":{name}" for name in self.target.key]
-        others = pl.any_horizontal(pl.col(f"_there{name}") != pl.col(name) for name in mine)
-        parts = made.parts.join(found, on="_unit", how="left", maintain_order="left")
-        is_there = others.fill_null(False)
-        if spec.adopt is None or not is_active(spec.adopt, self.inputs.context.decisions):
-            problem = RowProblem(is_there, "target_conflict", spec.column, spec.detail)
-            made.parts = add_problems(parts, problem).drop(name for name in found.columns if name != "_unit")
-            return
-        values = [
-            pl.when(is_there).then(_as_held(f"_there:{name[1:]}", kind)).otherwise(name).alias(name)
-            for name, kind in parts.schema.items()
-            if f"_there:{name[1:]}" in found.columns and name.startswith(":")
-        ]
-        parts = parts.with_columns(is_there.alias("_adopted")).with_columns(values)
-        adopted = parts.filter("_adopted")
-        made.parts = parts.drop("_adopted", *(name for name in found.columns if name != "_unit"))
-        untouched = pl.col("_row").is_in(adopted["_row"].implode())
-        made.rows = made.rows.with_columns(pl.when(~untouched).then("_coercions").otherwise([]).alias("_coercions"))
-        self._stand_for(adopted.select("_source_key", pl.col("_source_key").alias("named")))
-
-    def _note_what_counts(self, made: SourceParts) -> None:
-        """Which documents stand for those that lost to them, where what names these is to name them."""
-        spec = made.entry.duplicates
-        if spec is None or "_beaten_by" not in made.parts.columns:
-            return
-        if spec.references_follow and is_active(spec.references_follow, self.inputs.context.decisions):
-            lost = made.parts.filter(pl.col("_beaten_by").is_not_null())
-            winners = made.parts.select(pl.col("_unit").alias("_beaten_by"), pl.col("_source_key").alias("named"))
-            self._stand_for(lost.join(winners, on="_beaten_by").select("_source_key", "named"))
-        made.parts = made.parts.drop("_beaten_by")
-
-    def _stand_for(self, pairs: pl.DataFrame) -> None:
-        named = pairs.select(pl.col("_source_key").alias("source_key"), "named")
-        self.outcome.stands_for.setdefault(self.model, []).append(named)
-
     # --- the books ----------------------------------------------------------------------------------------------------
 
     def _booked(self, made: SourceParts) -> pl.DataFrame:
@@ -398,13 +333,6 @@ class _ModelRun:
 
     def _links(self, pairs: pl.DataFrame) -> pl.DataFrame:
         return pl.concat(link_rows(source, pairs.filter(pl.col("_source") == source)) for source in self.migrated)
-
-
-def _as_held(name: str, kind: pl.DataType) -> pl.Expr:
-    """A value of a look-up, which is text, as the column of that type is held."""
-    if kind == pl.Boolean:
-        return pl.col(name).is_in(["t", "true"])
-    return pl.col(name).cast(kind)
 
 
 ORDER = "_order:"
