@@ -1,6 +1,7 @@
 """Fixtures of all tests: real servers, started on first use, ended with the tests. How they start: `servers.py`."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,12 +34,15 @@ def _no_outside_configuration() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _umask_of_its_own() -> Iterator[None]:
-    """A command that a test calls in this process makes what it writes private from then on: not for the next test."""
-    kept = os.umask(0o022)
-    os.umask(kept)
-    yield
-    os.umask(kept)
+def _as_a_process_begins() -> None:
+    """A command that was called in this process made it private, and may have left signals ignored: both are inherited.
+
+    What a fixture of a wider scope did is there before a test's own, so that nothing is kept and put back.
+    """
+    os.umask(0o022)
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @contextmanager
