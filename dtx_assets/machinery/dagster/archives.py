@@ -56,18 +56,11 @@ def build_archive(graph: Graph, table: LegacyTable) -> dg.AssetsDefinition:
             **code_references(graph.project, archive_table),
         },
     )
-    check = CheckSpec(
-        READS_BACK,
-        ("archive", table.name),
-        "The files have the SHA-256 they were written with, and both hold the rows that are landed.",
-        severity="ERROR",
-        structure=True,
-    )
 
     @dg.multi_asset(
         name=f"{system.name}_archive_{key.path[-1]}",
         specs=[spec],
-        check_specs=[check_spec(key, check, [])],
+        check_specs=[reads_back(key, table.name, "both hold the rows that are landed")],
         can_subset=True,
         required_resource_keys=RESOURCES,
         op_tags=LAST,
@@ -94,15 +87,7 @@ def build_archive(graph: Graph, table: LegacyTable) -> dg.AssetsDefinition:
                 )
             if context.selected_asset_check_keys:
                 wrong = differences(environment.lake, environment.archive, system.name, table.name)
-                if wrong:
-                    environment.failures.append(f"archive/{table.name}: {READS_BACK}")
-                yield dg.AssetCheckResult(
-                    passed=not wrong,
-                    asset_key=key,
-                    check_name=READS_BACK,
-                    severity=dg.AssetCheckSeverity.ERROR,
-                    metadata={"count": len(wrong), **archive_check_metadata(wrong)},
-                )
+                yield reading_back(environment, key, table.name, wrong)
 
     return archive
 
@@ -123,18 +108,11 @@ def build_undeclared_archive(graph: Graph) -> dg.AssetsDefinition:
         kinds={"csv", "parquet"},
         metadata={"migrated to": "the archive only", **code_references(graph.project, archive_table)},
     )
-    check = CheckSpec(
-        READS_BACK,
-        ("archive", UNDECLARED_COLLECTIONS[1]),
-        "The files have the SHA-256 they were written with, and all hold the documents that are landed.",
-        severity="ERROR",
-        structure=True,
-    )
 
     @dg.multi_asset(
         name=f"{graph.system.name}_archive_{key.path[-1]}",
         specs=[spec],
-        check_specs=[check_spec(key, check, [])],
+        check_specs=[reads_back(key, UNDECLARED_COLLECTIONS[1], "all hold the documents that are landed")],
         can_subset=True,
         required_resource_keys=RESOURCES,
         op_tags=LAST,
@@ -185,17 +163,28 @@ def build_undeclared_archive(graph: Graph) -> dg.AssetsDefinition:
                     for name in names
                     for difference in differences(lake, environment.archive, system, name, layer=UNDECLARED)
                 ]
-                if wrong:
-                    environment.failures.append(f"archive/{key.path[-1]}: {READS_BACK}")
-                yield dg.AssetCheckResult(
-                    passed=not wrong,
-                    asset_key=key,
-                    check_name=READS_BACK,
-                    severity=dg.AssetCheckSeverity.ERROR,
-                    metadata={"count": len(wrong), **archive_check_metadata(wrong)},
-                )
+                yield reading_back(environment, key, UNDECLARED_COLLECTIONS[1], wrong)
 
     return archive
+
+
+def reads_back(key: dg.AssetKey, name: str, held: str) -> dg.AssetCheckSpec:
+    """The check that an archive can be read; `held` says what of it."""
+    said = f"The files have the SHA-256 they were written with, and {held}."
+    return check_spec(key, CheckSpec(READS_BACK, ("archive", name), said, severity="ERROR", structure=True), [])
+
+
+def reading_back(environment: RunEnvironment, key: dg.AssetKey, name: str, wrong: Sequence[str]) -> dg.AssetCheckResult:
+    """What that check found wrong, which fails the run at its end."""
+    if wrong:
+        environment.failures.append(f"archive/{name}: {READS_BACK}")
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        asset_key=key,
+        check_name=READS_BACK,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"count": len(wrong), **archive_check_metadata(wrong)},
+    )
 
 
 def archive_metadata(
