@@ -88,10 +88,12 @@ def leave_quietly() -> None:
     """From now on an interrupt makes this server close what it opened, without a traceback, in seconds."""
     for number in SIGNALS:
         signal.signal(number, _leave)
+    sys.unraisablehook = _leave_again_if_swallowed
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     # Threads that were being started may keep the process from ending; the alarm's own way ends it.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_CLOSE)
     sys.exit(EXIT_INTERRUPTED)
 
@@ -165,6 +167,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _raise(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _leave_again_if_swallowed(given: Any) -> None:
+    """A finalizer that an interrupt came upon keeps what was raised there, and Python tells it as a traceback."""
+    if issubclass(given.exc_type, SystemExit) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGALRM, _leave)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)
+    else:
+        sys.__unraisablehook__(given)
 
 
 def _raise_what_was_swallowed(given: Any) -> None:

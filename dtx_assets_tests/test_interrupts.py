@@ -100,6 +100,32 @@ def test_one_that_a_finalizer_swallows_is_raised_again(capfd):
     assert capfd.readouterr().err == ""
 
 
+SERVER = """
+import os, signal, time
+from dtx_assets import interrupts
+
+class Swallows:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1_000):
+            pass
+
+interrupts.leave_quietly()
+try:
+    swallowing = Swallows()
+    del swallowing
+    time.sleep(30)
+finally:
+    print("closes what it opened")
+"""
+
+
+def test_a_server_leaves_though_a_finalizer_swallows_it():
+    done = subprocess.run([sys.executable, "-c", SERVER], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("closes what it opened\n", "")
+    assert done.returncode == interrupts.EXIT_INTERRUPTED
+
+
 @pytest.mark.parametrize(
     ("arguments", "is_it"),
     [
