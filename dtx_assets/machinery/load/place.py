@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from dtx_assets.machinery.load.key import Key
+from dtx_assets.machinery.load.left_out import require_all, suspects_of
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import copy_in
@@ -63,6 +64,17 @@ class Place:
     def new_columns(self) -> tuple[str, ...]:
         """The columns of a new row beside those that are prepared."""
         return () if self.target.key_is_written else self.target.key
+
+    @cached_property
+    def suspects(self) -> list[str]:
+        """What of the table may keep a row out without a word, by name: its triggers and rules."""
+        return suspects_of(self.connection, self.live.oid)
+
+    def require_new(self, rows: pl.DataFrame) -> None:
+        """Has the server refuse new rows of which one is not in the table now."""
+        if self.suspects:
+            self.stage("new_key", rows, list(self.key.columns))
+            require_all(self.connection, self.key, self.suspects, "new_key")
 
     def over(self, connection: Connection) -> "Place":
         return replace(self, connection=connection)

@@ -15,11 +15,13 @@ import psycopg
 from psycopg import sql
 
 from dtx_assets.machinery.load.key import Key
+from dtx_assets.machinery.load.left_out import WORDS as LEFT_OUT
+from dtx_assets.machinery.load.left_out import refuse_missing, refuse_unchanged
 from dtx_assets.machinery.load.orphans import by_name, that_can_be_tried
 from dtx_assets.machinery.load.place import in_one_statement
 from dtx_assets.machinery.load.row_order import groups_in_order
 from dtx_assets.machinery.load.rules import Rule, keys_of
-from dtx_assets.machinery.postgres.connection import Connection, server_words
+from dtx_assets.machinery.postgres.connection import Connection, is_raised, server_words
 from dtx_assets.machinery.postgres.content import copy_in, copy_out
 from dtx_assets.machinery.postgres.ddl import LiveTarget
 from dtx_assets.machinery.prepare.part import Part
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 NOT_OF_A_ROW = ("08", "0A", "25", "26", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "72", "F0", "HV", "XX")
 """Classes of SQLSTATE that say nothing of a row: connection, transaction, rights and structure, resources, locks, time.
 
-All others are: values, constraints, limits, and whatever code a trigger raises with."""
+All others are: values, constraints, limits. Whatever a trigger raises is said of a row, with any code."""
 REFUSED = pl.Schema(
     {"unit": pl.Int64(), "table": pl.String()} | dict.fromkeys(("reason", "detail", "key"), pl.String())
 )
@@ -44,11 +46,13 @@ ROWS_A_TRIAL = 500
 _FACTS = pl.Schema(
     {"unit": pl.Int64()} | dict.fromkeys(("state", "table", "name", "column", "said", "context"), pl.String())
 )
+_RACE, _RAISED = "40", r"\mRAISE$"
+"""Class of SQLSTATE by which also a trigger asks to be tried again; how the context of what a trigger raises ends."""
 _TRY = """
 #variable_conflict use_variable
 DECLARE
     v_from integer := 0; v_to integer; v_count integer := {count}; v_size integer := {count}; v_refused_before integer;
-    v_state text; v_table text; v_name text; v_column text; v_said text; v_context text;
+    v_done bigint; v_state text; v_table text; v_name text; v_column text; v_said text; v_context text;
 BEGIN
     WHILE v_from < v_count LOOP
         IF v_refused_before IS NOT NULL THEN
@@ -67,7 +71,8 @@ BEGIN
         EXCEPTION WHEN assert_failure OR OTHERS THEN
             GET STACKED DIAGNOSTICS v_state = RETURNED_SQLSTATE, v_table = TABLE_NAME, v_name = CONSTRAINT_NAME,
                 v_column = COLUMN_NAME, v_said = MESSAGE_TEXT, v_context = PG_EXCEPTION_CONTEXT;
-            IF left(v_state, 2) = ANY ({not_of_a_row}) THEN
+            IF left(v_state, 2) = ANY ({not_of_a_row})
+                AND (left(v_state, 2) = {race} OR split_part(v_context, E'\n', 1) !~ {raised}) THEN
                 RAISE;
             END IF;
             IF v_to - v_from = 1 THEN
@@ -91,6 +96,8 @@ class Tried:
     key: Key
     live: LiveTarget
     rows: pl.DataFrame
+    suspects: Sequence[str]
+    """Triggers and rules that may keep a row out without a word."""
 
 
 class Refusals:
@@ -263,7 +270,7 @@ class Refusals:
         )
 
     def _refused(self, rows: Sequence[tuple["Member", pl.DataFrame]], *, new: bool) -> pl.DataFrame:
-        tried = [Tried(member.place.key, member.place.live, some) for member, some in rows]
+        tried = [Tried(member.place.key, member.place.live, some, member.place.suspects) for member, some in rows]
         rules = list(dict.fromkeys(rule for member, _ in rows for rule in member.told.rules))
         found = refused_units(self.connection, tried, rules, new=new)
         keys: set[str] = set()
@@ -280,7 +287,8 @@ class Refusals:
 
 def is_refusal(error: psycopg.Error) -> bool:
     """Whether the server refuses values of a row, rather than all that it is asked."""
-    return error.sqlstate is not None and error.sqlstate[:2] not in NOT_OF_A_ROW
+    state = (error.sqlstate or "")[:2]
+    return bool(state) and (state not in NOT_OF_A_ROW or (state != _RACE and is_raised(error.diag.context or "")))
 
 
 def refused_units(connection: Connection, tried: Sequence[Tried], rules: Sequence[Rule], *, new: bool) -> pl.DataFrame:
@@ -296,16 +304,25 @@ def refused_units(connection: Connection, tried: Sequence[Tried], rules: Sequenc
         "CREATE TEMPORARY TABLE refused (unit integer, state text, in_table text, name text, place text, said text,"
         " context text) ON COMMIT DROP"
     )
-    statements = []
+    statements, proofs = [], []
     for number, each in enumerate(tried):
         table, values = _stage(connection, f"tried_{number}", each)
         change = _insert(each.key.table, table, values) if new else _update(each.key, table, values)
         statements.append(change)
+        if each.suspects:
+            rows = sql.SQL("{} AS tried WHERE tried.unit >= v_from AND tried.unit < v_to").format(table)
+            proofs.append(
+                refuse_missing(each.key, each.suspects, rows, values)
+                if new
+                else refuse_unchanged(each.key, each.suspects, rows)
+            )
     # Deferred constraints would only speak at the end.
     connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
     body = sql.SQL(_TRY).format(
         count=sql.Literal(max(each.rows.get_column("unit")[-1] for each in tried) + 1),
-        statement=in_one_statement(statements),
+        statement=sql.SQL("; ").join([in_one_statement(statements), *proofs]),
+        race=sql.Literal(_RACE),
+        raised=sql.Literal(_RAISED),
         not_of_a_row=sql.Literal(list(NOT_OF_A_ROW)),
     )
     connection.execute(sql.SQL("DO LANGUAGE plpgsql {}").format(sql.Literal(body.as_string(connection))))
@@ -373,6 +390,7 @@ _WORDS = {
     "23514": "{name}: the row violates this check",
     "23P01": "{name}: another row is in the way",
     "54000": "{name}: an entry of this index would be too long",
+    **LEFT_OUT,
 }
 
 

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from dtx_assets.machinery.base.failpoints import reach
+from dtx_assets.machinery.load.left_out import refuse_update
 from dtx_assets.machinery.load.outcome import PartOutcome
 from dtx_assets.machinery.load.place import Place, in_one_statement
 from dtx_assets.machinery.load.slices import LOCK_TIMEOUT
@@ -56,6 +57,7 @@ class Writer:
         """New rows into the table; of a dry run they do not stay, and what a commit would say of them is asked."""
         with self.place.connection.transaction(force_rollback=True) if self.place.dry else nullcontext():
             copy_in(self.place.connection, self.place.table, rows)
+            self.place.require_new(rows)
             if self.place.dry:
                 self.place.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
@@ -94,6 +96,8 @@ class Writer:
             )
         )
         if done.rowcount != values.height:
+            if place.suspects:
+                refuse_update(place.connection, key, place.suspects)
             raise psycopg.errors.SerializationFailure("rows went away while they were updated")
         reach("load.after_update")
 
@@ -150,5 +154,7 @@ def insert_at_once(connection: Connection, rows: Sequence[tuple[Place, pl.DataFr
                 )
         if inserts:
             connection.execute(in_one_statement(inserts))
+        for place, new in rows:
+            place.require_new(new)
         if dry:
             connection.execute("SET CONSTRAINTS ALL IMMEDIATE")

@@ -118,8 +118,12 @@ def words_of(error: psycopg.Error) -> str:
 
 def server_words(state: str, said: str, context: str) -> str:
     """The same of what `said` is with an SQLSTATE, and the functions of its `context`."""
-    # A function may raise with any state.
-    if state.startswith("P0") or re.match(r".*\bRAISE$", context, flags=re.MULTILINE):
+    if state.startswith("P0") or is_raised(context):
         place = (context or state).splitlines()[0]
         return f"a function of the target raised an error ({place}); the log of its server has the words"
     return re.sub(r'".*"', '"…"', said, flags=re.DOTALL) if state.startswith("22") else said
+
+
+def is_raised(context: str) -> bool:
+    """Whether a function said RAISE, which it may do with any state: the innermost line of a context tells."""
+    return bool(re.match(r".*\bRAISE$", context, flags=re.MULTILINE))
