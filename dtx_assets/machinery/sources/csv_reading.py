@@ -236,7 +236,8 @@ class CsvFile:
         if self.dialect.escape:
             fields = [Escapes(self.dialect).name(field) for field in fields]
         if not any(field.strip() for field in fields):
-            raise self.error("the file is empty: it has no header line", "export it with the column names", line=1)
+            what = "is empty in its first line" if start.strip(b"\r\n\t \xef\xbb\xbf") else "is empty"
+            raise self.error(f"the file {what}: it has no header line", "export it with the column names", line=1)
         try:
             names = [field.decode() for field in fields]
         except UnicodeDecodeError:

@@ -30,6 +30,9 @@ COMPRESSED = {
     b"7z\xbc\xaf\x27\x1c": "7z",
     b"Rar!\x1a\x07": "rar",
     b"LZIP": "lzip",
+    b"\x89LZO": "lzo",
+    b"\x02\x21\x4c\x18": "lz4",
+    b"MSCF": "cab",
 }
 BINARY = {
     **{beginning: (f"is compressed ({name})", UNPACK) for beginning, name in COMPRESSED.items()},
@@ -50,19 +53,38 @@ BINARY = {
     b"\x00\x01\x00\x00Standard ": ("is a database of Microsoft Access", EXPORT),
     b"\x89HDF": ("is HDF5", EXPORT),
     b"\x93NUMPY": ("is a NumPy array", EXPORT),
+    **dict.fromkeys(
+        (b"Salted__", b"age-encryption.org/", b"-----BEGIN "),
+        ("is encrypted, or a key or certificate", "decrypt it, and see that it is the export"),
+    ),
+    **dict.fromkeys((b"$FL2@(#)", b"$FL3@(#)"), ("is a file of SPSS", EXPORT)),
+    b"<stata_dta>": ("is a file of Stata", EXPORT),
+    **dict.fromkeys((b"RDX2\n", b"RDX3\n"), ("is a file of R", EXPORT)),
+    **dict.fromkeys(
+        (b"\x00\x05\x16\x07", b"\x00\x05\x16\x00"),
+        ("is what macOS keeps beside a file (AppleDouble)", "copy the export itself, whose name has no ._ before it"),
+    ),
     b"%PDF": ("is a PDF", EXPORT),
+    b"%!PS": ("is PostScript", EXPORT),
     **dict.fromkeys((b"\x89PNG", b"\xff\xd8\xff", b"GIF8"), ("is a picture", EXPORT)),
     b"\x7fELF": ("is a program", EXPORT),
 }
 """How files begin that are no text, what they are, and what to do."""
 
 TEXT = {
-    rb"<(!doctype|!--|\?xml|(html|head|body|table|meta|script|title|error|\w+ xmlns)\b)": (
+    rb"<(!doctype|!--|\?xml|(html|head|body|table|meta|script|title|error|\w+ xmlns)\b)"
+    rb"|<\w[-\w.:]*(\s[^<>\n]*)?>\s*<[\w/!]": (
         "is a page of HTML or XML",
         "download the export itself: this may be a page that asks to log in",
     ),
     rb"\{\s*([\"}]|\Z)|\[\s*([\[{\"\]]|-?\d|\Z)": ("is JSON", EXPORT),
+    rb"---[ \t]*(\r|\n|\Z)|%yaml ": ("is YAML", EXPORT),
     rb"\{\\rtf": ("is a document (RTF)", EXPORT),
+    rb"(psql|pg_\w+|mysql(dump)?|mariadb(-dump)?|sqlite3|mongo\w*|aws|curl|ssh|-?\w{0,3}sh): \S|an error occurred \("
+    rb"|traceback \(most recent call last\)": (
+        "begins with a message of the program that was to write it",
+        "export it again, and see that messages go elsewhere (2> a file)",
+    ),
     rb"version https://git-lfs": ("is a pointer of Git LFS, not the file itself", "fetch the file: git lfs pull"),
     rb"(--[ \r\n]|/\*|insert\s+into\s|create\s+(table|database|schema)\s|drop\s+(table|database)\s|lock\s+tables\s"
     rb"|replace\s+into\s|start\s+transaction|pragma\s+\w+\s*=|set\s+[@\w]+\s*=|use\s+[`\w]+\s*;)": (
@@ -83,7 +105,11 @@ LOG = re.compile(
     rb"|(\[\d\d/\w{3}/\d{4}:|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d )"
     rb"|\[?(TRACE|DEBUG|INFO|NOTICE|WARN(ING)?|ERROR|FATAL|CRITICAL)\]?[ :]"
 )
-_TAR = (257, b"ustar")
+MARKED_WITHIN = {
+    (257, b"ustar"): ("is an archive (tar)", UNPACK),
+    (8, b"DUCK"): ("is a database of DuckDB", EXPORT),
+}
+"""The same of marks that stand at an offset."""
 
 
 def other_kind(start: bytes, *, has_header: bool) -> tuple[str, str] | None:
@@ -117,8 +143,9 @@ def other_kind(start: bytes, *, has_header: bool) -> tuple[str, str] | None:
 
 def no_text(start: bytes) -> tuple[str, str] | None:
     """The same of files that are no text in any encoding."""
-    if start[_TAR[0] :].startswith(_TAR[1]):
-        return "is an archive (tar)", UNPACK
+    for (place, mark), told in MARKED_WITHIN.items():
+        if start[place:].startswith(mark):
+            return told
     return next((told for beginning, told in BINARY.items() if start.startswith(beginning)), None)
 
 

@@ -12,7 +12,7 @@ all others, and those without one, as they are stored.
 import logging
 import struct
 from collections.abc import Collection, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Self
@@ -71,10 +71,13 @@ BROKEN_VIEW = frozenset({1356, 1305, 1370, 1449})
 
 SESSION = (
     "SET SESSION sql_mode = '', net_write_timeout = 3600, time_zone = '+00:00',"
-    " sql_select_limit = 18446744073709551615",
+    " sql_select_limit = 18446744073709551615, sql_big_selects = 1",
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
     "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
 )
+
+NO_TIME_LIMIT = ("SET SESSION max_statement_time = 0", "SET SESSION max_execution_time = 0")
+"""What MariaDB and what MySQL call it: each refuses the other's."""
 
 EXACT = {
     "bit": "{0} + 0",
@@ -122,6 +125,9 @@ class MySqlDatabase:
             self._connection = self._connect()
             try:
                 with self._connection.cursor() as cursor:
+                    for statement in NO_TIME_LIMIT:
+                        with suppress(pymysql.Error):
+                            cursor.execute(statement)
                     for statement in SESSION:
                         cursor.execute(statement)
             except BaseException:

@@ -166,13 +166,13 @@ def test_other_values_at_their_ends(server, mariadb_url, place):
         "INSERT INTO t (b, y, tm, e, s, d, bi, dz, tinyint_)"
         " VALUES (18446744073709551615, 0, '-838:59:59.999999', 99, 0,"
         " -12345678901234567890123456789012345.123456789012345678901234567891, 'ab', 1.5, 3)",
-        "SET GLOBAL sql_select_limit = 1",
         "INSERT INTO t (y) VALUES (2155)",
+        "SET GLOBAL sql_select_limit = 1, max_join_size = 1, max_statement_time = 0.00001",
     )
     try:
         place.land(mariadb_url, "t")
     finally:
-        execute(server, "SET GLOBAL sql_select_limit = DEFAULT")
+        execute(server, "SET GLOBAL sql_select_limit = DEFAULT, max_join_size = DEFAULT, max_statement_time = DEFAULT")
     first, second = place.frame("t").drop("_row", "_undecodable").to_dicts()
     assert first == {
         "b": "18446744073709551615",
