@@ -37,6 +37,7 @@ from dtx_assets_tests.dispatch.second_reading_texts import Queued, queue_id
 from dtx_assets_tests.dispatch.second_reading_values import Row
 from dtx_assets_tests.dispatch.ugly import decisions, ugly
 from dtx_assets_tests.dispatch.ugly_forms import write_csv, write_database, write_files
+from dtx_assets_tests.dispatch.ugly_thorough import thorough
 
 SYSTEM = "dispatch"
 
@@ -229,10 +230,16 @@ def brief(told: Sequence[Difference], *, examples: int = 3) -> str:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def write(directory: Path, seed: int, chosen: Mapping[str, str], *, legacy_url: str | None = None) -> dict[str, str]:
-    """The settings of a run on what was written: tables, files, decisions. Without `legacy_url`: CSV files."""
+def write(
+    directory: Path, seed: int | None, chosen: Mapping[str, str], *, legacy_url: str | None = None
+) -> dict[str, str]:
+    """The settings of a run on what was written: tables, files, decisions. Without `legacy_url`: CSV files.
+
+    Without a seed: every bad value in every column.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    made = ugly(seed)
+    made = thorough() if seed is None else ugly(seed)
+    seed = seed or 0
     zone = ("UTC", "Europe/London", "America/New_York")[seed % 3]
     if legacy_url is None:
         ends = ("\n", "\r\n")[seed // 2 % 2]
@@ -272,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="what", required=True)
     writing = commands.add_parser("write")
     writing.add_argument("directory", type=Path)
-    writing.add_argument("--seed", type=int, required=True)
+    writing.add_argument("--seed", type=int, help="without one: every bad value in every column")
     writing.add_argument("--decisions", type=json.loads, help="JSON of decision → option; {} is the defaults")
     writing.add_argument("--form", choices=("csv", "postgres"), default="csv")
     writing.add_argument("--legacy-url", help="an empty PostgreSQL database, for --form postgres")
@@ -284,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.what == "write":
         if (given.form == "postgres") != (given.legacy_url is not None):
             parser.error("--form postgres and --legacy-url belong together")
-        chosen = decisions(given.seed) if given.decisions is None else given.decisions
+        chosen = decisions(given.seed or 0) if given.decisions is None else given.decisions
         for name, value in write(given.directory, given.seed, chosen, legacy_url=given.legacy_url).items():
             sys.stdout.write(f"{name}={value}\n")
         return 0

@@ -73,6 +73,13 @@ def decisions(seed: int) -> dict[str, str]:
     return drawn if seed else {}
 
 
+def ugly_values(table: str, column: str) -> tuple[Value, ...]:
+    """Bad values for a column; hours are as many as an interval holds."""
+    if column == "duration":
+        return ("-1", "0", "1000000", "x", None, "", "3.0", "x\0", " 3")
+    return KINDS[kind_of(table, column)]
+
+
 def ugly(seed: int) -> Ugly:
     return Drawing(seed).everything()
 
@@ -159,16 +166,10 @@ class Drawing:
             (0, 0, 0, 0, 0, 0, 0, 1, 1, 2) if table in REFERRED_TO else (0, 0, 0, 0, 1, 1, 2, 3)
         )
         for column in self.random.sample(columns, min(how_bad, len(columns))):
-            row = {**row, column: self.ugly_value(table, column)}
+            row = {**row, column: self.any_of(*ugly_values(table, column))}
         if self.chance(20) and isinstance(row["id"], str) and not row["id"].startswith("-"):
             row = {**row, "id": self.any_of(f"0{row['id']}", f"{row['id']}.0")}
         return row
-
-    def ugly_value(self, table: str, column: str) -> Value:
-        kind = kind_of(table, column)
-        if column == "duration":
-            return self.any_of("-1", "0", "1000000", "x", None, "", "3.0")
-        return self.any_of(*KINDS[kind])
 
     def generic(self, table: str, row: Row, kind: tuple[str, str]) -> Row:
         """The row with its generic key under the names drawn for the table."""
