@@ -40,6 +40,11 @@ from dtx_assets_tests.dispatch.ugly_forms import write_csv, write_database, writ
 from dtx_assets_tests.dispatch.ugly_thorough import thorough
 
 SYSTEM = "dispatch"
+OWNERS = {"profiles": "profile", "orders": "order", "messages": "message", "projects": "project"}
+Embedded = tuple[str, str, str, str]
+"""Entity, id, content type and hash of an embedding; chunks of one text are one."""
+Document = tuple[str, str, str, str, str]
+"""Entity, id, name, text and hash of a document in Dify."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Found:
     accounting: dict[tuple[str, str], Account] = field(default_factory=dict)
     legacy_ids: list[tuple[str, str, str, str]] | None = None
     queue: dict[str, Row] | None = None
+    embedded: set[Embedded] | None = None
+    documents: set[Document] | None = None
 
 
 def found_in(url: str, targets: Iterable[str]) -> Found:
@@ -81,7 +88,22 @@ def found_in(url: str, targets: Iterable[str]) -> Found:
         if _is_there(connection, "public.embedding_queue"):
             rows = [_plain(row) for row in connection.execute("SELECT * FROM public.embedding_queue")]
             found.queue = {row["id"]: row for row in rows} or None
+            _read_phase_5(connection, found)
     return found
+
+
+def _read_phase_5(connection: psycopg.Connection[dict[str, Any]], found: Found) -> None:
+    """What has been embedded and sent; None where nothing was."""
+    embedded = set()
+    for entity, owner in OWNERS.items():
+        statement = sql.SQL("SELECT {}::text AS owner, content_type::text, content_hash FROM public.{}").format(
+            sql.Identifier(f"{owner}_id"), sql.Identifier(f"{owner}_embeddings")
+        )
+        embedded |= {(entity, *row.values()) for row in connection.execute(statement)}
+    columns = "source_table, source_id::text, document_name, document_content, content_hash"
+    documents = connection.execute(f"SELECT {columns} FROM public.dify_documents")
+    found.embedded = embedded or None
+    found.documents = {tuple(row.values()) for row in documents} or None
 
 
 def _is_there(connection: psycopg.Connection[dict[str, Any]], name: str) -> bool:
@@ -131,6 +153,12 @@ def differences(found: Found, expected: Result, queued: Mapping[tuple[str, str],
         told += _of_lists("compat.legacy_id", set(there), expected.legacy_ids)
     if found.queue is not None:
         told += _of_queue(found.queue, queued)
+    if found.embedded is not None:
+        embedded = {(*of, each.content_type, each.content_hash) for of, each in queued.items()}
+        told += _of_lists("embedding", found.embedded, embedded)
+    if found.documents is not None:
+        documents = {(*of, "/".join(of), each.text, each.content_hash) for of, each in queued.items()}
+        told += _of_lists("document", found.documents, documents)
     return told
 
 

@@ -47,6 +47,8 @@ def found(expected):
         deepcopy(result.accounting),
         list(result.legacy_ids),
         queue,
+        {(*of, each.content_type, each.content_hash) for of, each in queued.items()},
+        {(*of, "/".join(of), each.text, each.content_hash) for of, each in queued.items()},
     )
 
 
@@ -110,6 +112,15 @@ def add_queue(found):
     found.queue[PROFILE] = {"source_table": "profiles", "source_id": PROFILE, "content_type": "x"}
 
 
+def lose_embedding(found):
+    found.embedded.pop()
+
+
+def change_document(found):
+    entity, identity, _, *more = found.documents.pop()
+    found.documents.add((entity, identity, "another", *more))
+
+
 @pytest.mark.parametrize(
     ("change", "where"),
     [
@@ -127,6 +138,8 @@ def add_queue(found):
         (change_hash, {"queue.content_hash": 1}),
         (lose_queue, {"queue missing": 1}),
         (add_queue, {"queue too much": 1}),
+        (lose_embedding, {"embedding missing": 1}),
+        (change_document, {"document too much": 1, "document missing": 1}),
     ],
 )
 def test_each_kind_of_difference(found, expected, change, where):
