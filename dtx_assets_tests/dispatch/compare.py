@@ -94,6 +94,8 @@ def found_in(url: str, targets: Iterable[str]) -> Found:
 
 def _read_phase_5(connection: psycopg.Connection[dict[str, Any]], found: Found) -> None:
     """What has been embedded and sent; None where nothing was."""
+    if not _is_there(connection, "public.profile_embeddings"):
+        return
     embedded = set()
     for entity, owner in OWNERS.items():
         statement = sql.SQL("SELECT {}::text AS owner, content_type::text, content_hash FROM public.{}").format(
@@ -259,14 +261,14 @@ def brief(told: Sequence[Difference], *, examples: int = 3) -> str:
 
 
 def write(
-    directory: Path, seed: int | None, chosen: Mapping[str, str], *, legacy_url: str | None = None
+    directory: Path, seed: int | None, chosen: Mapping[str, str], *, legacy_url: str | None = None, times: int = 1
 ) -> dict[str, str]:
     """The settings of a run on what was written: tables, files, decisions. Without `legacy_url`: CSV files.
 
     Without a seed: every bad value in every column.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    made = thorough() if seed is None else ugly(seed)
+    made = thorough() if seed is None else ugly(seed, times)
     seed = seed or 0
     zone = ("UTC", "Europe/London", "America/New_York")[seed % 3]
     if legacy_url is None:
@@ -308,6 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     writing = commands.add_parser("write")
     writing.add_argument("directory", type=Path)
     writing.add_argument("--seed", type=int, help="without one: every bad value in every column")
+    writing.add_argument("--times", type=int, default=1, help="as many rows")
     writing.add_argument("--decisions", type=json.loads, help="JSON of decision → option; {} is the defaults")
     writing.add_argument("--form", choices=("csv", "postgres"), default="csv")
     writing.add_argument("--legacy-url", help="an empty PostgreSQL database, for --form postgres")
@@ -320,7 +323,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (given.form == "postgres") != (given.legacy_url is not None):
             parser.error("--form postgres and --legacy-url belong together")
         chosen = decisions(given.seed or 0) if given.decisions is None else given.decisions
-        for name, value in write(given.directory, given.seed, chosen, legacy_url=given.legacy_url).items():
+        for name, value in write(
+            given.directory, given.seed, chosen, legacy_url=given.legacy_url, times=given.times
+        ).items():
             sys.stdout.write(f"{name}={value}\n")
         return 0
     found = told(given.url, given.directory)

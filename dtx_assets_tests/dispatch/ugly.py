@@ -80,23 +80,24 @@ def ugly_values(table: str, column: str) -> tuple[Value, ...]:
     return KINDS[kind_of(table, column)]
 
 
-def ugly(seed: int) -> Ugly:
-    return Drawing(seed).everything()
+def ugly(seed: int, times: int = 1) -> Ugly:
+    """`times`: as many rows."""
+    return Drawing(seed, times).everything()
 
 
 class Drawing:
     """Tables in the order of who refers to whom. `ids`: those of each table, drawn before its rows."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, times: int) -> None:
         self.random = Random(seed)
         self.ids: dict[str, list[int]] = {}
-        for table, size in SIZES.items():
+        for table, size in ((table, size * times) for table, size in SIZES.items()):
             numbers = self.random.sample(range(1, size * 5 // 4), size * 9 // 10)
             # Patient 7 and user 7 are different people; -3 and 0 are integers, too.
             self.ids[table] = [*dict.fromkeys([7, *numbers]), *self.random.sample([-3, 0, 123_456_789], 1)]
         self.content_types = self.random.sample(range(40), len(MODELS) + 1)
         self.kinds = [self.random.choice(GENERIC_KEYS), self.random.choice(GENERIC_KEYS)]
-        self.uids = [str(UUID(int=self.random.getrandbits(128))) for _ in range(60)]
+        self.uids = [str(UUID(int=self.random.getrandbits(128))) for _ in range(60 * times)]
 
     def chance(self, one_in: int) -> bool:
         return self.random.randrange(one_in) == 0
@@ -139,7 +140,7 @@ class Drawing:
         return Ugly(tables, self.files())
 
     def files(self) -> dict[str, bytes]:
-        names = [*self.uids[:40], "123e4567-e89b-12d3-a456-426614174000", "readme.txt"]
+        names = [*self.uids[: len(self.uids) * 2 // 3], "123e4567-e89b-12d3-a456-426614174000", "readme.txt"]
         return {name: name.encode() * self.random.randrange(3) for name in names if not self.chance(4)}
 
     # --- ugliness -----------------------------------------------------------------------------------------------------
@@ -217,7 +218,7 @@ class Drawing:
 
     def dispatch_patient(self) -> Row:
         # Few users, so that some have several rows.
-        user = self.random.choice(self.ids["auth_user"][:30])
+        user = self.random.choice(self.ids["auth_user"][: len(self.ids["auth_user"]) // 2])
         return {
             "user_id": self.any_of(str(user), str(user), str(user), self.reference("auth_user", 4)),
             "doctor_id": self.reference("auth_user", 6) if self.chance(6) else str(self.doctor()),
@@ -235,7 +236,7 @@ class Drawing:
 
     def doctor(self) -> int:
         """One of a few users, so that doctors have patients and offices."""
-        return self.random.choice(self.ids["auth_user"][20:32])
+        return self.random.choice(self.ids["auth_user"][len(self.ids["auth_user"]) // 3 :][:12])
 
     def dispatch_office(self) -> Row:
         address = ("address", "apt", "city", "state", "zip", "country", "phone")
