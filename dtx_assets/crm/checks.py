@@ -104,20 +104,20 @@ def texts_with_ids(look: Look, *, model: str, texts: Sequence[str], system: Syst
         for each in system.filled_targets
         if not each.is_junction
     )
-    made = []
+    holding, naming = [], []
     for field in texts:
-        column = pl.col(field)
+        column, told = pl.col(field), ("_source_key", pl.lit(field).alias("field"))
         if kinds[field].is_json:
-            made.append(legacy.filter(column.str.contains('{"$oid":', literal=True)).select("_source_key"))
+            holding.append(legacy.filter(column.str.contains('{"$oid":', literal=True)).select(told))
         else:
-            named = legacy.filter(column.str.contains(HEX_TEXT)).select(
-                "_source_key", column.str.extract_all(HEX_TEXT).alias("id")
-            )
-            digits = pl.col("id").str.strip_chars('"').str.to_lowercase()
-            of_documents = named.explode("id").with_columns(digits).join(ids.unique(), on="id", how="semi")
-            made.append(of_documents.select("_source_key"))
-        made[-1] = made[-1].with_columns(pl.lit(field).alias("field"))
-    return pl.concat(made)
+            found = column.str.extract_all(HEX_TEXT).alias("id")
+            naming.append(legacy.filter(column.str.contains(HEX_TEXT)).select(*told, found).explode("id"))
+    if naming:
+        digits = pl.col("id").str.strip_chars('"').str.to_lowercase()
+        # Together: each join reads the links of all tables.
+        named = pl.concat(naming).with_columns(digits).join(ids.unique(), on="id", how="semi")
+        holding.append(named.select("_source_key", "field"))
+    return pl.concat(holding)
 
 
 def loose_ids(look: Look, *, model: str, named: dict[str, str]) -> pl.LazyFrame:

@@ -6,7 +6,7 @@ no number so large and no such value, and where it is no text. What goes through
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import polars as pl
@@ -20,7 +20,7 @@ from dtx_assets.machinery.mapping.model import ColumnMapping, RowMapping, Source
 from dtx_assets.machinery.model.target import TargetColumn
 from dtx_assets.machinery.prepare.schemas import INTEGER_RANGES
 from dtx_assets.machinery.system.system import System
-from dtx_assets.machinery.transforms.columns import Outcome, TransformContext
+from dtx_assets.machinery.transforms.columns import Outcome, TransformContext, with_reads
 
 MOST = 25
 """More columns of one table than this are one check: a page of the UI holds no more than some fifty."""
@@ -98,11 +98,11 @@ def _check(table: str, name: str, several: Sequence[Failures]) -> OwnCheck:
     spec = CheckSpec(name, ("legacy", table), " ".join(said), severity)
 
     def evaluate(look: Look) -> Asking:
-        now = failures(look.system, table, deciding(look), look)
+        now, _ = failures_now(look)
         return (yield from _asked(look, [now[column] for column in columns]))
 
     needs = dict.fromkeys(("mapping", name) for found in several for name in found.needs)
-    return OwnCheck(spec, evaluate, None, tuple(needs), "the mapping files")
+    return OwnCheck(spec, evaluate, None, tuple(needs), "the mapping files", reads_more=reads_now)
 
 
 def _asked(look: Look, several: Sequence[Failures]) -> Asking:
@@ -180,6 +180,19 @@ def deciding(look: Look) -> TransformContext:
         settings.legacy_timezone,
         settings.cutover_at or datetime.now(UTC),
     )
+
+
+def failures_now(look: Look) -> tuple[dict[str, Failures], dict[str, pl.Expr]]:
+    """How the columns of the table that is looked at can fail, and what has to be read for it: once for its checks."""
+    if failures not in look.made:
+        context = replace(deciding(look), reads={})
+        look.made[failures] = failures(look.system, look.asset[1], context, look), context.reads or {}
+    found: tuple[dict[str, Failures], dict[str, pl.Expr]] = look.made[failures]
+    return found
+
+
+def reads_now(look: Look) -> dict[str, pl.Expr]:
+    return failures_now(look)[1]
 
 
 def failures(system: System, table: str, context: TransformContext, look: Look | None = None) -> dict[str, Failures]:
@@ -262,7 +275,7 @@ def _add(
         mapped.change(coercion.kind, counts & coercion.when)
     if (target is None and not column.written) or outcome.takes_any_bytes:
         return
-    is_text = _is_text(outcome, column.local)
+    is_text = _is_text(outcome, column.local, context.reads or {})
     if is_text:
         mapped.reject(NO_TEXT, counts & _no_text(column.local, look))
     if target and not is_made_over:
@@ -276,8 +289,10 @@ def _is_listed(column: ColumnMapping, source: pl.Expr, context: TransformContext
     return source.is_in(keys.drop_nulls().to_list()).fill_null(False) if column.exact else listed(source, keys)
 
 
-def _is_text(outcome: Outcome, columns: Collection[str]) -> bool:
-    empty = pl.LazyFrame(schema=dict.fromkeys(columns, pl.String))
+def _is_text(outcome: Outcome, columns: Collection[str], reads: Mapping[str, pl.Expr]) -> bool:
+    used = {name: reads[name] for name in outcome.value.meta.root_names() if name in reads}
+    columns = {*columns, *(name for made in used.values() for name in made.meta.root_names())}
+    empty = with_reads(pl.LazyFrame(schema=dict.fromkeys(columns, pl.String)), used)
     return empty.select(outcome.value.alias("value")).collect_schema()["value"] == pl.String
 
 

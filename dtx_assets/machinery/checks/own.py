@@ -28,6 +28,7 @@ from dtx_assets.machinery.checks.survey import Rows, Survey, listed, shown_value
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 from dtx_assets.machinery.system.system import System
+from dtx_assets.machinery.transforms.columns import with_reads
 
 KEYS = ("_source_key", "source_key", "source_id")
 """What names a row in examples: the first of these that a frame has, or else its first column."""
@@ -176,6 +177,8 @@ class OwnCheck:
     needs: tuple[DatasetName, ...]
     where: str
     replaces: tuple[str, ...] = ()
+    reads_more: Callable[[Look], Mapping[str, pl.Expr]] | None = None
+    """Columns that it needs besides, which are made for all checks of the same rows at once."""
 
     @property
     def reads(self) -> tuple[DatasetName, ...]:
@@ -323,7 +326,11 @@ def evaluate(checks: Sequence[OwnCheck], context: CheckContext) -> dict[str, Che
 
     def frame_of(rows: Callable[[Look], pl.LazyFrame] | None) -> pl.LazyFrame:
         if rows not in frames:
-            frames[rows] = plain.rows if rows is None else rows(plain)
+            frame = plain.rows if rows is None else rows(plain)
+            reads = dict.fromkeys(check.reads_more for check in checks if check.reads_more and check.rows is rows)
+            for more in reads:
+                frame = with_reads(frame, more(plain))
+            frames[rows] = frame
         return frames[rows]
 
     outcomes: dict[str, CheckOutcome] = {}

@@ -47,8 +47,13 @@ class GateOfInstance:
         self, environment: RunEnvironment, models: Collection[str], *, cutover: bool, but_of_run: str | None = None
     ) -> list[Obstacle]:
         """What keeps `models` from being loaded; checks of targets that the run `but_of_run` evaluated do not count."""
+        checks = (
+            [*self._evaluated_now(environment), *self._evaluated_before(but_of_run), *self._verified(but_of_run)]
+            if cutover
+            else self._evaluated_before(but_of_run, structure_of=models)
+        )
         return obstacles(
-            [*self._evaluated_now(environment), *self._evaluated_before(but_of_run), *self._verified(but_of_run)],
+            checks,
             self.graph.system.questions,
             environment.decisions.chosen,
             cutover=cutover,
@@ -76,15 +81,20 @@ class GateOfInstance:
                     says=f": {facts}" if facts else "",
                 )
 
-    def _evaluated_before(self, but_of_run: str | None) -> Iterator[GatedCheck]:
+    def _evaluated_before(
+        self, but_of_run: str | None, *, structure_of: Collection[str] | None = None
+    ) -> Iterator[GatedCheck]:
+        """`structure_of` are the models of a rehearsal, which is stopped by their structure alone: each load asks, and
+        to read what hundreds of checks found takes longer than a small load."""
         gating = {
             self._key(group, spec): (group, spec)
             for group in self.check_groups
             if group.needs
+            and (structure_of is None or not self.graph.models_made_from(*group.asset).isdisjoint(structure_of))
             for spec in group.specs
-            if spec.closes_gate
+            if (spec.closes_gate if structure_of is None else spec.structure)
         }
-        if self.instance is None:
+        if self.instance is None or not gating:
             return
         states = check_states(self.instance, gating)
         by_name = {check_name(key): declared for key, declared in gating.items()}

@@ -4,13 +4,17 @@ Dagster makes an engine, a connection and compiled statements anew for each of t
 took half of the time of a run. What is stored, and how, is Dagster's. `dagster.yaml` names the storage.
 """
 
+import os
 import sqlite3
+import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from dagster import AssetKey, EventLogEntry, EventLogRecord
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage, SqliteEventLogStorageWatchdog
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
@@ -23,6 +27,9 @@ from watchdog.observers.api import BaseObserver
 
 OPEN_DATABASES = 16
 """Of runs, each of which has a database of its own: a server that is asked for old ones must not keep them all open."""
+
+BATCH_SIZE = ("DAGSTER_EVENT_BATCH_SIZE", "1000")
+"""What Dagster reads of the environment: the events that say what a run is going to do are handed over together."""
 
 
 def kept_open(url: str) -> Engine:
@@ -52,8 +59,11 @@ class EventLogStorage(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: OrderedDict[str, tuple[Engine, int]] = OrderedDict()
-        self._tables: set[str] = set()
+        self._connections: dict[str, Connection] = {}
+        self._found: set[tuple[str, ...]] = set()
+        self._last_made: dict[AssetKey, tuple[str, EventLogRecord | None]] = {}
         super().__init__(base_dir, inst_data)
+        self._db_lock = threading.RLock()  # type: ignore[assignment]  # Dagster asks for no connection within another
         self._obs: BaseObserver | None = None  # type: ignore[assignment]  # Dagster declares None alone
 
     @classmethod
@@ -62,8 +72,33 @@ class EventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        with self._db_lock, self._engine(shard).connect() as connection, connection.begin():
-            yield connection
+        """A connection in a transaction of its own; within another to the same database, that one."""
+        with self._db_lock:
+            if known := self._connections.get(shard):
+                yield known
+                return
+            with self._engine(shard).connect() as connection, connection.begin():
+                self._connections[shard] = connection
+                try:
+                    yield connection
+                finally:
+                    del self._connections[shard]
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """In one transaction of each of its two databases."""
+        if event.is_dagster_event and event.dagster_event_type in {*ASSET_EVENTS, *ASSET_CHECK_EVENTS}:
+            with self.run_connection(event.run_id), self.index_connection():
+                super().store_event(event)
+        else:
+            super().store_event(event)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """In one transaction of each of their databases."""
+        with ExitStack() as stack:
+            for run in dict.fromkeys(event.run_id for event in events):
+                stack.enter_context(self.run_connection(run))
+            stack.enter_context(self.index_connection())
+            super().store_event_batch(events)
 
     def _engine(self, shard: str) -> Engine:
         path = Path(self.path_for_shard(shard))
@@ -82,10 +117,48 @@ class EventLogStorage(SqliteEventLogStorage):
         return engine
 
     def has_table(self, table_name: str) -> bool:
-        """Asked for each event; a table that is there stays."""
-        if table_name not in self._tables and super().has_table(table_name):
-            self._tables.add(table_name)
-        return table_name in self._tables
+        return self._is_there(("table", table_name), lambda: super(EventLogStorage, self).has_table(table_name))
+
+    def has_secondary_index(self, name: str) -> bool:
+        return self._is_there(("index", name), lambda: super(EventLogStorage, self).has_secondary_index(name))
+
+    def has_asset_key_col(self, column_name: str) -> bool:
+        return self._is_there(
+            ("column", column_name), lambda: super(EventLogStorage, self).has_asset_key_col(column_name)
+        )
+
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        return self._is_there(
+            ("column", column_name),
+            lambda: super(EventLogStorage, self)._has_asset_key_col_on_connection(conn, column_name),
+        )
+
+    def _is_there(self, what: tuple[str, ...], look: Callable[[], bool]) -> bool:
+        """Asked for each event; what is there stays."""
+        if what not in self._found and look():
+            self._found.add(what)
+        return what in self._found
+
+    def _get_latest_materialization_records(
+        self, raw_asset_rows: Iterable[Mapping[str, Any]]
+    ) -> Mapping[AssetKey, EventLogRecord | None]:
+        """Each step asks for all that it depends on: a record is read from its text only where that is another one."""
+        found: dict[AssetKey, EventLogRecord | None] = {}
+        rows: dict[AssetKey | None, Mapping[str, Any]] = {}
+        for row in raw_asset_rows:
+            key = AssetKey.from_db_string(row["asset_key"])
+            if key in self._last_made and not row["asset_details"]:
+                text, record = self._last_made[key]
+                if text == row["last_materialization"]:
+                    found[key] = record
+                    continue
+            rows[key] = row
+        if rows:
+            read = super()._get_latest_materialization_records(list(rows.values()))
+            made = {key: (text, record) for key, record in read.items() if (text := rows[key]["last_materialization"])}
+            self._last_made |= made
+            found |= read
+        return found
 
     def watch(self, run_id: str, cursor: str | None, callback: Any) -> None:
         observer = self._obs
@@ -131,6 +204,7 @@ class SqliteStorage(DagsterSqliteStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
+        os.environ.setdefault(*BATCH_SIZE)
         history = Path(base_dir, "history")
         self._run_storage = RunStorage.from_local(str(history))
         self._event_log_storage = EventLogStorage(str(history / "runs"))

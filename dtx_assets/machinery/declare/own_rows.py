@@ -1,6 +1,6 @@
 """The crosswalks of rows that this migration itself inserts: by what was loaded, or by what is prepared."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -13,6 +13,11 @@ from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.prepare.assess import DROPPED
 from dtx_assets.machinery.prepare.preparation import KEYS, STANDS_FOR
 from dtx_assets.machinery.transforms.document_values import CROSSWALK
+
+PIECE_ROWS = 1_000_000
+"""About so many documents are in memory at a time."""
+COUNTED = (KEYS, "rows", DROPPED)
+"""The tables of a prepared and a rejected dataset that have a row a document."""
 
 
 def own_crosswalk(target: TargetTable, mappings: Mappings, legacy_tables: Mapping[str, LegacyTable]) -> MappingAsset:
@@ -57,45 +62,53 @@ def prepared_crosswalk(target: TargetTable, mappings: Mapping[str, TargetMapping
     """
     sources = ", ".join(mappings[target.model].sources)
 
-    def build(context: MappingContext) -> pl.LazyFrame:
+    def pieces(context: MappingContext) -> Iterator[pl.LazyFrame]:
         prepared = context.lake.require((context.system, "prepared", target.model))
         rejected = context.lake.require((context.system, "rejected", target.model))
+        rows = sum(
+            files.rows for name, files in (*prepared.tables.items(), *rejected.tables.items()) if name in COUNTED
+        )
+        count = 1 + rows // PIECE_ROWS
 
-        def table(name: str) -> pl.LazyFrame | None:
-            return context.lake.scan_files(prepared, name) if name in prepared.tables else None
+        def table(name: str, columns: Sequence[str]) -> pl.LazyFrame:
+            if name in prepared.tables:
+                return context.lake.scan_files(prepared, name).select(columns)
+            return pl.LazyFrame(schema=dict.fromkeys(columns, pl.String()))
 
-        keys = table(KEYS)
-        nothing = pl.LazyFrame(schema={"source_key": pl.String(), "named": pl.String()})
-        stands_for = table(STANDS_FOR)
-        stands_for = nothing if stands_for is None else stands_for
-        if keys is None:
-            keys = pl.LazyFrame(schema={"source_key": pl.String(), "target_id": pl.String()})
+        stands_for = table(STANDS_FOR, ["source_key", "named"]).unique("source_key")
+        migrated = table(KEYS, ["source_key", "target_id"]).with_columns(
+            pl.col("target_id").cast(pl.String), pl.lit(None, pl.String).alias("fate")
+        )
         whole = context.lake.scan_files(rejected, "rows").filter(~pl.col("partial"))
-        dropped = context.lake.scan_files(rejected, DROPPED)
         lost = pl.concat(
             [
                 whole.select("source_key", pl.lit("rejected").alias("fate")),
-                dropped.select("source_key", pl.lit("dropped").alias("fate")),
+                context.lake.scan_files(rejected, DROPPED).select("source_key", pl.lit("dropped").alias("fate")),
             ]
+        ).select("source_key", pl.lit(None, pl.String).alias("target_id"), "fate")
+        winners = (
+            migrated.select(pl.col("source_key").alias("named"), pl.col("target_id").alias("_theirs"))
+            .join(stands_for.select("named").unique(), on="named", how="semi")
+            .unique("named")
         )
-        migrated = keys.select("source_key", pl.col("target_id").cast(pl.String), pl.lit(None, pl.String).alias("fate"))
-        # What is migrated counts, whatever became of its copies.
-        known = pl.concat([migrated, lost.select("source_key", pl.lit(None, pl.String).alias("target_id"), "fate")])
-        known = known.unique("source_key", keep="first", maintain_order=True)
-        winners = migrated.select(pl.col("source_key").alias("named"), pl.col("target_id").alias("_theirs"))
-        return (
-            known.join(stands_for.unique("source_key"), on="source_key", how="left")
-            .join(winners, on="named", how="left")
-            .select(
-                pl.col("source_key").alias("source_id"),
-                pl.coalesce("_theirs", "target_id").alias("target_id"),
-                "fate",
-                pl.col("named").is_not_null().alias("merged"),
-                pl.coalesce("named", "source_key").alias("named"),
+        for number in range(count):
+            of_piece = (pl.col("source_key").hash() % count == number) if count > 1 else pl.lit(True)
+            # What is migrated counts, whatever became of its copies.
+            known = pl.concat([migrated.filter(of_piece), lost.filter(of_piece)])
+            yield (
+                known.unique("source_key", keep="first", maintain_order=True)
+                .join(stands_for.filter(of_piece), on="source_key", how="left")
+                .join(winners, on="named", how="left")
+                .select(
+                    pl.col("source_key").alias("source_id"),
+                    pl.coalesce("_theirs", "target_id").alias("target_id"),
+                    "fate",
+                    pl.col("named").is_not_null().alias("merged"),
+                    pl.coalesce("named", "source_key").alias("named"),
+                )
+                .cast(CROSSWALK)
+                .sort("source_id")
             )
-            .cast(CROSSWALK)
-            .sort("source_id")
-        )
 
     return MappingAsset(
         target.model,
@@ -103,6 +116,7 @@ def prepared_crosswalk(target: TargetTable, mappings: Mapping[str, TargetMapping
         target.area,
         (("prepared", target.model), ("rejected", target.model)),
         f"The documents of {sources}, and the keys of the rows of {target.name} that were prepared of them.",
-        build,
+        lambda context: pl.concat(pieces(context)),
         is_crosswalk=True,
+        pieces=pieces,
     )

@@ -146,6 +146,8 @@ class MappingAsset:
     """Of a reference, whether columns may go through it: from `source_id` to `target_id`."""
     after: tuple[str, ...] = ()
     """Models that this migration fills first: what it wrote is part of the mapping."""
+    pieces: Callable[[MappingContext], Iterator[pl.LazyFrame]] | None = None
+    """The rows of `build` a part at a time, where there may be more of them than memory should hold."""
 
 
 Build = Callable[[MappingContext], pl.LazyFrame]
@@ -280,16 +282,28 @@ def refuse_contradictions(table: str, key: str, rows: pl.LazyFrame) -> None:
 
 def build_mapping_asset(asset: MappingAsset, context: MappingContext) -> Manifest:
     """Writes the dataset of a mapping asset; the one that is there stays when nothing changed."""
-    frame = asset.build(context).collect(engine="streaming")
     key = (context.system, "mapping", asset.name)
-    digest = _content_digest(frame)
     before = context.lake.manifest(key)
-    if before and before.metadata.get("digest") == digest:
+    pieces = asset.pieces(context) if asset.pieces else iter([asset.build(context)])
+    try:
+        with context.lake.write(key, run_id=context.run_id) as writer:
+            digests = []
+            for piece in pieces:
+                frame = piece.collect(engine="streaming")
+                digests.append(_content_digest(frame))
+                writer.add(frame)
+            digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+            if before and before.metadata.get("digest") == digest:
+                raise _Unchanged
+            writer.metadata.update(digest=digest, kind=asset.kind)
+    except _Unchanged:
+        assert before
         return before
-    with context.lake.write(key, run_id=context.run_id) as writer:
-        writer.add(frame)
-        writer.metadata.update(digest=digest, kind=asset.kind)
     return context.lake.require(key)
+
+
+class _Unchanged(Exception):
+    """What is there stays, and nothing of the new version."""
 
 
 def _content_digest(frame: pl.DataFrame) -> str:

@@ -10,7 +10,16 @@ from dtx_assets.machinery.mapping.cases import case_value
 from dtx_assets.machinery.mapping.conditions import holds
 from dtx_assets.machinery.mapping.model import ColumnMapping, RowMapping, SourceMapping
 from dtx_assets.machinery.model.target import polars_type
-from dtx_assets.machinery.transforms.columns import Coercion, Outcome, Problem, Registry, TransformContext, code, shown
+from dtx_assets.machinery.transforms.columns import (
+    Coercion,
+    Outcome,
+    Problem,
+    Registry,
+    TransformContext,
+    code,
+    shown,
+    with_reads,
+)
 
 PROBLEM = pl.Struct({"reason": pl.String, "column": pl.String, "detail": pl.String})
 UNREADABLE = "_unreadable"
@@ -99,6 +108,7 @@ def apply_columns(
     `_problems` is a list of {reason, column, detail}, `_coercions` a list of kinds; all other columns stay.
     """
     rows = frame.lazy()
+    reads: dict[str, pl.Expr] = {}
     problems: list[RowProblem] = []
     if UNREADABLE in frame.columns:
         why = pl.col(UNREADABLE)
@@ -109,6 +119,7 @@ def apply_columns(
     for name, column in (source.columns | source.helpers).items():
         if column.by:
             continue
+        active = column.when is None or context.decisions.get(column.when.decision) in column.when.option
         local = column.local
         inputs = [pl.col(part) for part in column.input or local]
         label = ", ".join(local) or name
@@ -121,12 +132,14 @@ def apply_columns(
             outcome = Outcome(_constant(column))
         else:
             settings = column.settings(context.decisions)
-            outcome = transforms[column.transform or "text"](inputs, replace(context, column=name), **settings)
+            its_reads: dict[str, pl.Expr] = {}
+            made_for = replace(context, column=name, reads=its_reads)
+            outcome = transforms[column.transform or "text"](inputs, made_for, **settings)
             if name in source.columns or column.written:
-                outcome = _refusing_what_is_no_text(rows, outcome, local, inputs)
+                outcome = _refusing_what_is_no_text(with_reads(rows, its_reads), outcome, local, inputs)
+            reads |= its_reads if active else {}
         if column.only:
             outcome = _where(outcome, holds(column.only))
-        active = column.when is None or context.decisions.get(column.when.decision) in column.when.option
         values[f":{name}"] = outcome.value if active else pl.lit(None)
         if active:
             # A document that cannot be read says nothing of its fields.
@@ -143,9 +156,8 @@ def apply_columns(
     }
     # Together, so that what a value and its problems have in common is read once; and in memory, where texts are
     # shared: the streaming engine would copy large ones.
-    mapped = rows.with_columns(made.alias(name) for name, made in (values | hits | counted).items()).collect(
-        engine="in-memory"
-    )
+    rows = with_reads(rows, reads).with_columns(made.alias(name) for name, made in (values | hits | counted).items())
+    mapped = rows.collect(engine="in-memory")
     hit, *coerced = (mapped.get_column(name) for name in hits)
     times = {int(name.removeprefix(TIMES)): mapped.get_column(name) for name in counted}
     mapped = mapped.drop(*hits, *counted)
@@ -153,7 +165,7 @@ def apply_columns(
         mapped = mapped.with_columns(NO_PROBLEMS.alias("_problems"))
     mapped = _with_listed(mapped, hit, problems)
     kinds = [(label, entry.kind) for label, entry in coercions]
-    return _with_coercions(mapped, coerced, kinds, times).drop(joined)
+    return _with_coercions(mapped.drop(reads), coerced, kinds, times).drop(joined)
 
 
 def _where(outcome: Outcome, when: pl.Expr) -> Outcome:

@@ -26,7 +26,6 @@ from dtx_assets.machinery.transforms.columns import (
     Outcome,
     Problem,
     TransformContext,
-    remembered,
     shown,
 )
 from dtx_assets.machinery.transforms.json_values import _literal
@@ -466,11 +465,16 @@ def _each(values: pl.Series, make: Callable[[Any], _Read]) -> pl.Series:
 
 
 def _taken(
-    source: pl.Expr, make: Callable[[Any], _Read], quick: Values, kinds: Sequence[str], missing: str | None = None
+    source: pl.Expr,
+    context: TransformContext,
+    make: Callable[[Any], _Read],
+    quick: Values,
+    kinds: Sequence[str],
+    missing: str | None = None,
 ) -> Outcome:
     """The outcome of reading one value; `missing` is what a missing field gives."""
     way = partial(read_quickly, quick=quick, slow=partial(_each, make=make))
-    read = source.map_batches(remembered(way), READ, is_elementwise=True)
+    read = context.read(source, way, READ)
     value, counted = read.struct.field("value"), read.struct.field("counted")
     if missing is not None:
         # BSON null is read as an empty array already.
@@ -492,7 +496,7 @@ def bson_text(
 ) -> Outcome:
     """Text as it is; numbers, booleans, dates and ids as text, which is counted as `to_text`."""
     (source,) = inputs
-    return _taken(source, partial(_text, scalars=scalars), bson_columns.texts, ("to_text",))
+    return _taken(source, context, partial(_text, scalars=scalars), bson_columns.texts, ("to_text",))
 
 
 @GENERIC.transform("bson_integer")
@@ -502,7 +506,7 @@ def bson_integer(
     """A whole number of any BSON type, never rounded; of text it is counted as `to_number`."""
     (source,) = inputs
     make, quick = partial(_integer, nullable=nullable, bits=bits), partial(bson_columns.integers, bits=bits)
-    taken = _taken(source, make, quick, ("to_number", "empty_to_null"))
+    taken = _taken(source, context, make, quick, ("to_number", "empty_to_null"))
     return Outcome(taken.value.cast(pl.Int64), taken.problems, taken.coercions, takes_any_bytes=True)
 
 
@@ -510,7 +514,8 @@ def bson_integer(
 def bson_boolean(inputs: Sequence[pl.Expr], context: TransformContext, nullable: bool = True) -> Outcome:
     """A boolean; 0, 1 and the texts of them and of booleans are counted as `to_boolean`."""
     (source,) = inputs
-    taken = _taken(source, partial(_boolean, nullable=nullable), bson_columns.booleans, ("to_boolean", "empty_to_null"))
+    make = partial(_boolean, nullable=nullable)
+    taken = _taken(source, context, make, bson_columns.booleans, ("to_boolean", "empty_to_null"))
     return Outcome(taken.value == "true", taken.problems, taken.coercions, takes_any_bytes=True)
 
 
@@ -524,7 +529,7 @@ def bson_timestamp(
     """A date in UTC to the millisecond, of any year that PostgreSQL has, as it prints it; ISO 8601 is counted."""
     (source,) = inputs
     make = partial(_timestamp, nullable=nullable, numbers=numbers)
-    return _taken(source, make, bson_columns.timestamps, ("to_timestamp", "empty_to_null"))
+    return _taken(source, context, make, bson_columns.timestamps, ("to_timestamp", "empty_to_null"))
 
 
 @GENERIC.transform("bson_enum")
@@ -534,7 +539,7 @@ def bson_enum(
     """A label, exactly; another case or blanks around it are counted as `enum_case`; else `unmapped_value`."""
     (source,) = inputs
     make, quick = partial(_enum, nullable=nullable, labels=tuple(labels)), partial(bson_columns.labels, known=labels)
-    return _taken(source, make, quick, ("enum_case", "empty_to_null"))
+    return _taken(source, context, make, quick, ("enum_case", "empty_to_null"))
 
 
 @GENERIC.transform("bson_uuid")
@@ -546,7 +551,7 @@ def bson_uuid(
     _namespace(namespace)
     make = partial(_uuid, nullable=nullable, namespace=namespace)
     quick = partial(bson_columns.uuids, namespace=namespace)
-    return _taken(source, make, quick, ("id_from_text", "empty_to_null"))
+    return _taken(source, context, make, quick, ("id_from_text", "empty_to_null"))
 
 
 @GENERIC.transform("bson_json")
@@ -555,7 +560,7 @@ def bson_json(
 ) -> Outcome:
     """JSON; what JSON lacks is written as text (`plain`, counted as `json_type`), or all as relaxed Extended JSON."""
     (source,) = inputs
-    return _taken(source, partial(_jsonb, form=form), bson_columns.json_values, ("json_type",))
+    return _taken(source, context, partial(_jsonb, form=form), bson_columns.json_values, ("json_type",))
 
 
 @GENERIC.transform("bson_texts")
@@ -565,7 +570,7 @@ def bson_texts(
     """An array of texts; a missing one is empty, nulls in it are dropped, a lone text is an array of one: counted."""
     (source,) = inputs
     kinds = ("null_member", "scalar_to_array", "to_text")
-    return _taken(source, partial(_texts, scalars=scalars), bson_columns.arrays_of_texts, kinds, missing="{}")
+    return _taken(source, context, partial(_texts, scalars=scalars), bson_columns.arrays_of_texts, kinds, missing="{}")
 
 
 @GENERIC.transform("bson_uuids")
@@ -575,4 +580,4 @@ def bson_uuids(inputs: Sequence[pl.Expr], context: TransformContext, namespace: 
     _namespace(namespace)
     kinds = ("id_from_text", "null_member", "duplicate_member", "scalar_to_array")
     quick = partial(bson_columns.arrays_of_uuids, namespace=namespace)
-    return _taken(source, partial(_uuids, namespace=namespace), quick, kinds, missing="{}")
+    return _taken(source, context, partial(_uuids, namespace=namespace), quick, kinds, missing="{}")

@@ -37,6 +37,8 @@ LAST_YEAR_OF_RULES = 2099
 """Until then Polars knows when the clock of a zone changes; afterwards it has no summer time."""
 SHOWN = 40
 """Characters of a value that a problem quotes."""
+READ = "_read:"
+"""Begins the names of columns that hold what functions read."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,23 @@ class TransformContext:
     """The columns of the target, as they are live where that is known: with defaults and foreign keys then."""
     column: str = ""
     """The column or helper that is made."""
+    reads: dict[str, pl.Expr] | None = None
+    """Where transforms put what Python functions read, by the column in which `with_reads` makes it; None: nowhere."""
+
+    def read(
+        self, source: pl.Expr, read: Callable[[pl.Series], pl.Series], dtype: pl.DataType | type[pl.DataType]
+    ) -> pl.Expr:
+        """What a function reads of a source, value by value.
+
+        The value, the problems and the coercions of a transform are an expression each, and Polars calls the function
+        for each of them, unless what it reads is made before.
+        """
+        made = source.map_batches(remembered(read), dtype, is_elementwise=True)
+        if self.reads is None:
+            return made
+        name = f"{READ}{self.column}:{len(self.reads)}"
+        self.reads[name] = made
+        return pl.col(name)
 
     def canonical_id(self, crosswalk: str, text: pl.Expr) -> pl.Expr:
         """A legacy id as that crosswalk holds it."""
@@ -170,6 +189,13 @@ def reading(
     else:
         problems = (*problems, Problem("unparseable", lost, pl.format(f"{{}} is no {what}", shown(source))))
     return Outcome(value, problems, coercions, takes_any_bytes)
+
+
+def with_reads(rows: pl.LazyFrame, reads: Mapping[str, pl.Expr]) -> pl.LazyFrame:
+    """The rows with what transforms put into the `reads` of their context."""
+    for name, made in reads.items():
+        rows = rows.with_columns(made.alias(name))
+    return rows
 
 
 def remembered(read: Callable[[pl.Series], pl.Series]) -> Callable[[pl.Series], pl.Series]:

@@ -39,7 +39,6 @@ from dtx_assets.machinery.transforms.columns import (
     Problem,
     TransformContext,
     object_id_value,
-    remembered,
     shown,
 )
 from dtx_assets.machinery.transforms.json_values import _literal
@@ -207,7 +206,7 @@ def document_id(
         value = uuid_of(digits, rules.namespace)
     else:
         given = context.crosswalks.get(crosswalk, pl.LazyFrame(schema=GIVEN)).filter(pl.col("source_table") == of)
-        value = digits.map_batches(remembered(partial(_given, given)), pl.String(), is_elementwise=True)
+        value = context.read(digits, partial(_given, given), pl.String())
     return Outcome(value, (problem,), (from_text,), takes_any_bytes=True)
 
 
@@ -262,11 +261,9 @@ def document_reference(
     held = held_column(context)
     listed = context.crosswalks.get(crosswalk, pl.LazyFrame(schema=CROSSWALK))
     if held.kind.is_array:
-        return _references(source, listed, rules, crosswalk)
+        return _references(source, context, listed, rules, crosswalk)
     digits = object_id_value(source)
-    found = digits.map_batches(
-        remembered(lambda ids: looked_up(ids, listed).to_struct(ids.name)), FOUND, is_elementwise=True
-    )
+    found = context.read(digits, lambda ids: looked_up(ids, listed).to_struct(ids.name), FOUND)
     target_id = found.struct.field("target_id")
     names, lost = digits.is_not_null(), digits.is_not_null() & target_id.is_null()
     blank = source.str.contains(IS_BLANK).fill_null(False)
@@ -300,11 +297,11 @@ OF_MEMBERS = (
 )
 
 
-def _references(source: pl.Expr, crosswalk: pl.LazyFrame, rules: DocumentRules, named: str) -> Outcome:
+def _references(
+    source: pl.Expr, context: TransformContext, crosswalk: pl.LazyFrame, rules: DocumentRules, named: str
+) -> Outcome:
     """An array of the keys of rows, in order, each once; a missing one is empty."""
-    read = source.map_batches(
-        remembered(partial(_arrays, crosswalk=crosswalk, rules=rules)), ARRAY, is_elementwise=True
-    )
+    read = context.read(source, partial(_arrays, crosswalk=crosswalk, rules=rules), ARRAY)
     counted = read.struct.field("counted")
     value = pl.when(source.is_null()).then(pl.lit("{}")).otherwise(read.struct.field("value"))
     fault = read.struct.field("fault")

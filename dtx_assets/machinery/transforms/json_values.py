@@ -16,7 +16,6 @@ from dtx_assets.machinery.transforms.columns import (
     TransformContext,
     Unreadable,
     reading,
-    remembered,
     shown,
     uuid_value,
 )
@@ -120,12 +119,13 @@ def _each(texts: pl.Series, make: Callable[[Any, str], str | None]) -> pl.Series
 
 def _read(
     source: pl.Expr,
+    context: TransformContext,
     make: Callable[[Any, str], str | None],
     what: str,
     unreadable: Unreadable,
     blank: Blank,
 ) -> Outcome:
-    read = source.map_batches(remembered(lambda texts: _each(texts, make)), READ, is_elementwise=True)
+    read = context.read(source, lambda texts: _each(texts, make), READ)
     fault = read.struct.field("fault")
     outcome = reading(source, read.struct.field("value"), what, unreadable, blank, is_readable=fault.is_null())
     if unreadable == "null":
@@ -149,7 +149,7 @@ def json(
     """
     (source,) = inputs
     make = (lambda _value, text: text) if kept == "exactly" else (lambda value, _text: canonical(value))
-    return _read(source, make, "JSON", unreadable, blank)
+    return _read(source, context, make, "JSON", unreadable, blank)
 
 
 @GENERIC.transform("array")
@@ -167,7 +167,7 @@ def array(
     """
     (source,) = inputs
     if separator is None:
-        return _read(source, _array, "JSON array", unreadable, blank)
+        return _read(source, context, _array, "JSON array", unreadable, blank)
     if not separator:
         raise ValueError("an empty separator; give the text between two elements")
     parts = source.str.split(separator).list.eval(_element(pl.element())).list.join(",")
@@ -233,7 +233,7 @@ def text_of(
     What MongoDB's Extended JSON says of a value is taken as the value: ids, numbers, dates and UUIDs.
     """
     (source,) = inputs
-    checked = _read(source, lambda _value, text: text, "JSON", unreadable, blank)
+    checked = _read(source, context, lambda _value, text: text, "JSON", unreadable, blank)
     is_sound = checked.value.is_not_null()
     return Outcome(pl.when(is_sound).then(plain_text(source)), checked.problems, checked.coercions)
 

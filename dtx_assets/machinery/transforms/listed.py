@@ -17,7 +17,6 @@ from dtx_assets.machinery.transforms.columns import (
     canonical_integer,
     code,
     integer_value,
-    remembered,
     shown,
 )
 
@@ -45,8 +44,7 @@ def id_in(
     not found is an `orphan_reference`, NULL too where it is `required`; or it is NULL, and `counted`.
     """
     (source,) = inputs
-    find = remembered(lambda texts: _ids(texts, rows_of(context, table), by))
-    value = source.map_batches(find, pl.Int64(), is_elementwise=True)
+    value = context.read(source, lambda texts: _ids(texts, rows_of(context, table), by), pl.Int64())
     lost = value.is_null() & (pl.lit(required) | source.is_not_null())
     if missing == "null":
         return Outcome(value, coercions=(Coercion(counted or f"{table}_not_found", lost),))
@@ -84,12 +82,13 @@ def id_of_the_one_in(
     counted.
     """
     asked = pl.struct(source.alias(name) for source, name in zip(inputs, columns, strict=True))
-    find = remembered(
+    found = context.read(
+        asked,
         lambda asked: _the_ones(
             asked, _counting(rows_of(context, table), deleted), columns, narrowing, unknown, ambiguous
-        )
+        ),
+        FOUND,
     )
-    found = asked.map_batches(find, FOUND, is_elementwise=True)
     finding = found.struct.field("finding")
     symbol = shown(inputs[0])
     return Outcome(
@@ -186,8 +185,9 @@ def spelling_in(
     """
     (source,) = inputs
     trimmed = source.str.strip_chars()
-    find = remembered(lambda codes: _spellings(codes, rows_of(context, table).get_column(column), apart))
-    spelling = trimmed.map_batches(find, pl.String(), is_elementwise=True)
+    spelling = context.read(
+        trimmed, lambda codes: _spellings(codes, rows_of(context, table).get_column(column), apart), pl.String()
+    )
     value = pl.coalesce(spelling, trimmed)
     is_unlisted = source.is_not_null() & spelling.is_null() & pl.lit(unknown == "reject")
     return Outcome(

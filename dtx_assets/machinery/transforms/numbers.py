@@ -17,7 +17,6 @@ from dtx_assets.machinery.transforms.columns import (
     Unreadable,
     code,
     reading,
-    remembered,
     shown,
 )
 
@@ -194,7 +193,7 @@ def numeric(
     if precision is not None and scale is None:
         scale = 0
     form = NumberForm(precision, scale, surplus == "round", exponent)
-    read = source.map_batches(remembered(form.read), READ, is_elementwise=True)
+    read = context.read(source, form.read, READ)
     fault = read.struct.field("fault")
     return reading(
         source,
@@ -241,7 +240,7 @@ def quotient(inputs: Sequence[pl.Expr], context: TransformContext, digits_of: st
         return frame.join(distinct, on=names, how="left", nulls_equal=True, maintain_order="left").get_column("read")
 
     pair = pl.struct(dividend.alias("dividend"), divisor.alias("divisor"))
-    read = pair.map_batches(remembered(divided), READ, is_elementwise=True)
+    read = context.read(pair, divided, READ)
     too_large = read.struct.field("fault") == "too_large"
     detail = f"the quotient has more than {form.whole_digits} digits before the point"
     return Outcome(read.struct.field("value"), (Problem("schema_violation", too_large, detail),))

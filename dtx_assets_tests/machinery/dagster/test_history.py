@@ -73,6 +73,46 @@ def test_what_one_process_writes_the_other_sees_and_hears(two) -> None:
     assert other.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.SUCCESS
 
 
+@dg.asset(check_specs=[dg.AssetCheckSpec(f"check_{number}", asset="made") for number in range(30)])
+def made() -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
+    yield dg.Output(None, metadata={"run": 1})
+    for number in range(30):
+        yield dg.AssetCheckResult(passed=number != 7, check_name=f"check_{number}")
+
+
+def test_what_is_planned_is_stored_together_and_what_is_found_takes_its_place(two) -> None:
+    one, other = two
+    definitions = dg.Definitions(assets=[made], jobs=[dg.define_asset_job("all_of_it")])
+    job = definitions.resolve_job_def("all_of_it")
+    run = one.create_run_for_job(job)
+    keys = [dg.AssetCheckKey(dg.AssetKey("made"), f"check_{number}") for number in range(30)]
+    planned = other.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    assert [planned[key].status.value for key in keys] == ["PLANNED"] * 30
+    assert {record.run_id for record in planned.values()} == {run.run_id}
+    made_before = other.get_asset_records([dg.AssetKey("made")])
+    assert [record.asset_entry.last_materialization for record in made_before] == [None]
+
+    result = job.execute_in_process(instance=one)
+    found = other.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    assert [found[key].status.value for key in keys] == ["FAILED" if n == 7 else "SUCCEEDED" for n in range(30)]
+    assert {record.run_id for record in found.values()} == {result.run_id}
+
+
+def test_the_last_record_of_an_asset_is_the_one_that_another_process_wrote_last(two) -> None:
+    one, other = two
+    key = dg.AssetKey("told")
+    for number in range(3):
+        one.report_runless_asset_event(dg.AssetMaterialization(key, metadata={"number": number}))
+        for _ in range(2):
+            [record] = other.get_asset_records([key])
+            assert record.asset_entry.last_materialization.asset_materialization.metadata["number"].value == number
+    one.wipe_assets([key])
+    assert not other.get_asset_records([key])
+    one.report_runless_asset_event(dg.AssetMaterialization(key, metadata={"number": 3}))
+    [record] = other.get_asset_records([key])
+    assert record.asset_entry.last_materialization.asset_materialization.metadata["number"].value == 3
+
+
 def test_few_databases_are_kept_open_and_old_runs_are_read_again(two) -> None:
     one, other = two
     runs = [empty.execute_in_process(instance=one).run_id for _ in range(OPEN_DATABASES + 2)]
