@@ -12,7 +12,7 @@ from dtx_assets_tests.bad_inputs.place import ACCOUNTS, KEYWORDS, LOAD, PREPARE,
 TITLE = "Target database and crosswalks"
 META = "docutrax_hierarchy_accountmeta"
 TABLE = f"table {META} of the target database"
-NOT_AS_NEEDED = "nothing was written; bring the schema of DTX 2.0 and the declaration of the table together"
+NOT_AS_NEEDED = "nothing was written; bring its schema and the declaration of the table together"
 REACH = "check that it is up and that the URL, the user and its password are right"
 
 

@@ -21,7 +21,7 @@ from dtx_assets_tests.crm.ugly_forms import (
     write_export,
 )
 
-SEEDS = range(12)
+SEEDS = range(20)
 READ_JSON = JSONOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 FAR_DATES = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 KINDS = {

@@ -134,7 +134,7 @@ NUMBERS = [
     *of("double", 0.0, -0.0, 1.0, 1.5, -7.0, 0.1, 1e-7, 123456.789, 5e-324, 2.0**53, -(2.0**53), 2.0**53 - 1),
     *of("double", 2.0**53 + 2, 1e16, 1e22, 1e300, -1e300, float("nan"), float("inf"), float("-inf"), 2147483648.0),
     *of("decimal", "0", "1", "1.00", "1.50", "-12.5", "1E+3", "1E-7", "0.000", "12345678901234567890123456789012"),
-    *of("decimal", "NaN", "Infinity", "-Infinity", "9.99E+40", "2147483648", "7.0"),
+    *of("decimal", "NaN", "Infinity", "-Infinity", "9.99E+40", "2147483648", "7.0", "9.999E+6144", "1E-6176"),
 ]
 IDS = [
     *of("objectId", STRANGER, "000000000000000000000000", "ffffffffffffffffffffffff"),
@@ -148,16 +148,16 @@ OTHERS = [
     *of("javascriptWithScope", ("x", (("a", Value("long", 5)),))),
     *of("symbol", "a symbol", "ACTIVE", "", STRANGER),
     *of("timestamp", (1_700_000_000, 1), (0, 0)),
+    *of("dbPointer", ("db.Users", STRANGER)),
     *of("minKey", None),
     *of("maxKey", None),
 ]
-POINTER = Value("dbPointer", ("db.Users", STRANGER))
-"""Not among the values of dumps: pymongo makes a reference of it, and so does whatever reads with pymongo."""
-
 OBJECTS = [
     Value("object", ()),
     Value("object", (("a", Value("int", 1)), ("b", NULL))),
-    Value("object", (("", Value("string", "empty name")), ("a.b", Value("bool", True)))),
+    Value("object", (("", Value("string", "empty name")), ("a.b", Value("bool", True)), ("a", NULL), ("$b", NULL))),
+    Value("object", (("$ref", Value("string", "Users")), ("$id", Value("objectId", STRANGER)), ("$db", NULL))),
+    Value("object", (("x", NULL), ("$id", Value("int", 1)), ("$ref", Value("string", "Users")))),
     nested(30),
 ]
 ARRAYS = [
@@ -207,7 +207,7 @@ OF_RULE: dict[str, list[Value]] = {
             "2147483647",
             "2147483648",
         ),
-        *("-2147483648", "-2147483649", "9" * 40, "\u0663", "true"),
+        *("-2147483648", "-2147483649", "9" * 40, "\u0663", "true", "0" * 50 + "7", f"-{'0' * 50}7.0"),
     ),
     "boolean": texts("true", "TRUE", " False ", "1", "0", "yes", "no", "1.0", "2", "-1", "t", "on", "truee"),
     "timestamp": MOMENTS,

@@ -17,10 +17,10 @@ def circles(targets: Sequence[TargetTable]) -> list[tuple[TargetTable, ...]]:
     Only of rows whose keys are known before they are written anything can refer to what comes with it.
     """
     direct = _references([target for target in targets if _knows_its_keys(target)])
-    reached = {model: set(_reached(direct, model)) for model in direct}
+    others_of = {model: set(reached(direct, model)) for model in direct}
     found: dict[frozenset[str], tuple[TargetTable, ...]] = {}
-    for model, others in reached.items():
-        together = frozenset(other for other in others if model in reached[other])
+    for model, others in others_of.items():
+        together = frozenset(other for other in others if model in others_of[other])
         if len(together) > 1:
             found[together] = tuple(target for target in targets if target.model in together)
     return list(found.values())
@@ -38,9 +38,15 @@ def loaded_before(targets: Sequence[TargetTable]) -> dict[str, list[str]]:
     """By model, those whose rows its rows refer to. Of models that refer to each other in a circle, none is first."""
     direct = _references(targets)
     return {
-        model: [first for first in referred if model not in set(_reached(direct, first))]
+        model: [first for first in referred if model not in set(reached(direct, first))]
         for model, referred in direct.items()
     }
+
+
+def all_loaded_before(targets: Sequence[TargetTable]) -> dict[str, set[str]]:
+    """The same with those before them in turn: all that is certain to be there when the rows of a model come."""
+    direct = loaded_before(targets)
+    return {model: set(reached(direct, model)) for model in direct}
 
 
 def in_load_order(targets: Sequence[TargetTable]) -> list[tuple[TargetTable, ...]]:
@@ -94,7 +100,8 @@ def load_order(after: Mapping[str, Sequence[str]]) -> list[str]:
         raise ValueError(", ".join(error.args[1])) from None
 
 
-def _reached(direct: Mapping[str, Sequence[str]], start: str) -> Iterator[str]:
+def reached(direct: Mapping[str, Sequence[str]], start: str) -> Iterator[str]:
+    """What one thing leads to directly or by others; itself where something leads back to it."""
     seen, todo = {start}, [start]
     while todo:
         for model in direct[todo.pop()]:

@@ -533,7 +533,7 @@ def require_target(connection: Connection, declared: TargetTable, decisions: Map
         raise StructureError(
             f"the target is not what the load needs: {'; '.join(map(str, fatal))}",
             where=f"table {declared.name} of the target database",
-            remedy="nothing was written; bring the schema of DTX 2.0 and the declaration of the table together",
+            remedy="nothing was written; bring its schema and the declaration of the table together",
         )
     return live
 

@@ -25,6 +25,7 @@ from dtx_assets.machinery.sources.documents import BSON
 from dtx_assets.machinery.sources.frames import key_text, source_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE, UNREADABLE
 from dtx_assets.machinery.sources.whole_rows import whole_documents
+from dtx_assets.machinery.transforms.bson_values import text_of_value
 from dtx_assets.machinery.transforms.columns import OBJECT_ID, canonical_id, integer_value, object_id_value
 from dtx_assets.machinery.transforms.json_values import plain_text
 
@@ -104,7 +105,8 @@ class SourceRows:
             )
         column = pl.col(self.owner_column)
         if self.table.kind_of(self.owner_column) == "json":
-            column = plain_text(column)
+            # As columns of texts hold it: 5.0 and "5" are one owner.
+            column = pl.coalesce(text_of_value(column), plain_text(column))
         number = number_of_id(column, self.owner_kind)
         keys = rows.select(number).to_series()
         # Rows of a key that repeats are numbered in their batch: those whose owner cannot be read must meet there too.

@@ -34,8 +34,10 @@ from dtx_assets.machinery.load import (
     read_live_targets,
 )
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
+from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.postgres.ddl import live_target
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
+from dtx_assets.machinery.postgres.foreign_keys import require_order
 from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, Dialects, read_dialects
 from dtx_assets.machinery.system.system import System, settings_of
@@ -201,6 +203,7 @@ class RunEnvironment:
     def load(self) -> RunContext:
         """The load of this run, recorded in the target database when the first step asks for it."""
         if self._load is None:
+            self._require_order()
             self._load = open_run(
                 self.target_url,
                 self.system.name,
@@ -218,6 +221,7 @@ class RunEnvironment:
 
     def dry_load(self) -> RunContext:
         """The same load, of which nothing stays; the gate is not asked."""
+        self._require_order()
         return RunContext(
             self.target_url,
             self.system.name,
@@ -228,6 +232,10 @@ class RunEnvironment:
             subset=self.options.subset,
             dry=True,
         )
+
+    def _require_order(self) -> None:
+        with refusals_told(), connect(self.target_url) as connection:
+            require_order(connection, self.system.filled_targets, self.decisions.chosen)
 
     def accepted(self) -> dict[str, dict[str, str]]:
         """What is accepted, as it is recorded: why, by whom, when."""

@@ -38,7 +38,7 @@ from dtx_assets.machinery.sources.mongo_archive import Archive, ArchivedCollecti
 from dtx_assets.machinery.sources.stored_files import Files, FileState
 
 LARGEST_METADATA = 1 << 20
-FORM = 3
+FORM = 4
 """What lands documents alike; another one lands them again."""
 
 

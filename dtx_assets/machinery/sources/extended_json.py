@@ -7,7 +7,8 @@ documents lie, and how files of them are framed, is the business of `documents`.
 import json
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
@@ -19,15 +20,29 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
 from bson.decimal128 import Decimal128
-from bson.errors import BSONError
+from bson.errors import BSONError, InvalidDocument
 from bson.int64 import Int64
 from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
 
 DEEPEST = 100
 """Levels of nesting that BSON allows."""
 
 EXACT_TIMES = DatetimeConversion.DATETIME_MS
 """Python's own times end with the year 9999."""
+
+
+@dataclass(frozen=True)
+class DbPointer:
+    """BSON's old type of a reference, which the library makes a document of."""
+
+    collection: str
+    id: ObjectId
+
+    def told(self) -> dict[str, Any]:
+        """As Extended JSON has it."""
+        return {"$dbPointer": {"$ref": self.collection, "$id": self.id}}
+
 
 FROM_JSON = json_util.JSONOptions(datetime_conversion=EXACT_TIMES, document_class=dict)
 TYPES = {
@@ -41,6 +56,7 @@ TYPES = {
     dict: "object",
     list: "array",
     type(None): "null",
+    DbPointer: "dbPointer",
 }
 OTHER_TYPES = {
     "$binary": "binData",
@@ -74,6 +90,7 @@ class _Members(dict[str, Any]):
 
 PLAIN: CodecOptions[dict[str, Any]] = CodecOptions(document_class=dict, datetime_conversion=EXACT_TIMES)
 STRICT: CodecOptions[_Members] = CodecOptions(document_class=_Members, datetime_conversion=EXACT_TIMES)
+RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument, datetime_conversion=EXACT_TIMES)
 
 
 def decoded_bson(data: bytes) -> dict[str, Any]:
@@ -83,11 +100,25 @@ def decoded_bson(data: bytes) -> dict[str, Any]:
         if bson.encode(document, codec_options=PLAIN) != data:
             # Older types are written anew otherwise; two fields of one name are, too.
             bson.decode(data, STRICT)
+            document = _as_stored(RawBSONDocument(data, RAW))
     except RecursionError:
         raise UnreadableDocument(f"is nested deeper than {DEEPEST} levels") from None
     except (BSONError, ValueError, TypeError, OverflowError) as error:
         raise UnreadableDocument(f"cannot be decoded: {_without_values(error)}") from None
     return document
+
+
+def _as_stored(value: Any) -> Any:
+    """A value of which the library would make something else: a reference of what names one, in an order of its own."""
+    if isinstance(value, RawBSONDocument):
+        return {name: _as_stored(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_as_stored(element) for element in value]
+    if isinstance(value, DBRef):
+        return DbPointer(value.collection, value.id)
+    if isinstance(value, Code) and value.scope is not None:
+        return Code(str(value), _as_stored(value.scope))
+    return value
 
 
 def decoded_json(text: str) -> dict[str, Any]:
@@ -117,13 +148,35 @@ def encoded(document: dict[str, Any]) -> bytes:
     """A document in BSON. Raises UnreadableDocument for what has no place there, a NUL in a field's name for one."""
     try:
         # As a document within another: of the outermost one `_id` is put first, wherever it stands.
-        return bson.encode({"": document}, codec_options=PLAIN)[len(BEFORE_INNER) : -1]
+        try:
+            return bson.encode({"": document}, codec_options=PLAIN)[len(BEFORE_INNER) : -1]
+        except InvalidDocument:
+            return _document(document)
     except RecursionError:
         raise UnreadableDocument(f"is nested deeper than {DEEPEST} levels") from None
     except UnicodeEncodeError:
         raise UnreadableDocument("holds half of a surrogate pair, which is no text") from None
     except (BSONError, ValueError, TypeError, OverflowError) as error:
         raise UnreadableDocument(f"cannot be held in BSON: {_without_values(error)}") from None
+
+
+def _document(members: Mapping[str, Any]) -> bytes:
+    """A document, field by field: the library writes no DBPointer."""
+    fields = b"".join(_field(name, value) for name, value in members.items())
+    return struct.pack("<i", len(fields) + SMALLEST_BSON) + fields + b"\0"
+
+
+def _field(name: str, value: Any) -> bytes:
+    _, *called = bson.encode({name: None}, codec_options=PLAIN)[4:-1]
+    match value:
+        case DbPointer():
+            collection = value.collection.encode() + b"\0"
+            return bytes([12, *called]) + struct.pack("<i", len(collection)) + collection + value.id.binary
+        case dict():
+            return bytes([3, *called]) + _document(value)
+        case list():
+            return bytes([4, *called]) + _document({str(place): each for place, each in enumerate(value)})
+    return bson.encode({name: value}, codec_options=PLAIN)[4:-1]
 
 
 def canonical(value: Any, depth: int = 1) -> str:
@@ -140,6 +193,8 @@ def canonical(value: Any, depth: int = 1) -> str:
         return "[" + ",".join(canonical(element, depth + 1) for element in value) + "]"
     if isinstance(value, DBRef):
         return canonical(dict(value.as_doc()), depth)
+    if isinstance(value, DbPointer):
+        return canonical(value.told())
     if isinstance(value, Code) and value.scope is not None:
         return f'{{"$code":{encode_basestring(str(value))},"$scope":{canonical(dict(value.scope), depth + 1)}}}'
     return json.dumps(_told(value), separators=(",", ":"), ensure_ascii=False, default=_told)
@@ -148,11 +203,22 @@ def canonical(value: Any, depth: int = 1) -> str:
 def relaxed(value: str) -> str:
     """A value in canonical Extended JSON as relaxed one, without blanks."""
     return json_util.dumps(
-        decoded_json(f'{{"v":{value}}}')["v"],
+        _with_pointers_told(decoded_json(f'{{"v":{value}}}')["v"]),
         json_options=json_util.RELAXED_JSON_OPTIONS,
         separators=(",", ":"),
         ensure_ascii=False,
     )
+
+
+def _with_pointers_told(value: Any) -> Any:
+    match value:
+        case DbPointer():
+            return value.told()
+        case dict():
+            return {name: _with_pointers_told(member) for name, member in value.items()}
+        case list():
+            return [_with_pointers_told(element) for element in value]
+    return value
 
 
 def type_name(value: Any) -> str:
@@ -201,8 +267,10 @@ def _members(pairs: list[tuple[str, Any]]) -> Any:
     for name, value in pairs:
         members[name] = value
     document = dict(members)
-    if not any(name.startswith("$") for name in document):
+    if "$ref" in document or not any(name.startswith("$") for name in document):
         return document
+    if list(document) == ["$dbPointer"]:
+        return _pointer(document["$dbPointer"])
     if len(document) == 1:
         _refuse_what_libraries_take(*next(iter(document.items())))
     try:
@@ -210,6 +278,13 @@ def _members(pairs: list[tuple[str, Any]]) -> Any:
     except (BSONError, ArithmeticError, ValueError, TypeError, KeyError, OverflowError):
         names = ", ".join(document)
         raise UnreadableDocument(f"has a value of {names[:40]} that cannot be read") from None
+
+
+def _pointer(said: Any) -> DbPointer:
+    match said:
+        case {"$ref": str(collection), "$id": ObjectId() as named} if len(said) == 2:
+            return DbPointer(collection, named)
+    raise UnreadableDocument("has a value of $dbPointer that cannot be read")
 
 
 DIGITS = r"-?[0-9]+"

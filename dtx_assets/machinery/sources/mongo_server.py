@@ -9,7 +9,7 @@ business of `documents`.
 import math
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -44,7 +44,15 @@ from dtx_assets.machinery.sources.documents import (
     land_documents,
     layout_of,
 )
-from dtx_assets.machinery.sources.extended_json import ID, PLAIN, decoded_bson, id_of_bson, type_name
+from dtx_assets.machinery.sources.extended_json import (
+    ID,
+    PLAIN,
+    DbPointer,
+    decoded_bson,
+    encoded,
+    id_of_bson,
+    type_name,
+)
 from dtx_assets.machinery.sources.landing import Progress, missing_table
 
 BATCH = 1_000
@@ -302,8 +310,11 @@ def type_of_id(data: bytes) -> str:
     return type_name(id_of_bson(data))
 
 
-def behind(key: Any) -> dict[str, Any]:
+def behind(key: Any) -> Mapping[str, Any]:
     """The condition of keys that come after one of the same type."""
+    if isinstance(key, DbPointer):
+        # The driver writes none.
+        return RawBSONDocument(encoded({"$gt": key}))
     if isinstance(key, float) and math.isnan(key):
         # Nothing compares with NaN, which stands before all numbers.
         return {"$gte": float("-inf")}

@@ -88,7 +88,7 @@ def _typed(value: Any) -> tuple[str, Any]:
             return "date", int(held["$numberLong"])
         if name == "$binary" and isinstance(held, dict):
             return "binData", held
-        if name in ("$timestamp", "$regularExpression", "$minKey", "$maxKey", "$code"):
+        if name in ("$timestamp", "$regularExpression", "$minKey", "$maxKey", "$code", "$dbPointer"):
             return name, held
     if set(value) == {"$code", "$scope"}:
         return "$code", value
@@ -195,12 +195,18 @@ def _integer(value: Any, *, nullable: bool, bits: int) -> _Read:
             if blank := _blank_as_null(held, nullable):
                 return blank
             if found := WHOLE.fullmatch(held):
-                number, counted = int(found[1][:40]) if len(found[1]) > 40 else int(found[1]), ("to_number",)
+                number, counted = _whole(found[1]), ("to_number",)
     if number is None:
         raise _Fault("is no integer")
     if number not in range(-(1 << bits - 1), 1 << bits - 1):
         raise _Fault("#is outside the range of its column")
     return _Read(str(number), counted)
+
+
+def _whole(text: str) -> int:
+    """The number that a text says; of thousands of digits one that is out of range like it."""
+    digits = text.lstrip("-").lstrip("0")[:40] or "0"
+    return -int(digits) if text.startswith("-") else int(digits)
 
 
 def _boolean(value: Any, *, nullable: bool) -> _Read:
@@ -488,6 +494,12 @@ def _taken(
         Coercion(kind, counted.list.contains(kind).fill_null(False), counted.list.count_matches(kind)) for kind in kinds
     )
     return Outcome(value, problems, coercions, takes_any_bytes=True)
+
+
+def text_of_value(value: pl.Expr) -> pl.Expr:
+    """The text that a value is in a column of texts; NULL where it is none."""
+    read = partial(read_quickly, quick=bson_columns.texts, slow=partial(_each, make=partial(_text, scalars="convert")))
+    return value.map_batches(read, READ, is_elementwise=True).struct.field("value")
 
 
 @GENERIC.transform("bson_text")

@@ -96,3 +96,19 @@ def test_batches_of_a_thousand_rows_hold_every_row_once(tmp_path: Path) -> None:
     assert max(part.height for _, part in read) <= 1_000
     assert all(part["_bucket"].is_between(*limits).all() for limits, part in read)
     assert sorted(int(key) for _, part in read for key in part["_source_key"]) == list(range(10_000))
+
+
+def test_values_that_are_one_text_have_one_owner() -> None:
+    """Users whose e-mails are equal as texts must meet in one batch, whatever they are in their documents."""
+    table = LegacyTable("t", "a", COLUMNS, ("id",), kind_of=lambda name: "json" if name == "note" else "text")
+    notes: list[str | None] = [
+        *('"5"', '{"$numberInt":"5"}', '{"$numberDouble":"5.0"}', '{"$numberDecimal":"5"}', '"\\u0035"'),
+        *('"5.0"', '{"$numberDecimal":"5.0"}'),
+        *('{"$date":{"$numberLong":"0"}}', '"1970-01-01T00:00:00.000Z"', "true", '"true"'),
+        *('{"a":"5"}', None, "null"),
+    ]
+    frame = rows_of([str(number) for number in range(len(notes))], notes)
+    source = SourceRows.of(table, frame.lazy(), frame.height, "note", owner_kind="text")
+    found = source.placed(source.frame.collect())["_bucket"].to_list()
+    assert len(set(found[:5])) == len(set(found[5:7])) == len(set(found[7:9])) == len(set(found[9:11])) == 1
+    assert len({found[0], found[5], found[7], found[9], found[11], found[12], found[13]}) == 7

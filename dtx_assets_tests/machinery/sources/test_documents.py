@@ -30,6 +30,8 @@ from dtx_assets.machinery.sources.extended_json import (
     decoded_bson,
     decoded_json,
     encoded,
+    relaxed,
+    type_name,
 )
 from dtx_assets.machinery.sources.frames import has_key, key_elements, legacy_frame, may_have_key, source_key
 from dtx_assets.machinery.sources.whole_rows import json_of_rows
@@ -468,3 +470,35 @@ def test_a_document_that_is_encoded_again_keeps_the_order_of_its_fields():
     for document in ({"name": "n", "_id": 1}, {"_id": 1, "name": "n"}, {}, {"a": {"b": 1, "_id": 2}}):
         assert list(bson.decode(encoded(document))) == list(document)
         assert bson.decode(encoded(document)) == document
+
+
+def test_references_of_both_kinds_are_what_was_stored():
+    """pymongo makes its own reference of both, which has an order of its own and forgets a database that is null."""
+    fields = b"\x0cp\0" + (6).to_bytes(4, "little") + b"a.b c\0" + bytes.fromhex(ID)
+    pointer = f'{{"$dbPointer":{{"$ref":"a.b c","$id":{{"$oid":"{ID}"}}}}}}'
+    for data, told in (
+        (fields, f'{{"p":{pointer}}}'),
+        (fields.replace(b"\x0cp\0", b"\x0c$ref\0"), f'{{"$ref":{pointer}}}'),
+    ):
+        whole = (len(data) + 5).to_bytes(4, "little") + data + b"\0"
+        assert canonical(decoded_bson(whole)) == told
+        assert encoded(decoded_bson(whole)) == encoded(decoded_json(told)) == whole
+        assert relaxed(told) == told
+    assert type_name(decoded_json(f'{{"p":{pointer}}}')["p"]) == "dbPointer"
+    assert canonical(decoded_json(f'{{"l":[{pointer},{{"a":{pointer}}}]}}')) == f'{{"l":[{pointer},{{"a":{pointer}}}]}}'
+    for members in (
+        {"x": 1, "$ref": "users", "$id": 2},
+        {"$id": 2, "$ref": "users"},
+        {"$ref": "users", "$id": ObjectId(ID), "$db": None},
+        {"$ref": "users", "z": {"b": 1, "$ref": "c", "$id": 3}, "$id": 2, "$db": "d"},
+        {"$ref": "users"},
+        {"$ref": 5, "$id": 2},
+    ):
+        data = encoded({"r": members, "l": [members]})
+        told = canonical(decoded_bson(data))
+        assert encoded(decoded_json(told)) == data
+        assert list(json.loads(told)["r"]) == list(members)
+        assert type_name(decoded_bson(data)["r"]) == "object"
+    for wrong in ('{"$dbPointer":{"$ref":"a","$id":5}}', '{"$dbPointer":"a"}', '{"$dbPointer":{"$ref":"a"}}'):
+        with pytest.raises(UnreadableDocument, match=r"\$dbPointer"):
+            decoded_json(f'{{"p":{wrong}}}')

@@ -16,6 +16,7 @@ from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect
 from dtx_assets.machinery.postgres.ddl import LiveTarget, qualified
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
+from dtx_assets.machinery.postgres.foreign_keys import live_references, reference_differences
 from dtx_assets.machinery.postgres.sessions import ROWS_REMEDY
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.run.preflight.finding import SECONDS_TO_CONNECT, Finding, Now, State, refusal, shortened
@@ -53,6 +54,8 @@ class Target:
             except psycopg.Error as error:
                 says = error.diag.message_primary or type(error).__name__
                 self._found(f"table {table.name}", "no", says, "let this user see and use the table")
+        with refusal(self.findings, "target", "foreign keys"):
+            self._foreign_keys(self.connection)
         with refusal(self.findings, "target", "rights on reference tables"):
             self._rights_on_reference_tables(self.connection)
 
@@ -246,6 +249,26 @@ class Target:
         if not rights and not of_sequence and not any(difference.fatal for difference in differences):
             self.tables.add(table.name)
             self._found(subject, "yes", "is read" if table.writes == "nothing" else f"can take {table.writes}s")
+
+    def _foreign_keys(self, connection: Connection) -> None:
+        """Whether they are those that the loads follow."""
+        filled = self.environment.system.filled_targets
+        found = live_references(connection, filled)
+        differences = reference_differences(found, filled, self.environment.decisions.chosen)
+        for difference in differences:
+            state: State = "no" if difference.fatal else "warn"
+            remedy = (
+                "bring the foreign keys and the declaration of the tables together"
+                if difference.fatal
+                else "nothing has to be done if their owner left it out; else let them add it"
+            )
+            if difference.fatal:
+                self.tables.discard(difference.table)
+            subject = f"table {difference.table}.{difference.column}"
+            self._found(subject, state, f"{difference.kind}: {difference.detail}", remedy)
+        if not differences:
+            count = sum(map(len, found.values()))
+            self._found("foreign keys", "yes", f"all {count} lead where rows are before them")
 
     def _rights(self, connection: Connection, table: TargetTable, live: LiveTarget) -> list[str]:
         """The rights that are missing, those on single columns only counted as there."""
