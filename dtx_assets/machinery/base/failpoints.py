@@ -68,6 +68,9 @@ POINTS = {
     "derived.after_copy": "embeddings are in their tables, and the queue says nothing of them",
     "derived.before_commit": "the queue says that they are there, and nothing is committed",
     "derived.after_commit": "it is committed, and nobody was told",
+    "derived.indexes_dropped": "indexes are dropped for a bulk, and noted so that they are made again",
+    "derived.index_built": "the indexes of one table are made again, those of others are not",
+    "derived.undone": "some of what a run derived is undone, and the rest is not",
     "derived.before_removed": "embeddings that are to go are gone, and that is not committed",
 }
 """All there are, each with what is true where it is reached."""
