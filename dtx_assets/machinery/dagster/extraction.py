@@ -26,9 +26,13 @@ from dtx_assets.machinery.dagster.metadata import (
     markdown_table,
     masked_preview,
 )
+from dtx_assets.machinery.mapping.load import GENERIC_KEYS
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.run.environment import RunEnvironment
-from dtx_assets.machinery.sources import open_source
+from dtx_assets.machinery.sources import Source, open_source
+from dtx_assets.machinery.sources.frames import note_generic_key
+from dtx_assets.machinery.sources.generic_keys import columns_of_key, read_named_keys
+from dtx_assets.machinery.sources.landing import TableMissing, land_empty
 from dtx_assets.machinery.sources.undeclared import (
     COLLECTION,
     Undeclared,
@@ -138,9 +142,7 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                         elsewhere = system.sources.get(table.name)
                         try:
                             source = stack.enter_context(elsewhere(environment.s3)) if elsewhere else opened[url]
-                            manifest = source.extract(
-                                table, environment.lake, (system.name, layer, table.name), environment.run_id, progress
-                            )
+                            manifest = extracted(environment, source, url, table, layer, progress)
                         except MigrationError as error:
                             context.log.error(f"{table.name} cannot be extracted: {error}")
                             outcomes.append(extraction_outcome(table, layer, error=error))
@@ -178,6 +180,24 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                 raise extraction_failure(problems)
 
     return extraction
+
+
+def extracted(
+    environment: RunEnvironment, source: Source, url: str, table: LegacyTable, layer: str, progress: StepProgress
+) -> Manifest:
+    """Lands a table, and notes which columns its generic key is, where it has one."""
+    lake, key = environment.lake, (environment.system.name, layer, table.name)
+    try:
+        manifest = source.extract(table, lake, key, environment.run_id, progress)
+    except TableMissing:
+        if not table.is_optional:
+            raise
+        return land_empty(table, lake, key, environment.run_id, mask_url(url))
+    if table.generic_key:
+        named = read_named_keys(environment.system.mappings_dir / GENERIC_KEYS)
+        names = columns_of_key(url, table, manifest.metadata["columns"], named)
+        note_generic_key(lake, environment.system.name, table, names, environment.run_id)
+    return manifest
 
 
 def extraction_outcome(

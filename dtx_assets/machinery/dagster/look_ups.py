@@ -93,6 +93,8 @@ def mapping_context(
         files=environment.legacy_files(progress),
         chosen=environment.decisions.chosen,
         keys={target.model: target.key for target in system.targets},
+        timezone=environment.settings.legacy_timezone,
+        cutover_at=environment.cutover_at,
     )
 
 

@@ -37,7 +37,9 @@ from dtx_assets.machinery.model.references import load_order
 from dtx_assets.machinery.model.target import OTHER_AREAS, TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.other_rows import load_other_rows
 from dtx_assets.machinery.prepare.derived import derived_flows
+from dtx_assets.machinery.prepare.generic_key import content_types
 from dtx_assets.machinery.prepare.parts import read_names
+from dtx_assets.machinery.sources.csv_files import CsvAlone
 from dtx_assets.machinery.system.question import Question
 from dtx_assets.machinery.system.system import OwnChecks, SeedEmbedded, System
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
@@ -147,6 +149,7 @@ def declared_system(
             value_map_asset(name, value_map, mappings, area=_area_of(value_map, mappings, legacy_tables) or first)
             for value_map in mappings.value_maps
         ),
+        *([content_types(first)] if any(table.generic_key for table in legacy_tables.values()) else []),
     ]
     others_first = sorted(filled, key=lambda target: target.area != OTHER_AREAS)
     feeds = _feeds(tables, mappings_dir, legacy_tables, declared_targets, assets, decisions)
@@ -173,8 +176,18 @@ def declared_system(
         write_sample=write_sample,
         target_sql=target_sql,
         extra=tables.extra,
+        sources={
+            table: partial(_own_file, str(mappings_dir / declared.file))
+            for table, declared in tables.tables.items()
+            if declared.file
+        },
     )
     return system.under(decisions)
+
+
+def _own_file(path: str, _s3: object) -> CsvAlone:
+    """A table that lies beside the mapping files."""
+    return CsvAlone(path)
 
 
 def under_environment(make: Callable[Given, System]) -> Callable[Given, System]:
@@ -370,6 +383,9 @@ def legacy_table(
         blank_is_null=not declared.blanks_count,
         schema=declared.lies_in,
         documents=declared.documents,
+        never_read=frozenset(declared.never_read),
+        is_optional=declared.optional,
+        generic_key=(declared.generic_key.type, declared.generic_key.id) if declared.generic_key else None,
     )
 
 

@@ -48,6 +48,13 @@ def _names_alone(value: Any) -> Any:
 Columns = Annotated[dict[str, LegacyColumnFile], BeforeValidator(_names_alone)]
 
 
+class GenericKeyFile(_Strict):
+    """A generic foreign key of Django: a content type, and the id of a row of its table."""
+
+    type: str = Field(description="the declared column of the content type's id")
+    id: str = Field(description="the declared column of the row's id")
+
+
 class LegacyTableFile(_Strict):
     """A table of the legacy database."""
 
@@ -73,6 +80,18 @@ class LegacyTableFile(_Strict):
         " is what stands between",
     )
     null_markers: tuple[str, ...] = Field(default=NULL_MARKERS, description="what stands for NULL in a CSV of it")
+    never_read: tuple[str, ...] = Field(
+        default=(), description="columns of which nothing is read: neither the lake nor the archive has a value of them"
+    )
+    optional: bool = Field(default=False, description="whether it counts as empty where it is not there")
+    generic_key: GenericKeyFile | None = Field(
+        default=None,
+        description="what its generic foreign key is called here: whatever the source calls the two columns, they are"
+        " found as Django makes them, or as `generic_keys.yaml` says",
+    )
+    file: str | None = Field(
+        default=None, description="its CSV file beside the mapping files, where it is no table of the source"
+    )
     documents: bool = Field(
         default=False, description="whether it is a collection of documents, whose fields have types of their own"
     )
@@ -81,7 +100,9 @@ class LegacyTableFile(_Strict):
 
     @model_validator(mode="after")
     def _key_is_there(self) -> "LegacyTableFile":
-        for where, names in (("the key names", self.key), ("`required` names", self.required)):
+        both = (self.generic_key.type, self.generic_key.id) if self.generic_key else ()
+        named = (("the key names", self.key), ("`required` names", self.required), ("`generic_key` names", both))
+        for where, names in named:
             missing = [name for name in names if name not in self.columns]
             if missing:
                 raise ValueError(f"{where} {missing[0]!r}, which is no column; list it under `columns`")

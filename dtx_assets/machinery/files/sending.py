@@ -53,6 +53,8 @@ class FileSender:
         self._lock = threading.Lock()
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
+        # A row may have no file.
+        rows = rows.filter(pl.col(self.key).is_not_null())
         numbers = dict(zip(rows.get_column(self.key), rows.get_column("_row"), strict=True))
         if self.noted:
             self.noted.about_to_send(rows.get_column(self.key), rows.get_column(self.sha256))

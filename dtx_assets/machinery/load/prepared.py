@@ -98,6 +98,7 @@ def check_preparation(run: RunContext, prepared: Manifest, rejected: Manifest) -
         )
     # Of a junction, one source row has links in several parts.
     linked = prepared.tables["links"].rows if "links" in prepared.tables and not facts.get("is_junction") else 0
+    linked -= facts.get("links_not_counted", 0)
     migrated = sum(entry["migrated"] for entry in facts.get("accounting", []))
     if linked > migrated:
         raise StructureError(

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Literal, overload
 
@@ -48,6 +49,10 @@ class MappingContext:
     """The option of each decision, where there is one."""
     keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By model, the columns of the key of its table."""
+    timezone: str = "UTC"
+    """The zone of naive legacy times."""
+    cutover_at: datetime = datetime(2000, 1, 1, tzinfo=UTC)
+    """The instant that counts as now."""
     own_rows: bool = True
     """Whether rows that this migration inserted count among the rows of the target."""
 

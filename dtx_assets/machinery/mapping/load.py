@@ -28,7 +28,8 @@ TABLES = "tables.yaml"
 TARGETS = "targets.yaml"
 FEEDS = "feeds"
 SAMPLE = "sample.yaml"
-NO_MAPPINGS = (DECISIONS, ARCHIVED, TABLES, TARGETS, SAMPLE)
+GENERIC_KEYS = "generic_keys.yaml"
+NO_MAPPINGS = (DECISIONS, ARCHIVED, TABLES, TARGETS, SAMPLE, GENERIC_KEYS)
 
 
 @dataclass(frozen=True)

@@ -281,6 +281,7 @@ class AddedTo(_Strict):
     source: str = Field(description="a source that stands before this one in the file")
     column: str = Field("", description="the legacy column that is told to be wrong")
     detail: str = Field(description="a sentence for whoever mends it; `{column}` is what the row has there")
+    reason: Reason = Field("no_matching_row", description="the reason code")
 
 
 class TakenBy(_Strict):
@@ -373,6 +374,12 @@ class SourceMapping(_Strict):
     )
     only_read: bool = Field(
         False, description="whether its rows give nothing: functions of other sources read them, none is accounted for"
+    )
+    shared: bool = Field(False, description="whether rows that `only` leaves out count towards targets of other flows")
+    counted: bool = Field(
+        True,
+        description="whether its rows are accounted for here; else another target counts them, they only give rows, and"
+        " what is wrong with one of those is told as a part of the legacy row",
     )
     when: When | None = Field(None, description="the option under which this table gives anything to the target")
     owner: str | None = Field(
@@ -482,6 +489,9 @@ class TargetMapping(_Strict):
     )
     description: str = Field("", description="what becomes of what, in a sentence")
     when: When | None = Field(None, description="the option under which anything of this file is done")
+    together: bool = Field(
+        False, description="whether all rows of the flow are prepared in one batch: any of them may compete"
+    )
     parent: str | None = Field(
         None,
         description="the model whose rows those of the same legacy row refer to: where that one was rejected they "

@@ -173,7 +173,9 @@ def _check_column(place: Place, legacy: LegacyTable, source: SourceMapping, entr
         elif column not in owning.columns:
             part_place.wrong(f"{owning.name} has no column {column!r}", suggestion(column, owning.columns))
     if entry.by:
-        if getattr(source, entry.by) is None:
+        # What one source merges it merges with the rows of all others.
+        every = place.file.content["sources"].values() if entry.by == "merge" else ()
+        if getattr(source, entry.by) is None and not any(entry.by in other for other in every):
             (place / "by").wrong(
                 f"is filled by {entry.by}, but the source names no {entry.by} function", f"name one: `{entry.by}: …`"
             )
@@ -193,7 +195,7 @@ def _parts(place: Place, entry: ColumnMapping) -> Iterator[tuple[str, Place]]:
 
 def _check_inputs(place: Place, legacy: LegacyTable, source: SourceMapping, entry: ColumnMapping) -> None:
     for name in entry.input:
-        known_name = name in legacy.columns or is_of_parent(place, name) or name.startswith(FOLLOWED)
+        known_name = name in legacy.columns_asked or is_of_parent(place, name) or name.startswith(FOLLOWED)
         if not known_name and source.shape is None:
             (place / "input").wrong(
                 f"`input` names the shaped column {name!r}, but the source has no shape function",
@@ -207,7 +209,7 @@ def _check_inputs(place: Place, legacy: LegacyTable, source: SourceMapping, entr
             f"{elsewhere[0]} is of another table, whose rows are not at hand here",
             "let a function bring it: `input: …` with a shape function, or `by: …`",
         )
-    elif len(entry.from_) > 1 and (entry.value_map or entry.crosswalk):
+    elif len(entry.from_) > 1 and (entry.value_map or (entry.crosswalk and not entry.transform)):
         (place / "from").wrong(
             f"a {'value map' if entry.value_map else 'crosswalk'} takes one column, not {len(entry.from_)}",
             "name one, or let a shape function make one of them: `input: …`",

@@ -133,7 +133,9 @@ def _check_only(place: Place, legacy: LegacyTable, source: SourceMapping) -> Non
     for kind, columns in (("columns", source.columns), ("helpers", source.helpers)):
         asked += [(place / kind / name / "only", column.only) for name, column in columns.items()]
     for spot, conditions in asked:
-        _check_named(spot, [str(each.column or each.value) for each in conditions], legacy.columns, "legacy column")
+        _check_named(
+            spot, [str(each.column or each.value) for each in conditions], legacy.columns_asked, "legacy column"
+        )
 
 
 def _check_united(
@@ -200,7 +202,7 @@ def _check_conditions(
     for condition in conditions:
         if condition.value is not None:
             _check_named(place / "value", (condition.value,), made, "column or helper")
-        elif condition.column not in legacy.columns and not (
+        elif condition.column not in legacy.columns_asked and not (
             source.shape or is_of_parent(place, str(condition.column))
         ):
             # A shape function adds columns of its own; what they are called is known when it runs.
@@ -287,7 +289,7 @@ def check_parents(files: Mapping[str, tuple[YamlFile, TargetMapping]], findings:
                     place.wrong(f"{parent.target} makes no {name!r}", suggestion(name, made))
             if table in parent.sources and read_of_parent(source) and parent.sources[table].rows:
                 place.wrong(f"{parent.target} gives several rows of one: none of them is the parent", "read none")
-            if table in parent.sources and parent.sources[table].merge:
+            if table in parent.sources and parent.sources[table].merge and (source.counted or read_of_parent(source)):
                 place.wrong(f"{parent.target} merges its rows, so it cannot be a parent", "remove `parent`")
             if table not in parent.sources:
                 place.wrong(f"{parent.target} has no rows of {table}", suggestion(table, list(parent.sources)))

@@ -19,6 +19,9 @@ documents in Extended JSON, and `object_id` one that is compared as an ObjectId 
 NULL_MARKERS = (r"\N", "NULL")
 """What stands for NULL in the CSV exports of a legacy database."""
 
+POINTS_TO, POINTS_TO_ID = "points_to", "points_to_id"
+"""What is known of a row with a generic key: the legacy table that it points at, and the id there."""
+
 
 @dataclass(frozen=True)
 class LegacyTable:
@@ -51,6 +54,12 @@ class LegacyTable:
     """Where it lies in a database: a schema of PostgreSQL, a database of MySQL; None is what the URL shows."""
     documents: bool = False
     """Whether it is a collection of documents, whose fields have types of their own."""
+    never_read: frozenset[str] = frozenset()
+    """Columns of which nothing is read, whatever they hold."""
+    is_optional: bool = False
+    """Whether it counts as empty where it is not there."""
+    generic_key: tuple[str, str] | None = None
+    """What flows call the two columns of its generic key, whatever the source calls them: content type, and id."""
     of: str | None = None
     each: str | None = None
     """Where its rows are the elements of an array: the collection of the documents, and their field."""
@@ -67,6 +76,11 @@ class LegacyTable:
     def is_personal(self, column: str) -> bool:
         """Whether its values are masked where people look; nobody knows what a column that is not named holds."""
         return self.all_personal or column in self.personal or column not in self.columns
+
+    @property
+    def columns_asked(self) -> tuple[str, ...]:
+        """Its columns, and what its generic key comes to: what a mapping may ask of."""
+        return (*self.columns, POINTS_TO, POINTS_TO_ID) if self.generic_key else self.columns
 
     @property
     def has_unique_key(self) -> bool:

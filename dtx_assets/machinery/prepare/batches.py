@@ -150,15 +150,21 @@ class SourceRows:
 
 @contextmanager
 def legacy_batches(
-    sources: Sequence[SourceRows], manifests: Collection[Manifest], batch_rows: int, home: Path
+    sources: Sequence[SourceRows],
+    manifests: Collection[Manifest],
+    batch_rows: int,
+    home: Path,
+    *,
+    together: bool = False,
 ) -> Iterator[Iterator[Batch]]:
     """The rows of the sources, each batch with the columns of the tables, `_source_key`, `_key_fate` and `_bucket`.
 
-    `batch_rows` is how many a batch may have; where one batch is not enough, rows are spread over files under `home`.
+    `batch_rows` is how many a batch may have, unless all are wanted `together`; where one batch is not enough, rows
+    are spread over files under `home`.
     """
     rows = sum(manifest.tables["rows"].rows for manifest in manifests)
     size = sum(entry.bytes for manifest in manifests for entry in manifest.tables["rows"].files)
-    batches = max(batch_count(rows, batch_rows), batch_count(size, BATCH_BYTES))
+    batches = 1 if together else max(batch_count(rows, batch_rows), batch_count(size, BATCH_BYTES))
     if batches == 1:
 
         def whole() -> Iterator[Batch]:
@@ -297,7 +303,7 @@ def key_fates(table: LegacyTable, frame: pl.LazyFrame) -> pl.DataFrame:
 def number_of_id(text: pl.Expr, kind: ColumnKind) -> pl.Expr:
     """What stands for an id where only numbers are held: itself, or the digest of a text."""
     if kind == "integer":
-        return integer_value(text)
+        return integer_value(text.str.strip_chars())
     return pl.when(text.is_not_null()).then(text_digest(canonical_id(text, kind)))
 
 

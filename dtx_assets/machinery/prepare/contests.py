@@ -13,7 +13,7 @@ from dtx_assets.machinery.system.flow import FlowInputs
 
 
 def with_rows_to_add_to(made: SourceParts, target: TargetTable, migrated: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """The rows with a `no_matching_row` for those whose key no migrated row of the source before them has."""
+    """The rows with a problem, as the mapping calls it, for those whose key no migrated row of that source has."""
     spec = made.entry.added_to
     assert spec
     key = [f":{name}" for name in target.natural_key]
@@ -21,7 +21,7 @@ def with_rows_to_add_to(made: SourceParts, target: TargetTable, migrated: Mappin
     rows = made.rows.join(theirs, on=key, how="left", maintain_order="left")
     # A key that could not be made is told already.
     is_alone = pl.col("_there").is_null() & pl.all_horizontal(pl.col(name).is_not_null() for name in key)
-    problem = RowProblem(is_alone, "no_matching_row", spec.column, detail_of(spec.detail))
+    problem = RowProblem(is_alone, spec.reason, spec.column, detail_of(spec.detail))
     return add_problems(rows, problem).drop("_there")
 
 

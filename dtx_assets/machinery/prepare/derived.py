@@ -10,6 +10,7 @@ from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.mapping.model import ColumnMapping, Condition, SourceMapping, TargetMapping, When
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.prepare.flow import mapping_run, united
+from dtx_assets.machinery.prepare.generic_key import CONTENT_TYPES
 from dtx_assets.machinery.prepare.members import members_run, united_pairs
 from dtx_assets.machinery.prepare.parts import read_names, read_tables
 from dtx_assets.machinery.system.flow import Flow
@@ -49,7 +50,7 @@ def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], m
         models = tuple(dict.fromkeys(target for _, target, entry in entries if not entry.only_read))
         if not any(member.parent is None and member.target in models for member in family):
             return None
-        accounted = tuple((table, target) for table, target, entry in entries if not entry.only_read)
+        accounted = tuple((table, target) for table, target, entry in entries if entry.counted and not entry.only_read)
         tables = dict.fromkeys(table for table, _, _ in entries)
         others = (other for _, _, entry in entries for other in read_tables(entry))
         sources = tuple(dict.fromkeys([*tables, *others]))
@@ -62,7 +63,14 @@ def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], m
             area=legacy_tables[entries[0][0]].area,
             sources=sources,
             accounted=accounted,
-            mappings=tuple(dict.fromkeys(name for _, _, entry in entries for name in read_names(entry))),
+            mappings=tuple(
+                dict.fromkeys(
+                    [
+                        *(name for _, _, entry in entries for name in read_names(entry)),
+                        *(CONTENT_TYPES for table in sources if legacy_tables[table].generic_key),
+                    ]
+                )
+            ),
             targets=models,
             decisions=tuple(dict.fromkeys(name for member in family for name in _decisions(mappings, member))),
             owner=owner,
@@ -76,8 +84,12 @@ def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], m
                 if entry.members and member.target in models
             },
             merge={target: partial(united, table, ("id",)) for table, target, entry in entries if entry.united},
+            shared=frozenset(table for table, _, entry in entries if entry.shared),
+            together=any(member.together for member in family),
             counted_apart=not any(entry.only for _, _, entry in entries),
-            splits=len(tables) == 1 and not any(entry.merge or entry.id or entry.members for _, _, entry in entries),
+            splits=len(tables) == 1
+            and not any(member.together for member in family)
+            and not any(entry.merge or entry.id or entry.members for _, _, entry in entries),
             uses_cutover_time=any(is_active(when, chosen) for _, _, entry in entries for when in entry.cutover_time),
             description=next((member.description for member in family if member.description), ""),
         )
@@ -165,7 +177,7 @@ def _read_columns(
     read: dict[str, set[str]] = {}
     for table, _, entry in entries:
         found = read.setdefault(table, set())
-        found |= {*legacy_tables[table].key, *entry.require}
+        found |= {*legacy_tables[table].key, *(legacy_tables[table].generic_key or ()), *entry.require}
         found |= {owner[table][0]} if table in owner else set()
         sorting = (spec.order for spec in (entry.duplicates, entry.duplicate_rows, entry.united) if spec)
         found |= {name for order in sorting for name in order}

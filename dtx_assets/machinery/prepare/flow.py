@@ -94,7 +94,8 @@ class _ModelRun:
     def run(self) -> None:
         merge = next(((name, entry) for name, entry in self.sources.items() if entry.merge), None)
         for source in self.sources:
-            made = source_parts(self.outcome, self.inputs, self.model, self.mapping, source)
+            inputs = replace(self.inputs, migrated=dict(self.migrated))
+            made = source_parts(self.outcome, inputs, self.model, self.mapping, source)
             if made.entry.added_to:
                 made.rows = with_rows_to_add_to(made, self.target, self.migrated)
             if not merge:
@@ -233,6 +234,10 @@ class _ModelRun:
         """Books the rows of a source; gives the parts that are written. Rejected parts of migrated rows are listed."""
         sound = made.parts.filter(is_sound())
         rows, wrong = made.rows, made.parts.filter(pl.col("_problems").list.len() > 0)
+        if not made.entry.counted:
+            if wrong.height:
+                self._list_parts(made.source, wrong.filter(pl.col("_rule").is_null()))
+            return sound
         if wrong.height:
             none_left = pl.col("_row").is_in(sound["_row"].unique().implode()).not_()
             if made.entry.rows:
@@ -256,10 +261,14 @@ class _ModelRun:
         migrated = finish_source(self.outcome, self.inputs, made.source, self.model, rows).select("_row")
         partial_rows = wrong.join(migrated, on="_row", how="semi", maintain_order="left")
         if partial_rows.height:
-            told = _with_part_told(partial_rows).select("_row", "_problems")
-            whole = told.join(self.inputs.legacy[made.source], on="_row", maintain_order="left")
-            self.outcome.reject(self.model, rejected_rows(self.inputs, made.source, whole, partial=True))
+            self._list_parts(made.source, partial_rows)
         return sound.join(migrated, on="_row", how="semi", maintain_order="left")
+
+    def _list_parts(self, source: str, parts: pl.DataFrame) -> None:
+        """Lists parts of rows that are migrated otherwise."""
+        told = _with_part_told(parts).select("_row", "_problems")
+        whole = told.join(self.inputs.legacy[source], on="_row", maintain_order="left")
+        self.outcome.reject(self.model, rejected_rows(self.inputs, source, whole, partial=True))
 
     # --- rows of the target -------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from dtx_assets.machinery.mapping.model import RejectRule, RowMapping, SourceMap
 from dtx_assets.machinery.mapping.validate import FOLLOWED, OF_PARENT
 from dtx_assets.machinery.mapping.validate_rules import PLACEHOLDER, read_of_parent
 from dtx_assets.machinery.prepare.assess import assess, is_sound, settle_duplicates
+from dtx_assets.machinery.prepare.generic_key import with_generic_key
 from dtx_assets.machinery.system.flow import FlowInputs, Outcome
 from dtx_assets.machinery.transforms.columns import integer_value, shown
 
@@ -40,6 +41,8 @@ def source_parts(outcome: Outcome, inputs: FlowInputs, model: str, mapping: Targ
     """The rows of a source and the parts they give; `outcome` knows what became of the rows of a parent."""
     entry, chosen = mapping.sources[source], inputs.context.decisions
     frame = inputs.legacy[source]
+    if inputs.system.legacy_tables[source].generic_key:
+        frame = with_generic_key(frame, inputs, source)
     if entry.only:
         frame = frame.filter(holds(entry.only))
     if mapping.parent and (names := read_of_parent(entry)):

@@ -23,6 +23,7 @@ from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.base.lake import DatasetWriter, Lake, Manifest, columns_with_large_text
 from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.mapping.decisions import Decisions
+from dtx_assets.machinery.model.legacy import ColumnKind
 from dtx_assets.machinery.postgres.ddl import LiveTarget, held_values
 from dtx_assets.machinery.prepare.assess import DROPPED, DROPPED_SCHEMA, REJECTED_SCHEMA, rejected_rows
 from dtx_assets.machinery.prepare.batches import SourceRows, legacy_batches
@@ -30,7 +31,7 @@ from dtx_assets.machinery.prepare.buckets import batch_count, bucket_range
 from dtx_assets.machinery.prepare.fitting import fitted, without_unfit
 from dtx_assets.machinery.prepare.members import pair_parts
 from dtx_assets.machinery.prepare.stretches import STRETCH_ROWS, ranges_of, taken_apart
-from dtx_assets.machinery.sources.frames import legacy_frame
+from dtx_assets.machinery.sources.frames import generic_key_names, legacy_frame
 from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 from dtx_assets.machinery.system.system import System
 from dtx_assets.machinery.transforms.columns import TransformContext, kind_of_ids
@@ -140,6 +141,7 @@ def prepare_flow(
             sources.values(),
             max(batch_rows, STRETCH_ROWS) if flow.splits else batch_rows,
             run.settings.home,
+            together=flow.together,
         ) as batches,
         pair_parts(list(flow.unite), run.settings.home) as pairs,
     ):
@@ -179,15 +181,18 @@ def prepare_flow(
         _refuse_changed_sources(run, sources)
         accounting = books.balance(flow, sources, system)
         for model in flow.targets:
+            counted = {source for source, target in flow.accounted if target == model}
+            not_counted = sum(links for source, links in writers[model].linked.items() if source not in counted)
             writers[model].finish(
                 {
+                    "links_not_counted": not_counted,
                     "accounting": [entry for entry in accounting if entry["target_table"] == system.target(model).name],
                     "fingerprint": fingerprint,
                     "decisions": dict(run.decisions.chosen),
                     "cutover_at": run.cutover_at.isoformat() if flow.uses_cutover_time else None,
                     "sources": {name: manifest.version for name, manifest in sources.items()},
                     "live": held_values(run.live.get(model), system.target(model)),
-                    "source_tables": [source for source, target in flow.accounted if target == model],
+                    "source_tables": sorted(counted, key=flow.sources.index),
                     "is_junction": model in flow.unite,
                 }
             )
@@ -236,7 +241,8 @@ def _source_rows(
         return SourceRows.of(table, frame, manifest.tables["rows"].rows)
     column, crosswalk = flow.owner[source]
     if not crosswalk:
-        return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, owner_kind="text")
+        kind: ColumnKind = "integer" if table.kind_of(column) == "integer" else "text"
+        return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, owner_kind=kind)
     kind = context.id_kinds.get(crosswalk, "integer")
     return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, context.crosswalks[crosswalk], kind)
 
@@ -293,6 +299,7 @@ class _ModelWriter:
         self, prepared: DatasetWriter, rejected: DatasetWriter, preparation: str, key: str | None = None
     ) -> None:
         self.prepared, self.rejected, self.preparation, self.key = prepared, rejected, preparation, key
+        self.linked: Counter[str] = Counter()
         self.parts: list[dict[str, Any]] = []
 
     def add_rejected(self, part: str, rejected: pl.DataFrame) -> None:
@@ -305,10 +312,11 @@ class _ModelWriter:
         """Which source rows have which keys in the target, where others ask."""
         if self.key is not None:
             rows = prepared.rows.select(pl.col("_row").alias("rows"), pl.col(self.key).alias("target_id"))
-            links = prepared.links.select("source_key", "rows").explode("rows")
+            links = prepared.links.select("source_table", "source_key", "rows").explode("rows")
             self.prepared.add(links.join(rows, on="rows").drop("rows"), table=KEYS, file=f"{KEYS}-{part}")
 
     def add_part(self, part: str, buckets: tuple[int, int], prepared: Prepared, rejected: pl.DataFrame | None) -> None:
+        self.linked.update(dict(prepared.links.get_column("source_table").value_counts().iter_rows()))
         self.prepared.add(prepared.rows, table="rows", file=f"rows-{part}")
         self.prepared.add(prepared.links, table="links", file=f"links-{part}")
         digest = hashlib.sha256()
@@ -356,7 +364,7 @@ class _ModelWriter:
 
 def _asked_key(system: System, model: str) -> str | None:
     """The column of the key, where a mapping is made of the keys of prepared rows."""
-    is_asked = any(asset.name == model and ("prepared", model) in asset.upstream for asset in system.mapping_assets)
+    is_asked = any(("prepared", model) in asset.upstream for asset in system.mapping_assets)
     return system.target(model).key[0] if is_asked else None
 
 
@@ -420,7 +428,7 @@ class _Books:
             read = sources[source].tables["rows"].rows
             each = [entry["read"] for entry in entries if entry["source_table"] == source]
             booked = next((one for one in each if one != read), read) if flow.counted_apart else sum(each)
-            if read != booked:
+            if read < booked or (read > booked and source not in flow.shared):
                 raise StructureError(
                     f"the accounting of {source} does not balance: {read} rows were read, {booked} are accounted for",
                     where=f"flow {flow.name}",
@@ -472,6 +480,9 @@ def _fingerprint(
         "put there by the target": {model: _given_by(run.live.get(model)) for model in flow.targets},
         "files": _digest_of_files(run.system.mappings.files[model] for model in flow.targets),
         "declared": [_declared(run.system, source) for source in flow.sources],
+        "generic keys": [
+            generic_key_names(run.lake, run.system.name, run.system.legacy_tables[source]) for source in flow.sources
+        ],
         "code": [_digest_of_files(sorted(package.rglob("*.py"))) for package in (*PREPARING, run.system.code_dir)],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

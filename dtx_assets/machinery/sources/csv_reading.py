@@ -35,7 +35,7 @@ from dtx_assets.machinery.sources.csv_strict import (
     refuse_what_is_altered,
 )
 from dtx_assets.machinery.sources.file_kind import LOOKED_AT, no_text, other_kind
-from dtx_assets.machinery.sources.landing import ESCAPED, Landed, Progress, land_table
+from dtx_assets.machinery.sources.landing import ESCAPED, Landed, Progress, land_table, without_columns
 from dtx_assets.machinery.sources.remarks import SAMPLED_ROWS, SAMPLED_VALUES, Remark, encoding_remarks
 
 FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
@@ -139,7 +139,8 @@ class CsvFile:
 
             try:
                 batches = self.batches(watched, columns, block)
-                return land_table(lake, key, run_id, columns, batches, facts, progress)
+                kept, wanted = without_columns(columns, batches, self.table.never_read)
+                return land_table(lake, key, run_id, kept, wanted, facts, progress)
             except _RecordTooLong:
                 block = max(self.block_for_the_longest_record(), 2 * block)
             finally:

@@ -42,6 +42,8 @@ def legacy_frame(
     """
     manifest = manifest or lake.require((system, layer, table.name))
     frame = lake.scan(manifest.key, manifest=manifest)
+    if table.generic_key and manifest.tables["rows"].rows:
+        frame = _with_generic_key(frame, table.generic_key, generic_key_names(lake, system, table))
     present = [name for name in frame.collect_schema().names() if name not in (ROW, UNDECODABLE)]
     missing = [name for name in table.required if name not in present]
     if missing:
@@ -72,6 +74,31 @@ def legacy_frame(
             if table.kind_of(name) not in ("text", *IN_JSON)
         )
     return frame.with_columns(_saying_utc(pl.col(name)) for name in manifest.metadata.get("instants", ()))
+
+
+GENERIC_KEY = "generic_key"
+"""The layer that says which columns of a landed table are its generic key."""
+
+
+def note_generic_key(lake: Lake, system: str, table: LegacyTable, names: tuple[str, str], run_id: str) -> None:
+    """Keeps what the source calls the columns of the generic key of a table."""
+    if generic_key_names(lake, system, table) == names:
+        return
+    with lake.write((system, GENERIC_KEY, table.name), run_id=run_id) as writer:
+        writer.add(pl.DataFrame({"type_column": names[0], "id_column": names[1]}))
+        writer.metadata["names"] = list(names)
+
+
+def generic_key_names(lake: Lake, system: str, table: LegacyTable) -> tuple[str, ...]:
+    """What the source calls the columns of the generic key of a landed table; as declared where nobody looked."""
+    manifest = lake.manifest((system, GENERIC_KEY, table.name)) if table.generic_key else None
+    return tuple(manifest.metadata["names"]) if manifest else (table.generic_key or ())
+
+
+def _with_generic_key(frame: pl.LazyFrame, declared: Sequence[str], found: Sequence[str]) -> pl.LazyFrame:
+    """The rows with the columns of their generic key under the names that are declared, beside those that they have."""
+    renamed = [pl.col(name).alias(called) for name, called in zip(found, declared, strict=True) if name != called]
+    return frame.with_columns(renamed)
 
 
 def _saying_utc(time: pl.Expr) -> pl.Expr:

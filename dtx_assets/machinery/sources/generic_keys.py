@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.types import NullType, TypeEngine, Uuid
 
-from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
+from dtx_assets.machinery.base.errors import ConfigurationError, SourceError, StructureError
 from dtx_assets.machinery.base.settings import mask_url
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.postgres.sessions import ROWS_REFUSED
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.catalogue import PARTS, refusals_told, schemas_of, source_engine
@@ -263,6 +264,43 @@ class _Finder:
         alone = sa.select(sa.func.count()).select_from(rows)
         alone = alone.where(rows.c[type_column] == number, value.is_not(None), ~is_there)
         return PointedAt(found, target.name, self.connection.execute(alone).scalar_one())
+
+
+def columns_of_key(url: str, table: LegacyTable, columns: Sequence[str], named: NamedKeys) -> tuple[str, str]:
+    """What the source calls the two columns of the one generic key of a table; `columns` are all that it has there.
+
+    In a database foreign keys tell, in CSV files, and where nothing has a foreign key, names. StructureError where
+    there is none, or several that `named` does not decide between.
+    """
+    said = named.pairs.get(table.name, {})
+    pairs = {name: partner for name, partner in said.items() if partner is not None}
+    if not pairs:
+        found = _looked_at(url, table, columns)
+        partners = ((name, partner_of(found, name)) for name in found.type_columns if name not in said)
+        pairs = {name: partner for name, partner in partners if partner is not None}
+    unknown = [name for pair in pairs.items() for name in pair if name not in columns]
+    if len(pairs) != 1 or unknown:
+        listed = "; ".join(f"{name} with {partner}" for name, partner in pairs.items())
+        what = f"has no column {unknown[0]}" if unknown else f"has several generic keys: {listed}"
+        raise StructureError(
+            f"{table.shown} {what if pairs else 'has no generic key'}; its columns are {', '.join(columns)}",
+            where=mask_url(url),
+            remedy=f"name its pair in generic_keys.yaml: `pairs: {{{table.name}: {{<type column>: <id column>}}}}`",
+        )
+    return next(iter(pairs.items()))
+
+
+def _looked_at(url: str, table: LegacyTable, columns: Sequence[str]) -> DjangoTable:
+    scheme = url.partition("://")[0].lower().partition("+")[0] if "://" in url else ""
+    by_name = tuple(name for name in columns if any(name.endswith(ending) for ending, _ in PARTNERS))
+    in_files = DjangoTable(table.name, dict.fromkeys(columns, "text"), table.key, by_name, frozenset())
+    if scheme in ("", "file", "s3"):
+        return in_files
+    with refusals_told(url), source_engine(scheme, url) as engine, _reading(engine) as connection:
+        catalogue = _catalogue(connection, table.schema)
+    if not any(each.referring for each in catalogue.values()):
+        return in_files
+    return catalogue.get(table.name, in_files)
 
 
 def _as_text(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:

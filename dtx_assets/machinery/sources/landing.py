@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from secrets import token_hex
 from typing import Any, Protocol, Self, TypeVar
 
@@ -150,12 +151,32 @@ def _write(
     return Landed(rows, undecodable, digest.hexdigest())
 
 
-def missing_table(table: str, where: str, found: Sequence[str]) -> SourceError:
-    return SourceError(
+class TableMissing(SourceError):
+    """A table is not where it should be; what else is there may be read."""
+
+
+def missing_table(table: str, where: str, found: Sequence[str]) -> TableMissing:
+    return TableMissing(
         f"the table {table} is missing",
         where=where,
         remedy=f"export it to there; the tables that are there: {', '.join(found) or 'none'}",
     )
+
+
+def land_empty(table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, source: str) -> Manifest:
+    """Lands a table that is not there as one without rows."""
+    facts = partial(database_facts, source, source_rows=0)
+    return land_table(lake, key, run_id, table.columns, (), facts)
+
+
+def without_columns(
+    columns: Sequence[str], batches: Iterable[pa.RecordBatch], left_out: Collection[str]
+) -> tuple[list[str], Iterable[pa.RecordBatch]]:
+    """Columns and batches without some of the columns."""
+    kept = [place for place, name in enumerate(columns) if name not in left_out]
+    if len(kept) == len(columns):
+        return list(columns), batches
+    return [columns[place] for place in kept], (batch.select(kept) for batch in batches)
 
 
 def bounded(rows: Iterable[Row], size_of: Callable[[Row], int]) -> Iterator[list[Row]]:

@@ -223,7 +223,8 @@ class MySqlDatabase:
             " WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position",
             *self._place(table),
         )
-        return [(name.decode(), kind.decode().lower()) for name, kind in rows]
+        named = ((name.decode(), kind.decode().lower()) for name, kind in rows)
+        return [(name, kind) for name, kind in named if name not in table.never_read]
 
     def _engine(self, table: LegacyTable) -> str | None:
         """The storage engine in capitals; None for a view."""

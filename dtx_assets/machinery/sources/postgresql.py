@@ -185,8 +185,8 @@ class PostgresDatabase:
                         ) from None
 
     def _columns(self, table: LegacyTable) -> list[tuple[str, str]]:
-        """Names and types; of a domain the type that it is made of."""
-        return self._connection.execute(
+        """Names and types of what is read; of a domain the type that it is made of."""
+        found = self._connection.execute(
             "WITH RECURSIVE made_of AS (SELECT oid, oid AS type FROM pg_type"
             " UNION SELECT made_of.oid, typbasetype FROM made_of JOIN pg_type ON pg_type.oid = type"
             " WHERE typbasetype <> 0)"
@@ -195,6 +195,7 @@ class PostgresDatabase:
             " WHERE pg_class.oid = %s AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             [self._oid(table)],
         ).fetchall()
+        return [(name, kind) for name, kind in found if name not in table.never_read]
 
     def _batches(self, table: LegacyTable, columns: Sequence[tuple[str, str]], block: int) -> Generator[pa.RecordBatch]:
         positions = [str(position) for position in range(len(columns))]

@@ -70,7 +70,7 @@ class SqliteFile:
             described = self._connection.execute(
                 "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1", [table.name]
             )
-            names = [name.decode() for (name,) in described]
+            names = [name.decode() for (name,) in described if name.decode() not in table.never_read]
             self._connection.execute(f"{selecting(', '.join(map(quoted, names)), table.name)} LIMIT 1").fetchall()
         return names
 
@@ -93,7 +93,7 @@ class SqliteFile:
             described = self._connection.execute(
                 "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1", [table.name]
             )
-            names = [name.decode() for (name,) in described]
+            names = [name.decode() for (name,) in described if name.decode() not in table.never_read]
 
             def facts(landed: Landed) -> dict[str, Any]:
                 [(count,)] = self._connection.execute(selecting("count(*)", table.name)).fetchall()

@@ -25,6 +25,8 @@ class FlowInputs:
     context: TransformContext
     live: Mapping[str, LiveTarget] = field(default_factory=dict)
     """The target tables as they are live, by model: what they cannot hold is rejected. Those not known are left out."""
+    migrated: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    """By source, what those that stand before in the mapping file gave of this batch that is written: `:<column>`."""
 
     def decision(self, key: str) -> str:
         return self.context.decisions[key]
@@ -90,6 +92,10 @@ class Flow:
     required: Callable[[Mapping[str, str]], Mapping[str, tuple[str, ...]]] = lambda _decisions: {}
     reads: Callable[[Mapping[str, str]], Mapping[str, frozenset[str]]] | None = None
     counted_apart: bool = False
+    shared: frozenset[str] = frozenset()
+    """Sources of which other flows account for the rows that this one leaves out."""
+    together: bool = False
+    """Whether all rows are prepared in one batch."""
     uses_cutover_time: bool = False
     splits: bool = False
     """Whether each target row comes from one legacy row, so that several batches may be prepared at once."""

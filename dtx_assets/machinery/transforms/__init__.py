@@ -1,5 +1,5 @@
 """Pure functions from legacy text to values, over Polars expressions: those of every system register on import."""
 
-from dtx_assets.machinery.transforms import binary, bson_values, json_values, listed, numbers, times
+from dtx_assets.machinery.transforms import binary, bson_values, codes, json_values, keys, listed, numbers, times
 
-__all__ = ["binary", "bson_values", "json_values", "listed", "numbers", "times"]
+__all__ = ["binary", "bson_values", "codes", "json_values", "keys", "listed", "numbers", "times"]

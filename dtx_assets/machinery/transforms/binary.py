@@ -87,9 +87,9 @@ def uuid5(inputs: Sequence[pl.Expr], context: TransformContext, namespace: str) 
 
     Its name is the text of the one column, or a compact JSON array of the texts of several.
     """
-    space = NAMESPACES.get(namespace) or UUID(namespace)
+    space = str(NAMESPACES.get(namespace) or UUID(namespace))
     name = inputs[0] if len(inputs) == 1 else _json_array(inputs)
-    value = name.map_batches(lambda names: _uuids_of(names, space), pl.String(), is_elementwise=True)
+    value = name.map_batches(lambda names: uuids_of(names, space), pl.String(), is_elementwise=True)
     return Outcome(value)
 
 
@@ -99,9 +99,10 @@ def _json_array(texts: Sequence[pl.Expr]) -> pl.Expr:
     return pl.when(~some_null).then(pl.format("[{}]", listed))
 
 
-def _uuids_of(names: pl.Series, namespace: UUID) -> pl.Series:
+def uuids_of(names: pl.Series, namespace: str) -> pl.Series:
+    """The UUIDs version 5 of names in a namespace, itself a UUID."""
     distinct = names.drop_nulls().unique()
-    begun = hashlib.sha1(namespace.bytes, usedforsecurity=False)
+    begun = hashlib.sha1(UUID(namespace).bytes, usedforsecurity=False)
     digests = []
     for name in distinct:
         whole = begun.copy()

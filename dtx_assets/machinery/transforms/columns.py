@@ -7,7 +7,7 @@ that are counted. Transforms that only one system needs live with that system.
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, cast, get_type_hints
 from zoneinfo import ZoneInfo
@@ -424,11 +424,19 @@ def integer(
     unreadable: Unreadable = "reject",
     blank: Blank = "reject",
     padded: bool = False,
+    least: int | None = None,
+    bits: int | None = None,
 ) -> Outcome:
-    """A whole number, or one that is `padded` with white space; anything else is `unparseable`."""
+    """A whole number, or one that is `padded` with white space; anything else is `unparseable`. One that is below
+    `least`, or has more than `bits`, is a `schema_violation`.
+    """
     (source,) = inputs
     value = integer_value(source.str.strip_chars() if padded else source)
-    return reading(source, value, "integer", unreadable, blank)
+    read = reading(source, value, "integer", unreadable, blank)
+    bounds = [value < least] if least is not None else []
+    bounds += [~value.is_between(-(1 << bits - 1), (1 << bits - 1) - 1)] if bits is not None else []
+    beyond = (Problem("schema_violation", each, pl.format("{} is out of bounds", shown(source))) for each in bounds)
+    return replace(read, problems=(*read.problems, *beyond))
 
 
 @GENERIC.transform("timestamp")

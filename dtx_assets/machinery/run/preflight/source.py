@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
+from dtx_assets.machinery.base.errors import MigrationError
 from dtx_assets.machinery.base.settings import mask_url
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.run.environment import RunEnvironment
@@ -10,6 +11,7 @@ from dtx_assets.machinery.run.preflight.finding import Finding, refusal, shorten
 from dtx_assets.machinery.sources import Source, open_source
 from dtx_assets.machinery.sources.csv_files import CsvDirectory, CsvPrefix
 from dtx_assets.machinery.sources.documents import is_absent
+from dtx_assets.machinery.sources.landing import TableMissing
 from dtx_assets.machinery.sources.remarks import Remarking
 from dtx_assets.machinery.sources.undeclared import refuse_when_none_is_there
 
@@ -49,12 +51,18 @@ class Sources:
         return source
 
     def _look_at(self, part: str, url: str, source: Source, declared: Mapping[str, LegacyTable]) -> None:
+        own = self.environment.system.sources
+        expected = [
+            table
+            for name, table in declared.items()
+            if name not in own and not (table.is_optional and not is_there(source, table))
+        ]
         readable: list[LegacyTable] = []
         wrong: list[Finding] = []
         required = self._required_by_flows()
         with refusal(self.findings, part, "collections"):
             refuse_when_none_is_there(declared.values(), source.tables(), mask_url(url))
-        for table in declared.values():
+        for table in expected:
             with refusal(wrong, part, f"table {table.shown}"):
                 columns = source.columns(table)
                 readable.append(table)
@@ -64,8 +72,8 @@ class Sources:
                 self.readable[table.name] = source
                 wrong += missing_columns(part, table, (*table.required, *required.get(table.name, ())), columns)
         if readable:
-            says = f"{len(readable)} of {len(declared)} tables can be read"
-            self.findings.append(Finding(part, "tables", "yes" if len(readable) == len(declared) else "no", says))
+            says = f"{len(readable)} of {len(expected)} tables can be read"
+            self.findings.append(Finding(part, "tables", "yes" if len(readable) == len(expected) else "no", says))
         self.findings += wrong
         if isinstance(source, Remarking):
             with refusal(self.findings, part, "what is not read"):
@@ -80,6 +88,16 @@ class Sources:
             for table, columns in flow.required(self.environment.decisions.chosen).items():
                 required[table] = (*required.get(table, ()), *columns)
         return required
+
+
+def is_there(source: Source, table: LegacyTable) -> bool:
+    try:
+        source.columns(table)
+    except TableMissing:
+        return False
+    except MigrationError:
+        return True
+    return True
 
 
 def missing_columns(

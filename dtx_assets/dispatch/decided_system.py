@@ -1,0 +1,22 @@
+"""The migration without its graph, for what needs none: building one takes seconds."""
+
+from pathlib import Path
+
+from dtx_assets.dispatch.functions import FUNCTIONS
+from dtx_assets.dispatch.references import REFERENCES
+from dtx_assets.dispatch.transforms import TRANSFORMS
+from dtx_assets.machinery.declare.folder import system_from_folder
+
+HERE = Path(__file__).parent
+MAPPINGS = HERE.parents[1] / "mappings" / "dispatch"
+
+SYSTEM = system_from_folder(
+    "dispatch",
+    MAPPINGS,
+    code_dir=HERE,
+    sample_dir=HERE / "sample",
+    transforms=TRANSFORMS,
+    functions=FUNCTIONS,
+    references=REFERENCES,
+    target_sql=MAPPINGS / "target.sql",
+)
