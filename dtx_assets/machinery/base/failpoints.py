@@ -62,6 +62,16 @@ POINTS = {
     "archive.verified": "they are read back, and not in place",
     "archive.before_commit": "an archived table is booked and not committed",
     "archive.after_commit": "it is committed, and nobody was told",
+    "derived.before_queued": "the queue of texts is filled and not committed",
+    "derived.queued": "it is committed, and nothing is embedded",
+    "derived.leased": "texts are leased, and nobody was asked",
+    "derived.after_copy": "embeddings are in their tables, and the queue says nothing of them",
+    "derived.before_commit": "the queue says that they are there, and nothing is committed",
+    "derived.after_commit": "it is committed, and nobody was told",
+    "derived.indexes_dropped": "indexes are dropped for a bulk, and noted so that they are made again",
+    "derived.index_built": "the indexes of one table are made again, those of others are not",
+    "derived.undone": "some of what a run derived is undone, and the rest is not",
+    "derived.before_removed": "embeddings that are to go are gone, and that is not committed",
 }
 """All there are, each with what is true where it is reached."""
 

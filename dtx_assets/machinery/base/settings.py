@@ -99,6 +99,13 @@ VARIABLES = {
         f"what `tables.yaml` says, else {DEFAULT_BATCH_ROWS}",
         f"a whole number from 1 to {LARGEST_BATCH_ROWS}",
     ),
+    "EMBEDDER": Variable(
+        "what texts are embedded with, where a system derives embeddings", "standin", "standin or bedrock"
+    ),
+    "BEDROCK_REGION": Variable("the region whose Bedrock embeds", "us-east-1"),
+    "BEDROCK_ENDPOINT_URL": Variable("another endpoint of Bedrock, for tests", "that of the region", "an http(s) URL"),
+    "BEDROCK_RPM": Variable("requests to Bedrock in a minute", "600", "a whole number from 1 to 1000000"),
+    "BEDROCK_CONCURRENCY": Variable("calls to Bedrock at once", "8", "a whole number from 1 to 256"),
     "MODE": Variable("rehearsal or cutover", "rehearsal", " or ".join(get_args(Mode))),
     "REHEARSAL_CRON": Variable(
         "when rehearsals are run, as a line of crontab", f"`{NIGHTLY}`", "five fields, in the zone of legacy timestamps"
@@ -375,6 +382,12 @@ def apply_environment_files(project_dir: Path | None = None) -> None:
         os.environ.setdefault(name, value)
 
 
+def reader(system: str, *, environ: Mapping[str, str] | None = None, project_dir: Path | None = None) -> "_Reader":
+    """Reads and checks variables of a system that only a part of the machinery knows."""
+    project_dir = (project_dir or Path.cwd()).absolute()
+    return _Reader(system, read_environment(environ, project_dir), project_dir)
+
+
 def _read_file(path: Path) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -528,6 +541,19 @@ class _Reader:
         if not re.fullmatch(r"[0-9]{1,12}", value) or not least <= int(value) <= most:
             self.fail(name)
         return int(value)
+
+    def one_of(self, name: str, allowed: tuple[str, ...]) -> str:
+        """The value in lower case; the first of the allowed ones where there is none."""
+        value = (self.value(name) or allowed[0]).lower()
+        if value not in allowed:
+            self.fail(name)
+        return value
+
+    def web_address(self, name: str) -> str | None:
+        value = self.value(name)
+        if value is not None and not re.fullmatch(r"https?://[^\s@?#]+", value):
+            self.fail(name, "leave credentials and queries out of it")
+        return value and value.rstrip("/")
 
     def mode(self, name: str) -> Mode:
         modes: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}

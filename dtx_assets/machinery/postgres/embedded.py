@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -89,11 +89,14 @@ class EmbeddedPostgres:
 
 
 @contextmanager
-def embedded_postgres(state_dir: Path, *, fsync: bool = True) -> Iterator[EmbeddedPostgres]:
+def embedded_postgres(
+    state_dir: Path, *, fsync: bool = True, extensions: Sequence[str] = ()
+) -> Iterator[EmbeddedPostgres]:
     """The server of this state directory, made and started if need be, for as long as the block lasts.
 
     Any number of threads and processes may use it at once; the last one stops it. A user that was killed counts as
     gone. `fsync=False` is for tests, and has no effect on a server that is running already.
+    A new one is made, if that can be, of binaries that come with `extensions`.
 
     Raises ConfigurationError where there are no usable binaries, the files are another account's, or another version
     of PostgreSQL made them; MigrationError where the server does not start.
@@ -106,7 +109,7 @@ def embedded_postgres(state_dir: Path, *, fsync: bool = True) -> Iterator[Embedd
         with _directory_errors_explained(state_dir), _locked(base / "start.lock"):
             fcntl.flock(users_lock, fcntl.LOCK_SH)
             _ensure_watchdog(base)
-            server = _ensure_server(base, fsync=fsync)
+            server = _ensure_server(base, fsync=fsync, extensions=extensions)
         yield server
     finally:
         # A fork of the user that leaves the block is not the user.
@@ -298,11 +301,20 @@ def _major_version(directory: Path, account: _Account) -> int | str:
     return min(int(each[1]) for each in found if each) if all(found) else "no server that tells its version"
 
 
-def _binaries(account: _Account, data: Path) -> Path:
-    """The directory of the binaries to use: the first that is recent enough and fits the files that are there."""
+def _has_extensions(binaries: Path, extensions: Sequence[str]) -> bool:
+    """Whether the control files of the extensions lie where a server of these binaries looks for them."""
+    places = [binaries.parent / "share" / "extension", binaries.parent / "share" / "postgresql" / "extension"]
+    # Debian keeps what all architectures share apart from the binaries.
+    places.append(Path("/usr/share/postgresql") / binaries.parent.name / "extension")
+    return all(any((place / f"{name}.control").is_file() for place in places) for name in extensions)
+
+
+def _binaries(account: _Account, data: Path, extensions: Sequence[str] = ()) -> Path:
+    """The directory of the binaries to use: the first that is recent enough and fits the files that are there, of those
+    with the extensions where there are some."""
     made_by = int((data / "PG_VERSION").read_text()) if (data / "PG_VERSION").exists() else None
     wheel, seen = _wheel_directory(), []
-    for directory in _binary_directories():
+    for directory in sorted(_binary_directories(), key=lambda place: not _has_extensions(place, extensions)):
         if wheel and directory == wheel / "bin" and not account.can_enter(directory):
             directory = _wheel_copy(wheel) / "bin"  # noqa: PLW2901
         found = _major_version(directory, account)
@@ -362,11 +374,11 @@ def _ensure_watchdog(base: Path) -> None:
         os.close(handle)
 
 
-def _ensure_server(base: Path, *, fsync: bool) -> EmbeddedPostgres:
+def _ensure_server(base: Path, *, fsync: bool, extensions: Sequence[str]) -> EmbeddedPostgres:
     data = watchdog.data_directory(base)
     if watchdog.postmaster(data) is None:
         account = _account(data.parent)
-        binaries = _binaries(account, data)
+        binaries = _binaries(account, data, extensions)
         if not data.exists():
             _initialise(base, binaries, account)
         _start(base, binaries, account, fsync=fsync)

@@ -1,0 +1,48 @@
+"""What the environment says of the derived layer: which embedder, and how Bedrock is reached."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtx_assets.machinery.base.settings import reader
+from dtx_assets.machinery.derived.bedrock import TitanV2
+from dtx_assets.machinery.derived.embedder import Embedder
+from dtx_assets.machinery.derived.standin import StandIn
+
+DEFAULT_REGION, DEFAULT_RPM, DEFAULT_CONCURRENCY = "us-east-1", 600, 8
+MOST_RPM, MOST_CONCURRENCY = 1_000_000, 256
+
+
+@dataclass(frozen=True)
+class DerivedSettings:
+    """Which embedder is asked, and how much at once."""
+
+    embedder: str
+    region: str
+    endpoint_url: str | None
+    a_minute: int
+    concurrency: int
+
+    @classmethod
+    def from_environment(
+        cls, system: str, *, environ: Mapping[str, str] | None = None, project_dir: Path | None = None
+    ) -> "DerivedSettings":
+        """ConfigurationError naming the variable that cannot be read."""
+        read = reader(system, environ=environ, project_dir=project_dir)
+        return cls(
+            embedder=read.one_of("EMBEDDER", ("standin", "bedrock")),
+            region=read.value("BEDROCK_REGION") or DEFAULT_REGION,
+            endpoint_url=read.web_address("BEDROCK_ENDPOINT_URL"),
+            a_minute=read.whole_number("BEDROCK_RPM", 1, MOST_RPM) or DEFAULT_RPM,
+            concurrency=read.whole_number("BEDROCK_CONCURRENCY", 1, MOST_CONCURRENCY) or DEFAULT_CONCURRENCY,
+        )
+
+    def make_embedder(self, dimensions: int) -> Embedder:
+        if self.embedder == "bedrock":
+            return TitanV2(dimensions, region=self.region, endpoint_url=self.endpoint_url, concurrency=self.concurrency)
+        return StandIn(dimensions)
+
+    @property
+    def requests_a_minute(self) -> int | None:
+        """None for an embedder that nobody bounds."""
+        return self.a_minute if self.embedder == "bedrock" else None
