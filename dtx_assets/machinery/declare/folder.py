@@ -3,6 +3,7 @@
 What no table of columns can say is Python, and is handed in: transforms and functions of the system's own.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -108,8 +109,8 @@ def declared_system(
         crosswalks=tuple(dict.fromkeys((*handed_over, *through, *looked_up, *own, *keyed))),
         decisions=decisions,
         references=[asset.name for asset in references if not asset.is_crosswalk],
+        must_be_filled=_must_be_filled(targets),
     )
-    _require_filled(mappings, targets)
     named = {table.model: table.names[0] for table in declared_targets}
     filled = tuple(
         _as_filled(table, mappings, targets.targets[table.model], named)
@@ -151,6 +152,7 @@ def declared_system(
         ),
         *([content_types(first)] if any(table.generic_key for table in legacy_tables.values()) else []),
     ]
+    _require_own_names(assets, mappings, mappings_dir)
     others_first = sorted(filled, key=lambda target: target.area != OTHER_AREAS)
     feeds = _feeds(tables, mappings_dir, legacy_tables, declared_targets, assets, decisions)
     system = System(
@@ -453,20 +455,27 @@ def in_schemas(tables: Sequence[TargetTable], schemas: Schemas) -> tuple[TargetT
     )
 
 
-def _require_filled(mappings: Mappings, targets: TargetsFile) -> None:
-    """ConfigurationError for each column that must have a value, and that nothing fills, nobody left undecided."""
+def _require_own_names(assets: Sequence[MappingAsset], mappings: Mappings, mappings_dir: Path) -> None:
+    """ConfigurationError for each value map that is called as a crosswalk or a look-up is."""
     findings = Findings()
-    for model, mapping in mappings.targets.items():
-        made = {column for source in mapping.sources.values() for column, _ in source.filled} | mapping.undecided.keys()
-        is_made = mapping.sources and not targets.targets[model].updated
-        for name, column in targets.targets[model].columns.items() if is_made else ():
-            if name not in made and not column.nullable and column.default is None:
-                findings.add(
-                    f"{model}.{name} must have a value and nothing fills it",
-                    YamlFile(mappings.files[model]).where(["sources"]),
-                    "say where it comes from, give it a constant, or list it under `undecided`",
-                )
+    called = Counter(asset.name for asset in assets)
+    for name in mappings.value_maps:
+        if called[name] > 1:
+            findings.add(
+                f"a value map and a crosswalk or look-up are both called {name}",
+                f"{mappings_dir / name}.csv:1",
+                "call the file otherwise, and say so where mapping files name it",
+            )
     findings.raise_if_any()
+
+
+def _must_be_filled(targets: TargetsFile) -> dict[str, list[str]]:
+    """By model the columns of new rows that neither NULL nor a default of the target fills."""
+    return {
+        model: [name for name, column in table.columns.items() if not column.nullable and column.default is None]
+        for model, table in targets.targets.items()
+        if not table.updated
+    }
 
 
 def _as_filled(

@@ -3,7 +3,7 @@
 What may be wrong is `validate`; applying a mapping is `execute`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -87,10 +87,12 @@ def load_mappings(
     crosswalks: Sequence[str],
     decisions: Decisions,
     references: Sequence[str] = (),
+    must_be_filled: Mapping[str, Collection[str]] | None = None,
 ) -> Mappings:
     """The validated mappings of a directory; ConfigurationError lists all that is wrong.
 
-    `references` are look-ups that are no crosswalks, which functions may read.
+    `references` are look-ups that are no crosswalks, which functions may read; `must_be_filled`: by model the columns
+    that must have a value, by default those of new rows that cannot be NULL.
 
     `<Model>.yaml` maps a target, `archived.yaml` lists the tables that are not mapped, `<name>.csv` are value maps.
     """
@@ -107,6 +109,7 @@ def load_mappings(
         decisions,
         read.keys() - value_maps.keys(),
         references,
+        columns_without_null(targets) if must_be_filled is None else must_be_filled,
     )
     loaded: dict[str, tuple[YamlFile, TargetMapping]] = {}
     paths = [path for path in sorted(directory.glob("*.yaml")) if path.name not in NO_MAPPINGS]
@@ -139,6 +142,15 @@ def load_mappings(
         )
     findings.raise_if_any()
     return mappings
+
+
+def columns_without_null(targets: Sequence[TargetTable]) -> dict[str, list[str]]:
+    """By model the columns of new rows that cannot be NULL."""
+    return {
+        table.model: [column.name for column in table.columns if not column.nullable]
+        for table in targets
+        if table.writes == "insert"
+    }
 
 
 def _read(path: Path, findings: Findings) -> YamlFile | None:

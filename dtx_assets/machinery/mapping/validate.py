@@ -4,7 +4,7 @@ All that is wrong goes to the findings, with the line and what to do. Reading th
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,6 +46,8 @@ class Known:
     unreadable: Collection[str] = ()
     """Value maps that are there and cannot be read, which is told already."""
     references: Sequence[str] = ()
+    must_be_filled: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """By model the columns for which a mapping of it has to say a value."""
 
     def numbers(self) -> set[tuple[str, str]]:
         """(area, number) of every decision."""
@@ -88,11 +90,11 @@ def check_target(file: YamlFile, mapping: TargetMapping, known: Known, findings:
             place.unknown("legacy table", name, known.legacy_tables)
     filled = {column for source in mapping.sources.values() for column, _ in source.filled}
     _check_undecided(top / "undecided", mapping, table, filled)
-    for column in table.columns:
-        if table.writes == "insert" and not column.nullable and column.name not in filled | mapping.undecided.keys():
+    for column in known.must_be_filled.get(table.model, ()) if mapping.sources else ():
+        if column not in filled | mapping.undecided.keys():
             (top / "sources").wrong(
-                f"{mapping.target}.{column.name} must have a value and nothing fills it",
-                "say where it comes from, or give it a constant",
+                f"{mapping.target}.{column} must have a value and nothing fills it",
+                "say where it comes from, give it a constant, or list it under `undecided`",
             )
 
 

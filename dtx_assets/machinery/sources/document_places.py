@@ -25,13 +25,10 @@ from dtx_assets.machinery.sources.document_files import (
 from dtx_assets.machinery.sources.document_framing import DAMAGED_GZIP, Document, documents, exact_documents, is_bson
 from dtx_assets.machinery.sources.documents import (
     DOCUMENTS,
-    Absent,
+    Collections,
     collection_of,
     columns_of,
-    is_absent,
-    land_absent,
     land_documents,
-    layout_of,
 )
 from dtx_assets.machinery.sources.landing import Progress, missing_table
 from dtx_assets.machinery.sources.mongo_archive import Archive, ArchivedCollection
@@ -60,7 +57,7 @@ class FileCollection:
         return exact_documents(self.path, self.shown)
 
 
-class DocumentFiles:
+class DocumentFiles(Collections):
     """A directory of collections, one file each: the database itself, or a dump with one database in it."""
 
     def __init__(self, files: Files) -> None:
@@ -71,12 +68,13 @@ class DocumentFiles:
         if not found:
             self._files = _one_database(self._files)
             found = collections_of(self._files.names())
+        self.where = self._files.where
         self._found, self.not_read = self._named(found)
         for name, files in self._found.items():
             if len(files) > 1:
                 raise SourceError(
                     f"the collection {name} is there in {len(files)} forms: {', '.join(files)}",
-                    where=self._files.where,
+                    where=self.where,
                     remedy="leave the one that is to be read",
                 )
         return self
@@ -107,9 +105,7 @@ class DocumentFiles:
     def tables(self) -> list[str]:
         return sorted(self._found)
 
-    def columns(self, table: LegacyTable) -> list[str]:
-        if is_absent(table, self._found):
-            return columns_of(table, Absent(self._files.where))
+    def _columns(self, table: LegacyTable) -> list[str]:
         name = self._file(table)
         if table.columns:
             with suppress(SourceError), self._files.beginning(name) as path:
@@ -125,14 +121,12 @@ class DocumentFiles:
     def _file(self, table: LegacyTable) -> str:
         collection = collection_of(table)
         if collection not in self._found:
-            raise missing_table(collection, self._files.where, self.tables())
+            raise missing_table(collection, self.where, self.tables())
         return self._found[collection][0]
 
-    def extract(
-        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
+    def _extract(
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None
     ) -> Manifest:
-        if is_absent(table, self._found):
-            return land_absent(table, self._found, self._files.where, lake, key, run_id)
         name = self._file(table)
         shown, before = self._files.shown(name), self._files.state(name)
         if before.version and (landed := landed_already(lake, key, table, shown, {"source_version": before.version})):
@@ -147,8 +141,7 @@ class DocumentFiles:
                 _refuse_change(self._files, name, before, shown)
                 return file_facts(table, digest, before.version)
 
-            layout = layout_of(table, collection)
-            return land_documents(table, collection, layout, lake, key, run_id, facts, progress)
+            return land_documents(table, collection, lake, key, run_id, facts, progress)
 
 
 def _one_database(files: Files) -> Files:
@@ -166,22 +159,22 @@ def several_databases(names: Sequence[str], where: str) -> SourceError:
     )
 
 
-class DocumentArchive:
+class DocumentArchive(Collections):
     """One file that `mongodump --archive` wrote, packed or not."""
 
     def __init__(self, files: Files, name: str) -> None:
         self._files, self._name = files, name
 
     def __enter__(self) -> Self:
-        self._shown = self._files.shown(self._name)
+        self.where = self._files.shown(self._name)
         with ExitStack() as stack:
             self._before = self._files.state(self._name)
             path = stack.enter_context(self._files.local(self._name))
-            self._digest = _digest(path, self._shown)
-            self._archive = stack.enter_context(Archive.opened(path, self._shown))
+            self._digest = _digest(path, self.where)
+            self._archive = stack.enter_context(Archive.opened(path, self.where))
             databases = sorted(self._archive.databases - {*SERVERS_OWN, ""})
             if len(databases) > 1:
-                raise several_databases(databases, self._shown)
+                raise several_databases(databases, self.where)
             self._database = databases[0] if databases else ""
             self._stack = stack.pop_all()
         self.not_read = self._archive.not_read(self._database)
@@ -196,32 +189,28 @@ class DocumentArchive:
     def _collection(self, table: LegacyTable) -> ArchivedCollection:
         name = collection_of(table)
         if name not in self._archive.collections(self._database):
-            raise missing_table(name, self._shown, self.tables())
+            raise missing_table(name, self.where, self.tables())
         return self._archive.collection(self._database, name)
 
-    def columns(self, table: LegacyTable) -> list[str]:
-        there = not is_absent(table, self.tables())
-        return columns_of(table, self._collection(table) if there else Absent(self._shown))
+    def _columns(self, table: LegacyTable) -> list[str]:
+        return columns_of(table, self._collection(table))
 
     def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
         names = {collection_of(table) for table in tables} & set(self.tables())
         return sum(self._archive.collection(self._database, name).stored_bytes for name in names)
 
-    def extract(
-        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
+    def _extract(
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None
     ) -> Manifest:
-        if is_absent(table, self.tables()):
-            return land_absent(table, self.tables(), self._shown, lake, key, run_id)
         collection = self._collection(table)
         if landed := landed_already(lake, key, table, collection.shown, {"source_digest": self._digest}):
             return landed
 
         def facts(_read: int) -> dict[str, Any]:
-            _refuse_change(self._files, self._name, self._before, self._shown)
+            _refuse_change(self._files, self._name, self._before, self.where)
             return file_facts(table, self._digest, self._before.version)
 
-        layout = layout_of(table, collection)
-        return land_documents(table, collection, layout, lake, key, run_id, facts, progress)
+        return land_documents(table, collection, lake, key, run_id, facts, progress)
 
 
 def _digest(path: Path, shown: str) -> str:

@@ -148,7 +148,6 @@ def _fields(table: LegacyTable, collection: Collection) -> list[str]:
 def land_documents(
     table: LegacyTable,
     collection: Collection,
-    layout: Layout,
     lake: Lake,
     key: Sequence[str],
     run_id: str,
@@ -156,6 +155,7 @@ def land_documents(
     progress: Progress | None = None,
 ) -> Manifest:
     """Lands a collection, a page at a time; `facts` of its source is asked with the rows that were read."""
+    layout = layout_of(table, collection)
     rows = _Rows(table, collection, layout)
 
     def all_facts(landed: Landed) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def land_documents(
     return land_table(lake, key, run_id, layout.names, rows.batches(), all_facts, progress)
 
 
-def land_absent(
+def _land_absent(
     table: LegacyTable, found: Iterable[str], where: str, lake: Lake, key: Sequence[str], run_id: str
 ) -> Manifest:
     """Lands a collection that is not there as one without documents; `found` are the names that are."""
@@ -186,7 +186,38 @@ def land_absent(
     collection = Absent(f"{where}, {name}")
     alike = sorted(other for other in found if other.casefold() == name.casefold())
     facts = {"source_digest": None, "absent": True, "alike": alike}
-    return land_documents(table, collection, layout_of(table, collection), lake, key, run_id, lambda _: facts)
+    return land_documents(table, collection, lake, key, run_id, lambda _: facts)
+
+
+class Collections:
+    """A place of collections as a source of tables: a declared one that is not there is one without documents."""
+
+    where: str
+
+    def tables(self) -> list[str]:
+        raise NotImplementedError
+
+    def columns(self, table: LegacyTable) -> list[str]:
+        """The columns that the table has when it is landed."""
+        if is_absent(table, self.tables()):
+            return columns_of(table, Absent(self.where))
+        return self._columns(table)
+
+    def extract(
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
+    ) -> Manifest:
+        """Lands the table; SourceError where its collection cannot be read whole, or is neither there nor declared."""
+        if is_absent(table, self.tables()):
+            return _land_absent(table, self.tables(), self.where, lake, key, run_id)
+        return self._extract(table, lake, key, run_id, progress)
+
+    def _columns(self, table: LegacyTable) -> list[str]:
+        raise NotImplementedError
+
+    def _extract(
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None
+    ) -> Manifest:
+        raise NotImplementedError
 
 
 class _Rows:

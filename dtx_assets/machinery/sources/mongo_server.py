@@ -36,13 +36,10 @@ from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources.document_files import NO_DOCUMENTS
 from dtx_assets.machinery.sources.document_framing import Document, document
 from dtx_assets.machinery.sources.documents import (
-    Absent,
+    Collections,
     collection_of,
     columns_of,
-    is_absent,
-    land_absent,
     land_documents,
-    layout_of,
 )
 from dtx_assets.machinery.sources.extended_json import (
     ID,
@@ -90,11 +87,11 @@ NO_SNAPSHOTS = (20, 72, 115, 123, 246, 9)
 T = TypeVar("T")
 
 
-class MongoDatabase:
+class MongoDatabase(Collections):
     """The database that a `mongodb://` or `mongodb+srv://` URL names in its path."""
 
     def __init__(self, url: str) -> None:
-        self.url, self.shown = url, mask_url(url)
+        self.url, self.where = url, mask_url(url)
 
     def __enter__(self) -> Self:
         remedy = "write mongodb://user:password@host:port/database, with special characters as %XX"
@@ -102,13 +99,13 @@ class MongoDatabase:
             self._client = self._connected()
         except (InvalidURI, RefusedByClient, ValueError, PyMongoError, UserWarning) as error:
             raise ConfigurationError(
-                f"the URL cannot be used: {self._words(error)}", where=self.shown, remedy=remedy
+                f"the URL cannot be used: {self._words(error)}", where=self.where, remedy=remedy
             ) from None
         try:
             self._database = self._client.get_default_database().with_options(codec_options=RAW)
         except RefusedByClient:
             self._client.close()
-            raise ConfigurationError("the URL names no database", where=self.shown, remedy=remedy) from None
+            raise ConfigurationError("the URL names no database", where=self.where, remedy=remedy) from None
         try:
             found = self._asked(self._list, "the database")
             self._session = self._snapshot()
@@ -169,9 +166,8 @@ class MongoDatabase:
     def tables(self) -> list[str]:
         return self._names
 
-    def columns(self, table: LegacyTable) -> list[str]:
-        there = not is_absent(table, self._names)
-        return columns_of(table, self._collection(table) if there else Absent(self.shown))
+    def _columns(self, table: LegacyTable) -> list[str]:
+        return columns_of(table, self._collection(table))
 
     def stored_bytes(self, tables: Collection[LegacyTable]) -> int:
         names = {collection_of(table) for table in tables} & set(self._names)
@@ -184,14 +180,12 @@ class MongoDatabase:
     def _collection(self, table: LegacyTable) -> "ServerCollection":
         name = collection_of(table)
         if name not in self._names:
-            raise missing_table(name, self.shown, self._names)
+            raise missing_table(name, self.where, self._names)
         return ServerCollection(self, name)
 
-    def extract(
-        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
+    def _extract(
+        self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None
     ) -> Manifest:
-        if is_absent(table, self._names):
-            return land_absent(table, self._names, self.shown, lake, key, run_id)
         collection = self._collection(table)
         before = self.count(collection.name)
 
@@ -214,7 +208,7 @@ class MongoDatabase:
                 **counted,
             }
 
-        return land_documents(table, collection, layout_of(table, collection), lake, key, run_id, facts, progress)
+        return land_documents(table, collection, lake, key, run_id, facts, progress)
 
     def count(self, name: str) -> int:
         """The documents that the server counts in a collection."""
@@ -242,12 +236,12 @@ class MongoDatabase:
         if isinstance(error, OperationFailure) and error.code == TOO_OLD:
             return SourceError(
                 "the server no longer has the moment that is read: the copy takes longer than it keeps one",
-                where=self.shown,
+                where=self.where,
                 remedy="raise its parameter minSnapshotHistoryWindowInSeconds, or read a dump (mongodump)",
             )
         return SourceError(
             f"{what} cannot be read: {self._words(error)}",
-            where=self.shown,
+            where=self.where,
             remedy="check host, port, user and database, and that the account has the role `read`",
         )
 
@@ -267,7 +261,7 @@ class ServerCollection:
 
     @property
     def shown(self) -> str:
-        return f"{self.database.shown}, {self.name}"
+        return f"{self.database.where}, {self.name}"
 
     def documents(self) -> Iterator[Document]:
         return (document(data, decoded_bson) for data in self.exact_documents())

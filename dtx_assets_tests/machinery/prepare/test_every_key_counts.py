@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dtx_assets.machinery.base.yaml_file import Findings
+from dtx_assets.machinery.mapping.load import columns_without_null
 from dtx_assets.machinery.mapping.validate import Known
 from dtx_assets.machinery.mapping.value_map import read_value_map
 from dtx_assets.machinery.prepare.preparation import prepare_flow
@@ -59,6 +60,7 @@ def keys_of(requests: Requests, model: str, directory: Path) -> list[str]:
         ("keeper",),
         {"says": value_map},
         requests.decisions,
+        must_be_filled=columns_without_null(requests.targets),
     )
     cases = [captured(requests, chosen) for chosen in OPTIONS]
     return keys_that_do_nothing(
