@@ -129,6 +129,10 @@ def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataF
 
 
 def _refuse_other_types(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> None:
+    if all(_is_as_declared(column, frame.schema.get(name)) for name, column in schema.columns.items()):
+        # Pandera would run each check on no rows, for each batch anew; it is asked only for its words.
+        return
+
     from pandera.errors import SchemaErrors
 
     # Eager on purpose, if without rows: of a lazy frame Pandera would not run the checks.
@@ -137,6 +141,13 @@ def _refuse_other_types(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> None
         schema.validate(types, lazy=True)
     except SchemaErrors as errors:
         raise TypeError(f"{schema.name}: {errors.failure_cases.row(0, named=True)}") from errors
+
+
+def _is_as_declared(column: pa.Column, kind: pl.DataType | None) -> bool:
+    """Whether a column surely is of its type, or may be missing and is."""
+    if kind is None:
+        return not column.required
+    return bool(column.dtype.type == kind)
 
 
 @dataclass(frozen=True)
