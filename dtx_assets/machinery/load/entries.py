@@ -87,40 +87,44 @@ def _entries(
     expected = exploded.select(
         pl.col("target_id") - pl.col("position") != first.gather_every(1).gather(_index(lengths))
     )
-    scattered = (
-        exploded.filter(expected.to_series())
-        .select("start")
-        .unique()
-        .join(exploded, on="start")
-        .sort("start", "position")
-        .group_by("start", maintain_order=True)
-        .agg(
-            pl.col("target_id").min().alias("low"),
-            pl.col("target_id").max().alias("high"),
-            pl.col("target_id").alias("ids"),
-        )
+    entries = entries.with_columns(
+        first.alias("first"),
+        packed_hashes(exploded.get_column("hash"), lengths).alias("hashes"),
+        (adopted if adopted is not None else pl.lit(None, pl.List(pl.Int64))).alias("adopted_ids"),
+        (shapes if shapes is not None else pl.lit(None, pl.String)).alias("shapes"),
     )
-    return (
-        entries.with_columns(
-            first.alias("first"),
-            packed_hashes(exploded.get_column("hash"), lengths).alias("hashes"),
-            (adopted if adopted is not None else pl.lit(None, pl.List(pl.Int64))).alias("adopted_ids"),
-            (shapes if shapes is not None else pl.lit(None, pl.String)).alias("shapes"),
+    # Most ids ascend by one, and are not listed.
+    lowest, listed = pl.col("first"), pl.lit(None, pl.String)
+    highest = pl.col("first") + pl.col("parts").list.len() - 1
+    if expected.to_series().any():
+        scattered = (
+            exploded.filter(expected.to_series())
+            .select("start")
+            .unique()
+            .join(exploded, on="start")
+            .sort("start", "position")
+            .group_by("start", maintain_order=True)
+            .agg(
+                pl.col("target_id").min().alias("low"),
+                pl.col("target_id").max().alias("high"),
+                pl.col("target_id").alias("ids"),
+            )
         )
-        .join(scattered, on="start", how="left", maintain_order="left")
-        .select(
-            pl.coalesce("low", "first").alias("lowest_id"),
-            pl.coalesce("high", pl.col("first") + pl.col("parts").list.len() - 1).alias("highest_id"),
-            "parts",
-            "flow_id",
-            "bucket",
-            "source_key",
-            pl.when(pl.col("ids").is_not_null()).then(ids_literal(pl.col("ids"))).alias("target_ids"),
-            pl.when("owns").then("hashes").alias("hashes"),
-            pl.when(pl.col("adopted_ids").list.len() > 0).then(ids_literal(pl.col("adopted_ids"))).alias("adopted_ids"),
-            "shapes",
-            "portion",
-        )
+        entries = entries.join(scattered, on="start", how="left", maintain_order="left")
+        lowest, highest = pl.coalesce("low", lowest), pl.coalesce("high", highest)
+        listed = pl.when(pl.col("ids").is_not_null()).then(ids_literal(pl.col("ids")))
+    return entries.select(
+        lowest.alias("lowest_id"),
+        highest.alias("highest_id"),
+        "parts",
+        "flow_id",
+        "bucket",
+        "source_key",
+        listed.alias("target_ids"),
+        pl.when("owns").then("hashes").alias("hashes"),
+        pl.when(pl.col("adopted_ids").list.len() > 0).then(ids_literal(pl.col("adopted_ids"))).alias("adopted_ids"),
+        "shapes",
+        "portion",
     )
 
 

@@ -107,6 +107,9 @@ class Member:
 
     def numbered(self, part: Part) -> Part:
         """Numbers stay, whatever becomes of the part: slices and tries find the rows by them."""
+        if self.place.key.is_number:
+            # What is a number is no row of the bookkeeping.
+            return self.decisions.ids.numbered(part)
         with self.place.connection.transaction():
             part = self.decisions.ids.numbered(part)
             self.decisions.current.number_present(part)
