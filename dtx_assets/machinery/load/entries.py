@@ -36,6 +36,10 @@ LINKED = pl.Schema(
 )
 """One row a (source row, target row). `hash` is null where another source table owns the row, `shape` but for units."""
 
+LISTED = pl.Schema({"part_list_id": pl.Int64(), "digest": pl.String()})
+LISTS_AT_ONCE = 1000
+"""How many lists of parts are asked for by their digests, and remembered; more of them go by a temporary table."""
+
 
 def new_entries(links: pl.DataFrame, ids: pl.Series, hashes: pl.Series) -> pl.DataFrame:
     """Entries of links whose rows are all new: `ids` and `hashes` by position of the row."""
@@ -83,40 +87,44 @@ def _entries(
     expected = exploded.select(
         pl.col("target_id") - pl.col("position") != first.gather_every(1).gather(_index(lengths))
     )
-    scattered = (
-        exploded.filter(expected.to_series())
-        .select("start")
-        .unique()
-        .join(exploded, on="start")
-        .sort("start", "position")
-        .group_by("start", maintain_order=True)
-        .agg(
-            pl.col("target_id").min().alias("low"),
-            pl.col("target_id").max().alias("high"),
-            pl.col("target_id").alias("ids"),
-        )
+    entries = entries.with_columns(
+        first.alias("first"),
+        packed_hashes(exploded.get_column("hash"), lengths).alias("hashes"),
+        (adopted if adopted is not None else pl.lit(None, pl.List(pl.Int64))).alias("adopted_ids"),
+        (shapes if shapes is not None else pl.lit(None, pl.String)).alias("shapes"),
     )
-    return (
-        entries.with_columns(
-            first.alias("first"),
-            packed_hashes(exploded.get_column("hash"), lengths).alias("hashes"),
-            (adopted if adopted is not None else pl.lit(None, pl.List(pl.Int64))).alias("adopted_ids"),
-            (shapes if shapes is not None else pl.lit(None, pl.String)).alias("shapes"),
+    # Most ids ascend by one, and are not listed.
+    lowest, listed = pl.col("first"), pl.lit(None, pl.String)
+    highest = pl.col("first") + pl.col("parts").list.len() - 1
+    if expected.to_series().any():
+        scattered = (
+            exploded.filter(expected.to_series())
+            .select("start")
+            .unique()
+            .join(exploded, on="start")
+            .sort("start", "position")
+            .group_by("start", maintain_order=True)
+            .agg(
+                pl.col("target_id").min().alias("low"),
+                pl.col("target_id").max().alias("high"),
+                pl.col("target_id").alias("ids"),
+            )
         )
-        .join(scattered, on="start", how="left", maintain_order="left")
-        .select(
-            pl.coalesce("low", "first").alias("lowest_id"),
-            pl.coalesce("high", pl.col("first") + pl.col("parts").list.len() - 1).alias("highest_id"),
-            "parts",
-            "flow_id",
-            "bucket",
-            "source_key",
-            pl.when(pl.col("ids").is_not_null()).then(ids_literal(pl.col("ids"))).alias("target_ids"),
-            pl.when("owns").then("hashes").alias("hashes"),
-            pl.when(pl.col("adopted_ids").list.len() > 0).then(ids_literal(pl.col("adopted_ids"))).alias("adopted_ids"),
-            "shapes",
-            "portion",
-        )
+        entries = entries.join(scattered, on="start", how="left", maintain_order="left")
+        lowest, highest = pl.coalesce("low", lowest), pl.coalesce("high", highest)
+        listed = pl.when(pl.col("ids").is_not_null()).then(ids_literal(pl.col("ids")))
+    return entries.select(
+        lowest.alias("lowest_id"),
+        highest.alias("highest_id"),
+        "parts",
+        "flow_id",
+        "bucket",
+        "source_key",
+        listed.alias("target_ids"),
+        pl.when("owns").then("hashes").alias("hashes"),
+        pl.when(pl.col("adopted_ids").list.len() > 0).then(ids_literal(pl.col("adopted_ids"))).alias("adopted_ids"),
+        "shapes",
+        "portion",
     )
 
 
@@ -125,11 +133,17 @@ def _index(lengths: pl.Series) -> pl.Series:
     return pl.int_range(len(lengths), eager=True).repeat_by(lengths).explode()
 
 
-def copy_entries(connection: Connection, entries: pl.DataFrame, batch_id: int, table: sql.Composable = ENTRY) -> None:
+def copy_entries(
+    connection: Connection,
+    entries: pl.DataFrame,
+    batch_id: int,
+    table: sql.Composable = ENTRY,
+    lists_of_parts: "PartLists | None" = None,
+) -> None:
     """Write entries that are not there yet."""
     if entries.is_empty():
         return
-    lists = part_list_ids(connection, entries.get_column("parts"))
+    lists = (lists_of_parts or PartLists(connection)).ids(entries.get_column("parts"))
     copy_in(
         connection,
         table,
@@ -186,29 +200,72 @@ def delete_entries(connection: Connection, keys: pl.DataFrame, batch_id: int) ->
     )
 
 
-def part_list_ids(connection: Connection, lists: pl.Series) -> pl.Series:
-    """The id of each list of parts; lists that are new are written."""
-    frame = lists.alias("parts").to_frame().with_columns(array_literal(pl.col("parts")).alias("text"))
-    distinct = frame.select("text").unique(maintain_order=True).with_columns(_digest(pl.col("text")).alias("digest"))
-    connection.execute("CREATE TEMPORARY TABLE IF NOT EXISTS new_part_list (digest uuid, parts text[]) ON COMMIT DROP")
-    connection.execute("TRUNCATE new_part_list")
-    copy_in(connection, sql.Identifier("new_part_list"), distinct.select("digest", pl.col("text").alias("parts")))
-    # Another load may write the same list at the same time: then its row is the one that counts.
-    connection.execute(
-        "INSERT INTO migration.part_list (digest, parts) SELECT digest, parts FROM new_part_list AS new"
-        " WHERE NOT EXISTS (SELECT 1 FROM migration.part_list AS old WHERE old.digest = new.digest)"
-        " ON CONFLICT (digest) DO NOTHING"
-    )
-    found = copy_out(
-        connection,
-        sql.SQL(
-            "SELECT part_list.id, replace(part_list.digest::text, '-', '') FROM migration.part_list"
-            " JOIN new_part_list USING (digest)"
-        ),
-        pl.Schema({"part_list_id": pl.Int64, "digest": pl.String}),
-    )
-    ids = distinct.join(found, on="digest", how="left")
-    return frame.join(ids, on="text", how="left", maintain_order="left").get_column("part_list_id")
+class PartLists:
+    """The ids of lists of parts, over one connection. Those that are committed are asked for once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._committed = pl.DataFrame(schema=LISTED)
+
+    def ids(self, lists: pl.Series) -> pl.Series:
+        """The id of each list of parts; lists that are new are written."""
+        frame = lists.alias("parts").to_frame().select(array_literal(pl.col("parts")).alias("text"))
+        distinct = frame.unique(maintain_order=True).with_columns(_digest(pl.col("text")).alias("digest"))
+        found = self._committed
+        unknown = distinct.join(found, on="digest", how="anti")
+        if unknown.height > LISTS_AT_ONCE:
+            found = pl.concat([found, self._copied(unknown)])
+        elif unknown.height:
+            there = self._there(unknown)
+            committed = there.filter("is_committed").select(LISTED.names())
+            self._committed = pl.concat([self._committed, committed]).tail(LISTS_AT_ONCE)
+            new = unknown.join(there, on="digest", how="anti")
+            found = pl.concat([found, there.select(LISTED.names()), self._inserted(new)])
+        ids = distinct.join(found, on="digest", how="left")
+        return frame.join(ids, on="text", how="left", maintain_order="left").get_column("part_list_id")
+
+    def _there(self, wanted: pl.DataFrame) -> pl.DataFrame:
+        """The wanted lists that there are: LISTED, and whether they outlast this transaction."""
+        if wanted.is_empty():
+            return pl.DataFrame(schema={**LISTED, "is_committed": pl.Boolean})
+        rows = self.connection.execute(
+            "SELECT id, replace(digest::text, '-', ''), xmin IS DISTINCT FROM pg_current_xact_id_if_assigned()::xid"
+            " FROM migration.part_list WHERE digest = ANY (%s::uuid[])",
+            [wanted.get_column("digest").to_list()],
+        ).fetchall()
+        return pl.DataFrame(rows, schema={**LISTED, "is_committed": pl.Boolean}, orient="row")
+
+    def _inserted(self, new: pl.DataFrame) -> pl.DataFrame:
+        if new.height:
+            # Another load may write the same list at the same time: then its row is the one that counts.
+            self.connection.execute(
+                "INSERT INTO migration.part_list (digest, parts) SELECT digest::uuid, parts::text[]"
+                " FROM unnest(%s::text[], %s::text[]) AS new (digest, parts) ON CONFLICT (digest) DO NOTHING",
+                [new.get_column(name).to_list() for name in ("digest", "text")],
+            )
+        return self._there(new).select(LISTED.names())
+
+    def _copied(self, wanted: pl.DataFrame) -> pl.DataFrame:
+        """The same of many lists, new ones and others."""
+        self.connection.execute(
+            "CREATE TEMPORARY TABLE IF NOT EXISTS new_part_list (digest uuid, parts text[]) ON COMMIT DROP"
+        )
+        self.connection.execute("TRUNCATE new_part_list")
+        rows = wanted.select("digest", pl.col("text").alias("parts"))
+        copy_in(self.connection, sql.Identifier("new_part_list"), rows)
+        self.connection.execute(
+            "INSERT INTO migration.part_list (digest, parts) SELECT digest, parts FROM new_part_list AS new"
+            " WHERE NOT EXISTS (SELECT 1 FROM migration.part_list AS old WHERE old.digest = new.digest)"
+            " ON CONFLICT (digest) DO NOTHING"
+        )
+        return copy_out(
+            self.connection,
+            sql.SQL(
+                "SELECT part_list.id, replace(part_list.digest::text, '-', '') FROM migration.part_list"
+                " JOIN new_part_list USING (digest)"
+            ),
+            LISTED,
+        )
 
 
 def _digest(text: pl.Expr) -> pl.Expr:

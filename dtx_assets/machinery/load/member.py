@@ -14,6 +14,7 @@ from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load import slices
 from dtx_assets.machinery.load.decide import Decisions
 from dtx_assets.machinery.load.entries import (
+    PartLists,
     copy_entries,
     delete_entries,
     grouped_entries,
@@ -87,6 +88,7 @@ class Member:
         self.place, self.findings, self.told = place, findings, told
         self.decisions, self.writer = Decisions(place, findings, overwrite=told.overwrite), Writer(place)
         self.orphans = Orphans(place, told.planned, told.together)
+        self.lists = PartLists(place.connection)
 
     def over(self, connection: Connection) -> "Member":
         """The same over a connection of its own."""
@@ -105,6 +107,9 @@ class Member:
 
     def numbered(self, part: Part) -> Part:
         """Numbers stay, whatever becomes of the part: slices and tries find the rows by them."""
+        if self.place.key.is_number:
+            # What is a number is no row of the bookkeeping.
+            return self.decisions.ids.numbered(part)
         with self.place.connection.transaction():
             part = self.decisions.ids.numbered(part)
             self.decisions.current.number_present(part)
@@ -182,9 +187,10 @@ class Member:
         reach("load.after_copy")
         if writing.decision is None:
             part, ids = writing.part, writing.new.get_column("_id")
-            copy_entries(
-                self.place.connection, new_entries(part.links, ids, part.rows.get_column("_hash")), writing.batch_id
-            )
+            entries = new_entries(part.links, ids, part.rows.get_column("_hash"))
+            # Of a dry run nothing is committed, and what is tried in it is taken back bit by bit.
+            lists = None if self.place.dry else self.lists
+            copy_entries(self.place.connection, entries, writing.batch_id, lists_of_parts=lists)
             reach("load.after_mapping")
 
     def close(self, writing: Writing) -> PartOutcome:

@@ -134,6 +134,8 @@ def settle_duplicates(
     beaten = (
         frame.lazy()
         .filter(is_sound())
+        # Most rows share their key with none, and are not sorted.
+        .filter(pl.len().over(key) > 1)
         .sort(*order, by, nulls_last=False)
         .select(by, pl.when(pl.col(by) != winner).then(winner).alias("_beaten_by"))
     )

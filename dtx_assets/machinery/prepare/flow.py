@@ -141,8 +141,8 @@ class _ModelRun:
 
     def _reject_what_does_not_fit(self, made: SourceParts) -> None:
         """A problem for what the declared or the live target does not take: of the part, where `rows` makes it."""
-        sound = made.parts.filter(pl.col("_problems").list.len() == 0).join(
-            made.rows.filter(is_sound()).select("_row"), on="_row", how="semi", maintain_order="left"
+        sound = made.parts.filter(
+            pl.col("_problems").list.len() == 0, pl.col("_row").is_in(_rows_where(made, is_sound()).implode())
         )
         rows = self._select(sound, self._written(sound))
         failures = schema_failures(target_schema(self.target), rows)
@@ -170,13 +170,14 @@ class _ModelRun:
         goes_on = pl.col("_rule").is_null()
         if self.mapping.parent:
             goes_on &= ~parent_was_rejected()
-        rows = made.rows.filter(goes_on)
         if made.entry.rows:
-            sound = rows.select("_row", is_sound().alias("_is_sound"))
-            parts = made.parts.join(sound, on="_row", how="inner", maintain_order="left")
-            wrong = parts.filter(~pl.col("_is_sound") | (pl.col("_problems").list.len() > 0))
+            alone = pl.col("_problems").list.len() > 0
+            unsound, going_on = (_rows_where(made, goes_on & which).implode() for which in (~is_sound(), pl.lit(True)))
+            wrong = made.parts.filter(
+                pl.col("_row").is_in(unsound) | (alone & pl.col("_row").is_in(going_on)),
+            )
         else:
-            wrong = rows.filter(~is_sound())
+            wrong = made.rows.filter(goes_on & ~is_sound())
         limits = {
             column.name: live.columns[column.name].max_length
             if live and column.name in live.columns
@@ -262,7 +263,7 @@ class _ModelRun:
         partial_rows = wrong.join(migrated, on="_row", how="semi", maintain_order="left")
         if partial_rows.height:
             self._list_parts(made.source, partial_rows)
-        return sound.join(migrated, on="_row", how="semi", maintain_order="left")
+        return sound.filter(pl.col("_row").is_in(migrated.get_column("_row").implode()))
 
     def _list_parts(self, source: str, parts: pl.DataFrame) -> None:
         """Lists parts of rows that are migrated otherwise."""
@@ -381,9 +382,14 @@ def _with_printed(parts: pl.DataFrame, printed: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _rows_where(made: SourceParts, which: pl.Expr) -> pl.Series:
+    """The numbers of those rows. Nothing else of them is copied."""
+    return made.rows.select(pl.col("_row").filter(which)).to_series()
+
+
 def _marked(made: SourceParts) -> pl.DataFrame:
     """The parts with a `_rule` on those whose row is rejected or dropped: they are no longer sound."""
-    sound = made.rows.filter(is_sound())["_row"].implode()
+    sound = _rows_where(made, is_sound()).implode()
     gone = pl.when(pl.col("_row").is_in(sound).not_()).then(pl.lit("its row is not migrated"))
     return made.parts.with_columns(gone.alias("_rule"))
 

@@ -72,6 +72,17 @@ class Part:
         return replace(self, rows=self.rows.with_columns(ids), comparable=self.comparable.with_columns(ids))
 
 
+@dataclass(frozen=True)
+class _Files:
+    """What some files hold, of one part or of several, one after the other; `name`: the end of their names."""
+
+    name: str
+    columns: tuple[TargetColumn, ...]
+    rows: pl.DataFrame
+    comparable: pl.DataFrame
+    links: pl.DataFrame
+
+
 class PreparedParts:
     """The parts of the prepared and rejected datasets of one target, read one at a time."""
 
@@ -100,7 +111,9 @@ class PreparedParts:
             parts = [str(part["part"]) for part in self.described if file_of(part) == stem]
             for name in parts or names[-1:]:
                 self._rejected_files[name].append(entry.name)
-        self._files: tuple[str, pl.DataFrame, pl.DataFrame] | None = None
+        self._shares_files = any("stretch" in part for part in self.described)
+        self._files: _Files | None = None
+        self._rejected: tuple[tuple[str, ...], pl.DataFrame] | None = None
         sources = list(prepared.metadata["source_tables"])
         for manifest, table in ((prepared, "links"), (rejected, "rows")):
             if manifest.tables[table].rows:
@@ -129,19 +142,9 @@ class PreparedParts:
     def read(self, number: int) -> Part:
         described = self.described[number]
         name = str(described["part"])
-        rows, links = self._read_files(described)
-        rows = rows.sort("_row")
-        if self._target.writes == "update":
-            rows = rows.rename({"id": "_id"})
-        held = self._target.held_column
-        if self._activated and f"_{held}" in rows.columns:
-            rows = rows.with_columns(pl.col(f"_{held}").alias(str(held)))
-        known = {column.name: column for column in self._target.columns}
-        # What begins with an underscore is for whoever sends what belongs to a row, and is not written.
-        columns = tuple(known[column] for column in rows.columns if column in known or not column.startswith("_"))
-        comparable = with_canonical_json(rows, columns)
-        hashes = comparable.select(content_hash(columns).alias("_hash")).to_series()
-        rows, comparable = rows.with_columns(hashes), comparable.with_columns(hashes)
+        files = self._read_files(described)
+        rows, links = lying_in(described, files.rows, files.links)
+        comparable, _ = lying_in(described, files.comparable, files.links)
         links = links.filter(pl.col("rows").list.len() > 0)
         junction = self._target.is_junction
         links = with_owner(links, self._ranks(), rows.height, name).select(
@@ -157,7 +160,7 @@ class PreparedParts:
             name,
             (low, high),
             self.digest(number),
-            columns,
+            files.columns,
             rows,
             comparable,
             links,
@@ -165,14 +168,29 @@ class PreparedParts:
             pl.DataFrame(schema=PROBLEM),
         )
 
-    def _read_files(self, described: Mapping[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _read_files(self, described: Mapping[str, Any]) -> _Files:
         """Rows and links of a part. What it shares its files with comes next, so they are read once."""
         file, files = file_of(described), self._files
-        if files is None or files[0] != file:
-            files = (file, *read_files(self._lake, self.prepared, file))
+        if files is None or files.name != file:
+            files = self._prepared_for_load(file, *read_files(self._lake, self.prepared, file))
             # Several threads read parts: what one of them keeps another may replace.
             self._files = files if "stretch" in described else None
-        return lying_in(described, *files[1:])
+        return files
+
+    def _prepared_for_load(self, file: str, rows: pl.DataFrame, links: pl.DataFrame) -> _Files:
+        known = {column.name: column for column in self._target.columns}
+        if not self._shares_files:
+            rows = rows.sort("_row")
+        if self._target.writes == "update":
+            rows = rows.rename({"id": "_id"})
+        held = self._target.held_column
+        if self._activated and f"_{held}" in rows.columns:
+            rows = rows.with_columns(pl.col(f"_{held}").alias(str(held)))
+        # What begins with an underscore is for whoever sends what belongs to a row, and is not written.
+        columns = tuple(known[column] for column in rows.columns if column in known or not column.startswith("_"))
+        comparable = with_canonical_json(rows, columns)
+        hashes = comparable.select(content_hash(columns).alias("_hash")).to_series()
+        return _Files(file, columns, rows.with_columns(hashes), comparable.with_columns(hashes), links)
 
     def yielded(self, source_keys: pl.Series) -> pl.DataFrame:
         """What all parts yield for these source keys: flow_id, source_key, part."""
@@ -190,24 +208,29 @@ class PreparedParts:
         return {source: rank for rank, source in enumerate(self.flows)}
 
     def _read_rejected(self, number: int) -> pl.DataFrame:
-        files = self._rejected_files[str(self.described[number]["part"])]
+        described = self.described[number]
+        files = tuple(self._rejected_files[str(described["part"])])
         if not files:
             return pl.DataFrame(schema=REJECTED)
-        found = self._lake.scan_files(self.rejected, "rows", files)
-        if "stretch" in self.described[number]:
-            found = found.filter(pl.col("bucket").is_between(*self.described[number]["buckets"]))
-        rejected = found.collect()
-        return rejected.select(
-            _flow_column(self.flows),
-            "bucket",
-            "partial",
-            pl.lit(False).alias("found_by_load"),
-            "source_key",
-            "source_row",
-            "reasons",
-            "detail",
-            "row",
-        ).cast(REJECTED)
+        held = self._rejected
+        if held is None or held[0] != files:
+            found = self._lake.scan_files(self.rejected, "rows", files).select(
+                _flow_column(self.flows),
+                "bucket",
+                "partial",
+                pl.lit(False).alias("found_by_load"),
+                "source_key",
+                "source_row",
+                "reasons",
+                "detail",
+                "row",
+            )
+            held = (files, found.collect().cast(REJECTED))
+            self._rejected = held if "stretch" in described else None
+        rejected = held[1]
+        if rejected.height and "stretch" in described:
+            rejected = rejected.filter(pl.col("bucket").is_between(*described["buckets"]))
+        return rejected
 
     def absent(self, keys: pl.DataFrame) -> pl.DataFrame:
         """Those of the source rows (`flow_id`, `source_key`) that give nothing and are not rejected."""
@@ -255,21 +278,26 @@ def _flow_column(flows: dict[str, int]) -> pl.Expr:
 
 def with_owner(links: pl.DataFrame, ranks: dict[str, int], rows: int, part: str) -> pl.DataFrame:
     """Adds `owns`: whether no source table that comes before it links to the same rows."""
+    if links.get_column("source_table").n_unique() <= 1:
+        _require_all_linked(links.get_column("rows").explode().n_unique(), rows, part)
+        return links.with_columns(pl.lit(True).alias("owns"))
     ranked = links.with_columns(
         pl.col("source_table").replace_strict(ranks, return_dtype=pl.Int64).alias("_rank"),
         pl.int_range(pl.len()).alias("_link"),
     )
     exploded = ranked.select("_link", "_rank", pl.col("rows").alias("_row")).explode("_row")
     first = exploded.group_by("_row").agg(pl.col("_rank").min().alias("_first"))
-    if first.height != rows:
-        raise StructureError(
-            f"{rows - first.height} prepared rows of part {part} come from no source row",
-            remedy="this is a fault of the flow, please report it",
-        )
-    if ranked.get_column("_rank").n_unique() <= 1:
-        return links.with_columns(pl.lit(True).alias("owns"))
+    _require_all_linked(first.height, rows, part)
     owning = exploded.join(first, on="_row").filter(pl.col("_rank") == pl.col("_first")).get_column("_link").unique()
     return links.with_columns(pl.int_range(pl.len()).is_in(owning.implode()).alias("owns"))
+
+
+def _require_all_linked(linked: int, rows: int, part: str) -> None:
+    if linked != rows:
+        raise StructureError(
+            f"{rows - linked} prepared rows of part {part} come from no source row",
+            remedy="this is a fault of the flow, please report it",
+        )
 
 
 # --- what the live target cannot take ---------------------------------------------------------------------------------
@@ -398,17 +426,20 @@ def misfits(
 
     `fills`: the rows are of others, and NULL is what a unit of theirs does not write.
     """
-    found = []
-    for column in columns:
-        for test, detail in _tests(column, live[column.name], fills=fills):
-            refused = rows.filter(test.fill_null(False)).select(
-                "_row",
-                pl.lit("schema_violation").alias("reason"),
-                pl.lit(f"{column.name}: {detail}").alias("detail"),
-            )
-            if refused.height:
-                found.append(refused)
-    return found
+    tests = [
+        (column.name, test.fill_null(False), detail)
+        for column in columns
+        for test, detail in _tests(column, live[column.name], fills=fills)
+    ]
+    # Most fail nowhere, and are looked at together.
+    fails = rows.select(test.any().alias(str(number)) for number, (_, test, _) in enumerate(tests))
+    return [
+        rows.filter(test).select(
+            "_row", pl.lit("schema_violation").alias("reason"), pl.lit(f"{name}: {detail}").alias("detail")
+        )
+        for number, (name, test, detail) in enumerate(tests)
+        if fails.item(0, str(number))
+    ]
 
 
 def _tests(column: TargetColumn, live: LiveColumn, *, fills: bool) -> Iterator[tuple[pl.Expr, str]]:

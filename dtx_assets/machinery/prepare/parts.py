@@ -74,7 +74,14 @@ def source_parts(outcome: Outcome, inputs: FlowInputs, model: str, mapping: Targ
         rows = _without_parts(rows, parts, is_sound(), pl.lit(entry.no_rows), f"{model}, {entry.expand} of {source}")
     else:
         parts = rows.filter(is_sound()).with_columns(NO_COERCIONS.alias("_coercions"))
-    return SourceParts(source, entry, rows, _named(parts, entry).with_row_index("_unit"))
+    return SourceParts(source, entry, rows, _named(parts.select(_kept(entry, parts)), entry).with_row_index("_unit"))
+
+
+def _kept(entry: SourceMapping, parts: pl.DataFrame) -> list[str]:
+    """The columns of parts that are read later: what was made, and legacy columns that say which part counts."""
+    ordered = (spec.order for spec in (entry.duplicates, entry.united) if spec)
+    asked = {name for order in ordered for name in order}
+    return [name for name in parts.columns if name.startswith(("_", ":")) or name in asked]
 
 
 def made_or_legacy(inputs: FlowInputs, source: str, rows: pl.DataFrame, name: str) -> pl.Expr:
@@ -122,7 +129,8 @@ def _with_fate_of_parent(
         )
         for fates in outcome.fates
     )
-    rows = rows.join(fates, on="_row", how="left", maintain_order="left")
+    of_rows = rows.select("_row").join(fates, on="_row", how="left", maintain_order="left")
+    rows = rows.with_columns(of_rows.get_column("_parent"))
     is_rejected = (pl.col("_parent") == "rejected").fill_null(False)
     was_dropped = pl.col("_parent").is_in(["migrated", "rejected"]).not_()
     detail = f"its row of {inputs.system.target(parent).name} was rejected"
@@ -141,7 +149,15 @@ def parent_was_rejected() -> pl.Expr:
 def _joined(frame: pl.DataFrame, made: pl.DataFrame, names: Iterable[str], prefix: str, how: Any) -> pl.DataFrame:
     """The frame with columns that were made of the same legacy rows, under other names."""
     columns = [pl.col(f":{name}").alias(prefix + name) for name in names]
-    return frame.join(made.select("_row", *columns), on="_row", how=how, maintain_order="left")
+    return _beside(frame, made.select("_row", *columns), how)
+
+
+def _beside(frame: pl.DataFrame, other: pl.DataFrame, how: Any) -> pl.DataFrame:
+    """The frame joined by `_row`, in its order. What is wide is copied only where its rows are others afterwards."""
+    numbered = frame.select("_row").with_row_index("_place")
+    found = numbered.join(other, on="_row", how=how, maintain_order="left")
+    same = found.height == frame.height and found.get_column("_place").equals(numbered.get_column("_place"))
+    return (frame if same else frame[found.get_column("_place")]).hstack(found.drop("_row", "_place"))
 
 
 def _each_row(
@@ -156,7 +172,8 @@ def _each_row(
         of_row = candidates.filter(holds(row.only))
         if row.follows:
             of_row = _following(outcome.made[row.follows.model, source], row, of_row)
-        made.append(_parts_of(inputs, row, of_row))
+        parts = _parts_of(inputs, row, of_row)
+        made.append(parts.select(_kept(entry, parts)))
     if not made:
         # All parts are made under options that were not chosen.
         nothing = candidates.clear().with_columns(
@@ -179,7 +196,7 @@ def _following(made: pl.DataFrame, row: RowMapping, frame: pl.DataFrame) -> pl.D
     read = (name for column in mine for name in column.input)
     names = {name.removeprefix(FOLLOWED) for name in read if name.startswith(FOLLOWED)}
     problems = part.select("_row", pl.col("_problems").alias("_followed"))
-    return _joined(frame, part, sorted(names), FOLLOWED, "inner").join(problems, on="_row", maintain_order="left")
+    return _beside(_joined(frame, part, sorted(names), FOLLOWED, "inner"), problems, "inner")
 
 
 def _parts_of(inputs: FlowInputs, row: RowMapping, frame: pl.DataFrame) -> pl.DataFrame:

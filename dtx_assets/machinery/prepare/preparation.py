@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from io import RawIOBase
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import Any, Literal
 from uuid import uuid4
 
 import polars as pl
 
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.failpoints import reach
-from dtx_assets.machinery.base.lake import DatasetWriter, Lake, Manifest, columns_with_large_text
+from dtx_assets.machinery.base.lake import DatasetWriter, Lake, Manifest
 from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.model.legacy import ColumnKind
@@ -28,6 +27,7 @@ from dtx_assets.machinery.postgres.ddl import LiveTarget, held_values
 from dtx_assets.machinery.prepare.assess import DROPPED, DROPPED_SCHEMA, REJECTED_SCHEMA, rejected_rows
 from dtx_assets.machinery.prepare.batches import SourceRows, legacy_batches
 from dtx_assets.machinery.prepare.buckets import batch_count, bucket_range
+from dtx_assets.machinery.prepare.digests import content_digest, digests_of_slices
 from dtx_assets.machinery.prepare.fitting import fitted, without_unfit
 from dtx_assets.machinery.prepare.members import pair_parts
 from dtx_assets.machinery.prepare.stretches import STRETCH_ROWS, ranges_of, taken_apart
@@ -322,7 +322,7 @@ class _ModelWriter:
         digest = hashlib.sha256()
         for frame in (prepared.rows, prepared.links, rejected):
             if frame is not None:
-                digest.update(_content_digest(frame))
+                digest.update(content_digest(frame))
         if rejected is not None:
             self.add_rejected(part, rejected)
         self.parts.append(
@@ -340,16 +340,19 @@ class _ModelWriter:
         self.prepared.add(prepared.rows, table="rows", file=f"rows-{stretch}")
         self.prepared.add(prepared.links, table="links", file=f"links-{stretch}")
         self.add_rejected(stretch, rejected)
-        for part in slices:
-            digest = hashlib.sha256()
-            for frame, place in ((prepared.rows, part.rows), (prepared.links, part.links), (rejected, part.rejected)):
-                digest.update(_content_digest(frame.slice(*place)))
+        digests = zip(
+            digests_of_slices(prepared.rows, [part.rows for part in slices]),
+            digests_of_slices(prepared.links, [part.links for part in slices]),
+            digests_of_slices(rejected, [part.rejected for part in slices]),
+            strict=True,
+        )
+        for part, each in zip(slices, digests, strict=True):
             self.parts.append(
                 {
                     "part": part.part,
                     "buckets": list(part.buckets),
                     "rows": part.rows[1],
-                    "digest": digest.hexdigest(),
+                    "digest": hashlib.sha256(b"".join(each)).hexdigest(),
                     "stretch": stretch,
                     "rows_from": part.rows[0],
                     "links_from": part.links[0],
@@ -435,34 +438,6 @@ class _Books:
                     remedy="nothing was prepared; this is a fault of the flow, please report it",
                 )
         return entries
-
-
-def _content_digest(frame: pl.DataFrame) -> bytes:
-    """SHA-256 of the values of a frame. Another digest for equal values costs a comparison, never a wrong result."""
-    sink = _Digest()
-    large = columns_with_large_text(frame)
-    for name in large:
-        # As they lie there: to write them would take their size twice.
-        for text in frame.get_column(name).to_arrow(compat_level=pl.CompatLevel.newest()):
-            content = text.as_buffer()
-            sink.write(b"NULL;" if content is None else b"%d;" % content.size)
-            sink.write(content or b"")
-    frame.drop(large).write_parquet(cast(IO[bytes], sink), compression="uncompressed", statistics=False)
-    return sink.sha256.digest()
-
-
-class _Digest(RawIOBase):
-    """Takes what is written, and keeps its SHA-256 only."""
-
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.sha256.update(data)
-        return len(data)
 
 
 def _fingerprint(

@@ -21,7 +21,8 @@ from dtx_assets.machinery.base import lake as lake_module
 from dtx_assets.machinery.base.errors import SourceError, StructureError
 from dtx_assets.machinery.base.lake import LEASE_SECONDS
 from dtx_assets.machinery.prepare.batches import SCRATCH
-from dtx_assets.machinery.prepare.preparation import _content_digest, prepare_flow
+from dtx_assets.machinery.prepare.digests import content_digest
+from dtx_assets.machinery.prepare.preparation import prepare_flow
 from dtx_assets_tests.machinery import zoo as zoo_module
 from dtx_assets_tests.machinery.zoo import FLOW, ONLY_ANIMALS, SPECIES_FLOW, Zoo, animal, balances, reasons
 
@@ -567,5 +568,5 @@ def test_a_digest_tells_large_texts_apart(monkeypatch, texts):
         frame.with_columns(pl.col("number") + 1),
         frame.clear(),
     ]
-    assert _content_digest(frame) == _content_digest(frame.clone())
-    assert len({_content_digest(each) for each in (frame, *others)}) == 4
+    assert content_digest(frame) == content_digest(frame.clone())
+    assert len({content_digest(each) for each in (frame, *others)}) == 4
