@@ -13,7 +13,7 @@ help: ## List the targets
 
 install: $(INSTALLED) ## Make the environment, .venv
 
-run: $(INSTALLED) ## Materialise a whole graph, SYSTEM=pad or else that of DTX, on its sample unless DTX_LEGACY_URL names data
+run: $(INSTALLED) ## Materialise a whole graph, that of DTX or SYSTEM=pad, SYSTEM=crm, on its sample unless DTX_LEGACY_URL names data
 	@$(BIN)/dtx run $(SYSTEM) $(ARGS) || { code=$$?; \
 	if [ $$code -eq $(CHECKS_FAILED) ]; then echo "Everything ran; the failed checks above are findings in the data."; \
 	else exit $$code; fi; }
@@ -39,7 +39,7 @@ audit: $(INSTALLED_DEV) ## Look up the packages among the known vulnerabilities,
 docs: $(INSTALLED) ## Write docs/reference and the JSON Schemas of mappings/ anew, from the code
 	$(BIN)/python -m dtx_assets.cli.reference
 
-bench: $(INSTALLED_DEV) ## Measure a flow beside a plain COPY, a table beside pgloader, files beside rclone, the page, verify, explain
+bench: $(INSTALLED_DEV) ## Measure flows and documents beside a plain COPY, a table beside pgloader, files beside rclone, the page, verify, explain
 	$(BIN)/python benchmarks/php_values.py
 	$(BIN)/python benchmarks/notification_flow.py $(ARGS)
 	$(BIN)/python -m benchmarks.any_table
@@ -47,6 +47,7 @@ bench: $(INSTALLED_DEV) ## Measure a flow beside a plain COPY, a table beside pg
 	$(BIN)/python benchmarks/cutover_page.py
 	$(BIN)/python -m benchmarks.verify_and_explain
 	$(BIN)/python -m benchmarks.pad_requests
+	$(BIN)/python -m benchmarks.crm_accounts
 
 kill: $(INSTALLED_DEV) ## Kill N (200) loads at random moments, PostgreSQL with some; run again, compare with an undisturbed one
 	$(BIN)/python -m dtx_assets_tests.kill --times $(or $(N),200) $(ARGS)

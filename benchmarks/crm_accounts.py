@@ -93,7 +93,7 @@ def decoding_alone(dump: Path) -> float:
 
 def run(url: str, dump: Path, home: Path) -> tuple[float, float]:
     """Seconds and peak memory in MiB of `dtx run crm`."""
-    environment = os.environ | {"CRM_TARGET_URL": url, "CRM_LEGACY_URL": str(dump), "DTX_HOME": str(home)}
+    environment = os.environ | {"CRM_TARGET_URL": url, "CRM_LEGACY_URL": str(dump), "CRM_HOME": str(home)}
     started = time.perf_counter()
     finished = subprocess.run(
         [sys.executable, "-m", "dtx_assets.cli.main", "run", "crm"],

@@ -266,6 +266,8 @@ def _add(
         elif column.missing == "null":
             mapped.change(f"{column.value_map}_not_listed", counts & is_missing)
         return
+    if target:
+        context = replace(context, column=target.name, held={target.name: target})
     outcome = system.mappings.transforms[column.transform or "text"](
         [pl.col(name) for name in column.local], context, **column.settings(context.decisions)
     )

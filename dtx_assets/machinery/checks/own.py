@@ -24,7 +24,7 @@ from dtx_assets.machinery.checks.spec import (
     declared_table,
     found,
 )
-from dtx_assets.machinery.checks.survey import Rows, Survey, listed, shown_values
+from dtx_assets.machinery.checks.survey import Engine, Rows, Survey, listed, shown_values
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 from dtx_assets.machinery.system.system import System
@@ -32,6 +32,8 @@ from dtx_assets.machinery.transforms.columns import with_reads
 
 KEYS = ("_source_key", "source_key", "source_id")
 """What names a row in examples: the first of these that a frame has, or else its first column."""
+FEW_BYTES = 4 << 20
+"""Files of less than this are read as a whole: to stream them takes longer than to look at them."""
 Shown = str | pl.Expr
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -344,11 +346,20 @@ def evaluate(checks: Sequence[OwnCheck], context: CheckContext) -> dict[str, Che
         answers: dict[OwnCheck, Any] = {}
         for rows in dict.fromkeys(check.rows for check in asked):
             questions = {check: question for check, question in asked.items() if check.rows is rows}
-            answers |= _answers(frame_of(rows), questions, _personal(plain))
+            engine: Engine = "in-memory" if _bytes_of(checks, rows, plain) < FEW_BYTES else "streaming"
+            answers |= _answers(frame_of(rows), questions, _personal(plain), engine)
         asked = {}
         for check, answer in answers.items():
             _go_on(running, asked, outcomes, check, answer)
     return {check.spec.name: outcomes[check.spec.name] for check in checks}
+
+
+def _bytes_of(checks: Sequence[OwnCheck], rows: Callable[[Look], pl.LazyFrame] | None, look: Look) -> int:
+    """How much the lake holds of all that checks read which ask about the same rows."""
+    names = {name for check in checks if check.rows is rows for name in check.reads}
+    manifests = [look.lake.manifest((look.system.name, *name)) for name in sorted(names)]
+    tables = [files for manifest in manifests if manifest for files in manifest.tables.values()]
+    return sum(entry.bytes for files in tables for entry in files.files)
 
 
 def _asking(check: OwnCheck, look: Look) -> Asking:
@@ -389,7 +400,9 @@ def _personal(look: Look) -> Collection[str]:
     return ()
 
 
-def _answers(frame: pl.LazyFrame, questions: Mapping[OwnCheck, Any], personal: Collection[str]) -> dict[OwnCheck, Any]:
+def _answers(
+    frame: pl.LazyFrame, questions: Mapping[OwnCheck, Any], personal: Collection[str], engine: Engine
+) -> dict[OwnCheck, Any]:
     """What the rows say to all questions, in the shape in which each check asked."""
     named: dict[str, Find | Count | Values] = {}
 
@@ -407,7 +420,7 @@ def _answers(frame: pl.LazyFrame, questions: Mapping[OwnCheck, Any], personal: C
 
     for check, asked in questions.items():
         name_all(asked, check.spec.name)
-    answers = _surveyed(frame, named, personal)
+    answers = _surveyed(frame, named, personal, engine)
 
     def shaped(asked: Any, name: str) -> Any:
         if isinstance(asked, Mapping):
@@ -420,12 +433,12 @@ def _answers(frame: pl.LazyFrame, questions: Mapping[OwnCheck, Any], personal: C
 
 
 def _surveyed(
-    frame: pl.LazyFrame, questions: Mapping[str, Find | Count | Values], personal: Collection[str]
+    frame: pl.LazyFrame, questions: Mapping[str, Find | Count | Values], personal: Collection[str], engine: Engine
 ) -> dict[str, Any]:
     columns = frame.collect_schema().names()
     masked = {name for question in questions.values() if isinstance(question, Find) for name in question.masked}
     key = next((name for name in KEYS if name in columns), columns[0])
-    survey = Survey(frame, personal={*personal, *masked}, key=key)
+    survey = Survey(frame, personal={*personal, *masked}, key=key, engine=engine)
     for name, question in questions.items():
         match question:
             case Find():

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -12,6 +12,8 @@ from dtx_assets.machinery.checks.spec import EXAMPLES, VALUES_SHOWN, CheckOutcom
 from dtx_assets.machinery.transforms.columns import code
 
 NONE: Mapping[str, pl.Expr] = MappingProxyType({})
+Engine = Literal["streaming", "in-memory"]
+"""By which a survey is made: the second one is the quicker one of few rows."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,16 @@ class Survey:
     `personal` are the columns whose values are masked in examples.
     """
 
-    def __init__(self, frame: pl.LazyFrame, *, personal: Collection[str] = (), key: str = "_source_key") -> None:
+    def __init__(
+        self,
+        frame: pl.LazyFrame,
+        *,
+        personal: Collection[str] = (),
+        key: str = "_source_key",
+        engine: Engine = "streaming",
+    ) -> None:
         self.frame = frame
+        self.engine = engine
         self.personal = personal
         self.key = key
         self._whens: dict[str, pl.Expr] = {}
@@ -82,13 +92,14 @@ class Survey:
         counting = self.frame.select(
             pl.len().alias("total"), *(number_of(when).alias(f"of {name}") for name, when in self._whens.items())
         )
-        counts, *tallies = collected([counting, *self._values.values()])
+        counts, *tallies = collected([counting, *self._values.values()], self.engine)
         numbers = counts.row(0, named=True)
         found_rows = [name for name in self._shown if numbers[f"of {name}"]]
         tallied = [name for name, (rows, _) in self._values_of_rows.items() if numbers[f"of {rows}"]]
         looked_at = collected(
             [self._example(name) for name in found_rows]
-            + [self._values_of(*self._values_of_rows[name]) for name in tallied]
+            + [self._values_of(*self._values_of_rows[name]) for name in tallied],
+            self.engine,
         )
         examples = dict(zip(found_rows, looked_at[: len(found_rows)], strict=True))
         return Answers(
@@ -129,14 +140,14 @@ def tally(values: pl.LazyFrame) -> pl.LazyFrame:
     return values.group_by("value").len("rows").sort("rows", "value", descending=[True, False])
 
 
-def collected(queries: Sequence[pl.LazyFrame]) -> list[pl.DataFrame]:
+def collected(queries: Sequence[pl.LazyFrame], engine: Engine = "streaming") -> list[pl.DataFrame]:
     """The results of several queries over the same rows.
 
     Each reads its own few columns: what Polars would share between them it keeps in memory whole.
     """
     if not queries:
         return []
-    return pl.collect_all(queries, engine="streaming", optimizations=pl.QueryOptFlags(comm_subplan_elim=False))
+    return pl.collect_all(queries, engine=engine, optimizations=pl.QueryOptFlags(comm_subplan_elim=False))
 
 
 def masked_rows(frame: pl.DataFrame, personal: Collection[str] = ()) -> list[dict[str, str]]:

@@ -123,6 +123,9 @@ class CurrentRows:
         place, key = self.place, list(self.place.target.natural_key)
         if place.key.is_number or place.target.writes != "insert" or not key:
             return
+        # To join a table that is being filled with each of its parts would take the longer the more of them are there.
+        if not (place.target.nulls_equal or self.has_some_row(part)):
+            return
         place.stage("present_key", part.rows.select(key), key)
         same = sql.SQL(" AND ").join(self._same_key(name) for name in key)
         place.key.number_rows(
