@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.base.settings import Settings
     from dtx_assets.machinery.declare.suggest import Suggestions
     from dtx_assets.machinery.postgres.catalogue import FoundTarget
-    from dtx_assets.machinery.sources.catalogue import FoundTable
+    from dtx_assets.machinery.sources.found import FoundTable
 
 EXAMPLES = """
 Examples:

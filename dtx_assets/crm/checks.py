@@ -13,6 +13,7 @@ from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.model import ColumnMapping
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.ddl import qualified
+from dtx_assets.machinery.sources.landing import ROW
 from dtx_assets.machinery.system.system import System
 
 OF_ITS_TIME = r"^(?:19|20)\d\d-\d\d-\d\d [^B]*$"
@@ -59,17 +60,27 @@ def _add(checks: Checks, system: System, target: TargetTable, prepared: Sequence
             rows=partial(texts_with_ids, model=target.model, texts=texts, system=system),
             description="No text is the id of a migrated document, no JSON holds an ObjectId: they stay as they are.",
         )(lambda _look: Find(pl.lit(True), show=["field"], values={"by field": pl.col("field")}))
-    loose = {
-        field: str(entry.crosswalk) for field, entry, column in columns if entry.crosswalk and not column.references
-    }
-    if loose:
-        checks.on(
-            asset,
-            name="unconstrained_references",
-            needs=[f"mapping/{named}" for named in sorted(set(loose.values()))],
-            rows=partial(loose_ids, model=target.model, named=loose),
-            description="Every id without a foreign key names a document that is migrated.",
-        )(lambda _look: Find(pl.lit(True), show=["field", "id"], values={"by field": pl.col("field")}))
+    ids = [(field, str(entry.crosswalk), column) for field, entry, column in columns if entry.crosswalk]
+    for name, description, named in (
+        (
+            "unconstrained_references",
+            "Every id without a foreign key names a document that is migrated.",
+            {field: crosswalk for field, crosswalk, column in ids if not column.references},
+        ),
+        (
+            "dangling_references",
+            "Every id that a row can do without names a document that is migrated; of others it has NULL.",
+            {field: crosswalk for field, crosswalk, column in ids if column.references and column.nullable},
+        ),
+    ):
+        if named:
+            checks.on(
+                asset,
+                name=name,
+                needs=[f"mapping/{crosswalk}" for crosswalk in sorted(set(named.values()))],
+                rows=partial(lost_ids, model=target.model, named=named),
+                description=description,
+            )(lambda _look: Find(pl.lit(True), show=["field", "id"], values={"by field": pl.col("field")}))
     if "email" in target.natural_key:
         same = pl.col("email").str.to_lowercase()
         checks.on(asset, name="email_case", description="No two e-mails differ by case only.")(
@@ -120,9 +131,9 @@ def texts_with_ids(look: Look, *, model: str, texts: Sequence[str], system: Syst
     return pl.concat(holding)
 
 
-def loose_ids(look: Look, *, model: str, named: dict[str, str]) -> pl.LazyFrame:
-    """`_source_key`, `field` and `id` of each id without a foreign key that names no migrated document."""
-    legacy = look.legacy(model)
+def lost_ids(look: Look, *, model: str, named: dict[str, str]) -> pl.LazyFrame:
+    """`_source_key`, `field` and `id` of each id of a migrated document that names none that is migrated."""
+    legacy = look.legacy(model).join(look.links(model), left_on=ROW, right_on="source_row", how="semi")
     made = []
     for field, crosswalk in named.items():
         ids = (

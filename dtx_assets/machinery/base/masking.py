@@ -3,8 +3,9 @@
 Keys, reasons and counts are never masked: they are enough to find the row. Secrets in URLs are `settings.mask_url`'s.
 """
 
+import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 _PART = r"[^\s@<>\"',;:()\[\]]"
@@ -12,6 +13,8 @@ EMAIL = re.compile(rf"(?<!{_PART}){_PART}++@{_PART}++")
 """Begins where a word does, and never goes back: a value of many megabytes without an address takes no time."""
 KEPT_TYPES = (bool, int, float)
 SHORT = 60
+QUOTED = 40
+"""Characters of a value that a problem quotes."""
 
 
 def mask(value: object) -> str:
@@ -67,6 +70,16 @@ def plain(value: object) -> str:
     return text if len(text) <= SHORT else f"{text[:SHORT]}…"
 
 
+def _without_first_value(sentence: str, values: Iterable[Any]) -> str:
+    """A sentence that quotes one of some values of a document at its beginning, as JSON and perhaps cut, without it."""
+    for value in values:
+        if isinstance(value, str | dict | list):
+            told = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("\\\\x00", "\\u0000")
+            if sentence.startswith(told[:QUOTED]):
+                return mask(value) + sentence[len(told[:QUOTED]) :]
+    return sentence
+
+
 def masked_detail(detail: str, row: Mapping[str, Any], personal: Collection[str]) -> str:
     """What is wrong with a row, without what a personal column holds: `webhook: not an address: a… (9 characters)`.
 
@@ -81,6 +94,7 @@ def masked_detail(detail: str, row: Mapping[str, Any], personal: Collection[str]
         if set(names_.split(", ")) & set(personal):
             before, colon, value = sentence.partition(": ")
             text = f"{before}: {mask(value)}" if colon else before
+            text = _without_first_value(text, [row[name] for name in names_.split(", ") if name in personal])
             for name in personal:
                 if isinstance(held := row.get(name), str) and len(held.strip()) > 1:
                     text = text.replace(held.strip(), mask(held.strip()))

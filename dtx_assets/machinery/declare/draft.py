@@ -11,10 +11,11 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from dtx_assets.machinery.declare.documents import Side, mapping_of_sides
 from dtx_assets.machinery.declare.suggest import Suggestion, Suggestions, looks_personal, model_names, suggest
 from dtx_assets.machinery.mapping.load import ARCHIVED, DECISIONS, TABLES, TARGETS
 from dtx_assets.machinery.postgres.catalogue import FoundTarget
-from dtx_assets.machinery.sources.catalogue import FoundTable
+from dtx_assets.machinery.sources.found import FoundTable
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
 
 ROWS, FIRST = "rows_as_they_are", "A1 #1"
@@ -37,7 +38,7 @@ def drafts(tables: Sequence[FoundTable], targets: Sequence[FoundTarget], transfo
     targets = [target for target in targets if target.key]
     models = model_names(targets)
     files = {
-        TABLES: yaml_text({"tables": {table.name: _table(table) for table in tables}}),
+        TABLES: yaml_text({**_of_documents(tables), "tables": {table.name: _table(table) for table in tables}}),
         TARGETS: yaml_text({"targets": {models[each.full_name]: _target(each, suggestions) for each in targets}}),
         DECISIONS: yaml_text({"decisions": _decisions(tables, suggestions, models)}),
         ARCHIVED: yaml_text(
@@ -51,6 +52,7 @@ def drafts(tables: Sequence[FoundTable], targets: Sequence[FoundTarget], transfo
             f"{models[target.full_name]}.yaml": _empty_mapping(target, models[target.full_name])
             for target in suggestions.targets_without_table
         },
+        **{f"{models[name]}.yaml": _junction(models[name], sides) for name, sides in suggestions.junctions.items()},
     }
     return Drafts(files, suggestions)
 
@@ -93,7 +95,22 @@ def _spelt(column: Mapping[str, Any]) -> str:
 # --- declarations -----------------------------------------------------------------------------------------------------
 
 
+def _of_documents(tables: Sequence[FoundTable]) -> dict[str, Any]:
+    """What holds for all collections: which kinds their fields are of."""
+    if not any(table.documents for table in tables):
+        return {}
+    return {"kinds_by_name": flow({"object_id": ["_id"], "json": ["*"]}), "coerced": "values"}
+
+
 def _table(table: FoundTable) -> dict[str, Any]:
+    if table.documents:
+        personal = [column.name for column in table.columns if looks_personal(column)]
+        return {
+            "documents": True,
+            "key": flow(table.key),
+            **({"personal": flow(personal)} if personal else {}),
+            "columns": flow([column.name for column in table.columns]),
+        }
     return {
         **({"schema": table.schema} if table.schema else {}),
         **({"key": flow(table.key)} if table.key else {}),
@@ -156,6 +173,13 @@ def _mapping(pair: Suggestion, models: Mapping[str, str]) -> str:
     )
 
 
+def _junction(model: str, sides: Sequence[Side]) -> str:
+    sources = mapping_of_sides(sides)
+    for source in sources.values():
+        source["members"] = flow(source["members"])
+    return yaml_text({"target": model, "decision": FIRST, "sources": sources})
+
+
 def _empty_mapping(target: FoundTarget, model: str) -> str:
     columns = {
         column.name: "no legacy table looks alike"
@@ -183,6 +207,8 @@ def _decisions(
     personal = [f"{table.name}.{column.name}" for table in tables for column in table.columns if looks_personal(column)]
     unloadable = [target.full_name for target in suggestions.targets_without_key]
     instants = [pair for pair in pairs if any(entry.get("transform") == "timestamp" for entry in pair.columns.values())]
+
+    sides = [(name, side) for name, each in suggestions.junctions.items() for side in each]
 
     def of(concerned: Iterable[Suggestion]) -> list[str]:
         return [models[pair.target.full_name] for pair in concerned]
@@ -212,6 +238,13 @@ def _decisions(
             "Kinds and keys of files",
             f"A CSV does not say them; they were concluded from rows of {_listed(sampled)}.",
             every if sampled else [],
+        ),
+        (
+            "arrays_of_ids",
+            "Arrays that give the pairs of a table",
+            f"By the ids that they hold: {_listed(_shown(side, name) for name, side in sides)}. A pair that one side"
+            " only names is written, too.",
+            [models[name] for name in suggestions.junctions],
         ),
         (
             "tables_without_key",
@@ -264,6 +297,10 @@ def _decisions(
                 }
             )
     return entries
+
+
+def _shown(side: Side, target: str) -> str:
+    return f"{side.collection}.{side.field} → {target}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from dtx_assets.machinery.postgres.catalogue import FoundTargetColumn
-from dtx_assets.machinery.sources.catalogue import FoundColumn
+from dtx_assets.machinery.sources.found import FoundColumn
 from dtx_assets.machinery.transforms.columns import Registry
 
 FAMILIES = {

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dtx_assets.machinery.declare.documents import Side, document_entry, sides_of
 from dtx_assets.machinery.declare.pairs import transform_for
 from dtx_assets.machinery.postgres.catalogue import FoundTarget, FoundTargetColumn
-from dtx_assets.machinery.sources.catalogue import FoundColumn, FoundTable
+from dtx_assets.machinery.sources.found import FoundColumn, FoundTable
 from dtx_assets.machinery.transforms.columns import Registry
 
 NOTHING_ALIKE = "nothing looks alike"
@@ -41,6 +42,8 @@ class Suggestions:
     targets_without_table: list[FoundTarget]
     targets_without_key: list[FoundTarget] = field(default_factory=list)
     """Nothing tells their rows apart, so that nothing can be loaded into them."""
+    junctions: dict[str, list[Side]] = field(default_factory=dict)
+    """By the full name of a target, the arrays of documents that name its pairs."""
 
     def of_target(self, name: str) -> Suggestion | None:
         return next((pair for pair in self.pairs if pair.target.full_name == name), None)
@@ -64,7 +67,26 @@ def suggest(tables: Sequence[FoundTable], targets: Sequence[FoundTarget], transf
     waiting = _referring_in_circles(suggestions)
     for pair in pairs:
         _fill(pair, suggestions, transforms, waiting)
+    _join(suggestions)
     return suggestions
+
+
+def _join(suggestions: Suggestions) -> None:
+    """Finds the junctions among the targets that no collection is mapped to."""
+    collections = {pair.target.full_name: pair.legacy for pair in suggestions.pairs if pair.legacy.documents}
+    mapped = {
+        pair.legacy.name: {str(entry["from"]) for entry in pair.columns.values()}
+        for pair in suggestions.pairs
+        if pair.legacy.documents
+    }
+    for target in list(suggestions.targets_without_table):
+        if sides := sides_of(target, collections, mapped):
+            suggestions.junctions[target.full_name] = sides
+            suggestions.targets_without_table.remove(target)
+    for side in (side for sides in suggestions.junctions.values() for side in sides):
+        for pair in suggestions.pairs:
+            if pair.legacy.name == side.collection:
+                pair.unread.pop(side.field, None)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -204,6 +226,10 @@ def _entry(
     """How a column is made of one that looks alike, as a mapping file says it; a text says why that is undecided."""
     referred = pair.target.references.get(column.name)
     parent = suggestions.of_target(referred) if referred else None
+    if pair.legacy.documents and (parent or not referred):
+        names = parent.legacy.name if parent else legacy.names
+        is_key = pair.target.key == (column.name,)
+        return document_entry(pair.legacy, legacy, column, is_key=is_key, names=names, transforms=transforms)
     if referred and (parent is None or not parent.key_is_written):
         if parent is None or len(parent.legacy.key) != 1:
             return f"{legacy.name} looks alike; whose ids of {referred} are not known: a crosswalk is needed"
@@ -233,7 +259,8 @@ PERSONAL = re.compile(
 
 def looks_personal(column: FoundColumn) -> bool:
     """Whether a column's name says that it is about a person; ids are not."""
-    return column.kind in ("text", "code", "date") and bool(PERSONAL.search(column.name))
+    is_text = column.kind in ("text", "code", "date") or (column.kind == "json" and "string" in column.type)
+    return is_text and bool(PERSONAL.search(column.name))
 
 
 def model_names(targets: Iterable[FoundTarget]) -> Mapping[str, str]:

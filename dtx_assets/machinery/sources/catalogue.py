@@ -1,4 +1,4 @@
-"""What tables a source has: columns with their types, and keys. SQLAlchemy asks databases; CSV files are sampled.
+"""What tables a source has: columns with their types, and keys. SQLAlchemy asks databases; files are read.
 
 Reading rows is the readers' business; what becomes of the tables is decided elsewhere.
 """
@@ -7,7 +7,6 @@ import sqlite3
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -23,43 +22,15 @@ from dtx_assets.machinery.base.settings import mask_url, without_secrets
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.postgres.catalogue import HIDDEN_SCHEMAS
 from dtx_assets.machinery.sources import open_source
+from dtx_assets.machinery.sources.document_catalogue import document_catalogue
+from dtx_assets.machinery.sources.found import SAMPLED_ROWS, FoundColumn, FoundTable
+from dtx_assets.machinery.sources.undeclared import DocumentSource
 from dtx_assets.machinery.transforms.columns import date_value, naive_time
 
-SAMPLED_ROWS = 10_000
-"""So many rows of a CSV are looked at to guess what its columns hold."""
 PARTS = text(
     "SELECT nspname::text, relname::text FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace"
     " WHERE relispartition"
 )
-
-
-@dataclass(frozen=True)
-class FoundColumn:
-    """A column of the source. `type`: as the source spells it; `holds`: more than its kind says, where there is more.
-
-    `holds` is `bytes`, `set` (names with commas between them) or `list` (an array of the database), else empty.
-    """
-
-    name: str
-    type: str
-    kind: ColumnKind
-    nullable: bool
-    holds: str = ""
-
-
-@dataclass(frozen=True)
-class FoundTable:
-    """A table of the source; `guessed` where its kinds and key were concluded from values."""
-
-    name: str
-    schema: str | None
-    columns: tuple[FoundColumn, ...]
-    key: tuple[str, ...]
-    guessed: bool = False
-
-    @property
-    def full_name(self) -> str:
-        return f"{self.schema}.{self.name}" if self.schema else self.name
 
 
 def legacy_catalogue(url: str, *, s3_resource: Any = None) -> list[FoundTable]:
@@ -68,7 +39,7 @@ def legacy_catalogue(url: str, *, s3_resource: Any = None) -> list[FoundTable]:
     Of PostgreSQL all schemas are looked at, of others the one of the URL.
     """
     scheme = url.partition("://")[0].lower().partition("+")[0] if "://" in url else ""
-    if scheme in ("", "file", "s3"):
+    if scheme in ("", "file", "s3", "mongodb"):
         return _sampled(url, s3_resource)
     # What is wrong with the URL, or the account, is told as when rows are read.
     with open_source(url) as source:
@@ -176,7 +147,7 @@ def refusals_told(url: str) -> Iterator[None]:
         ) from None
 
 
-# --- CSV files --------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def _sampled(url: str, s3_resource: Any) -> list[FoundTable]:
@@ -185,6 +156,8 @@ def _sampled(url: str, s3_resource: Any) -> list[FoundTable]:
         directory = Path(unquote(urlsplit(url).path) if url.startswith("file://") else url)
     found = []
     with open_source(url, s3_resource=s3_resource) as source:
+        if isinstance(source, DocumentSource):
+            return document_catalogue(source)
         for name in source.tables():
             columns = source.columns(LegacyTable(name, "", ()))
             rows = _first_rows(directory / f"{name}.csv", columns) if directory else None

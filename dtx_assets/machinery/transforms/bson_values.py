@@ -428,7 +428,7 @@ def _texts(value: Any, *, scalars: str) -> _Read:
 
 def _uuids(value: Any, *, namespace: str) -> _Read:
     members, alone = _members_of(value, blank_is_empty=True)
-    counted, ids = list(alone), []
+    counted, ids = list(alone), dict[str, None]()
     for member in members:
         kind, held = _typed(member)
         if kind == "null" or (kind == "string" and _is_blank(held)):
@@ -442,7 +442,7 @@ def _uuids(value: Any, *, namespace: str) -> _Read:
         if digits in ids:
             counted.append("duplicate_member")
         else:
-            ids.append(digits)
+            ids[digits] = None
     return _Read(_literal([str(uuid.uuid5(_namespace(namespace), digits)) for digits in ids]), tuple(counted))
 
 

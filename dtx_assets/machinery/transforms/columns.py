@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from dtx_assets.machinery.base.masking import QUOTED
 from dtx_assets.machinery.model.legacy import ColumnKind
 from dtx_assets.machinery.model.target import TargetColumn
 from dtx_assets.machinery.model.types import ColumnType
@@ -35,7 +36,7 @@ INSTANT = pl.Datetime("us", "UTC")
 OF_THE_CALENDAR = " of the years 1 to 9999 in UTC"
 LAST_YEAR_OF_RULES = 2099
 """Until then Polars knows when the clock of a zone changes; afterwards it has no summer time."""
-SHOWN = 40
+SHOWN = QUOTED
 """Characters of a value that a problem quotes."""
 READ = "_read:"
 """Begins the names of columns that hold what functions read."""

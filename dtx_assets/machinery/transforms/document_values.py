@@ -371,7 +371,7 @@ def _made_array(
 ) -> tuple[str | None, str | None, list[str]]:
     if fault:
         return None, fault, []
-    counted, ids = list(alone), []
+    counted, ids = list(alone), dict[str, None]()
     for member in members:
         if member is None:
             counted.append("null_member")
@@ -385,5 +385,5 @@ def _made_array(
         if target_id in ids:
             counted.append("duplicate_member")
         else:
-            ids.append(target_id)
-    return _literal(ids), None, counted
+            ids[target_id] = None
+    return _literal(list(ids)), None, counted

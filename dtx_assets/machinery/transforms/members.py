@@ -55,15 +55,18 @@ def read_members(arrays: pl.Series, kind: ColumnKind) -> pl.DataFrame:
     others = frame.filter(~plain & pl.col("text").is_not_null())
     if others.is_empty():
         return ids
-    read = _read_distinct(others.get_column("text").unique(maintain_order=True), kind)
-    found = others.join(read, on="text", how="inner", maintain_order="left_right").select(MEMBERS.names())
+    distinct = others.select("text").unique(maintain_order=True).with_row_index("number")
+    # By number: a text of megabytes is not to be there once a member.
+    numbered = others.join(distinct, on="text", maintain_order="left").select("_place", "number")
+    read = _read_distinct(distinct.get_column("text"), kind)
+    found = numbered.join(read, on="number", how="inner", maintain_order="left_right").select(MEMBERS.names())
     return pl.concat([ids, found.cast(MEMBERS)]).sort("_place", maintain_order=True)
 
 
 def _read_distinct(texts: pl.Series, kind: ColumnKind) -> pl.DataFrame:
     names = [name for name in MEMBERS if name != "_place"]
-    rows = [(text, *member) for text in texts for member in _members(text, kind)]
-    schema = {"text": pl.String(), **{name: MEMBERS[name] for name in names}}
+    rows = [(number, *member) for number, text in enumerate(texts) for member in _members(text, kind)]
+    schema = {"number": pl.UInt32(), **{name: MEMBERS[name] for name in names}}
     read = pl.DataFrame(rows, schema=schema, orient="row")
     # Ids of other kinds have several spellings.
     return read if kind in ("object_id", "integer") else read.with_columns(canonical_id(pl.col("id"), kind))

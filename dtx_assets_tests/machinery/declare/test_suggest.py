@@ -6,7 +6,7 @@ from dtx_assets.machinery.declare.draft import drafts
 from dtx_assets.machinery.declare.pairs import PAIRS, transform_for
 from dtx_assets.machinery.declare.suggest import looks_personal, model_names, singular, suggest
 from dtx_assets.machinery.postgres.catalogue import FoundTarget, FoundTargetColumn
-from dtx_assets.machinery.sources.catalogue import FoundColumn, FoundTable
+from dtx_assets.machinery.sources.found import FoundColumn, FoundTable
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
 
 

@@ -31,6 +31,32 @@ def test_details_keep_what_is_wrong_and_lose_what_is_personal(detail, shown):
     assert masked_detail(detail, ROW, {"owner"}) == shown
 
 
+LONG = {"street": "Long Lane 5", "city": "Anna's Own Town, behind the hills"}
+
+
+@pytest.mark.parametrize(
+    ("held", "told", "shown"),
+    [
+        (LONG, '{"street":"Long Lane 5","city":"Anna\'s Ow is no text, but object', "{street: L… (11 characters)"),
+        ("a\\x00b", '"a\\u0000b" holds a NUL', "a… (6 characters) holds a NUL"),
+        (["Anna", 'say "Ann"'], '["Anna","say \\"Ann\\""] is no id', "[A… (4 characters), s… (9 characters)] is no id"),
+        (
+            "Anna Smith who lives behind the hills and far away",
+            '"Anna Smith who lives behind the hills an is no',
+            "A… (",
+        ),
+        ("Ann", '"Anna" is no text', '"A… (3 characters)a" is no text'),
+    ],
+)
+def test_values_of_documents_are_masked_however_they_are_quoted(held, told, shown):
+    """A detail quotes them in Extended JSON, and cuts them."""
+    found = masked_detail(f"owner: {told}", {"owner": held, "kind": "dog"}, {"owner"})
+    assert found.startswith(f"owner: {shown}")
+    assert "Anna" not in found.replace('"A… (3 characters)a"', "")
+    assert "Lane" not in found
+    assert masked_detail(f"kind: {told}", {"owner": held, "kind": held}, {"owner"}) == f"kind: {told}"
+
+
 def test_personal_and_undeclared_columns_of_an_example_are_masked_and_the_key_is_not():
     table = LegacyTable("pet", "zoo", ("id", "kind", "owner"), key=("id",), personal=frozenset({"owner"}))
     row = {**ROW, "new_column": "Bob Jones", "nothing": None}

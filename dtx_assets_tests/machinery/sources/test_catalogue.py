@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from dtx_assets.machinery.base.errors import SourceError
-from dtx_assets.machinery.sources.catalogue import FoundTable, legacy_catalogue
+from dtx_assets.machinery.sources.catalogue import legacy_catalogue
+from dtx_assets.machinery.sources.found import FoundTable
 
 MYSQL = """
 CREATE TABLE `all` (
