@@ -82,6 +82,10 @@ def run(
     yes: Annotated[
         bool, typer.Option("--yes", help="Cut over in production without the database's name being typed.")
     ] = False,
+    accept_cost: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="DOLLARS", help="What embedding may cost in a cutover, which asks for it."),
+    ] = None,
 ) -> None:
     """Migrate: extract, map, prepare, load and check, in this process, and say what came of it."""
     location = code_location(system)
@@ -107,6 +111,7 @@ def run(
         "accepted_by": operator(),
         **({"restore_point": restore_point} if restore_point else {}),
         **({"limit": limit} if limit else {}),
+        **({} if accept_cost is None else {"accept_cost": accept_cost}),
     }
     whole_cutover = settings.mode == "cutover" and selection is None
     execute(location, system, f"{system}_cutover" if whole_cutover else system, options, selection)

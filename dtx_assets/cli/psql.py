@@ -17,13 +17,13 @@ from dtx_assets.machinery.base.settings import Settings, parameters_of
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
 
 
-def run_psql(settings: Settings, system: str, arguments: Sequence[str]) -> int:
+def run_psql(settings: Settings, system: str, arguments: Sequence[str], extensions: Sequence[str] = ()) -> int:
     """Run psql in the foreground on the target database, the embedded server up meanwhile; gives psql's exit code."""
     program = find_psql()
     with ExitStack() as stack:
         url = settings.target_url
         if url is None:
-            url = stack.enter_context(embedded_postgres(settings.home)).create_database(system)
+            url = stack.enter_context(embedded_postgres(settings.home, extensions=extensions)).create_database(system)
         parts = parameters_of(url)
         password = parts.pop("password", None)
         environment = dict(os.environ)

@@ -58,7 +58,7 @@ def ui(
         if settings.target_url is None and not read_only:
             from dtx_assets.machinery.postgres.embedded import embedded_postgres
 
-            stack.enter_context(embedded_postgres(settings.home))
+            stack.enter_context(embedded_postgres(settings.home, extensions=location.SYSTEM.extensions))
         typer.echo(f"The Dagster UI is at http://127.0.0.1:{chosen} (Ctrl-C ends it)")
         raise typer.Exit(run_until_interrupted(command, environment))
 
@@ -126,11 +126,12 @@ def psql(
     system: SystemOption = FIRST,
 ) -> None:
     """Open psql on the target database, the embedded one where no other is named. The password is not shown."""
-    settings = read_settings(code_location(system))
+    location = code_location(system)
+    settings = read_settings(location)
 
     from dtx_assets.cli.psql import run_psql
 
-    raise typer.Exit(run_psql(settings, system, arguments or []))
+    raise typer.Exit(run_psql(settings, system, arguments or [], location.SYSTEM.extensions))
 
 
 def free_port(first: int) -> int:

@@ -4,6 +4,7 @@ import dagster as dg
 
 from dtx_assets.machinery.dagster.archives import build_archive, build_undeclared_archive
 from dtx_assets.machinery.dagster.checks import build_untouched_checks
+from dtx_assets.machinery.dagster.derived import build_derived
 from dtx_assets.machinery.dagster.extraction import build_extraction, build_handed_over_specs, build_run_report
 from dtx_assets.machinery.dagster.flows import build_flow
 from dtx_assets.machinery.dagster.graph import OTHER_AREAS, Graph, build_decision_specs
@@ -29,6 +30,7 @@ def build_assets(graph: Graph) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         ),
         *(build_flow(graph, flow) for flow in graph.system.flows),
         *(build_load(graph, targets) for targets in in_load_order(graph.system.filled_targets)),
+        *build_derived(graph),
         *(
             build_unfilled_target(graph, target)
             for target in graph.system.targets

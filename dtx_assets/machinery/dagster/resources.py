@@ -47,6 +47,12 @@ OPTIONS_FORM: dict[str, dg.Field] = {
         default_value=False,
         description="Load only the source rows that are rejected now, after what rejected them was mended.",
     ),
+    "accept_cost": dg.Field(
+        float, is_required=False, description="What embedding may cost in a cutover, in dollars; else it asks."
+    ),
+    "retry_dead": dg.Field(
+        bool, is_required=False, default_value=False, description="Try texts again that were given up."
+    ),
 }
 
 

@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model
 from dtx_assets.machinery.mapping.model import When
 
-FILE = "derived.yaml"
-
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -87,6 +85,8 @@ class DerivedDeclaration(_Strict):
     """Of the version 5 UUIDs that rows of the queue and documents have."""
     queue: str
     dimensions: int = Field(gt=0)
+    area: str = "derived"
+    """The group of its assets."""
     titles: str = Field(description="how the names of knowledge bases begin")
     knowledge_bases: str = "dify_knowledgebases"
     documents: str = "dify_documents"

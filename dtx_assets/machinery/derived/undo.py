@@ -50,6 +50,18 @@ def undo_derived(connection: Connection, declared: DerivedDeclaration, run_id: s
     return done
 
 
+def derived_since(connection: Connection, run_id: str) -> list[str]:
+    """The runs that derived something, from this one on, the last one first."""
+    prepare_journal(connection)
+    found = connection.execute(
+        "SELECT run_id FROM migration.run WHERE started_at >= (SELECT started_at FROM migration.run WHERE run_id = %s)"
+        " AND EXISTS (SELECT 1 FROM migration.derived_journal AS noted WHERE noted.run_id = run.run_id)"
+        " ORDER BY started_at DESC",
+        [run_id],
+    )
+    return [str(run) for (run,) in found]
+
+
 def _undo_batch(
     connection: Connection, declared: DerivedDeclaration, entity: Entity, run_id: str, done: UndoneDerivation
 ) -> int:

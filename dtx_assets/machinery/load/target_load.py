@@ -121,7 +121,7 @@ def load_together(
         held.enter_context(refusals_told())
         for manifest in (manifest for both in datasets.values() for manifest in both):
             held.enter_context(lake.lease(manifest, run.run_id))
-        connection = held.enter_context(connect(connection_url))
+        connection = held.enter_context(connect(connection_url, loads=system))
         # Always in the same order, so that no two wait for each other.
         for name in sorted(target.name for target in targets):
             held.enter_context(target_lock(connection, system, name, wait_seconds=wait_seconds, waiting=waiting))
@@ -267,7 +267,9 @@ class TargetLoad:
         done: Queue[Answer] = Queue()
         with ExitStack() as connections, ThreadPoolExecutor(CONNECTIONS) as threads:
             for _ in range(min(CONNECTIONS, len(rest))):
-                connection = connections.enter_context(connect(self.run_context.connection_url))
+                connection = connections.enter_context(
+                    connect(self.run_context.connection_url, loads=self.run_context.system)
+                )
                 connections.enter_context(confirmed_later(connection))
                 other = loads.over(connection)
                 threads.submit(self._work, todo, done, other)

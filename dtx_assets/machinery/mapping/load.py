@@ -29,7 +29,8 @@ TARGETS = "targets.yaml"
 FEEDS = "feeds"
 SAMPLE = "sample.yaml"
 GENERIC_KEYS = "generic_keys.yaml"
-NO_MAPPINGS = (DECISIONS, ARCHIVED, TABLES, TARGETS, SAMPLE, GENERIC_KEYS)
+DERIVED = "derived.yaml"
+NO_MAPPINGS = (DECISIONS, ARCHIVED, TABLES, TARGETS, SAMPLE, GENERIC_KEYS, DERIVED)
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,11 @@ REMEDIES: dict[type[psycopg.Error], str] = {
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
-def connect(url: str) -> Connection:
-    """A connection with the settings that every load relies on; LoadError, without secrets, where there is none."""
+def connect(url: str, *, loads: str | None = None) -> Connection:
+    """A connection with the settings that every load relies on; LoadError, without secrets, where there is none.
+
+    One that `loads` a system says so to triggers of the target, as the setting `<system>.loading`.
+    """
     require_escaped(url)
     try:
         connection: Connection = psycopg.connect(url, autocommit=True, application_name="dtx_assets load")
@@ -80,6 +83,8 @@ def connect(url: str) -> Connection:
     connection.execute("SET jit = off")
     connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
     connection.execute("SELECT set_config('statement_timeout', %s, false)", [STATEMENT_TIMEOUT])
+    if loads is not None:
+        connection.execute("SELECT set_config(%s || '.loading', 'on', false)", [loads])
     return connection
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.run.preflight.areas import areas
+from dtx_assets.machinery.run.preflight.derived import derived_parts
 from dtx_assets.machinery.run.preflight.finding import Finding, Now
 from dtx_assets.machinery.run.preflight.places import files_root, free_disk, place
 from dtx_assets.machinery.run.preflight.program import configuration, program
@@ -36,6 +37,7 @@ def parts(environment: RunEnvironment, now: Now) -> Iterator[list[Finding]]:
             place("lake", settings.lake_url, environment.s3),
             place("archive", settings.archive_url, environment.s3),
         ]
+        yield list(derived_parts(environment, target.connection))
         if any(table.file_columns for table in environment.system.targets):
             yield [place("object store", settings.object_store_url, environment.s3), files_root(settings.files_url)]
         yield list(free_disk(environment, sources.stored_bytes))

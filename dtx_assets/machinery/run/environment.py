@@ -21,6 +21,8 @@ from dtx_assets.machinery.base.lake import Lake, open_archive
 from dtx_assets.machinery.base.private import write_privately
 from dtx_assets.machinery.base.settings import Mode, Settings, require_escaped
 from dtx_assets.machinery.checks.gate import Obstacle, require_open
+from dtx_assets.machinery.derived.model import DerivedDeclaration
+from dtx_assets.machinery.derived.schema import create_derived
 from dtx_assets.machinery.files.inventory import LegacyFiles, Progress
 from dtx_assets.machinery.files.store import FileStore, open_store
 from dtx_assets.machinery.load import (
@@ -64,6 +66,10 @@ class RunOptions:
     restore_point: str | None = None
     limit: int | None = None
     only_rejected: bool = False
+    accept_cost: float | None = None
+    """In dollars, what embedding may cost in a cutover."""
+    retry_dead: bool = False
+    """Whether texts that were given up are tried again."""
 
     @property
     def subset(self) -> Subset | None:
@@ -252,13 +258,15 @@ class RunEnvironment:
         require_open(self.obstacles([model]), self.options.accept, model)
 
     def _embedded_url(self) -> str:
-        server = self._resources.enter_context(embedded_postgres(self.settings.home))
+        server = self._resources.enter_context(embedded_postgres(self.settings.home, extensions=self.system.extensions))
         url = server.create_database(self.system.name)
         with psycopg.connect(url) as connection:
             if self.system.target_sql is None:
                 create_target(connection, self.system.targets)
             elif all(live_target(connection, target) is None for target in self.system.targets):
                 connection.execute(self.system.target_sql.read_text("utf-8").encode())
+            if isinstance(self.system.derived, DerivedDeclaration):
+                create_derived(connection, self.system.derived, self.system.mappings_dir)
             rows = local_directory(self.settings.legacy_url)
             if self.system.seed_embedded and rows and (rows / TARGET_ROWS).is_dir():
                 self.system.seed_embedded(connection, rows / TARGET_ROWS)

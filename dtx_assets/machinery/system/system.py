@@ -67,6 +67,16 @@ class OwnChecks(Protocol):
     def of(self, system: "System") -> Sequence[Any]: ...
 
 
+class Derived(Protocol):
+    """What is derived from target tables after their load; it lives in `derived`."""
+
+    @property
+    def area(self) -> str: ...
+
+    @property
+    def entities(self) -> Mapping[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class System:
     """One migration: its tables, its targets, its flows and the reviewable data they run on.
@@ -104,10 +114,17 @@ class System:
     """The option under which fields that nobody declared are written to `migration.extra`."""
     target_sql: Path | None = None
     """The schema of the target as its application makes it, for the embedded database; else it is as declared."""
+    derived: "Derived | None" = None
+    """The texts that are embedded after the load."""
     sample_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """What `sample.yaml` names: makers of columns, of tables, of ugly rows, and of files."""
     write_sample: Callable[..., dict[str, int]] | None = None
     """Writes its sample in place of the machinery, where what is declared says too little of its rows."""
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """What an embedded target database should come with."""
+        return ("vector",) if self.derived else ()
 
     @cached_property
     def flows(self) -> "tuple[Flow, ...]":
