@@ -78,17 +78,20 @@ def _model_of(books: Books, source: Source) -> str | None:
 
 
 def _resolve(books: Books, source: Source, can_hold: Mapping[str, Any]) -> Source | None:
-    """The row that a generic key names; the first of 1.2's sentences that fits is the reason."""
+    """The row that a generic key names; the first of 1.2's sentences that fits is the reason.
+
+    "… and the id is not looked at", whether NULL or not.
+    """
     type_column, id_column = _columns_of(books, source.table)
-    kind, identity = source.raw(type_column), source.raw(id_column)
-    if kind is None or identity is None:
-        source.reasons.add("schema_violation")
-        return None
-    if source.integer(type_column) is None:  # unparseable
+    if source.integer(type_column, needed=True) is None:
         return None
     table = _model_of(books, source)
     if table not in can_hold:
         source.reasons.add("unmapped_value")
+        return None
+    identity = source.raw(id_column)
+    if identity is None:
+        source.reasons.add("schema_violation")
         return None
     try:
         # "a type or id that is no integer (blanks around the id aside)"

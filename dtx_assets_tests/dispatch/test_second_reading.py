@@ -164,6 +164,7 @@ def test_no_pair_or_two(columns):
         (None, "9", ("schema_violation",)),
         ("10", None, ("schema_violation",)),
         ("99", "x", ("unmapped_value",)),
+        ("99", None, ("unmapped_value",)),
         ("14", "x", ("unmapped_value",)),
         ("x", "9", ("unparseable",)),
         ("10", "nine", ("unparseable",)),
