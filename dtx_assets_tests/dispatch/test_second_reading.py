@@ -165,6 +165,8 @@ def test_no_pair_or_two(columns):
         ("10", None, ("schema_violation",)),
         ("99", "x", ("unmapped_value",)),
         ("99", None, ("unmapped_value",)),
+        ("x", None, ("schema_violation", "unparseable")),
+        (None, "nine", ("schema_violation", "unparseable")),
         ("14", "x", ("unmapped_value",)),
         ("x", "9", ("unparseable",)),
         ("10", "nine", ("unparseable",)),
