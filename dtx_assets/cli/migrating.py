@@ -37,6 +37,7 @@ from dtx_assets.machinery.base.private import private_file
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.base.settings import Settings
+    from dtx_assets.machinery.system.system import System
 
 EXAMPLES_RUN = f"""
 Examples:
@@ -50,6 +51,8 @@ Examples:
   dtx run --select 'group:"notifications"'       one area
 
   dtx run --select feed:vornado                  one feed (mappings/dtx/feeds), with all it needs
+
+  dtx run dispatch --through-phase 2             the phases 1 and 2
 
   dtx run --limit 100                            the first rows of each table
 
@@ -75,6 +78,12 @@ def run(
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Load only the first N source rows of each table.")
+    ] = None,
+    phase: Annotated[
+        str | None, typer.Option(metavar="N|N-M", help="Only these phases, of those that were loaded before.")
+    ] = None,
+    through_phase: Annotated[
+        int | None, typer.Option(metavar="N", help="From the first phase on, and no further than phase N.")
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every legacy file again, of the same size and time too.")
@@ -104,6 +113,8 @@ def run(
     reasons = accepted_with_reasons(accept or [])
     require_known(reasons, known_obstacles(location.SYSTEM, location.defs.resolve_asset_graph()))
 
+    if chosen := chosen_phases(location.SYSTEM, phase, through_phase):
+        select = f"({chosen}) and ({select})" if select else chosen
     selection = None if select is None else select_assets(location.defs, system, expand_feeds(select, location.SYSTEM))
     options = {
         "mode": settings.mode,
@@ -336,18 +347,29 @@ def replay(system: SystemArgument = FIRST) -> None:
     execute(location, system, f"{system}_replay", {"only_rejected": True})
 
 
-@app.command(epilog="Examples:\n\n  dtx rollback last --dry-run\n\n  dtx rollback 3f2a --with-later")
+@app.command(
+    epilog="Examples:\n\n  dtx rollback last --dry-run\n\n  dtx rollback 3f2a --with-later\n\n"
+    "  dtx rollback dispatch --phase 3"
+)
 def rollback(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run, its first characters, or last.")],
+    run_id: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run, its first characters, or last; a system, with --phase."),
+    ],
     system: SystemOption = FIRST,
+    phase: Annotated[
+        int | None, typer.Option(metavar="N", help="Undo only what phase N and those after it loaded, of the last run.")
+    ] = None,
     with_later: Annotated[bool, typer.Option("--with-later", help="Undo the runs that built on it first.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be undone.")] = False,
 ) -> None:
     """Undo a run: delete what it inserted, restore what it updated; what someone changed since is left and listed."""
+    if phase is not None and run_id in code_locations():
+        run_id, system = "last", run_id
     with environment_of(system) as environment:
         from dtx_assets.machinery.run.operations import roll_back, undo_lines
 
-        summary = roll_back(environment, run_id, with_later=with_later, dry=dry_run, log=typer.echo)
+        summary = roll_back(environment, run_id, with_later=with_later, phase=phase, dry=dry_run, log=typer.echo)
         for line in undo_lines(summary, dry=dry_run):
             typer.echo(line)
 
@@ -361,6 +383,24 @@ def activate(system: SystemArgument = FIRST) -> None:
         for model, summary in activate_targets(environment, typer.echo).items():
             typer.echo(f"{model}: {summary.updated:,} rows switched on, {summary.conflicts:,} in conflict")
         typer.echo(f"Run {environment.run_id}; `dtx rollback {environment.run_id[:8]}` switches them off again.")
+
+
+def chosen_phases(system: "System", phase: str | None, through: int | None) -> str | None:
+    """The selection of assets that loads some phases: all that they need, but no targets of those before."""
+    if phase is None and through is None:
+        return None
+    if phase is not None and through is not None:
+        raise ConfigurationError("--phase and --through-phase say the same twice", where="dtx run", remedy="give one")
+    from dtx_assets.machinery.run.operations import require_phase
+
+    first, _, last = phase.partition("-") if phase else ("1", "-", str(through))
+    if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+        raise ConfigurationError(f"{phase!r} names no phases", where="--phase", remedy="give a number, or two: 2-4")
+    require_phase(system, int(first))
+    done = require_phase(system, int(last or first))
+    before = [target.model for each in system.phases if each.number < int(first) for target in system.models_of(each)]
+    left_out = " or ".join(f"target/{model}" for model in before)
+    return f"+report/phase_{done}" + (f" and not ({left_out})" if before else "")
 
 
 def confirm_cutover(settings: "Settings", *, yes: bool) -> None:

@@ -140,7 +140,8 @@ def one_row_a_person(parts: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
         parts.filter(c("_source") == table) for table in ("auth_user", "auth_user_groups", "dispatch_patient")
     )
     users = users.join(own_types(users, groups, inputs), on=":id", how="left", maintain_order="left")
-    several = patients.sort(":legacy_patient_id").group_by(":id").agg(c(":legacy_patient_id").alias("_patients"))
+    others = patients.filter(~c(":fills")).sort(":legacy_patient_id")
+    several = others.group_by(":id").agg(c(":legacy_patient_id").alias("_patients"))
     of_patient = (":legacy_patient_id", ":date_of_birth", ":gender", ":updated_at", ":facts")
     filling = patients.filter(":fills").select(
         ":id", ":is_own", ":user", c(":created_at").alias("_submitted_at"), *of_patient
@@ -181,7 +182,7 @@ def one_row_a_person(parts: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
         "is_superuser": c(":is_superuser").cast(pl.String),
         "last_login": json_text(c(":last_login").dt.strftime("%Y-%m-%dT%H:%M:%SZ")),
         "groups": pl.when(c("_groups").list.len() > 0).then(json_strings(c("_groups"))),
-        "legacy_patient_ids": pl.when(c("_patients").list.len() > 1).then(integers(c("_patients"))),
+        "legacy_patient_ids": pl.when(c("_patients").list.len() > 0).then(integers(c("_patients"))),
         "legacy_user_id": c("_user_of_own").cast(pl.String),
         "role": json_text(role),
     }

@@ -15,7 +15,7 @@ from dtx_assets.machinery.transforms.columns import TransformContext, canonical_
 from dtx_assets.machinery.transforms.keys import field
 
 REFERENCES = References("core")
-TEXT = pl.String()
+LARGEST = (1 << 31) - 1
 
 
 def keys_of(context: MappingContext, model: str, table: str) -> pl.LazyFrame:
@@ -121,11 +121,12 @@ def patient(context: MappingContext) -> pl.LazyFrame:
         .then(lost)
         .alias("doctor_problem"),
         chosen.alias("office"),
-        pl.when(c("office_id").is_null() & chosen.is_null())
+        # Where there is no doctor, nobody looks for his office.
+        pl.when(c("office_id").is_null() & chosen.is_null() & ~(takes_primary & c("doctor").is_null()))
         .then(lost)
         .when(c("office_id").is_not_null() & c("office_key").is_null())
         .then(pl.lit("unparseable"))
-        .when(chosen.is_null())
+        .when(c("office_id").is_not_null() & chosen.is_null())
         .then(pl.lit("orphan_reference"))
         .alias("office_problem"),
         (takes_primary & chosen.is_not_null()).alias("office_guessed"),
@@ -160,7 +161,11 @@ def latest_state(context: MappingContext) -> pl.LazyFrame:
     code = state_code([c("status")], reading, context.chosen["unknown_status"])
     at = moment([c("changed_at")], reading)
     wrong = [problem.when.fill_null(False) for problem in (*code.problems, *at.problems)]
-    wrong += [c("actor_id").is_not_null() & integer_value(c("actor_id")).is_null(), c("status").is_null()]
+    wrong += [
+        c("actor_id").is_not_null()
+        & integer_value(c("actor_id")).is_between(-LARGEST, LARGEST).fill_null(False).not_(),
+        c("status").is_null(),
+    ]
     rows = rows_that_count(context, "dispatch_state").filter(
         (field(c("on"), "boolean") == "true").fill_null(False),
         canonical_integer(c("id")).is_not_null(),

@@ -6,7 +6,7 @@ from typing import Literal
 
 import polars as pl
 
-from dtx_assets.machinery.transforms.codes import flag, unlisted_code
+from dtx_assets.machinery.transforms.codes import unlisted_code
 from dtx_assets.machinery.transforms.columns import (
     GENERIC,
     Coercion,
@@ -56,7 +56,7 @@ def moment(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
 def first_moment(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
     """The first of two times, or where it is NULL the other one, counted."""
     first, second = (moment([source], context) for source in inputs)
-    is_second = inputs[0].is_null() & inputs[1].is_not_null()
+    is_second = inputs[0].is_null()
     value = pl.when(inputs[0].is_null()).then(second.value).otherwise(first.value)
     return Outcome(
         value,
@@ -67,11 +67,10 @@ def first_moment(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcom
 
 @OWN.transform("moment_of_change")
 def moment_of_change(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
-    """When a state changed; a state that is on and has no such time gives no history, which is counted."""
-    is_on, at = inputs
-    read = moment([at], context)
-    none = flag([is_on], context).value.fill_null(False) & at.is_null()
-    return replace(read, coercions=(*read.coercions, Coercion("no_history", none)))
+    """When a state changed; one without such a time gives no history, which is counted."""
+    (at,) = inputs
+    read = moment(inputs, context)
+    return replace(read, coercions=(*read.coercions, Coercion("no_changed_at", at.is_null())))
 
 
 @OWN.transform("amount")

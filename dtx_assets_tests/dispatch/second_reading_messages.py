@@ -78,23 +78,21 @@ def _model_of(books: Books, source: Source) -> str | None:
 
 
 def _resolve(books: Books, source: Source, can_hold: Mapping[str, Any]) -> Source | None:
-    """The row that a generic key names; the first of 1.2's sentences that fits is the reason."""
+    """The row that a generic key names. Of a type that cannot be held "the id is not looked at", be it NULL."""
     type_column, id_column = _columns_of(books, source.table)
-    kind, identity = source.raw(type_column), source.raw(id_column)
-    if kind is None or identity is None:
-        source.reasons.add("schema_violation")
-        return None
-    if source.integer(type_column) is None:  # unparseable
-        return None
+    kind = source.integer(type_column, needed=True)
     table = _model_of(books, source)
-    if table not in can_hold:
+    if kind is not None and table not in can_hold:
         source.reasons.add("unmapped_value")
         return None
+    identity = source.raw(id_column)
     try:
         # "a type or id that is no integer (blanks around the id aside)"
         number = as_integer(identity.strip(WHITE) if isinstance(identity, str) else identity)
     except Unreadable:
-        source.reasons.add("unparseable")
+        source.reasons.add("schema_violation" if identity is None else "unparseable")
+        return None
+    if kind is None:
         return None
     found = books.found(table, number)
     if found is None:

@@ -9,6 +9,7 @@ from dtx_assets.machinery.dagster.extraction import build_extraction, build_hand
 from dtx_assets.machinery.dagster.flows import build_flow
 from dtx_assets.machinery.dagster.graph import OTHER_AREAS, Graph, build_decision_specs
 from dtx_assets.machinery.dagster.look_ups import build_mapping_step
+from dtx_assets.machinery.dagster.phases import build_phase
 from dtx_assets.machinery.dagster.targets import build_load, build_unfilled_target
 from dtx_assets.machinery.model.references import in_load_order
 
@@ -29,6 +30,7 @@ def build_assets(graph: Graph) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             if asset.kind != "value_map"
         ),
         *(build_flow(graph, flow) for flow in graph.system.flows),
+        *(build_phase(graph, phase) for phase in graph.system.phases),
         *(build_load(graph, targets) for targets in in_load_order(graph.system.filled_targets)),
         *build_derived(graph),
         *(

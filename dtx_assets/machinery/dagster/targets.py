@@ -21,6 +21,7 @@ from dtx_assets.machinery.dagster.metadata import (
     masked_preview,
     target_column_schema,
 )
+from dtx_assets.machinery.dagster.phases import gates_before
 from dtx_assets.machinery.files.sending import FileSender
 from dtx_assets.machinery.load import (
     LoadSummary,
@@ -121,6 +122,7 @@ def _load_spec(
                     *sorted(graph.made_together("prepared", target.model)),
                     # What rows refer to is loaded before them.
                     *(graph.key("target", model) for model in loaded_before(graph.system.filled_targets)[target.model]),
+                    *gates_before(graph, target.area),
                     *also_after,
                 ]
             )

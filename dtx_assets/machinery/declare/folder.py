@@ -41,6 +41,7 @@ from dtx_assets.machinery.prepare.derived import derived_flows
 from dtx_assets.machinery.prepare.generic_key import content_types
 from dtx_assets.machinery.prepare.parts import read_names
 from dtx_assets.machinery.sources.csv_files import CsvAlone
+from dtx_assets.machinery.system.phase import Phase
 from dtx_assets.machinery.system.question import Question
 from dtx_assets.machinery.system.system import OwnChecks, SeedEmbedded, System
 from dtx_assets.machinery.transforms.columns import GENERIC, Registry
@@ -83,7 +84,7 @@ def declared_system(
     decisions = load_decisions(mappings_dir / DECISIONS)
     first = next(iter(tables.areas), MIGRATION)
     legacy_tables = {
-        table: replace(declared, schema=schemas.legacy or declared.schema)
+        table: replace(declared, schema=schemas.legacy or declared.schema, unreadable_key=tables.unreadable_keys)
         for table, declared in (
             (table, legacy_table(table, entry, first, tables.kinds_by_name)) for table, entry in tables.tables.items()
         )
@@ -178,6 +179,7 @@ def declared_system(
         write_sample=write_sample,
         target_sql=target_sql,
         extra=tables.extra,
+        phases=tuple(Phase(number, entry.area, entry.rules) for number, entry in enumerate(tables.phases, 1)),
         sources={
             table: partial(_own_file, str(mappings_dir / declared.file))
             for table, declared in tables.tables.items()
@@ -292,6 +294,8 @@ def _check_names(
     )
     _check_assets(tables_file, list(crosswalks), findings)
     _check_assets(targets_file, [["targets", model] for model in target.targets], findings)
+    for number, phase in enumerate(legacy.phases):
+        _check_area(tables_file, ["phases", number, "area"], phase.area, areas, findings)
     for name, table in legacy.tables.items():
         _check_area(tables_file, ["tables", name, "area"], table.area, areas, findings)
     for name, crosswalk in legacy.crosswalks.items():

@@ -153,6 +153,16 @@ class FeedsFile(_Strict):
     area: str = Field(default="", description="the area of the plan; by default the first one")
 
 
+class PhaseFile(_Strict):
+    """A phase of the migration: the targets of an area."""
+
+    area: str = Field(description="the area whose targets it loads")
+    rules: dict[str, str] = Field(
+        default={},
+        description="what has to hold of its rows: a name, and a query of a text for each row that breaks it",
+    )
+
+
 class TablesFile(_Strict):
     """`tables.yaml`: the legacy side of a system."""
 
@@ -164,7 +174,13 @@ class TablesFile(_Strict):
     )
     tables: dict[str, LegacyTableFile] = Field(description="the legacy tables by name")
     crosswalks: dict[str, CrosswalkFile] = Field(default={}, description="tables that others hand over, by name")
+    unreadable_keys: Literal["schema_violation", "unparseable"] = Field(
+        default="schema_violation", description="why a row is rejected whose key should be an integer and is none"
+    )
     feeds: FeedsFile | None = Field(default=None, description="when the files under `feeds` are in the graph")
+    phases: list[PhaseFile] = Field(
+        default=[], description="areas that are loaded one after another, with a gate after each"
+    )
     coerced: Literal["rows", "values"] = Field(
         default="rows", description="what the accounting counts of a lossy change: the rows with it, or the values"
     )

@@ -4,7 +4,7 @@ What someone changed since, or may have changed, or refers to, is left as it is 
 transaction, so an undo that was killed goes on where it stopped.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, nullcontext
 
 from psycopg import sql
@@ -38,12 +38,15 @@ def undo_run(
     run_id: str,
     *,
     with_later: bool = False,
+    models: Collection[str] | None = None,
     dry: bool = False,
     remove_file: RemoveFile | None = None,
     wait_seconds: float = 60.0,
     waiting: Callable[[str], None] | None = None,
 ) -> UndoSummary:
     """Undo a run, `with_later` after those that built on it; a dry run does it in a transaction that is rolled back.
+
+    `models`: those alone of which the loads are undone; the run stays as it is called until none of its loads is left.
 
     ConfigurationError where the run is unknown, LoadError where later runs built on it.
     """
@@ -62,8 +65,9 @@ def undo_run(
                 remedy="undo those first, or say --with-later to undo them too, the last one first",
             )
         summary = UndoSummary(runs)
+        targets = [target for target in targets if models is None or target.model in models]
         for undone in runs:
-            _undo(connection, system, targets, undone, dry, wait_seconds, waiting, summary)
+            _undo(connection, system, targets, models, undone, dry, wait_seconds, waiting, summary)
             _remove_files(connection, targets, undone, None if dry else remove_file, summary)
             activated = connection.execute(
                 "DELETE FROM migration.activation WHERE run_id = %s RETURNING model", [undone]
@@ -71,7 +75,9 @@ def undo_run(
             summary.deactivated += sorted(str(row[0]) for row in activated)
             reach("undo.finished")
             connection.execute(
-                "UPDATE migration.run SET status = 'rolled back', finished_at = now() WHERE run_id = %s", [undone]
+                "UPDATE migration.run SET status = 'rolled back', finished_at = now() WHERE run_id = %s AND NOT EXISTS"
+                " (SELECT FROM migration.load WHERE load.run_id = run.run_id AND load.status <> 'rolled back')",
+                [undone],
             )
     return summary
 
@@ -137,6 +143,7 @@ def _undo(
     connection: Connection,
     system: str,
     targets: Sequence[TargetTable],
+    models: Collection[str] | None,
     run_id: str,
     dry: bool,
     wait_seconds: float,
@@ -152,6 +159,8 @@ def _undo(
     ).fetchall()
     groups: dict[int, list[tuple[int, TargetTable]]] = {}
     for load_id, table, model in loads:
+        if models is not None and model not in models:
+            continue
         target = declared.get((table, model))
         if target is None:
             raise StructureError(

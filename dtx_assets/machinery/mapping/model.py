@@ -292,6 +292,13 @@ class TakenBy(_Strict):
     detail: str = Field(description="a sentence for whoever mends it")
 
 
+class PointsTo(_Strict):
+    """A legacy table whose rows a generic key may name here."""
+
+    table: str = Field(description="the legacy table")
+    when: When | None = Field(None, description="the option under which it may")
+
+
 class Part(_Strict):
     """What tells the target rows of one legacy row apart in `migration.mapping`."""
 
@@ -376,6 +383,10 @@ class SourceMapping(_Strict):
         False, description="whether its rows give nothing: functions of other sources read them, none is accounted for"
     )
     shared: bool = Field(False, description="whether rows that `only` leaves out count towards targets of other flows")
+    points_to: tuple[PointsTo, ...] = Field(
+        (),
+        description="what its generic key may name; any other table is an `unmapped_value`. Left out: any listed one",
+    )
     counted: bool = Field(
         True,
         description="whether its rows are accounted for here; else another target counts them, they only give rows, and"

@@ -82,6 +82,13 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
     _check_members(place / "members", legacy, source, table)
     if source.part:
         _check_named(place / "part", source.part.value, made, "column or helper")
+    for index, pointed in enumerate(source.points_to):
+        if pointed.table not in known.legacy_tables:
+            (place / "points_to" / index / "table").unknown("legacy table", pointed.table, known.legacy_tables)
+        if pointed.when:
+            check_when(place / "points_to" / index / "when", pointed.when, known)
+    if source.points_to and not legacy.generic_key:
+        (place / "points_to").wrong(f"{legacy.name} has no generic key", "declare it in tables.yaml, or remove this")
     for when in source.cutover_time:
         check_when(place / "cutover_time", when, known)
     for use in source.uses:

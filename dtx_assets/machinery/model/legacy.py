@@ -54,6 +54,8 @@ class LegacyTable:
     """Where it lies in a database: a schema of PostgreSQL, a database of MySQL; None is what the URL shows."""
     documents: bool = False
     """Whether it is a collection of documents, whose fields have types of their own."""
+    unreadable_key: Literal["schema_violation", "unparseable"] = "schema_violation"
+    """The reason for which a row is rejected whose key should be an integer and is none."""
     never_read: frozenset[str] = frozenset()
     """Columns of which nothing is read, whatever they hold."""
     is_optional: bool = False

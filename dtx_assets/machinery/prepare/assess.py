@@ -11,6 +11,7 @@ from dtx_assets.machinery.prepare.buckets import BUCKET
 from dtx_assets.machinery.prepare.schemas import IS_AN_INTEGER, legacy_schema, schema_failures, target_schema
 from dtx_assets.machinery.sources.whole_rows import json_of_rows
 from dtx_assets.machinery.system.flow import FlowInputs, Outcome
+from dtx_assets.machinery.transforms.columns import integer_value
 
 REJECTED_SCHEMA = pl.Schema(
     {
@@ -64,6 +65,13 @@ def assess(
     # Nor is it one that a key is not of the strict form, where the mapping reads it with white space around it.
     of_kind = pl.col("check").str.ends_with(IS_AN_INTEGER)
     failures = failures.filter((of_kind & pl.col("column").is_in(_read_padded(source_mapping))).not_())
+    if table.unreadable_key == "unparseable":
+        failures = failures.filter(of_kind.not_())
+        integers = [pl.col(name) for name in table.key if table.kind_of(name) == "integer"]
+        unreadable = pl.any_horizontal(
+            pl.lit(False), *(key.is_not_null() & integer_value(key).is_null() for key in integers)
+        )
+        assessed = add_problems(assessed, RowProblem(unreadable, "unparseable", ", ".join(table.key), "is no integer"))
     assessed = add_schema_problems(assessed.with_row_index("_index"), failures.rename({"index": "_index"}), "_index")
     rules = [pl.when(pl.col("_key_fate") == "identical").then(pl.lit("identical"))]
     rules += [pl.when(when.fill_null(False)).then(pl.lit(rule)) for rule, when in (dropped or {}).items()]
@@ -93,7 +101,7 @@ def _must_match(mapping: SourceMapping) -> list[str]:
     return [
         name
         for _, column in mapping.made
-        if column.crosswalk and column.missing == "reject" and not column.allow_null
+        if column.crosswalk and not column.transform and column.missing == "reject" and not column.allow_null
         for name in column.from_
     ]
 

@@ -152,6 +152,7 @@ def _decisions(mappings: Mappings, mapping: TargetMapping) -> Iterator[str]:
         whens += [rule.when for rule in entry.rules]
         whens += [entry.duplicates.references_follow] if entry.duplicates else []
         whens += [entry.existing.adopt] if entry.existing else []
+        whens += [each.when for each in entry.points_to]
     yield from (when.decision for when in whens if when)
 
 

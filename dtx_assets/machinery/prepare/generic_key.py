@@ -6,7 +6,9 @@ No table is known here: `content_type.csv` of a system says which models lead to
 import polars as pl
 
 from dtx_assets.machinery.look_ups.assets import MappingAsset, MappingContext
+from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
+from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.model.legacy import POINTS_TO, POINTS_TO_ID, LegacyTable
 from dtx_assets.machinery.prepare.batches import key_fates
 from dtx_assets.machinery.sources.frames import source_key
@@ -51,8 +53,8 @@ def rows_that_count(context: MappingContext, table: str) -> pl.LazyFrame:
     return rows.join(fates.lazy(), on=ROW, how="anti") if fates.height else rows
 
 
-def with_generic_key(frame: pl.DataFrame, inputs: FlowInputs, source: str) -> pl.DataFrame:
-    """Adds the legacy table that each row points at, its id there, and the problems of the key itself.
+def with_generic_key(frame: pl.DataFrame, inputs: FlowInputs, source: str, entry: SourceMapping) -> pl.DataFrame:
+    """Adds the legacy table that each row points at, its id there, and the problem of the key itself: the first one.
 
     Both are NULL where the key says neither; whether such a row is there the mapping of each target asks.
     """
@@ -61,30 +63,27 @@ def with_generic_key(frame: pl.DataFrame, inputs: FlowInputs, source: str) -> pl
     type_column, id_column = table.generic_key
     types = inputs.mappings[CONTENT_TYPES].collect()
     number = canonical_integer(pl.col(type_column))
-    model = number.replace_strict(types["source_id"], types["model"], default=None, return_dtype=pl.String)
-    points_to = number.replace_strict(types["source_id"], types["legacy_table"], default=None, return_dtype=pl.String)
+    model, points_to = (
+        number.replace_strict(types["source_id"], types[name], default=None, return_dtype=pl.String)
+        for name in ("model", "legacy_table")
+    )
     frame = frame.with_columns(model.alias("_model"), points_to.alias(POINTS_TO), id_of(table).alias(POINTS_TO_ID))
-    kind, value = pl.col(type_column), pl.col(id_column)
-    is_unmapped = number.is_not_null() & pl.col(POINTS_TO).is_null()
+    kind, value, led_to = pl.col(type_column), pl.col(id_column), pl.col(POINTS_TO)
+    may_be = [each.table for each in entry.points_to if is_active(each.when, inputs.context.decisions)]
+    is_unmapped = led_to.is_null() | (led_to.is_in(may_be).not_() if entry.points_to else pl.lit(False))
     named = pl.coalesce("_model", pl.format("the content type {}, which there is not", shown(kind)))
-    return add_problems(
-        frame,
-        RowProblem(kind.is_null(), "schema_violation", type_column, "the generic key names no content type"),
-        RowProblem(
-            kind.is_not_null() & number.is_null(),
-            "unparseable",
-            type_column,
-            pl.format("{} is no integer", shown(kind)),
-        ),
-        RowProblem(is_unmapped, "unmapped_value", type_column, pl.format("it points at {}", named)),
-        RowProblem(~is_unmapped & value.is_null(), "schema_violation", id_column, "the generic key names no row"),
-        RowProblem(
-            ~is_unmapped & value.is_not_null() & pl.col(POINTS_TO_ID).is_null(),
-            "unparseable",
-            id_column,
-            pl.format("{} is no integer", shown(value)),
-        ),
-    ).drop("_model")
+    faults = (
+        ("schema_violation", kind.is_null(), type_column, "the generic key names no content type"),
+        ("schema_violation", value.is_null(), id_column, "the generic key names no row"),
+        ("unparseable", number.is_null(), type_column, pl.format("{} is no integer", shown(kind))),
+        ("unmapped_value", is_unmapped, type_column, pl.format("nothing takes what it points at: {}", named)),
+        ("unparseable", pl.col(POINTS_TO_ID).is_null(), id_column, pl.format("{} is no integer", shown(value))),
+    )
+    problems, told = [], pl.lit(False)
+    for reason, when, column, detail in faults:
+        problems.append(RowProblem(when & ~told, reason, column, detail))
+        told |= when
+    return add_problems(frame, *problems).drop("_model")
 
 
 def id_of(table: LegacyTable) -> pl.Expr:

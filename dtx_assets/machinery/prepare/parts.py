@@ -42,7 +42,7 @@ def source_parts(outcome: Outcome, inputs: FlowInputs, model: str, mapping: Targ
     entry, chosen = mapping.sources[source], inputs.context.decisions
     frame = inputs.legacy[source]
     if inputs.system.legacy_tables[source].generic_key:
-        frame = with_generic_key(frame, inputs, source)
+        frame = with_generic_key(frame, inputs, source, entry)
     if entry.only:
         frame = frame.filter(holds(entry.only))
     if mapping.parent and (names := read_of_parent(entry)):

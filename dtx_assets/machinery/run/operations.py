@@ -25,6 +25,7 @@ from dtx_assets.machinery.model.references import loaded_with
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.system.system import System
 
 SHOWN_LEFT = 20
 
@@ -34,10 +35,19 @@ def roll_back(
     run_id: str,
     *,
     with_later: bool = False,
+    phase: int | None = None,
     dry: bool = False,
     log: Callable[[str], None] | None = None,
 ) -> UndoSummary:
-    """Undo a run of the target database, with the files it sent; what `undo_run` raises."""
+    """Undo a run of the target database, with the files it sent; what `undo_run` raises.
+
+    Of a `phase`, what it and those after it loaded is undone.
+    """
+    models = None
+    if phase is not None:
+        system = environment.system
+        undone = [each for each in system.phases if each.number >= require_phase(system, phase)]
+        models = [target.model for each in undone for target in system.models_of(each)]
     sends = any(target.file_columns for target in environment.system.targets)
     store = environment.file_store() if sends and not dry else None
     derived = undo_derivations(environment, run_id, with_later=with_later, dry=dry)
@@ -47,6 +57,7 @@ def roll_back(
         environment.system.targets,
         run_id,
         with_later=with_later,
+        models=models,
         dry=dry,
         remove_file=store.remove if store else None,
         waiting=log,
@@ -81,6 +92,18 @@ def undo_derivations(environment: RunEnvironment, run_id: str, *, with_later: bo
             done.undone += of_run.undone
             done.left += of_run.left
     return done
+
+
+def require_phase(system: System, number: int) -> int:
+    """The number of a phase of the system; ConfigurationError where there is none."""
+    if number not in [phase.number for phase in system.phases]:
+        known = ", ".join(str(phase.number) for phase in system.phases)
+        raise ConfigurationError(
+            f"{system.name} has no phase {number}",
+            where="--phase",
+            remedy=f"one of: {known}" if known else "its `tables.yaml` names none; leave it out",
+        )
+    return number
 
 
 def undo_lines(summary: UndoSummary, *, dry: bool) -> Iterator[str]:

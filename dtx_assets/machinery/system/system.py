@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.mapping.model import When
     from dtx_assets.machinery.sources.landing import Source
     from dtx_assets.machinery.system.flow import Flow
+    from dtx_assets.machinery.system.phase import Phase
     from dtx_assets.machinery.system.question import Question
 
 FlowMaker = Callable[[Mapping[str, str]], "Flow | None"]
@@ -112,6 +113,8 @@ class System:
     """Fills the tables of other areas in the embedded database, from beside a sample."""
     extra: "When | None" = None
     """The option under which fields that nobody declared are written to `migration.extra`."""
+    phases: "tuple[Phase, ...]" = ()
+    """What is loaded one after another, each with a gate; none where all is loaded as it comes."""
     target_sql: Path | None = None
     """The schema of the target as its application makes it, for the embedded database; else it is as declared."""
     derived: "Derived | None" = None
@@ -176,6 +179,10 @@ class System:
     def filled_targets(self) -> tuple[TargetTable, ...]:
         """The targets that flows fill, in the order of their declarations."""
         return tuple(target for target in self.targets if self.flow_of(target.model))
+
+    def models_of(self, phase: "Phase") -> tuple[TargetTable, ...]:
+        """The targets that flows fill in a phase."""
+        return tuple(target for target in self.filled_targets if target.area == phase.area)
 
     def flow_of(self, model: str) -> "Flow | None":
         return next((flow for flow in self.flows if model in flow.targets), None)

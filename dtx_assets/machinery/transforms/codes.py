@@ -15,9 +15,9 @@ from dtx_assets.machinery.transforms.columns import (
     canonical_integer,
     integer,
     integer_value,
+    reading,
     shown,
 )
-from dtx_assets.machinery.transforms.numbers import boolean
 
 TRUE, FALSE = ("t", "true", "1"), ("f", "false", "0")
 """How PostgreSQL and exports write a boolean."""
@@ -25,13 +25,12 @@ TRUE, FALSE = ("t", "true", "1"), ("f", "false", "0")
 
 @GENERIC.transform("flag")
 def flag(inputs: Sequence[pl.Expr], context: TransformContext, null: bool | None = None) -> Outcome:
-    """True or false as Django's databases write them; NULL becomes `null` where that is given."""
-    read = boolean(inputs, context, TRUE, FALSE)
-    return (
-        read
-        if null is None
-        else replace(read, value=pl.when(inputs[0].is_null()).then(pl.lit(null)).otherwise(read.value))
-    )
+    """True or false as PostgreSQL and exports write them, in any case; NULL becomes `null` where that is given."""
+    (source,) = inputs
+    given = source.str.to_lowercase()
+    value = pl.when(given.is_in(TRUE)).then(pl.lit(True)).when(given.is_in(FALSE)).then(pl.lit(False))
+    read = reading(source, value, "boolean", "reject")
+    return read if null is None else replace(read, value=pl.when(source.is_null()).then(pl.lit(null)).otherwise(value))
 
 
 @GENERIC.transform("filled_name")

@@ -15,7 +15,6 @@ from dtx_assets.machinery.transforms.columns import (
     Problem,
     TransformContext,
     canonical_id,
-    code,
     integer_value,
     json_object,
     json_text,
@@ -71,7 +70,7 @@ def key_of(inputs: Sequence[pl.Expr], context: TransformContext, namespace: str,
     """A UUID version 5 of `what:<id>`, or of the text itself where there is no `what`; of several ids, of all of them
     with colons between. An id has no leading zeros; NULL where one of them is none.
     """
-    texts = [canonical_id(source.str.strip_chars(), "integer") for source in inputs] if what else list(inputs)
+    texts = [canonical_id(source, "integer") for source in inputs] if what else list(inputs)
     return Outcome(named_uuid(namespace, what, *texts), takes_any_bytes=True)
 
 
@@ -105,10 +104,10 @@ def field(source: pl.Expr, kind: str) -> pl.Expr:
         case "integer":
             return integer_value(source).cast(pl.String)
         case "boolean":
-            given = code(source)
+            given = source.str.to_lowercase()
             return pl.when(given.is_in(TRUE)).then(pl.lit("true")).when(given.is_in(FALSE)).then(pl.lit("false"))
         case "uuid":
-            return json_text(uuid_value(source))
+            return pl.when(uuid_value(source).is_not_null()).then(json_text(uuid_value(source)))
         case "filled_text":
             return pl.when(source.str.strip_chars() != "").then(json_text(source))
     return json_text(source)
