@@ -40,10 +40,13 @@ def undo_run(
     with_later: bool = False,
     dry: bool = False,
     remove_file: RemoveFile | None = None,
+    first: Callable[[Connection, Sequence[str], UndoSummary], None] = lambda _connection, _runs, _summary: None,
     wait_seconds: float = 60.0,
     waiting: Callable[[str], None] | None = None,
 ) -> UndoSummary:
     """Undo a run, `with_later` after those that built on it; a dry run does it in a transaction that is rolled back.
+
+    `first` undoes what depends on the rows of these runs, the last one first, and adds what it did to the summary.
 
     ConfigurationError where the run is unknown, LoadError where later runs built on it.
     """
@@ -62,6 +65,7 @@ def undo_run(
                 remedy="undo those first, or say --with-later to undo them too, the last one first",
             )
         summary = UndoSummary(runs)
+        first(connection, runs, summary)
         for undone in runs:
             _undo(connection, system, targets, undone, dry, wait_seconds, waiting, summary)
             _remove_files(connection, targets, undone, None if dry else remove_file, summary)
