@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -46,7 +47,7 @@ def _as_a_process_begins() -> None:
 
 
 @contextmanager
-def skipped_where_missing() -> Iterator[None]:
+def _skipped_where_missing() -> Iterator[None]:
     try:
         yield
     except servers.PartMissing as missing:
@@ -74,6 +75,18 @@ def postgres_server(server_directory: Path) -> Iterator[EmbeddedPostgres]:
     remove_embedded_postgres(state_dir)
 
 
+@pytest.fixture(scope="session")
+def vector_server(server_directory: Path) -> Iterator[EmbeddedPostgres]:
+    """An embedded PostgreSQL with pgvector, which that of the machine may lack."""
+    state_dir = server_directory / "vectors"
+    with embedded_postgres(state_dir, fsync=False, extensions=("vector",)) as server:
+        with _skipped_where_missing(), psycopg.connect(server.url) as connection:
+            if not connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'").fetchone():
+                raise servers.PartMissing("no PostgreSQL of this machine has pgvector")
+        yield server
+    remove_embedded_postgres(state_dir)
+
+
 @pytest.fixture
 def database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     """`postgresql://` URL of an empty database."""
@@ -85,7 +98,7 @@ def database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
 @pytest.fixture
 def pooled_url(database_url: str, server_directory: Path) -> Iterator[Callable[[str], str]]:
     """Gives the URL of the database through a real PgBouncer, by its pool mode."""
-    with skipped_where_missing():
+    with _skipped_where_missing():
         servers.find_program("pgbouncer")
     with ExitStack() as stack:
 
@@ -102,7 +115,7 @@ def mariadb_url(server_directory: Path) -> Iterator[str]:
     """`mysql+pymysql://` URL of the database `legacy` of a real MariaDB, shared by all tests: drop what you create."""
     directory = server_directory / "mariadb"
     directory.mkdir()
-    with skipped_where_missing():
+    with _skipped_where_missing():
         servers.find_program("mariadbd", "mysqld")
     with servers.mariadb(directory) as url:
         yield url
@@ -113,7 +126,7 @@ def s3_server(server_directory: Path) -> Iterator[servers.S3Server]:
     """A real S3 server on a loopback port."""
     directory = server_directory / "seaweedfs"
     directory.mkdir()
-    with skipped_where_missing():
+    with _skipped_where_missing():
         servers.find_program("weed")
     with servers.seaweedfs(directory) as server:
         yield server
@@ -144,7 +157,7 @@ def s3_bucket(s3_server: servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> I
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium, as Playwright's synchronous `Browser`; its event loop must not outlive the module's tests."""
-    with skipped_where_missing():
+    with _skipped_where_missing():
         chromium = servers.find_program("chromium", "chromium-browser", "google-chrome")
     from playwright.sync_api import sync_playwright
 

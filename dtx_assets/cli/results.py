@@ -103,6 +103,11 @@ def target_ddl(system: SystemArgument = FIRST) -> None:
     migration = code_location(system).SYSTEM
     given = migration.mappings_dir / SQL
     typer.echo(given.read_text("utf-8") if given.is_file() else render(migration.targets))
+    if migration.derived:
+        from dtx_assets.machinery.derived.schema import EMBEDDINGS_SQL, QUEUE_SQL
+
+        for file in (QUEUE_SQL, EMBEDDINGS_SQL):
+            typer.echo((migration.mappings_dir / file).read_text("utf-8"))
 
 
 @archive_app.command("list", epilog="Examples:\n\n  dtx archive list\n\n  dtx archive list --json | jq '.[].rows'")

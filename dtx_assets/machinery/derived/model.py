@@ -87,7 +87,6 @@ class DerivedDeclaration(_Strict):
     dimensions: int = Field(gt=0)
     area: str = "derived"
     """The group of its assets."""
-    titles: str = Field(description="how the names of knowledge bases begin")
     knowledge_bases: str = "dify_knowledgebases"
     documents: str = "dify_documents"
     entities: Mapping[str, Entity] = Field(min_length=1)

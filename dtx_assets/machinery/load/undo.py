@@ -41,12 +41,14 @@ def undo_run(
     models: Collection[str] | None = None,
     dry: bool = False,
     remove_file: RemoveFile | None = None,
+    first: Callable[[Connection, Sequence[str], UndoSummary], None] = lambda _connection, _runs, _summary: None,
     wait_seconds: float = 60.0,
     waiting: Callable[[str], None] | None = None,
 ) -> UndoSummary:
     """Undo a run, `with_later` after those that built on it; a dry run does it in a transaction that is rolled back.
 
     `models`: those alone of which the loads are undone; the run stays as it is called until none of its loads is left.
+    `first` undoes what depends on the rows of these runs, the last one first, and adds what it did to the summary.
 
     ConfigurationError where the run is unknown, LoadError where later runs built on it.
     """
@@ -66,6 +68,7 @@ def undo_run(
             )
         summary = UndoSummary(runs)
         targets = [target for target in targets if models is None or target.model in models]
+        first(connection, runs, summary)
         for undone in runs:
             _undo(connection, system, targets, models, undone, dry, wait_seconds, waiting, summary)
             _remove_files(connection, targets, undone, None if dry else remove_file, summary)

@@ -1,13 +1,14 @@
 """What people do to a target besides loading it: undo a run, switch on what was loaded inactive."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.progress import StepProgress
 from dtx_assets.machinery.derived.model import DerivedDeclaration
-from dtx_assets.machinery.derived.undo import UndoneDerivation, derived_since, undo_derived
+from dtx_assets.machinery.derived.undo import derived_since, undo_derived
 from dtx_assets.machinery.files.stored import StoredFiles
 from dtx_assets.machinery.load import (
     LoadSummary,
@@ -18,12 +19,10 @@ from dtx_assets.machinery.load import (
     undo_run,
     verify_target,
 )
-from dtx_assets.machinery.load.runs import prepare_bookkeeping
-from dtx_assets.machinery.load.undo import runs_to_undo
 from dtx_assets.machinery.load.undo_load import LeftRow
 from dtx_assets.machinery.model.references import loaded_with
 from dtx_assets.machinery.model.target import TargetTable
-from dtx_assets.machinery.postgres.connection import connect, refusals_told
+from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.system.system import System
 
@@ -50,8 +49,7 @@ def roll_back(
         models = [target.model for each in undone for target in system.models_of(each)]
     sends = any(target.file_columns for target in environment.system.targets)
     store = environment.file_store() if sends and not dry else None
-    derived = undo_derivations(environment, run_id, with_later=with_later, dry=dry)
-    summary = undo_run(
+    return undo_run(
         environment.target_url,
         environment.system.name,
         environment.system.targets,
@@ -60,38 +58,21 @@ def roll_back(
         models=models,
         dry=dry,
         remove_file=store.remove if store else None,
+        first=partial(undo_derivations, environment.system),
         waiting=log,
     )
-    if isinstance(environment.system.derived, DerivedDeclaration) and derived.undone:
-        summary.deleted[environment.system.derived.queue] = derived.undone
-    for row in derived.left:
-        table, _, key = row.partition("/")
-        summary.left.append(LeftRow(table, key, "", "its text, or its embedding, was written since"))
-    return summary
 
 
-def undo_derivations(environment: RunEnvironment, run_id: str, *, with_later: bool, dry: bool) -> UndoneDerivation:
-    """Undo what a run derived, and what later ones derived from its rows, the last one first, before these go.
-
-    Nothing is done where the undo of the run itself will be refused.
-    """
-    system, done = environment.system, UndoneDerivation()
+def undo_derivations(system: System, connection: Connection, runs: Sequence[str], summary: UndoSummary) -> None:
+    """Undo what runs derived, and what later ones derived from their rows, the last one first."""
     if not isinstance(system.derived, DerivedDeclaration):
-        return done
-    with (
-        refusals_told(),
-        connect(environment.target_url) as connection,
-        connection.transaction(force_rollback=True) if dry else nullcontext(),
-    ):
-        prepare_bookkeeping(connection)
-        runs = runs_to_undo(connection, system.name, run_id)
-        if len(runs) > 1 and not with_later:
-            return done
-        for run in derived_since(connection, runs[-1]):
-            of_run = undo_derived(connection, system.derived, run)
-            done.undone += of_run.undone
-            done.left += of_run.left
-    return done
+        return
+    for run in derived_since(connection, runs[-1]):
+        done = undo_derived(connection, system.derived, run)
+        summary.deleted[system.derived.queue] = summary.deleted.get(system.derived.queue, 0) + done.undone
+        for row in done.left:
+            table, _, key = row.partition("/")
+            summary.left.append(LeftRow(table, key, "", "its text, or its embedding, was written since"))
 
 
 def require_phase(system: System, number: int) -> int:

@@ -1,0 +1,110 @@
+"""Phase 5 on the shipped sample: what is queued and embedded is what the second reading of the contract says."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from dtx_assets.dispatch.decided_system import SYSTEM
+from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
+from dtx_assets_tests.dispatch.compare import differences, found_in
+from dtx_assets_tests.dispatch.second_reading import inputs_of_csv, migrate_and_queue
+from dtx_assets_tests.dtx.commands import Command
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@dataclass
+class Ran:
+    """The sample after `dtx run dispatch`, into tables that `dtx target ddl` printed."""
+
+    command: Command
+    url: str
+    output: str
+
+    def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            done = connection.execute(statement.encode(), values)
+            return done.fetchall() if done.description else []
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, vector_server: EmbeddedPostgres) -> Iterator[Ran]:
+    place = Path(tmp_path_factory.mktemp("dispatch"))
+    url = vector_server.create_database("phase_5_of_dispatch")
+    command = Command(place, {"DISPATCH_TARGET_URL": url, "DISPATCH_HOME": str(place / "home")}, seconds=850)
+    printed = command("target", "ddl", "dispatch")
+    assert printed.returncode == 0, printed.stderr
+    with psycopg.connect(url) as connection:
+        connection.execute(printed.stdout.encode())
+    done = command("run", "dispatch")
+    yield Ran(command, url, done.stdout + done.stderr)
+    vector_server.drop_database("phase_5_of_dispatch")
+
+
+def test_the_queue_and_the_embeddings_are_those_of_the_second_reading(ran):
+    expected, queued = migrate_and_queue(inputs_of_csv(SYSTEM.sample_dir, SYSTEM.sample_dir / "files"))
+    found = found_in(ran.url, expected.rows)
+    assert len(found.queue) == len(queued) > 1_000
+    assert len({entity for entity, *_ in found.embedded}) == 4
+    told = differences(found, expected, queued)
+    assert [str(each) for each in told if each.where.startswith(("queue", "embed"))] == []
+
+
+def test_only_the_stand_in_keeps_a_check_of_the_phase_red_and_the_run_says_so(ran):
+    checks = {check["name"]: check["state"] for check in json.loads(ran.command("status", "dispatch", "--json").stdout)
+              ["checks"] if check["asset"] == "derived/embedding_queue"}  # fmt: skip
+    assert checks == {
+        "embedding_coverage": "passed",
+        "embedding_model": "failed",
+        "dead_letters": "passed",
+        "triggers_state": "passed",
+        "search_finds_itself": "passed",
+    }
+    assert "embedding_model" in ran.output
+    assert ran.query("SELECT DISTINCT model_name FROM message_embeddings") == [("standin:hashed-words",)]
+
+
+def test_a_search_finds_what_was_said_and_shows_it_masked(ran):
+    query = "SELECT content_text FROM message_embeddings WHERE chunk_index = 0 ORDER BY message_id LIMIT 1"
+    [[body]] = ran.query(query)
+    plain = ran.command("search", "dispatch", "messages", body, "--limit", "3", "--json", "--unmasked")
+    assert next(match["text"] for match in json.loads(plain.stdout)) == body
+    masked = ran.command("search", "dispatch", "messages", body, "--limit", "1", "--hybrid")
+    assert masked.returncode == 0, masked.stderr
+    assert body not in masked.stdout
+    assert "standin:hashed-words" in masked.stdout
+
+
+def test_a_load_queues_nothing_by_itself_and_the_application_does(ran):
+    assert ran.query("SELECT DISTINCT status FROM embedding_queue") == [("completed",)]
+    [[message]] = ran.query("SELECT id FROM messages WHERE body <> '' ORDER BY id LIMIT 1")
+    ran.query("UPDATE messages SET body = 'written by the application' WHERE id = %s", message)
+    assert ran.query("SELECT count(*) FROM embedding_queue WHERE status = 'pending'") == [(1,)]
+    done = ran.command("embed", "dispatch")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert ran.query("SELECT content_text FROM message_embeddings WHERE message_id = %s", message) == [
+        ("written by the application",)
+    ]
+    noted = "SELECT count(*) FROM migration.derived_journal GROUP BY run_id ORDER BY 1"
+    assert ran.query(noted)[0] == (1,)
+
+
+def test_a_cutover_with_a_stand_in_is_refused(ran):
+    refused = ran.command("embed", "dispatch", DISPATCH_MODE="cutover")
+    assert refused.returncode == 1
+    assert "only stands in for a model" in refused.stdout + refused.stderr
+
+
+def test_the_undo_of_the_run_takes_the_embeddings_first(ran):
+    done = ran.command("rollback", "last", "--system", "dispatch", "--with-later")
+    assert done.returncode == 0, done.stderr
+    assert "embedding_queue" in done.stdout
+    left = "SELECT count(*) FROM message_embeddings UNION ALL SELECT count(*) FROM embedding_queue"
+    # What the application wrote is its own.
+    assert ran.query(left) == [(0,), (0,)] or "left" in done.stdout
+    assert ran.query("SELECT DISTINCT tgenabled FROM pg_trigger WHERE tgname LIKE 'queue\\_%%'") == [("D",)]
