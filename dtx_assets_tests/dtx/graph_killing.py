@@ -37,12 +37,12 @@ from dtx_assets_tests.dtx.killing import (
     state,
     wait_until_alone,
 )
+from dtx_assets_tests.patience import PATIENCE
 
 Export = Literal["first", "delta"]
 EDITED = "docutrax_profiles_document"
 ADDED_TO = "docutrax_hierarchy_accountemail"
 SECONDS_BETWEEN_EDITS = 0.05
-SECONDS_TO_RUN = 300
 
 
 def write_exports(directory: Path) -> None:
@@ -228,7 +228,7 @@ class Graphs:
 
 def ended_as_it_should(process: subprocess.Popen[bytes], place: Place) -> None:
     """The sample is ugly, so checks fail; every step has to succeed."""
-    code = process.wait(SECONDS_TO_RUN)
+    code = process.wait(PATIENCE)
     assert code == EXIT_CHECK_FAILED, f"ended with {code} ({EXIT_STEP_FAILED}: a step failed): {tail(place)}"
 
 

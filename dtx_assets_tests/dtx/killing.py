@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 from uuid import uuid4
@@ -39,6 +40,7 @@ from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.run.operations import roll_back
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
+from dtx_assets.machinery.system.system import System
 from dtx_assets_tests.dtx.oracle import RawRow
 from dtx_assets_tests.dtx.running import (
     World,
@@ -68,7 +70,6 @@ BIG_FILE = 5 << 19
 """Read in three pieces."""
 FAILED = 3
 """The exit code of a migration that told what is wrong; any other error ends it with 1 and a traceback."""
-SECONDS_TO_MIGRATE = 120
 PRELOADED = (
     "pandera.polars",
     "pandera.backends.polars.builtin_checks",
@@ -240,7 +241,7 @@ class Killable:
     def start(self, place: Place, stage: Stage, **more: str) -> multiprocessing.process.BaseProcess:
         """A process that does a stage and ends with 0, or FAILED and what it `said`; `more` is environment."""
         environment = {**self.environment(place, stage), **more}
-        return _started(_in_process, place.home, stage, self.flows, environment)
+        return started(_in_process, place.home, stage, self.flows, environment)
 
     def do(self, place: Place, stage: Stage, **more: str) -> None:
         """The same, to its end."""
@@ -249,7 +250,7 @@ class Killable:
         assert process.exitcode == 0, said(place)
 
 
-def _started(function: Callable[..., object], *values: object) -> multiprocessing.process.BaseProcess:
+def started(function: Callable[..., object], *values: object) -> multiprocessing.process.BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     process = context.Process(target=function, args=values)
@@ -259,11 +260,11 @@ def _started(function: Callable[..., object], *values: object) -> multiprocessin
 
 def wait_for(process: multiprocessing.process.BaseProcess) -> None:
     """Until a process has ended; one that hangs is ended, and that is an error."""
-    process.join(SECONDS_TO_MIGRATE)
+    process.join(PATIENCE)
     if process.is_alive():
         process.kill()
         process.join()
-        raise AssertionError(f"a migration hung for {SECONDS_TO_MIGRATE} s")
+        raise AssertionError(f"a migration hung for {PATIENCE} s")
 
 
 def wait_for_first_point(process: multiprocessing.process.BaseProcess, trace: Path) -> None:
@@ -279,28 +280,31 @@ def said(place: Place) -> str:
 
 
 def _in_process(home: Path, stage: Stage, flows: Sequence[str], environment: Mapping[str, str]) -> None:
+    work_in(home, environment, partial(undo, SYSTEM) if stage == "undo" else partial(migrate, stage, flows))
+
+
+def work_in(home: Path, environment: Mapping[str, str], work: Callable[[], None]) -> None:
+    """Does some work as the process of a place, of any system: what it says is `said` there, and a fault that is told
+    ends the process with FAILED."""
     os.environ.update(environment)
     os.chdir(home)
     with (home / "output.txt").open("a") as output:
         os.dup2(output.fileno(), sys.stdout.fileno())
         os.dup2(output.fileno(), sys.stderr.fileno())
     try:
-        if stage == "undo":
-            undo()
-        else:
-            migrate(stage, flows)
+        work()
     except MigrationError as error:
         print(error)
         sys.exit(FAILED)
 
 
-def run_environment(name: str) -> RunEnvironment:
-    return RunEnvironment(SYSTEM, f"{name}-{uuid4().hex}", datetime.now(UTC))
+def run_environment(system: System, name: str) -> RunEnvironment:
+    return RunEnvironment(system, f"{name}-{uuid4().hex}", datetime.now(UTC))
 
 
-def undo() -> None:
+def undo(system: System) -> None:
     """Undoes the last load of the second export, whether or not that was begun before."""
-    with run_environment("undo") as environment, psycopg.connect(environment.target_url) as connection:
+    with run_environment(system, "undo") as environment, psycopg.connect(environment.target_url) as connection:
         [run_id] = connection.execute(
             "SELECT run_id FROM migration.run WHERE run_id LIKE 'delta-%' ORDER BY started_at DESC LIMIT 1"
         ).fetchone() or ("",)
@@ -312,7 +316,7 @@ def migrate(export: Export, flow_names: Sequence[str]) -> None:
     """Extracts, maps, prepares, loads, sends and archives what the named flows read, as the environment says."""
     # Few rows are updated here, and they are to come in slices all the same.
     slices.SLICE_ROWS, slices.SMALLEST_SLICE, slices.LARGEST_SLICE = 3, 2, 3
-    with run_environment(export) as environment:
+    with run_environment(SYSTEM, export) as environment:
         settings, lake, run = environment.settings, environment.lake, environment.load()
         flows = [flow for flow in SYSTEM.flows if flow.name in flow_names]
         tables = list(dict.fromkeys([*(source for flow in flows for source in flow.sources), ARCHIVED_ONLY]))

@@ -4,13 +4,11 @@ One process migrates from CSV files to committed rows and archives by the functi
 """
 
 import json
-import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
@@ -18,14 +16,11 @@ from uuid import uuid4
 import psycopg
 
 from dtx_assets.machinery.archive.store import archive_table
-from dtx_assets.machinery.base.errors import MigrationError
 from dtx_assets.machinery.base.failpoints import FAILPOINT, PROOF, TRACE
 from dtx_assets.machinery.load import load_target, slices
 from dtx_assets.machinery.look_ups.assets import MappingContext, build_mapping_asset
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets.machinery.prepare.preparation import prepare_flow
-from dtx_assets.machinery.run.environment import RunEnvironment
-from dtx_assets.machinery.run.operations import roll_back
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.pad.decided_system import SYSTEM
@@ -78,39 +73,17 @@ def start(directory: Path, place: Place, stage: Stage, **more: str) -> killing.m
         "PAD_BATCH_ROWS": str(BATCH_ROWS),
         **more,
     }
-    return killing._started(_in_process, place.home, stage, environment)
+    return killing.started(_in_process, place.home, stage, environment)
 
 
 def _in_process(home: Path, stage: Stage, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    os.chdir(home)
-    with (home / "output.txt").open("a") as output:
-        os.dup2(output.fileno(), sys.stdout.fileno())
-        os.dup2(output.fileno(), sys.stderr.fileno())
-    try:
-        undo() if stage == "undo" else migrate(stage)
-    except MigrationError as error:
-        print(error)
-        sys.exit(killing.FAILED)
-
-
-def run_environment(name: str) -> RunEnvironment:
-    return RunEnvironment(SYSTEM, f"{name}-{uuid4().hex}", datetime.now(UTC))
-
-
-def undo() -> None:
-    with run_environment("undo") as environment, psycopg.connect(environment.target_url) as connection:
-        [run_id] = connection.execute(
-            "SELECT run_id FROM migration.run WHERE run_id LIKE 'delta-%' ORDER BY started_at DESC LIMIT 1"
-        ).fetchone() or ("",)
-        connection.rollback()
-        roll_back(environment, run_id)
+    killing.work_in(home, environment, partial(killing.undo, SYSTEM) if stage == "undo" else partial(migrate, stage))
 
 
 def migrate(stage: Stage) -> None:
     # Few rows are updated here, and they are to come in slices all the same.
     slices.SLICE_ROWS, slices.SMALLEST_SLICE, slices.LARGEST_SLICE = 1, 1, 1
-    with run_environment(stage) as environment:
+    with killing.run_environment(SYSTEM, stage) as environment:
         lake, run, table = environment.lake, environment.load(), SYSTEM.legacy_tables[TABLE]
         with open_source(environment.settings.legacy_url) as source:
             source.extract(table, lake, (SYSTEM.name, "legacy", TABLE), run.run_id)

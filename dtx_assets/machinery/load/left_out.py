@@ -20,13 +20,13 @@ WITH RECURSIVE part AS (
     SELECT %(table)s::oid AS oid UNION SELECT inhrelid FROM part JOIN pg_inherits ON inhparent = part.oid
 )
 SELECT DISTINCT tgname::text FROM pg_trigger JOIN part ON tgrelid = part.oid
-WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgtype::int & 3 = 3 AND tgtype::int & 20 <> 0
+WHERE NOT tgisinternal AND NOT tginitdeferred AND tgenabled <> 'D' AND tgtype::int & 20 <> 0
 UNION
 SELECT rulename::text FROM pg_rewrite WHERE ev_class = %(table)s::oid AND ev_type IN ('2', '3') AND is_instead
     AND ev_enabled <> 'D'
 ORDER BY 1
 """
-"""Triggers for each row (1) before (2) INSERT (4) or UPDATE (16)."""
+"""Triggers for INSERT (4) or UPDATE (16): one that comes after may take the row away again."""
 
 
 def suspects_of(connection: Connection, oid: int) -> list[str]:

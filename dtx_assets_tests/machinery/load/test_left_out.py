@@ -57,6 +57,19 @@ def test_a_row_that_a_trigger_keeps_out_is_rejected_by_its_name(shop, body, told
     assert (shop.load(REMINDER, "third").inserted, listed(shop), len(notes(shop))) == (1, {}, 3)
 
 
+@pytest.mark.parametrize("each", ["ROW", "STATEMENT"])
+def test_a_row_that_is_taken_away_after_it_was_inserted_is_rejected(shop, each):
+    shop.sql(
+        "CREATE FUNCTION aside() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN DELETE FROM shop_reminder WHERE note = 'bad'; RETURN NULL; END $$"
+    )
+    shop.sql(f"CREATE TRIGGER aside_here AFTER INSERT ON shop_reminder FOR EACH {each} EXECUTE FUNCTION aside()")
+    prepare(shop, {"1": "fine", "2": "bad", "3": "good"})
+    summary = shop.load(REMINDER)
+    assert (summary.inserted, summary.rejected, listed(shop)) == (2, 1, {"2": SILENT})
+    assert notes(shop) == ["fine", "good"]
+
+
 def test_an_update_that_a_trigger_leaves_undone_is_rejected_and_the_others_are_done(shop):
     prepare(shop, {"1": "a", "2": "b", "3": "c"})
     shop.load(REMINDER)
