@@ -15,6 +15,7 @@ from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.base.failpoints import FAILPOINT
 from dtx_assets.machinery.base.settings import SHARED_VARIABLES, VARIABLES
 from dtx_assets.machinery.checks.gate import RESTORE_POINT
+from dtx_assets.machinery.checks.obstacles import rejected_names
 from dtx_assets_tests.pages import BLOCK, DOCS, PROJECT
 
 PAGES = [PROJECT / "README.md", PROJECT / "deploy" / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -124,6 +125,9 @@ def test_variables_make_targets_and_files_are_there(page):
 def test_checks_that_are_accepted_are_there(page):
     checks = {f"{asset}:{check[0]}" for asset, found in reference.checks_of_graph().items() for check in found}
     known = checks | {name.partition(":")[2] for name in checks} | {RESTORE_POINT}
-    known |= {question.name for question in SYSTEM.questions}
+    known |= {question.name for question in SYSTEM.questions} | rejected_names(SYSTEM)
+    known |= {decision.key for decision in SYSTEM.decisions.entries} | {
+        action.id for action in SYSTEM.decisions.actions
+    }
     for name in re.findall(r"--accept '([^=']+)=", page.read_text().replace("\n", " ")):
         assert name in known

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dtx_assets.cli.retention import Stale
     from dtx_assets.machinery.archive.query import Answer
     from dtx_assets.machinery.base.lake import Manifest
+    from dtx_assets.machinery.checks.obstacles import Obstacle
     from dtx_assets.machinery.dagster.run import AssetState, CheckState, RunOutcome
     from dtx_assets.machinery.run.preflight.finding import Finding
     from dtx_assets.machinery.sources.generic_keys import GenericKeys
@@ -34,6 +35,7 @@ SHOWN_CHECKS = 60
 SHOWN_ROWS = 200
 SHOWN_FAULTS = 10
 SLOWEST = 5
+FIRST_OBSTACLES = 5
 NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?%?", re.IGNORECASE | re.ASCII)
 FORMULA = re.compile(r"^(?=[\t\r\n])|(?:^|[;\t\r\n])(?=[\s\0-\x1f\ufeff\u200b-\u200f\u2060]*[=+@＝＋－＠-])")
 """The places of a text after which a spreadsheet may see the start of a formula."""
@@ -195,14 +197,14 @@ def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
         console.print(table)
     for note in plan["notes"]:
         console.print(Text(note), soft_wrap=True)
-    waiting = [found for found in plan["in_the_way"] if not found["accepted"]]
-    if waiting:
-        table = Table("what", "why", title=f"In the way of a cutover: {len(waiting)}", title_justify="left")
-        for found in waiting:
-            table.add_row(Text(found["name"], overflow="fold"), Text(found["text"], overflow="fold"))
-        console.print(table)
-    else:
-        console.print("Nothing is in the way.")
+    from dtx_assets.machinery.checks.obstacles import from_json
+
+    waiting = [
+        from_json({name: value for name, value in found.items() if name != "accepted"})
+        for found in plan["in_the_way"]
+        if not found["accepted"]
+    ]
+    print_todo(console, waiting, all_of=len(waiting))
 
 
 def print_verifications(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
@@ -419,3 +421,41 @@ def short(run_id: str | None) -> str:
 
 def print_error(console: Console, error: MigrationError) -> None:
     console.print(Text("error: ", style="bold red") + Text(str(error), style=""), soft_wrap=True)
+
+
+def print_verdict(
+    console: Console, found: Sequence["Obstacle"], *, cut_over: bool, undone_by: str | None = None
+) -> None:
+    """How things stand after a run, in few lines: how much is in the way, the first of it, the next command."""
+    from dtx_assets.machinery.checks.obstacles import count_of_kinds
+
+    undo = f"; `{undone_by}` undoes this run" if undone_by else ""
+    if cut_over or not found:
+        console.print("Cut over." if cut_over else "Go: nothing is in the way of a cutover.")
+        console.print(Text(f"Next: `dtx report` writes the page for who has to know{undo}."), soft_wrap=True)
+        return
+    console.print(Text(f"No-go: {len(found):,} in the way of a cutover ({count_of_kinds(found)})."), soft_wrap=True)
+    for obstacle in found[:FIRST_OBSTACLES]:
+        told = f"  {obstacle.name}: {visible(obstacle.finding)} [{obstacle.answers_for_it}]"
+        console.print(Text(told, overflow="ellipsis", no_wrap=True))
+    console.print(Text(f"Next: `dtx todo` lists all of it by owner{undo}."), soft_wrap=True)
+
+
+def print_todo(console: Console, found: Sequence["Obstacle"], *, all_of: int) -> None:
+    """Who has to do what: what is in the way, by owner. `all_of`: how many there are, shown or not."""
+    from dtx_assets.machinery.checks.obstacles import by_owner, count_of_kinds
+
+    for owner, theirs in by_owner(found).items():
+        table = Table(title=f"{owner}: {len(theirs):,}", title_justify="left")
+        for name in ("what", "found", "do"):
+            table.add_column(name, overflow="fold")
+        table.add_column("rows", justify="right")
+        for obstacle in theirs:
+            told = (obstacle.name, obstacle.finding, obstacle.remedy)
+            table.add_row(*(Text(visible(text)) for text in told), number(obstacle.rows))
+        console.print(table)
+    if not all_of:
+        console.print("Nothing is in the way of a cutover.")
+        return
+    of = "" if len(found) == all_of else f", {len(found):,} of them shown here"
+    console.print(Text(f"In the way of a cutover: {all_of:,}{of} ({count_of_kinds(found)})."), soft_wrap=True)

@@ -20,6 +20,7 @@ from dtx_assets.cli.shared import (
     app,
     archive_app,
     code_location,
+    in_the_way_now,
     output,
     perform,
     read_settings,
@@ -27,6 +28,7 @@ from dtx_assets.cli.shared import (
     target_app,
 )
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.base.lake import Lake, Manifest
@@ -62,10 +64,46 @@ def status(
     with open_instance(settings.home) as instance:
         assets, checks = latest_states(location.defs, instance)
     if as_json:
-        states = {"assets": [asdict(asset) for asset in assets], "checks": [asdict(check) for check in checks]}
+        states = {
+            "assets": [asdict(asset) for asset in assets],
+            # What they found is `dtx todo`.
+            "checks": [{name: fact for name, fact in vars(check).items() if name != "found"} for check in checks],
+        }
         typer.echo(json.dumps(states, indent=2, default=lambda at: at.isoformat()))
     else:
         print_states(output(), assets, checks)
+
+
+@app.command(
+    epilog="Examples:\n\n  dtx todo\n\n  dtx todo --owner 'compliance lead'\n\n  dtx todo --json | jq '.[].name'"
+)
+def todo(
+    system: SystemArgument = FIRST,
+    owner: Annotated[str | None, typer.Option(help="Only what this owner has to do: part of the name will do.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Who has to do what before a cutover: each decision, action, question and kind of rejected rows, once.
+
+    Of rows it knows what the last run or plan found. Exit code 0: nothing is in the way; 3: something is.
+    """
+    location = code_location(system)
+
+    from dtx_assets.cli.console import print_todo
+    from dtx_assets.machinery.checks.obstacles import by_owner
+
+    found = in_the_way_now(location, system)
+    owners = by_owner(found)
+    chosen = [name for name in owners if owner is None or owner.casefold() in name.casefold()]
+    if owners and not chosen:
+        raise ConfigurationError(
+            f"nothing is in the way that {owner!r} answers for", where="--owner", remedy=f"one of: {', '.join(owners)}"
+        )
+    shown = [obstacle for name in chosen for obstacle in owners[name]]
+    if as_json:
+        typer.echo(json.dumps([obstacle.as_json() for obstacle in shown], indent=2, ensure_ascii=False))
+    else:
+        print_todo(output(), shown, all_of=len(found))
+    raise typer.Exit(EXIT_CHECK_FAILED if found else EXIT_OK)
 
 
 @app.command(epilog="Examples:\n\n  dtx report\n\n  dtx report --output cutover.html")

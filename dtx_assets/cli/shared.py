@@ -5,7 +5,7 @@ import getpass
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dtx_assets.machinery.base.settings import Settings
+    from dtx_assets.machinery.checks.obstacles import Obstacle
     from dtx_assets.machinery.dagster.run import RunOutcome
     from dtx_assets.machinery.run.environment import RunEnvironment
 
@@ -134,7 +135,7 @@ def execute(
 ) -> NoReturn:
     """Run a job in this process, say what came of it, and end with its exit code."""
     outcome = perform(location, system, job, options, selection)
-    summarise(location, system, outcome)
+    summarise(location, system, outcome, options)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -166,10 +167,13 @@ def perform(
         return run_job(job, settings.home, instance, display, options)
 
 
-def summarise(location: ModuleType, system: str, outcome: "RunOutcome") -> None:
+def summarise(
+    location: ModuleType, system: str, outcome: "RunOutcome", options: "Mapping[str, Any] | None" = None
+) -> None:
+    """What came of a run, and how things stand after it; `options` are those that it was asked for."""
     settings = read_settings(location)
 
-    from dtx_assets.cli.console import print_summary
+    from dtx_assets.cli.console import print_summary, print_verdict
     from dtx_assets.machinery.dagster.run import LOG_DIRECTORY
     from dtx_assets.machinery.report.asset import page_path
 
@@ -186,17 +190,37 @@ def summarise(location: ModuleType, system: str, outcome: "RunOutcome") -> None:
             "The graph with this history": "`make ui` or `dtx ui`",
         },
     )
+    asked = options or {}
+    found = in_the_way_now(location, system, restore_point=asked.get("restore_point"))
+    print_verdict(
+        output(),
+        [obstacle for obstacle in found if not obstacle.is_accepted(asked.get("accept", ()))],
+        cut_over=asked.get("mode") == "cutover" and bool(outcome.loads) and outcome.succeeded,
+        undone_by=f"dtx rollback {outcome.run_id[:8]}" if outcome.loads else None,
+    )
+
+
+def in_the_way_now(location: ModuleType, system: str, *, restore_point: str | None = None) -> "list[Obstacle]":
+    """What is in the way of a cutover, accepted or not: the same list that the page and `dtx todo` show."""
+    from dtx_assets.machinery.dagster.gate import gate_of
+    from dtx_assets.machinery.dagster.run import make_state_directory, open_instance
+
+    settings = read_settings(location)
+    make_state_directory(settings.home)
+    with environment_of(system, restore_point) as environment, open_instance(settings.home) as instance:
+        models = [target.model for target in location.SYSTEM.filled_targets]
+        return gate_of(location.SYSTEM, instance).in_the_way(environment, models, cutover=True)
 
 
 @contextmanager
-def environment_of(system: str) -> "Iterator[RunEnvironment]":
+def environment_of(system: str, restore_point: str | None = None) -> "Iterator[RunEnvironment]":
     """What the steps of a run share, for what is no run of assets; with an id of its own."""
     location = system_module(system)
     read_settings(location)
 
     from dtx_assets.machinery.run.environment import RunEnvironment, RunOptions
 
-    options = RunOptions(accepted_by=operator())
+    options = RunOptions(accepted_by=operator(), restore_point=restore_point)
     with (
         interrupts.unwinding(),
         RunEnvironment(location.SYSTEM, str(uuid4()), datetime.now(UTC), options=options) as environment,

@@ -61,7 +61,6 @@ QUERIES = {
         SELECT source_key, how, source_table, target_table, why,
             count(*) OVER (PARTITION BY how, source_table, target_table, why, detail)
         FROM refused""",
-    "rejected of area": "SELECT area, count(*) FROM refused WHERE NOT partial GROUP BY 1",
     "combinations of reasons": "SELECT count(DISTINCT reasons) FROM refused WHERE NOT partial",
     "dropped": "SELECT source_table, target_table, read - migrated - rejected FROM counted",
     "dropped by": "SELECT rule, source_table, target_table, rows::int FROM ruled",
@@ -172,7 +171,7 @@ def told_by_the_history(
         asset = check.partition(":")[0]
         return graph.get(dg.AssetKey(["dtx", *asset.split("/")])).group_name
 
-    told: Told = {"now": f"{now:%Y-%m-%d %H:%M} UTC", "points": len(in_the_way)}
+    told: Told = {"now": f"{now:%Y-%m-%d %H:%M} UTC"}
     counted: Counter[str] = Counter({"checks failed": 0, "checks in the way": len(in_the_way)})
     for check in status["checks"]:
         name = f"{check['asset']}:{check['name']}"
@@ -187,7 +186,6 @@ def told_by_the_history(
                 f"listed {kind} {area(name)}",
             ]
         )
-    counted.update(f"in the way {kind} {area(name)}" for name, kind in in_the_way.items())
     for asset in status["assets"]:
         at = datetime.fromisoformat(asset["at"]) if asset["at"] else None
         told |= {f"made {asset['asset']}": before(at)} | (
@@ -272,14 +270,13 @@ def told_of_phases(home: Path, run: str) -> Told:
 def told_by_the_plan() -> Told:
     """The figures that the files of the plan answer for."""
     plan = yaml.safe_load((SYSTEM.mappings_dir / "decisions.yaml").read_text("utf-8"))
-    areas = {8: "notifications", 11: "file_repository"}
     still_open: Counter[str] = Counter()
     for entry in plan["decisions"]:
         if entry["status"] == "open":
-            still_open.update(["decisions open", f"decisions open {areas[entry['area']]}"])
+            still_open.update(["decisions open"])
     for action in plan["actions"]:
         if action["blocking"] and action.get("status", "open") == "open":
-            still_open.update(["actions open", f"actions open {areas[action['area']]}"])
+            still_open.update(["actions open"])
     told: Told = {**still_open, "known issues": len(plan["known_issues"])}
     for name in SYSTEM.mappings.value_maps:
         with (SYSTEM.mappings_dir / f"{name}.csv").open(newline="", encoding="utf-8") as file:

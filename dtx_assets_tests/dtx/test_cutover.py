@@ -95,14 +95,14 @@ def test_a_cutover_is_refused_until_each_thing_in_its_way_is_accepted(dtx, targe
     before = contents(target)
     refused = dtx("run", "--mode", "cutover")
     assert refused.returncode == 1
-    for name in ("restore_point", "dtx1_stopped_sending", "dtx2_queue_known", "decisions_are_confirmed"):
+    for name in ("restore_point", "dtx1_stopped_sending", "dtx2_queue_known", "bilingual_letters", "A8-3"):
         assert name in refused.stdout
-    assert "rejected/EmailTemplate:no_letter_row_is_rejected" in refused.stdout
+    assert "EmailTemplate/letter/schema_violation" in refused.stdout
     assert contents(target) == before
     # What the checks found stands: one target alone meets it too.
     alone = dtx("run", "--mode", "cutover", "--select", "target/EmailTemplate", "--restore-point", "snap")
     assert alone.returncode == 1
-    assert "rejected/NotificationSchedule:no_notification_row_is_rejected" in alone.stdout
+    assert "NotificationSchedule/notification/unparseable" in alone.stdout
     assert contents(target) == before
 
     plan = dtx("plan", "--json")
@@ -224,8 +224,8 @@ def test_what_somebody_changed_in_the_target_is_found_masked(dtx, target):
     assert (checked["state"], checked["count"]) == ("failed", changed)
     again = dtx("verify", "--prepared", "--json")
     assert {entry["model"]: entry for entry in json.loads(again.stdout)} == found
-    in_the_way = {each["name"]: each["text"] for each in json.loads(dtx("plan", "--json").stdout)["in_the_way"]}
-    assert in_the_way[verified] == f"failed ({changed:,} found)"
+    in_the_way = {each["name"]: each["finding"] for each in json.loads(dtx("plan", "--json").stdout)["in_the_way"]}
+    assert in_the_way[verified] == f"the target does not hold what the mapping gives: {changed:,} changed"
 
 
 def test_files_that_the_store_lost_or_holds_otherwise_are_found_and_close_the_gate(dtx, target, tmp_path):

@@ -27,12 +27,13 @@ from uuid import uuid4
 import dagster as dg
 import psycopg
 import pytest
+import yaml
 from playwright.sync_api import Browser, Page
 from pydantic import BaseModel
 
 from dtx_assets.dtx.definitions import SYSTEM, defs
 from dtx_assets.dtx.system import load_other_areas
-from dtx_assets.machinery.checks.gate import Obstacle
+from dtx_assets.machinery.checks.obstacles import Obstacle
 from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.dagster.load_checks import NONE_REJECTED
 from dtx_assets.machinery.dagster.run import open_instance
@@ -193,8 +194,71 @@ def told(page: Page, migrated: Migrated) -> Told:
     return {
         **told_by_the_plan(),
         **told_by_the_history(migrated.home, migrated.url, status, in_the_way(status), now),
-        **told_by_the_target(migrated.url),
+        **(of_target := told_by_the_target(migrated.url)),
+        **told_of_points(migrated, status, of_target),
     }
+
+
+def told_of_points(migrated: Migrated, status: Mapping[str, Any], of_target: Told) -> Told:
+    """What is in the way, put together of the files of the plan, the target database and the states of the checks."""
+    plan = yaml.safe_load((SYSTEM.mappings_dir / "decisions.yaml").read_text("utf-8"))
+    models = {model for (model,) in migrated.ask("SELECT DISTINCT model FROM migration.load")}
+    concerning = [
+        entry
+        for entry in plan["decisions"]
+        # Which bit is which day matters where the bitmap is kept, and it is not.
+        if entry["key"] != "dow_bit_order" and (models & set(entry["affects"]) or entry["key"] in ARCHIVED_BY_DECISION)
+    ]
+    rows: Told = {
+        entry["key"]: of_target[f"affected {entry['key']}"] for entry in concerning if entry["status"] == "open"
+    }
+    kinds = Counter(decision=len(rows))
+    waited_for = {entry.get("blocking_action") for entry in concerning}
+    undone = [action["id"] for action in plan["actions"] if action["blocking"] and action["id"] in waited_for]
+    asked = ["restore_point", *(question["name"] for question in plan["questions"])]
+    rows |= dict.fromkeys([*undone, *asked], "–")
+    kinds.update(action=len(undone), question=len(asked))
+    names = {target.name: target.model for target in SYSTEM.targets}
+    for target, source, reason, many in migrated.ask(
+        "SELECT target_table, source_table, reasons[1], count(*)::int FROM migration.rejected"
+        " WHERE NOT partial AND reasons[1] <> 'target_conflict' GROUP BY 1, 2, 3"
+    ):
+        rows[f"{names[target]}/{source}/{reason}"] = many
+        kinds.update(rejected=1)
+    finer = r".*:(decisions_are_confirmed|blocking_actions_are_done|no_\w+_row_is_rejected|rows_satisfy_schemas)"
+    for name in (name for name in in_the_way(status) if not re.fullmatch(finer, name)):
+        rows[name] = rows_of_check(migrated, name)
+        kinds.update(check=1)
+    return {
+        "points": len(rows),
+        **{f"points rows {name}": many for name, many in rows.items()},
+        **{f"points {kind}": many for kind, many in kinds.items()},
+        **{f"points of owner {owner}": many for owner, many in owners_of(migrated).items()},
+    }
+
+
+ARCHIVED_BY_DECISION = ("envelope", "imap_upload", "vornado_feed")
+
+
+def rows_of_check(migrated: Migrated, name: str) -> int | str:
+    """The `rows` of the last evaluation; of what a target does not hold as mapped, how many rows it are."""
+    asset, _, check = name.partition(":")
+    key = dg.AssetCheckKey(dg.AssetKey(["dtx", *asset.split("/")]), check)
+    with open_instance(migrated.home) as instance:
+        execution = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+    metadata = execution.event.asset_check_evaluation.metadata
+    found = metadata.get("count" if check == VERIFIED else "rows")
+    return "–" if found is None else found.value
+
+
+def owners_of(migrated: Migrated) -> Counter[str]:
+    """How much each owner has to do; which that is, is a test of its own."""
+    return Counter(obstacle["owner"] for obstacle in json.loads(migrated.command("todo", "--json").stdout))
+
+
+def todo_rows(page: Page) -> list[dict[str, str]]:
+    places = page.evaluate("[...document.querySelectorAll('.owners a')].map(a => a.hash.slice(1))")
+    return [row for place in places for row in rows_of(page, place)]
 
 
 def in_the_way(status: Mapping[str, Any]) -> dict[str, str]:
@@ -239,7 +303,9 @@ def test_what_was_rejected_and_dropped_and_what_a_run_undid_is_there_to_be_told(
 
 def test_no_number_is_on_the_page_that_is_not_a_figure_or_of_a_text_of_the_plan(page, migrated, browser, tmp_path):
     """Were all texts of the report without digits, the page would have digits in figures and pictures only."""
-    report = changed(migrated.report([Obstacle("a/b:c", "failed")]), lambda text: re.sub(r"\d", "n", text))
+    report = changed(
+        migrated.report([Obstacle("check", "a/b:c", "a/b", "failed")]), lambda text: re.sub(r"\d", "n", text)
+    )
     bare = browser.new_page()
     bare.goto(write_page(report, tmp_path / "bare.html").as_uri())
     texts = bare.evaluate(
@@ -308,13 +374,30 @@ def test_decisions_have_text_options_choice_status_who_confirms_and_the_blocking
 def test_the_page_says_no_go_for_what_the_gate_finds(page, migrated):
     way = in_the_way(json.loads(migrated.command("status", "--json").stdout))
     assert page.title() == "No-go: cutover of dtx"
-    assert f"{len(way)} points stand in the way" in page.locator("h1").inner_text()
+    todo = json.loads(migrated.command("todo", "--json").stdout)
+    assert f"{len(todo)} points stand in the way" in page.locator("h1").inner_text()
+    assert {row["What"].split(" ")[0] for row in todo_rows(page)} == {obstacle["name"] for obstacle in todo}
+    assert {check for obstacle in todo for check in obstacle["checks"]} == set(way)
     areas = ("notifications", "file_repository")
     shown = [row["Check"] for area in areas for row in rows_of(page, f"board-{area}-way")]
     assert {re.search(r"(\S+/\S+): (\w+)", check).expand(r"\1:\2") for check in shown} == set(way)
-    questions = page.locator("#questions + ul").inner_text()
-    assert all(question.name in questions for question in SYSTEM.questions)
-    assert "restore_point" in questions
+    asked = {obstacle["name"] for obstacle in todo if obstacle["kind"] == "question"}
+    assert asked == {"restore_point", *(question.name for question in SYSTEM.questions)}
+
+
+def test_each_owner_has_what_that_owner_has_to_do(page, migrated):
+    owners = page.evaluate("[...document.querySelectorAll('.owners a')].map(a => [a.textContent, a.hash.slice(1)])")
+    todo = json.loads(migrated.command("todo", "--json").stdout)
+    assert len(owners) > 5
+    assert {owner for owner, _ in owners} == {obstacle["owner"] for obstacle in todo}
+    for owner, place in owners:
+        theirs = {obstacle["name"] for obstacle in todo if obstacle["owner"] == owner}
+        assert {row["What"].split(" ")[0] for row in rows_of(page, place)} == theirs
+    alone = json.loads(migrated.command("todo", "--owner", "compliance", "--json").stdout)
+    assert {obstacle["owner"] for obstacle in alone} == {"compliance lead"}
+    nobody = migrated.command("todo", "--owner", "nobody of that name")
+    assert nobody.returncode == 2
+    assert "compliance lead" in nobody.stderr
 
 
 def test_the_board_has_every_check_in_the_state_that_status_says(page, migrated):
@@ -339,17 +422,17 @@ def test_the_board_has_every_check_in_the_state_that_status_says(page, migrated)
 
 
 def test_an_obstacle_that_belongs_nowhere_is_still_no_go(migrated):
-    report = migrated.report([Obstacle("a/b:unheard_of", "failed")])
+    report = migrated.report([Obstacle("check", "a/b:unheard_of", "a/b", "failed")])
     assert not report.readiness.go
-    assert [reason.text for reason in report.readiness.reasons] == ["a/b:unheard_of failed"]
+    assert [obstacle.finding for obstacle in report.readiness.todo] == ["failed"]
     assert migrated.report([]).readiness.go
 
 
 def test_a_target_that_does_not_hold_what_the_mapping_gives_is_no_go_until_that_is_accepted(migrated):
     name = f"target/EmailTemplate:{VERIFIED}"
-    unlike = [Obstacle(name, "failed (1 found)")]
-    [reason] = migrated.report(unlike).readiness.reasons
-    assert (reason.kind, reason.count) == ("not as mapped", 1)
+    unlike = [Obstacle("check", name, "target/EmailTemplate", "1 changed", checks=frozenset([name]))]
+    readiness = migrated.report(unlike).readiness
+    assert (readiness.go, readiness.todo) == (False, tuple(unlike))
     assert migrated.report(unlike, {name: "mended by hand"}).readiness.go
 
 
@@ -361,9 +444,9 @@ def test_target_rows_that_were_left_because_their_source_rows_are_gone_are_a_war
 
 
 def test_what_a_question_asks_is_shown_and_does_not_make_it_no_go(migrated):
-    report = migrated.report([Obstacle(SYSTEM.questions[0].name, "has it?")])
+    report = migrated.report([Obstacle("question", SYSTEM.questions[0].name, "asked at the cutover", "has it?")])
     assert report.readiness.go
-    assert [question.text for question in report.readiness.questions] == ["has it?"]
+    assert [obstacle.finding for obstacle in report.readiness.todo] == ["has it?"]
 
 
 def test_nothing_loaded_is_no_go(tmp_path):
@@ -614,7 +697,7 @@ def test_nothing_personal_is_in_the_file(migrated):
 
 def test_hostile_text_is_text_wherever_it_stands(browser, migrated, tmp_path):
     """Every text of the report is replaced, so that a place that forgets to escape cannot hide."""
-    report = changed(migrated.report([Obstacle("a/b:c", "failed")]), lambda text: text + HOSTILE)
+    report = changed(migrated.report([Obstacle("check", "a/b:c", "a/b", "failed")]), lambda text: text + HOSTILE)
     path = write_page(report, tmp_path / "hostile.html")
     page = browser.new_page()
     page.goto(path.as_uri())

@@ -61,7 +61,7 @@ class Library:
         """What is in the way of a cutover, by name."""
         plan = self.run("library_plan", mode="cutover").plan
         assert plan is not None
-        return {found["name"]: found["text"] for found in plan["in_the_way"]}
+        return {found["name"]: found["finding"] for found in plan["in_the_way"]}
 
     def verdict(self) -> object:
         """What the cutover page says, as it was made last."""

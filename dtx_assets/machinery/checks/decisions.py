@@ -1,7 +1,9 @@
 """The checks of decisions: confirmed, and with their actions done."""
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
+from dtx_assets.machinery.checks.obstacles import open_decision, undone_action
 from dtx_assets.machinery.checks.spec import CheckContext, CheckGroup, CheckOutcome, CheckSpec, DatasetName, found
 from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 
@@ -61,18 +63,23 @@ def _decision_checks(asset: DatasetName, concerned_by: Callable[[Decisions], lis
             for action in context.decisions.actions
             if (action.id in named or asset[1] in action.affects) and action.blocking and action.status == "open"
         ]
+        confirmed = found(
+            len(waiting),
+            open={
+                f"{entry.key} (A{entry.area} #{entry.number})": (
+                    f"{context.decisions.chosen.get(entry.key, 'documented')}, to be confirmed by {entry.confirm_by}"
+                )
+                for entry in waiting
+            },
+        )
+        done = found(len(undone), open={action.id: action.text for action in undone})
         return {
-            specs[0].name: found(
-                len(waiting),
-                open={
-                    f"{entry.key} (A{entry.area} #{entry.number})": (
-                        f"{context.decisions.chosen.get(entry.key, 'documented')}, "
-                        f"to be confirmed by {entry.confirm_by}"
-                    )
-                    for entry in waiting
-                },
+            specs[0].name: replace(
+                confirmed, obstacles=tuple(open_decision(entry, context.decisions) for entry in waiting)
             ),
-            specs[1].name: found(len(undone), open={action.id: action.text for action in undone}),
+            specs[1].name: replace(
+                done, obstacles=tuple(undone_action(action, context.decisions) for action in undone)
+            ),
         }
 
     return CheckGroup(asset, specs, evaluate, ())

@@ -1,6 +1,7 @@
 """The checks of what a flow prepares and rejects."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -8,6 +9,7 @@ import polars as pl
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.lake import Manifest
 from dtx_assets.machinery.base.names import dagster_name
+from dtx_assets.machinery.checks.obstacles import Obstacle, rejected_kinds, rejected_name
 from dtx_assets.machinery.checks.spec import (
     COERCION_THRESHOLD,
     CheckContext,
@@ -176,13 +178,37 @@ def rejected_checks(flow: Flow, model: str) -> CheckGroup:
         def outcome(question: str, shown: str) -> CheckOutcome:
             return answers.rows[question].outcome(**{shown: shown_values(answers.values[question])})
 
+        combinations = {source: list(answers.values[source].iter_rows()) for source in sources}
+        kinds = {source: rejected_kinds(context.system, model, source, combinations[source]) for source in sources}
         return {
-            **{spec.name: outcome(source, "reasons") for source, spec in whole.items()},
+            **{
+                spec.name: replace(outcome(source, "reasons"), obstacles=tuple(kinds[source]))
+                for source, spec in whole.items()
+            },
             partial.name: outcome("partial", "reasons"),
-            schema.name: outcome("schema", "rules"),
+            schema.name: with_same_rows(outcome("schema", "rules"), model, combinations, kinds),
         }
 
     return CheckGroup(asset, (*whole.values(), partial, schema), evaluate, (asset,))
+
+
+def with_same_rows(
+    by_schema: CheckOutcome,
+    model: str,
+    combinations: Mapping[str, Sequence[tuple[str, int]]],
+    kinds: Mapping[str, Sequence[Obstacle]],
+) -> CheckOutcome:
+    """What the schema refuses is rejected already: it is no other obstacle, unless it is a part of some rows only."""
+    violating = [
+        (rejected_name(model, source, combination.partition(", ")[0]), rows)
+        for source, found_rows in combinations.items()
+        for combination, rows in found_rows
+        if "schema_violation" in combination.split(", ")
+    ]
+    if sum(rows for _, rows in violating) != by_schema.count:
+        return by_schema
+    names = {name for name, _ in violating}
+    return replace(by_schema, obstacles=tuple(kind for each in kinds.values() for kind in each if kind.name in names))
 
 
 def reason_list() -> pl.Expr:

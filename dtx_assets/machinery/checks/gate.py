@@ -2,18 +2,22 @@
 
 A rehearsal is stopped by wrong structure only. A cutover is stopped by each blocking check that is red, that was not
 evaluated for what is to be loaded, by open decisions and actions, and by questions that only people can answer, unless
-each of them is accepted by name, with a reason. Policy: `design.md`, failure policy.
+each of them is accepted by name, with a reason. Policy: `design.md`, failure policy. What an obstacle is: `obstacles`.
 """
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dtx_assets.machinery.base.errors import ConfigurationError, LoadError
+from dtx_assets.machinery.checks.obstacles import Obstacle, count_of_kinds, each_once
 from dtx_assets.machinery.system.question import Question
 
 RESTORE_POINT = "restore_point"
+NEVER_EVALUATED = "never_evaluated"
+"""What stands for all checks together that no run has evaluated: each is accepted by its own name."""
+NOT_EVALUATED = "have it evaluated: run again what it looks at"
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class GatedCheck:
     """A check that closes the gate, and its last evaluation. `made_at`: when what it looks at was made last.
 
     `state` is that of `run.CheckState`. `upstream` names the target models that are made from what it looks at.
+    `found` is what it is red for, where it is; `owner` answers for what it looks at.
     """
 
     name: str
@@ -30,24 +35,25 @@ class GatedCheck:
     at: datetime | None = None
     made_at: datetime | None = None
     count: int | None = None
-    says: str = ""
+    found: tuple[Obstacle, ...] = ()
+    owner: str = ""
 
     @property
     def is_stale(self) -> bool:
         return self.at is not None and self.made_at is not None and self.at < self.made_at
 
+    def red_for(self) -> tuple[Obstacle, ...]:
+        """What it found; of an evaluation that does not say what, that it failed."""
+        count = "" if self.count is None else f" ({self.count:,} found)"
+        found = self.found or (self._itself(f"failed{count}", "mend it where it comes from, and run again"),)
+        return tuple(replace(obstacle, checks=obstacle.checks | {self.name}) for obstacle in found)
 
-@dataclass(frozen=True)
-class Obstacle:
-    """One thing that is in the way. `structure` cannot be accepted."""
+    def not_evaluated(self) -> Obstacle:
+        return self._itself("was evaluated for older rows" if self.is_stale else f"is {self.state}", NOT_EVALUATED)
 
-    name: str
-    text: str
-    structure: bool = False
-
-    def is_accepted(self, accepted: Collection[str]) -> bool:
-        """By its whole name, or by that of the check alone, which stands for that check of every asset."""
-        return not self.structure and (self.name in accepted or self.name.rpartition(":")[2] in accepted)
+    def _itself(self, says: str, remedy: str) -> Obstacle:
+        about = self.name.rpartition(":")[0]
+        return Obstacle("check", self.name, about, says, self.owner, remedy, checks=frozenset([self.name]))
 
 
 def obstacles(
@@ -58,39 +64,78 @@ def obstacles(
     cutover: bool,
     models: Collection[str],
     restore_point: str | None = None,
+    owner: str = "",
 ) -> list[Obstacle]:
-    """What keeps `models` from being loaded, accepted or not, the worst first."""
-    found = []
+    """What keeps `models` from being loaded, accepted or not, each once, the worst first.
+
+    `owner` answers for what a cutover asks and nobody else is named for.
+    """
+    found: list[Obstacle] = []
+    never: list[str] = []
     for check in checks:
         concerned = any(model in check.upstream for model in models)
         if check.state == "failed":
-            if (check.structure and concerned) or cutover:
-                count = "" if check.count is None else f" ({check.count:,} found)"
-                found.append(Obstacle(check.name, f"failed{count}{check.says}", check.structure and concerned))
+            if check.structure and concerned:
+                found += [replace(obstacle, kind="structure") for obstacle in check.red_for()]
+            elif cutover:
+                found += check.red_for()
+        elif cutover and concerned and check.state == "never run":
+            never.append(check.name)
         elif cutover and concerned and (check.state not in ("passed", "warned") or check.is_stale):
-            why = "was evaluated for older rows" if check.is_stale else f"is {check.state}"
-            found.append(Obstacle(check.name, why if check.state != "never run" else "was never evaluated"))
+            found.append(check.not_evaluated())
+    if never:
+        found.append(never_evaluated(never, owner))
     if cutover:
-        if not restore_point:
-            found.append(
-                Obstacle(
-                    RESTORE_POINT,
-                    "no restore point of the target database is named: make a snapshot, and give its name or id",
-                )
+        found += asked(questions, chosen, restore_point, owner)
+    return each_once(found)
+
+
+def never_evaluated(checks: Sequence[str], owner: str) -> Obstacle:
+    """Checks that no run has evaluated yet: one thing to do, however many they are."""
+    says = f"{checks[0]} was never evaluated" if len(checks) == 1 else f"{len(checks):,} checks were never evaluated"
+    return Obstacle(
+        "check", NEVER_EVALUATED, "the rows as they are", says, owner, "rehearse: dtx run", checks=frozenset(checks)
+    )
+
+
+def asked(
+    questions: Iterable[Question], chosen: Mapping[str, str], restore_point: str | None, owner: str
+) -> list[Obstacle]:
+    """What a cutover asks people."""
+    point = Obstacle(
+        "question",
+        RESTORE_POINT,
+        "asked at the cutover",
+        "no restore point of the target database is named",
+        owner,
+        "make a snapshot, and give its name or id: --restore-point NAME",
+    )
+    return [
+        *([] if restore_point else [point]),
+        *(
+            Obstacle(
+                "question",
+                question.name,
+                "asked at the cutover",
+                question.text,
+                question.owner or owner,
+                f"answer it: --accept '{question.name}=…'",
             )
-        found += [Obstacle(question.name, question.text) for question in questions if question.asked_when(chosen)]
-    return sorted(found, key=lambda obstacle: not obstacle.structure)
+            for question in questions
+            if question.asked_when(chosen)
+        ),
+    ]
 
 
-def require_open(found: Sequence[Obstacle], accepted: Collection[str], model: str) -> None:
-    """LoadError that names every obstacle that is not accepted."""
+def require_open(found: Sequence[Obstacle], accepted: Collection[str], what: str) -> None:
+    """LoadError that names every obstacle that is not accepted; `what` is not loaded then."""
     left = [obstacle for obstacle in found if not obstacle.is_accepted(accepted)]
     if not left:
         return
-    listed = "\n".join(f"    {obstacle.name}: {obstacle.text}" for obstacle in left)
+    listed = "\n".join(f"    {obstacle.name}: {obstacle.finding} [{obstacle.answers_for_it}]" for obstacle in left)
     structural = any(obstacle.structure for obstacle in left)
     raise LoadError(
-        f"{model} is not loaded, {len(left)} thing(s) are in the way:\n{listed}",
+        f"{what} is not loaded, {len(left)} thing(s) are in the way ({count_of_kinds(left)}):\n{listed}",
         remedy=(
             "mend the structure and run again; it cannot be accepted"
             if structural
@@ -108,7 +153,7 @@ def require_known(accepted: Mapping[str, str], known: Collection[str]) -> None:
             raise ConfigurationError(
                 f"there is no check and no question {name!r} to accept",
                 where="--accept",
-                remedy=f"did you mean {', '.join(near)}?" if near else "`dtx plan` lists what is in the way",
+                remedy=f"did you mean {', '.join(near)}?" if near else "`dtx todo` lists what is in the way",
             )
         if not reason.strip():
             raise ConfigurationError(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
@@ -12,6 +12,9 @@ from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.machinery.system.system import System
+
+if TYPE_CHECKING:
+    from dtx_assets.machinery.checks.obstacles import Obstacle
 
 Severity = Literal["ERROR", "WARN"]
 DatasetName = tuple[str, str]
@@ -47,23 +50,34 @@ class CheckSpec:
 class CheckOutcome:
     """What a check found: `count` findings, and facts about them that can be written as JSON.
 
-    `severity` takes the place of the specification's where it depends on what was found.
+    `severity` takes the place of the specification's where it depends on what was found. `obstacles` are the facts that
+    it is red for, where the check knows finer ones than that it is.
     """
 
     passed: bool
     count: int
     metadata: dict[str, Any] = field(default_factory=dict)
     severity: Severity | None = None
+    obstacles: "tuple[Obstacle, ...]" = ()
 
 
 @dataclass(frozen=True)
 class CheckGroup:
-    """The checks of one asset. `evaluate` gives the outcome of each by name; `needs` are all datasets it reads."""
+    """The checks of one asset. `evaluate` gives the outcome of each by name; `needs` are all datasets it reads.
+
+    `parts` are the groups that it was joined of: some of them may read nothing, and be asked at any time.
+    """
 
     asset: DatasetName
     specs: tuple[CheckSpec, ...]
     evaluate: "Callable[[CheckContext], dict[str, CheckOutcome]]"
     needs: tuple[DatasetName, ...]
+    parts: "tuple[CheckGroup, ...]" = ()
+
+    @property
+    def without_rows(self) -> "tuple[CheckGroup, ...]":
+        """What of it reads no dataset."""
+        return tuple(part for part in self.parts or (self,) if not part.needs)
 
 
 @dataclass
@@ -124,7 +138,8 @@ def joined_checks(*groups: CheckGroup) -> CheckGroup:
     def evaluate(context: CheckContext) -> dict[str, CheckOutcome]:
         return {name: outcome for group in groups for name, outcome in group.evaluate(context).items()}
 
-    return CheckGroup(asset, specs, evaluate, tuple(dict.fromkeys(need for group in groups for need in group.needs)))
+    needs = tuple(dict.fromkeys(need for group in groups for need in group.needs))
+    return CheckGroup(asset, specs, evaluate, needs, parts=groups)
 
 
 def one_group_an_asset(groups: Iterable[CheckGroup]) -> tuple[CheckGroup, ...]:

@@ -5,11 +5,14 @@ from dataclasses import asdict
 
 import dagster as dg
 
+from dtx_assets.machinery.checks.obstacles import Obstacle, found_by_check
 from dtx_assets.machinery.checks.spec import CheckContext, CheckGroup, CheckOutcome, CheckSpec, Severity
 from dtx_assets.machinery.dagster.graph import CHECKS, EVALUATED, LAST, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import (
     BLOCKS,
+    OBSTACLES_DATA,
     check_metadata,
+    check_name,
 )
 from dtx_assets.machinery.load import (
     untouched,
@@ -17,6 +20,7 @@ from dtx_assets.machinery.load import (
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.system.system import System
 
 
 def build_check_step(graph: Graph, group: CheckGroup) -> dg.AssetChecksDefinition:
@@ -51,7 +55,7 @@ def build_check_step(graph: Graph, group: CheckGroup) -> dg.AssetChecksDefinitio
                 severity = outcome.severity or spec.severity
                 if spec.structure and severity == "ERROR" and not outcome.passed:
                     environment.failures.append(f"{'/'.join(group.asset)}: {check.name}")
-                yield check_result(key, check.name, outcome, severity)
+                yield check_result(key, spec, outcome, severity, environment.system)
 
     return check_step
 
@@ -69,14 +73,28 @@ def tie_of(group: CheckGroup) -> Iterator[CheckSpec]:
         )
 
 
-def check_result(key: dg.AssetKey, name: str, outcome: CheckOutcome, severity: Severity) -> dg.AssetCheckResult:
+def check_result(
+    key: dg.AssetKey, spec: CheckSpec, outcome: CheckOutcome, severity: Severity, system: System
+) -> dg.AssetCheckResult:
+    """The evaluation of a check; of one that closes the gate, with what it is red for."""
+    closes = spec.closes_gate and not outcome.passed and severity == "ERROR"
+    red_for = red_for_what(dg.AssetCheckKey(key, spec.name), spec, outcome, system) if closes else ()
     return dg.AssetCheckResult(
         passed=outcome.passed,
         asset_key=key,
-        check_name=name,
+        check_name=spec.name,
         severity=dg.AssetCheckSeverity[severity],
-        metadata={"count": outcome.count, **check_metadata(outcome.metadata)},
+        metadata={
+            "count": outcome.count,
+            **check_metadata(outcome.metadata),
+            **({OBSTACLES_DATA: dg.MetadataValue.json([each.as_json() for each in red_for])} if red_for else {}),
+        },
     )
+
+
+def red_for_what(key: dg.AssetCheckKey, spec: CheckSpec, outcome: CheckOutcome, system: System) -> tuple[Obstacle, ...]:
+    """The obstacles that a red check is red for: those that it names, or itself."""
+    return outcome.obstacles or (found_by_check(system, check_name(key), spec.asset, outcome.count, outcome.metadata),)
 
 
 def check_spec(key: dg.AssetKey, spec: CheckSpec, needs: Sequence[dg.AssetKey]) -> dg.AssetCheckSpec:

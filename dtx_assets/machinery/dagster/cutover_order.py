@@ -14,7 +14,7 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from dtx_assets.machinery.dagster.graph import LOADS, REPORTS, RESOURCES, Graph, told
-from dtx_assets.machinery.dagster.metadata import closes_gate, markdown_table
+from dtx_assets.machinery.dagster.metadata import OBSTACLES_SHOWN, closes_gate, markdown_table, obstacle_row
 from dtx_assets.machinery.dagster.targets import build_load
 from dtx_assets.machinery.model.references import in_load_order
 from dtx_assets.machinery.run.environment import RunEnvironment
@@ -56,8 +56,8 @@ def build_gate(graph: Graph, after: Iterable[dg.AssetKey]) -> dg.AssetsDefinitio
             yield dg.MaterializeResult(
                 metadata={
                     "in the way": markdown_table(
-                        ("what", "why", "accepted"),
-                        [(point.name, point.text, "yes" if point in accepted else "no") for point in found],
+                        OBSTACLES_SHOWN,
+                        [obstacle_row(point, accepted=point in accepted) for point in found],
                     ),
                     "points in the way": len(found) - len(accepted),
                     "points accepted": len(accepted),

@@ -1,16 +1,19 @@
 """The gate as the Dagster instance sees it: the last evaluation of each check that can close it."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
-from dtx_assets.machinery.checks.gate import RESTORE_POINT, GatedCheck, Obstacle, obstacles
+from dtx_assets.machinery.checks.gate import RESTORE_POINT, GatedCheck, obstacles
+from dtx_assets.machinery.checks.obstacles import Obstacle, owned_now, pairs_concerned, rejected_names
 from dtx_assets.machinery.checks.spec import CheckGroup, CheckSpec
-from dtx_assets.machinery.dagster.checks import check_context
+from dtx_assets.machinery.checks.standard import check_groups
+from dtx_assets.machinery.dagster.checks import check_context, red_for_what
 from dtx_assets.machinery.dagster.graph import Graph
 from dtx_assets.machinery.dagster.load_checks import load_checks
-from dtx_assets.machinery.dagster.metadata import check_name, closes_gate
+from dtx_assets.machinery.dagster.metadata import asset_name, check_name, closes_gate
 from dtx_assets.machinery.dagster.run import asset_states, check_states
 from dtx_assets.machinery.dagster.verification import verification_checks
 from dtx_assets.machinery.run.environment import RunEnvironment
@@ -18,15 +21,27 @@ from dtx_assets.machinery.system.system import System
 
 
 def known_obstacles(system: System, graph: AssetGraph) -> set[str]:
-    """What a cutover may be asked to accept: questions, and checks that block it, of one asset or of all that have it.
+    """What a cutover may be asked to accept: questions, decisions, actions, kinds of rejected rows, and checks that
+    block it, of one asset or of all that have it.
 
     `graph` is the whole one: a run knows the assets of its own only.
     """
-    names = {RESTORE_POINT, *(question.name for question in system.questions)}
+    names = {
+        RESTORE_POINT,
+        *(question.name for question in system.questions),
+        *(decision.key for decision in system.decisions.entries),
+        *(action.id for action in system.decisions.actions),
+        *rejected_names(system),
+    }
     for key in graph.asset_check_keys:
         if closes_gate(graph.get_check_spec(key)):
             names |= {key.name, check_name(key)}
     return names
+
+
+def gate_of(system: System, instance: dg.DagsterInstance) -> "GateOfInstance":
+    """The gate of a system with all its checks."""
+    return GateOfInstance(Graph(system), check_groups(system), instance)
 
 
 class GateOfInstance:
@@ -52,33 +67,63 @@ class GateOfInstance:
             if cutover
             else self._evaluated_before(but_of_run, structure_of=models)
         )
-        return obstacles(
+        found = obstacles(
             checks,
             self.graph.system.questions,
             environment.decisions.chosen,
             cutover=cutover,
             models=models,
             restore_point=environment.options.restore_point,
+            owner=self.graph.system.owner,
         )
+        return self._with_rows(found, environment)
+
+    def _with_rows(self, found: Sequence[Obstacle], environment: RunEnvironment) -> list[Obstacle]:
+        """With the rows that decisions are about, as they were prepared or extracted last."""
+        if not any(obstacle.kind == "decision" for obstacle in found):
+            return list(found)
+        read = self._rows_read(environment)
+        affected = {
+            obstacle.name: pairs_concerned(environment.system, decision, read, decision.affects)
+            for obstacle in found
+            if obstacle.kind == "decision"
+            for decision in [environment.decisions.entry(obstacle.name)]
+        }
+        return [
+            replace(obstacle, rows=sum(read[pair] for pair in affected[obstacle.name]) if read else None)
+            if obstacle.name in affected
+            else obstacle
+            for obstacle in found
+        ]
+
+    def _rows_read(self, environment: RunEnvironment) -> dict[tuple[str, str], int]:
+        """How many rows of a legacy table were taken for a model; of what is archived only, for no model."""
+        system, lake = self.graph.system, environment.lake
+        read: dict[tuple[str, str], int] = {}
+        for model in self._models():
+            manifest = lake.manifest((system.name, "prepared", model))
+            for entry in manifest.metadata["accounting"] if manifest else ():
+                read[entry["source_table"], model] = entry["read"]
+        for table in system.legacy_tables.keys() - system.migrated_tables:
+            if landed := lake.manifest((system.name, "legacy", table)):
+                read[table, ""] = landed.tables["rows"].rows
+        return read
 
     def _evaluated_now(self, environment: RunEnvironment) -> Iterator[GatedCheck]:
-        for group in self.check_groups:
-            if group.needs or not any(spec.closes_gate for spec in group.specs):
-                continue
-            outcomes = group.evaluate(check_context(environment))
+        context = check_context(environment)
+        asked = (part for whole in self.check_groups for part in whole.without_rows)
+        for group in (part for part in asked if any(spec.closes_gate for spec in part.specs)):
+            outcomes = group.evaluate(context)
             for spec in group.specs:
-                outcome = outcomes[spec.name]
+                outcome, key = outcomes[spec.name], self._key(group, spec)
                 failed = not outcome.passed and (outcome.severity or spec.severity) == "ERROR"
-                facts = "; ".join(
-                    ", ".join(value) for value in outcome.metadata.values() if isinstance(value, Mapping) and value
-                )
                 yield GatedCheck(
-                    check_name(self._key(group, spec)),
+                    check_name(key),
                     "failed" if failed else "passed",
                     spec.structure,
                     (),
                     count=outcome.count,
-                    says=f": {facts}" if facts else "",
+                    found=red_for_what(key, spec, outcome, environment.system) if failed else (),
                 )
 
     def _evaluated_before(
@@ -86,13 +131,16 @@ class GateOfInstance:
     ) -> Iterator[GatedCheck]:
         """`structure_of` are the models of a rehearsal, which is stopped by their structure alone: each load asks, and
         to read what hundreds of checks found takes longer than a small load."""
+        now = {
+            self._key(part, spec) for group in self.check_groups for part in group.without_rows for spec in part.specs
+        }
         gating = {
-            self._key(group, spec): (group, spec)
+            key: (group, spec)
             for group in self.check_groups
-            if group.needs
-            and (structure_of is None or not self.graph.models_made_from(*group.asset).isdisjoint(structure_of))
+            if structure_of is None or not self.graph.models_made_from(*group.asset).isdisjoint(structure_of)
             for spec in group.specs
             if (spec.closes_gate if structure_of is None else spec.structure)
+            and (key := self._key(group, spec)) not in now
         }
         if self.instance is None or not gating:
             return
@@ -112,6 +160,8 @@ class GateOfInstance:
                 state.at,
                 made.get(state.asset),
                 state.count,
+                tuple(owned_now(obstacle, self.graph.system, group.asset) for obstacle in state.found),
+                self.graph.system.owner_of(*group.asset),
             )
 
     def _key(self, group: CheckGroup, spec: CheckSpec) -> dg.AssetCheckKey:
@@ -122,5 +172,19 @@ class GateOfInstance:
         if self.instance is None:
             return
         checks = [*verification_checks(self.graph), *load_checks(self.graph)]
+        models = {key: model for model in self._models() for key in [self.graph.key("target", model)]}
+        owners = {asset_name(key): self.graph.system.owner_of("target", model) for key, model in models.items()}
         for state in check_states(self.instance, checks, before_run=but_of_run):
-            yield GatedCheck(state.whole_name, state.state, False, (), state.at, count=state.count)
+            yield GatedCheck(
+                state.whole_name,
+                state.state,
+                False,
+                (),
+                state.at,
+                count=state.count,
+                found=state.found,
+                owner=owners[state.asset],
+            )
+
+    def _models(self) -> list[str]:
+        return [target.model for target in self.graph.system.filled_targets]

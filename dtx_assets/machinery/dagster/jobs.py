@@ -1,16 +1,16 @@
 """What is run of the graph, and what is run beside it: whole runs, the dry run, the replay, activation and undo."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from dtx_assets.machinery.checks.gate import Obstacle
+from dtx_assets.machinery.checks.obstacles import REMEDIES, Obstacle, each_once
 from dtx_assets.machinery.dagster.cutover_order import build_cutover_job
 from dtx_assets.machinery.dagster.graph import LAST, REPORTS, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.load_checks import NONE_REJECTED, load_outcome
-from dtx_assets.machinery.dagster.metadata import PLAN_DATA, counts_text, markdown_table
+from dtx_assets.machinery.dagster.metadata import OBSTACLES_SHOWN, PLAN_DATA, counts_text, markdown_table, obstacle_row
 from dtx_assets.machinery.dagster.targets import load_models
 from dtx_assets.machinery.dagster.verification import masked_sample, verification_checks
 from dtx_assets.machinery.load import LoadSummary, Planned
@@ -52,10 +52,7 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
                     environment, targets, environment.dry_load(), context.log.info, planned=would_be_there
                 )
             planned = [planned_load(graph, target, summaries[target.model]) for target in system.filled_targets]
-            in_the_way = [
-                {"name": found.name, "text": found.text, "accepted": found.is_accepted(environment.options.accept)}
-                for found in with_what_loads_found(environment, summaries)
-            ]
+            in_the_way = with_what_loads_found(environment, summaries)
             notes = planning_notes(system, planned)
             with environment.lake.write(tuple(key.path), run_id=environment.run_id) as writer:
                 writer.add(
@@ -63,7 +60,7 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
                         "changes", "may_refuse"
                     )
                 )
-            yield dg.MaterializeResult(metadata=plan_metadata(planned, in_the_way, notes))
+            yield dg.MaterializeResult(metadata=plan_metadata(planned, in_the_way, notes, environment.options.accept))
 
     return plan
 
@@ -92,8 +89,17 @@ def with_what_loads_found(environment: RunEnvironment, summaries: Mapping[str, L
         if not outcome.passed and outcome.severity != "WARN":
             name = f"target/{model}:{NONE_REJECTED}"
             reasons = counts_text(outcome.metadata["reasons"])
-            tried[name] = Obstacle(name, f"would fail ({outcome.count:,} found): {reasons}")
-    return [*(found for found in obstacles if found.name not in tried), *tried.values()]
+            tried[name] = Obstacle(
+                "check",
+                name,
+                f"target/{model}",
+                f"would fail ({outcome.count:,} found): {reasons}",
+                environment.system.owner_of("target", model),
+                REMEDIES["target_conflict"],
+                outcome.count,
+                frozenset([name]),
+            )
+    return each_once([*(found for found in obstacles if found.name not in tried), *tried.values()])
 
 
 def planning_notes(system: System, planned: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -117,7 +123,10 @@ def planning_notes(system: System, planned: Sequence[Mapping[str, Any]]) -> list
 
 
 def plan_metadata(
-    planned: Sequence[Mapping[str, Any]], in_the_way: Sequence[Mapping[str, Any]], notes: Sequence[str]
+    planned: Sequence[Mapping[str, Any]],
+    in_the_way: Sequence[Obstacle],
+    notes: Sequence[str],
+    accepted: Collection[str] = (),
 ) -> dict[str, Any]:
     changes = [
         (load["model"], change["fate"], change["place"], name, before, after)
@@ -128,7 +137,11 @@ def plan_metadata(
     ]
     return {
         PLAN_DATA: dg.MetadataValue.json(
-            {"loads": list(planned), "in_the_way": list(in_the_way), "notes": list(notes)}
+            {
+                "loads": list(planned),
+                "in_the_way": [{**found.as_json(), "accepted": found.is_accepted(accepted)} for found in in_the_way],
+                "notes": list(notes),
+            }
         ),
         "loads": markdown_table(
             ("target", *PLAN_COUNTS),
@@ -137,8 +150,8 @@ def plan_metadata(
         **({"to be known beside the plan": "; ".join(notes)} if notes else {}),
         "changes, masked": markdown_table(("target", "what", "source row", "column", "is", "would be"), changes),
         "in the way": markdown_table(
-            ("what", "why", "accepted"),
-            [(found["name"], found["text"], "yes" if found["accepted"] else "no") for found in in_the_way],
+            OBSTACLES_SHOWN,
+            [obstacle_row(found, accepted=found.is_accepted(accepted)) for found in in_the_way],
         ),
         **{name: sum(load[name] for load in planned) for name in PLAN_COUNTS},
     }

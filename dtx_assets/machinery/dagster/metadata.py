@@ -21,6 +21,7 @@ from dtx_assets.machinery.model.target import TargetTable
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.base.lake import Manifest
+    from dtx_assets.machinery.checks.obstacles import Obstacle
 
 PLAN_DATA = "plan"
 """The metadata of report/plan that holds all of it."""
@@ -30,6 +31,8 @@ BLOCKS = "blocks a cutover"
 """The entry of a check's definition that says whether it does: the gate is in the load, not Dagster's own."""
 VERIFICATION_DATA = "verification data"
 """The entry of a verification's check that holds all of it."""
+OBSTACLES_DATA = "in the way"
+"""The entry of a check's evaluation that holds what it is red for, as data (`obstacles.as_json`)."""
 TRUE_NAME = "true name"
 """The entry of an asset that Dagster cannot call as it is called."""
 PREVIEW = "preview (masked)"
@@ -218,6 +221,16 @@ def _readable(fact: Any) -> Any:
         if all(isinstance(item, str | int | float) for item in fact):
             return ", ".join(map(str, fact))
     return fact
+
+
+OBSTACLES_SHOWN = ("what", "found", "rows", "owner", "do", "accepted")
+
+
+def obstacle_row(obstacle: "Obstacle", *, accepted: bool) -> tuple[Any, ...]:
+    """What stands in the way, as a row under OBSTACLES_SHOWN."""
+    rows = "" if obstacle.rows is None else f"{obstacle.rows:,}"
+    told = (obstacle.name, obstacle.finding, rows, obstacle.answers_for_it, obstacle.remedy)
+    return (*told, "yes" if accepted else "no")
 
 
 def counts_text(counts: Mapping[str, int]) -> str:

@@ -28,7 +28,15 @@ from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STEP_FAILED
 from dtx_assets.machinery.base.masking import mask_emails
 from dtx_assets.machinery.base.private import make_private_directory
-from dtx_assets.machinery.dagster.metadata import ACCOUNTING_DATA, PLAN_DATA, TRUE_NAME, VERIFICATION_DATA, asset_name
+from dtx_assets.machinery.checks.obstacles import Obstacle, from_json
+from dtx_assets.machinery.dagster.metadata import (
+    ACCOUNTING_DATA,
+    OBSTACLES_DATA,
+    PLAN_DATA,
+    TRUE_NAME,
+    VERIFICATION_DATA,
+    asset_name,
+)
 from dtx_assets.machinery.dagster.run_log import LOGGER, EventListener, logging_runs
 from dtx_assets.machinery.run.environment import ENVIRONMENT
 
@@ -61,6 +69,8 @@ class CheckResult:
     count: int | None = None
     facts: str = ""
     """What the check's metadata says, as one line."""
+    found: tuple[Obstacle, ...] = ()
+    """What it is red for, where it closes the gate."""
 
     @property
     def is_error(self) -> bool:
@@ -392,9 +402,12 @@ def check_result(evaluation: dg.AssetCheckEvaluation) -> CheckResult:
         count=count.value if count is not None and isinstance(count.value, int) else None,
         facts=mask_emails(
             "; ".join(
-                f"{name}: {value.value}" for name, value in evaluation.metadata.items() if name != VERIFICATION_DATA
+                f"{name}: {value.value}"
+                for name, value in evaluation.metadata.items()
+                if name not in (VERIFICATION_DATA, OBSTACLES_DATA)
             )
         ),
+        found=tuple(map(from_json, _json(evaluation.metadata, OBSTACLES_DATA))),
     )
 
 
@@ -418,6 +431,8 @@ class CheckState:
     at: datetime | None = None
     count: int | None = None
     run_id: str | None = None
+    found: tuple[Obstacle, ...] = ()
+    """What it is red for, where it closes the gate."""
 
     @property
     def whole_name(self) -> str:
@@ -477,5 +492,5 @@ def check_states(
             state = "passed" if result.passed else "failed" if result.is_error else "warned"
             # Not when the record was made, which is the start of the run.
             at = datetime.fromtimestamp(execution.event.timestamp, UTC)
-            checks.append(CheckState(name, check.name, state, at, result.count, execution.run_id))
+            checks.append(CheckState(name, check.name, state, at, result.count, execution.run_id, result.found))
     return checks

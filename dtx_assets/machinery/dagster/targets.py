@@ -11,7 +11,7 @@ from dtx_assets.machinery.base.names import dagster_name
 from dtx_assets.machinery.base.progress import StepProgress, duration_text
 from dtx_assets.machinery.dagster.checks import check_result, check_spec
 from dtx_assets.machinery.dagster.graph import LOADS, OTHER_AREAS, RESOURCES, Graph, mapping_file, priority, told
-from dtx_assets.machinery.dagster.load_checks import NONE_REJECTED, load_check, load_outcome
+from dtx_assets.machinery.dagster.load_checks import load_check, load_outcome
 from dtx_assets.machinery.dagster.metadata import (
     PREVIEW,
     PREVIEW_ROWS,
@@ -96,7 +96,7 @@ def build_load(
             for key, target in by_key.items():
                 if any(check.asset_key == key for check in context.selected_asset_check_keys):
                     outcome = load_outcome(read_found_by_load(environment.target_url, system.name, target))
-                    yield check_result(key, NONE_REJECTED, outcome, outcome.severity or "ERROR")
+                    yield check_result(key, load_check(target.model), outcome, outcome.severity or "ERROR", system)
 
     return load
 

@@ -7,8 +7,16 @@ import dagster as dg
 
 from dtx_assets.machinery.base.masking import mask, plain
 from dtx_assets.machinery.base.names import dagster_name
+from dtx_assets.machinery.checks.obstacles import Obstacle
 from dtx_assets.machinery.dagster.graph import LAST, RESOURCES, Graph, told
-from dtx_assets.machinery.dagster.metadata import BLOCKS, VERIFICATION_DATA, markdown_table
+from dtx_assets.machinery.dagster.metadata import (
+    BLOCKS,
+    OBSTACLES_DATA,
+    VERIFICATION_DATA,
+    asset_name,
+    check_name,
+    markdown_table,
+)
 from dtx_assets.machinery.load import Verification
 from dtx_assets.machinery.load.samples import Sample
 from dtx_assets.machinery.load.verify import FAULTS
@@ -63,12 +71,15 @@ def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefin
                 context.log.warning(f"not evaluated: the first {limit:,} rows of each table were loaded, and no more")
                 return
             found = verify_model(environment, target, context.log.info)
+            metadata = verification_metadata(found, target, graph.system.personal_columns(target))
+            if not found.is_clean and not only_vanished(found):
+                metadata[OBSTACLES_DATA] = dg.MetadataValue.json([unlike(found, key, environment).as_json()])
             yield dg.AssetCheckResult(
                 passed=found.is_clean,
                 asset_key=key,
                 check_name=VERIFIED,
                 severity=dg.AssetCheckSeverity.WARN if only_vanished(found) else dg.AssetCheckSeverity.ERROR,
-                metadata=verification_metadata(found, target, graph.system.personal_columns(target)),
+                metadata=metadata,
             )
 
     return verify
@@ -77,6 +88,22 @@ def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefin
 def only_vanished(found: Verification) -> bool:
     """Whether all that is wrong is that source rows went away, whose target rows a load leaves and lists."""
     return found.counts.total() == found.vanished
+
+
+def unlike(found: Verification, key: dg.AssetKey, environment: RunEnvironment) -> Obstacle:
+    """What a target that does not hold what the mapping gives is red for."""
+    name = check_name(dg.AssetCheckKey(key, VERIFIED))
+    faults = ", ".join(f"{found.counts[fault]:,} {fault.replace('_', ' ')}" for fault in FAULTS if found.counts[fault])
+    return Obstacle(
+        "check",
+        name,
+        asset_name(key),
+        f"the target does not hold what the mapping gives: {faults}",
+        environment.system.owner_of("target", key.path[2]),
+        "look at the examples of `dtx verify`: load again what is lost, ask who changed the others",
+        found.counts.total(),
+        frozenset([name]),
+    )
 
 
 def verification_metadata(found: Verification, target: TargetTable, personal: Collection[str]) -> dict[str, Any]:

@@ -112,6 +112,7 @@ def declared_system(
         references=[asset.name for asset in references if not asset.is_crosswalk],
         must_be_filled=_must_be_filled(targets),
     )
+    _require_value_maps(mappings_dir, tables, mappings)
     named = {table.model: table.names[0] for table in declared_targets}
     filled = tuple(
         _as_filled(table, mappings, targets.targets[table.model], named)
@@ -185,6 +186,8 @@ def declared_system(
             for table, declared in tables.tables.items()
             if declared.file
         },
+        owner=tables.owner,
+        owners=_owners(tables, targets),
     )
     return system.under(decisions)
 
@@ -207,7 +210,25 @@ system_from_folder = under_environment(declared_system)
 
 
 def _question(asked: Asked) -> Question:
-    return Question(asked.name, asked.text, asked_when=lambda chosen: is_active(asked.when, chosen))
+    return Question(
+        asked.name, asked.text, asked_when=lambda chosen: is_active(asked.when, chosen), owner=asked.owner or ""
+    )
+
+
+def _owners(tables: TablesFile, targets: TargetsFile) -> dict[tuple[str, str], str]:
+    """Who is named to answer for a dataset, by layer and name; a crosswalk goes by both of its names."""
+    named = {
+        **{("legacy", name): table.owner for name, table in tables.tables.items()},
+        **{("crosswalk", name): table.owner for name, table in tables.crosswalks.items()},
+        **{
+            ("mapping", called): table.owner
+            for name, table in tables.crosswalks.items()
+            for called in table.crosswalks(name)
+        },
+        **{("mapping", name): entry.owner for name, entry in tables.value_maps.items()},
+        **{("target", model): table.owner for model, table in targets.targets.items()},
+    }
+    return {dataset: owner for dataset, owner in named.items() if owner}
 
 
 def _area_of(value_map: str, mappings: Mappings, legacy_tables: Mapping[str, LegacyTable]) -> str | None:
@@ -521,3 +542,15 @@ def _handed_over_asset(
         target=(leads_to.target, named[leads_to.target]),
         extras=leads_to.extras,
     )
+
+
+def _require_value_maps(mappings_dir: Path, tables: TablesFile, mappings: Mappings) -> None:
+    """ConfigurationError where a value map has an owner that there is not."""
+    file, findings = YamlFile(mappings_dir / TABLES), Findings()
+    for name in tables.value_maps.keys() - mappings.value_maps.keys():
+        findings.add(
+            f"there is no value map {name!r} to have an owner",
+            file.where(["value_maps", name]),
+            suggestion(name, mappings.value_maps),
+        )
+    findings.raise_if_any()

@@ -97,6 +97,7 @@ class LegacyTableFile(_Strict):
     )
     meaning: str = Field(default="", description="what a row of it is")
     decision: str = Field(default="", description="the decisions about it, as in `A1 #2`")
+    owner: str = Field(default="", description="who answers for its rows; left out: the `owner` of all tables")
 
     @model_validator(mode="after")
     def _key_is_there(self) -> "LegacyTableFile":
@@ -145,6 +146,12 @@ class CrosswalkFile(LegacyTableFile):
         return {self.name or table: LeadsTo(target_id=self.target_id, target=self.target)}
 
 
+class ValueMapFile(_Strict):
+    """What a value map says of itself besides its lines, which are `<name>.csv`."""
+
+    owner: str = Field(description="who answers for its lines")
+
+
 class FeedsFile(_Strict):
     """When the feeds of a system are in its graph."""
 
@@ -172,11 +179,13 @@ class TablesFile(_Strict):
         description="what columns are read as that do not say it, named or not: kind, and names with `*` for any text;"
         " the first that fits counts",
     )
+    owner: str = Field(default="", description="who answers for what names no owner of its own")
     tables: dict[str, LegacyTableFile] = Field(description="the legacy tables by name")
     crosswalks: dict[str, CrosswalkFile] = Field(default={}, description="tables that others hand over, by name")
     unreadable_keys: Literal["schema_violation", "unparseable"] = Field(
         default="schema_violation", description="why a row is rejected whose key should be an integer and is none"
     )
+    value_maps: dict[str, ValueMapFile] = Field(default={}, description="value maps that have an owner, by name")
     feeds: FeedsFile | None = Field(default=None, description="when the files under `feeds` are in the graph")
     phases: list[PhaseFile] = Field(
         default=[], description="areas that are loaded one after another, with a gate after each"
@@ -247,6 +256,7 @@ class TargetTableFile(_Strict):
     )
     meaning: str = Field(default="", description="what a row of it is")
     decision: str = Field(default="", description="the decisions about it, as in `A1 #2`")
+    owner: str = Field(default="", description="who answers for its rows; left out: the `owner` of `tables.yaml`")
 
     @model_validator(mode="after")
     def _keys_are_there(self) -> "TargetTableFile":

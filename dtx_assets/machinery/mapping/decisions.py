@@ -29,7 +29,7 @@ class Decision(Strict):
     )
     options: tuple[str, ...] = Field((), description="what can be chosen")
     chosen: str | None = Field(None, description="the option that a run takes")
-    confirm_by: str | None = Field(None, description="who has to confirm it")
+    confirm_by: str | None = Field(None, description="who has to confirm it: its owner")
     blocking_action: str | None = Field(None, description="id of the action that it waits for")
     affects: tuple[str, ...] = Field((), description="the target models that it concerns")
 
@@ -49,6 +49,9 @@ class Action(Strict):
     blocking: bool = Field(description="whether it keeps a cutover back while it is open")
     status: Literal["open", "done"] = Field("open", description="whether it was done")
     affects: tuple[str, ...] = Field((), description="target models that it concerns, where no decision waits for it")
+    owner: str | None = Field(
+        None, description="who has to do it; left out: whoever confirms the decision that waits for it"
+    )
 
 
 class KnownIssue(Strict):
@@ -68,6 +71,7 @@ class Asked(Strict):
     name: str = Field(description="its name, as it is accepted")
     text: str = Field(description="the question")
     when: When | None = Field(None, description="the option under which it is asked")
+    owner: str | None = Field(None, description="who has to answer; left out: who answers for the system's tables")
 
 
 class DecisionsFile(Strict):
@@ -95,6 +99,11 @@ class Decisions:
 
     def entry(self, key: str) -> Decision:
         return next(entry for entry in self.entries if entry.key == key)
+
+    def owner_of(self, action: Action) -> str:
+        """Who has to do an action: who is named, or whoever confirms the decision that waits for it."""
+        waiting = (entry.confirm_by for entry in self.entries if entry.blocking_action == action.id)
+        return action.owner or next(filter(None, waiting), "")
 
     def named(self, text: str) -> tuple[Decision, ...]:
         """The decisions that a declaration such as `A8 #1, #7` names."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dtx_assets.machinery.checks.obstacles import pairs_concerned
 from dtx_assets.machinery.mapping.decisions import Action, Decision
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.system.system import System
@@ -23,7 +24,8 @@ def decision_rows(system: System, accounts: Accounts) -> tuple[DecisionRow, ...]
     rows = []
     for decision in system.decisions.entries:
         chosen = system.decisions.chosen.get(decision.key)
-        pairs = affected_pairs(system, decision, accounts)
+        affected = {table for table, model in accounts.models.items() if model in decision.affects}
+        pairs = pairs_concerned(system, decision, accounts.current.keys(), affected)
         rows.append(
             DecisionRow(
                 decision,
@@ -35,25 +37,3 @@ def decision_rows(system: System, accounts: Accounts) -> tuple[DecisionRow, ...]
             )
         )
     return tuple(rows)
-
-
-def affected_pairs(system: System, decision: Decision, accounts: Accounts) -> set[tuple[str, str]]:
-    """The flows of what a decision is about.
-
-    Of tables that one option migrates and another does not; else of the models that it affects, and where it leaves
-    nothing to choose, of the tables that are declared to be its.
-    """
-    by_option = [
-        {source for flow in system.flows_under(chosen) for source, _ in flow.accounted}
-        for chosen in ({**system.decisions.chosen, decision.key: option} for option in decision.options)
-    ]
-    about = {table for tables in by_option for table in tables}
-    about = {table for table in about if not all(table in tables for tables in by_option)}
-    if about:
-        return {pair for pair in accounts.current if pair[0] in about}
-    affected = {table for table, model in accounts.models.items() if model in decision.affects}
-    if not decision.options:
-        about = {
-            table.name for table in system.legacy_tables.values() if decision in system.decisions.named(table.decision)
-        }
-    return {(source, target) for source, target in accounts.current if target in affected or source in about}

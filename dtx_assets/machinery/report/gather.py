@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from dtx_assets.machinery.checks.gate import Obstacle
+from dtx_assets.machinery.checks.obstacles import Obstacle
 from dtx_assets.machinery.mapping.decisions import Action, KnownIssue
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.book import (

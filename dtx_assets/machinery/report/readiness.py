@@ -1,4 +1,4 @@
-"""The section Readiness: go or no-go with the reasons, the checks by area, the rehearsals, the cutover window."""
+"""The section Readiness: go or no-go, who has to do what, the checks by area, the rehearsals, the cutover window."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dtx_assets.machinery.base.masking import mask_emails
-from dtx_assets.machinery.checks.gate import RESTORE_POINT, Obstacle
-from dtx_assets.machinery.dagster.verification import VERIFIED
+from dtx_assets.machinery.checks.gate import RESTORE_POINT
+from dtx_assets.machinery.checks.obstacles import KINDS, Obstacle, by_owner
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.figures import RUNS_SHOWN, Figures, RunFigures
 from dtx_assets.machinery.report.history import Check, History, Phase
@@ -25,7 +25,7 @@ STATES = ("failed", "never run", "not finished", "running", "accepted", "warned"
 
 @dataclass(frozen=True)
 class Reason:
-    """One reason against a cutover: how many, of what, and where on the page to read on."""
+    """A reason against a cutover that lies in the runs so far: how many, of what, where on the page to read on."""
 
     kind: str
     count: int
@@ -35,14 +35,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class AreaReadiness:
-    """An area; what its decisions and actions wait for is told beside the reasons, whose checks look at them."""
+    """An area of the board of checks."""
 
     group: str
     title: str
-    reasons: tuple[Reason, ...]
-    rejected: int
-    undecided: int
-    undone: int
     checks: tuple[Check, ...]
     tally: Mapping[str, int]
 
@@ -74,19 +70,35 @@ class Window:
 @dataclass(frozen=True)
 class Readiness:
     reasons: tuple[Reason, ...]
+    todo: tuple[Obstacle, ...]
+    """What is in the way and not accepted: the same list as of the gate, the plan and `dtx todo`."""
+    asked: frozenset[str]
+    """What of it is asked at the cutover itself, and makes it no no-go."""
     areas: tuple[AreaReadiness, ...]
     runs: tuple[RunRow, ...]
     phases: tuple[Phase, ...]
     """Of the last whole run."""
     window: Window | None
     accepted: Mapping[str, str]
-    questions: tuple[Obstacle, ...]
-    """What is asked at the cutover itself."""
     tally: Mapping[str, int]
 
     @property
     def go(self) -> bool:
-        return not self.reasons
+        return not self.reasons and all(obstacle.name in self.asked for obstacle in self.todo)
+
+    @property
+    def by_owner(self) -> dict[str, list[Obstacle]]:
+        return by_owner(self.todo)
+
+    @property
+    def kinds(self) -> list[tuple[str, int, str]]:
+        """The kinds of what is in the way: name, how many, and what that many are called."""
+        counted = Counter(obstacle.kind for obstacle in self.todo)
+        return [
+            (kind, counted[kind], one if counted[kind] == 1 else several)
+            for kind, (one, several) in KINDS.items()
+            if counted[kind]
+        ]
 
 
 def readiness(
@@ -101,7 +113,7 @@ def readiness(
     accepted = accepted_obstacles(last)
     asked = {RESTORE_POINT, *(question.name for question in system.questions)}
     left = [found for found in obstacles if not found.is_accepted(accepted)]
-    checks = history.checks(accepted, {found.name: beside_count(found.text) for found in left})
+    checks = history.checks(accepted, findings_of_checks(left))
     runs = run_rows(history, figures, accounts)
     reasons = []
     if last is None:
@@ -117,22 +129,16 @@ def readiness(
     lost = sum(not entry.balances for entry in accounts.current.values())
     if lost:
         reasons.append(Reason("unaccounted", lost, "flows in which rows are unaccounted for", "flow"))
-    placed = {f"{check.asset}:{check.name}" for check in checks}
-    # None may be lost on the way to the verdict, whatever its name.
-    others = [found for found in left if found.name not in placed | asked]
-    reasons += [Reason("other", 1, f"{found.name} {found.text}", "reasons") for found in others]
-    areas = tuple(
-        area_readiness(system, figures, group, title, checks) for group, title in all_areas(system, checks).items()
-    )
     whole = [run for run in runs if run.whole]
     return Readiness(
-        reasons=(*reasons, *(reason for area in areas for reason in area.reasons)),
-        areas=areas,
+        reasons=tuple(reasons),
+        todo=tuple(left),
+        asked=frozenset(asked),
+        areas=tuple(area_readiness(group, title, checks) for group, title in all_areas(system, checks).items()),
         runs=runs,
         phases=history.phases(whole[0].run_id) if whole else (),
         window=cutover_window(runs),
         accepted=accepted,
-        questions=tuple(found for found in left if found.name in asked),
         tally=tally(checks),
     )
 
@@ -149,9 +155,13 @@ def accepted_obstacles(run: RunFigures | None) -> dict[str, str]:
     return {name: mask_emails(told(entry)) for name, entry in sorted(run.accepted.items() if run else ())}
 
 
-def beside_count(text: str) -> str:
-    """What the gate says of a failed check after `failed (2 found): `, or of another why it is none."""
-    return text.partition(": ")[2] if text.startswith("failed") else text
+def findings_of_checks(found: Iterable[Obstacle]) -> dict[str, str]:
+    """What each check that is in the way is red for, by its whole name."""
+    findings: dict[str, list[str]] = {}
+    for obstacle in found:
+        for check in obstacle.checks:
+            findings.setdefault(check, []).append(obstacle.finding)
+    return {check: "; ".join(told) for check, told in findings.items()}
 
 
 def all_areas(system: System, checks: Iterable[Check]) -> dict[str, str]:
@@ -160,49 +170,9 @@ def all_areas(system: System, checks: Iterable[Check]) -> dict[str, str]:
     return {**system.areas, **{group: title for group, title in others.items() if group not in system.areas}}
 
 
-def area_readiness(system: System, figures: Figures, group: str, title: str, checks: Iterable[Check]) -> AreaReadiness:
+def area_readiness(group: str, title: str, checks: Iterable[Check]) -> AreaReadiness:
     mine = tuple(sorted((check for check in checks if check.area == group), key=board_order))
-    in_the_way = [check for check in mine if check.in_the_way is not None]
-    failed = sum(check.state == "failed" and check.name != VERIFIED for check in in_the_way)
-    unlike = sum(check.name == VERIFIED for check in in_the_way)
-    reasons = (
-        Reason("failed", failed, "blocking checks failed", f"board-{group}"),
-        Reason(
-            "not evaluated",
-            len(in_the_way) - failed - unlike,
-            "blocking checks were not evaluated for the present rows",
-            f"board-{group}",
-        ),
-        Reason(
-            "not as mapped",
-            unlike,
-            "targets did not hold what the mapping gives when they were verified last",
-            f"board-{group}",
-        ),
-    )
-    return AreaReadiness(
-        group,
-        title,
-        tuple(reason for reason in reasons if reason.count),
-        rejected=sum(
-            rejected.rows
-            for rejected in figures.rejected
-            if rejected.source_table in system.legacy_tables
-            and system.legacy_tables[rejected.source_table].area == group
-            and not rejected.partial
-        ),
-        undecided=sum(is_of_area(entry.area, title) for entry in system.decisions.open),
-        undone=sum(
-            is_of_area(action.area, title) and action.blocking and action.status == "open"
-            for action in system.decisions.actions
-        ),
-        checks=mine,
-        tally=tally(mine),
-    )
-
-
-def is_of_area(number: int, title: str) -> bool:
-    return title.startswith(f"Area {number}:")
+    return AreaReadiness(group, title, mine, tally(mine))
 
 
 def board_order(check: Check) -> tuple[Any, ...]:

@@ -4,28 +4,13 @@ import re
 from dataclasses import dataclass
 
 from dtx_assets.machinery.base.masking import mask_emails, mask_row, masked_detail
+from dtx_assets.machinery.checks.obstacles import REMEDIES
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.figures import RejectedKind, RejectedRows
 from dtx_assets.machinery.system.system import System
 
 COLUMNS_SHOWN = 8
-
-
-REMEDIES = {
-    "unmapped_value": "Add the value to the value map that is named, or correct it in the source.",
-    "unparseable": "Correct the value in the source; the sentence says which column and what was expected.",
-    "orphan_reference": "Ask the area that owns the crosswalk to add the id, or leave the row behind on purpose.",
-    "duplicate_key": "Another row of this key counts. Nothing to do, unless it is the wrong one: correct it then.",
-    "no_matching_row": "What to link to is not there: see whether it was rejected itself, or is another area's.",
-    "invalid_email": "Correct the address in the source; valid addresses of the same row were kept.",
-    "unsafe_path": "The path leads out of the file repository: correct it in the source. It was not opened.",
-    "file_missing": "Restore the file under its path, or leave the row behind on purpose.",
-    "schema_violation": "The target does not take the value: correct it in the source, or have the column changed.",
-    "parent_rejected": "The row that it belongs to was rejected: mend that one, and this one comes with it.",
-    "target_conflict": "Someone else made or changed the row in the target: decide which of the two is right.",
-}
-"""What to do about rows that were rejected for a reason of spec 5."""
 
 
 @dataclass(frozen=True)

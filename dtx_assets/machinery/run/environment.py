@@ -20,7 +20,8 @@ from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError
 from dtx_assets.machinery.base.lake import Lake, open_archive
 from dtx_assets.machinery.base.private import write_privately
 from dtx_assets.machinery.base.settings import Mode, Settings, require_escaped
-from dtx_assets.machinery.checks.gate import Obstacle, require_open
+from dtx_assets.machinery.checks.gate import require_open
+from dtx_assets.machinery.checks.obstacles import Obstacle
 from dtx_assets.machinery.derived.model import DerivedDeclaration
 from dtx_assets.machinery.derived.schema import create_derived
 from dtx_assets.machinery.files.inventory import LegacyFiles, Progress

@@ -11,3 +11,5 @@ class Question:
     name: str
     text: str
     asked_when: Callable[[Mapping[str, str]], bool] = lambda _chosen: True
+    owner: str = ""
+    """Who has to answer."""

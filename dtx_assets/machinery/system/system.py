@@ -119,6 +119,11 @@ class System:
     """The schema of the target as its application makes it, for the embedded database; else it is as declared."""
     derived: "Derived | None" = None
     """The texts that are embedded after the load."""
+    owner: str = ""
+    """Who answers for what names no owner of its own."""
+    owners: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Who answers for a legacy table, a crosswalk (what others hand over, or a mapping), a value map, a target model:
+    by layer and name."""
     sample_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """What `sample.yaml` names: makers of columns, of tables, of ugly rows, and of files."""
     write_sample: Callable[..., dict[str, int]] | None = None
@@ -183,6 +188,13 @@ class System:
     def models_of(self, phase: "Phase") -> tuple[TargetTable, ...]:
         """The targets that flows fill in a phase."""
         return tuple(target for target in self.filled_targets if target.area == phase.area)
+
+    def owner_of(self, layer: str, name: str) -> str:
+        """Who answers for what lies in a dataset; for prepared and rejected rows, who does for their tables."""
+        if layer in ("prepared", "rejected") and (flow := self.flow_of(name)):
+            sources = dict.fromkeys(source for source, model in flow.accounted if model == name)
+            return ", ".join(dict.fromkeys(filter(None, (self.owner_of("legacy", source) for source in sources))))
+        return self.owners.get((layer, name), self.owner)
 
     def flow_of(self, model: str) -> "Flow | None":
         return next((flow for flow in self.flows if model in flow.targets), None)

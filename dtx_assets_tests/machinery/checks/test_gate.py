@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError, LoadError
-from dtx_assets.machinery.checks.gate import GatedCheck, obstacles, require_known, require_open
+from dtx_assets.machinery.checks.gate import NEVER_EVALUATED, GatedCheck, obstacles, require_known, require_open
 from dtx_assets.machinery.system.question import Question
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -37,9 +37,18 @@ def test_a_rehearsal_is_stopped_by_wrong_structure_of_what_it_loads_only():
     assert found(check("failed"), check("never run"), cutover=False, restore_point=None, chosen="as_legacy") == []
 
 
-@pytest.mark.parametrize("state", ["failed", "never run", "running", "not finished"])
+@pytest.mark.parametrize("state", ["failed", "running", "not finished"])
 def test_a_cutover_is_stopped_by_a_check_that_did_not_pass(state):
     assert found(check(state)) == [check().name]
+
+
+def test_checks_that_never_ran_are_one_thing_to_do_and_accepted_one_by_one():
+    never = [check("never run"), check("never run", name="rejected/Animal:rows_satisfy_schemas")]
+    [obstacle] = obstacles(never, [], {}, cutover=True, models=["Animal"], restore_point="snap")
+    assert obstacle.name == NEVER_EVALUATED
+    assert obstacle.checks == {each.name for each in never}
+    assert not obstacle.is_accepted({never[0].name})
+    assert obstacle.is_accepted({"no_row_is_rejected", "rows_satisfy_schemas"})
 
 
 @pytest.mark.parametrize("state", ["passed", "warned"])

@@ -9,6 +9,7 @@ from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_OK, EXI
 from dtx_assets_tests.library.place import BOOKS, Library, red
 
 IN_PREPARATION = "rejected/Book:no_book_row_is_rejected"
+KIND = "Book/book/schema_violation"
 SCHEMA = "rejected/Book:rows_satisfy_schemas"
 BY_LOAD = "target/Book:no_row_is_rejected_by_the_load"
 NARROW = "ALTER TABLE book ALTER pages TYPE smallint, ALTER title TYPE varchar(5)"
@@ -23,10 +24,12 @@ def test_rows_that_the_target_cannot_hold_are_in_the_way_before_anything_is_writ
     library.sql(NARROW)
     refused = library.cutover()
     assert refused.exit_code == EXIT_STEP_FAILED
-    assert f"{IN_PREPARATION}: failed (2 found)" in refused.failures[0].message
+    assert f"{KIND}: 2 rows are rejected: schema_violation" in refused.failures[0].message
     assert library.titles() == []
     assert library.verdict() == "no-go"
-    assert library.plan()[IN_PREPARATION].startswith("failed (2 found)")
+    plan = library.plan()
+    assert plan.keys() == {KIND, "restore_point"}, "the rows are counted once, though two checks are red for them"
+    assert plan[KIND] == "2 rows are rejected: schema_violation"
 
     rehearsal = library.run()
     assert rehearsal.exit_code == EXIT_CHECK_FAILED

@@ -135,6 +135,6 @@ def test_by_several_processes_a_red_check_of_one_table_keeps_back_the_rows_of_an
         (noted,) = [event for event in result.all_events if event.is_step_materialization]
     assert failed.step_key == "library_load_Reader_after_gate"
     assert "Reader is not loaded, 1 thing(s)" in failure_message(failed)
-    assert "rejected/Book:no_book_row_is_rejected: failed (1 found)" in failure_message(failed)
+    assert "Book/book/unparseable: 1 row is rejected: unparseable" in failure_message(failed)
     assert noted.step_materialization_data.materialization.metadata["points in the way"].value == 1
     assert library.sql("SELECT count(*) FROM reader") == [(0,)]

@@ -111,6 +111,29 @@ def test_what_the_files_declare_is_there(tmp_path):
     assert system.sample_dir == tmp_path / "legacy"
 
 
+def test_who_answers_for_what_is_said_in_the_files(tmp_path):
+    system = made(
+        tmp_path,
+        {
+            "tables.yaml": {
+                "tables:\n": "owner: the librarian\ntables:\n",
+                "  book:\n": "  book:\n    owner: the cataloguer\n",
+            },
+        },
+    )
+    assert system.owner_of("legacy", "book") == "the cataloguer"
+    assert system.owner_of("rejected", "Book") == "the cataloguer", "its rows are the table's"
+    assert system.owner_of("target", "Book") == "the librarian", "nobody else is named"
+
+
+def test_an_owner_of_a_value_map_that_there_is_not_is_told_with_file_and_line(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"no value map 'genres'[\s\S]*tables.yaml:\d+[\s\S]*genre"):
+        made(
+            tmp_path,
+            {"tables.yaml": {"tables:\n": "value_maps: { genres: { owner: the cataloguer } }\ntables:\n"}},
+        )
+
+
 def test_a_column_with_a_default_that_nothing_fills_is_left_to_the_target(tmp_path):
     assert [column.name for column in made(tmp_path).target("Book").columns] == ["site_id", "title", "genre", "pages"]
 

@@ -2,10 +2,9 @@
 
 from datetime import UTC, datetime
 
-import pytest
-
+from dtx_assets.machinery.checks.obstacles import Obstacle
 from dtx_assets.machinery.report.figures import RunFigures
-from dtx_assets.machinery.report.readiness import RunRow, Window, accepted_obstacles, beside_count, cutover_window
+from dtx_assets.machinery.report.readiness import RunRow, Window, accepted_obstacles, cutover_window, findings_of_checks
 
 AT = datetime(2026, 5, 3, 12, tzinfo=UTC)
 
@@ -45,13 +44,12 @@ def test_what_was_accepted_is_told_with_reason_who_and_when_and_no_address():
     assert accepted_obstacles(None) == {}
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("failed (2 found): envelope (A8 #6), keyword (A11 #6)", "envelope (A8 #6), keyword (A11 #6)"),
-        ("failed (2 found)", ""),
-        ("was evaluated for older rows", "was evaluated for older rows"),
-    ],
-)
-def test_the_count_of_a_check_is_told_once(text, told):
-    assert beside_count(text) == told
+def test_what_a_check_is_red_for_is_told_once_each():
+    found = [
+        Obstacle("decision", "ids", "A1 #1", "not confirmed: ids", checks=frozenset(["target/A:c", "target/B:c"])),
+        Obstacle("decision", "times", "A1 #2", "not confirmed: times", checks=frozenset(["target/A:c"])),
+    ]
+    assert findings_of_checks(found) == {
+        "target/A:c": "not confirmed: ids; not confirmed: times",
+        "target/B:c": "not confirmed: ids",
+    }
