@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from dtx_assets.dispatch.checks import CHECKS
 from dtx_assets.dispatch.functions import FUNCTIONS
 from dtx_assets.dispatch.references import REFERENCES
 from dtx_assets.dispatch.transforms import TRANSFORMS
@@ -22,6 +23,7 @@ SYSTEM = replace(
         transforms=TRANSFORMS,
         functions=FUNCTIONS,
         references=REFERENCES,
+        checks=CHECKS,
         target_sql=MAPPINGS / "target.sql",
     ),
     derived=load_derived(MAPPINGS / DERIVED),

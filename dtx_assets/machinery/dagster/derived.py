@@ -70,7 +70,7 @@ def build_derived(graph: Graph) -> list[dg.AssetsDefinition]:
                 key = graph.key("derived", entity.embeddings)
                 yield dg.MaterializeResult(asset_key=key, metadata={"model": derivation.model_name})
             for name, outcome in evaluate_derived(connection, declared, derivation.model_name).items():
-                yield check_result(queue, name, outcome, checks[name].severity)
+                yield check_result(queue, checks[name], outcome, checks[name].severity, graph.system)
 
     return [derive]
 
