@@ -2,8 +2,9 @@
 
 It takes the legacy tables as dicts (`inputs_of_csv`, `inputs_of_database` read them) and gives the rows of the targets,
 mapping, rejected rows and accounting. Nothing of `dtx_assets` is imported, so that a misreading has to be made twice to
-go unseen. Comments cite the contract where the reading is not obvious. Not read here: what the contract leaves open
-(booleans of the targets that no rule fills), checks, embeddings, documents.
+go unseen. Comments cite the contract where the reading is not obvious. Not read here: checks, gates, a second run
+on changed tables, conflicts with rows of others, the views of `compat` but `legacy_id`, and what the contract leaves
+open (booleans of the targets that no rule fills; names of coercions, of which the counts are compared).
 """
 
 import csv

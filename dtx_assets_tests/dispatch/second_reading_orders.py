@@ -203,7 +203,7 @@ def _instruction(
     code = _current_state(books, source, latest)
     price = source.money("price") or Decimal(0)
     submitted, updated = source.instant("submitted_at"), source.instant("updated_at")
-    if source.raw("submitted_at") is None and updated is not None:
+    if source.raw("submitted_at") is None:  # whatever `updated_at` is
         source.coerced.append("not_submitted")
     number = source.id or 0
     data = {column: getattr(source, kind)(column) for kind, columns in DATA.items() for column in columns.split()}

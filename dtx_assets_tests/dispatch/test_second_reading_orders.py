@@ -67,6 +67,11 @@ def test_an_order_without_office():
     assert reasons(order(nowhere, patient=without), "dispatch_instruction") == {"9": ("no_matching_row",)}
 
 
+@pytest.mark.parametrize("updated", [None, "2024-01-01 00:00:00"])
+def test_a_time_of_submission_that_is_missing_is_counted(updated):
+    assert order(updated_at=updated).accounting["dispatch_instruction", "orders"].coerced.total() == 1
+
+
 def test_states_of_orders():
     assert only(order(status=None), "orders")["current_state_id"] == target_id("order_state", 1)
     added = rows_of(order(status="12"), "order_states", "legacy_state_id")
