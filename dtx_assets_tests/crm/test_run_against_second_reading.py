@@ -74,7 +74,7 @@ def told(directory: Path, url: str, case: Case) -> tuple[list[Difference], str]:
         "CRM_TARGET_URL": url,
         "CRM_DECISIONS": str(directory / "decisions.yaml"),
     }
-    done = Command(directory, environment)("run", "crm")
+    done = Command(directory, environment, seconds=900)("run", "crm")
     return differences(found_in(url), migrate(inputs), others=users.values()), done.stdout + done.stderr
 
 
