@@ -78,33 +78,3 @@ def test_a_search_finds_what_was_said_and_shows_it_masked(ran):
     assert masked.returncode == 0, masked.stderr
     assert body not in masked.stdout
     assert "standin:hashed-words" in masked.stdout
-
-
-def test_a_load_queues_nothing_by_itself_and_the_application_does(ran):
-    assert ran.query("SELECT DISTINCT status FROM embedding_queue") == [("completed",)]
-    [[message]] = ran.query("SELECT id FROM messages WHERE body <> '' ORDER BY id LIMIT 1")
-    ran.query("UPDATE messages SET body = 'written by the application' WHERE id = %s", message)
-    assert ran.query("SELECT count(*) FROM embedding_queue WHERE status = 'pending'") == [(1,)]
-    done = ran.command("embed", "dispatch")
-    assert done.returncode == 3, done.stdout + done.stderr
-    assert ran.query("SELECT content_text FROM message_embeddings WHERE message_id = %s", message) == [
-        ("written by the application",)
-    ]
-    noted = "SELECT count(*) FROM migration.derived_journal GROUP BY run_id ORDER BY 1"
-    assert ran.query(noted)[0] == (1,)
-
-
-def test_a_cutover_with_a_stand_in_is_refused(ran):
-    refused = ran.command("embed", "dispatch", DISPATCH_MODE="cutover")
-    assert refused.returncode == 1
-    assert "only stands in for a model" in refused.stdout + refused.stderr
-
-
-def test_the_undo_of_the_run_takes_the_embeddings_first(ran):
-    done = ran.command("rollback", "last", "--system", "dispatch", "--with-later")
-    assert done.returncode == 0, done.stderr
-    assert "embedding_queue" in done.stdout
-    left = "SELECT count(*) FROM message_embeddings UNION ALL SELECT count(*) FROM embedding_queue"
-    # What the application wrote is its own.
-    assert ran.query(left) == [(0,), (0,)] or "left" in done.stdout
-    assert ran.query("SELECT DISTINCT tgenabled FROM pg_trigger WHERE tgname LIKE 'queue\\_%%'") == [("D",)]
