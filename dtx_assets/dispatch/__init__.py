@@ -1,2 +1,1 @@
-"""The migration of a dental laboratory's Django database, generic foreign keys and all. Its data lies in
-`mappings/dispatch`."""
+"""The migration of a dental laboratory (Django): generic foreign keys become explicit. Data: `mappings/dispatch`."""

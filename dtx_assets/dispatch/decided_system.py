@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dtx_assets.dispatch.checks import CHECKS
 from dtx_assets.dispatch.functions import FUNCTIONS
 from dtx_assets.dispatch.references import REFERENCES
 from dtx_assets.dispatch.transforms import TRANSFORMS
@@ -18,5 +19,6 @@ SYSTEM = system_from_folder(
     transforms=TRANSFORMS,
     functions=FUNCTIONS,
     references=REFERENCES,
+    checks=CHECKS,
     target_sql=MAPPINGS / "target.sql",
 )

@@ -36,11 +36,6 @@ def counted(frame: pl.DataFrame, kind: str, when: pl.Expr) -> pl.DataFrame:
     return frame.with_columns(pl.when(when).then(more).otherwise("_coercions").alias("_coercions"))
 
 
-def integers(values: pl.Expr) -> pl.Expr:
-    """A list of integers as JSON."""
-    return pl.format("[{}]", values.cast(pl.List(pl.String)).list.join(","))
-
-
 # --- profiles ---------------------------------------------------------------------------------------------------------
 
 
@@ -93,21 +88,11 @@ def roles_of_patients(rows: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
     """Adds `_user`, the profile of the user, and `_own_type`, what he is for himself; no such user is a problem."""
     users = inputs.migrated["auth_user"]
     types = own_types(users, inputs.migrated["auth_user_groups"], inputs)
+    types = types.select(c(":id").alias("_user"), c("_type").alias("_own_type"))
     rows = rows.with_columns(uuid_of("auth_user", canonical_integer(c("user_id"))).alias("_user"))
-    rows = rows.join(
-        types.select(c(":id").alias("_user"), c("_type").alias("_own_type")),
-        on="_user",
-        how="left",
-        maintain_order="left",
-    )
-    number = canonical_integer(c("user_id"))
-    return add_problems(
-        rows,
-        RowProblem(c("user_id").is_not_null() & number.is_null(), "unparseable", "user_id", "is no integer"),
-        RowProblem(
-            number.is_not_null() & c("_own_type").is_null(), "orphan_reference", "user_id", "no such user is migrated"
-        ),
-    )
+    rows = rows.join(types, on="_user", how="left", maintain_order="left")
+    is_lost = c("_user").is_not_null() & c("_own_type").is_null()
+    return add_problems(rows, RowProblem(is_lost, "orphan_reference", "user_id", "no such user is migrated"))
 
 
 @FUNCTIONS.register
@@ -141,7 +126,7 @@ def one_row_a_person(parts: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
     )
     users = users.join(own_types(users, groups, inputs), on=":id", how="left", maintain_order="left")
     others = patients.filter(~c(":fills")).sort(":legacy_patient_id")
-    several = others.group_by(":id").agg(c(":legacy_patient_id").alias("_patients"))
+    several = others.group_by(":id").agg(c(":legacy_patient_id").cast(pl.String).alias("_patients"))
     of_patient = (":legacy_patient_id", ":date_of_birth", ":gender", ":updated_at", ":facts")
     filling = patients.filter(":fills").select(
         ":id", ":is_own", ":user", c(":created_at").alias("_submitted_at"), *of_patient
@@ -182,7 +167,9 @@ def one_row_a_person(parts: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
         "is_superuser": c(":is_superuser").cast(pl.String),
         "last_login": json_text(c(":last_login").dt.strftime("%Y-%m-%dT%H:%M:%SZ")),
         "groups": pl.when(c("_groups").list.len() > 0).then(json_strings(c("_groups"))),
-        "legacy_patient_ids": pl.when(c("_patients").list.len() > 0).then(integers(c("_patients"))),
+        "legacy_patient_ids": pl.when(c("_patients").list.len() > 0).then(
+            pl.format("[{}]", c("_patients").list.join(","))
+        ),
         "legacy_user_id": c("_user_of_own").cast(pl.String),
         "role": json_text(role),
     }

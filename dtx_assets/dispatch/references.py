@@ -8,6 +8,7 @@ from polars import col as c
 
 from dtx_assets.dispatch.transforms import moment, state_code, uuid_of
 from dtx_assets.machinery.base.errors import StructureError
+from dtx_assets.machinery.declare.own_rows import keys_of
 from dtx_assets.machinery.files.inventory import INVENTORY, inventory
 from dtx_assets.machinery.look_ups.assets import MappingContext, References
 from dtx_assets.machinery.prepare.generic_key import rows_that_count
@@ -16,13 +17,6 @@ from dtx_assets.machinery.transforms.keys import field
 
 REFERENCES = References("core")
 LARGEST = (1 << 31) - 1
-
-
-def keys_of(context: MappingContext, model: str, table: str) -> pl.LazyFrame:
-    """What the rows of a legacy table became that are prepared for a model: `source_id`, `target_id`."""
-    manifest = context.lake.require((context.system, "prepared", model))
-    keys = context.lake.scan_files(manifest, "keys").filter(c("source_table") == table)
-    return keys.select(c("source_key").alias("source_id"), "target_id").unique().sort("source_id", "target_id")
 
 
 def prepared(context: MappingContext, model: str) -> pl.LazyFrame:
@@ -58,12 +52,6 @@ def user(context: MappingContext) -> pl.LazyFrame:
     return (
         keys_of(context, "profiles", "auth_user").join(kinds, on="target_id").with_columns(is_doctor).sort("source_id")
     )
-
-
-@REFERENCES.register(("prepared", "offices"), is_crosswalk=True)
-def office(context: MappingContext) -> pl.LazyFrame:
-    """Offices that are migrated."""
-    return keys_of(context, "offices", "dispatch_office")
 
 
 @REFERENCES.register(("prepared", "doctor_offices"), ("mapping", "user"), is_crosswalk=True)
@@ -138,18 +126,6 @@ def course(context: MappingContext) -> pl.LazyFrame:
     """Courses and the types of orders that they became."""
     names = prepared(context, "order_types").select(c("id").alias("target_id"), "name")
     return keys_of(context, "order_types", "dispatch_course").join(names, on="target_id").sort("source_id")
-
-
-@REFERENCES.register(("prepared", "orders"), is_crosswalk=True)
-def order(context: MappingContext) -> pl.LazyFrame:
-    """Instructions and the orders that they became."""
-    return keys_of(context, "orders", "dispatch_instruction")
-
-
-@REFERENCES.register(("prepared", "projects"), is_crosswalk=True)
-def project(context: MappingContext) -> pl.LazyFrame:
-    """Projects that are migrated."""
-    return keys_of(context, "projects", "dispatch_project")
 
 
 @REFERENCES.register(

@@ -25,7 +25,7 @@ from dtx_assets.machinery.declare.model import (
     TargetsFile,
     TargetTableFile,
 )
-from dtx_assets.machinery.declare.own_rows import own_crosswalk, prepared_crosswalk
+from dtx_assets.machinery.declare.own_rows import keys_crosswalk, own_crosswalk, prepared_crosswalk
 from dtx_assets.machinery.feeds.load import FeedContext, Feeds, load_feeds
 from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, look_up_asset, value_map_asset
 from dtx_assets.machinery.mapping.conditions import is_active
@@ -99,6 +99,14 @@ def declared_system(
         for table, declared in tables.crosswalks.items()
         for crosswalk, leads_to in declared.crosswalks(table).items()
     }
+    references = [
+        *references,
+        *(
+            keys_crosswalk(called, table, target)
+            for target in declared_targets
+            for called, table in targets.targets[target.model].called.items()
+        ),
+    ]
     through = [asset.name for asset in references if asset.is_crosswalk]
     mappings = load_mappings(
         mappings_dir,
@@ -299,6 +307,11 @@ def _check_names(
     for name, crosswalk in legacy.crosswalks.items():
         _check_crosswalk(tables_file, name, crosswalk, target, areas, findings)
     names = {name for table in target.targets.values() for name in _names_of(table)}
+    for model, entry in target.targets.items():
+        for called, ids_of in entry.called.items():
+            if ids_of not in legacy.tables:
+                where = targets_file.where(["targets", model, "called", called])
+                findings.add(f"there is no legacy table {ids_of!r}", where, suggestion(ids_of, legacy.tables))
     for model, declared in target.targets.items():
         for first in declared.loaded_after:
             if first not in target.targets:

@@ -237,6 +237,11 @@ class TargetTableFile(_Strict):
         default=False, description="whether columns are filled in rows that others make; else rows are made"
     )
     when: When | None = Field(default=None, description="the option under which it has columns that say no other one")
+    called: dict[str, str] = Field(
+        default={},
+        description="crosswalks of the keys of its rows as they are prepared: what mappings call one, and the legacy"
+        " table of the ids that it leads from",
+    )
     held: str | None = Field(default=None, description="the column that is false until the rows are activated")
     file: SentFile | None = Field(default=None, description="where a file belongs to each row")
     loaded_after: tuple[str, ...] = Field(

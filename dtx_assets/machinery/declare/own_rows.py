@@ -49,6 +49,26 @@ def own_crosswalk(target: TargetTable, mappings: Mappings, legacy_tables: Mappin
     )
 
 
+def keys_crosswalk(name: str, table: str, target: TargetTable) -> MappingAsset:
+    """The ids of a legacy table and the keys of the rows of a target that were prepared of them."""
+    return MappingAsset(
+        name,
+        "reference",
+        target.area,
+        (("prepared", target.model),),
+        f"The rows of {table} that are migrated, and the rows of {target.name} that they become.",
+        lambda context: keys_of(context, target.model, table),
+        is_crosswalk=True,
+    )
+
+
+def keys_of(context: MappingContext, model: str, table: str) -> pl.LazyFrame:
+    """What the rows of a legacy table become of a model: `source_id`, `target_id`, one row a pair."""
+    manifest = context.lake.require((context.system, "prepared", model))
+    keys = context.lake.scan_files(manifest, KEYS).filter(pl.col("source_table") == table)
+    return keys.select(pl.col("source_key").alias("source_id"), "target_id").unique().sort("source_id", "target_id")
+
+
 def prepared_crosswalk(target: TargetTable, mappings: Mapping[str, TargetMapping]) -> MappingAsset:
     """The documents of a collection and the keys of the rows that were prepared of them. Frame: CROSSWALK.
 

@@ -1,9 +1,13 @@
-"""A sample of the laboratory's database of any size; same seed, same bytes.
+"""A sample of Dispatch's database of any size, at the real system's proportions; same seed, same bytes.
+
+The sample that ships is `python -m benchmarks.dispatch_sample DIRECTORY --rows 120`.
 
 `rows` is how many users there are; the other tables have as many rows to each of them as the real ones. Rows that break
-what the contract says, one by one, stand in `ugly_rows.yaml`.
+what the contract says, one by one, stand in `dispatch_ugly_rows.yaml`.
 """
 
+import argparse
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +22,7 @@ from dtx_assets.machinery.samples.csv_output import csv_line
 from dtx_assets.machinery.samples.listed import refuse_overwriting
 
 Row = dict[str, Any]
-UGLY = Path(__file__).with_name("ugly_rows.yaml")
+UGLY = Path(__file__).with_name("dispatch_ugly_rows.yaml")
 FIRST = datetime(2016, 3, 1, 8, tzinfo=UTC)
 TYPES = {21: ("auth", "user"), 7: ("dispatch", "patient"), 12: ("dispatch", "instruction"), 9: ("dispatch", "project")}
 TYPES |= {3: ("dispatch", "record"), 5: ("auth", "group"), 40: ("dispatch", "removed")}
@@ -38,7 +42,7 @@ class Sample:
     """The sound rows by table."""
 
     def __init__(self, rows: int, seed: int) -> None:
-        self.random, self.users = Random(seed), max(rows, 2 * STAFF)  # noqa: S311
+        self.random, self.users = Random(seed), max(rows, 2 * STAFF)
         self.staff = [number for number in range(1, self.users + 1) if number % STAFF == 1]
         self.doctors = self.staff[::2] or self.staff
         self.patients = self.users - len(self.staff)
@@ -263,3 +267,12 @@ def write_rows(path: Path, table: LegacyTable, rows: list[Row]) -> None:
 def cell(row: Mapping[str, Any], name: str) -> str | None:
     value = row.get(name)
     return None if value is None else str(value)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Writes a sample of Dispatch's legacy tables.")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--rows", type=int, default=9_839, help="users")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    sys.stdout.write(f"{write_sample(given.directory, given.rows, given.seed)}\n")
