@@ -77,7 +77,7 @@ def test_an_id_without_a_foreign_key_is_converted_and_no_row_fails_its_batch(ran
     assert named
     assert named <= accounts
     entry = SYSTEM.mappings.for_target("crm_Contacts").sources["crm_Contacts"].columns["account"]
-    assert (entry.from_, entry.transform, entry.crosswalk) == (["account"], "document_reference", "crm_Accounts")
+    assert (entry.from_, entry.transform, entry.crosswalk) == (("account",), "document_reference", "crm_Accounts")
     assert ran.rejected("crm_Contacts") == {}
 
 

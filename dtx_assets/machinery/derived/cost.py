@@ -7,7 +7,7 @@ import polars as pl
 
 from dtx_assets.machinery.base.errors import ConfigurationError, LoadError
 from dtx_assets.machinery.derived.embedder import is_stand_in
-from dtx_assets.machinery.derived.queue import Queued
+from dtx_assets.machinery.derived.filling import Queued
 
 PRICES = "model_price.csv"
 MODEL, PRICE = "model", "usd_per_1000_tokens"

@@ -13,8 +13,9 @@ from dtx_assets.machinery.derived.clock import Clock, SystemClock
 from dtx_assets.machinery.derived.cost import PRICES, Estimate, estimate, price_of, require_accepted
 from dtx_assets.machinery.derived.embed import Embedding, EmbeddingSummary
 from dtx_assets.machinery.derived.embedder import Embedder, is_stand_in
+from dtx_assets.machinery.derived.filling import Filling, Queued
 from dtx_assets.machinery.derived.model import DerivedDeclaration
-from dtx_assets.machinery.derived.queue import Queue, Queued, prepare_journal, to_embed
+from dtx_assets.machinery.derived.queue import Queue, prepare_journal, to_embed
 from dtx_assets.machinery.derived.schema import build_indexes, drop_for_bulk, require_parts, switch_triggers
 from dtx_assets.machinery.derived.texts import LegacyRows
 from dtx_assets.machinery.postgres.connection import Connection
@@ -79,7 +80,7 @@ class Deriving:
         queue = Queue(self.connection, self.declared, self.run_id, sends=False)
         # From now on what the application writes is queued; what it wrote before, the filling finds.
         switch_triggers(self.connection, self.declared, on=True)
-        queued = queue.fill(self.chosen, self.legacy, (self.embedder.model_name, self.embedder.model_version))
+        queued = Filling(queue).fill(self.chosen, self.legacy, (self.embedder.model_name, self.embedder.model_version))
         revived = queue.retry_dead() if retry_dead else 0
         expected = estimate(queued, price, self.a_minute)
         self.log(f"to be embedded by {self.embedder.model_name}: {expected}")

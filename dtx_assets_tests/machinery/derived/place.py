@@ -15,8 +15,9 @@ import psycopg
 
 from dtx_assets.machinery.derived.embed import Embedding
 from dtx_assets.machinery.derived.embedder import Answer, Embedder
+from dtx_assets.machinery.derived.filling import Filling, Queued
 from dtx_assets.machinery.derived.model import load_derived
-from dtx_assets.machinery.derived.queue import Queue, Queued, prepare_journal
+from dtx_assets.machinery.derived.queue import Queue, prepare_journal
 from dtx_assets.machinery.derived.standin import StandIn
 from dtx_assets.machinery.load.runs import open_run
 from dtx_assets.machinery.postgres.connection import Connection
@@ -141,7 +142,7 @@ class Place:
 
     def fill(self, queue: Queue, embedder: Embedder | None = None, chosen: Mapping[str, str] = CHOSEN) -> Queued:
         asked = embedder or Asked()
-        return queue.fill(chosen, self.legacy_rows, (asked.model_name, asked.model_version))
+        return Filling(queue).fill(chosen, self.legacy_rows, (asked.model_name, asked.model_version))
 
     def embedding(self, queue: Queue, embedder: Embedder, **options: Any) -> Embedding:
         given = {"clock": self.clock, "concurrency": 4, "chance": lambda: 0.5, **options}

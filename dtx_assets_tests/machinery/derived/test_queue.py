@@ -5,6 +5,7 @@ from uuid import uuid5
 
 import pytest
 
+from dtx_assets.machinery.derived.filling import Filling
 from dtx_assets.machinery.derived.queue import LEASE, to_embed
 from dtx_assets.machinery.postgres.connection import connect
 from dtx_assets_tests.machinery.derived.place import CHOSEN, DECLARED, Asked, key
@@ -184,7 +185,7 @@ def test_nothing_of_a_filling_that_failed_stays(place, monkeypatch):
     queue = place.queue()
     monkeypatch.setattr(type(queue), "_update", lambda _self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        queue.fill(CHOSEN, place.legacy_rows, ("standin:asked", "1"))
+        Filling(queue).fill(CHOSEN, place.legacy_rows, ("standin:asked", "1"))
     assert place.rows("SELECT count(*) FROM embedding_queue") == [(0,)]
     monkeypatch.undo()
     assert place.fill(queue).created == 1
