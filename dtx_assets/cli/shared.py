@@ -173,7 +173,8 @@ def summarise(
     """What came of a run, and how things stand after it; `options` are those that it was asked for."""
     settings = read_settings(location)
 
-    from dtx_assets.cli.console import print_summary, print_verdict
+    from dtx_assets.cli.console import print_error, print_summary, print_verdict
+    from dtx_assets.machinery.base.errors import MigrationError
     from dtx_assets.machinery.dagster.run import LOG_DIRECTORY
     from dtx_assets.machinery.report.asset import page_path
 
@@ -191,7 +192,13 @@ def summarise(
         },
     )
     asked = options or {}
-    found = in_the_way_now(location, system, restore_point=asked.get("restore_point"))
+    try:
+        found = in_the_way_now(location, system, restore_point=asked.get("restore_point"))
+    except MigrationError as error:
+        # What keeps the lake or the settings from being read has ended the run already, and is told above.
+        if outcome.succeeded:
+            print_error(output(), error)
+        return
     print_verdict(
         output(),
         [obstacle for obstacle in found if not obstacle.is_accepted(asked.get("accept", ()))],

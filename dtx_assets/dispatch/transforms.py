@@ -136,9 +136,9 @@ def state_code(
     inputs: Sequence[pl.Expr], context: TransformContext, unknown: Literal["add_state", "reject"]
 ) -> Outcome:
     """A code of a state; one that the standard states lack is kept, or rejected."""
-    read = integer(inputs, context, bits=32)
     if unknown == "add_state":
-        return read
+        return integer(inputs, context, bits=32)
+    read = integer(inputs, context)
     known = standard_codes(context, "order_state")["code"]
     lost = read.value.is_not_null() & read.value.is_in(known.implode()).not_()
     return replace(

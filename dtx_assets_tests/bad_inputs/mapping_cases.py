@@ -233,7 +233,7 @@ CASES: tuple[Case, ...] = (
         "  form_field:\n",
         "  form/field:\n",
         "'form/field' names no file, and so no dataset of the lake",
-        127,
+        134,
         "declare it under another name, which a view in the source may have",
     ),
     edited(
@@ -242,7 +242,7 @@ CASES: tuple[Case, ...] = (
         "  form_field:\n",
         "  key_word_c86909:\n    columns: [id]\n  key-word:\n",
         "'key_word_c86909' and 'key-word' would be one asset, key_word_c86909",
-        129,
+        136,
         "declare it under another name, which a view in the source may have",
     ),
     override(

@@ -151,7 +151,7 @@ def _judge_states(books: Books) -> None:
     """All that makes a state row migratable but its instruction."""
     for source in books.to_judge("dispatch_state"):
         source.check_id(is_written=True)
-        _check_code(books, source, source.small("status", needed=True))
+        _check_code(books, source, source.integer("status", needed=True))
         source.boolean("on", needed=True)
         source.instant("changed_at")
         source.integer("instruction_id", needed=True)

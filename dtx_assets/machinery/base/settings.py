@@ -54,6 +54,17 @@ def _location(says: str, unset: str, *schemes: str) -> Variable:
     return Variable(says, unset, ", ".join(["a directory or file (path or file://)", *forms]), schemes)
 
 
+DERIVED_VARIABLES = {
+    "EMBEDDER": Variable(
+        "what texts are embedded with, where a system derives embeddings", "standin", "standin or bedrock"
+    ),
+    "BEDROCK_REGION": Variable("the region whose Bedrock embeds", "us-east-1"),
+    "BEDROCK_ENDPOINT_URL": Variable("another endpoint of Bedrock, for tests", "that of the region", "an http(s) URL"),
+    "BEDROCK_RPM": Variable("requests to Bedrock in a minute", "600", "a whole number from 1 to 1000000"),
+    "BEDROCK_CONCURRENCY": Variable("calls to Bedrock at once", "8", "a whole number from 1 to 256"),
+}
+"""Those that only a system with embeddings reads, by names without its prefix."""
+
 VARIABLES = {
     "LEGACY_URL": _location("the legacy tables", "the sample", *_STORE, *_DATABASES),
     "LEGACY_DIALECT": Variable(
@@ -99,13 +110,7 @@ VARIABLES = {
         f"what `tables.yaml` says, else {DEFAULT_BATCH_ROWS}",
         f"a whole number from 1 to {LARGEST_BATCH_ROWS}",
     ),
-    "EMBEDDER": Variable(
-        "what texts are embedded with, where a system derives embeddings", "standin", "standin or bedrock"
-    ),
-    "BEDROCK_REGION": Variable("the region whose Bedrock embeds", "us-east-1"),
-    "BEDROCK_ENDPOINT_URL": Variable("another endpoint of Bedrock, for tests", "that of the region", "an http(s) URL"),
-    "BEDROCK_RPM": Variable("requests to Bedrock in a minute", "600", "a whole number from 1 to 1000000"),
-    "BEDROCK_CONCURRENCY": Variable("calls to Bedrock at once", "8", "a whole number from 1 to 256"),
+    **DERIVED_VARIABLES,
     "MODE": Variable("rehearsal or cutover", "rehearsal", " or ".join(get_args(Mode))),
     "REHEARSAL_CRON": Variable(
         "when rehearsals are run, as a line of crontab", f"`{NIGHTLY}`", "five fields, in the zone of legacy timestamps"

@@ -3,6 +3,8 @@
 No table is known here: `content_type.csv` of a system says which models lead to which legacy tables.
 """
 
+from collections.abc import Iterable, Iterator
+
 import polars as pl
 
 from dtx_assets.machinery.look_ups.assets import MappingAsset, MappingContext
@@ -54,7 +56,7 @@ def rows_that_count(context: MappingContext, table: str) -> pl.LazyFrame:
 
 
 def with_generic_key(frame: pl.DataFrame, inputs: FlowInputs, source: str, entry: SourceMapping) -> pl.DataFrame:
-    """Adds the legacy table that each row points at, its id there, and the problem of the key itself: the first one.
+    """Adds the legacy table that each row points at, its id there, and what is wrong with its type and with its id.
 
     Both are NULL where the key says neither; whether such a row is there the mapping of each target asks.
     """
@@ -72,18 +74,31 @@ def with_generic_key(frame: pl.DataFrame, inputs: FlowInputs, source: str, entry
     may_be = [each.table for each in entry.points_to if is_active(each.when, inputs.context.decisions)]
     is_unmapped = led_to.is_null() | (led_to.is_in(may_be).not_() if entry.points_to else pl.lit(False))
     named = pl.coalesce("_model", pl.format("the content type {}, which there is not", shown(kind)))
-    faults = (
-        ("schema_violation", kind.is_null(), type_column, "the generic key names no content type"),
-        ("schema_violation", value.is_null(), id_column, "the generic key names no row"),
-        ("unparseable", number.is_null(), type_column, pl.format("{} is no integer", shown(kind))),
-        ("unmapped_value", is_unmapped, type_column, pl.format("nothing takes what it points at: {}", named)),
-        ("unparseable", pl.col(POINTS_TO_ID).is_null(), id_column, pl.format("{} is no integer", shown(value))),
+    of_type = (
+        ("schema_violation", kind.is_null(), "the generic key names no content type"),
+        ("unparseable", number.is_null(), pl.format("{} is no integer", shown(kind))),
+        ("unmapped_value", is_unmapped, pl.format("nothing takes what it points at: {}", named)),
     )
-    problems, told = [], pl.lit(False)
-    for reason, when, column, detail in faults:
-        problems.append(RowProblem(when & ~told, reason, column, detail))
-        told |= when
+    # Of what nothing takes the id is not looked at.
+    is_looked_at = number.is_null() | ~is_unmapped
+    of_id = (
+        ("schema_violation", is_looked_at & value.is_null(), "the generic key names no row"),
+        (
+            "unparseable",
+            is_looked_at & pl.col(POINTS_TO_ID).is_null(),
+            pl.format("{} is no integer", shown(value)),
+        ),
+    )
+    problems = [*_first_of(of_type, type_column), *_first_of(of_id, id_column)]
     return add_problems(frame, *problems).drop("_model")
+
+
+def _first_of(faults: Iterable[tuple[str, pl.Expr, str | pl.Expr]], column: str) -> Iterator[RowProblem]:
+    """The first fault (reason, where, detail) that a row has, of several of a column."""
+    told = pl.lit(False)
+    for reason, when, detail in faults:
+        yield RowProblem(when & ~told, reason, column, detail)
+        told |= when
 
 
 def id_of(table: LegacyTable) -> pl.Expr:

@@ -64,26 +64,18 @@ def coded(
     gives: str,
     default: str,
     unknown: Literal["default", "reject"],
-    null: Literal["default", "unknown"],
 ) -> Outcome:
-    """What a value map says of a code. One that is not listed is the default, counted, or rejected; NULL is the
-    default, or `unknown`.
-    """
+    """What a value map says of a code. One that is not listed, or NULL, is the default, counted, or rejected."""
     (source,) = inputs
     number = canonical_integer(source)
     listed = context.value_maps[map]
     value = number.replace_strict(listed.to_series(0), listed[gives], default=None, return_dtype=pl.String)
-    is_unlisted = number.is_not_null() & value.is_null()
-    is_default = source.is_null() & pl.lit(unknown == "default" or null == "default")
-    problems = list(integer(inputs, context).problems)
-    if unknown == "reject":
-        lost = is_unlisted | (source.is_null() & ~is_default)
-        problems.append(Problem("unmapped_value", lost, pl.format(f"{{}} is not listed in {map}.csv", shown(source))))
-    else:
-        is_default |= is_unlisted
+    is_unlisted = source.is_null() | (number.is_not_null() & value.is_null())
+    is_default = is_unlisted & pl.lit(unknown == "default")
+    detail = pl.format(f"{{}} is not listed in {map}.csv", shown(source))
     return Outcome(
         pl.when(is_default).then(pl.lit(default)).otherwise(value),
-        tuple(problems),
+        (*integer(inputs, context).problems, Problem("unmapped_value", is_unlisted & ~is_default, detail)),
         (Coercion(f"unknown_{map}", is_default),),
         takes_any_bytes=True,
     )

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError
-from dtx_assets.machinery.base.settings import VARIABLES, Settings, apply_environment_files, mask_url, read_environment
+from dtx_assets.machinery.base.settings import (
+    DERIVED_VARIABLES,
+    VARIABLES,
+    Settings,
+    apply_environment_files,
+    mask_url,
+    read_environment,
+)
 
 SECRET = "s3cr3t"
 SettingsOf = Callable[..., Settings]
@@ -310,5 +317,5 @@ def test_environment_files_reach_other_libraries(tmp_path: Path, monkeypatch: py
 def test_the_examples_name_every_variable_and_no_other_one(settings_of: SettingsOf, example: str) -> None:
     text = (Path(__file__).parents[3] / example).read_text()
     named = [line.removeprefix("# ").partition("=") for line in text.splitlines() if "DTX_" in line]
-    assert [name for name, _, _ in named] == [f"DTX_{name}" for name in VARIABLES]
+    assert [name for name, _, _ in named] == [f"DTX_{name}" for name in VARIABLES if name not in DERIVED_VARIABLES]
     settings_of(**{name: value.strip("'") for name, _, value in named})
