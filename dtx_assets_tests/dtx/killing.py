@@ -29,7 +29,7 @@ from psycopg import sql
 from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.archive.store import archive_table, archives, differences
 from dtx_assets.machinery.base.errors import MigrationError
-from dtx_assets.machinery.base.failpoints import FAILPOINT, PROOF, TRACE
+from dtx_assets.machinery.base.failpoints import FAILPOINT, POINTS, PROOF, TRACE
 from dtx_assets.machinery.base.lake import Lake, open_archive
 from dtx_assets.machinery.files.sending import FileSender
 from dtx_assets.machinery.load import SentFilesOfRun, book_archive, create_target, load_target, slices
@@ -58,6 +58,8 @@ from dtx_assets_tests.dtx.running import (
 from dtx_assets_tests.patience import PATIENCE
 
 Export = Literal["first", "delta"]
+LOAD_POINTS = tuple(point for point in POINTS if not point.startswith("derived."))
+"""The failpoints of loads, archives and undoing; those of texts are reached by systems that embed some."""
 EXPORTS: tuple[Export, ...] = ("first", "delta")
 Stage = Literal["first", "delta", "undo"]
 STAGES: tuple[Stage, ...] = (*EXPORTS, "undo")

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dtx_assets.machinery.base.failpoints import POINTS
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets_tests.dtx.graph_killing import Graphs
-from dtx_assets_tests.dtx.killing import EXPORTS, Beginnings, Killable, first_differences, killed_at, state
+from dtx_assets_tests.dtx.killing import EXPORTS, LOAD_POINTS, Beginnings, Killable, first_differences, killed_at, state
 from dtx_assets_tests.kill import VICTIMS, kill
 
 
@@ -43,7 +42,7 @@ def test_the_comparison_sees_what_is_lost_doubled_or_changed(beginnings):
         assert first_differences(found, found | {kind: [line, *found[kind]]}) == [f"{kind} has {line}"]
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", LOAD_POINTS)
 def test_killed_at_a_failpoint_and_run_again(beginnings, point):
     stage, times = beginnings.stage_that_reaches(point)
     assert killed_at(beginnings, stage, point, (times + 1) // 2) == []

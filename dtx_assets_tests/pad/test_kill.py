@@ -4,13 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from dtx_assets.machinery.base.failpoints import POINTS
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
-from dtx_assets_tests.dtx.killing import first_differences
+from dtx_assets_tests.dtx.killing import LOAD_POINTS, first_differences
 from dtx_assets_tests.pad.killing import Trial, state
 
 NOT_REACHED = {
-    *(point for point in POINTS if point.startswith("upload.")),
+    *(point for point in LOAD_POINTS if point.startswith("upload.")),
     *("load.files_sent", "undo.file_removed"),
     # One table is archived, and it is migrated: nothing is booked of archives.
     *("archive.before_commit", "archive.after_commit"),
@@ -26,7 +25,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory, postgres_server: EmbeddedPos
 
 
 def test_undisturbed_stages_meet_what_four_targets_can_meet(trial):
-    assert set(POINTS) - set(trial.points()) == NOT_REACHED
+    assert set(LOAD_POINTS) - set(trial.points()) == NOT_REACHED
     first, delta, undone = (trial.expected[stage] for stage in ("first", "delta", "undo"))
     for table in ("pad_request", "pad_approval", "pad_execution", "audit_log"):
         assert first[table]
@@ -39,7 +38,7 @@ def test_undisturbed_stages_meet_what_four_targets_can_meet(trial):
     assert not any(found["unfinished"] + found["touched_entry"] for found in trial.expected.values())
 
 
-@pytest.mark.parametrize("point", sorted(set(POINTS) - NOT_REACHED))
+@pytest.mark.parametrize("point", sorted(set(LOAD_POINTS) - NOT_REACHED))
 def test_killed_at_a_failpoint_and_run_again(trial, point):
     stage, _ = trial.points()[point]
     with trial.killed(point) as place:
