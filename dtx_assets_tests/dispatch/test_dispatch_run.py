@@ -6,15 +6,20 @@ one each.
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from decimal import Decimal
 
 import psycopg
 import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.load import undo_run
+from dtx_assets.machinery.load.legacy_views import prepare_legacy_views, there
 from dtx_assets.machinery.load.phase_checks import phase_findings
-from dtx_assets_tests.dispatch.compare import brief, told, write
+from dtx_assets_tests.dispatch.compare import brief, inputs_of, told, write
 from dtx_assets_tests.dispatch.running import Migrated, migrate
+from dtx_assets_tests.dispatch.second_reading import migrate_and_queue
+from dtx_assets_tests.dispatch.second_reading_books import Result
 from dtx_assets_tests.dispatch.ugly import decisions
 
 OURS_ALONE = {"coerced"}
@@ -106,6 +111,153 @@ def test_phases_are_undone_from_one_on(migrated):
     assert not summary.left
 
 
+# --- the views of legacy tables ---
+
+NULLS = ("", "NULL", r"\N")
+"""As CSV files spell NULL where a value is no text."""
+
+
+@pytest.fixture(scope="module")
+def expected(migrated) -> Result:
+    result, _ = migrate_and_queue(inputs_of(migrated.directory))
+    return result
+
+
+def ask(run: Migrated, query: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(run.url) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def legacy_rows(run: Migrated, table: str) -> dict[int, dict[str, str | None]]:
+    """The rows of a legacy table by id, the first of each; what no number is there has no id."""
+    read: dict[int, dict[str, str | None]] = {}
+    for row in inputs_of(run.directory).tables[table]:
+        with suppress(ValueError):
+            read.setdefault(
+                int(str(row["id"])), {name: None if value in NULLS else value for name, value in row.items()}
+            )
+    return read
+
+
+def as_number(text: str | None) -> int | None:
+    return int(Decimal(text)) if text is not None and text.strip() else None
+
+
+def test_a_legacy_id_leads_to_the_new_row(migrated, expected):
+    there_is = ask(
+        migrated, "SELECT legacy_table, legacy_id::text, target_table, target_id::text FROM compat.legacy_id"
+    )
+    assert len(there_is) == len(expected.legacy_ids)
+    assert set(there_is) == expected.legacy_ids
+    joined = "SELECT legacy_user_id FROM profiles JOIN compat.legacy_id ON target_id = id WHERE legacy_id = 1"
+    assert ask(migrated, joined + " AND legacy_table = 'auth_user'") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "auth_user",
+        "auth_user_groups",
+        "dispatch_course",
+        "dispatch_file",
+        "dispatch_instruction",
+        "dispatch_office",
+        "dispatch_office_doctors",
+        "dispatch_patient",
+        "dispatch_project",
+        "dispatch_record",
+        "dispatch_state",
+        "dispatch_template",
+    ],
+)
+def test_a_legacy_table_has_a_view_of_its_migrated_rows(migrated, expected, table):
+    ids = sorted(int(key) for key in {each.source_key for each in expected.mapping if each.source_table == table})
+    found = ask(migrated, f"SELECT * FROM compat.{table} ORDER BY id")
+    assert len(ids) > 1
+    assert [row[0] for row in found] == ids
+
+
+REFERENCES = {
+    "auth_user_groups": ("user_id",),
+    "dispatch_instruction": ("course_id",),
+    "dispatch_office_doctors": ("office_id", "user_id"),
+    "dispatch_patient": ("user_id",),
+    "dispatch_project": ("creator_id",),
+    "dispatch_state": ("actor_id", "instruction_id"),
+    "dispatch_template": ("course_id",),
+}
+"""What a row refers to, as the legacy row has it."""
+
+
+@pytest.mark.parametrize(("table", "columns"), REFERENCES.items(), ids=REFERENCES)
+def test_a_view_has_the_legacy_ids_that_a_row_refers_to(migrated, table, columns):
+    rows = legacy_rows(migrated, table)
+    found = ask(migrated, f"SELECT id, {', '.join(columns)} FROM compat.{table}")
+    wanted = {(id_, *(as_number(rows[id_][column]) for column in columns)) for id_, *_ in found}
+    assert set(found) == wanted
+
+
+def test_a_query_of_the_old_system_is_asked_of_the_new_one(migrated, expected):
+    """Over four tables: who ordered what."""
+    query = """
+        SELECT i.id, p.user_id, c.id, u.username
+        FROM compat.dispatch_instruction AS i JOIN compat.dispatch_patient AS p ON p.id = i.patient_id
+        JOIN compat.dispatch_course AS c ON c.id = i.course_id JOIN compat.auth_user AS u ON u.id = p.user_id
+        ORDER BY i.id
+    """
+    names = ("dispatch_instruction", "dispatch_patient", "auth_user")
+    instructions, patients, users = (legacy_rows(migrated, name) for name in names)
+    wanted = []
+    for entry in expected.mapping:
+        if (entry.source_table, entry.target_table, entry.part) == ("dispatch_instruction", "orders", ""):
+            instruction = instructions[int(entry.source_key)]
+            user = as_number(patients[as_number(instruction["patient_id"])]["user_id"])
+            wanted.append((int(entry.source_key), user, as_number(instruction["course_id"]), users[user]["username"]))
+    assert len(wanted) > 1
+    assert ask(migrated, query) == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    ("column", "owner", "legacy_id", "names"),
+    [
+        ("order_id", "orders", "legacy_instruction_id", ("dispatch", "instruction")),
+        ("project_id", "projects", "legacy_project_id", ("dispatch", "project")),
+        ("patient_id", "profiles", "legacy_patient_id", ("dispatch", "patient")),
+        ("profile_id", "profiles", "legacy_user_id", ("auth", "user")),
+    ],
+)
+def test_a_message_is_about_a_model_by_name_and_a_legacy_id(migrated, column, owner, legacy_id, names):
+    """Each message is made one about the same row, of which nothing stays."""
+    with psycopg.connect(migrated.url) as connection:
+        [(row_id, number)] = connection.execute(
+            f"SELECT id, {legacy_id} FROM {owner} WHERE {legacy_id} IS NOT NULL ORDER BY 2 DESC LIMIT 1".encode()
+        ).fetchall()
+        of_others = "order_id = NULL, project_id = NULL, patient_id = NULL, profile_id = NULL"
+        moved = of_others.replace(f"{column} = NULL", f"{column} = %s")
+        connection.execute(f"UPDATE messages SET {moved}".encode(), [row_id])
+        found = connection.execute("SELECT DISTINCT app_label, model, object_id FROM compat.dispatch_record").fetchall()
+        connection.rollback()
+    assert found == [(*names, number)]
+
+
+def test_views_stay_through_another_load_and_an_undo(migrated, postgres_server):
+    """On a copy, as the shared run is to stay."""
+    copy = "dispatch_undone"
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {copy} TEMPLATE dispatch_thorough".encode())
+    url = postgres_server.database_url(copy)
+    views = "SELECT oid, relname FROM pg_class WHERE relnamespace = 'compat'::regnamespace ORDER BY relname"
+    with psycopg.connect(url, autocommit=True) as connection:
+        before = connection.execute(views).fetchall()
+        prepare_legacy_views(url, migrated.system)
+        assert connection.execute(views).fetchall() == before
+        undo_run(url, "dispatch", migrated.system.targets, "last")
+        assert connection.execute(views).fetchall() == before
+        for name in there(connection):
+            assert connection.execute(f"SELECT count(*) FROM compat.{name}".encode()).fetchone() == (0,)
+    postgres_server.drop_database(copy)
+
+
 def test_a_phase_that_there_is_not_is_refused(migrated):
     from dtx_assets.machinery.run.operations import require_phase
 
@@ -119,7 +271,7 @@ def test_a_generic_key_by_any_name_is_found(tmp_path, postgres_server):
     legacy = tmp_path / "legacy" / "dispatch_record.csv"
     content = legacy.read_bytes()
     header, _, rows = content.partition(b"\n")
-    renamed = header.replace(b"content_type_id", b"target_content_type_id").replace(b"object_id", b"target_object_id")
+    renamed = header.replace(b"content_type_id", b"target_content_type_id").replace(b"object_", b"target_object_")
     assert renamed != header or b"content_type_id" not in header
     legacy.write_bytes(renamed + b"\n" + rows)
     run = migrate(tmp_path, settings, postgres_server.create_database("dispatch_renamed"))

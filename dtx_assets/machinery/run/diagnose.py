@@ -13,6 +13,7 @@ from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.run.preflight.areas import areas
 from dtx_assets.machinery.run.preflight.derived import derived_parts
 from dtx_assets.machinery.run.preflight.finding import Finding, Now
+from dtx_assets.machinery.run.preflight.legacy_views import legacy_view_findings
 from dtx_assets.machinery.run.preflight.places import files_root, free_disk, place
 from dtx_assets.machinery.run.preflight.program import configuration, program
 from dtx_assets.machinery.run.preflight.source import Sources
@@ -32,6 +33,7 @@ def parts(environment: RunEnvironment, now: Now) -> Iterator[list[Finding]]:
         yield sources.findings
         target = Target(environment, stack, now)
         yield target.findings
+        yield list(legacy_view_findings(environment, target.connection))
         yield list(areas(environment, sources, target))
         yield [
             place("lake", settings.lake_url, environment.s3),

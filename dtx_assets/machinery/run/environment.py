@@ -36,6 +36,7 @@ from dtx_assets.machinery.load import (
     open_run,
     read_live_targets,
 )
+from dtx_assets.machinery.load.legacy_views import prepare_legacy_views
 from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.postgres.ddl import live_target
@@ -211,6 +212,7 @@ class RunEnvironment:
         """The load of this run, recorded in the target database when the first step asks for it."""
         if self._load is None:
             self._require_order()
+            prepare_legacy_views(self.target_url, self.system)
             self._load = open_run(
                 self.target_url,
                 self.system.name,
