@@ -10,7 +10,8 @@ from dtx_assets_tests.dispatch.compare import brief, told, write
 from dtx_assets_tests.dtx.commands import Command
 
 
-def test_every_bad_value_in_every_column(tmp_path, database_url):
+def test_every_bad_value_in_every_column(tmp_path, vector_server):
+    database_url = vector_server.create_database("dispatch_second_reading")
     settings = write(tmp_path, None, {})
     dtx = Command(tmp_path, {**settings, "DISPATCH_TARGET_URL": database_url}, seconds=900)
     with psycopg.connect(database_url) as connection:
@@ -18,3 +19,4 @@ def test_every_bad_value_in_every_column(tmp_path, database_url):
     done = dtx("run", "dispatch", "--through-phase", "4")
     found = told(database_url, tmp_path)
     assert found == [], f"{brief(found)}\n{(done.stdout + done.stderr)[-2_000:]}"
+    vector_server.drop_database("dispatch_second_reading")
