@@ -30,9 +30,12 @@ def _signals_are_not_ignored() -> Iterator[None]:
     signal.signal(signal.SIGHUP, kept)
 
 
+RAISED_BY_DAGSTER = r"dagster\._core\.errors\.DagsterExecutionInterruptedError(?:: )?\n"
+LINES = r"(?:(?!Traceback).*\n)*?"
 OF_A_CODE_SERVER = re.compile(
-    r"Traceback \(most recent call last\):\n(?:(?!Traceback).*\n)*?.*in grpc_command\n(?:(?!Traceback).*\n)*?"
-    r"dagster\._core\.errors\.DagsterExecutionInterruptedError\n"
+    rf"Traceback \(most recent call last\):\n{LINES}.*in grpc_command\n{LINES}{RAISED_BY_DAGSTER}"
+    rf"|Exception ignored in: .*\nTraceback \(most recent call last\):\n{LINES}"
+    rf".*dagster/_utils/interrupts\.py.*\n.*\n{RAISED_BY_DAGSTER}"
 )
 
 
