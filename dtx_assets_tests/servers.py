@@ -17,15 +17,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from zoneinfo import TZPATH
 
 import pymysql
 from sqlalchemy.engine import make_url
 
-SECONDS_TO_START = 60
+from dtx_assets_tests.patience import PATIENCE
 
 
 class PartMissing(Exception):
@@ -55,16 +56,36 @@ class S3Server:
         }
 
 
+class Ports:
+    """Ports of 127.0.0.1 that this process alone gives out, each once: a server may take one long after it was found.
+
+    They are none of those that the system gives to connections, nor of those of other processes of the same tests.
+    """
+
+    FIRST, EACH = 12_000, 2_000
+
+    def __init__(self) -> None:
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10
+        first = self.FIRST + worker * self.EACH
+        stretch = range(first, first + self.EACH)
+        # Other tests on the same machine begin elsewhere.
+        start = secrets.randbelow(self.EACH)
+        self._rest = cycle([*stretch[start:], *stretch[:start]])
+
+    def take(self) -> int:
+        while True:
+            port = next(self._rest)
+            with socket.socket() as probe, suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+
+
+_PORTS = Ports()
+
+
 def free_ports(count: int) -> list[int]:
     """`count` different ports of 127.0.0.1 that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    return [_PORTS.take() for _ in range(count)]
 
 
 def find_program(*names: str) -> str:
@@ -96,7 +117,7 @@ def running(
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + SECONDS_TO_START
+        deadline = time.monotonic() + PATIENCE
         while not ready():
             if process.poll() is not None or time.monotonic() > deadline:
                 tail = log.read_text(errors="replace")[-3000:]
@@ -106,7 +127,7 @@ def running(
     finally:
         process.terminate()
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

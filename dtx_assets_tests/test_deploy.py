@@ -17,12 +17,12 @@ import dagster as dg
 import psycopg
 import pytest
 
-from dtx_assets.cli.serving import free_port
+from dtx_assets_tests.patience import PATIENCE
+from dtx_assets_tests.servers import free_ports
 
 PROJECT = Path(__file__).parents[1]
 DEPLOY = PROJECT / "deploy" / "dagster.yaml"
 HEALTH = "{ instance { runQueuingSupported daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"
-READY_SECONDS = 120
 ORIGIN = "https://migration.example.com"
 
 
@@ -61,13 +61,13 @@ def ask(address: str, query: str, **headers: str) -> dict:
         json.dumps({"query": query}).encode(),
         {"Content-Type": "application/json", "Host": "migration.example.com", "Origin": ORIGIN, **headers},
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return json.load(answer)["data"]
 
 
 def test_webserver_and_daemon_start_from_it_and_the_queue_is_tended(tmp_path, database_url, s3_bucket, s3_server):
     shutil.copy(DEPLOY, tmp_path / "dagster.yaml")
-    port = free_port(3000)
+    [port] = free_ports(1)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("DTX_")},
         "DAGSTER_HOME": str(tmp_path),
@@ -97,7 +97,7 @@ def test_webserver_and_daemon_start_from_it_and_the_queue_is_tended(tmp_path, da
                 subprocess.Popen([sys.executable, "-m", *command], cwd=PROJECT, env=environment, stdout=log, stderr=log)
             )
             stack.callback(process.send_signal, signal.SIGTERM)
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 instance = ask(f"http://127.0.0.1:{port}", HEALTH)["instance"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from dtx_assets_tests.patience import PATIENCE
 from dtx_assets_tests.tutorial_system import a_library
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk, or give a directory away")
@@ -76,7 +77,7 @@ def test_a_state_directory_of_another_user(tmp_path, database_url):
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
         told = refused.stdout + refused.stderr
         assert refused.returncode == 2, told

@@ -5,8 +5,6 @@ import re
 import shutil
 from pathlib import Path
 
-import pytest
-
 from dtx_assets_tests.pages import DOCS, PROJECT, run_page
 
 
@@ -20,18 +18,15 @@ def run_in_a_copy(page: str, directory: Path) -> str:
     return run_page((DOCS / page).read_text(), copy, {"PYTHONPATH": str(copy)})
 
 
-@pytest.mark.timeout(600)
 def test_a_table_is_added(tmp_path):
     said = run_in_a_copy("add-a-table.md", tmp_path)
     assert re.search(r"│ holiday +│ docutrax_utils_holiday +│ +2 │ +1 │ +1 │ +0 │", said), said[-6000:]
 
 
-@pytest.mark.timeout(600)
 def test_a_transform_is_added(tmp_path):
     assert "1 passed" in run_in_a_copy("add-a-transform.md", tmp_path)
 
 
-@pytest.mark.timeout(600)
 def test_an_option_is_added(tmp_path):
     said = run_in_a_copy("add-a-decision-option.md", tmp_path)
     [english, more_english] = re.findall(r"(?m)^en\|(\d+)$", said)
@@ -40,7 +35,6 @@ def test_an_option_is_added(tmp_path):
     assert int(less_spanish) < int(spanish)
 
 
-@pytest.mark.timeout(600)
 def test_a_feed_is_added(tmp_path):
     said = run_in_a_copy("feeds.md", tmp_path)
     assert re.search(r"│ feed_harbor +│ docutrax_hierarchy_record +│ +18 │ +6 │ +9 │ +3 │", said), said[-6000:]

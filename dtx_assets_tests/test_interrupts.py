@@ -15,6 +15,7 @@ import pytest
 from dtx_assets import interrupts
 from dtx_assets.machinery.dagster.run import UNFINISHED, open_instance
 from dtx_assets_tests.dtx.commands import Command
+from dtx_assets_tests.patience import PATIENCE
 from dtx_assets_tests.tutorial_system import a_library
 
 
@@ -48,11 +49,10 @@ def interrupted(dtx: Command, after: str | float, *numbers: signal.Signals) -> t
     for number in numbers:
         process.send_signal(number)
         time.sleep(0.05)
-    rest, _ = process.communicate(timeout=120)
+    rest, _ = process.communicate(timeout=PATIENCE)
     return process.returncode, said + rest
 
 
-@pytest.mark.timeout(600)
 def test_whenever_it_comes_the_next_run_goes_on(tmp_path, database_url):
     dtx = a_library(tmp_path, database_url)
     moments: list[tuple[Any, ...]] = [
@@ -121,7 +121,7 @@ finally:
 
 
 def test_a_server_leaves_though_a_finalizer_swallows_it():
-    done = subprocess.run([sys.executable, "-c", SERVER], check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", SERVER], check=False, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.stdout, done.stderr) == ("closes what it opened\n", "")
     assert done.returncode == interrupts.EXIT_INTERRUPTED
 

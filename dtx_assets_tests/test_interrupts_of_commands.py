@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ import pytest
 
 from dtx_assets import interrupts
 from dtx_assets_tests.dtx.commands import Command
+from dtx_assets_tests.patience import PATIENCE
+from dtx_assets_tests.servers import free_ports
 from dtx_assets_tests.tutorial_system import a_library
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -57,7 +58,7 @@ def interrupted(dtx: Command, arguments: list[str], number: signal.Signals, read
             assert line, said
             said += line
         process.send_signal(number)
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     said += rest
@@ -74,7 +75,6 @@ def said_once(said: str) -> bool:
 
 
 @SIGNALS
-@pytest.mark.timeout(600)
 def test_plan_and_verify(tmp_path, database_url, number):
     dtx = a_library(tmp_path, database_url)
     said = interrupted(dtx, ["plan"], number, lambda said: "extraction:" in said)
@@ -89,7 +89,6 @@ def test_plan_and_verify(tmp_path, database_url, number):
 
 
 @SIGNALS
-@pytest.mark.timeout(600)
 def test_an_undo_that_waits_for_an_application(tmp_path, database_url, number):
     dtx = a_library(tmp_path, database_url)
     assert dtx("run").returncode == 3
@@ -97,7 +96,7 @@ def test_an_undo_that_waits_for_an_application(tmp_path, database_url, number):
         application.execute("LOCK TABLE book IN ACCESS EXCLUSIVE MODE")
 
         def waits(_said: str) -> bool:
-            for _ in range(600):
+            for _ in range(10 * PATIENCE):
                 if looking.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
                     return True
                 time.sleep(0.1)
@@ -113,14 +112,8 @@ def test_an_undo_that_waits_for_an_application(tmp_path, database_url, number):
         assert connection.execute("SELECT count(*) FROM book").fetchone() == (0,)
 
 
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def serves(port: int) -> bool:
-    for _ in range(600):
+    for _ in range(10 * PATIENCE):
         try:
             with urlopen(f"http://127.0.0.1:{port}/server_info", timeout=5):
                 return True
@@ -141,10 +134,9 @@ def serves(port: int) -> bool:
         (signal.SIGTERM, None),
     ],
 )
-@pytest.mark.timeout(600)
 def test_the_ui_ends_as_it_should(tmp_path, database_url, number, seconds):
     """So long after it says where it is, while Dagster is imported and starts servers of code, or once it serves."""
-    dtx, port = a_library(tmp_path, database_url), unused_port()
+    dtx, port = a_library(tmp_path, database_url), free_ports(1)[0]
 
     def ready(said: str) -> bool:
         if "The Dagster UI is at" not in said:
@@ -163,13 +155,12 @@ def test_the_ui_ends_as_it_should(tmp_path, database_url, number, seconds):
 
 
 @pytest.mark.parametrize(("number", "seconds"), [(signal.SIGINT, 0), (signal.SIGTERM, 1), (signal.SIGINT, 3)])
-@pytest.mark.timeout(600)
 def test_the_daemon_ends_as_it_should(tmp_path, database_url, number, seconds):
     """Whenever it is told to: while Python starts, while Dagster is imported, while it loads the code, when it runs."""
     dtx = a_library(tmp_path, database_url)
 
     def ready(_said: str) -> bool:
-        for _ in range(600):
+        for _ in range(10 * PATIENCE):
             if started := processes_with(interrupts.DAEMON, tmp_path):
                 time.sleep(seconds)
                 return bool(started)
@@ -225,7 +216,6 @@ print("code", serving.run_until_interrupted([sys.executable, "server.py"], dict(
 @pytest.mark.parametrize("ends", [True, False], ids=["at once", "not by itself"])
 @pytest.mark.parametrize(("starts", "last"), [(STUBBORN, []), (RUNS, ["given up in order"])], ids=["stubborn", "run"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.timeout(120)
 def test_nothing_that_a_server_started_stays(tmp_path, starts, last, ends, number):
     """Its child holds the pipe: reading to its end ends when that is gone too."""
     (tmp_path / "server.py").write_text(starts + SERVES.replace("ENDS", str(ends)))
@@ -236,7 +226,7 @@ def test_nothing_that_a_server_started_stays(tmp_path, starts, last, ends, numbe
     try:
         assert {process.stdout.readline().strip() for _ in range(2)} == {"child", "server"}
         process.send_signal(number)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert sorted(said.splitlines()) == sorted(["code 0", *last])
@@ -257,7 +247,7 @@ def processes_with(argument: str, directory: Path) -> list[str]:
 
 def nothing_is_left_in(directory: Path) -> bool:
     """Whether the servers of code that a server started have ended with it, or soon after."""
-    for _ in range(600):
+    for _ in range(10 * PATIENCE):
         if not processes_with("", directory):
             return True
         time.sleep(0.1)

@@ -34,7 +34,6 @@ RENAMED = {
 }
 
 
-@pytest.mark.timeout(600)
 def test_a_run_of_tables_with_names_that_dagster_does_not_take(tmp_path, database_url):
     dtx = a_library(tmp_path, database_url, CHANGES, RENAMED)
     for name in ODD:

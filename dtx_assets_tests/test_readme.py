@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from dtx_assets_tests.pages import DOCS, PROJECT, run_page
 
 SCREENS = 2
@@ -19,7 +17,6 @@ def test_the_bad_inputs_are_as_many_as_it_says():
     assert f"[{len(cases)} bad inputs]" in (PROJECT / "README.md").read_text()
 
 
-@pytest.mark.timeout(900)
 def test_the_rehearsal_runs_as_written(tmp_path):
     folder = tmp_path / "rehearsal"
     folder.mkdir()

@@ -2,12 +2,9 @@
 
 import re
 
-import pytest
-
 from dtx_assets_tests.pages import DOCS, run_page
 
 
-@pytest.mark.timeout(600)
 def test_the_page_works_from_an_empty_folder(tmp_path):
     folder = tmp_path / "library"
     folder.mkdir()

@@ -3,7 +3,6 @@
 import json
 
 import psycopg
-import pytest
 
 from dtx_assets_tests.tutorial_system import a_library
 
@@ -23,7 +22,6 @@ book_id,branch_id,title,genre,donor_email,added
 FAR = ("infinity", "-infinity", "0044-03-15 00:00:00+00 BC", "20000-01-01 00:00:00+00")
 
 
-@pytest.mark.timeout(600)
 def test_from_the_legacy_row_to_the_undo(tmp_path, database_url):
     dtx = a_library(tmp_path, database_url, LEGACY_TIMEZONE="America/New_York")
     (tmp_path / "legacy" / "book.csv").write_text(BOOKS)

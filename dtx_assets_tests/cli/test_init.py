@@ -51,7 +51,6 @@ def rows(url: str, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement.encode()).fetchall()
 
 
-@pytest.mark.timeout(600)
 def test_what_it_writes_runs(shop, database_url):
     said = initialised(shop)
     assert "2 tables are mapped, 6 columns of them; undecided: 2 target columns," in said
@@ -93,7 +92,6 @@ def test_what_it_writes_runs(shop, database_url):
         assert f"<code>{name}</code>" in section[0]
 
 
-@pytest.mark.timeout(600)
 def test_an_edit_is_kept_and_what_changed_is_told(shop, database_url):
     initialised(shop)
     mapping = shop.directory / "mappings" / "shop" / "Book.yaml"

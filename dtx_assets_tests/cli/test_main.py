@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from dtx_assets.cli import main as cli
 from dtx_assets.cli import serving
+from dtx_assets_tests.patience import PATIENCE
 
 DTX = [sys.executable, "-m", "dtx_assets.cli.main"]
 
@@ -24,7 +25,7 @@ def dtx(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=PATIENCE,
     )
 
 

@@ -93,7 +93,6 @@ def of_postgresql(url: str, table: str) -> tuple[list[str], list[tuple[Any, ...]
         return [column.name for column in cursor.description], cursor.fetchall()
 
 
-@pytest.mark.timeout(600)
 def test_the_tutorial_brings_every_row_and_value(sakila, mariadb_url, database_url, tmp_path):
     folder = tmp_path / "sakila"
     folder.mkdir()

@@ -53,6 +53,7 @@ from dtx_assets_tests.dtx.running import (
     webhook,
     write_csv,
 )
+from dtx_assets_tests.patience import PATIENCE
 
 Export = Literal["first", "delta"]
 EXPORTS: tuple[Export, ...] = ("first", "delta")
@@ -67,7 +68,6 @@ BIG_FILE = 5 << 19
 """Read in three pieces."""
 FAILED = 3
 """The exit code of a migration that told what is wrong; any other error ends it with 1 and a traceback."""
-SECONDS_TO_LEAVE = 30
 SECONDS_TO_MIGRATE = 120
 PRELOADED = (
     "pandera.polars",
@@ -607,7 +607,7 @@ class Beginnings:
 
 def wait_until_alone(url: str) -> None:
     """Until the server has noticed that the process that was killed is gone."""
-    deadline = time.monotonic() + SECONDS_TO_LEAVE
+    deadline = time.monotonic() + PATIENCE
     with psycopg.connect(url, autocommit=True) as connection:
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         while connection.execute(others).fetchone() != (0,):

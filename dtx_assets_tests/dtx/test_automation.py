@@ -14,8 +14,7 @@ from dtx_assets.cli.shared import WORKSPACE
 from dtx_assets.machinery.dagster.automation import EXPORT_TAG, MARKER
 from dtx_assets.machinery.dagster.run import instance_directory, open_instance
 from dtx_assets_tests.dtx.commands import Command
-
-SECONDS = 200
+from dtx_assets_tests.patience import PATIENCE
 
 
 def ended_runs(home: Path) -> list[dg.DagsterRun]:
@@ -34,7 +33,7 @@ def test_a_new_export_is_migrated_by_one_run(dtx: Command, export: Path) -> None
     }
     # A sensor is known by the name of its code location, which the workspace gives.
     sensor = [sys.executable, "-m", "dagster", "sensor", "start", "dtx_new_export", "-w", str(WORKSPACE), "-l", "dtx"]
-    subprocess.run(sensor, cwd=dtx.directory, env=environment, check=True, capture_output=True, timeout=SECONDS)
+    subprocess.run(sensor, cwd=dtx.directory, env=environment, check=True, capture_output=True, timeout=PATIENCE)
     with (dtx.directory / "daemon.log").open("w") as log:
         daemon = subprocess.Popen(
             [sys.executable, "-m", "dtx_assets.cli.main", "daemon"],
@@ -44,14 +43,14 @@ def test_a_new_export_is_migrated_by_one_run(dtx: Command, export: Path) -> None
             stderr=log,
         )
     try:
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not (runs := ended_runs(home)):
             assert daemon.poll() is None, (dtx.directory / "daemon.log").read_text()
             assert time.monotonic() < deadline, (dtx.directory / "daemon.log").read_text()
             time.sleep(0.5)
     finally:
         daemon.send_signal(signal.SIGTERM)
-        assert daemon.wait(timeout=60) == 0
+        assert daemon.wait(timeout=PATIENCE) == 0
     [run] = runs
     assert run.status == dg.DagsterRunStatus.SUCCESS
     assert run.tags[EXPORT_TAG] == run.tags["dagster/run_key"]

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,8 @@ import dagster as dg
 
 from dtx_assets.dtx.definitions import SYSTEM, defs
 from dtx_assets.machinery.dagster.graph import OTHER_AREAS, REPORTS
+from dtx_assets_tests.patience import PATIENCE
+from dtx_assets_tests.servers import free_ports
 
 LAYERS = ("decision", "legacy", "crosswalk", "mapping", "prepared", "rejected", "target", "archive", "report")
 PROJECT = Path(__file__).parents[2]
@@ -184,7 +185,7 @@ def command(*arguments: str, home: Path, cwd: Path | None = None) -> subprocess.
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=PATIENCE,
     )
 
 
@@ -224,9 +225,7 @@ def test_dg_launches_selected_assets(tmp_path):
 
 
 def test_dagster_dev_serves_the_graph(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     log = tmp_path / "dev.log"
     with log.open("w") as stream:
         process = subprocess.Popen(
@@ -242,7 +241,7 @@ def test_dagster_dev_serves_the_graph(tmp_path):
         f"http://127.0.0.1:{port}/graphql", data=query, headers={"Content-Type": "application/json"}
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 with urllib.request.urlopen(request, timeout=10) as response:

@@ -58,7 +58,6 @@ def test_killed_at_random_moments_postgresql_too(tmp_path):
     assert tally.disturbed() > 0
 
 
-@pytest.mark.timeout(900)
 def test_the_whole_graph_killed_beside_a_live_application(postgres_server, tmp_path):
     """One of what `make kill` does more of, in the middle of the loads."""
     with Graphs(postgres_server, tmp_path, ("first",)) as graphs:

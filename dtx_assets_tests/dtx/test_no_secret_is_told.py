@@ -21,6 +21,7 @@ from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets_tests.bad_inputs.place import Shown, dtx
+from dtx_assets_tests.patience import PATIENCE
 
 SECRETS = {
     "legacy": "Planted/Legacy?Pass#1",
@@ -207,7 +208,7 @@ def test_no_secret_and_nothing_personal_is_told(world, s3_bucket, monkeypatch):
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=PATIENCE,
     )
     assert done.returncode != 0
     world.shown.append(Shown(done.stdout + done.stderr, done.returncode))

@@ -43,6 +43,7 @@ from dtx_assets.machinery.report import Report, gather, write_page
 from dtx_assets.machinery.report.figures import Figures, read_figures
 from dtx_assets.machinery.report.render import SECTIONS
 from dtx_assets_tests.dtx.report_queries import Told, told_by_the_history, told_by_the_plan, told_by_the_target
+from dtx_assets_tests.patience import PATIENCE
 
 HOSTILE = "<script>document.title='x'</script><img src=x onerror=\"document.title='x'\">{{ 7*7 }}\"'&\u202e"
 SECRET = "planted-secret"
@@ -115,7 +116,7 @@ def migrated(postgres_server: EmbeddedPostgres, tmp_path_factory: pytest.TempPat
             capture_output=True,
             text=True,
             check=False,
-            timeout=280,
+            timeout=PATIENCE,
         )
 
     # A rehearsal, one that dies before it loads, one of changed data, and one of an area that is undone.

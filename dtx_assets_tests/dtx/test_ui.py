@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,21 +21,16 @@ from dtx_assets.machinery.dagster.run import open_instance
 from dtx_assets.machinery.dagster.verification import VERIFIED
 from dtx_assets.machinery.postgres.embedded import remove_embedded_postgres
 from dtx_assets_tests.dtx.commands import Command
+from dtx_assets_tests.patience import PATIENCE
+from dtx_assets_tests.servers import free_ports
 
-READY_SECONDS = 90
 MADE_OF_ROWS = ("prepared", "rejected", "target")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
 def served(home: Path, *options: str) -> Iterator[str]:
     """`dtx ui` in its own process; its address. It must end within seconds of a termination."""
-    port = free_port()
+    [port] = free_ports(1)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
     with (home.parent / "ui.log").open("w") as log:
         process = subprocess.Popen(
@@ -48,7 +42,7 @@ def served(home: Path, *options: str) -> Iterator[str]:
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 urllib.request.urlopen(f"{address}/server_info", timeout=5).close()
@@ -60,7 +54,7 @@ def served(home: Path, *options: str) -> Iterator[str]:
         yield address
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=PATIENCE) == 0
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +83,13 @@ def test_the_lineage_page_shows_the_assets_of_an_area(page_of_the_ui):
                 break
             except AssertionError:
                 zoom_out(page_of_the_ui)
-        expect(node).to_be_visible(timeout=20_000)
+        expect(node).to_be_visible(timeout=1000 * PATIENCE)
 
 
 def test_an_asset_page_shows_the_decision_and_the_columns(page_of_the_ui):
     page_of_the_ui.goto("/assets/dtx/target/NotificationSchedule?view=overview")
-    expect(page_of_the_ui.get_by_text("Decision A8 #1").first).to_be_visible(timeout=60_000)
-    expect(page_of_the_ui.get_by_text("days_after").first).to_be_visible(timeout=60_000)
+    expect(page_of_the_ui.get_by_text("Decision A8 #1").first).to_be_visible(timeout=1000 * PATIENCE)
+    expect(page_of_the_ui.get_by_text("days_after").first).to_be_visible(timeout=1000 * PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -117,17 +111,17 @@ def history(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_row_counts_are_plotted_over_runs(history):
     page, _ = history
     page.goto("/assets/dtx/target/EmailTemplate?view=overview")
-    page.get_by_role("button", name="Plots").click(timeout=60_000)
+    page.get_by_role("button", name="Plots").click(timeout=1000 * PATIENCE)
     for number in ("dagster/row_count", "inserted", "unchanged"):
-        expect(page.get_by_text(number, exact=True).first).to_be_visible(timeout=20_000)
+        expect(page.get_by_text(number, exact=True).first).to_be_visible(timeout=1000 * PATIENCE)
 
 
 def test_the_verification_is_among_the_checks_of_a_target(history):
     page, _ = history
     page.goto("/assets/dtx/target/EmailTemplate?view=checks")
-    page.get_by_text(VERIFIED).first.click(timeout=60_000)
-    expect(page.get_by_text("Each row of the target is compared by value").first).to_be_visible(timeout=20_000)
-    expect(page.get_by_text("owned by others").first).to_be_visible(timeout=20_000)
+    page.get_by_text(VERIFIED).first.click(timeout=1000 * PATIENCE)
+    expect(page.get_by_text("Each row of the target is compared by value").first).to_be_visible(timeout=1000 * PATIENCE)
+    expect(page.get_by_text("owned by others").first).to_be_visible(timeout=1000 * PATIENCE)
 
 
 @pytest.mark.parametrize("layer", ["legacy/letter", "archive/letter", *(f"{of}/EmailTemplate" for of in MADE_OF_ROWS)])

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, expect
 
 from dtx_assets.machinery.postgres.embedded import remove_embedded_postgres
 from dtx_assets_tests.dtx.test_ui import served
+from dtx_assets_tests.patience import PATIENCE
 
 RUNS = "{ runsOrError { ... on Runs { results { runId jobName } } } }"
 LAUNCH = """mutation { launchRun(executionParams: {mode: "default", selector: {repositoryLocationName: "dtx",
@@ -100,7 +101,7 @@ def ask(address: str, query: str) -> dict:
     request = urllib.request.Request(
         f"{address}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return json.load(answer)["data"]
 
 
@@ -160,9 +161,9 @@ def test_the_ui_launches_a_run_and_shows_it_live(browser: Browser, ui: str):
     page.on("response", lambda answer: refused.append(answer.url) if answer.status in (403, 405, 415, 421) else None)
     page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(str(frame))))
     page.goto(f"{ui}/locations/dtx/jobs/dtx_diagnose/playground")
-    page.get_by_role("button", name="Launch Run").click(timeout=90_000)
-    page.wait_for_url("**/runs/*", timeout=60_000)
-    expect(page.get_by_text(re.compile("^(Success|Failure)$")).first).to_be_visible(timeout=90_000)
+    page.get_by_role("button", name="Launch Run").click(timeout=1000 * PATIENCE)
+    page.wait_for_url("**/runs/*", timeout=1000 * PATIENCE)
+    expect(page.get_by_text(re.compile("^(Success|Failure)$")).first).to_be_visible(timeout=1000 * PATIENCE)
     page.wait_for_timeout(500)
     assert any("pipelineRunLogs" in frame for frame in frames), frames[:5]
     page.context.close()

@@ -35,6 +35,7 @@ from dtx_assets.machinery.base.lake import Lake, Manifest, open_archive
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.landing import batches_of_rows, land_table
+from dtx_assets_tests.patience import PATIENCE
 
 Row = Sequence[bytes | None]
 
@@ -353,7 +354,9 @@ def test_a_kill_leaves_the_archive_that_was_there(place, function, call):
     place.land(rows, ["id"])
     script = textwrap.dedent(KILLED.format(function=function, call=call))
     arguments = [sys.executable, "-c", script, place.lake.url, place.archive.url]
-    done = subprocess.run(arguments, env=dict(os.environ), capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        arguments, env=dict(os.environ), capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
     assert done.returncode == -9, done.stderr
     assert place.archive.manifest(("toy", "t")) == first
     assert parsed(place.csv(first))[1:] == as_rows(UGLY)
@@ -379,7 +382,7 @@ def test_memory_does_not_grow_with_the_table(tmp_path):
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     """
     arguments = [sys.executable, "-c", textwrap.dedent(script), place.lake.url, place.archive.url]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=240)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert int(done.stdout) * 1024 < len(field) * 60 * 0.7
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import dtx_assets
 from dtx_assets.machinery.base.failpoints import FAILPOINT, POINTS, PROOF, TRACE
+from dtx_assets_tests.patience import PATIENCE
 
 REACH = """
 import sys
@@ -33,7 +34,7 @@ def reach(*points: str, **environment: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -100,7 +101,7 @@ def test_a_command_refuses_one_before_it_does_anything(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 2
     assert FAILPOINT in done.stderr

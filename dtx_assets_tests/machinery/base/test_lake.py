@@ -19,6 +19,7 @@ import pytest
 from dtx_assets.machinery.base import lake as lake_module
 from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
 from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets_tests.patience import PATIENCE
 
 KEY = ("toy", "prepared", "Letter")
 LONG_AGO = 1_000_000_000
@@ -257,7 +258,7 @@ def test_two_writers_at_once_leave_one_whole_dataset(lake):
     def run(value: str) -> None:
         with lake.write(KEY, run_id=value) as writer:
             writer.add(pl.DataFrame({"value": [value] * 10}))
-            started.wait(timeout=30)
+            started.wait(timeout=PATIENCE)
             writer.add(pl.DataFrame({"value": [value] * 10}))
 
     threads = [threading.Thread(target=run, args=(value,)) for value in "ab"]

@@ -10,6 +10,7 @@ import pytest
 
 from dtx_assets.machinery.base.no_place import no_place
 from dtx_assets_tests.pages import PROJECT
+from dtx_assets_tests.patience import PATIENCE
 from dtx_assets_tests.tutorial_system import write_library
 
 
@@ -61,7 +62,7 @@ def test_a_full_state_directory(tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
     finally:
         subprocess.run(["umount", str(home)], check=True)

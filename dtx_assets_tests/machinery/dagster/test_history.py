@@ -14,6 +14,7 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 
 from dtx_assets.machinery.dagster.history import OPEN_DATABASES, EventLogStorage
 from dtx_assets.machinery.dagster.run import open_instance
+from dtx_assets_tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_what_one_process_writes_the_other_sees_and_hears(two) -> None:
         one.report_dagster_event(
             dg.DagsterEvent(event_type_value=kind.value, job_name="empty", message=kind.value), run_id=run.run_id
         )
-    assert ended.wait(20), heard
+    assert ended.wait(PATIENCE), heard
     assert heard[-2:] == ["PIPELINE_START", "PIPELINE_SUCCESS"]
     assert other.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.SUCCESS
 

@@ -25,6 +25,7 @@ from dtx_assets.machinery.dagster.run import (
     select_assets,
 )
 from dtx_assets.machinery.dagster.run_log import LOGGER, run_log
+from dtx_assets_tests.patience import PATIENCE
 
 ACCOUNTING = {
     "source_table": "letter",
@@ -162,7 +163,7 @@ def test_a_run_that_was_killed_is_closed_by_the_next_one(home):
         f"home = Path({str(home)!r})\n"
         "with open_instance(home) as instance: run_job(defs.resolve_job_def('j'), home, instance)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=PATIENCE)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     with open_instance(home) as instance:
         (left,) = instance.get_runs()

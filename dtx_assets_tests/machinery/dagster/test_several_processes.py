@@ -107,7 +107,6 @@ def executed(
         )
 
 
-@pytest.mark.timeout(600)
 def test_a_cutover_by_several_processes_is_not_refused_for_checks_to_come(tmp_path, database_url, monkeypatch):
     library = Library(tmp_path, database_url, monkeypatch)
     # What comes before takes a second a step in a process of its own, and has no part in it.
@@ -122,7 +121,6 @@ def test_a_cutover_by_several_processes_is_not_refused_for_checks_to_come(tmp_pa
         assert events.index(("STEP_SUCCESS", f"library_check_{asset}")) < started
 
 
-@pytest.mark.timeout(600)
 def test_by_several_processes_a_red_check_of_one_table_keeps_back_the_rows_of_another(
     tmp_path, database_url, monkeypatch
 ):

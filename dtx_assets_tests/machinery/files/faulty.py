@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from dtx_assets_tests.patience import PATIENCE
+
 PASSED_ON = {"content-length", "content-type", "etag", "last-modified", "content-range", "accept-ranges"}
 
 
@@ -54,7 +56,7 @@ def faulty_door(endpoint: str) -> Iterator[Door]:
             if fault == "cut":
                 self.close_connection = True
                 return
-            inner = http.client.HTTPConnection(host, timeout=60)
+            inner = http.client.HTTPConnection(host, timeout=PATIENCE)
             try:
                 inner.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():

@@ -18,6 +18,7 @@ from dtx_assets.machinery.load.part_load import PartLoad
 from dtx_assets.machinery.load.write import Writer
 from dtx_assets.machinery.postgres import connection
 from dtx_assets_tests.machinery.load.prepared import REMINDER, SYSTEM, Batch, Link, Shop, reminder, write_prepared
+from dtx_assets_tests.patience import PATIENCE
 
 PARTS, OWNERS = 8, 12
 LOAD = """
@@ -71,7 +72,7 @@ def test_a_killed_load_leaves_whole_batches_and_goes_on(shop):
         process.wait()
     done = is_whole(shop)
     assert 1 <= done <= PARTS
-    summary = shop.load(REMINDER, "second", wait_seconds=10)
+    summary = shop.load(REMINDER, "second", wait_seconds=PATIENCE)
     assert summary.skipped_parts == done
     assert summary.inserted == (PARTS - done) * OWNERS
     assert is_whole(shop) == PARTS
@@ -89,7 +90,7 @@ def test_the_second_of_two_loads_waits_or_stops(shop, monkeypatch):
 
     def slow(self, parts, fast):
         held.set()
-        assert go_on.wait(30)
+        assert go_on.wait(PATIENCE)
         return real(self, parts, fast)
 
     monkeypatch.setattr(PartLoad, "_write_parts", slow)
@@ -97,12 +98,12 @@ def test_the_second_of_two_loads_waits_or_stops(shop, monkeypatch):
     first = threading.Thread(target=lambda: summaries.update(first=shop.load(REMINDER, "first")))
     first.start()
     try:
-        assert held.wait(30)
+        assert held.wait(PATIENCE)
         with pytest.raises(LoadError, match="shop_reminder is being loaded by another run"):
             shop.load(REMINDER, "impatient", wait_seconds=0)
         patient = threading.Thread(
             target=lambda: summaries.update(
-                patient=shop.load(REMINDER, "patient", wait_seconds=30, waiting=told.append)
+                patient=shop.load(REMINDER, "patient", wait_seconds=PATIENCE, waiting=told.append)
             )
         )
         patient.start()
@@ -113,7 +114,7 @@ def test_the_second_of_two_loads_waits_or_stops(shop, monkeypatch):
     first.join()
     patient.join()
     assert "dtx_assets load, backend" in told[0]
-    assert "waiting for up to 30 s" in told[0]
+    assert f"waiting for up to {PATIENCE} s" in told[0]
     assert summaries["first"].inserted == PARTS * OWNERS
     assert summaries["patient"].skipped_parts == PARTS
 

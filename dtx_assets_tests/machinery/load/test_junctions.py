@@ -10,6 +10,7 @@ import pytest
 
 from dtx_assets.machinery.load.subset import Subset
 from dtx_assets_tests.machinery.clubs import Clubs, mapped_by, pair
+from dtx_assets_tests.patience import PATIENCE
 
 PEOPLE = {1: [11, 12], 2: [11], 3: [13, 12, 11], 4: [14], 5: []}
 CLUB = {11: [1, 2, 4], 12: [3], 13: [3, 5], 14: [], 15: [1, 2, 3, 4, 5]}
@@ -164,7 +165,7 @@ clubs.load("killed") if sys.argv[3] == "load" else clubs.undo("second")
 
 def killed(clubs: Clubs, what: str, point: str) -> None:
     arguments = [str(clubs.directory), clubs.url, what, point]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, env={**os.environ}, timeout=120)
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, env={**os.environ}, timeout=PATIENCE)
     assert done.returncode == -signal.SIGKILL
 
 

@@ -24,6 +24,7 @@ from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.postgres import embedded as module
 from dtx_assets.machinery.postgres import embedded_watchdog as watchdog
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres, embedded_postgres, remove_embedded_postgres
+from dtx_assets_tests.patience import PATIENCE
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 USER = """
@@ -75,7 +76,7 @@ def data_of(state_dir: Path) -> Path:
     return watchdog.data_directory(state_dir / "postgres")
 
 
-def stopped(data: Path, seconds: float = 20) -> bool:
+def stopped(data: Path, seconds: float = PATIENCE) -> bool:
     deadline = time.monotonic() + seconds
     while watchdog.postmaster(data) is not None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -168,7 +169,7 @@ def test_the_last_user_stops_it(state_dir: Path) -> None:
 def test_many_that_come_and_go_at_once(state_dir: Path) -> None:
     command = [sys.executable, "-c", USER, str(state_dir), "leave"]
     users = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
-    said = [user.communicate(timeout=60)[0].split() for user in users]
+    said = [user.communicate(timeout=PATIENCE)[0].split() for user in users]
     assert [lines[-1] for lines in said] == ["left"] * 6
     assert stopped(data_of(state_dir))
 
