@@ -29,7 +29,7 @@ MADE_OF_ROWS = ("prepared", "rejected", "target")
 
 @contextmanager
 def served(home: Path, *options: str) -> Iterator[str]:
-    """`dtx ui` in its own process; its address. It must end within seconds of a termination."""
+    """`dtx ui` in its own process; its address. It must end by itself after a termination."""
     [port] = free_ports(1)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
     with (home.parent / "ui.log").open("w") as log:

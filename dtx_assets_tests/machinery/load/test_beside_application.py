@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,8 +14,7 @@ from dtx_assets.machinery.load import slices
 from dtx_assets_tests.machinery.load.prepared import REMINDER, REQUIREMENT, Batch, Link, Shop, reminder, write_prepared
 
 EDITS_A_SECOND = 20
-LONGEST_WAIT = "10s"
-"""Far less than the whole load takes where it holds what it wrote; on a busy machine a slice may take seconds."""
+LEAST_SECONDS_OF_PATIENCE = 1.0
 
 
 def prepare(shop: Shop, rows: int, **values):
@@ -26,8 +26,8 @@ def prepare(shop: Shop, rows: int, **values):
 class Application:
     """Edits rows, one a transaction: of some a column that the load writes, of others one that it does not."""
 
-    def __init__(self, shop: Shop, table: str, ids: list[int]) -> None:
-        self.url, self.table, self.ids = shop.url, table, ids
+    def __init__(self, shop: Shop, table: str, ids: list[int], seconds_of_patience: float) -> None:
+        self.url, self.table, self.ids, self.seconds_of_patience = shop.url, table, ids, seconds_of_patience
         self.notes: dict[int, str] = {}
         self.seen: dict[int, int] = {}
         self.errors: list[Exception] = []
@@ -38,7 +38,7 @@ class Application:
         try:
             with psycopg.connect(self.url, autocommit=True) as connection:
                 # Asked of the server: it counts the waiting, and not how slow this machine is.
-                connection.execute(f"SET lock_timeout = '{LONGEST_WAIT}'")
+                connection.execute(f"SET lock_timeout = '{self.seconds_of_patience:.3f}s'")
                 while not self.ended.wait(1 / EDITS_A_SECOND):
                     number += 1
                     if number % 2:
@@ -57,9 +57,11 @@ class Application:
 
 
 @contextmanager
-def editing(shop: Shop, table: str) -> Iterator[Application]:
+def editing(shop: Shop, table: str, seconds_of_patience: float) -> Iterator[Application]:
     shop.sql(f"ALTER TABLE {table} ADD COLUMN seen int NOT NULL DEFAULT 0")
-    application = Application(shop, table, [row[0] for row in shop.sql(f"SELECT id FROM {table} ORDER BY id")])
+    application = Application(
+        shop, table, [row[0] for row in shop.sql(f"SELECT id FROM {table} ORDER BY id")], seconds_of_patience
+    )
     thread = threading.Thread(target=application.run)
     thread.start()
     try:
@@ -75,9 +77,12 @@ def test_a_load_wins_beside_an_application_that_edits_its_rows(shop, monkeypatch
     # Where a slice takes long, the next one is no larger.
     monkeypatch.setattr(slices, "SLICE_ROWS", min(slices.SLICE_ROWS, rows // 8))
     prepare(shop, rows)
+    started = time.monotonic()
     shop.load(REMINDER)
+    # A load that held all rows until its end would be waited for longer than this, on a slow machine too.
+    seconds_of_patience = max(LEAST_SECONDS_OF_PATIENCE, (time.monotonic() - started) / 2)
     prepare(shop, rows, days=2)
-    with editing(shop, "shop_reminder") as application:
+    with editing(shop, "shop_reminder", seconds_of_patience) as application:
         summary = shop.load(REMINDER, "second", on_conflict=on_conflict)
     assert application.errors == []
     assert application.notes
