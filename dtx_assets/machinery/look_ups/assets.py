@@ -68,8 +68,12 @@ class MappingContext:
     def target_rows(self, table: str, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         """The columns of a table of another area, as they are in the target database now."""
         return read_target_rows(
-            self.target_url, table, columns, inserted_by=None if self.own_rows else self.system
+            self.target_url, table, columns, inserted_by=None if self.own_rows else self.system, key=self._key_of(table)
         ).lazy()
+
+    def _key_of(self, table: str) -> Sequence[str]:
+        models = [model for model, name in self.mappings.table_names.items() if name == table]
+        return self.keys.get(models[0], ("id",)) if models else ("id",)
 
     def rows_of(self, model: str, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         """The same of the table of a target model."""
@@ -102,15 +106,7 @@ class MappingContext:
             ]
             texts = sql.SQL(", ").join(sql.SQL("t.{}::text").format(sql.Identifier(column)) for column in columns)
             query = sql.SQL("SELECT {} FROM {} AS t").format(texts, name)
-            if connection.execute("SELECT to_regclass('migration.batch')").fetchone() != (None,):
-                query += sql.SQL(
-                    " WHERE NOT EXISTS (SELECT FROM migration.target_row AS numbered"
-                    " JOIN migration.batch ON batch.inserted_ids @> numbered.no AND batch.undone_at IS NULL"
-                    " JOIN migration.load ON load.id = batch.load_id WHERE numbered.target_table = {1}"
-                    " AND numbered.key = t.{2}::text AND (load.system, load.target_table) = ({0}, {1}))"
-                ).format(
-                    sql.Literal(self.system), sql.Literal(table.rpartition(".")[2]), sql.Identifier(*self.keys[model])
-                )
+            query += _but_those_inserted_by(connection, self.system, table, self.keys[model])
             return copy_out(connection, query, pl.Schema(dict.fromkeys(columns, pl.String()))).lazy()
 
     def given_keys(self) -> pl.LazyFrame:
@@ -316,23 +312,50 @@ def _content_digest(frame: pl.DataFrame) -> str:
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
+def _but_those_inserted_by(
+    connection: psycopg.Connection, system: str, table: str, key: Sequence[str]
+) -> sql.Composable:
+    """The condition of a query of a table, called `t`, that leaves out what loads of a system inserted."""
+    if connection.execute("SELECT to_regclass('migration.batch')").fetchone() == (None,):
+        return sql.SQL("")
+    name = sql.Literal(table.rpartition(".")[2])
+    columns = sql.SQL(", ").join(sql.Identifier("t", column) for column in key)
+    text = sql.SQL("{}::text" if len(key) == 1 else "jsonb_build_array({})::text").format(columns)
+    number = sql.SQL(
+        "(SELECT numbered.no FROM migration.target_row AS numbered"
+        " WHERE (numbered.target_table, numbered.key) = ({}, {}))"
+    ).format(name, text)
+    if len(key) == 1:
+        # A key that is a whole number is its own number.
+        number = sql.SQL(
+            "CASE WHEN pg_typeof({}) = ANY ('{{smallint,integer,bigint}}'::regtype[]) THEN {}::bigint ELSE {} END"
+        ).format(columns, text, number)
+    return sql.SQL(
+        " WHERE NOT EXISTS (SELECT FROM (SELECT {} AS no OFFSET 0) AS own"
+        " JOIN migration.batch ON batch.inserted_ids @> own.no AND batch.undone_at IS NULL"
+        " JOIN migration.load ON load.id = batch.load_id WHERE (load.system, load.target_table) = ({}, {}))"
+    ).format(number, sql.Literal(system), name)
+
+
 def read_target_rows(
-    url: str, table: str, columns: Mapping[str, pl.DataType], *, inserted_by: str | None = None
+    url: str,
+    table: str,
+    columns: Mapping[str, pl.DataType],
+    *,
+    inserted_by: str | None = None,
+    key: Sequence[str] = ("id",),
 ) -> pl.DataFrame:
     """The named columns of a whole target table; StructureError where one is missing, or not to be read.
 
-    `inserted_by`: a system whose own rows are left out.
+    `inserted_by`: a system whose own rows are left out, by the `key` of the table.
     """
     query = sql.SQL("SELECT {} FROM {} AS t").format(
         sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(*table.split("."))
     )
     buffer = BytesIO()
     with read_of_others(table), connect(url) as connection, connection.cursor() as cursor:
-        if inserted_by and cursor.execute("SELECT to_regclass('migration.batch')").fetchone() != (None,):
-            query += sql.SQL(
-                " WHERE NOT EXISTS (SELECT 1 FROM migration.batch JOIN migration.load ON load.id = batch.load_id"
-                " WHERE (load.system, load.target_table) = ({}, {}) AND batch.inserted_ids @> t.id)"
-            ).format(sql.Literal(inserted_by), sql.Literal(table.rpartition(".")[2]))
+        if inserted_by:
+            query += _but_those_inserted_by(connection, inserted_by, table, key)
         with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)) as copy:
             for block in copy:
                 buffer.write(block)

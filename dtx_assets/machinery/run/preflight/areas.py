@@ -112,7 +112,7 @@ def rows_of_others(environment: RunEnvironment, url: str, table: TargetTable) ->
     subject = f"rows in {table.name}"
     types = {name: polars_type(table.column(name).type) for name in table.natural_key}
     system = environment.system
-    others = read_target_rows(url, table.names[0], types, inserted_by=system.name)
+    others = read_target_rows(url, table.names[0], types, inserted_by=system.name, key=table.key)
     lake = existing_lake(environment)
     manifest = lake.manifest((system.name, "prepared", table.model)) if lake else None
     if lake is None or manifest is None:
