@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, settings
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres, embedded_postgres, remove_embedded_postgres
 from dtx_assets_tests import servers
 
+pytest_plugins = ["dtx_assets_tests.scheduling"]
+
 # How fast a machine is says nothing of what is tested, and a server that examples share is emptied by them.
 settings.register_profile(
     "dtx", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
