@@ -9,6 +9,7 @@ the files lie is `csv_files`'s.
 import codecs
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from dtx_assets.machinery.sources.remarks import SAMPLED_ROWS, SAMPLED_VALUES, R
 
 FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 """Bytes read at once. A record has to fit into a block, so the block grows when one does not."""
+NULL_OF_MYSQL = r"\N"
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -274,18 +276,40 @@ class CsvFile:
         columns = self.header()
         rows = islice(self._beyond_ascii(len(columns)), SAMPLED_VALUES)
         remedy = "see that the export was written, and is read, in its own encoding (`encoding` of its dialect)"
-        return list(encoding_remarks(self.table.name, columns, rows, remedy))
+        return [*encoding_remarks(self.table.name, columns, rows, remedy), *self._written_with_escapes(columns)]
 
     def _beyond_ascii(self, columns: int) -> Iterator[list[bytes]]:
         """Those of the first rows that have more than ASCII, where the file begins with some; escapes stay."""
         with self.path.open("rb") as stream:
             if stream.read(FIRST_BLOCK).isascii():
                 return
+        for row in self._first_rows():
+            if len(row) == columns and not "".join(row).isascii():
+                yield [field.encode("latin-1") for field in row]
+
+    def _written_with_escapes(self, columns: Sequence[str]) -> Iterator[Remark]:
+        r"""`\N`, MySQL's NULL, in a file that is read as RFC 4180, where it is a text of two characters."""
+        with self.path.open("rb") as stream:
+            if self.dialect.escape or NULL_OF_MYSQL.encode() not in stream.read(FIRST_BLOCK):
+                return
+        nulls = Counter(
+            name
+            for row in self._first_rows()
+            if NULL_OF_MYSQL in row
+            for name, field in zip(columns, row, strict=False)
+            if field == NULL_OF_MYSQL
+        )
+        for name, count in nulls.items():
+            yield Remark(
+                f"table {self.table.name}.{name}",
+                f"{NULL_OF_MYSQL}, as MySQL writes NULL, stands in {count} of the first rows, and is read as that text",
+                r"""if they are NULL, say `escape: "\\"` in its dialect: the file is no RFC 4180 then""",
+            )
+
+    def _first_rows(self) -> Iterator[list[str]]:
         with self.reader() as reader:
             self.skip_header(reader)
-            for row in islice(reader, SAMPLED_ROWS):
-                if len(row) == columns and not "".join(row).isascii():
-                    yield [field.encode("latin-1") for field in row]
+            yield from islice(reader, SAMPLED_ROWS)
 
     def count(self, expected: int, columns: int, watched: Watched) -> int:
         """The records of the file, counted without the reader that landed them."""

@@ -244,6 +244,22 @@ def test_of_csv_files(tmp_path, place, request):
     }
 
 
+def test_nulls_as_mysql_writes_them_in_a_file_that_is_read_as_rfc_4180(tmp_path):
+    (tmp_path / "mixed.csv").write_text('id,note,path\n1,\\N,C:\\New\n2,"\\N",\\N\n3,x\\N,\n')
+    (tmp_path / "paths.csv").write_text("id,path\n1,C:\\New\n")
+    tables = [LegacyTable(name, "area", ()) for name in ("mixed", "paths")]
+    with open_source(str(tmp_path)) as source:
+        found = {remark.subject: remark for remark in source.remarks(tables, "UTC")}
+    assert {subject: remark.says for subject, remark in found.items()} == {
+        "table mixed.note": "\\N, as MySQL writes NULL, stands in 2 of the first rows, and is read as that text",
+        "table mixed.path": "\\N, as MySQL writes NULL, stands in 1 of the first rows, and is read as that text",
+    }
+    assert r'`escape: "\\"`' in found["table mixed.note"].remedy
+    # As the remedy says, it is NULL, and there is nothing to say of it.
+    with open_source(str(tmp_path), dialects=Dialects(CsvDialect(escape="\\"))) as source:
+        assert source.remarks(tables, "UTC") == []
+
+
 def test_of_a_csv_file_that_says_its_encoding(tmp_path):
     """UTF-8 that is declared as latin1 looks just so."""
     (tmp_path / "mixed.csv").write_text("id,note\n1,Café\n")
