@@ -184,10 +184,10 @@ def deciding(look: Look) -> TransformContext:
 
 def failures_now(look: Look) -> tuple[dict[str, Failures], dict[str, pl.Expr]]:
     """How the columns of the table that is looked at can fail, and what has to be read for it: once for its checks."""
-    if failures not in look.made:
+    if (failures, look.asset) not in look.made:
         context = replace(deciding(look), reads={})
-        look.made[failures] = failures(look.system, look.asset[1], context, look), context.reads or {}
-    found: tuple[dict[str, Failures], dict[str, pl.Expr]] = look.made[failures]
+        look.made[failures, look.asset] = failures(look.system, look.asset[1], context, look), context.reads or {}
+    found: tuple[dict[str, Failures], dict[str, pl.Expr]] = look.made[failures, look.asset]
     return found
 
 

@@ -92,7 +92,7 @@ class CheckContext:
     target_url: Callable[[], str] | None = None
     """Where the live target is; asked for by those alone that look at it."""
     made: dict[Any, Any] = field(default_factory=dict)
-    """What checks of one asset make of the declarations for all of them, by what it is."""
+    """What checks make of the declarations for all those of an asset, by what it is and the asset."""
 
     def manifest(self, layer: str, name: str) -> Manifest:
         """The manifest of a dataset; StructureError where it was not materialised."""
