@@ -149,10 +149,13 @@ def print_summary(console: Console, system: str, outcome: "RunOutcome", where: d
             table.add_row(model, *(f"{facts.get(name, 0):,}" for name in names))
         console.print(table)
     _print_checks(console, outcome)
+    steps_of: dict[str, list[str]] = {}
     for failure in outcome.failures:
-        console.print(Text(f"FAILED {step_title(failure.step, system)}", style="bold red"))
-        console.print(Text(failure.message), soft_wrap=True)
-    if outcome.not_run:
+        steps_of.setdefault(failure.message, []).append(step_title(failure.step, system))
+    for message, failed in steps_of.items():
+        console.print(Text(f"FAILED {', '.join(failed)}", style="bold red"), soft_wrap=True)
+        console.print(Text(message), soft_wrap=True)
+    if outcome.not_run and outcome.seconds_of:
         titles = [step_title(step, system) for step in outcome.not_run]
         steps = [title for title in titles if not title.startswith("check ")]
         checks = len(titles) - len(steps)
