@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC
 from decimal import Decimal
 from itertools import islice
 from types import TracebackType
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.base.lake import Manifest
     from dtx_assets.machinery.checks.obstacles import Obstacle
     from dtx_assets.machinery.dagster.run import AssetState, CheckState, RunOutcome
+    from dtx_assets.machinery.report.runs import ListedRun
     from dtx_assets.machinery.run.preflight.finding import Finding
     from dtx_assets.machinery.sources.generic_keys import GenericKeys
 
@@ -318,6 +320,27 @@ def print_states(console: Console, assets: Sequence["AssetState"], checks: Seque
         state = Text(check.state, style=styles.get(check.state, "dim"))
         table.add_row(check.name, check.asset, state, moment(check.at), number(check.count))
     console.print(table)
+
+
+def print_runs(console: Console, runs: Sequence["ListedRun"]) -> None:
+    """The runs, the latest first, in two lines each: when, mode, who, how long, how it ended; and the rows."""
+    styles = {"failed": "red", "killed": "red", "refused": "red", "rolled back": "dim"}
+    for run in runs:
+        by = f" by {visible(run.by)}" if run.by else ""
+        took = "" if run.seconds is None else f", {duration_text(run.seconds)}"
+        when = f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        told = f"{short(run.run_id)}  {when}  {run.mode or 'run'}{by}{took}: "
+        style = styles.get(run.state, "yellow" if run.failed_checks else "green")
+        console.print(Text(told) + Text(run.ended, style=style), soft_wrap=True)
+        if run.read is not None or run.inserted or run.updated:
+            counted = {"read": run.read, "rejected": run.rejected, "inserted": run.inserted, "updated": run.updated}
+            rows = ", ".join(f"{rows:,} {what}" for what, rows in counted.items() if rows is not None)
+            console.print(Text(f"{'':8}  {rows}{', of the first rows only' if run.limited else ''}"), soft_wrap=True)
+    if not runs:
+        console.print("No run has loaded anything yet, or tried to: `dtx run` rehearses.")
+    elif last := next((run for run in runs if run.state == "succeeded" and run.inserted + run.updated), None):
+        told = f"Next: `dtx rollback {short(last.run_id)}` undoes the last one that wrote."
+        console.print(Text(told), soft_wrap=True)
 
 
 def print_archives(console: Console, archives: Iterable["Manifest"], where: str) -> None:

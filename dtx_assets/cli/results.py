@@ -20,11 +20,13 @@ from dtx_assets.cli.shared import (
     app,
     archive_app,
     code_location,
+    environment_of,
     in_the_way_now,
     output,
     perform,
     read_settings,
     summarise,
+    system_module,
     target_app,
 )
 from dtx_assets.machinery.base.errors import ConfigurationError
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.base.lake import Lake, Manifest
     from dtx_assets.machinery.base.settings import Settings
 
+RUNS_LISTED = 20
 EXAMPLES_QUERY = """
 Examples:
 
@@ -104,6 +107,31 @@ def todo(
     else:
         print_todo(output(), shown, all_of=len(found))
     raise typer.Exit(EXIT_CHECK_FAILED if found else EXIT_OK)
+
+
+@app.command(epilog="Examples:\n\n  dtx runs\n\n  dtx runs --json | jq '.[] | select(.mode == \"cutover\")'")
+def runs(
+    system: SystemArgument = FIRST,
+    last: Annotated[int, typer.Option(min=1, metavar="N", help="So many runs, the latest first.")] = RUNS_LISTED,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Which runs there were that loaded or were to: when, mode, who, rows, how they ended, refused and undone ones."""
+    location = system_module(system)
+    settings = read_settings(location)
+
+    from dtx_assets.cli.console import print_runs
+    from dtx_assets.machinery.dagster.run import make_state_directory, open_instance
+    from dtx_assets.machinery.report.history import RunHistory
+    from dtx_assets.machinery.report.runs import listed_runs
+
+    make_state_directory(settings.home)
+    with environment_of(system) as environment, open_instance(settings.home) as instance:
+        found = listed_runs(RunHistory(location.SYSTEM, instance), environment.target_url, last)
+    if as_json:
+        listed = [{**asdict(run), "ended": run.ended} for run in found]
+        typer.echo(json.dumps(listed, indent=2, default=lambda at: at.isoformat()))
+    else:
+        print_runs(output(), found)
 
 
 @app.command(epilog="Examples:\n\n  dtx report\n\n  dtx report --output cutover.html")

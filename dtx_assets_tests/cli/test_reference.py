@@ -27,6 +27,8 @@ def test_every_command_and_option_is_there_with_what_it_does():
             "rollback",
             "activate",
             "status",
+            "todo",
+            "runs",
             "report",
         ),
         *("purge", "ui", "daemon", "sample", "psql", "target ddl", "archive list", "archive query"),

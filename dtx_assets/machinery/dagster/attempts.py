@@ -46,9 +46,9 @@ def note_refusal(instance: dg.DagsterInstance | None, run_id: str, left: Sequenc
         instance.add_run_tags(run_id, {REFUSED_TAG: count_of_kinds(left)})
 
 
-def asked_mode(run: dg.DagsterRun) -> str:
-    """`rehearsal` or `cutover`, as the options of a run say; empty where they leave it to the environment."""
+def asked_option(run: dg.DagsterRun, option: str) -> str:
+    """What a run was asked for, such as its mode; empty where its options leave it to the environment."""
     config: Any = run.run_config
-    for name in ("resources", ENVIRONMENT, "config", "mode"):
+    for name in ("resources", ENVIRONMENT, "config", option):
         config = config.get(name) if isinstance(config, Mapping) else None
     return str(config or "")

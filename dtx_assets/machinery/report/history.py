@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from dtx_assets.machinery.dagster.attempts import asked_mode, planned_assets
+from dtx_assets.machinery.dagster.attempts import asked_option, planned_assets
 from dtx_assets.machinery.dagster.jobs import SYSTEM_TAG
 from dtx_assets.machinery.dagster.metadata import check_name, closes_gate
 from dtx_assets.machinery.dagster.run import REFUSED_TAG, asset_states, check_result, check_states
@@ -83,6 +83,11 @@ class RunHistory:
         run = self.instance.get_run_by_id(run_id)
         return run.tags.get(REFUSED_TAG, "") if run else ""
 
+    def asked_by(self, run_id: str) -> str:
+        """Who started a run, as far as its options say."""
+        run = self.instance.get_run_by_id(run_id)
+        return asked_option(run, "accepted_by") if run else ""
+
     def was_killed(self, run_id: str) -> bool:
         """Whether a run ended without success; of one that says it goes on, it was killed before it could say so."""
         run = self.instance.get_run_by_id(run_id)
@@ -104,7 +109,7 @@ class RunHistory:
                 record.dagster_run.run_id,
                 datetime.fromtimestamp(record.start_time, UTC),
                 record.end_time - record.start_time if record.end_time else None,
-                asked_mode(record.dagster_run),
+                asked_option(record.dagster_run, "mode"),
                 record.dagster_run.tags.get(REFUSED_TAG, ""),
             )
             for record in self.instance.get_run_records(filters=filters, limit=limit)

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from dtx_assets.machinery.base.exit_codes import EXIT_OK, EXIT_STEP_FAILED
-from dtx_assets.machinery.dagster.attempts import asked_mode
+from dtx_assets.machinery.dagster.attempts import asked_option
 from dtx_assets.machinery.dagster.run import REFUSED_TAG, open_instance
 from dtx_assets.machinery.report.history import RunHistory
 from dtx_assets_tests.library.definitions import SYSTEM
@@ -40,7 +40,7 @@ def test_what_needs_no_row_is_asked_before_any_is_read_and_what_was_found_in_row
 
     with open_instance(library.home) as instance:
         run = instance.get_run_by_id(refused.run_id)
-        assert (run.tags[REFUSED_TAG], asked_mode(run)) == ("1 question to answer", "cutover")
+        assert (run.tags[REFUSED_TAG], asked_option(run, "mode")) == ("1 question to answer", "cutover")
         [_, early] = RunHistory(SYSTEM, instance).failed_early((), 5)
     assert (early.run_id, early.mode, early.refused) == (refused.run_id, "cutover", "1 question to answer")
 
