@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.dagster.run import AssetState, CheckState, RunOutcome
     from dtx_assets.machinery.report.runs import ListedRun
     from dtx_assets.machinery.run.preflight.finding import Finding
+    from dtx_assets.machinery.run.rejected_log import RejectedEntry
+    from dtx_assets.machinery.run.rejected_owners import RejectedKind
     from dtx_assets.machinery.sources.generic_keys import GenericKeys
 
 SHOWN_CHECKS = 60
@@ -322,6 +324,32 @@ def print_states(console: Console, assets: Sequence["AssetState"], checks: Seque
     console.print(table)
 
 
+def print_rejected(
+    console: Console, kinds: Sequence["RejectedKind"], examples: Mapping["RejectedKind", Sequence["RejectedEntry"]]
+) -> None:
+    """Who has to mend which rows: by owner, each kind with how many, the remedy and a few of them."""
+    if not kinds:
+        console.print("Nothing is rejected now.")
+        return
+    owners: dict[str, list[RejectedKind]] = {}
+    for kind in kinds:
+        owners.setdefault(kind.owner, []).append(kind)
+    for owner, theirs in owners.items():
+        told = f"{visible(owner)}: {counted(sum(kind.rows for kind in theirs), 'row')}"
+        console.print(Text(told, style="bold"), soft_wrap=True)
+        for kind in theirs:
+            rows = counted(kind.rows, "part of a row", "parts of rows") if kind.partial else counted(kind.rows, "row")
+            told = f"  {kind.source_table} → {kind.model or kind.target_table}: {rows}, {kind.reason}"
+            console.print(Text(visible(told)), soft_wrap=True)
+            console.print(Text(f"    do: {kind.remedy}"), soft_wrap=True)
+            for entry in examples[kind]:
+                print_line(console, f"    {visible(entry.source_key)}: {visible(entry.detail)}")
+            if more := kind.rows - len(examples[kind]):
+                console.print(Text(f"    and {more:,} more"))
+    whose = f" --owner '{visible(next(iter(owners)))}'" if len(owners) > 1 else ""
+    console.print(Text(f"Next: `dtx rejected{whose} --csv FILE` writes all of them, to send."), soft_wrap=True)
+
+
 def print_runs(console: Console, runs: Sequence["ListedRun"]) -> None:
     """The runs, the latest first, in two lines each: when, mode, who, how long, how it ended; and the rows."""
     styles = {"failed": "red", "killed": "red", "refused": "red", "rolled back": "dim"}
@@ -441,6 +469,19 @@ def number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def print_line(console: Console, text: str) -> None:
+    """A text in one line of a terminal, cut where it is longer; whole where it goes elsewhere."""
+    if console.is_terminal:
+        console.print(Text(text), no_wrap=True, overflow="ellipsis")
+    else:
+        console.print(Text(text), soft_wrap=True)
+
+
 def short(run_id: str | None) -> str:
     return (run_id or "")[:8]
 
@@ -462,8 +503,7 @@ def print_verdict(
         return
     console.print(Text(f"No-go: {len(found):,} in the way of a cutover ({count_of_kinds(found)})."), soft_wrap=True)
     for obstacle in found[:FIRST_OBSTACLES]:
-        told = f"  {obstacle.name}: {visible(obstacle.finding)} [{obstacle.answers_for_it}]"
-        console.print(Text(told, overflow="ellipsis", no_wrap=True))
+        print_line(console, f"  {obstacle.name}: {visible(obstacle.finding)} [{obstacle.answers_for_it}]")
     console.print(Text(f"Next: `dtx todo` lists all of it by owner{undo}."), soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 One library is migrated once for all of it; what a test does to it, it says.
 """
 
+import csv
 import json
 import os
 import pty
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from dtx_assets.cli.console import harmless
+from dtx_assets.machinery.checks.obstacles import REMEDIES
 from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.patience import PATIENCE
 from dtx_assets_tests.tutorial_system import a_library
@@ -99,3 +102,43 @@ def test_an_undo_says_what_it_is_going_to_undo_and_asks(tmp_path, database_url):
     code, said = on_a_terminal(dtx, "", "rollback", "last", "--yes")
     assert (code, books(dtx)) == (0, 0), said
     assert "Undo it?" not in said
+
+
+def test_rejected_rows_are_told_by_owner_with_the_remedy_and_masked(library):
+    done = library("rejected")
+    assert done.returncode == 3, done.stderr
+    shown = done.stdout.splitlines()
+    place = shown.index("  book → Book: 2 rows, unmapped_value")
+    assert shown[place + 1] == "    do: Add the value to the value map that is named, or correct it in the source."
+    assert shown[place + 2].startswith("    2: genre: horror is not listed")
+    assert "  book → Book: 1 row, orphan_reference" in shown
+    assert shown[-1] == "Next: `dtx rejected --csv FILE` writes all of them, to send."
+    one = library("rejected", "library", "book", "--reason", "orphan_reference").stdout
+    assert ("orphan_reference" in one, "unmapped_value" in one) == (True, False)
+    assert library("rejected", "book", "--owner", "nobody").returncode == 3
+    unknown = library("rejected", "--owner", "compliance")
+    assert (unknown.returncode, "one of: nobody named" in unknown.stderr) == (2, True)
+    nowhere = library("rejected", "library", "site_plan")
+    assert (nowhere.returncode, "there is no table 'site_plan'" in nowhere.stderr) == (2, True)
+
+
+def test_what_is_sent_is_masked_unless_asked_and_no_spreadsheet_runs_it(library):
+    file = library.directory / "to-mend.csv"
+    for options, address in (((), False), (("--unmasked",), True)):
+        done = library("rejected", "--csv", str(file), *options)
+        assert (done.returncode, done.stdout) == (3, f"3 rows for nobody named written to {file}.\n"), done.stderr
+        rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+        assert [(row["table"], row["key"], row["target"], row["reasons"]) for row in rows] == [
+            ("book", "2", "Book", "unmapped_value"),
+            ("book", "3", "Book", "unmapped_value"),
+            ("book", "4", "Book", "orphan_reference"),
+        ]
+        assert {row["what to do"] for row in rows} == {REMEDIES["unmapped_value"], REMEDIES["orphan_reference"]}
+        assert json.loads(rows[0]["row"])["title"] == "=cmd()"
+        assert ("bob@example.com" in file.read_text()) is address
+        assert file.stat().st_mode & 0o077 == 0, "for its owner's eyes only"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+a", "-a", "@a", "\ta", "\ra"])
+def test_a_cell_that_a_spreadsheet_would_run_is_made_harmless(text):
+    assert str(harmless(text)).lstrip("\t\r").startswith("'")
