@@ -60,25 +60,13 @@ def own_types(users: pl.DataFrame, groups: pl.DataFrame, inputs: FlowInputs) -> 
     names = named.group_by(":id").agg(c(":group").drop_nulls().unique().sort().alias("_groups"))
     ranked = named.join(listed, on="_name").sort("_rank").group_by(":id").agg(c("_listed").first())
     doctors = inputs.mappings["named_doctor"].collect().get_column("source_id")
-    by_flags = (
-        pl.when(c(":legacy_user_id").cast(pl.String).is_in(doctors.implode()))
-        .then(pl.lit("doctor"))
-        .when(c(":is_superuser"))
-        .then(pl.lit("master"))
-        .when(c(":is_staff"))
-        .then(pl.lit("technician"))
-        .otherwise(pl.lit("client"))
-    )
+    doctor = pl.when(c(":legacy_user_id").cast(pl.String).is_in(doctors.implode())).then(pl.lit("doctor"))
+    master = pl.when(":is_superuser").then(pl.lit("master"))
+    technician = pl.when(":is_staff").then(pl.lit("technician"))
     if inputs.decision("profile_type") == "plan":
-        kind = (
-            pl.when(c(":is_staff"))
-            .then(pl.lit("technician"))
-            .when(c(":is_superuser"))
-            .then(pl.lit("master"))
-            .otherwise(pl.lit("client"))
-        )
+        kind = pl.coalesce(technician, master, pl.lit("client"))
     else:
-        kind = pl.coalesce("_listed", by_flags)
+        kind = pl.coalesce("_listed", doctor, master, technician, pl.lit("client"))
     joined = users.join(names, on=":id", how="left").join(ranked, on=":id", how="left")
     return joined.select(":id", kind.alias("_type"), "_groups")
 

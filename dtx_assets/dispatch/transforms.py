@@ -57,12 +57,9 @@ def first_moment(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcom
     """The first of two times, or where it is NULL the other one, counted."""
     first, second = (moment([source], context) for source in inputs)
     is_second = inputs[0].is_null()
-    value = pl.when(inputs[0].is_null()).then(second.value).otherwise(first.value)
-    return Outcome(
-        value,
-        (*first.problems, *second.problems),
-        (*first.coercions, Coercion("created_at_from_updated_at", is_second)),
-    )
+    value = pl.when(is_second).then(second.value).otherwise(first.value)
+    counted = (*first.coercions, Coercion("created_at_from_updated_at", is_second))
+    return Outcome(value, (*first.problems, *second.problems), counted)
 
 
 @OWN.transform("moment_of_change")
@@ -141,13 +138,8 @@ def state_code(
     read = integer(inputs, context)
     known = standard_codes(context, "order_state")["code"]
     lost = read.value.is_not_null() & read.value.is_in(known.implode()).not_()
-    return replace(
-        read,
-        problems=(
-            *read.problems,
-            Problem("unmapped_value", lost, pl.format("{} is no standard state", shown(inputs[0]))),
-        ),
-    )
+    unlisted = Problem("unmapped_value", lost, pl.format("{} is no standard state", shown(inputs[0])))
+    return replace(read, problems=(*read.problems, unlisted))
 
 
 @OWN.transform("of_patient")

@@ -61,7 +61,7 @@ def test_the_page_answers_a_compliance_officer_s_first_five_questions(run):
     [(rows,)] = query(run.url, undated + " AND target_table = 'pad_approval'")
     assert rows
     assert "auth_manager_date, last_modified_date, requested_date: the approval has no date" in run.page
-    assert "legacy/personal_account_dealing: nobody_approves_their_own_request 2" in run.page
+    assert "legacy/personal_account_dealing: nobody_approves_their_own_request failed (2 found)" in run.page
     [(made_up,)] = query(run.url, "SELECT count(*) FROM padealing.audit_log")
     assert re.search(rf"audit_log A1 #10, #18, {made_up:,} rows in the target", run.page)
     assert "The legacy has none of them, and the plan invents all four" in run.page

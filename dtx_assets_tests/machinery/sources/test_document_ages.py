@@ -80,9 +80,9 @@ def test_json_of_every_age_is_what_bson_says(place, dump):
 OLD_TYPES = {
     "a symbol is text": (field(14, b"\x02\0\0\0x\0"), ('"x"', '{"a":"string"}', None)),
     "undefined is null": (field(6, b""), ("null", '{"a":"null"}', None)),
-    "a pointer is a reference": (
+    "a pointer is no reference": (
         field(12, b"\x02\0\0\0t\0" + ID.binary),
-        ('{"$ref":"t","$id":{"$oid":"507f1f77bcf86cd799439011"}}', '{"a":"object"}', None),
+        ('{"$dbPointer":{"$ref":"t","$id":{"$oid":"507f1f77bcf86cd799439011"}}}', '{"a":"dbPointer"}', None),
     ),
     "binary of the old subtype": (
         field(5, b"\x05\0\0\0\x02\x01\0\0\0x"),
