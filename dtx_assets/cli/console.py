@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC
 from decimal import Decimal
 from itertools import islice
 from types import TracebackType
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.base.lake import Manifest
     from dtx_assets.machinery.checks.obstacles import Obstacle
     from dtx_assets.machinery.dagster.run import AssetState, CheckState, RunOutcome
+    from dtx_assets.machinery.report.runs import ListedRun
     from dtx_assets.machinery.run.preflight.finding import Finding
+    from dtx_assets.machinery.run.rejected_log import RejectedEntry
+    from dtx_assets.machinery.run.rejected_owners import RejectedKind
     from dtx_assets.machinery.sources.generic_keys import GenericKeys
 
 SHOWN_CHECKS = 60
@@ -149,10 +153,13 @@ def print_summary(console: Console, system: str, outcome: "RunOutcome", where: d
             table.add_row(model, *(f"{facts.get(name, 0):,}" for name in names))
         console.print(table)
     _print_checks(console, outcome)
+    steps_of: dict[str, list[str]] = {}
     for failure in outcome.failures:
-        console.print(Text(f"FAILED {step_title(failure.step, system)}", style="bold red"))
-        console.print(Text(failure.message), soft_wrap=True)
-    if outcome.not_run:
+        steps_of.setdefault(failure.message, []).append(step_title(failure.step, system))
+    for message, failed in steps_of.items():
+        console.print(Text(f"FAILED {', '.join(failed)}", style="bold red"), soft_wrap=True)
+        console.print(Text(message), soft_wrap=True)
+    if outcome.not_run and outcome.seconds_of:
         titles = [step_title(step, system) for step in outcome.not_run]
         steps = [title for title in titles if not title.startswith("check ")]
         checks = len(titles) - len(steps)
@@ -317,6 +324,53 @@ def print_states(console: Console, assets: Sequence["AssetState"], checks: Seque
     console.print(table)
 
 
+def print_rejected(
+    console: Console, kinds: Sequence["RejectedKind"], examples: Mapping["RejectedKind", Sequence["RejectedEntry"]]
+) -> None:
+    """Who has to mend which rows: by owner, each kind with how many, the remedy and a few of them."""
+    if not kinds:
+        console.print("Nothing is rejected now.")
+        return
+    owners: dict[str, list[RejectedKind]] = {}
+    for kind in kinds:
+        owners.setdefault(kind.owner, []).append(kind)
+    for owner, theirs in owners.items():
+        told = f"{visible(owner)}: {counted(sum(kind.rows for kind in theirs), 'row')}"
+        console.print(Text(told, style="bold"), soft_wrap=True)
+        for kind in theirs:
+            rows = counted(kind.rows, "part of a row", "parts of rows") if kind.partial else counted(kind.rows, "row")
+            told = f"  {kind.source_table} → {kind.model or kind.target_table}: {rows}, {kind.reason}"
+            console.print(Text(visible(told)), soft_wrap=True)
+            console.print(Text(f"    do: {kind.remedy}"), soft_wrap=True)
+            for entry in examples[kind]:
+                print_line(console, f"    {visible(entry.source_key)}: {visible(entry.detail)}")
+            if more := kind.rows - len(examples[kind]):
+                console.print(Text(f"    and {more:,} more"))
+    whose = f" --owner '{visible(next(iter(owners)))}'" if len(owners) > 1 else ""
+    console.print(Text(f"Next: `dtx rejected{whose} --csv FILE` writes all of them, to send."), soft_wrap=True)
+
+
+def print_runs(console: Console, runs: Sequence["ListedRun"]) -> None:
+    """The runs, the latest first, in two lines each: when, mode, who, how long, how it ended; and the rows."""
+    styles = {"failed": "red", "killed": "red", "refused": "red", "rolled back": "dim"}
+    for run in runs:
+        by = f" by {visible(run.by)}" if run.by else ""
+        took = "" if run.seconds is None else f", {duration_text(run.seconds)}"
+        when = f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        told = f"{short(run.run_id)}  {when}  {run.mode or 'run'}{by}{took}: "
+        style = styles.get(run.state, "yellow" if run.failed_checks else "green")
+        console.print(Text(told) + Text(run.ended, style=style), soft_wrap=True)
+        if run.read is not None or run.inserted or run.updated:
+            counted = {"read": run.read, "rejected": run.rejected, "inserted": run.inserted, "updated": run.updated}
+            rows = ", ".join(f"{rows:,} {what}" for what, rows in counted.items() if rows is not None)
+            console.print(Text(f"{'':8}  {rows}{', of the first rows only' if run.limited else ''}"), soft_wrap=True)
+    if not runs:
+        console.print("No run has loaded anything yet, or tried to: `dtx run` rehearses.")
+    elif last := next((run for run in runs if run.state == "succeeded" and run.inserted + run.updated), None):
+        told = f"Next: `dtx rollback {short(last.run_id)}` undoes the last one that wrote."
+        console.print(Text(told), soft_wrap=True)
+
+
 def print_archives(console: Console, archives: Iterable["Manifest"], where: str) -> None:
     """Rows, columns, bytes and SHA-256 of the files of each archive."""
     table = Table("table", title=f"Archives in {where}", title_justify="left")
@@ -415,6 +469,19 @@ def number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def print_line(console: Console, text: str) -> None:
+    """A text in one line of a terminal, cut where it is longer; whole where it goes elsewhere."""
+    if console.is_terminal:
+        console.print(Text(text), no_wrap=True, overflow="ellipsis")
+    else:
+        console.print(Text(text), soft_wrap=True)
+
+
 def short(run_id: str | None) -> str:
     return (run_id or "")[:8]
 
@@ -436,8 +503,7 @@ def print_verdict(
         return
     console.print(Text(f"No-go: {len(found):,} in the way of a cutover ({count_of_kinds(found)})."), soft_wrap=True)
     for obstacle in found[:FIRST_OBSTACLES]:
-        told = f"  {obstacle.name}: {visible(obstacle.finding)} [{obstacle.answers_for_it}]"
-        console.print(Text(told, overflow="ellipsis", no_wrap=True))
+        print_line(console, f"  {obstacle.name}: {visible(obstacle.finding)} [{obstacle.answers_for_it}]")
     console.print(Text(f"Next: `dtx todo` lists all of it by owner{undo}."), soft_wrap=True)
 
 

@@ -37,6 +37,7 @@ from dtx_assets.machinery.base.private import private_file
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.base.settings import Settings
+    from dtx_assets.machinery.run.environment import RunEnvironment
     from dtx_assets.machinery.system.system import System
 
 EXAMPLES_RUN = f"""
@@ -349,7 +350,7 @@ def replay(system: SystemArgument = FIRST) -> None:
 
 @app.command(
     epilog="Examples:\n\n  dtx rollback last --dry-run\n\n  dtx rollback 3f2a --with-later\n\n"
-    "  dtx rollback dispatch --phase 3"
+    "  dtx rollback dispatch --phase 3\n\nWithout a terminal to ask on, as in a script, it goes on as with --yes."
 )
 def rollback(
     run_id: Annotated[
@@ -362,13 +363,20 @@ def rollback(
     ] = None,
     with_later: Annotated[bool, typer.Option("--with-later", help="Undo the runs that built on it first.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be undone.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Undo it without asking.")] = False,
 ) -> None:
-    """Undo a run: delete what it inserted, restore what it updated; what someone changed since is left and listed."""
+    """Undo a run: delete what it inserted, restore what it updated; what someone changed since is left and listed.
+
+    It names date, mode, who and rows of what it is going to undo, and asks.
+    """
     if phase is not None and run_id in code_locations():
         run_id, system = "last", run_id
     with environment_of(system) as environment:
-        from dtx_assets.machinery.run.operations import roll_back, undo_lines
+        from dtx_assets.machinery.run.operations import named_runs, roll_back, undo_lines
 
+        undone = named_runs(environment, run_id)
+        if with_later or len(undone) == 1:
+            confirm_undo(environment, undone, phase=phase, ask=not (yes or dry_run))
         summary = roll_back(environment, run_id, with_later=with_later, phase=phase, dry=dry_run, log=typer.echo)
         for line in undo_lines(summary, dry=dry_run):
             typer.echo(line)
@@ -383,6 +391,22 @@ def activate(system: SystemArgument = FIRST) -> None:
         for model, summary in activate_targets(environment, typer.echo).items():
             typer.echo(f"{model}: {summary.updated:,} rows switched on, {summary.conflicts:,} in conflict")
         typer.echo(f"Run {environment.run_id}; `dtx rollback {environment.run_id[:8]}` switches them off again.")
+
+
+def confirm_undo(environment: "RunEnvironment", run_ids: list[str], *, phase: int | None, ask: bool) -> None:
+    """Say what is going to be undone; on a terminal it goes on only after a yes, where it is to be asked."""
+    from dtx_assets.machinery.dagster.run import make_state_directory, open_instance
+    from dtx_assets.machinery.report.history import RunHistory
+    from dtx_assets.machinery.report.runs import runs_named
+
+    make_state_directory(environment.settings.home)
+    with open_instance(environment.settings.home) as instance:
+        for run in runs_named(RunHistory(environment.system, instance), environment.target_url, run_ids):
+            part = "" if phase is None else f"; of it what phase {phase} and those after it loaded"
+            typer.echo(f"run {run.run_id[:8]}: {run.told}{part}")
+    if ask and sys.stdin.isatty() and not typer.confirm("Undo it?" if len(run_ids) == 1 else "Undo them?"):
+        typer.echo("Nothing was undone.")
+        raise typer.Exit(EXIT_STEP_FAILED)
 
 
 def chosen_phases(system: "System", phase: str | None, through: int | None) -> str | None:

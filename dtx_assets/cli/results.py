@@ -1,5 +1,6 @@
 """The commands that show what is there, and remove what need not be: states, the page, archives, old data."""
 
+import csv
 import json
 import shutil
 import sys
@@ -19,21 +20,27 @@ from dtx_assets.cli.shared import (
     SystemOption,
     app,
     archive_app,
+    chosen_system,
     code_location,
+    code_locations,
+    environment_of,
     in_the_way_now,
     output,
     perform,
     read_settings,
     summarise,
+    system_module,
     target_app,
 )
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
+from dtx_assets.machinery.base.private import private_file
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.base.lake import Lake, Manifest
     from dtx_assets.machinery.base.settings import Settings
 
+RUNS_LISTED = 20
 EXAMPLES_QUERY = """
 Examples:
 
@@ -104,6 +111,93 @@ def todo(
     else:
         print_todo(output(), shown, all_of=len(found))
     raise typer.Exit(EXIT_CHECK_FAILED if found else EXIT_OK)
+
+
+@app.command(
+    epilog="Examples:\n\n  dtx rejected\n\n  dtx rejected exemption --reason unmapped_value\n\n"
+    "  dtx rejected --owner 'compliance lead' --csv to-mend.csv"
+)
+def rejected(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SYSTEM] [TABLE]", show_default=False, help="Which migration; only of this legacy or target table."
+        ),
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Only with this reason code.")] = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Only what this owner has to mend: part of the name will do.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write all these rows there, to send them.", dir_okay=False),
+    ] = None,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show personal data as it is.")] = False,
+) -> None:
+    """Say who has to mend which rejected rows, and how; --csv writes what to send to the owner of the data.
+
+    Exit code 0: nothing is rejected; 3: something is. `dtx errors` prints each row whole.
+    """
+    system, table = system_and_table(words or [])
+
+    from dtx_assets.cli.console import counted, harmless, print_rejected
+    from dtx_assets.machinery.run.explain import loaded_target
+    from dtx_assets.machinery.run.rejected_owners import CSV_COLUMNS, examples_of, rejected_kinds, rows_to_send
+
+    with ExitStack() as stack:
+        environment = stack.enter_context(environment_of(system))
+        connection = stack.enter_context(loaded_target(environment))
+        migration = environment.system
+        kinds = rejected_kinds(connection, migration, table=table, reason=reason, owner=owner)
+        if to is not None:
+            owners = {kind.owner for kind in kinds}
+            found = rows_to_send(connection, migration, table=table, reason=reason, owners=owners, unmasked=unmasked)
+            writer = csv.writer(stack.enter_context(private_file(to)), lineterminator="\n")
+            writer.writerow(CSV_COLUMNS)
+            count = 0
+            for row in found:
+                writer.writerow(map(harmless, row))
+                count += 1
+            typer.echo(f"{counted(count, 'row')} for {'; '.join(sorted(owners)) or 'nobody'} written to {to}.")
+        else:
+            print_rejected(output(), kinds, examples_of(connection, migration, kinds, reason=reason, unmasked=unmasked))
+    raise typer.Exit(EXIT_CHECK_FAILED if kinds else EXIT_OK)
+
+
+def system_and_table(words: list[str]) -> tuple[str, str | None]:
+    """`[SYSTEM] [TABLE]`: one word alone is a system where there is such a one, else a table of the first."""
+    if len(words) > 2:
+        raise ConfigurationError(
+            f"{len(words)} words name no table", where="dtx rejected", remedy="[SYSTEM] [TABLE], at most one of each"
+        )
+    if words and (len(words) == 2 or words[0] in code_locations()):
+        return words[0], (words[1] if len(words) == 2 else None)
+    return chosen_system(FIRST), (words[0] if words else None)
+
+
+@app.command(epilog="Examples:\n\n  dtx runs\n\n  dtx runs --json | jq '.[] | select(.mode == \"cutover\")'")
+def runs(
+    system: SystemArgument = FIRST,
+    last: Annotated[int, typer.Option(min=1, metavar="N", help="So many runs, the latest first.")] = RUNS_LISTED,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Which runs there were that loaded or were to: when, mode, who, rows, how they ended, refused and undone ones."""
+    location = system_module(system)
+    settings = read_settings(location)
+
+    from dtx_assets.cli.console import print_runs
+    from dtx_assets.machinery.dagster.run import make_state_directory, open_instance
+    from dtx_assets.machinery.report.history import RunHistory
+    from dtx_assets.machinery.report.runs import listed_runs
+
+    make_state_directory(settings.home)
+    with environment_of(system) as environment, open_instance(settings.home) as instance:
+        found = listed_runs(RunHistory(location.SYSTEM, instance), environment.target_url, last)
+    if as_json:
+        listed = [{**asdict(run), "ended": run.ended} for run in found]
+        typer.echo(json.dumps(listed, indent=2, default=lambda at: at.isoformat()))
+    else:
+        print_runs(output(), found)
 
 
 @app.command(epilog="Examples:\n\n  dtx report\n\n  dtx report --output cutover.html")

@@ -19,10 +19,12 @@ from dtx_assets.machinery.load import (
     undo_run,
     verify_target,
 )
+from dtx_assets.machinery.load.runs import prepare_bookkeeping
+from dtx_assets.machinery.load.undo import runs_to_undo
 from dtx_assets.machinery.load.undo_load import LeftRow
 from dtx_assets.machinery.model.references import loaded_with
 from dtx_assets.machinery.model.target import TargetTable
-from dtx_assets.machinery.postgres.connection import Connection
+from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.system.system import System
 
@@ -61,6 +63,17 @@ def roll_back(
         first=partial(undo_derivations, environment.system),
         waiting=log,
     )
+
+
+def named_runs(environment: RunEnvironment, run_id: str) -> list[str]:
+    """The run that is meant and those that built on it, the last one first; ConfigurationError where it is unknown."""
+    with (
+        refusals_told(),
+        connect(environment.target_url) as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        prepare_bookkeeping(connection)
+        return runs_to_undo(connection, environment.system.name, run_id)
 
 
 def undo_derivations(system: System, connection: Connection, runs: Sequence[str], summary: UndoSummary) -> None:
