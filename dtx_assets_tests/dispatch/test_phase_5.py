@@ -78,3 +78,17 @@ def test_a_search_finds_what_was_said_and_shows_it_masked(ran):
     assert masked.returncode == 0, masked.stderr
     assert body not in masked.stdout
     assert "standin:hashed-words" in masked.stdout
+
+
+def test_a_diagnosis_after_a_run_takes_its_rows_for_no_one_elses(ran):
+    """Their keys are UUIDs, which the journal of the load calls by numbers."""
+    ran.query("INSERT INTO messages SELECT (m).* FROM (SELECT jsonb_populate_record(m, jsonb_build_object("
+              "'id', gen_random_uuid(), 'legacy_record_id', NULL)) AS m FROM messages AS m LIMIT 1) AS one")  # fmt: skip
+    try:
+        done = ran.command("diagnose", "dispatch", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        findings = {each["subject"]: each["says"] for each in json.loads(done.stdout)["findings"]}
+    finally:
+        ran.query("DELETE FROM messages WHERE legacy_record_id IS NULL")
+    assert findings["rows in messages"].startswith("1 of others")
+    assert findings["rows in orders"] == "0 of others, 0 with the natural key of a prepared row"
