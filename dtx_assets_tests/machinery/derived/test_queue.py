@@ -183,7 +183,7 @@ def test_two_processes_never_have_the_same_row(place):
 def test_nothing_of_a_filling_that_failed_stays(place, monkeypatch):
     place.message("one", "text")
     queue = place.queue()
-    monkeypatch.setattr(type(queue), "_update", lambda _self: 1 / 0)
+    monkeypatch.setattr(Filling, "_update", lambda _self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         Filling(queue).fill(CHOSEN, place.legacy_rows, ("standin:asked", "1"))
     assert place.rows("SELECT count(*) FROM embedding_queue") == [(0,)]
