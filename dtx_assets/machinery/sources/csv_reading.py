@@ -9,7 +9,6 @@ the files lie is `csv_files`'s.
 import codecs
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -37,11 +36,10 @@ from dtx_assets.machinery.sources.csv_strict import (
 )
 from dtx_assets.machinery.sources.file_kind import LOOKED_AT, no_text, other_kind
 from dtx_assets.machinery.sources.landing import ESCAPED, Landed, Progress, land_table, without_columns
-from dtx_assets.machinery.sources.remarks import SAMPLED_ROWS, SAMPLED_VALUES, Remark, encoding_remarks
+from dtx_assets.machinery.sources.remarks import SAMPLED_ROWS, SAMPLED_VALUES, Remark, encoding_remarks, null_remarks
 
 FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 """Bytes read at once. A record has to fit into a block, so the block grows when one does not."""
-NULL_OF_MYSQL = r"\N"
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -276,7 +274,8 @@ class CsvFile:
         columns = self.header()
         rows = islice(self._beyond_ascii(len(columns)), SAMPLED_VALUES)
         remedy = "see that the export was written, and is read, in its own encoding (`encoding` of its dialect)"
-        return [*encoding_remarks(self.table.name, columns, rows, remedy), *self._written_with_escapes(columns)]
+        nulls = () if self.dialect.escape else null_remarks(self.table.name, columns, self._first_rows())
+        return [*encoding_remarks(self.table.name, columns, rows, remedy), *nulls]
 
     def _beyond_ascii(self, columns: int) -> Iterator[list[bytes]]:
         """Those of the first rows that have more than ASCII, where the file begins with some; escapes stay."""
@@ -286,25 +285,6 @@ class CsvFile:
         for row in self._first_rows():
             if len(row) == columns and not "".join(row).isascii():
                 yield [field.encode("latin-1") for field in row]
-
-    def _written_with_escapes(self, columns: Sequence[str]) -> Iterator[Remark]:
-        r"""`\N`, MySQL's NULL, in a file that is read as RFC 4180, where it is a text of two characters."""
-        with self.path.open("rb") as stream:
-            if self.dialect.escape or NULL_OF_MYSQL.encode() not in stream.read(FIRST_BLOCK):
-                return
-        nulls = Counter(
-            name
-            for row in self._first_rows()
-            if NULL_OF_MYSQL in row
-            for name, field in zip(columns, row, strict=False)
-            if field == NULL_OF_MYSQL
-        )
-        for name, count in nulls.items():
-            yield Remark(
-                f"table {self.table.name}.{name}",
-                f"{NULL_OF_MYSQL}, as MySQL writes NULL, stands in {count} of the first rows, and is read as that text",
-                r"""if they are NULL, say `escape: "\\"` in its dialect: the file is no RFC 4180 then""",
-            )
 
     def _first_rows(self) -> Iterator[list[str]]:
         with self.reader() as reader:

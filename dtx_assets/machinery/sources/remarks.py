@@ -4,6 +4,7 @@ Each remark is what somebody has to know before a run; nothing here keeps a tabl
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -93,6 +94,26 @@ def encoding_remarks(
                 " latin1 (as in CafÃ© for Café), and are read as they look",
                 remedy,
             )
+
+
+NULL_OF_MYSQL = r"\N"
+
+
+def null_remarks(table: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[Remark]:
+    r"""`\N`, MySQL's NULL, in rows of a file that is read as RFC 4180, where it is a text of two characters."""
+    nulls = Counter(
+        name
+        for row in rows
+        if NULL_OF_MYSQL in row
+        for name, field in zip(columns, row, strict=False)
+        if field == NULL_OF_MYSQL
+    )
+    for name, count in nulls.items():
+        yield Remark(
+            f"table {table}.{name}",
+            f"{NULL_OF_MYSQL}, as MySQL writes NULL, stands in {count} of the first rows, and is read as that text",
+            r"""if they are NULL, say `escape: "\\"` in its dialect: the file is no RFC 4180 then""",
+        )
 
 
 MEND_COLUMN = (
