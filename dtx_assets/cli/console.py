@@ -8,8 +8,9 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
 from types import TracebackType
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.archive.query import Answer
     from dtx_assets.machinery.base.lake import Manifest
     from dtx_assets.machinery.checks.obstacles import Obstacle
-    from dtx_assets.machinery.dagster.run import AssetState, CheckState, RunOutcome
+    from dtx_assets.machinery.dagster.run import AssetState, CheckResult, CheckState, RunOutcome
     from dtx_assets.machinery.report.runs import ListedRun
     from dtx_assets.machinery.run.preflight.finding import Finding
     from dtx_assets.machinery.run.rejected_log import RejectedEntry
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.sources.generic_keys import GenericKeys
 
 SHOWN_CHECKS = 60
+SHOWN_ALONE = 3
+"""Of so many assets a check that failed is listed by each."""
 SHOWN_ROWS = 200
 SHOWN_FAULTS = 10
 SLOWEST = 5
@@ -255,14 +258,28 @@ def _print_checks(console: Console, outcome: "RunOutcome") -> None:
         table.add_column("of", overflow="fold")
         table.add_column("count", justify="right")
         table.add_column("severity")
-        for check in findings[:SHOWN_CHECKS]:
+        rows = list(_each_check_once(findings))
+        for check, of in rows[:SHOWN_CHECKS]:
             count = "" if check.count is None else f"{check.count:,}"
             style = "red" if check.is_error else "yellow"
-            table.add_row(check.name, check.asset, count, Text(check.severity, style=style))
+            table.add_row(check.name, of, count, Text(check.severity, style=style))
         console.print(table)
-        if len(findings) > SHOWN_CHECKS:
-            console.print(f"and {len(findings) - SHOWN_CHECKS} more: `dtx status`")
+        if len(rows) > SHOWN_CHECKS:
+            console.print(f"and {len(rows) - SHOWN_CHECKS} more: `dtx status --failed`")
     console.print(f"Checks: {passed} passed, {len(errors)} failed, {len(warnings)} warned.", highlight=False)
+
+
+def _each_check_once(findings: Sequence["CheckResult"]) -> Iterator[tuple["CheckResult", str]]:
+    """The findings with what each is of; those of one check of many assets as one, which has the most rows of them."""
+    kinds: dict[tuple[str, bool], list[CheckResult]] = {}
+    for check in findings:
+        kinds.setdefault((check.name, check.is_error), []).append(check)
+    for same in kinds.values():
+        if len(same) <= SHOWN_ALONE:
+            yield from ((check, check.asset) for check in same)
+        else:
+            most = max(same, key=lambda check: check.count or 0)
+            yield most, f"{most.asset} and {len(same) - 1} others"
 
 
 def print_findings(console: Console, findings: Sequence["Finding"]) -> None:
@@ -314,7 +331,8 @@ def print_states(console: Console, assets: Sequence["AssetState"], checks: Seque
     table.add_column("run")
     for asset in assets:
         table.add_row(asset.asset, moment(asset.at), number(asset.rows), short(asset.run_id))
-    console.print(table)
+    if assets:
+        console.print(table)
     table = Table("check", "of", "state", "when", title="Checks", title_justify="left")
     table.add_column("count", justify="right")
     styles = {"passed": "green", "failed": "red", "warned": "yellow"}
@@ -322,6 +340,36 @@ def print_states(console: Console, assets: Sequence["AssetState"], checks: Seque
         state = Text(check.state, style=styles.get(check.state, "dim"))
         table.add_row(check.name, check.asset, state, moment(check.at), number(check.count))
     console.print(table)
+
+
+def print_states_in_short(
+    console: Console, system: str, assets: Sequence["AssetState"], checks: Sequence["CheckState"]
+) -> None:
+    """How much is made and how its checks stand, the first that failed, the next command."""
+    made = [asset for asset in assets if asset.at]
+    if not made:
+        console.print(f"Nothing of {system} is made yet.", highlight=False)
+        console.print("Next: `dtx plan` says what a run would do, `dtx run` rehearses.", highlight=False)
+        return
+    last = max(made, key=lambda asset: asset.at or datetime.min.replace(tzinfo=UTC))
+    console.print(
+        f"{len(made):,} of {counted(len(assets), 'asset')} of {system} made,"
+        f" the last at {moment(last.at)} by run {short(last.run_id)}.",
+        highlight=False,
+    )
+    states = Counter(check.state for check in checks)
+    told = ", ".join(f"{states[state]:,} {state}" for state in ("passed", "failed", "warned") if states[state])
+    rest = ", ".join(
+        f"{many:,} {state}" for state, many in states.items() if state not in ("passed", "failed", "warned")
+    )
+    console.print(f"Checks: {', '.join(filter(None, (told, rest)))}.", highlight=False)
+    failed = [check for check in checks if check.state == "failed"]
+    for check in failed[:FIRST_OBSTACLES]:
+        print_line(console, f"  {check.asset}: {check.name}" + (f", {check.count:,} found" if check.count else ""))
+    if len(failed) > FIRST_OBSTACLES:
+        more = len(failed) - FIRST_OBSTACLES
+        console.print(f"  and {more:,} more that failed: `dtx status --failed`", highlight=False)
+    console.print("Next: `dtx todo` says who has to do what; `dtx status --all` lists everything.", highlight=False)
 
 
 def print_rejected(

@@ -55,21 +55,48 @@ NULL mean NULL. Bytes that are not UTF-8 are shown escaped, and stand in TABLE_u
 """
 
 
-@app.command(epilog="Examples:\n\n  dtx status\n\n  dtx status --json | jq '.checks[] | select(.state == \"failed\")'")
+@app.command(
+    epilog="Examples:\n\n  dtx status\n\n  dtx status --failed\n\n  dtx status EmailTemplate\n\n"
+    "  dtx status --json | jq '.checks[] | select(.state == \"failed\")'"
+)
 def status(
-    system: SystemArgument = FIRST,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SYSTEM] [NAME]",
+            show_default=False,
+            help="Which migration; only the assets of this name or key, such as letter or legacy/letter.",
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Each asset and each check.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only the checks that failed or warned: each of them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """The last state of each asset and each check."""
+    """Show in a dozen lines what is made and which checks failed first; the rest by --all, --failed or a name."""
+    system, name = system_and_table(words or [])
     location = code_location(system)
     settings = read_settings(location)
 
-    from dtx_assets.cli.console import print_states
+    from dtx_assets.cli.console import print_states, print_states_in_short
     from dtx_assets.machinery.dagster.run import latest_states, make_state_directory, open_instance
 
     make_state_directory(settings.home)
     with open_instance(settings.home) as instance:
         assets, checks = latest_states(location.defs, instance)
+    if name is not None:
+        from dtx_assets.machinery.base.yaml_file import suggestion
+
+        known = sorted({part for asset in assets for part in (asset.asset, asset.asset.rpartition("/")[2])})
+        if name not in known:
+            raise ConfigurationError(
+                f"no asset of {system} is called {name}", where="dtx status", remedy=suggestion(name, known)
+            )
+        assets = [asset for asset in assets if name in (asset.asset, asset.asset.rpartition("/")[2])]
+        checks = [check for check in checks if name in (check.asset, check.asset.rpartition("/")[2])]
+    if failed:
+        checks = [check for check in checks if check.state in ("failed", "warned")]
     if as_json:
         states = {
             "assets": [asdict(asset) for asset in assets],
@@ -77,8 +104,10 @@ def status(
             "checks": [{name: fact for name, fact in vars(check).items() if name != "found"} for check in checks],
         }
         typer.echo(json.dumps(states, indent=2, default=lambda at: at.isoformat()))
+    elif everything or failed or name is not None:
+        print_states(output(), [] if failed else assets, checks)
     else:
-        print_states(output(), assets, checks)
+        print_states_in_short(output(), system, assets, checks)
 
 
 @app.command(

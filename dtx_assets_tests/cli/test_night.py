@@ -142,3 +142,31 @@ def test_what_is_sent_is_masked_unless_asked_and_no_spreadsheet_runs_it(library)
 @pytest.mark.parametrize("text", ["=1+1", "+a", "-a", "@a", "\ta", "\ra"])
 def test_a_cell_that_a_spreadsheet_would_run_is_made_harmless(text):
     assert str(harmless(text)).lstrip("\t\r").startswith("'")
+
+
+def test_the_status_is_a_dozen_lines_and_the_rest_is_asked_for(library):
+    states = json.loads(library("status", "--json").stdout)
+    failed = [check for check in states["checks"] if check["state"] == "failed"]
+    warned = [check for check in states["checks"] if check["state"] == "warned"]
+    told = library("status").stdout.splitlines()
+    assert len(told) <= 12
+    made = [asset for asset in states["assets"] if asset["at"]]
+    assert told[0].startswith(f"{len(made)} of {len(states['assets'])} assets of library made, the last at ")
+    assert f", {len(failed)} failed" in told[1]
+    for check, line in zip(failed[:5], told[2:], strict=False):
+        assert line.startswith(f"  {check['asset']}: {check['name']}")
+    assert told[-1].startswith("Next: ")
+    table = library("status", "--failed").stdout
+    assert [line for line in table.splitlines() if line.startswith("│ ") and " passed " in line] == []
+    assert table.count("│ failed") == len(failed)
+    assert table.count("│ warned") == len(warned)
+    everything = library("status", "--all").stdout
+    assert all(asset["asset"] in everything for asset in states["assets"])
+    assert everything.count("│ failed") == len(failed)
+    [asset, *_] = sorted({check["asset"] for check in failed})
+    alone = json.loads(library("status", asset, "--json").stdout)
+    assert [each["asset"] for each in alone["assets"]] == [asset]
+    assert {check["asset"] for check in alone["checks"]} == {asset}
+    unknown = library("status", f"{asset}s")
+    assert unknown.returncode == 2
+    assert asset in unknown.stderr
