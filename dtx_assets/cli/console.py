@@ -207,13 +207,9 @@ def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
         console.print(table)
     for note in plan["notes"]:
         console.print(Text(note), soft_wrap=True)
-    from dtx_assets.machinery.checks.obstacles import from_json
+    from dtx_assets.machinery.checks.obstacles import of_plan
 
-    waiting = [
-        from_json({name: value for name, value in found.items() if name != "accepted"})
-        for found in plan["in_the_way"]
-        if not found["accepted"]
-    ]
+    waiting = of_plan(plan)
     print_todo(console, waiting, all_of=len(waiting))
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -74,6 +75,14 @@ def run(
         list[str] | None,
         typer.Option(metavar="CHECK=REASON", help="Cut over in spite of it; recorded. May be given many times."),
     ] = None,
+    accepts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The same from a file that can be reviewed: `dtx plan --accepts` writes it.",
+            dir_okay=False,
+        ),
+    ] = None,
     restore_point: Annotated[
         str | None, typer.Option(metavar="NAME", help="A snapshot of the target database; a cutover asks for it.")
     ] = None,
@@ -112,6 +121,10 @@ def run(
     from dtx_assets.machinery.feeds.selection import expand_feeds
 
     reasons = accepted_with_reasons(accept or [])
+    if accepts is not None:
+        from dtx_assets.machinery.checks.acceptances import read_acceptances
+
+        reasons = read_acceptances(accepts, datetime.now(UTC).date()) | reasons
     require_known(reasons, known_obstacles(location.SYSTEM, location.defs.resolve_asset_graph()))
 
     if chosen := chosen_phases(location.SYSTEM, phase, through_phase):
@@ -200,9 +213,21 @@ def plan(
         int | None, typer.Option(min=1, metavar="N", help="Plan only the first N source rows of each table.")
     ] = None,
     mode: Annotated[str, typer.Option(help="Whose gate is looked at: rehearsal or cutover.")] = "cutover",
+    accepts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the names of what is in the way there, to be accepted with reasons: for `dtx run --accepts`.",
+            dir_okay=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """A dry run: what `dtx run` would do to each target now, and what would be in the way. Nothing of it stays."""
+    if accepts is not None:
+        from dtx_assets.machinery.checks.acceptances import require_unwritten
+
+        require_unwritten(accepts)
     location = code_location(system)
 
     from dtx_assets.cli.console import print_plan
@@ -215,6 +240,12 @@ def plan(
         typer.echo(json.dumps(outcome.plan, indent=2, default=str))
     else:
         print_plan(output(), outcome.plan)
+    if accepts is not None and outcome.plan is not None:
+        from dtx_assets.machinery.checks.acceptances import write_acceptances
+        from dtx_assets.machinery.checks.obstacles import of_plan
+
+        names = write_acceptances(accepts, system, of_plan(outcome.plan))
+        typer.echo(f"{names} names written to {accepts}: give each a reason, who, and until when.", err=as_json)
     raise typer.Exit(outcome.exit_code if outcome.plan is None else EXIT_OK)
 
 

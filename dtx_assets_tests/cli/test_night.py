@@ -10,9 +10,11 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 
 import psycopg
 import pytest
+import yaml
 
 from dtx_assets.cli.console import harmless
 from dtx_assets.machinery.checks.obstacles import REMEDIES
@@ -170,3 +172,43 @@ def test_the_status_is_a_dozen_lines_and_the_rest_is_asked_for(library):
     unknown = library("status", f"{asset}s")
     assert unknown.returncode == 2
     assert asset in unknown.stderr
+
+
+def test_what_is_accepted_stands_in_a_file_that_a_plan_began(library):
+    """It ends in the cutover, so that it is the last test of this file."""
+    file = library.directory / "accepts.yaml"
+    planned = library("plan", "--accepts", file.name)
+    assert planned.returncode == 0, planned.stderr
+    assert library("plan", "--accepts", file.name).returncode == 2
+    todo = json.loads(library("todo", "--json").stdout)
+    written = yaml.safe_load(file.read_text())["accepts"]
+    assert {entry["name"] for entry in written} == {obstacle["name"] for obstacle in todo}
+    assert {(entry["reason"], entry["by"], entry["until"]) for entry in written} == {("", "", None)}
+
+    def cut_over(entries):
+        file.write_text(yaml.safe_dump({"accepts": entries}))
+        return library("run", "--mode", "cutover", "--restore-point", "snapshot-7", "--accepts", file.name)
+
+    whole = [entry | {"reason": "agreed", "by": "the owner", "until": date(2999, 1, 1)} for entry in written]
+    first, *rest = whole
+    for fault, line, says in (
+        ({"reason": " "}, "reason", "has no reason"),
+        ({"by": ""}, "by", "nobody who answers for it"),
+        ({"until": None}, "until", "has no day"),
+        ({"until": date(2020, 1, 1)}, "until", "was accepted until 2020-01-01"),
+        ({"name": "nothing of that name"}, "", "there is no check and no question"),
+    ):
+        refused = cut_over([first | fault, *rest])
+        assert refused.returncode == 2, fault
+        assert says in refused.stderr
+        assert not line or f"{file.name}:" in refused.stderr
+    twice = cut_over([*whole, first])
+    assert twice.returncode == 2
+    assert "is accepted twice" in twice.stderr
+    done = cut_over([entry for entry in whole if entry["name"] != "restore_point"])
+    assert "Cut over." in done.stdout, done.stdout + done.stderr
+    with psycopg.connect(library.environment["LIBRARY_TARGET_URL"]) as connection:
+        [(accepted,)] = connection.execute(
+            "SELECT accepted FROM migration.run WHERE mode = 'cutover' ORDER BY started_at DESC LIMIT 1"
+        ).fetchall()
+    assert {said["reason"] for said in accepted.values()} == {"agreed (accepted by the owner until 2999-01-01)"}
