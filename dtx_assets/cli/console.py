@@ -8,7 +8,9 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
 from types import TracebackType
@@ -27,11 +29,16 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.archive.query import Answer
     from dtx_assets.machinery.base.lake import Manifest
     from dtx_assets.machinery.checks.obstacles import Obstacle
-    from dtx_assets.machinery.dagster.run import AssetState, CheckState, RunOutcome
+    from dtx_assets.machinery.dagster.run import AssetState, CheckResult, CheckState, RunOutcome
+    from dtx_assets.machinery.report.runs import ListedRun
     from dtx_assets.machinery.run.preflight.finding import Finding
+    from dtx_assets.machinery.run.rejected_log import RejectedEntry
+    from dtx_assets.machinery.run.rejected_owners import RejectedKind
     from dtx_assets.machinery.sources.generic_keys import GenericKeys
 
 SHOWN_CHECKS = 60
+SHOWN_ALONE = 3
+"""Of so many assets a check that failed is listed by each."""
 SHOWN_ROWS = 200
 SHOWN_FAULTS = 10
 SLOWEST = 5
@@ -149,10 +156,13 @@ def print_summary(console: Console, system: str, outcome: "RunOutcome", where: d
             table.add_row(model, *(f"{facts.get(name, 0):,}" for name in names))
         console.print(table)
     _print_checks(console, outcome)
+    steps_of: dict[str, list[str]] = {}
     for failure in outcome.failures:
-        console.print(Text(f"FAILED {step_title(failure.step, system)}", style="bold red"))
-        console.print(Text(failure.message), soft_wrap=True)
-    if outcome.not_run:
+        steps_of.setdefault(failure.message, []).append(step_title(failure.step, system))
+    for message, failed in steps_of.items():
+        console.print(Text(f"FAILED {', '.join(failed)}", style="bold red"), soft_wrap=True)
+        console.print(Text(message), soft_wrap=True)
+    if outcome.not_run and outcome.seconds_of:
         titles = [step_title(step, system) for step in outcome.not_run]
         steps = [title for title in titles if not title.startswith("check ")]
         checks = len(titles) - len(steps)
@@ -197,13 +207,9 @@ def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
         console.print(table)
     for note in plan["notes"]:
         console.print(Text(note), soft_wrap=True)
-    from dtx_assets.machinery.checks.obstacles import from_json
+    from dtx_assets.machinery.checks.obstacles import of_plan
 
-    waiting = [
-        from_json({name: value for name, value in found.items() if name != "accepted"})
-        for found in plan["in_the_way"]
-        if not found["accepted"]
-    ]
+    waiting = of_plan(plan)
     print_todo(console, waiting, all_of=len(waiting))
 
 
@@ -248,14 +254,28 @@ def _print_checks(console: Console, outcome: "RunOutcome") -> None:
         table.add_column("of", overflow="fold")
         table.add_column("count", justify="right")
         table.add_column("severity")
-        for check in findings[:SHOWN_CHECKS]:
+        rows = list(_each_check_once(findings))
+        for check, of in rows[:SHOWN_CHECKS]:
             count = "" if check.count is None else f"{check.count:,}"
             style = "red" if check.is_error else "yellow"
-            table.add_row(check.name, check.asset, count, Text(check.severity, style=style))
+            table.add_row(check.name, of, count, Text(check.severity, style=style))
         console.print(table)
-        if len(findings) > SHOWN_CHECKS:
-            console.print(f"and {len(findings) - SHOWN_CHECKS} more: `dtx status`")
+        if len(rows) > SHOWN_CHECKS:
+            console.print(f"and {len(rows) - SHOWN_CHECKS} more: `dtx status --failed`")
     console.print(f"Checks: {passed} passed, {len(errors)} failed, {len(warnings)} warned.", highlight=False)
+
+
+def _each_check_once(findings: Sequence["CheckResult"]) -> Iterator[tuple["CheckResult", str]]:
+    """The findings with what each is of; those of one check of many assets as one, which has the most rows of them."""
+    kinds: dict[tuple[str, bool], list[CheckResult]] = {}
+    for check in findings:
+        kinds.setdefault((check.name, check.is_error), []).append(check)
+    for same in kinds.values():
+        if len(same) <= SHOWN_ALONE:
+            yield from ((check, check.asset) for check in same)
+        else:
+            most = max(same, key=lambda check: check.count or 0)
+            yield most, f"{most.asset} and {len(same) - 1} others"
 
 
 def print_findings(console: Console, findings: Sequence["Finding"]) -> None:
@@ -307,7 +327,8 @@ def print_states(console: Console, assets: Sequence["AssetState"], checks: Seque
     table.add_column("run")
     for asset in assets:
         table.add_row(asset.asset, moment(asset.at), number(asset.rows), short(asset.run_id))
-    console.print(table)
+    if assets:
+        console.print(table)
     table = Table("check", "of", "state", "when", title="Checks", title_justify="left")
     table.add_column("count", justify="right")
     styles = {"passed": "green", "failed": "red", "warned": "yellow"}
@@ -315,6 +336,83 @@ def print_states(console: Console, assets: Sequence["AssetState"], checks: Seque
         state = Text(check.state, style=styles.get(check.state, "dim"))
         table.add_row(check.name, check.asset, state, moment(check.at), number(check.count))
     console.print(table)
+
+
+def print_states_in_short(
+    console: Console, system: str, assets: Sequence["AssetState"], checks: Sequence["CheckState"]
+) -> None:
+    """How much is made and how its checks stand, the first that failed, the next command."""
+    made = [asset for asset in assets if asset.at]
+    if not made:
+        console.print(f"Nothing of {system} is made yet.", highlight=False)
+        console.print("Next: `dtx plan` says what a run would do, `dtx run` rehearses.", highlight=False)
+        return
+    last = max(made, key=lambda asset: asset.at or datetime.min.replace(tzinfo=UTC))
+    console.print(
+        f"{len(made):,} of {counted(len(assets), 'asset')} of {system} made,"
+        f" the last at {moment(last.at)} by run {short(last.run_id)}.",
+        highlight=False,
+    )
+    states = Counter(check.state for check in checks)
+    told = ", ".join(f"{states[state]:,} {state}" for state in ("passed", "failed", "warned") if states[state])
+    rest = ", ".join(
+        f"{many:,} {state}" for state, many in states.items() if state not in ("passed", "failed", "warned")
+    )
+    console.print(f"Checks: {', '.join(filter(None, (told, rest)))}.", highlight=False)
+    failed = [check for check in checks if check.state == "failed"]
+    for check in failed[:FIRST_OBSTACLES]:
+        print_line(console, f"  {check.asset}: {check.name}" + (f", {check.count:,} found" if check.count else ""))
+    if len(failed) > FIRST_OBSTACLES:
+        more = len(failed) - FIRST_OBSTACLES
+        console.print(f"  and {more:,} more that failed: `dtx status --failed`", highlight=False)
+    console.print("Next: `dtx todo` says who has to do what; `dtx status --all` lists everything.", highlight=False)
+
+
+def print_rejected(
+    console: Console, kinds: Sequence["RejectedKind"], examples: Mapping["RejectedKind", Sequence["RejectedEntry"]]
+) -> None:
+    """Who has to mend which rows: by owner, each kind with how many, the remedy and a few of them."""
+    if not kinds:
+        console.print("Nothing is rejected now.")
+        return
+    owners: dict[str, list[RejectedKind]] = {}
+    for kind in kinds:
+        owners.setdefault(kind.owner, []).append(kind)
+    for owner, theirs in owners.items():
+        told = f"{visible(owner)}: {counted(sum(kind.rows for kind in theirs), 'row')}"
+        console.print(Text(told, style="bold"), soft_wrap=True)
+        for kind in theirs:
+            rows = counted(kind.rows, "part of a row", "parts of rows") if kind.partial else counted(kind.rows, "row")
+            told = f"  {kind.source_table} → {kind.model or kind.target_table}: {rows}, {kind.reason}"
+            console.print(Text(visible(told)), soft_wrap=True)
+            console.print(Text(f"    do: {kind.remedy}"), soft_wrap=True)
+            for entry in examples[kind]:
+                print_line(console, f"    {visible(entry.source_key)}: {visible(entry.detail)}")
+            if more := kind.rows - len(examples[kind]):
+                console.print(Text(f"    and {more:,} more"))
+    whose = f" --owner '{visible(next(iter(owners)))}'" if len(owners) > 1 else ""
+    console.print(Text(f"Next: `dtx rejected{whose} --csv FILE` writes all of them, to send."), soft_wrap=True)
+
+
+def print_runs(console: Console, runs: Sequence["ListedRun"]) -> None:
+    """The runs, the latest first, in two lines each: when, mode, who, how long, how it ended; and the rows."""
+    styles = {"failed": "red", "killed": "red", "refused": "red", "rolled back": "dim"}
+    for run in runs:
+        by = f" by {visible(run.by)}" if run.by else ""
+        took = "" if run.seconds is None else f", {duration_text(run.seconds)}"
+        when = f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        told = f"{short(run.run_id)}  {when}  {run.mode or 'run'}{by}{took}: "
+        style = styles.get(run.state, "yellow" if run.failed_checks else "green")
+        console.print(Text(told) + Text(run.ended, style=style), soft_wrap=True)
+        if run.read is not None or run.inserted or run.updated:
+            counted = {"read": run.read, "rejected": run.rejected, "inserted": run.inserted, "updated": run.updated}
+            rows = ", ".join(f"{rows:,} {what}" for what, rows in counted.items() if rows is not None)
+            console.print(Text(f"{'':8}  {rows}{', of the first rows only' if run.limited else ''}"), soft_wrap=True)
+    if not runs:
+        console.print("No run has loaded anything yet, or tried to: `dtx run` rehearses.")
+    elif last := next((run for run in runs if run.state == "succeeded" and run.inserted + run.updated), None):
+        told = f"Next: `dtx rollback {short(last.run_id)}` undoes the last one that wrote."
+        console.print(Text(told), soft_wrap=True)
 
 
 def print_archives(console: Console, archives: Iterable["Manifest"], where: str) -> None:
@@ -415,6 +513,19 @@ def number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def print_line(console: Console, text: str) -> None:
+    """A text in one line of a terminal, cut where it is longer; whole where it goes elsewhere."""
+    if console.is_terminal:
+        console.print(Text(text), no_wrap=True, overflow="ellipsis")
+    else:
+        console.print(Text(text), soft_wrap=True)
+
+
 def short(run_id: str | None) -> str:
     return (run_id or "")[:8]
 
@@ -436,8 +547,7 @@ def print_verdict(
         return
     console.print(Text(f"No-go: {len(found):,} in the way of a cutover ({count_of_kinds(found)})."), soft_wrap=True)
     for obstacle in found[:FIRST_OBSTACLES]:
-        told = f"  {obstacle.name}: {visible(obstacle.finding)} [{obstacle.answers_for_it}]"
-        console.print(Text(told, overflow="ellipsis", no_wrap=True))
+        print_line(console, f"  {obstacle.name}: {visible(obstacle.finding)} [{obstacle.answers_for_it}]")
     console.print(Text(f"Next: `dtx todo` lists all of it by owner{undo}."), soft_wrap=True)
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -37,6 +38,7 @@ from dtx_assets.machinery.base.private import private_file
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.base.settings import Settings
+    from dtx_assets.machinery.run.environment import RunEnvironment
     from dtx_assets.machinery.system.system import System
 
 EXAMPLES_RUN = f"""
@@ -72,6 +74,14 @@ def run(
     accept: Annotated[
         list[str] | None,
         typer.Option(metavar="CHECK=REASON", help="Cut over in spite of it; recorded. May be given many times."),
+    ] = None,
+    accepts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The same from a file that can be reviewed: `dtx plan --accepts` writes it.",
+            dir_okay=False,
+        ),
     ] = None,
     restore_point: Annotated[
         str | None, typer.Option(metavar="NAME", help="A snapshot of the target database; a cutover asks for it.")
@@ -111,6 +121,10 @@ def run(
     from dtx_assets.machinery.feeds.selection import expand_feeds
 
     reasons = accepted_with_reasons(accept or [])
+    if accepts is not None:
+        from dtx_assets.machinery.checks.acceptances import read_acceptances
+
+        reasons = read_acceptances(accepts, datetime.now(UTC).date()) | reasons
     require_known(reasons, known_obstacles(location.SYSTEM, location.defs.resolve_asset_graph()))
 
     if chosen := chosen_phases(location.SYSTEM, phase, through_phase):
@@ -199,9 +213,21 @@ def plan(
         int | None, typer.Option(min=1, metavar="N", help="Plan only the first N source rows of each table.")
     ] = None,
     mode: Annotated[str, typer.Option(help="Whose gate is looked at: rehearsal or cutover.")] = "cutover",
+    accepts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the names of what is in the way there, to be accepted with reasons: for `dtx run --accepts`.",
+            dir_okay=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """A dry run: what `dtx run` would do to each target now, and what would be in the way. Nothing of it stays."""
+    if accepts is not None:
+        from dtx_assets.machinery.checks.acceptances import require_unwritten
+
+        require_unwritten(accepts)
     location = code_location(system)
 
     from dtx_assets.cli.console import print_plan
@@ -214,6 +240,12 @@ def plan(
         typer.echo(json.dumps(outcome.plan, indent=2, default=str))
     else:
         print_plan(output(), outcome.plan)
+    if accepts is not None and outcome.plan is not None:
+        from dtx_assets.machinery.checks.acceptances import write_acceptances
+        from dtx_assets.machinery.checks.obstacles import of_plan
+
+        names = write_acceptances(accepts, system, of_plan(outcome.plan))
+        typer.echo(f"{names} names written to {accepts}: give each a reason, who, and until when.", err=as_json)
     raise typer.Exit(outcome.exit_code if outcome.plan is None else EXIT_OK)
 
 
@@ -349,7 +381,7 @@ def replay(system: SystemArgument = FIRST) -> None:
 
 @app.command(
     epilog="Examples:\n\n  dtx rollback last --dry-run\n\n  dtx rollback 3f2a --with-later\n\n"
-    "  dtx rollback dispatch --phase 3"
+    "  dtx rollback dispatch --phase 3\n\nWithout a terminal to ask on, as in a script, it goes on as with --yes."
 )
 def rollback(
     run_id: Annotated[
@@ -362,13 +394,20 @@ def rollback(
     ] = None,
     with_later: Annotated[bool, typer.Option("--with-later", help="Undo the runs that built on it first.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be undone.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Undo it without asking.")] = False,
 ) -> None:
-    """Undo a run: delete what it inserted, restore what it updated; what someone changed since is left and listed."""
+    """Undo a run: delete what it inserted, restore what it updated; what someone changed since is left and listed.
+
+    It names date, mode, who and rows of what it is going to undo, and asks.
+    """
     if phase is not None and run_id in code_locations():
         run_id, system = "last", run_id
     with environment_of(system) as environment:
-        from dtx_assets.machinery.run.operations import roll_back, undo_lines
+        from dtx_assets.machinery.run.operations import named_runs, roll_back, undo_lines
 
+        undone = named_runs(environment, run_id)
+        if with_later or len(undone) == 1:
+            confirm_undo(environment, undone, phase=phase, ask=not (yes or dry_run))
         summary = roll_back(environment, run_id, with_later=with_later, phase=phase, dry=dry_run, log=typer.echo)
         for line in undo_lines(summary, dry=dry_run):
             typer.echo(line)
@@ -383,6 +422,22 @@ def activate(system: SystemArgument = FIRST) -> None:
         for model, summary in activate_targets(environment, typer.echo).items():
             typer.echo(f"{model}: {summary.updated:,} rows switched on, {summary.conflicts:,} in conflict")
         typer.echo(f"Run {environment.run_id}; `dtx rollback {environment.run_id[:8]}` switches them off again.")
+
+
+def confirm_undo(environment: "RunEnvironment", run_ids: list[str], *, phase: int | None, ask: bool) -> None:
+    """Say what is going to be undone; on a terminal it goes on only after a yes, where it is to be asked."""
+    from dtx_assets.machinery.dagster.run import make_state_directory, open_instance
+    from dtx_assets.machinery.report.history import RunHistory
+    from dtx_assets.machinery.report.runs import runs_named
+
+    make_state_directory(environment.settings.home)
+    with open_instance(environment.settings.home) as instance:
+        for run in runs_named(RunHistory(environment.system, instance), environment.target_url, run_ids):
+            part = "" if phase is None else f"; of it what phase {phase} and those after it loaded"
+            typer.echo(f"run {run.run_id[:8]}: {run.told}{part}")
+    if ask and sys.stdin.isatty() and not typer.confirm("Undo it?" if len(run_ids) == 1 else "Undo them?"):
+        typer.echo("Nothing was undone.")
+        raise typer.Exit(EXIT_STEP_FAILED)
 
 
 def chosen_phases(system: "System", phase: str | None, through: int | None) -> str | None:

@@ -1,5 +1,6 @@
 """The commands that show what is there, and remove what need not be: states, the page, archives, old data."""
 
+import csv
 import json
 import shutil
 import sys
@@ -19,21 +20,27 @@ from dtx_assets.cli.shared import (
     SystemOption,
     app,
     archive_app,
+    chosen_system,
     code_location,
+    code_locations,
+    environment_of,
     in_the_way_now,
     output,
     perform,
     read_settings,
     summarise,
+    system_module,
     target_app,
 )
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
+from dtx_assets.machinery.base.private import private_file
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.base.lake import Lake, Manifest
     from dtx_assets.machinery.base.settings import Settings
 
+RUNS_LISTED = 20
 EXAMPLES_QUERY = """
 Examples:
 
@@ -48,21 +55,48 @@ NULL mean NULL. Bytes that are not UTF-8 are shown escaped, and stand in TABLE_u
 """
 
 
-@app.command(epilog="Examples:\n\n  dtx status\n\n  dtx status --json | jq '.checks[] | select(.state == \"failed\")'")
+@app.command(
+    epilog="Examples:\n\n  dtx status\n\n  dtx status --failed\n\n  dtx status EmailTemplate\n\n"
+    "  dtx status --json | jq '.checks[] | select(.state == \"failed\")'"
+)
 def status(
-    system: SystemArgument = FIRST,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SYSTEM] [NAME]",
+            show_default=False,
+            help="Which migration; only the assets of this name or key, such as letter or legacy/letter.",
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Each asset and each check.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only the checks that failed or warned: each of them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """The last state of each asset and each check."""
+    """Show in a dozen lines what is made and which checks failed first; the rest by --all, --failed or a name."""
+    system, name = system_and_table(words or [])
     location = code_location(system)
     settings = read_settings(location)
 
-    from dtx_assets.cli.console import print_states
+    from dtx_assets.cli.console import print_states, print_states_in_short
     from dtx_assets.machinery.dagster.run import latest_states, make_state_directory, open_instance
 
     make_state_directory(settings.home)
     with open_instance(settings.home) as instance:
         assets, checks = latest_states(location.defs, instance)
+    if name is not None:
+        from dtx_assets.machinery.base.yaml_file import suggestion
+
+        known = sorted({part for asset in assets for part in (asset.asset, asset.asset.rpartition("/")[2])})
+        if name not in known:
+            raise ConfigurationError(
+                f"no asset of {system} is called {name}", where="dtx status", remedy=suggestion(name, known)
+            )
+        assets = [asset for asset in assets if name in (asset.asset, asset.asset.rpartition("/")[2])]
+        checks = [check for check in checks if name in (check.asset, check.asset.rpartition("/")[2])]
+    if failed:
+        checks = [check for check in checks if check.state in ("failed", "warned")]
     if as_json:
         states = {
             "assets": [asdict(asset) for asset in assets],
@@ -70,8 +104,10 @@ def status(
             "checks": [{name: fact for name, fact in vars(check).items() if name != "found"} for check in checks],
         }
         typer.echo(json.dumps(states, indent=2, default=lambda at: at.isoformat()))
+    elif everything or failed or name is not None:
+        print_states(output(), [] if failed else assets, checks)
     else:
-        print_states(output(), assets, checks)
+        print_states_in_short(output(), system, assets, checks)
 
 
 @app.command(
@@ -104,6 +140,93 @@ def todo(
     else:
         print_todo(output(), shown, all_of=len(found))
     raise typer.Exit(EXIT_CHECK_FAILED if found else EXIT_OK)
+
+
+@app.command(
+    epilog="Examples:\n\n  dtx rejected\n\n  dtx rejected exemption --reason unmapped_value\n\n"
+    "  dtx rejected --owner 'compliance lead' --csv to-mend.csv"
+)
+def rejected(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SYSTEM] [TABLE]", show_default=False, help="Which migration; only of this legacy or target table."
+        ),
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Only with this reason code.")] = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Only what this owner has to mend: part of the name will do.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write all these rows there, to send them.", dir_okay=False),
+    ] = None,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show personal data as it is.")] = False,
+) -> None:
+    """Say who has to mend which rejected rows, and how; --csv writes what to send to the owner of the data.
+
+    Exit code 0: nothing is rejected; 3: something is. `dtx errors` prints each row whole.
+    """
+    system, table = system_and_table(words or [])
+
+    from dtx_assets.cli.console import counted, harmless, print_rejected
+    from dtx_assets.machinery.run.explain import loaded_target
+    from dtx_assets.machinery.run.rejected_owners import CSV_COLUMNS, examples_of, rejected_kinds, rows_to_send
+
+    with ExitStack() as stack:
+        environment = stack.enter_context(environment_of(system))
+        connection = stack.enter_context(loaded_target(environment))
+        migration = environment.system
+        kinds = rejected_kinds(connection, migration, table=table, reason=reason, owner=owner)
+        if to is not None:
+            owners = {kind.owner for kind in kinds}
+            found = rows_to_send(connection, migration, table=table, reason=reason, owners=owners, unmasked=unmasked)
+            writer = csv.writer(stack.enter_context(private_file(to)), lineterminator="\n")
+            writer.writerow(CSV_COLUMNS)
+            count = 0
+            for row in found:
+                writer.writerow(map(harmless, row))
+                count += 1
+            typer.echo(f"{counted(count, 'row')} for {'; '.join(sorted(owners)) or 'nobody'} written to {to}.")
+        else:
+            print_rejected(output(), kinds, examples_of(connection, migration, kinds, reason=reason, unmasked=unmasked))
+    raise typer.Exit(EXIT_CHECK_FAILED if kinds else EXIT_OK)
+
+
+def system_and_table(words: list[str]) -> tuple[str, str | None]:
+    """`[SYSTEM] [TABLE]`: one word alone is a system where there is such a one, else a table of the first."""
+    if len(words) > 2:
+        raise ConfigurationError(
+            f"{len(words)} words name no table", where="dtx rejected", remedy="[SYSTEM] [TABLE], at most one of each"
+        )
+    if words and (len(words) == 2 or words[0] in code_locations()):
+        return words[0], (words[1] if len(words) == 2 else None)
+    return chosen_system(FIRST), (words[0] if words else None)
+
+
+@app.command(epilog="Examples:\n\n  dtx runs\n\n  dtx runs --json | jq '.[] | select(.mode == \"cutover\")'")
+def runs(
+    system: SystemArgument = FIRST,
+    last: Annotated[int, typer.Option(min=1, metavar="N", help="So many runs, the latest first.")] = RUNS_LISTED,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Which runs there were that loaded or were to: when, mode, who, rows, how they ended, refused and undone ones."""
+    location = system_module(system)
+    settings = read_settings(location)
+
+    from dtx_assets.cli.console import print_runs
+    from dtx_assets.machinery.dagster.run import make_state_directory, open_instance
+    from dtx_assets.machinery.report.history import RunHistory
+    from dtx_assets.machinery.report.runs import listed_runs
+
+    make_state_directory(settings.home)
+    with environment_of(system) as environment, open_instance(settings.home) as instance:
+        found = listed_runs(RunHistory(location.SYSTEM, instance), environment.target_url, last)
+    if as_json:
+        listed = [{**asdict(run), "ended": run.ended} for run in found]
+        typer.echo(json.dumps(listed, indent=2, default=lambda at: at.isoformat()))
+    else:
+        print_runs(output(), found)
 
 
 @app.command(epilog="Examples:\n\n  dtx report\n\n  dtx report --output cutover.html")

@@ -53,6 +53,7 @@ def embed(
     reasons = accepted_with_reasons(accept or [])
     require_known(reasons, known_obstacles(location.SYSTEM, location.defs.resolve_asset_graph()))
     assets = ["embedding_queue", *(entity.embeddings for entity in declared.entities.values())]
+    assets += [declared.documents] if declared.knowledge else []
     selection = select_assets(location.defs, system, " or ".join(f"derived/{asset}" for asset in assets))
     options = {
         "mode": read_settings(location).mode,

@@ -17,6 +17,7 @@ import typer
 
 from dtx_assets import interrupts
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.exit_codes import EXIT_OK
 
 if TYPE_CHECKING:
     from dagster import AssetCheckKey, AssetKey
@@ -40,6 +41,26 @@ app = typer.Typer(
     "Where inputs and outputs are is said by environment variables (DTX_LEGACY_URL, DTX_TARGET_URL, …);\n"
     "without any, the shipped sample is migrated into an embedded PostgreSQL under .dtx/.",
 )
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"dtx {version('dtx-assets')}")
+        raise typer.Exit(EXIT_OK)
+
+
+@app.callback()
+def options_of_all(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Say which version this is, and end."),
+    ] = False,
+) -> None:
+    pass
+
+
 target_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The target database.")
 
 

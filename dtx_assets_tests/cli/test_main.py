@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from dtx_assets.cli import main as cli
 from dtx_assets.cli import serving
+from dtx_assets_tests.pages import PROJECT
 from dtx_assets_tests.patience import PATIENCE
 
 DTX = [sys.executable, "-m", "dtx_assets.cli.main"]
@@ -111,3 +113,9 @@ def test_a_free_port_is_found_beside_a_taken_one():
         taken.listen()
         port = taken.getsockname()[1]
         assert port < serving.free_port(port) < port + 100
+
+
+def test_the_version_is_that_of_the_package():
+    shown = CliRunner().invoke(cli.app, ["--version"])
+    named = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    assert (shown.exit_code, shown.output) == (0, f"dtx {named}\n")

@@ -28,6 +28,8 @@ def test_every_command_and_option_is_there_with_what_it_does():
             "activate",
             "status",
             "todo",
+            "rejected",
+            "runs",
             "report",
         ),
         *("purge", "embed", "search", "ui", "daemon", "sample", "psql", "target ddl", "archive list", "archive query"),

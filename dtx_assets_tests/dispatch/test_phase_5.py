@@ -46,16 +46,16 @@ def ran(tmp_path_factory: pytest.TempPathFactory, vector_server: EmbeddedPostgre
     vector_server.drop_database("phase_5_of_dispatch")
 
 
-def test_the_queue_and_the_embeddings_are_those_of_the_second_reading(ran):
+def test_the_queue_the_embeddings_and_the_documents_are_those_of_the_second_reading(ran):
     expected, queued = migrate_and_queue(inputs_of_csv(SYSTEM.sample_dir, SYSTEM.sample_dir / "files"))
     found = found_in(ran.url, expected.rows)
     assert len(found.queue) == len(queued) > 1_000
     assert len({entity for entity, *_ in found.embedded}) == 4
     told = differences(found, expected, queued)
-    assert [str(each) for each in told if each.where.startswith(("queue", "embed"))] == []
+    assert [str(each) for each in told if each.where.startswith(("queue", "embed", "document"))] == []
 
 
-def test_only_the_stand_in_keeps_a_check_of_the_phase_red_and_the_run_says_so(ran):
+def test_only_the_stand_in_and_the_absence_of_dify_keep_checks_of_the_phase_red_and_the_run_says_so(ran):
     checks = {check["name"]: check["state"] for check in json.loads(ran.command("status", "dispatch", "--json").stdout)
               ["checks"] if check["asset"] == "derived/embedding_queue"}  # fmt: skip
     assert checks == {
@@ -64,8 +64,11 @@ def test_only_the_stand_in_keeps_a_check_of_the_phase_red_and_the_run_says_so(ra
         "dead_letters": "passed",
         "triggers_state": "passed",
         "search_finds_itself": "passed",
+        "dify_documents": "failed",
     }
+    assert ran.query("SELECT DISTINCT processing_status FROM dify_documents") == [("pending",)]
     assert "embedding_model" in ran.output
+    assert "dify_documents" in ran.output
     assert ran.query("SELECT DISTINCT model_name FROM message_embeddings") == [("standin:hashed-words",)]
 
 
@@ -78,3 +81,46 @@ def test_a_search_finds_what_was_said_and_shows_it_masked(ran):
     assert masked.returncode == 0, masked.stderr
     assert body not in masked.stdout
     assert "standin:hashed-words" in masked.stdout
+
+
+def test_a_diagnosis_after_a_run_takes_its_rows_for_no_one_elses(ran):
+    """Their keys are UUIDs, which the journal of the load calls by numbers."""
+    ran.query(
+        "INSERT INTO messages SELECT (m).* FROM (SELECT jsonb_populate_record(m, jsonb_build_object("
+        "'id', gen_random_uuid(), 'legacy_record_id', NULL)) AS m FROM messages AS m LIMIT 1) AS one"
+    )
+    try:
+        done = ran.command("diagnose", "dispatch", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        findings = {each["subject"]: each["says"] for each in json.loads(done.stdout)["findings"]}
+    finally:
+        ran.query("DELETE FROM messages WHERE legacy_record_id IS NULL")
+        ran.query("DELETE FROM embedding_queue WHERE operation = 'delete'")
+    assert findings["rows in messages"].startswith("1 of others")
+    assert findings["rows in orders"] == "0 of others, 0 with the natural key of a prepared row"
+
+
+def test_the_undo_of_phase_5_leaves_the_others_as_they_are(ran):
+    """Last, as it takes away what the tests before look at."""
+    derived = ("embedding_queue", "message_embeddings", "dify_documents", "dify_knowledgebases")
+    loaded = ("profiles", "orders", "messages", "order_state_history", "migration.mapping")
+
+    def counts(tables):
+        return [ran.query(f"SELECT count(*) FROM {table}")[0][0] for table in tables]
+
+    before, kept = counts(derived), counts(loaded)
+    assert all(before)
+    dry = ran.command("rollback", "dispatch", "--phase", "5", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert counts(derived) == before
+    done = ran.command("rollback", "dispatch", "--phase", "5")
+    assert done.returncode == 0, done.stderr
+    assert f"embedding_queue: {before[0]:,} rows deleted" in done.stdout
+    assert counts(derived) == [0, 0, 0, 0]
+    assert counts(loaded) == kept
+    assert ran.query("SELECT DISTINCT status FROM migration.load") == [("succeeded",)]
+    triggers = "SELECT DISTINCT tgenabled::text FROM pg_trigger WHERE starts_with(tgname, 'queue_')"
+    assert ran.query(triggers) == [("D",)]
+    refused = ran.command("rollback", "dispatch", "--phase", "6")
+    assert refused.returncode != 0
+    assert "no phase 6" in refused.stdout + refused.stderr

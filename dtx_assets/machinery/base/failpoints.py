@@ -71,6 +71,11 @@ POINTS = {
     "derived.indexes_dropped": "indexes are dropped for a bulk, and noted so that they are made again",
     "derived.index_built": "the indexes of one table are made again, those of others are not",
     "derived.undone": "some of what a run derived is undone, and the rest is not",
+    "derived.base_made": "Dify has a knowledge base, and the target does not know",
+    "derived.document_sent": "Dify has a document, and the target does not know",
+    "derived.document_before_commit": "a document is indexed, and that is not committed",
+    "derived.document_removed": "a document is gone from Dify, and the target does not know",
+    "derived.document_undone": "Dify is as it was before a run for some documents, and the target does not know",
     "derived.before_removed": "embeddings that are to go are gone, and that is not committed",
 }
 """All there are, each with what is true where it is reached."""

@@ -62,6 +62,14 @@ DERIVED_VARIABLES = {
     "BEDROCK_ENDPOINT_URL": Variable("another endpoint of Bedrock, for tests", "that of the region", "an http(s) URL"),
     "BEDROCK_RPM": Variable("requests to Bedrock in a minute", "600", "a whole number from 1 to 1000000"),
     "BEDROCK_CONCURRENCY": Variable("calls to Bedrock at once", "8", "a whole number from 1 to 256"),
+    "DIFY_URL": Variable(
+        "Dify's service API, with its /v1, where a system sends its texts to knowledge bases",
+        "nothing is sent, and documents stay pending",
+        "an http(s) URL",
+    ),
+    "DIFY_KEY": Variable("a key of that API for knowledge bases; it is shown nowhere", "none", "any text"),
+    "DIFY_EMBEDDING_PROVIDER": Variable("what Dify calls the provider of its embeddings", "langgenius/bedrock/bedrock"),
+    "DIFY_RERANK_PROVIDER": Variable("what Dify calls the provider that ranks again", "langgenius/bedrock/bedrock"),
 }
 """Those that only a system with embeddings reads, by names without its prefix."""
 

@@ -127,21 +127,50 @@ def asked(
     ]
 
 
+def not_accepted(found: Iterable[Obstacle], accepted: Collection[str]) -> list[Obstacle]:
+    return [obstacle for obstacle in found if not obstacle.is_accepted(accepted)]
+
+
 def require_open(found: Sequence[Obstacle], accepted: Collection[str], what: str) -> None:
     """LoadError that names every obstacle that is not accepted; `what` is not loaded then."""
-    left = [obstacle for obstacle in found if not obstacle.is_accepted(accepted)]
+    if left := not_accepted(found, accepted):
+        raise LoadError(
+            f"{what} is not loaded, {len(left)} thing(s) are in the way ({count_of_kinds(left)}):\n{listed(left)}",
+            remedy=remedy_of(left),
+        )
+
+
+def require_nothing_but_rows(
+    needs_no_row: Sequence[Obstacle], found_before: Sequence[Obstacle], accepted: Collection[str]
+) -> None:
+    """LoadError where something is in the way of a cutover that no row can change: it is refused before it reads any.
+
+    `found_before` is what earlier runs and plans found in rows. It refuses nothing, since it may be mended by now; it
+    is told with the rest so that all of it can be seen to at once.
+    """
+    left = not_accepted(needs_no_row, accepted)
     if not left:
         return
-    listed = "\n".join(f"    {obstacle.name}: {obstacle.finding} [{obstacle.answers_for_it}]" for obstacle in left)
-    structural = any(obstacle.structure for obstacle in left)
+    names = {obstacle.name for obstacle in left}
+    before = [obstacle for obstacle in not_accepted(found_before, accepted) if obstacle.name not in names]
+    also = f"\n  found before, in rows, {len(before)} ({count_of_kinds(before)}):\n{listed(before)}" if before else ""
     raise LoadError(
-        f"{what} is not loaded, {len(left)} thing(s) are in the way ({count_of_kinds(left)}):\n{listed}",
-        remedy=(
-            "mend the structure and run again; it cannot be accepted"
-            if structural
-            else "mend them and run again, or accept each by name: --accept 'NAME=why' (a check's name alone stands for"
-            " all its assets; in the UI: resources → migration → accept)"
-        ),
+        f"the cutover is refused before anything is read, {len(left)} thing(s) are in its way that need no row"
+        f" ({count_of_kinds(left)}):\n{listed(left)}{also}",
+        remedy=remedy_of(left),
+    )
+
+
+def listed(found: Iterable[Obstacle]) -> str:
+    return "\n".join(f"    {obstacle.name}: {obstacle.finding} [{obstacle.answers_for_it}]" for obstacle in found)
+
+
+def remedy_of(left: Iterable[Obstacle]) -> str:
+    if any(obstacle.structure for obstacle in left):
+        return "mend the structure and run again; it cannot be accepted"
+    return (
+        "mend them and run again, or accept each by name: --accept 'NAME=why' (a check's name alone stands for"
+        " all its assets; in the UI: resources → migration → accept)"
     )
 
 

@@ -89,6 +89,15 @@ def from_json(entry: Mapping[str, Any]) -> Obstacle:
     return Obstacle(**{**entry, "checks": frozenset(entry["checks"])})
 
 
+def of_plan(plan: Mapping[str, Any]) -> list[Obstacle]:
+    """What a dry run found in the way, but for what it was told to accept."""
+    return [
+        from_json({name: value for name, value in found.items() if name != "accepted"})
+        for found in plan["in_the_way"]
+        if not found["accepted"]
+    ]
+
+
 def each_once(found: Iterable[Obstacle]) -> list[Obstacle]:
     """The obstacles, those of one name as one, the kinds to see to first before the others."""
     by_name: dict[str, Obstacle] = {}

@@ -1,6 +1,7 @@
 """The assets of the layer `derived`: the queue of texts and their embeddings, in one step after the targets."""
 
 from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ from dtx_assets.machinery.dagster.targets import legacy_rows
 from dtx_assets.machinery.derived.checks import MODEL, QUEUE, derived_checks, evaluate_derived
 from dtx_assets.machinery.derived.model import DerivedDeclaration
 from dtx_assets.machinery.derived.run import Derivation, Deriving
+from dtx_assets.machinery.derived.sending import SendingSummary
 from dtx_assets.machinery.derived.settings import DerivedSettings
 from dtx_assets.machinery.mapping.load import DERIVED
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
@@ -51,7 +53,19 @@ def build_derived(graph: Graph) -> list[dg.AssetsDefinition]:
             for entity in declared.entities.values()
         ),
     ]
-    checks = {spec.name: spec for spec in derived_checks()}
+    if declared.knowledge:
+        specs.append(
+            graph.spec(
+                graph.key("derived", declared.documents),
+                declared.area,
+                "A document a text, whether it was sent or waits, in a knowledge base of Dify an entity: "
+                f"{', '.join(map(declared.name_of_base, declared.entities))}.",
+                deps=[queue],
+                kinds={"postgres"},
+                metadata={"dagster/table_name": declared.documents, **references},
+            )
+        )
+    checks = {spec.name: spec for spec in derived_checks(declared)}
 
     @dg.multi_asset(
         name=f"{graph.system.name}_derive",
@@ -69,7 +83,11 @@ def build_derived(graph: Graph) -> list[dg.AssetsDefinition]:
             for entity in declared.entities.values():
                 key = graph.key("derived", entity.embeddings)
                 yield dg.MaterializeResult(asset_key=key, metadata={"model": derivation.model_name})
-            for name, outcome in evaluate_derived(connection, declared, derivation.model_name).items():
+            if declared.knowledge:
+                key = graph.key("derived", declared.documents)
+                yield dg.MaterializeResult(asset_key=key, metadata=sending_metadata(derivation.sending))
+            dify_url = DerivedSettings.from_environment(graph.system.name).dify_url
+            for name, outcome in evaluate_derived(connection, declared, derivation.model_name, dify_url).items():
                 yield check_result(queue, checks[name], outcome, checks[name].severity, graph.system)
 
     return [derive]
@@ -85,23 +103,37 @@ def derive_all(
     settings = DerivedSettings.from_environment(environment.system.name)
     embedder = settings.make_embedder(declared.dimensions)
     options = environment.options
+    dify = settings.make_dify()
     progress = StepProgress(f"embed with {embedder.model_name}", lambda _line: None)
-    return Deriving(
-        connection,
-        declared,
-        environment.system.mappings_dir,
-        run_id,
-        environment.decisions.chosen,
-        legacy_rows(environment),
-        embedder,
-        settings.requests_a_minute,
-        settings.concurrency,
-        context.log.info,
-        told=progress,
-        cutover=environment.mode == "cutover",
-        accepted_cost=options.accept_cost,
-        accepts_stand_in=bool({MODEL, f"{'/'.join(QUEUE)}:{MODEL}"} & set(options.accept)),
-    ).run(retry_dead=options.retry_dead)
+    with closing(dify) if dify else nullcontext():
+        return Deriving(
+            connection,
+            declared,
+            environment.system.mappings_dir,
+            run_id,
+            environment.decisions.chosen,
+            legacy_rows(environment),
+            embedder,
+            settings.requests_a_minute,
+            settings.concurrency,
+            context.log.info,
+            dify=dify,
+            told=progress,
+            cutover=environment.mode == "cutover",
+            accepted_cost=options.accept_cost,
+            accepts_stand_in=bool({MODEL, f"{'/'.join(QUEUE)}:{MODEL}"} & set(options.accept)),
+        ).run(retry_dead=options.retry_dead)
+
+
+def sending_metadata(sending: SendingSummary | None) -> dict[str, Any]:
+    if sending is None:
+        return {"sent": "nothing: no address of Dify is given, and the documents wait"}
+    return {
+        "documents sent": sending.sent,
+        "documents taken away": sending.removed,
+        "attempts that are tried again": sending.tried_again,
+        "documents given up": sending.dead,
+    }
 
 
 def derivation_metadata(derivation: Derivation) -> dict[str, Any]:

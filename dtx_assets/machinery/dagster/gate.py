@@ -78,6 +78,19 @@ class GateOfInstance:
         )
         return self._with_rows(found, environment)
 
+    def without_rows(self, environment: RunEnvironment) -> list[Obstacle]:
+        """What is in the way of a cutover and can be told before anything is read."""
+        found = obstacles(
+            self._evaluated_now(environment),
+            self.graph.system.questions,
+            environment.decisions.chosen,
+            cutover=True,
+            models=(),
+            restore_point=environment.options.restore_point,
+            owner=self.graph.system.owner,
+        )
+        return self._with_rows(found, environment)
+
     def _with_rows(self, found: Sequence[Obstacle], environment: RunEnvironment) -> list[Obstacle]:
         """With the rows that decisions are about, as they were prepared or extracted last."""
         if not any(obstacle.kind == "decision" for obstacle in found):

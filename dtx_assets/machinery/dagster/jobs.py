@@ -18,6 +18,7 @@ from dtx_assets.machinery.model.references import in_load_order
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.run.environment import ENVIRONMENT, RunEnvironment
 from dtx_assets.machinery.run.operations import activate_targets, roll_back, undo_lines
+from dtx_assets.machinery.run.preflight.places_of_cutover import places_in_the_way
 from dtx_assets.machinery.system.system import System
 
 PLAN_COUNTS = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
@@ -99,7 +100,8 @@ def with_what_loads_found(environment: RunEnvironment, summaries: Mapping[str, L
                 outcome.count,
                 frozenset([name]),
             )
-    return each_once([*(found for found in obstacles if found.name not in tried), *tried.values()])
+    places = places_in_the_way(environment, source=True, models=summaries)
+    return each_once([*places, *(found for found in obstacles if found.name not in tried), *tried.values()])
 
 
 def planning_notes(system: System, planned: Sequence[Mapping[str, Any]]) -> list[str]:

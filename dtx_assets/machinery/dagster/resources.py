@@ -8,13 +8,15 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
-from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError
 from dtx_assets.machinery.base.settings import apply_environment_files
 from dtx_assets.machinery.checks.gate import require_known
 from dtx_assets.machinery.checks.spec import CheckGroup
+from dtx_assets.machinery.dagster.attempts import note_refusal, require_entry
 from dtx_assets.machinery.dagster.gate import GateOfInstance, known_obstacles
 from dtx_assets.machinery.dagster.graph import RESOURCES, Graph, failure
 from dtx_assets.machinery.dagster.io_manager import LakeIOManager
+from dtx_assets.machinery.dagster.run import PROCESS_TAG, this_process
 from dtx_assets.machinery.run.environment import RunEnvironment, RunOptions
 
 S3 = "s3"
@@ -97,11 +99,19 @@ def environment_resource(
                 require_known(options.accept, known_obstacles(graph.system, whole_graph()))
         except ConfigurationError as error:
             raise failure(error) from None
-        obstacles = GateOfInstance(graph, check_groups, context.instance)
+        gate = GateOfInstance(graph, check_groups, context.instance)
         failed = partial(has_failed_step, context.instance, run_id)
+        entry = partial(require_entry, gate)
+        refused = partial(note_refusal, context.instance, run_id)
         with RunEnvironment(
-            graph.system, run_id, started_at, s3_resource(context), options, obstacles, failed
+            graph.system, run_id, started_at, s3_resource(context), options, gate, failed, entry, refused
         ) as shared:
+            if context.run and context.run.tags.get(PROCESS_TAG) == this_process():
+                # All steps are in this process. Where they are not, the one that extracts asks, and no other.
+                try:
+                    shared.require_entry()
+                except MigrationError as error:
+                    raise failure(error) from None
             yield shared
 
     return environment

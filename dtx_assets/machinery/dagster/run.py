@@ -14,12 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 from ruamel.yaml import YAML
 
 from dtx_assets.interrupts import OF_DAGSTER, is_interrupt
@@ -44,8 +46,10 @@ INSTANCE_TEMPLATE = Path(__file__).with_name("dagster.yaml")
 LOG_DIRECTORY = "logs"
 UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 INTERRUPTED = "interrupted; run again: it goes on from there"
-EARLIER_LOOKED_AT = 10
+EARLIER_LOOKED_AT = 50
 """Evaluations of a check, the latest first, among which the last one of an earlier run is looked for."""
+REFUSED_TAG = "migration/refused"
+"""The tag of a run that the gate refused: how much was in its way, by kind."""
 PROCESS_TAG = "dtx/process"
 """The tag of a run that says which process of which machine makes it."""
 _NO_STREAM_CAPTURE = {
@@ -389,6 +393,9 @@ def run_failure_message(event: dg.DagsterEvent) -> str:
     if error is not None and error.cls_name in (OF_DAGSTER, "KeyboardInterrupt"):
         return INTERRUPTED
     said = error.message.strip() if error is not None else ""
+    if error is not None and error.cls_name == "Failure":
+        # One of ours, before which Dagster writes the name of its class.
+        said = said.partition(": ")[2]
     return mask_emails(said or event.message or "the run failed")
 
 
@@ -472,19 +479,27 @@ def check_states(
     """The last evaluation of each of these checks, or the last one that is not of the run `before_run`."""
     check_keys = sorted(keys, key=lambda key: (key.asset_key.path, key.name))
     executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(check_keys)
+    run_of = cache(instance.get_run_by_id)
+
+    def counts(execution: AssetCheckExecutionRecord) -> bool:
+        """What a run is going to evaluate stands planned from its start; a refused one does not come to it."""
+        if execution.run_id == before_run:
+            return False
+        run = run_of(execution.run_id) if execution.status.value == "PLANNED" else None
+        return run is None or REFUSED_TAG not in run.tags
+
     checks = []
     for check in check_keys:
         execution, name = executions.get(check), asset_name(check.asset_key)
-        if execution is not None and execution.run_id == before_run:
-            # What a run is going to evaluate stands planned from its start.
+        if execution is not None and not counts(execution):
             history = instance.event_log_storage.get_asset_check_execution_history(check, limit=EARLIER_LOOKED_AT)
-            execution = next((earlier for earlier in history if earlier.run_id != before_run), None)
+            execution = next(filter(counts, history), None)
         evaluation = execution.event.asset_check_evaluation if execution and execution.event else None
         if execution is None:
             checks.append(CheckState(name, check.name, "never run"))
         elif evaluation is None:
             # What a run planned and did not get to stays planned after its end.
-            run = instance.get_run_by_id(execution.run_id) if execution.status.value == "PLANNED" else None
+            run = run_of(execution.run_id) if execution.status.value == "PLANNED" else None
             state = "running" if run and not run.is_finished else "not finished"
             checks.append(CheckState(name, check.name, state, run_id=execution.run_id))
         elif execution.event:

@@ -27,3 +27,13 @@ CREATE TABLE IF NOT EXISTS migration.derived_index (
     PRIMARY KEY (table_name, index_name)
 );
 COMMENT ON TABLE migration.derived_index IS 'Indexes that were dropped for a bulk and are not made again yet.';
+
+CREATE TABLE IF NOT EXISTS migration.derived_document (
+    run_id text NOT NULL REFERENCES migration.run,
+    document_id uuid NOT NULL,
+    source_table text NOT NULL,
+    before jsonb,
+    PRIMARY KEY (run_id, document_id)
+);
+COMMENT ON TABLE migration.derived_document IS 'What a run did to documents of knowledge bases.';
+COMMENT ON COLUMN migration.derived_document.before IS 'The document as it was; NULL where there was none.';

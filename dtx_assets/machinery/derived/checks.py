@@ -15,16 +15,17 @@ SAMPLES_AN_ENTITY = 10
 LISTED = 20
 QUEUE = ("derived", "embedding_queue")
 
-COVERAGE, MODEL, DEAD, TRIGGERS, FINDS_ITSELF = (
+COVERAGE, MODEL, DEAD, TRIGGERS, FINDS_ITSELF, DOCUMENTS = (
     "embedding_coverage",
     "embedding_model",
     "dead_letters",
     "triggers_state",
     "search_finds_itself",
+    "dify_documents",
 )
 
 
-def derived_checks() -> tuple[CheckSpec, ...]:
+def derived_checks(declared: DerivedDeclaration) -> tuple[CheckSpec, ...]:
     """The checks of the derived layer, each of the queue's asset."""
     told = {
         COVERAGE: "Of each entity, at least 95 % of the rows that have a text have an embedding of it as it is, by the"
@@ -32,19 +33,25 @@ def derived_checks() -> tuple[CheckSpec, ...]:
         MODEL: "All embeddings are of one model, and no stand-in made them.",
         DEAD: "No text is given up: every one was embedded or waits for its next try.",
         TRIGGERS: "The triggers that queue what the application writes are enabled.",
+        DOCUMENTS: "Dify has every text as it is as a document, and has indexed it; none waits, and none is too many.",
         FINDS_ITSELF: "A sample of texts of each entity is found first by its own embedding, and by its words.",
     }
+    if not declared.knowledge:
+        del told[DOCUMENTS]
     return tuple(CheckSpec(name, QUEUE, text, "ERROR", blocking=True) for name, text in told.items())
 
 
-def evaluate_derived(connection: Connection, declared: DerivedDeclaration, model_name: str) -> dict[str, CheckOutcome]:
-    """The outcome of each check by its name; `model_name` is the model of the run."""
+def evaluate_derived(
+    connection: Connection, declared: DerivedDeclaration, model_name: str, dify_url: str | None = None
+) -> dict[str, CheckOutcome]:
+    """The outcome of each check by its name; `model_name` is the model of the run, `dify_url` where it sent texts."""
     return {
         COVERAGE: coverage(connection, declared, model_name),
         MODEL: one_real_model(connection, declared),
         DEAD: dead_letters(connection, declared),
         TRIGGERS: triggers(connection, declared),
         FINDS_ITSELF: finds_itself(connection, declared),
+        **({DOCUMENTS: sent_documents(connection, declared, dify_url)} if declared.knowledge else {}),
     }
 
 
@@ -98,6 +105,37 @@ def dead_letters(connection: Connection, declared: DerivedDeclaration) -> CheckO
     ).fetchall()
     count = int(found[0][3]) if found else 0
     return CheckOutcome(not count, count, {"dead": {f"{table}/{row}": words for table, row, words, _ in found}})
+
+
+def sent_documents(connection: Connection, declared: DerivedDeclaration, dify_url: str | None) -> CheckOutcome:
+    """By the documents and the queue: each text of the queue has its document, and Dify said that it is indexed."""
+    states: dict[str, int] = dict(
+        connection.execute(
+            sql.SQL("SELECT processing_status, count(*) FROM {} GROUP BY 1 ORDER BY 1").format(
+                qualified(declared.documents)
+            )
+        ).fetchall()
+    )
+    [missing] = connection.execute(
+        sql.SQL(
+            "SELECT count(*) FROM {queue} AS queued WHERE operation <> 'delete' AND NOT EXISTS ("
+            "SELECT 1 FROM {documents} AS document WHERE document.content_hash = queued.content_hash"
+            " AND (document.source_table, document.source_id) = (queued.source_table, queued.source_id))"
+        ).format(queue=qualified(declared.queue), documents=qualified(declared.documents))
+    ).fetchone() or [0]
+    open_ones = connection.execute(
+        sql.SQL(
+            "SELECT document_name, processing_status, error_message FROM {} WHERE processing_status <> 'completed'"
+            " ORDER BY error_message IS NULL, document_name LIMIT %s"
+        ).format(qualified(declared.documents)),
+        [LISTED],
+    )
+    examples = {name: words or state for name, state, words in open_ones}
+    count = missing + sum(found for state, found in states.items() if state != "completed")
+    where = dify_url or "nowhere: no address of Dify is given, so nothing is sent"
+    return CheckOutcome(
+        not count, count, {"sent to": where, "documents": states, "texts without one": missing, "open": examples}
+    )
 
 
 def triggers(connection: Connection, declared: DerivedDeclaration) -> CheckOutcome:

@@ -7,6 +7,7 @@ import polars as pl
 from psycopg import sql
 
 from dtx_assets.machinery.base.failpoints import reach
+from dtx_assets.machinery.derived.documents import Documents
 from dtx_assets.machinery.derived.model import Entity
 from dtx_assets.machinery.derived.queue import Queue, to_embed
 from dtx_assets.machinery.derived.texts import HASH, SOURCE_ID, TEXT, LegacyRows, derived_id, entity_texts
@@ -39,6 +40,7 @@ class Filling:
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
+        self.documents = Documents(queue) if queue.declared.knowledge else None
         self._kind_type: str | None = None
 
     def fill(self, chosen: Mapping[str, str], legacy: LegacyRows, model: tuple[str, str]) -> Queued:
@@ -47,8 +49,12 @@ class Filling:
         with self.queue.connection.transaction():
             self.queue.claim_turn()
             self.queue.connection.execute(WANTED_TABLE)
+            if self.documents:
+                self.documents.begin()
             for entity in self.queue.declared.entities.values():
                 self._stage(entity, chosen, legacy, model)
+            if self.documents:
+                self.documents.end()
             self.queue.connection.execute(
                 "UPDATE wanted_text SET done = embedded AND (sent OR NOT %s)", [self.queue.sends]
             )
@@ -58,6 +64,8 @@ class Filling:
             for entity in self.queue.declared.entities.values():
                 self._create_removals(entity)
             queued = Queued(created, self._update(), self._delete(), *self._to_ask(model))
+            if self.queue.sends:
+                self._remove_documents()
             self.queue.connection.execute("DROP TABLE wanted_text")
             reach("derived.before_queued")
         reach("derived.queued")
@@ -79,6 +87,10 @@ class Filling:
                 pl.col(TEXT).str.len_chars().alias("characters"),
             )
             copy_in(self.queue.connection, sql.Identifier("wanted_text"), rows)
+            if self.documents:
+                self.documents.take(entity, page)
+        if self.documents:
+            self.documents.merge(entity)
         self.queue.connection.execute(
             sql.SQL(
                 "UPDATE wanted_text AS wanted SET embedded = EXISTS (SELECT 1 FROM {embeddings} AS there WHERE"
@@ -193,6 +205,19 @@ class Filling:
             ).format(queue=self.queue.table),
             {"sends": self.queue.sends},
         ).rowcount
+
+    def _remove_documents(self) -> None:
+        """Documents of texts that went when nothing was sent are taken away now."""
+        left = sql.SQL(
+            "queued.operation = 'delete' AND queued.status = 'completed' AND EXISTS (SELECT 1 FROM {} AS document"
+            " WHERE (document.source_table, document.source_id) = (queued.source_table, queued.source_id))"
+        ).format(qualified(self.queue.declared.documents))
+        self.queue.note(sql.SQL("SELECT * FROM {} AS queued WHERE {}").format(self.queue.table, left))
+        self.queue.connection.execute(
+            sql.SQL(
+                "UPDATE {} AS queued SET status = 'pending', process_dify = true, dify_completed = false WHERE {}"
+            ).format(self.queue.table, left)
+        )
 
     def _to_ask(self, model: tuple[str, str]) -> tuple[int, int, int]:
         """The rows whose text is to be embedded; the distinct texts that no row has embedded, and their characters."""

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model
 from dtx_assets.machinery.mapping.model import When
 
+MOST_OF_A_NAME = 40
+"""So many characters the name of a knowledge base has at most."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -78,6 +81,15 @@ class Entity(_Strict):
     lines: tuple[TextLine, ...] = Field(min_length=1)
 
 
+class Knowledge(_Strict):
+    """How the knowledge bases are made that the texts are sent to, one an entity."""
+
+    name: str = Field(min_length=1, description="what their names begin with, before that of the entity")
+    embedding_model: str
+    rerank_model: str
+    top_k: int = Field(10, gt=0, description="how many parts of documents a query gives")
+
+
 class DerivedDeclaration(_Strict):
     """All that a system derives."""
 
@@ -87,10 +99,25 @@ class DerivedDeclaration(_Strict):
     dimensions: int = Field(gt=0)
     area: str = "derived"
     """The group of its assets."""
+    knowledge: Knowledge | None = None
     knowledge_bases: str = "dify_knowledgebases"
     documents: str = "dify_documents"
     entities: Mapping[str, Entity] = Field(min_length=1)
     """By the name of their table, which is `source_table` of the queue."""
+
+    @model_validator(mode="after")
+    def _have_short_names(self) -> "DerivedDeclaration":
+        for entity in self.entities if self.knowledge else ():
+            if len(self.name_of_base(entity)) > MOST_OF_A_NAME:
+                raise ValueError(
+                    f"the knowledge base {self.name_of_base(entity)!r} has more than {MOST_OF_A_NAME} characters, which"
+                    " Dify refuses; let `name` be shorter"
+                )
+        return self
+
+    def name_of_base(self, entity: str) -> str:
+        """What the knowledge base of an entity is called."""
+        return f"{self.knowledge.name} {entity}" if self.knowledge else entity
 
     @model_validator(mode="before")
     @classmethod

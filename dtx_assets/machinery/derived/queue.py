@@ -49,7 +49,7 @@ LEASE_SCHEMA = pl.Schema(
 
 def prepare_journal(connection: Connection) -> None:
     """Make the journal of the derived layer, where there is none; the bookkeeping of the load must be there."""
-    if connection.execute("SELECT to_regclass('migration.derived_index')").fetchone() == (None,):
+    if connection.execute("SELECT to_regclass('migration.derived_document')").fetchone() == (None,):
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", [LOCK_CLASS])
             connection.execute(files(__package__).joinpath("bookkeeping.sql").read_text("utf-8").encode())

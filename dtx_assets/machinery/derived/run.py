@@ -11,12 +11,14 @@ from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.base.progress import duration_text
 from dtx_assets.machinery.derived.clock import Clock, SystemClock
 from dtx_assets.machinery.derived.cost import PRICES, Estimate, estimate, price_of, require_accepted
+from dtx_assets.machinery.derived.dify import Dify
 from dtx_assets.machinery.derived.embed import Embedding, EmbeddingSummary
 from dtx_assets.machinery.derived.embedder import Embedder, is_stand_in
 from dtx_assets.machinery.derived.filling import Filling, Queued
 from dtx_assets.machinery.derived.model import DerivedDeclaration
 from dtx_assets.machinery.derived.queue import Queue, prepare_journal, to_embed
 from dtx_assets.machinery.derived.schema import build_indexes, drop_for_bulk, require_parts, switch_triggers
+from dtx_assets.machinery.derived.sending import Sending, SendingSummary
 from dtx_assets.machinery.derived.texts import LegacyRows
 from dtx_assets.machinery.postgres.connection import Connection
 
@@ -40,6 +42,8 @@ class Derivation:
     revived: int
     indexes: tuple[str, ...]
     model_name: str
+    sending: SendingSummary | None
+    """None where there is no Dify to send documents to."""
 
 
 @dataclass
@@ -56,6 +60,7 @@ class Deriving:
     a_minute: int | None
     concurrency: int
     log: Log
+    dify: Dify | None = None
     told: Told = lambda _done, _all: None
     cutover: bool = False
     accepted_cost: float | None = None
@@ -63,7 +68,7 @@ class Deriving:
     clock: Clock = field(default_factory=SystemClock)
 
     def run(self, *, retry_dead: bool = False) -> Derivation:
-        """Fill the queue, embed what is on it, make the indexes and enable the triggers.
+        """Fill the queue, embed what is on it, make the indexes, enable the triggers, and send the documents.
 
         StructureError where the target lacks something; LoadError where a cutover did not accept what it has to, or the
         model refuses. What was committed stays, and the next run goes on.
@@ -77,7 +82,7 @@ class Deriving:
                 remedy="name a real embedder in the environment, or accept the check embedding_model by name",
             )
         price = price_of(self.embedder.model_name, self.mappings_dir / PRICES)
-        queue = Queue(self.connection, self.declared, self.run_id, sends=False)
+        queue = Queue(self.connection, self.declared, self.run_id, sends=self.dify is not None)
         # From now on what the application writes is queued; what it wrote before, the filling finds.
         switch_triggers(self.connection, self.declared, on=True)
         queued = Filling(queue).fill(self.chosen, self.legacy, (self.embedder.model_name, self.embedder.model_version))
@@ -104,6 +109,11 @@ class Deriving:
             summary = embedding.run()
         finally:
             indexes = build_indexes(self.connection, self.declared)
+        sending = None
+        if self.dify is not None:
+            sending = Sending(queue, self.dify, self.clock, waiting=self.log).run()
+        elif self.declared.knowledge:
+            self.log("nothing is sent to Dify: no address of it is given, and all documents wait")
         return Derivation(
             queued,
             expected,
@@ -112,6 +122,7 @@ class Deriving:
             revived,
             tuple(indexes),
             self.embedder.model_name,
+            sending,
         )
 
     def _waiting(self, queue: Queue) -> dict[str, int]:

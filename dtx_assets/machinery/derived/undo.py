@@ -10,13 +10,18 @@ from psycopg import sql
 
 from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.base.failpoints import reach
+from dtx_assets.machinery.derived.clock import Clock, SystemClock
+from dtx_assets.machinery.derived.dify import Dify
 from dtx_assets.machinery.derived.model import DerivedDeclaration, Entity
 from dtx_assets.machinery.derived.queue import prepare_journal
 from dtx_assets.machinery.derived.schema import switch_triggers
+from dtx_assets.machinery.derived.undo_documents import undo_documents
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.ddl import qualified
 
 ROWS_A_BATCH = 1_000
+_NOTED = sql.SQL("SELECT run_id FROM migration.derived_journal UNION ALL SELECT run_id FROM migration.derived_document")
+"""The runs that derived something."""
 
 
 @dataclass
@@ -24,16 +29,30 @@ class UndoneDerivation:
     """Rows of the queue that are what they were, and those that were left because somebody wrote them since."""
 
     undone: int = 0
+    documents: int = 0
     left: list[str] = field(default_factory=list)
     """`<source table>/<source id>` of each."""
 
 
-def undo_derived(connection: Connection, declared: DerivedDeclaration, run_id: str) -> UndoneDerivation:
-    """Undo the derived layer of a run and disable the triggers; LoadError where a later run derived something."""
+def undo_derived(
+    connection: Connection,
+    declared: DerivedDeclaration,
+    run_id: str,
+    dify: Dify | None = None,
+    clock: Clock | None = None,
+    *,
+    dry: bool = False,
+) -> UndoneDerivation:
+    """Undo the derived layer of a run and disable the triggers; a dry undo, which the caller rolls back, asks no Dify.
+
+    LoadError where a later run derived something, or it sent documents and there is no Dify to take them away from.
+    """
     prepare_journal(connection)
     later = connection.execute(
-        "SELECT DISTINCT noted.run_id FROM migration.derived_journal AS noted JOIN migration.run USING (run_id)"
-        " WHERE run.started_at > (SELECT started_at FROM migration.run WHERE run_id = %s)",
+        sql.SQL(
+            "SELECT DISTINCT noted.run_id FROM ({}) AS noted JOIN migration.run USING (run_id)"
+            " WHERE run.started_at > (SELECT started_at FROM migration.run WHERE run_id = %s)"
+        ).format(_NOTED),
         [run_id],
     ).fetchall()
     if later:
@@ -44,6 +63,7 @@ def undo_derived(connection: Connection, declared: DerivedDeclaration, run_id: s
         )
     done = UndoneDerivation()
     switch_triggers(connection, declared, on=False)
+    done.documents = undo_documents(connection, declared, run_id, dify, clock or SystemClock(), dry=dry)
     for entity in declared.entities.values():
         while _undo_batch(connection, declared, entity, run_id, done):
             reach("derived.undone")
@@ -54,9 +74,10 @@ def derived_since(connection: Connection, run_id: str) -> list[str]:
     """The runs that derived something, from this one on, the last one first."""
     prepare_journal(connection)
     found = connection.execute(
-        "SELECT run_id FROM migration.run WHERE started_at >= (SELECT started_at FROM migration.run WHERE run_id = %s)"
-        " AND EXISTS (SELECT 1 FROM migration.derived_journal AS noted WHERE noted.run_id = run.run_id)"
-        " ORDER BY started_at DESC",
+        sql.SQL(
+            "SELECT run_id FROM migration.run WHERE started_at >="
+            " (SELECT started_at FROM migration.run WHERE run_id = %s) AND run_id IN ({}) ORDER BY started_at DESC"
+        ).format(_NOTED),
         [run_id],
     )
     return [str(run) for (run,) in found]

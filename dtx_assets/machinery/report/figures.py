@@ -4,7 +4,7 @@ Aggregated by the server, a few examples a group: a hundred thousand rejected ro
 figures mean is `gather`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -185,13 +185,28 @@ def read_figures(target_url: str, system: str) -> Figures:
             return Figures()
         ask = _Asking(connection, {"system": system, "runs": RUNS_SHOWN, "examples": EXAMPLES})
         return Figures(
-            tuple(RunFigures(**{**row, "flows": tuple(map(tuple, row["flows"]))}) for row in ask(RUNS)),
+            tuple(run_figures(ask(RUNS))),
             tuple(Accounting(**row) for row in ask(ACCOUNTING)),
             rejected_rows(ask(REJECTED)),
             tuple(Listed(**row) for row in ask(CONFLICTS)),
             tuple(Listed(**row) for row in ask(VANISHED)),
             {row["target_table"]: row["rows"] for row in ask(OWNED)},
         )
+
+
+def read_runs(target_url: str, system: str, limit: int | None) -> tuple[RunFigures, ...]:
+    """The last runs that loaded, the latest first, or all of them; none where nothing was loaded."""
+    with refusals_told(), connect(target_url) as connection, connection.transaction():
+        connection.execute("SET TRANSACTION READ ONLY")
+        if connection.execute("SELECT to_regclass('migration.activation')").fetchone() == (None,):
+            return ()
+        ask = _Asking(connection, {"system": system, "runs": limit})
+        return tuple(run_figures(ask(RUNS)))
+
+
+def run_figures(answer: list[dict[str, Any]]) -> Iterator[RunFigures]:
+    for row in answer:
+        yield RunFigures(**{**row, "flows": tuple(map(tuple, row["flows"]))})
 
 
 class _Asking:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from dtx_assets.machinery.dagster.attempts import asked_option, planned_assets
 from dtx_assets.machinery.dagster.jobs import SYSTEM_TAG
 from dtx_assets.machinery.dagster.metadata import check_name, closes_gate
-from dtx_assets.machinery.dagster.run import asset_states, check_result, check_states
+from dtx_assets.machinery.dagster.run import REFUSED_TAG, asset_states, check_result, check_states
 from dtx_assets.machinery.report.figures import RunFigures
 from dtx_assets.machinery.system.system import System
 
@@ -43,6 +44,10 @@ class FailedRun:
     run_id: str
     started_at: datetime
     seconds: float | None
+    mode: str = ""
+    """As it was asked for; empty where the environment said it."""
+    refused: str = ""
+    """What the gate refused it for, by kind."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,97 @@ class Phase:
     seconds: float
 
 
-class History:
+class RunHistory:
+    """What Dagster knows of the runs of a system."""
+
+    def __init__(self, system: System, instance: dg.DagsterInstance) -> None:
+        self.system, self.instance = system, instance
+
+    def seconds(self, runs: Sequence[RunFigures]) -> dict[str, float | None]:
+        """How long each run took from its start to its end, None while it goes on."""
+        if not runs:
+            return {}
+        filters = dg.RunsFilter(run_ids=[run.run_id for run in runs])
+        records = {record.dagster_run.run_id: record for record in self.instance.get_run_records(filters=filters)}
+        seconds: dict[str, float | None] = {}
+        for run in runs:
+            record = records.get(run.run_id)
+            if record and record.start_time:
+                seconds[run.run_id] = record.end_time - record.start_time if record.end_time else None
+            else:
+                seconds[run.run_id] = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
+        return seconds
+
+    def refused(self, run_id: str) -> str:
+        """What the gate refused a run for, by kind; empty where it did not."""
+        run = self.instance.get_run_by_id(run_id)
+        return run.tags.get(REFUSED_TAG, "") if run else ""
+
+    def asked_by(self, run_id: str) -> str:
+        """Who started a run, as far as its options say."""
+        run = self.instance.get_run_by_id(run_id)
+        return asked_option(run, "accepted_by") if run else ""
+
+    def was_killed(self, run_id: str) -> bool:
+        """Whether a run ended without success; of one that says it goes on, it was killed before it could say so."""
+        run = self.instance.get_run_by_id(run_id)
+        return run is not None and run.is_finished and not run.is_success
+
+    def failed_early(self, loaded: Sequence[RunFigures], limit: int) -> list[FailedRun]:
+        """The last runs that were to load, and failed or were killed before: the target database knows none of them.
+
+        Where `loaded` is as long as the limit, those since the first of them.
+        """
+        filters = dg.RunsFilter(
+            statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED],
+            tags={SYSTEM_TAG: self.system.name},
+            created_after=loaded[-1].started_at if len(loaded) == limit else None,
+        )
+        known = {run.run_id for run in loaded}
+        return [
+            FailedRun(
+                record.dagster_run.run_id,
+                datetime.fromtimestamp(record.start_time, UTC),
+                record.end_time - record.start_time if record.end_time else None,
+                asked_option(record.dagster_run, "mode"),
+                record.dagster_run.tags.get(REFUSED_TAG, ""),
+            )
+            for record in self.instance.get_run_records(filters=filters, limit=limit)
+            if record.start_time
+            and record.dagster_run.run_id not in known
+            and self.was_to_load(record.dagster_run.run_id)
+        ]
+
+    def was_to_load(self, run_id: str) -> bool:
+        return any(key.path[:2] == [self.system.name, "target"] for key in planned_assets(self.instance, run_id))
+
+    def failed_checks(self, run_id: str) -> int | None:
+        """How many checks of a run failed at ERROR; None where the history does not have it any more."""
+        if not self.instance.has_run(run_id):
+            return None
+        records = self.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+        evaluations = (record.event_log_entry.asset_check_evaluation for record in records)
+        return sum(check_result(evaluation).is_error for evaluation in evaluations if evaluation is not None)
+
+    def phases(self, run_id: str) -> tuple[Phase, ...]:
+        """How long the steps of a run took, by what they do: the first word of their names, the longest first."""
+        seconds: dict[str, float] = {}
+        steps: Counter[str] = Counter()
+        for step in self.instance.get_run_step_stats(run_id):
+            if step.start_time and step.end_time:
+                phase = step.step_key.removeprefix(f"{self.system.name}_").split("_")[0]
+                seconds[phase] = seconds.get(phase, 0.0) + step.end_time - step.start_time
+                steps[phase] += 1
+        longest_first = sorted(seconds.items(), key=lambda entry: -entry[1])
+        return tuple(Phase(name, steps[name], spent) for name, spent in longest_first)
+
+
+class History(RunHistory):
     """What Dagster knows of the system: its assets and checks with their last states, and its runs."""
 
     def __init__(self, system: System, graph: "AssetGraph", instance: dg.DagsterInstance) -> None:
-        self.system, self.graph, self.instance = system, graph, instance
+        super().__init__(system, instance)
+        self.graph = graph
         made = (key for key in graph.get_all_asset_keys() if graph.get(key).is_materializable)
         self.assets = {state.asset: state for state in asset_states(instance, made)}
         self.check_states = check_states(instance, graph.asset_check_keys)
@@ -90,72 +181,3 @@ class History:
                 )
             )
         return found
-
-    def seconds(self, runs: Sequence[RunFigures]) -> dict[str, float | None]:
-        """How long each run took from its start to its end, None while it goes on."""
-        if not runs:
-            return {}
-        filters = dg.RunsFilter(run_ids=[run.run_id for run in runs])
-        records = {record.dagster_run.run_id: record for record in self.instance.get_run_records(filters=filters)}
-        seconds: dict[str, float | None] = {}
-        for run in runs:
-            record = records.get(run.run_id)
-            if record and record.start_time:
-                seconds[run.run_id] = record.end_time - record.start_time if record.end_time else None
-            else:
-                seconds[run.run_id] = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
-        return seconds
-
-    def was_killed(self, run_id: str) -> bool:
-        """Whether a run ended without success; of one that says it goes on, it was killed before it could say so."""
-        run = self.instance.get_run_by_id(run_id)
-        return run is not None and run.is_finished and not run.is_success
-
-    def failed_early(self, loaded: Sequence[RunFigures], limit: int) -> list[FailedRun]:
-        """The last runs that were to load, and failed or were killed before: the target database knows none of them.
-
-        Where `loaded` is as long as the limit, those since the first of them.
-        """
-        filters = dg.RunsFilter(
-            statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED],
-            tags={SYSTEM_TAG: self.system.name},
-            created_after=loaded[-1].started_at if len(loaded) == limit else None,
-        )
-        known = {run.run_id for run in loaded}
-        return [
-            FailedRun(
-                record.dagster_run.run_id,
-                datetime.fromtimestamp(record.start_time, UTC),
-                record.end_time - record.start_time if record.end_time else None,
-            )
-            for record in self.instance.get_run_records(filters=filters, limit=limit)
-            if record.start_time
-            and record.dagster_run.run_id not in known
-            and self.was_to_load(record.dagster_run.run_id)
-        ]
-
-    def was_to_load(self, run_id: str) -> bool:
-        planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
-        records = self.instance.get_records_for_run(run_id, of_type=planned).records
-        keys = (record.event_log_entry.get_dagster_event().asset_key for record in records)
-        return any(key is not None and key.path[:2] == [self.system.name, "target"] for key in keys)
-
-    def failed_checks(self, run_id: str) -> int | None:
-        """How many checks of a run failed at ERROR; None where the history does not have it any more."""
-        if not self.instance.has_run(run_id):
-            return None
-        records = self.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
-        evaluations = (record.event_log_entry.asset_check_evaluation for record in records)
-        return sum(check_result(evaluation).is_error for evaluation in evaluations if evaluation is not None)
-
-    def phases(self, run_id: str) -> tuple[Phase, ...]:
-        """How long the steps of a run took, by what they do: the first word of their names, the longest first."""
-        seconds: dict[str, float] = {}
-        steps: Counter[str] = Counter()
-        for step in self.instance.get_run_step_stats(run_id):
-            if step.start_time and step.end_time:
-                phase = step.step_key.removeprefix(f"{self.system.name}_").split("_")[0]
-                seconds[phase] = seconds.get(phase, 0.0) + step.end_time - step.start_time
-                steps[phase] += 1
-        longest_first = sorted(seconds.items(), key=lambda entry: -entry[1])
-        return tuple(Phase(name, steps[name], spent) for name, spent in longest_first)

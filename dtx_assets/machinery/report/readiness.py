@@ -54,6 +54,9 @@ class RunRow:
     seconds: float | None
     whole: bool
     failed_checks: int | None
+    mode: str = ""
+    refused: str = ""
+    """What the gate refused it for, by kind."""
 
 
 @dataclass(frozen=True)
@@ -195,11 +198,12 @@ def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[Ru
             seconds[run.run_id],
             whole=accounts.expected <= set(run.flows) and not run.limited,
             failed_checks=history.failed_checks(run.run_id) if place < RUNS_WITH_CHECKS else None,
+            refused=history.refused(run.run_id),
         )
         for place, run in enumerate(figures.runs)
     ]
     rows += [
-        RunRow(run.run_id, run.started_at, None, run.seconds, whole=False, failed_checks=None)
+        RunRow(run.run_id, run.started_at, None, run.seconds, False, None, run.mode, run.refused)
         for run in history.failed_early(figures.runs, RUNS_SHOWN)
     ]
     return tuple(sorted(rows, key=lambda row: row.started_at, reverse=True)[:RUNS_SHOWN])

@@ -4,7 +4,7 @@ All of it is found at run time, from the environment, and only when a step asks:
 Everything here is used by Dagster steps, and nothing here imports Dagster.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError
+from dtx_assets.machinery.base.errors import ConfigurationError, LoadError, MigrationError
 from dtx_assets.machinery.base.lake import Lake, open_archive
 from dtx_assets.machinery.base.private import write_privately
 from dtx_assets.machinery.base.settings import Mode, Settings, require_escaped
-from dtx_assets.machinery.checks.gate import require_open
+from dtx_assets.machinery.checks.gate import not_accepted, require_open
 from dtx_assets.machinery.checks.obstacles import Obstacle
 from dtx_assets.machinery.derived.model import DerivedDeclaration
 from dtx_assets.machinery.derived.schema import create_derived
@@ -48,6 +48,8 @@ from dtx_assets.machinery.system.system import System, settings_of
 
 Obstacles = Callable[["RunEnvironment", Collection[str]], list[Obstacle]]
 """What keeps target models from being loaded, accepted or not."""
+Entry = Callable[["RunEnvironment"], None]
+"""LoadError where a run cannot do what it is for, whatever rows it reads."""
 
 ENVIRONMENT = "migration"
 """The key of the Dagster resource that is a RunEnvironment."""
@@ -84,7 +86,8 @@ class RunEnvironment:
     """A context manager: what it started on the way (the embedded PostgreSQL) it gives up at its end.
 
     `s3` is dagster-aws's S3Resource; `obstacles` says what is in the way of a load, nothing where nobody can tell;
-    `failed_elsewhere` whether a step of the run failed in another process.
+    `failed_elsewhere` whether a step of the run failed in another process; `entry` is what a run is asked before it
+    reads anything; `refused` is told what closed the gate.
     """
 
     def __init__(
@@ -96,6 +99,8 @@ class RunEnvironment:
         options: RunOptions | None = None,
         obstacles: Obstacles = lambda _environment, _models: [],
         failed_elsewhere: Callable[[], bool] = lambda: False,
+        entry: Entry = lambda _environment: None,
+        refused: Callable[[Sequence[Obstacle]], None] = lambda _left: None,
     ) -> None:
         self.system = system
         self.run_id = run_id
@@ -104,6 +109,10 @@ class RunEnvironment:
         self.options = options or RunOptions()
         self._obstacles = obstacles
         self._failed_elsewhere = failed_elsewhere
+        self._entry = entry
+        self._entered = False
+        self._refused = refused
+        self._refused_first: tuple[str, frozenset[str]] | None = None
         self.failures: list[str] = []
         self._resources = ExitStack()
         self._load: RunContext | None = None
@@ -256,9 +265,26 @@ class RunEnvironment:
     def obstacles(self, models: Collection[str]) -> list[Obstacle]:
         return self._obstacles(self, models)
 
+    def require_entry(self) -> None:
+        """LoadError where the run cannot do what it is for, whatever rows it reads. It is asked once."""
+        if not self._entered:
+            self._entered = True
+            self._entry(self)
+
     def require_open_gate(self, model: str) -> None:
-        """LoadError where something is in the way of loading a model that nobody accepted."""
-        require_open(self.obstacles([model]), self.options.accept, model)
+        """LoadError where something is in the way of loading a model that nobody accepted.
+
+        It names what is, once: of the next models, that they are refused for the same.
+        """
+        found = self.obstacles([model])
+        left = not_accepted(found, self.options.accept)
+        names = frozenset(obstacle.name for obstacle in left)
+        if left and self._refused_first and names <= self._refused_first[1]:
+            raise LoadError(f"not loaded either: what is said of {self._refused_first[0]} is in its way too")
+        if left and self.mode == "cutover":
+            self._refused_first = self._refused_first or (model, names)
+            self._refused(left)
+        require_open(found, self.options.accept, model)
 
     def _embedded_url(self) -> str:
         server = self._resources.enter_context(embedded_postgres(self.settings.home, extensions=self.system.extensions))

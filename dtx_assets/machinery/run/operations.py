@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.progress import StepProgress
 from dtx_assets.machinery.derived.model import DerivedDeclaration
+from dtx_assets.machinery.derived.settings import DerivedSettings
 from dtx_assets.machinery.derived.undo import derived_since, undo_derived
 from dtx_assets.machinery.files.stored import StoredFiles
 from dtx_assets.machinery.load import (
@@ -19,10 +20,12 @@ from dtx_assets.machinery.load import (
     undo_run,
     verify_target,
 )
+from dtx_assets.machinery.load.runs import prepare_bookkeeping
+from dtx_assets.machinery.load.undo import runs_to_undo
 from dtx_assets.machinery.load.undo_load import LeftRow
 from dtx_assets.machinery.model.references import loaded_with
 from dtx_assets.machinery.model.target import TargetTable
-from dtx_assets.machinery.postgres.connection import Connection
+from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.system.system import System
 
@@ -45,7 +48,10 @@ def roll_back(
     models = None
     if phase is not None:
         system = environment.system
-        undone = [each for each in system.phases if each.number >= require_phase(system, phase)]
+        # What is derived is undone in any case: it hangs on the rows.
+        if phase != derived_phase(system):
+            require_phase(system, phase)
+        undone = [each for each in system.phases if each.number >= phase]
         models = [target.model for each in undone for target in system.models_of(each)]
     sends = any(target.file_columns for target in environment.system.targets)
     store = environment.file_store() if sends and not dry else None
@@ -58,21 +64,46 @@ def roll_back(
         models=models,
         dry=dry,
         remove_file=store.remove if store else None,
-        first=partial(undo_derivations, environment.system),
+        first=partial(undo_derivations, environment.system, dry=dry),
         waiting=log,
     )
 
 
-def undo_derivations(system: System, connection: Connection, runs: Sequence[str], summary: UndoSummary) -> None:
+def named_runs(environment: RunEnvironment, run_id: str) -> list[str]:
+    """The run that is meant and those that built on it, the last one first; ConfigurationError where it is unknown."""
+    with (
+        refusals_told(),
+        connect(environment.target_url) as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        prepare_bookkeeping(connection)
+        return runs_to_undo(connection, environment.system.name, run_id)
+
+
+def undo_derivations(
+    system: System, connection: Connection, runs: Sequence[str], summary: UndoSummary, *, dry: bool = False
+) -> None:
     """Undo what runs derived, and what later ones derived from their rows, the last one first."""
     if not isinstance(system.derived, DerivedDeclaration):
         return
-    for run in derived_since(connection, runs[-1]):
-        done = undo_derived(connection, system.derived, run)
-        summary.deleted[system.derived.queue] = summary.deleted.get(system.derived.queue, 0) + done.undone
-        for row in done.left:
-            table, _, key = row.partition("/")
-            summary.left.append(LeftRow(table, key, "", "its text, or its embedding, was written since"))
+    dify = DerivedSettings.from_environment(system.name).make_dify()
+    with closing(dify) if dify else nullcontext():
+        for run in derived_since(connection, runs[-1]):
+            done = undo_derived(connection, system.derived, run, dify, dry=dry)
+            if done.documents:
+                documents = system.derived.documents
+                summary.deleted[documents] = summary.deleted.get(documents, 0) + done.documents
+            summary.deleted[system.derived.queue] = summary.deleted.get(system.derived.queue, 0) + done.undone
+            for row in done.left:
+                table, _, key = row.partition("/")
+                summary.left.append(LeftRow(table, key, "", "its text, or its embedding, was written since"))
+
+
+def derived_phase(system: System) -> int | None:
+    """The number of the phase that derives from what the others loaded; it loads nothing itself."""
+    if not system.phases or not isinstance(system.derived, DerivedDeclaration):
+        return None
+    return max(phase.number for phase in system.phases) + 1
 
 
 def require_phase(system: System, number: int) -> int:

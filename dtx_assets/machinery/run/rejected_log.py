@@ -23,14 +23,21 @@ ENTRIES_AT_ONCE = 1_000
 
 ENTRIES = """
 SELECT opened.started_at, flow.source_table, entry.source_key, flow.target_table, entry.reasons, entry.partial,
-    entry.detail, entry."row"
-FROM migration.rejected_entry AS entry
+    entry.detail, entry."row", flow.model
+FROM {entries} AS entry
 JOIN migration.flow ON flow.id = entry.flow_id
 JOIN migration.load AS opened ON opened.id = entry.opened_by
 WHERE entry.closed_by IS NULL AND flow.system = {system} AND {asked}
 ORDER BY flow.target_table, flow.source_table, entry.source_key COLLATE "C", entry.occurrence
 """
 """As the view `migration.rejected` has them, with the time of the load that found them."""
+ALL_ENTRIES = sql.SQL("migration.rejected_entry")
+FIRST_ENTRIES = sql.SQL(
+    "(SELECT placed.* FROM (SELECT open.*, row_number() OVER (PARTITION BY flow_id, reasons[1], partial"
+    ' ORDER BY source_key COLLATE "C", occurrence) AS place FROM migration.rejected_entry AS open'
+    " WHERE closed_by IS NULL) AS placed WHERE place <= {first})"
+)
+"""The first ones of each flow and first reason."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +55,29 @@ class RejectedEntry:
     detail: str
     row: Mapping[str, Any]
     is_document: bool
+    model: str = ""
 
 
 def rejected_entries(
-    connection: Connection, system: System, *, table: str | None, reason: str | None, unmasked: bool
+    connection: Connection,
+    system: System,
+    *,
+    table: str | None,
+    reason: str | None,
+    unmasked: bool,
+    first: int | None = None,
 ) -> Iterator[RejectedEntry]:
     """What is rejected now, of a legacy or target table and with a reason where they are named.
 
-    ConfigurationError where no flow has such a table.
+    `first`: only so many of each flow and first reason. ConfigurationError where no flow has such a table.
     """
-    targets = {target.name for target in system.targets}
-    if table is not None and table not in system.legacy_tables and table not in targets:
-        known = ", ".join([*system.legacy_tables, *sorted(targets - set(system.legacy_tables))])
-        raise ConfigurationError(f"there is no table {table!r}", where="--table", remedy=f"one of: {known}")
-    asked: list[sql.Composable] = [sql.SQL("true")]
-    if table is not None:
-        asked.append(sql.SQL("{} IN (flow.source_table, flow.target_table)").format(sql.Literal(table)))
-    if reason is not None:
-        asked.append(sql.SQL("{} = ANY (entry.reasons)").format(sql.Literal(reason)))
-    query = sql.SQL(ENTRIES).format(system=sql.Literal(system.name), asked=sql.SQL(" AND ").join(asked))
+    asked = asked_for(system, table, reason)
+    entries = ALL_ENTRIES if first is None else FIRST_ENTRIES.format(first=sql.Literal(first))
+    query = sql.SQL(ENTRIES).format(system=sql.Literal(system.name), asked=asked, entries=entries)
     with connection.transaction(), connection.cursor("rejected_entries") as cursor:
         cursor.itersize = ENTRIES_AT_ONCE
         cursor.execute(query)
-        for at, source, key, target, reasons, partial, detail, row in cursor:
+        for at, source, key, target, reasons, partial, detail, row, model in cursor:
             legacy = system.legacy_tables.get(source)
             personal = _personal(legacy, row)
             shown = detail if unmasked else masked_detail(detail, row, personal)
@@ -85,7 +92,22 @@ def rejected_entries(
                 shown,
                 row if unmasked else _masked(row, personal),
                 legacy is not None and legacy.documents,
+                model,
             )
+
+
+def asked_for(system: System, table: str | None, reason: str | None) -> sql.Composable:
+    """The condition on entries of a table and with a reason; ConfigurationError where no flow has such a table."""
+    targets = {target.name for target in system.targets}
+    if table is not None and table not in system.legacy_tables and table not in targets:
+        known = ", ".join([*system.legacy_tables, *sorted(targets - set(system.legacy_tables))])
+        raise ConfigurationError(f"there is no table {table!r}", where="--table", remedy=f"one of: {known}")
+    asked: list[sql.Composable] = [sql.SQL("true")]
+    if table is not None:
+        asked.append(sql.SQL("{} IN (flow.source_table, flow.target_table)").format(sql.Literal(table)))
+    if reason is not None:
+        asked.append(sql.SQL("{} = ANY (entry.reasons)").format(sql.Literal(reason)))
+    return sql.SQL(" AND ").join(asked)
 
 
 def _personal(table: LegacyTable | None, row: Mapping[str, Any]) -> frozenset[str]:

@@ -17,7 +17,10 @@ from dtx_assets.machinery.look_ups.assets import (
 )
 from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.transforms.columns import GENERIC
+from dtx_assets_tests.machinery.load.prepared import SYSTEM, Shop
+from dtx_assets_tests.machinery.load.test_keys import KINDS, prepare, undone
 from dtx_assets_tests.machinery.zoo import UNDECODABLE
 
 TABLE = LegacyTable(
@@ -205,6 +208,41 @@ def test_rows_of_other_areas_come_as_they_are(context):
     rows = read_target_rows(context.target_url, "Other.Odd Table", columns)
     assert rows.rows() == list(enumerate(awkward))
     assert rows.schema == pl.Schema(columns)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_rows_of_others_are_those_that_no_load_inserted_whatever_their_key(tmp_path, database_url, kind):
+    """Before and after a load, and after its undo, when somebody took one of its keys."""
+    shop = Shop(tmp_path, database_url)
+    columns = {column.name: polars_type(column.type) for column in kind.target.columns}
+
+    def insert(number: int) -> None:
+        row = kind.row(number, note="of others")
+        names = ", ".join(f'"{name}"' for name in row)
+        values = [*row.values()]
+        with psycopg.connect(database_url) as connection:
+            connection.execute(
+                f"INSERT INTO {kind.target.name} ({names}) VALUES ({', '.join(['%s'] * len(row))})", values
+            )
+
+    def others(system: str = SYSTEM) -> list[dict[str, object]]:
+        rows = read_target_rows(database_url, kind.target.name, columns, inserted_by=system, key=kind.target.key)
+        return sorted(rows.to_dicts(), key=str)
+
+    def of_others(*numbers: int) -> list[dict[str, object]]:
+        return sorted((kind.row(number, note="of others") for number in numbers), key=str)
+
+    shop.sql(kind.ddl)
+    insert(20)
+    assert others() == of_others(20)
+    prepare(shop, kind, [kind.row(number) for number in range(1, 5)])
+    assert shop.load(kind.target).inserted == 4
+    insert(21)
+    assert others() == of_others(20, 21)
+    assert len(others("another system")) == 6
+    undone(shop, kind, "last")
+    insert(2)
+    assert others() == of_others(2, 20, 21)
 
 
 def test_a_value_map_and_a_frame_of_ones_own(context):

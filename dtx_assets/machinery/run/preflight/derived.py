@@ -26,6 +26,15 @@ def derived_parts(environment: RunEnvironment, connection: Connection | None) ->
         variable = f"{environment.system.name.upper()}_EMBEDDER"
         remedy = f"{variable}=bedrock embeds with a model; a cutover refuses a stand-in"
         yield Finding(PART, "embedder", "warn", f"{model}, which only stands in for a model", remedy)
+    if declared.knowledge:
+        if settings.dify_url:
+            yield Finding(PART, "Dify", "yes", f"texts are sent to {settings.dify_url}")
+        else:
+            variable = f"{environment.system.name.upper()}_DIFY_URL"
+            says = "no address of it is given: nothing is sent, and documents wait"
+            yield Finding(
+                PART, "Dify", "warn", says, f"{variable} and its key send them; the check dify_documents asks"
+            )
     if connection is None:
         return
     if has_extension(connection):

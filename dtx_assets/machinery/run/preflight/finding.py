@@ -16,13 +16,17 @@ Now = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the preflight: what was looked at, whether it will do, what was seen, and what to do about it."""
+    """One line of the preflight: what was looked at, whether it will do, what was seen, and what to do about it.
+
+    `stops`: whether no load can be done while it says no.
+    """
 
     part: str
     subject: str
     state: State
     says: str = ""
     remedy: str = ""
+    stops: bool = True
 
 
 @contextmanager

@@ -17,9 +17,12 @@ from dtx_assets.machinery.sources.undeclared import refuse_when_none_is_there
 
 
 class Sources:
-    """Legacy tables and crosswalks where they are now; they stay open as long as `stack`."""
+    """Legacy tables and crosswalks where they are now; they stay open as long as `stack`.
 
-    def __init__(self, environment: RunEnvironment, stack: ExitStack) -> None:
+    Not `closely`, it is only asked whether they answer and hold anything of what is declared.
+    """
+
+    def __init__(self, environment: RunEnvironment, stack: ExitStack, *, closely: bool = True) -> None:
         self.environment = environment
         self.findings: list[Finding] = []
         self.readable: dict[str, Source] = {}
@@ -37,7 +40,11 @@ class Sources:
                 continue
             if opened[url] and part == "crosswalks" and url == settings.legacy_url:
                 self.findings.append(Finding(part, "connection", "yes", f"the same as the source, {mask_url(url)}"))
-            self._look_at(part, url, source, declared)
+            if closely:
+                self._look_at(part, url, source, declared)
+            else:
+                with refusal(self.findings, part, "collections"):
+                    refuse_when_none_is_there(declared.values(), source.tables(), mask_url(url))
 
     def _open(self, part: str, url: str, stack: ExitStack) -> Source | None:
         source = None

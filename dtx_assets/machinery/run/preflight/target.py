@@ -79,8 +79,8 @@ class Target:
         elif names:
             self._found("rights on reference tables", "yes", "no more than SELECT")
 
-    def _found(self, subject: str, state: State, says: str, remedy: str = "") -> None:
-        self.findings.append(Finding("target", subject, state, says, remedy))
+    def _found(self, subject: str, state: State, says: str, remedy: str = "", *, stops: bool = True) -> None:
+        self.findings.append(Finding("target", subject, state, says, remedy, stops))
 
     def _url(self, stack: ExitStack) -> str | None:
         settings = self.environment.settings
@@ -138,7 +138,7 @@ class Target:
         says = f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this machine"
         remedy = "set both clocks by NTP: times of runs and files are compared"
         if abs(difference) > CLOCK_ERROR:
-            self._found("clock", "no", says, remedy)
+            self._found("clock", "no", says, remedy, stops=False)
         elif abs(difference) > CLOCK_WARNING:
             self._found("clock", "warn", says, remedy)
         else:
@@ -320,7 +320,8 @@ class Target:
         if secured:
             self._found(subject, "no", "row-level security hides rows from this user", ROWS_REMEDY)
         if table.writes == "nothing" and not self._has_rows(connection, table):
-            self._found(subject, "no", "has no rows", f"load the area it belongs to first: {table.area}")
+            remedy = f"load the area it belongs to first: {table.area}"
+            self._found(subject, "no", "has no rows", remedy, stops=False)
 
     def _has_rows(self, connection: Connection, table: TargetTable) -> bool:
         try:

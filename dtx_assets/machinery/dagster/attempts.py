@@ -1,0 +1,54 @@
+"""What a cutover is asked in its first second, and what stays of one that was refused: a tag of its run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from dtx_assets.machinery.checks.gate import NEVER_EVALUATED, not_accepted, require_nothing_but_rows
+from dtx_assets.machinery.checks.obstacles import Obstacle, count_of_kinds, each_once
+from dtx_assets.machinery.dagster.gate import GateOfInstance
+from dtx_assets.machinery.dagster.run import REFUSED_TAG
+from dtx_assets.machinery.run.environment import ENVIRONMENT, RunEnvironment
+from dtx_assets.machinery.run.preflight.places_of_cutover import places_in_the_way
+
+
+def require_entry(gate: GateOfInstance, environment: RunEnvironment) -> None:
+    """LoadError where a run is to cut over and something is in its way that needs no row."""
+    if environment.mode != "cutover" or gate.instance is None:
+        return
+    planned = planned_assets(gate.instance, environment.run_id)
+    models = [target.model for target in gate.graph.system.filled_targets]
+    loaded = [model for model in models if gate.graph.key("target", model) in planned]
+    if not loaded:
+        return
+    reads = any(key.path[1] in ("legacy", "crosswalk") for key in planned)
+    asked = each_once([*places_in_the_way(environment, source=reads, models=loaded), *gate.without_rows(environment)])
+    left = not_accepted(asked, environment.options.accept)
+    if left:
+        note_refusal(gate.instance, environment.run_id, left)
+        found = gate.in_the_way(environment, loaded, cutover=True, but_of_run=environment.run_id)
+        in_rows = [each for each in found if each.kind in ("rejected", "check") and each.name != NEVER_EVALUATED]
+        require_nothing_but_rows(asked, in_rows, environment.options.accept)
+
+
+def planned_assets(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
+    """The assets that a run is to make."""
+    planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    records = instance.get_records_for_run(run_id, of_type=planned).records
+    keys = (record.event_log_entry.get_dagster_event().asset_key for record in records)
+    return {key for key in keys if key is not None}
+
+
+def note_refusal(instance: dg.DagsterInstance | None, run_id: str, left: Sequence[Obstacle]) -> None:
+    """Leave with a run that it was refused, and for how much."""
+    if instance is not None and instance.has_run(run_id):
+        instance.add_run_tags(run_id, {REFUSED_TAG: count_of_kinds(left)})
+
+
+def asked_option(run: dg.DagsterRun, option: str) -> str:
+    """What a run was asked for, such as its mode; empty where its options leave it to the environment."""
+    config: Any = run.run_config
+    for name in ("resources", ENVIRONMENT, "config", option):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return str(config or "")

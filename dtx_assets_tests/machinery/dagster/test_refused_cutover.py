@@ -1,0 +1,84 @@
+"""A cutover that cannot be is refused in its first second, once, and what is known of the rows stays known.
+
+Why: today's night is lost where three minutes of extraction end in a refusal for what the files of the plan said.
+"""
+
+import re
+
+import pytest
+
+from dtx_assets.machinery.base.exit_codes import EXIT_OK, EXIT_STEP_FAILED
+from dtx_assets.machinery.dagster.attempts import asked_option
+from dtx_assets.machinery.dagster.run import REFUSED_TAG, open_instance
+from dtx_assets.machinery.report.history import RunHistory
+from dtx_assets_tests.library.definitions import SYSTEM
+from dtx_assets_tests.library.place import Library
+
+KIND = "Book/book/unparseable"
+
+
+@pytest.fixture
+def library(tmp_path, database_url, monkeypatch) -> Library:
+    return Library(tmp_path, database_url, monkeypatch)
+
+
+def test_what_needs_no_row_is_asked_before_any_is_read_and_what_was_found_in_rows_is_not_forgotten(library):
+    library.write("book", "book_id,branch_id,title,pages,added", ("1,10,A,not a number,",))
+    planned = library.plan()
+    assert planned.keys() == {"restore_point", KIND}
+    lake = sorted(library.home.rglob("*.parquet"))
+    refused = library.run(mode="cutover")
+    assert refused.exit_code == EXIT_STEP_FAILED
+    [failure] = refused.failures
+    assert failure.message.startswith("the cutover is refused before anything is read, 1 thing(s)")
+    assert "    restore_point: no restore point" in failure.message
+    assert f"found before, in rows, 1 (1 kind of rejected rows to mend):\n    {KIND}: 1 row" in failure.message
+    assert sorted(library.home.rglob("*.parquet")) == lake
+    assert library.sql("SELECT to_regclass('migration.run')") == [(None,)], "nothing was written to the target"
+    again = library.run(mode="cutover")
+    assert again.failures[0].message == failure.message, "the attempt before took nothing of it away"
+
+    with open_instance(library.home) as instance:
+        run = instance.get_run_by_id(refused.run_id)
+        assert (run.tags[REFUSED_TAG], asked_option(run, "mode")) == ("1 question to answer", "cutover")
+        [_, early] = RunHistory(SYSTEM, instance).failed_early((), 5)
+    assert (early.run_id, early.mode, early.refused) == (refused.run_id, "cutover", "1 question to answer")
+
+
+def test_what_rows_alone_show_refuses_once_for_all_targets_and_is_noted(library):
+    library.write("book", "book_id,branch_id,title,pages,added", ("1,10,A,not a number,",))
+    refused = library.cutover()
+    told = [failure.message for failure in refused.failures if KIND in failure.message]
+    assert len(told) == 1
+    others = {failure.message for failure in refused.failures if KIND not in failure.message}
+    [first] = re.findall(r"^(\w+) is not loaded, 1 thing", told[0])
+    assert others == {f"not loaded either: what is said of {first} is in its way too"}
+    with open_instance(library.home) as instance:
+        assert RunHistory(SYSTEM, instance).refused(refused.run_id) == "1 kind of rejected rows to mend"
+    assert library.sql("SELECT mode, status FROM migration.run") == [("cutover", "failed")]
+
+
+def test_a_place_that_does_not_answer_refuses_a_cutover_and_no_rehearsal(library, monkeypatch):
+    monkeypatch.setenv("LIBRARY_TARGET_URL", "postgresql://nobody@127.0.0.1:1/nowhere")
+    monkeypatch.setenv("LIBRARY_LEGACY_URL", str(library.directory / "gone"))
+    [failure] = library.cutover().failures
+    assert "2 thing(s) are in its way that need no row (2 structural faults)" in failure.message
+    assert "    source/connection: " in failure.message
+    assert "    target/connection: " in failure.message
+    assert "it cannot be accepted" in failure.message
+    # A rehearsal says it as it comes to it.
+    assert [failure.step for failure in library.run().failures] == ["library_extraction"]
+
+
+def test_a_table_that_may_not_be_written_refuses_the_cutover_that_loads_it(library):
+    library.sql("ALTER TABLE book DROP COLUMN pages")
+    [failure] = library.cutover().failures
+    assert "target/table book (Book).pages: missing column" in failure.message
+    # Of a cutover of readers alone it is no matter.
+    assert library.cutover(select="+target/Reader").exit_code == EXIT_OK
+
+
+def test_what_loads_nothing_is_not_asked(library, monkeypatch):
+    monkeypatch.setenv("LIBRARY_MODE", "cutover")
+    assert library.run(select="legacy/book").exit_code == EXIT_OK
+    assert library.run("library_plan").exit_code == EXIT_OK
