@@ -354,11 +354,10 @@ def print_states_in_short(
         highlight=False,
     )
     states = Counter(check.state for check in checks)
-    told = ", ".join(f"{states[state]:,} {state}" for state in ("passed", "failed", "warned") if states[state])
-    rest = ", ".join(
-        f"{many:,} {state}" for state, many in states.items() if state not in ("passed", "failed", "warned")
-    )
-    console.print(f"Checks: {', '.join(filter(None, (told, rest)))}.", highlight=False)
+    # These first; a state in which no check is, is not told.
+    order = dict.fromkeys(("passed", "failed", "warned", *states))
+    told = ", ".join(f"{states[state]:,} {state}" for state in order if states[state])
+    console.print(f"Checks: {told}.", highlight=False)
     failed = [check for check in checks if check.state == "failed"]
     for check in failed[:FIRST_OBSTACLES]:
         print_line(console, f"  {check.asset}: {check.name}" + (f", {check.count:,} found" if check.count else ""))

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from dtx_assets.machinery.checks.own import Checks, Find, Look, OwnCheck
 from dtx_assets.machinery.checks.spec import CheckOutcome, found
+from dtx_assets.machinery.look_ups.assets import not_inserted_by
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.model import ColumnMapping
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
@@ -155,13 +156,7 @@ NOT_OURS = (
 def not_ours(look: Look) -> CheckOutcome:
     """Rows that others wrote, and which of their names rows of ours have too."""
     target = look.system.target(look.asset[1])
-    key = sql.SQL(", ").join(sql.Identifier("t", name) for name in target.key)
-    text = sql.SQL("{}::text" if len(target.key) == 1 else "jsonb_build_array({})::text").format(key)
-    theirs = sql.SQL(
-        "NOT EXISTS (SELECT FROM migration.target_row AS n JOIN migration.batch AS b ON b.inserted_ids @> n.no"
-        " AND b.undone_at IS NULL JOIN migration.load AS l ON l.id = b.load_id WHERE n.target_table = {1}"
-        " AND n.key = {2} AND (l.system, l.target_table) = ({0}, {1}))"
-    ).format(look.system.name, target.name, text)
+    theirs = not_inserted_by(look.system.name, target.name, target.key)
     table = qualified(target)
     rows = look.select(sql.SQL("SELECT count(*) FROM {} AS t WHERE {}").format(table, theirs)).collect().item()
     twice = {}

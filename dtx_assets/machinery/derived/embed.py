@@ -10,7 +10,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import polars as pl
-from psycopg import sql
 
 from dtx_assets.machinery.derived.clock import Clock, Rate, wait_before_try
 from dtx_assets.machinery.derived.embedder import (
@@ -91,15 +90,10 @@ class Embedding:
         return min(TEXTS_A_LEASE, max(1, int(self.a_minute * LEASE.total_seconds() / 60 / 4)))
 
     def _wait_for_more(self) -> bool:
-        at = self.queue.next_turn(to_embed)
-        if at is None:
-            return False
-        seconds = (at - self.clock.now()).total_seconds()
-        if seconds > SECONDS_BETWEEN_LOOKS:
+        def tell(seconds: float) -> None:
             self.waiting(f"texts are to be tried again, or another process has them: waiting for {seconds:.0f} s")
-        if seconds > 0:
-            self.clock.sleep(seconds)
-        return True
+
+        return self.queue.wait_for_turn(to_embed, self.clock, tell, at_least=SECONDS_BETWEEN_LOOKS)
 
     def _remove(self) -> None:
         while lease := self.queue.lease(to_remove, self.clock.now(), TEXTS_A_LEASE):
@@ -118,7 +112,7 @@ class Embedding:
                 pool.submit(self._embed, text): hashed for hashed, text in texts.items() if hashed not in adopted
             }
             for done in self._answers(running):
-                lease = self._kept(lease)
+                lease = self.queue.keep(lease, self.clock.now())
                 self._settle(lease, done)
         finally:
             for future in running:
@@ -141,19 +135,8 @@ class Embedding:
                 texts |= dict(same.select(HASH, TEXT).iter_rows())
                 current.append(same.select(lease.rows.columns))
         kept = pl.concat(current) if current else lease.rows.clear()
-        self._give_back(lease, lease.rows.join(kept, on="id", how="anti").get_column("id").to_list())
+        self.queue.give_back(lease, lease.rows.join(kept, on="id", how="anti").get_column("id").to_list())
         return Lease(lease.until, kept), texts
-
-    def _give_back(self, lease: Lease, ids: list[str]) -> None:
-        """Rows whose text is another one than was queued, or none: they wait until the queue is filled again."""
-        if ids:
-            self.queue.connection.execute(
-                sql.SQL(
-                    "UPDATE {} SET status = 'pending', leased_until = NULL, content_hash = NULL"
-                    " WHERE id = ANY (%s::uuid[]) AND leased_until = %s"
-                ).format(self.queue.table),
-                [ids, lease.until],
-            )
 
     def _embed(self, text: str) -> Embedded:
         def ask(piece: str) -> Answer:
@@ -168,11 +151,6 @@ class Embedding:
         while left:
             done, left = wait(left, timeout=SECONDS_BETWEEN_LOOKS, return_when=FIRST_COMPLETED)
             yield {running[future]: future for future in done}
-
-    def _kept(self, lease: Lease) -> Lease:
-        """The lease, renewed where half of it is over."""
-        now = self.clock.now()
-        return self.queue.renew(lease, now) if lease.until - now < LEASE / 2 else lease
 
     def _settle(self, lease: Lease, done: Mapping[str, Future[Embedded]]) -> None:
         """Write what was answered; count what was not. What stops everything is raised after that."""

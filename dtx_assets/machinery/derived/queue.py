@@ -14,6 +14,7 @@ import polars as pl
 from psycopg import sql
 
 from dtx_assets.machinery.base.failpoints import reach
+from dtx_assets.machinery.derived.clock import Clock
 from dtx_assets.machinery.derived.model import DerivedDeclaration
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.ddl import qualified
@@ -143,6 +144,21 @@ class Queue:
         ).fetchall()
         return Lease(until, lease.rows.filter(pl.col("id").is_in([found for (found,) in kept])))
 
+    def keep(self, lease: Lease, now: datetime) -> Lease:
+        """The lease, renewed where half of it is over."""
+        return self.renew(lease, now) if lease.until - now < LEASE / 2 else lease
+
+    def give_back(self, lease: Lease, ids: Sequence[str]) -> None:
+        """Rows whose text is another one than was queued, or none: they wait until the queue is filled again."""
+        if ids:
+            self.connection.execute(
+                sql.SQL(
+                    "UPDATE {} SET status = 'pending', leased_until = NULL, content_hash = NULL"
+                    " WHERE id = ANY (%s::uuid[]) AND leased_until = %s"
+                ).format(self.table),
+                [list(ids), lease.until],
+            )
+
     def release(self, lease: Lease) -> None:
         """Give back what this process still has of a lease; nothing is counted as an attempt."""
         self.connection.execute(
@@ -163,6 +179,19 @@ class Queue:
             ).format(self.table, ready("queued"))
         ).fetchone() or [None]
         return at if isinstance(at, datetime) else None
+
+    def wait_for_turn(self, ready: Ready, clock: Clock, tell: Callable[[float], object], *, at_least: float) -> bool:
+        """Wait until a row that is `ready` may be had; False where none is left. A wait of more than `at_least` seconds
+        is told."""
+        at = self.next_turn(ready)
+        if at is None:
+            return False
+        seconds = (at - clock.now()).total_seconds()
+        if seconds > at_least:
+            tell(seconds)
+        if seconds > 0:
+            clock.sleep(seconds)
+        return True
 
     def fail(self, lease: Lease, ids: Sequence[str], words: str, *, retry_at: datetime | None) -> int:
         """Count an attempt of rows that are still this lease's: they wait until `retry_at`, or are dead where that is

@@ -18,7 +18,7 @@ from dtx_assets.machinery.derived.clock import Clock, wait_before_try
 from dtx_assets.machinery.derived.dify import Dify, NotThere, SendingStopped, Sent, State, StillIndexed
 from dtx_assets.machinery.derived.documents import Document, Documents
 from dtx_assets.machinery.derived.embedder import Refused, TryAgain
-from dtx_assets.machinery.derived.queue import LEASE, Lease, Queue, to_send
+from dtx_assets.machinery.derived.queue import Lease, Queue, to_send
 
 DOCUMENTS_A_LEASE = 100
 CONCURRENCY = 4
@@ -73,15 +73,10 @@ class Sending:
             self.documents.tell()
 
     def _wait_for_more(self) -> bool:
-        at = self.queue.next_turn(to_send)
-        if at is None:
-            return False
-        seconds = (at - self.clock.now()).total_seconds()
-        if seconds > SECONDS_BETWEEN_LOOKS:
+        def tell(seconds: float) -> None:
             self.waiting(f"documents are to be tried again, or another process has them: waiting for {seconds:.0f} s")
-        if seconds > 0:
-            self.clock.sleep(seconds)
-        return True
+
+        return self.queue.wait_for_turn(to_send, self.clock, tell, at_least=SECONDS_BETWEEN_LOOKS)
 
     # --- a lease ---
 
@@ -102,7 +97,7 @@ class Sending:
                         reach("derived.document_sent")
                         self.documents.has(given[row], sent)
                         indexed[row] = sent
-                    lease = self._kept(lease)
+                    lease = self.queue.keep(lease, self.clock.now())
             finally:
                 for future in running:
                     future.cancel()
@@ -134,14 +129,7 @@ class Sending:
         with self.queue.connection.transaction():
             self.documents.try_all([each.id for each in given.values() if each.is_there is None])
             self._complete(self.queue.own(lease, nothing_left))
-            # Their text is another one than was queued: they wait until the queue is filled again.
-            self.queue.connection.execute(
-                sql.SQL(
-                    "UPDATE {} SET status = 'pending', leased_until = NULL, content_hash = NULL"
-                    " WHERE id = ANY (%s::uuid[])"
-                ).format(self.queue.table),
-                [self.queue.own(lease, changed)],
-            )
+            self.queue.give_back(lease, changed)
         return given, gone
 
     def _find_base(self, document: Document) -> None:
@@ -196,7 +184,7 @@ class Sending:
                 return
             if look:
                 self.clock.sleep(SECONDS_BETWEEN_LOOKS)
-            lease = self._kept(lease)
+            lease = self.queue.keep(lease, self.clock.now())
             asked = {pool.submit(self._state, given[row], sent): row for row, sent in indexed.items()}
             wait(asked)
             completed = []
@@ -275,11 +263,6 @@ class Sending:
             ).format(self.queue.table),
             [ids],
         )
-
-    def _kept(self, lease: Lease) -> Lease:
-        """The lease, renewed where half of it is over."""
-        now = self.clock.now()
-        return self.queue.renew(lease, now) if lease.until - now < LEASE / 2 else lease
 
 
 # --- one document, over HTTP alone ------------------------------------------------------------------------------------

@@ -315,10 +315,15 @@ def _content_digest(frame: pl.DataFrame) -> str:
 def _but_those_inserted_by(
     connection: psycopg.Connection, system: str, table: str, key: Sequence[str]
 ) -> sql.Composable:
-    """The condition of a query of a table, called `t`, that leaves out what loads of a system inserted."""
+    """What a query of a table, called `t`, ends with to leave out what loads of a system inserted."""
     if connection.execute("SELECT to_regclass('migration.batch')").fetchone() == (None,):
         return sql.SQL("")
-    name = sql.Literal(table.rpartition(".")[2])
+    return sql.SQL(" WHERE {}").format(not_inserted_by(system, table.rpartition(".")[2], key))
+
+
+def not_inserted_by(system: str, table: str, key: Sequence[str]) -> sql.Composable:
+    """Whether a row of a target table, called `t`, is of no load of a system; the bookkeeping must be there."""
+    name = sql.Literal(table)
     columns = sql.SQL(", ").join(sql.Identifier("t", column) for column in key)
     text = sql.SQL("{}::text" if len(key) == 1 else "jsonb_build_array({})::text").format(columns)
     number = sql.SQL(
@@ -331,7 +336,7 @@ def _but_those_inserted_by(
             "CASE WHEN pg_typeof({}) = ANY ('{{smallint,integer,bigint}}'::regtype[]) THEN {}::bigint ELSE {} END"
         ).format(columns, text, number)
     return sql.SQL(
-        " WHERE NOT EXISTS (SELECT FROM (SELECT {} AS no OFFSET 0) AS own"
+        "NOT EXISTS (SELECT FROM (SELECT {} AS no OFFSET 0) AS own"
         " JOIN migration.batch ON batch.inserted_ids @> own.no AND batch.undone_at IS NULL"
         " JOIN migration.load ON load.id = batch.load_id WHERE (load.system, load.target_table) = ({}, {}))"
     ).format(number, sql.Literal(system), name)

@@ -8,10 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
+
+from dtx_assets_tests.machinery.derived.served import served
 
 KEY = "dataset-very-secret"
 STATES = ("waiting", "parsing", "cleaning", "splitting", "indexing")
@@ -282,15 +284,6 @@ def knowledge() -> Iterator[Knowledge]:
         def log_message(self, *_said: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    kept.url = f"http://127.0.0.1:{server.server_port}/v1"
-    try:
+    with served(Handler, kept._ends) as url:
+        kept.url = f"{url}/v1"
         yield kept
-    finally:
-        kept._ends.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -5,12 +5,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote
 
 from dtx_assets.machinery.derived.bedrock import MODEL
 from dtx_assets.machinery.derived.standin import CHARACTERS_A_TOKEN, StandIn
+from dtx_assets_tests.machinery.derived.served import served
 
 MOST_TOKENS = 8_192
 
@@ -105,18 +106,9 @@ def titan() -> Iterator[Titan]:
         def log_message(self, *_said: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    told.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with served(Handler, told._ends) as url:
+        told.url = url
         yield told
-    finally:
-        told._ends.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 INVOKED = f"/model/{MODEL}/invoke"
