@@ -65,9 +65,7 @@ def requests(rows: Rows, employees: int, securities: int) -> dict[str, pl.Expr]:
     has_officer = ~is_open & ~is_refused
     was_executed = has_officer & ~is_late & (kind < 19)
     size = 1 + rows.noise("size") % 5_000
-    yes_or_no = {
-        f"{name}_yn": pl.when(rows.chance(f"{name}_yn", share)).then(pl.lit("1")) for name, share in SHARES.items()
-    }
+    yes_or_no = {name: pl.when(rows.chance(name, share)).then(pl.lit("1")) for name, share in SHARES.items()}
     flags = {name: yes.otherwise(pl.lit("2")) for name, yes in yes_or_no.items()}
     when = {
         "requested_date": asked,

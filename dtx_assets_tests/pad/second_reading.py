@@ -449,10 +449,11 @@ class Source:
     def _currency(self) -> None:
         value = self.identifier("currency")
         self.row["currency"] = value
-        if isinstance(value, str) and value not in self.references.currencies:
-            spellings = {each for each in self.references.currencies if folded_case(each) == value.lower()}
+        if value is not None and value not in self.references.currencies:
+            text = value if isinstance(value, str) else ""
+            spellings = {each for each in self.references.currencies if folded_case(each) == text.lower()}
             # "but never for two capitals and a small letter: `GBp` is a hundredth of `GBP`"
-            if len(spellings) == 1 and not re.fullmatch("[A-Z]{2}[a-z]", value):
+            if len(spellings) == 1 and not re.fullmatch("[A-Z]{2}[a-z]", text):
                 self.row["currency"] = value = spellings.pop()
                 self.coerced.append("currency_spelling")
             elif self.decided("unknown_currency") == "reject":

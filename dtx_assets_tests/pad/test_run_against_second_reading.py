@@ -1,4 +1,7 @@
-"""A whole run of the shipped generator's sample leaves in the database what the second reading says, row by row."""
+"""Whole runs of the shipped generator's sample leave in the database what the second reading says, row by row.
+
+Three runs: no decision has more options, so that each option is seen in the target.
+"""
 
 import csv
 import json
@@ -17,19 +20,26 @@ from dtx_assets.pad.decided_system import SYSTEM
 from dtx_assets.pad.sample import write_sample
 from dtx_assets_tests.pad.place import pad, query
 from dtx_assets_tests.pad.running import differences
-from dtx_assets_tests.pad.second_reading import TARGETS, Account, Inputs, RawRow, Rejected, Result, Value, migrate
+from dtx_assets_tests.pad.second_reading import (
+    OPTIONS,
+    TARGETS,
+    Account,
+    Inputs,
+    RawRow,
+    Rejected,
+    Result,
+    Value,
+    migrate,
+)
 
 CUTOVER_AT = datetime(2026, 11, 21, 3, 30, tzinfo=UTC)
 ZONE = "Europe/London"
-DECISIONS = {
-    "unknown_approver": "null",
-    "execution_values": "approximate_marked",
-    "ambiguous_security": "narrow",
-    "unknown_security": "by_identifiers",
-    "compliance_assessment": "with_legacy",
-    "surplus_decimals": "round",
-    "leavers_open_requests": "soft_delete",
-}
+ROUNDS = max(map(len, OPTIONS.values()))
+
+
+def decided_in(round_number: int) -> dict[str, str]:
+    """The first options, the second, the third; a decision that has fewer begins anew."""
+    return {key: options[round_number % len(options)] for key, options in OPTIONS.items()}
 
 
 def as_read(text: str) -> Value:
@@ -77,17 +87,28 @@ def result_in(url: str) -> Result:
     return result
 
 
-@pytest.fixture
-def sample(tmp_path: Path, database_url: str) -> Path:
-    write_sample(tmp_path / "sample", 60, 5)
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sample")
+    write_sample(directory, 60, 5)
+    return directory
+
+
+def expected(sample: Path, **decisions: str) -> Result:
+    employees, securities, currencies = (
+        references_of(sample / "target", name) for name in ("oracle_employee", "oracle_bloomberg", "currency")
+    )
+    rows = rows_of(sample / "personal_account_dealing.csv")
+    return migrate(Inputs(rows, employees, securities, currencies, CUTOVER_AT, ZONE, decisions=decisions))
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_a_run_of_the_sample(sample, database_url, tmp_path, round_number):
     with psycopg.connect(database_url) as connection:
         create_target(connection, SYSTEM.targets)
-        load_other_rows(connection, tmp_path / "sample" / "target", SYSTEM.tables_of_others)
-    return tmp_path / "sample"
-
-
-def test_a_run_of_the_sample(sample, database_url, tmp_path):
-    (tmp_path / "decisions.yaml").write_text(json.dumps(DECISIONS))
+        load_other_rows(connection, sample / "target", SYSTEM.tables_of_others)
+    decisions = decided_in(round_number)
+    (tmp_path / "decisions.yaml").write_text(json.dumps(decisions))
     settings = {
         "DECISIONS": str(tmp_path / "decisions.yaml"),
         "CUTOVER_AT": CUTOVER_AT.isoformat(),
@@ -97,9 +118,13 @@ def test_a_run_of_the_sample(sample, database_url, tmp_path):
     done = pad(tmp_path, database_url, sample, **settings)("run", "pad")
     told = done.stdout + done.stderr
     assert query(database_url, "SELECT count(*) > 100 FROM padealing.pad_request") == [(True,)], told
-    employees, securities, currencies = (
-        references_of(sample / "target", name) for name in ("oracle_employee", "oracle_bloomberg", "currency")
-    )
-    rows = rows_of(sample / "personal_account_dealing.csv")
-    expected = migrate(Inputs(rows, employees, securities, currencies, CUTOVER_AT, ZONE, decisions=DECISIONS))
-    assert differences(result_in(database_url), expected) == []
+    assert differences(result_in(database_url), expected(sample, **decisions)) == []
+
+
+OTHER_OPTIONS = [(key, each) for key, options in OPTIONS.items() for each in options[1:]]
+
+
+@pytest.mark.parametrize(("decision", "option"), OTHER_OPTIONS)
+def test_each_option_makes_a_difference_to_the_sample(sample, decision, option):
+    """So that a run under an option that did nothing would differ from the second reading."""
+    assert differences(expected(sample, **{decision: option}), expected(sample))

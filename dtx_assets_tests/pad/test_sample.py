@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.samples.sample import DEFAULT_SEED
+from dtx_assets.pad.decided_system import SYSTEM
 from dtx_assets.pad.sample import write_sample
 
 SEED = 7
@@ -20,6 +22,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path):
         write_sample(tmp_path / name, 300, seed, ugly_share=0.1)
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
     assert bytes_of(tmp_path / "one") != bytes_of(tmp_path / "other")
+
+
+def test_the_shipped_sample_is_what_the_generator_gives(tmp_path):
+    write_sample(tmp_path, 100, DEFAULT_SEED)
+    assert bytes_of(tmp_path) == bytes_of(SYSTEM.sample_dir)
 
 
 def test_a_sample_takes_no_export_s_place(tmp_path):
