@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
@@ -29,19 +29,15 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.archive.query import Answer
     from dtx_assets.machinery.base.lake import Manifest
     from dtx_assets.machinery.checks.obstacles import Obstacle
-    from dtx_assets.machinery.dagster.run import AssetState, CheckResult, CheckState, RunOutcome
+    from dtx_assets.machinery.dagster.run import AssetState, CheckState
     from dtx_assets.machinery.report.runs import ListedRun
     from dtx_assets.machinery.run.preflight.finding import Finding
     from dtx_assets.machinery.run.rejected_log import RejectedEntry
     from dtx_assets.machinery.run.rejected_owners import RejectedKind
     from dtx_assets.machinery.sources.generic_keys import GenericKeys
 
-SHOWN_CHECKS = 60
-SHOWN_ALONE = 3
-"""Of so many assets a check that failed is listed by each."""
 SHOWN_ROWS = 200
 SHOWN_FAULTS = 10
-SLOWEST = 5
 FIRST_OBSTACLES = 5
 NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?%?", re.IGNORECASE | re.ASCII)
 FORMULA = re.compile(r"^(?=[\t\r\n])|(?:^|[;\t\r\n])(?=[\s\0-\x1f\ufeff\u200b-\u200f\u2060]*[=+@＝＋－＠-])")
@@ -133,86 +129,6 @@ class RunDisplay:
                 self.console.print(Text(f"{what}: {text}"), soft_wrap=True)
 
 
-def print_summary(console: Console, system: str, outcome: "RunOutcome", where: dict[str, str]) -> None:
-    """Read, migrated, rejected, dropped of each flow; checks; what failed; where to look."""
-    if outcome.accounting:
-        table = Table("source", "target", title="Rows", title_justify="left")
-        for name in ("read", "migrated", "rejected", "dropped"):
-            table.add_column(name, justify="right")
-        for entry in outcome.accounting:
-            dropped = sum(entry["dropped"].values())
-            table.add_row(
-                entry["source_table"],
-                entry["target_table"],
-                *(f"{number:,}" for number in (entry["read"], entry["migrated"], entry["rejected"], dropped)),
-            )
-        console.print(table)
-    if outcome.loads:
-        table = Table("loaded", title="Target tables", title_justify="left")
-        names = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished")
-        for name in names:
-            table.add_column(name, justify="right")
-        for model, facts in outcome.loads.items():
-            table.add_row(model, *(f"{facts.get(name, 0):,}" for name in names))
-        console.print(table)
-    _print_checks(console, outcome)
-    steps_of: dict[str, list[str]] = {}
-    for failure in outcome.failures:
-        steps_of.setdefault(failure.message, []).append(step_title(failure.step, system))
-    for message, failed in steps_of.items():
-        console.print(Text(f"FAILED {', '.join(failed)}", style="bold red"), soft_wrap=True)
-        console.print(Text(message), soft_wrap=True)
-    if outcome.not_run and outcome.seconds_of:
-        titles = [step_title(step, system) for step in outcome.not_run]
-        steps = [title for title in titles if not title.startswith("check ")]
-        checks = len(titles) - len(steps)
-        left_out = [*steps, *([f"the checks of {checks} assets"] if checks else [])]
-        console.print(Text(f"Not done because of that: {', '.join(left_out)}"), soft_wrap=True)
-    if slowest := slowest_steps(outcome.seconds_of, system):
-        console.print(Text(f"Slowest: {', '.join(slowest)}"), soft_wrap=True)
-    for label, place in where.items():
-        console.print(Text(f"{label}: {place}"), soft_wrap=True)
-    state = "finished" if outcome.succeeded else "FAILED"
-    console.print(Text(f"Run {outcome.run_id} {state} after {duration_text(outcome.seconds)}."), soft_wrap=True)
-
-
-def slowest_steps(seconds_of: Mapping[str, float], system: str) -> list[str]:
-    """The steps of tables that took longest: `load Document 12 s`."""
-    of_tables = [step for step in seconds_of if not step_title(step, system).startswith("check ")]
-    longest = sorted(of_tables, key=lambda step: -seconds_of[step])[:SLOWEST]
-    return [f"{step_title(step, system)} {duration_text(seconds_of[step])}" for step in longest]
-
-
-def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
-    """What a run would do to each target, examples of what changes or is in conflict, and what is in the way."""
-    table = Table("target", title="What a run would do", title_justify="left")
-    names = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
-    for name in names:
-        table.add_column(name, justify="right")
-    for load in plan["loads"]:
-        table.add_row(load["model"], *(f"{load[name]:,}" for name in names))
-    console.print(table)
-    changes = [
-        (load["model"], change, name, values)
-        for load in plan["loads"]
-        for change in load["changes"]
-        if change["fate"] != "insert"
-        for name, values in change["columns"].items()
-    ]
-    if changes:
-        table = Table("target", "what", "source row", "column", "is", "would be", title="Examples, masked")
-        for model, change, name, (before, after) in changes:
-            what = change["cause"] or change["fate"]
-            table.add_row(*map(Text, (model, what, change["place"], name, before, after)))
-        console.print(table)
-    for note in plan["notes"]:
-        console.print(Text(note), soft_wrap=True)
-    from dtx_assets.machinery.checks.obstacles import of_plan
-
-    waiting = of_plan(plan)
-    print_todo(console, waiting, all_of=len(waiting))
-
-
 def print_verifications(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """How many rows of each target were compared, what is wrong with them, and examples."""
     table = Table("target", title="Target and mapping", title_justify="left")
@@ -239,43 +155,6 @@ def print_verifications(console: Console, found: Sequence[Mapping[str, Any]]) ->
         console.print(table)
     else:
         console.print("Everything is as the mapping says.")
-
-
-def _print_checks(console: Console, outcome: "RunOutcome") -> None:
-    if not outcome.checks:
-        return
-    errors = [check for check in outcome.checks if check.is_error]
-    warnings = [check for check in outcome.checks if not check.passed and not check.is_error]
-    passed = len(outcome.checks) - len(errors) - len(warnings)
-    findings = [*errors, *warnings]
-    if findings:
-        table = Table(title="What the checks found", title_justify="left")
-        table.add_column("check", overflow="fold")
-        table.add_column("of", overflow="fold")
-        table.add_column("count", justify="right")
-        table.add_column("severity")
-        rows = list(_each_check_once(findings))
-        for check, of in rows[:SHOWN_CHECKS]:
-            count = "" if check.count is None else f"{check.count:,}"
-            style = "red" if check.is_error else "yellow"
-            table.add_row(check.name, of, count, Text(check.severity, style=style))
-        console.print(table)
-        if len(rows) > SHOWN_CHECKS:
-            console.print(f"and {len(rows) - SHOWN_CHECKS} more: `dtx status --failed`")
-    console.print(f"Checks: {passed} passed, {len(errors)} failed, {len(warnings)} warned.", highlight=False)
-
-
-def _each_check_once(findings: Sequence["CheckResult"]) -> Iterator[tuple["CheckResult", str]]:
-    """The findings with what each is of; those of one check of many assets as one, which has the most rows of them."""
-    kinds: dict[tuple[str, bool], list[CheckResult]] = {}
-    for check in findings:
-        kinds.setdefault((check.name, check.is_error), []).append(check)
-    for same in kinds.values():
-        if len(same) <= SHOWN_ALONE:
-            yield from ((check, check.asset) for check in same)
-        else:
-            most = max(same, key=lambda check: check.count or 0)
-            yield most, f"{most.asset} and {len(same) - 1} others"
 
 
 def print_findings(console: Console, findings: Sequence["Finding"]) -> None:
@@ -531,23 +410,6 @@ def short(run_id: str | None) -> str:
 
 def print_error(console: Console, error: MigrationError) -> None:
     console.print(Text("error: ", style="bold red") + Text(str(error), style=""), soft_wrap=True)
-
-
-def print_verdict(
-    console: Console, found: Sequence["Obstacle"], *, cut_over: bool, undone_by: str | None = None
-) -> None:
-    """How things stand after a run, in few lines: how much is in the way, the first of it, the next command."""
-    from dtx_assets.machinery.checks.obstacles import count_of_kinds
-
-    undo = f"; `{undone_by}` undoes this run" if undone_by else ""
-    if cut_over or not found:
-        console.print("Cut over." if cut_over else "Go: nothing is in the way of a cutover.")
-        console.print(Text(f"Next: `dtx report` writes the page for who has to know{undo}."), soft_wrap=True)
-        return
-    console.print(Text(f"No-go: {len(found):,} in the way of a cutover ({count_of_kinds(found)})."), soft_wrap=True)
-    for obstacle in found[:FIRST_OBSTACLES]:
-        print_line(console, f"  {obstacle.name}: {visible(obstacle.finding)} [{obstacle.answers_for_it}]")
-    console.print(Text(f"Next: `dtx todo` lists all of it by owner{undo}."), soft_wrap=True)
 
 
 def print_todo(console: Console, found: Sequence["Obstacle"], *, all_of: int) -> None:

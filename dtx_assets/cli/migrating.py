@@ -105,6 +105,9 @@ def run(
         float | None,
         typer.Option(min=0, metavar="DOLLARS", help="What embedding may cost in a cutover, which asks for it."),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="End with the rows of each target and each check that found something, too.")
+    ] = False,
 ) -> None:
     """Migrate: extract, map, prepare, load and check, in this process, and say what came of it."""
     location = code_location(system)
@@ -139,7 +142,7 @@ def run(
         **({} if accept_cost is None else {"accept_cost": accept_cost}),
     }
     whole_cutover = settings.mode == "cutover" and selection is None
-    execute(location, system, f"{system}_cutover" if whole_cutover else system, options, selection)
+    execute(location, system, f"{system}_cutover" if whole_cutover else system, options, selection, whole=everything)
 
 
 @app.command(
@@ -221,6 +224,9 @@ def plan(
             dir_okay=False,
         ),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="With examples of what would change, and all that is in the way, by owner.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """A dry run: what `dtx run` would do to each target now, and what would be in the way. Nothing of it stays."""
@@ -230,7 +236,7 @@ def plan(
         require_unwritten(accepts)
     location = code_location(system)
 
-    from dtx_assets.cli.console import print_plan
+    from dtx_assets.cli.endings import print_plan
 
     options = {"mode": mode, **({"limit": limit} if limit else {})}
     outcome = perform(location, system, f"{system}_plan", options, quiet=as_json)
@@ -239,7 +245,7 @@ def plan(
     elif as_json:
         typer.echo(json.dumps(outcome.plan, indent=2, default=str))
     else:
-        print_plan(output(), outcome.plan)
+        print_plan(output(), outcome.plan, whole=everything)
     if accepts is not None and outcome.plan is not None:
         from dtx_assets.machinery.checks.acceptances import write_acceptances
         from dtx_assets.machinery.checks.obstacles import of_plan

@@ -153,10 +153,12 @@ def execute(
     job: str,
     options: dict[str, Any],
     selection: "set[AssetKey] | None" = None,
+    *,
+    whole: bool = False,
 ) -> NoReturn:
     """Run a job in this process, say what came of it, and end with its exit code."""
     outcome = perform(location, system, job, options, selection)
-    summarise(location, system, outcome, options)
+    summarise(location, system, outcome, options, whole=whole)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -189,29 +191,32 @@ def perform(
 
 
 def summarise(
-    location: ModuleType, system: str, outcome: "RunOutcome", options: "Mapping[str, Any] | None" = None
+    location: ModuleType,
+    system: str,
+    outcome: "RunOutcome",
+    options: "Mapping[str, Any] | None" = None,
+    *,
+    whole: bool = False,
 ) -> None:
     """What came of a run, and how things stand after it; `options` are those that it was asked for."""
     settings = read_settings(location)
 
-    from dtx_assets.cli.console import print_error, print_summary, print_verdict
+    from dtx_assets.cli.console import print_error
+    from dtx_assets.cli.endings import print_summary, print_verdict
     from dtx_assets.machinery.base.errors import MigrationError
     from dtx_assets.machinery.dagster.run import LOG_DIRECTORY
     from dtx_assets.machinery.report.asset import page_path
 
-    print_summary(
-        output(),
-        system,
-        outcome,
-        {
-            "Rejected rows": "table migration.rejected of the target database (`dtx psql` opens the embedded one)",
-            "Lake": settings.masked()["lake_url"],
-            "Archive": f"{settings.masked()['archive_url']} (`dtx archive list`)",
-            "Log": str(settings.home / LOG_DIRECTORY),
-            "Cutover page": f"{page_path(settings)} (`dtx report` writes it anew)",
-            "The graph with this history": "`make ui` or `dtx ui`",
-        },
-    )
+    page = {"Cutover page": f"{page_path(settings)} (`dtx report` writes it anew)"}
+    everywhere = {
+        "Rejected rows": "table migration.rejected of the target database (`dtx psql` opens the embedded one)",
+        "Lake": settings.masked()["lake_url"],
+        "Archive": f"{settings.masked()['archive_url']} (`dtx archive list`)",
+        "Log": str(settings.home / LOG_DIRECTORY),
+        **page,
+        "The graph with this history": "`make ui` or `dtx ui`",
+    }
+    print_summary(output(), system, outcome, everywhere if whole else page, whole=whole)
     asked = options or {}
     try:
         found = in_the_way_now(location, system, restore_point=asked.get("restore_point"))

@@ -81,7 +81,7 @@ def test_what_it_writes_runs(shop, database_url):
     assert {f"{name}:columns_are_decided": count for name, count in undecided.items()}.items() <= failed.items()
     assert failed["legacy/scrap:where_its_rows_go_is_decided"] == 1
 
-    cutover = shop("run", "--mode", "cutover", "--restore-point", "snap")
+    cutover = shop("run", "--all", "--mode", "cutover", "--restore-point", "snap")
     assert cutover.returncode == 1
     assert "columns_are_decided" in cutover.stdout + cutover.stderr
     page = shop("report", "--output", "page.html")

@@ -39,7 +39,10 @@ def library(tmp_path_factory, postgres_server) -> Iterator[Command]:
     (directory / "legacy" / "book.csv").write_text(BOOKS)
     done = dtx("run")
     assert done.returncode == 3, done.stdout + done.stderr
-    assert dtx("run", "--mode", "cutover").returncode == 1
+    refused = dtx("run", "--mode", "cutover")
+    assert refused.returncode == 1
+    assert len(refused.stdout.splitlines()) <= 2 + 12, refused.stdout
+    assert refused.stdout.splitlines()[-1].startswith("Next: `dtx todo`")
     yield dtx
     postgres_server.drop_database("night")
 
@@ -179,6 +182,9 @@ def test_what_is_accepted_stands_in_a_file_that_a_plan_began(library):
     file = library.directory / "accepts.yaml"
     planned = library("plan", "--accepts", file.name)
     assert planned.returncode == 0, planned.stderr
+    ending = planned.stdout[planned.stdout.index("No-go: ") :].splitlines()
+    assert len(ending) <= 12
+    assert "Next: `dtx todo` lists all of it by owner; `dtx run` rehearses." in ending
     assert library("plan", "--accepts", file.name).returncode == 2
     todo = json.loads(library("todo", "--json").stdout)
     written = yaml.safe_load(file.read_text())["accepts"]

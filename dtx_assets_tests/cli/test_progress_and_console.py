@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from dtx_assets.cli.console import RunDisplay, print_error, print_states, print_summary, step_title
+from dtx_assets.cli.console import RunDisplay, print_error, print_states, step_title
+from dtx_assets.cli.endings import print_summary
 from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.base.progress import StepProgress, duration_text, listening, progress_text
 from dtx_assets.machinery.dagster.run import AssetState, CheckResult, CheckState, RunOutcome, StepFailure
@@ -150,6 +151,31 @@ def test_the_summary_has_rows_findings_failures_and_where_to_look():
     assert "Slowest: load B 1 min 02 s, load F 4.0 s, load C 3.0 s, load E 2.0 s, load A 1.0 s\n" in text
     assert "Lake: /somewhere/lake" in text
     assert "Run 0123abcd-1 FAILED after 1 min 01 s." in text
+
+
+def test_the_summary_in_short_has_no_list_that_another_command_shows():
+    console = plain_console()
+    outcome = RunOutcome("0123abcd-1", succeeded=False, seconds=61.0)
+    outcome.loads = {
+        "EmailTemplate": {"inserted": 900, "updated": 0, "unchanged": 1, "conflicts": 2},
+        "Document": {"inserted": 100, "updated": 3},
+    }
+    outcome.checks = [CheckResult("legacy/letter", "macros_are_confirmed", passed=False, severity="ERROR", count=14)]
+    refusal = "the cutover is refused, 7 thing(s) are in its way:\n{}\n  found before:\n    one: alone\n  do: mend them"
+    listed = "\n".join(f"    obstacle_{number}: found" for number in range(7))
+    outcome.failures = [StepFailure("dtx_run", refusal.format(listed))]
+    print_summary(console, "dtx", outcome, {"Cutover page": "/somewhere"}, whole=False)
+    assert text_of(console).splitlines() == [
+        "Checks: 0 passed, 1 failed, 0 warned. `dtx status --failed` lists them.",
+        "FAILED run",
+        "the cutover is refused, 7 thing(s) are in its way.",
+        "  found before:",
+        "    one: alone",
+        "  do: mend them",
+        "Rows of 2 target tables: 1,000 inserted, 3 updated, 1 unchanged, 2 conflicts.",
+        "Cutover page: /somewhere",
+        "Run 0123abcd-1 FAILED after 1 min 01 s.",
+    ]
 
 
 def test_states_say_never_where_nothing_ran():

@@ -93,7 +93,7 @@ def test_the_plan_says_what_the_run_then_does_and_nothing_of_it_stays(dtx, targe
 
 def test_a_cutover_is_refused_until_each_thing_in_its_way_is_accepted(dtx, target):
     before = contents(target)
-    refused = dtx("run", "--mode", "cutover")
+    refused = dtx("run", "--all", "--mode", "cutover")
     assert refused.returncode == 1
     for name in ("restore_point", "dtx1_stopped_sending", "dtx2_queue_known", "bilingual_letters", "A8-3"):
         assert name in refused.stdout
@@ -101,10 +101,10 @@ def test_a_cutover_is_refused_until_each_thing_in_its_way_is_accepted(dtx, targe
     assert "EmailTemplate/letter/schema_violation" not in refused.stdout
     assert rows(target, "SELECT to_regclass('migration.run')") == [(None,)]
     plan = dtx("plan", "--json")
-    assert "EmailTemplate/letter/schema_violation" in dtx("run", "--mode", "cutover").stdout
+    assert "EmailTemplate/letter/schema_violation" in dtx("run", "--all", "--mode", "cutover").stdout
     assert contents(target) == before
     # What the checks found stands: one target alone meets it too.
-    alone = dtx("run", "--mode", "cutover", "--select", "target/EmailTemplate", "--restore-point", "snap")
+    alone = dtx("run", "--all", "--mode", "cutover", "--select", "target/EmailTemplate", "--restore-point", "snap")
     assert alone.returncode == 1
     assert "NotificationSchedule/notification/unparseable" in alone.stdout
     assert contents(target) == before
@@ -239,7 +239,7 @@ def test_files_that_the_store_lost_or_holds_otherwise_are_found_and_close_the_ga
     lost.unlink()
     altered.write_bytes(bytes(altered.stat().st_size))
     # As after every run; the gate looks at this check.
-    done = dtx(*select, "--verify")
+    done = dtx(*select, "--verify", "--all")
     assert done.returncode == 3
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in done.stdout.splitlines()]
     assert [VERIFIED, "target/Document", "2", "ERROR"] in cells, done.stdout

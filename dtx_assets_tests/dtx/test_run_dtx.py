@@ -22,7 +22,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Command
     """What a new user sees: no variable set, everything in the state directory."""
     directory = tmp_path_factory.mktemp("new")
     command = Command(directory, {})
-    yield command, command("run")
+    yield command, command("run", "--all")
     remove_embedded_postgres(directory / ".dtx")
 
 
@@ -104,7 +104,7 @@ def test_status_knows_every_asset_and_check(embedded):
 
 def test_a_second_run_writes_nothing(embedded):
     command, first = embedded
-    again = command("run")
+    again = command("run", "--all")
     assert again.returncode == first.returncode
     loaded = [line for line in again.stdout.splitlines() if re.match(rf"│ ({'|'.join(LOADED)}) ", line)]
     assert len(loaded) == len(LOADED)
