@@ -22,6 +22,7 @@ from dtx_assets.cli.shared import (
     execute,
     operator,
     output,
+    page_written_anew,
     perform,
     read_settings,
     summarise,
@@ -417,6 +418,8 @@ def rollback(
         summary = roll_back(environment, run_id, with_later=with_later, phase=phase, dry=dry_run, log=typer.echo)
         for line in undo_lines(summary, dry=dry_run):
             typer.echo(line)
+    if not dry_run:
+        page_written_anew(code_location(system), system)
 
 
 @app.command(epilog="Example:\n\n  dtx activate")
@@ -428,6 +431,7 @@ def activate(system: SystemArgument = FIRST) -> None:
         for model, summary in activate_targets(environment, typer.echo).items():
             typer.echo(f"{model}: {summary.updated:,} rows switched on, {summary.conflicts:,} in conflict")
         typer.echo(f"Run {environment.run_id}; `dtx rollback {environment.run_id[:8]}` switches them off again.")
+    page_written_anew(code_location(system), system)
 
 
 def confirm_undo(environment: "RunEnvironment", run_ids: list[str], *, phase: int | None, ask: bool) -> None:

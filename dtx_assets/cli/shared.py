@@ -219,7 +219,7 @@ def summarise(
     print_summary(output(), system, outcome, everywhere if whole else page, whole=whole)
     asked = options or {}
     try:
-        found = in_the_way_now(location, system, restore_point=asked.get("restore_point"))
+        found = page_written_anew(location, system, restore_point=asked.get("restore_point"))
     except MigrationError as error:
         # What keeps the lake or the settings from being read has ended the run already, and is told above.
         if outcome.succeeded:
@@ -243,6 +243,23 @@ def in_the_way_now(location: ModuleType, system: str, *, restore_point: str | No
     with environment_of(system, restore_point) as environment, open_instance(settings.home) as instance:
         models = [target.model for target in location.SYSTEM.filled_targets]
         return gate_of(location.SYSTEM, instance).in_the_way(environment, models, cutover=True)
+
+
+def page_written_anew(location: ModuleType, system: str, *, restore_point: str | None = None) -> "list[Obstacle]":
+    """Write the cutover page as things are after a run, an undo or whatever else; gives what is in the way.
+
+    A run writes it too, while it goes on itself: where it is killed, or started from the UI, that one is there.
+    """
+    from dtx_assets.machinery.dagster.gate import gate_of
+    from dtx_assets.machinery.dagster.run import make_state_directory, open_instance
+    from dtx_assets.machinery.report.asset import write_cutover_page
+
+    settings = read_settings(location)
+    make_state_directory(settings.home)
+    with environment_of(system, restore_point) as environment, open_instance(settings.home) as instance:
+        gate = gate_of(location.SYSTEM, instance)
+        _, found, _ = write_cutover_page(environment, gate, location.defs.resolve_asset_graph())
+        return found
 
 
 @contextmanager

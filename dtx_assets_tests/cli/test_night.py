@@ -7,10 +7,12 @@ import csv
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import psycopg
 import pytest
@@ -62,10 +64,29 @@ def on_a_terminal(dtx: Command, answer: str, *arguments: str) -> tuple[int, str]
     return done.returncode, said
 
 
-def books(dtx: Command) -> int:
+def page(dtx: Command) -> str:
+    """The cutover page as it lies there now, without its tags."""
+    [file] = dtx.directory.rglob("cutover.html")
+    return " ".join(re.sub(r"<[^>]+>", " ", file.read_text()).split())
+
+
+def query_of(dtx: Command, statement: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(dtx.environment["LIBRARY_TARGET_URL"]) as connection:
-        [count] = connection.execute("SELECT count(*) FROM book").fetchone()
+        return connection.execute(statement.encode()).fetchall()
+
+
+def books(dtx: Command) -> int:
+    [(count,)] = query_of(dtx, "SELECT count(*) FROM book")
     return count
+
+
+def test_the_page_says_that_a_cutover_was_refused_and_how_long_the_rehearsal_took(library):
+    """It is written anew when a run has ended: the run itself is no longer running on it."""
+    told = page(library)
+    assert "No-go" in told
+    assert re.search(r"The last cutover, of \S+ \S+ UTC by \S+ was refused before it wrote anything: \d", told), told
+    assert "The only whole run took" in told
+    assert " running " not in told
 
 
 def test_runs_that_loaded_and_that_were_refused_are_listed(library):
@@ -213,8 +234,12 @@ def test_what_is_accepted_stands_in_a_file_that_a_plan_began(library):
     assert "is accepted twice" in twice.stderr
     done = cut_over([entry for entry in whole if entry["name"] != "restore_point"])
     assert "Cut over." in done.stdout, done.stdout + done.stderr
-    with psycopg.connect(library.environment["LIBRARY_TARGET_URL"]) as connection:
-        [(accepted,)] = connection.execute(
-            "SELECT accepted FROM migration.run WHERE mode = 'cutover' ORDER BY started_at DESC LIMIT 1"
-        ).fetchall()
+    accepting = "SELECT accepted FROM migration.run WHERE mode = 'cutover' ORDER BY started_at DESC LIMIT 1"
+    [(accepted,)] = query_of(library, accepting)
     assert {said["reason"] for said in accepted.values()} == {"agreed (accepted by the owner until 2999-01-01)"}
+    told = page(library)
+    assert re.search(r"Cut over at \S+ \S+ UTC by", told), told
+    [(run_id,)] = query_of(library, "SELECT run_id FROM migration.run WHERE mode = 'cutover' AND status = 'succeeded'")
+    assert f"dtx rollback {run_id[:8]} --system library" in told
+    assert library("rollback", run_id, "--system", "library", "--yes").returncode == 0
+    assert re.search(r"The last cutover, of .* was rolled back", page(library))

@@ -39,8 +39,6 @@ def test_a_new_user_sees_the_sample_migrated_with_findings(embedded):
 def test_how_long_the_first_run_took_is_on_the_page_that_is_written_after_it(embedded):
     command, _ = embedded
     page = command.directory / ".dtx" / "report" / "cutover.html"
-    assert "The first whole run was not over when it wrote this page" in page.read_text()
-    assert command("report").returncode == 0
     assert "The only whole run took" in page.read_text()
 
 

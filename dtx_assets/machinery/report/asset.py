@@ -8,12 +8,14 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from dtx_assets.machinery.base.settings import Settings
+from dtx_assets.machinery.checks.obstacles import Obstacle
 from dtx_assets.machinery.checks.spec import CheckGroup
 from dtx_assets.machinery.dagster.gate import GateOfInstance
 from dtx_assets.machinery.dagster.graph import REPORTS, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import OBSTACLES_SHOWN, markdown_table, obstacle_row
 from dtx_assets.machinery.report import gather, write_page
 from dtx_assets.machinery.report.figures import read_figures
+from dtx_assets.machinery.report.gather import Report
 from dtx_assets.machinery.run.environment import RunEnvironment
 
 CUTOVER = "cutover"
@@ -49,22 +51,8 @@ def build_report(
     def cutover_report(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
-            settings, masked = environment.settings, environment.settings.masked()
             gate = GateOfInstance(graph, check_groups, context.instance)
-            models = [target.model for target in system.filled_targets]
-            report = gather(
-                system,
-                whole_graph(),
-                context.instance,
-                read_figures(environment.target_url, system.name),
-                gate.in_the_way(environment, models, cutover=True),
-                now=datetime.now(UTC),
-                source="the shipped sample"
-                if settings.legacy_url == str(system.sample_dir.absolute())
-                else masked["legacy_url"],
-                target=masked["target_url"] if settings.target_url else "the embedded database",
-            )
-            path = write_page(report, page_path(settings))
+            report, _, path = write_cutover_page(environment, gate, whole_graph())
             yield dg.MaterializeResult(
                 metadata={
                     "page": dg.MetadataValue.path(str(path.absolute())),
@@ -79,3 +67,27 @@ def build_report(
             )
 
     return cutover_report
+
+
+def write_cutover_page(
+    environment: RunEnvironment, gate: GateOfInstance, whole_graph: AssetGraph
+) -> tuple[Report, list[Obstacle], Path]:
+    """Write the page as things are now; gives what it says, what is in the way, accepted or not, and where it is."""
+    system, settings, masked = environment.system, environment.settings, environment.settings.masked()
+    if gate.instance is None:
+        raise TypeError("there is no page without a history")
+    models = [target.model for target in system.filled_targets]
+    found = gate.in_the_way(environment, models, cutover=True)
+    report = gather(
+        system,
+        whole_graph,
+        gate.instance,
+        read_figures(environment.target_url, system.name),
+        found,
+        now=datetime.now(UTC),
+        source="the shipped sample"
+        if settings.legacy_url == str(system.sample_dir.absolute())
+        else masked["legacy_url"],
+        target=masked["target_url"] if settings.target_url else "the embedded database",
+    )
+    return report, found, write_page(report, page_path(settings))

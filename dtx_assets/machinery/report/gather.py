@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 
+HELD = "hold_until_activated"
+"""The option under which rows are loaded inactive."""
+
+
 @dataclass(frozen=True)
 class Report:
     """The whole page as data."""
@@ -60,6 +64,8 @@ class Report:
     vanished: tuple[Listed, ...]
     coercions: tuple[CoercionRow, ...]
     undecided: tuple[UndecidedRow, ...] = ()
+    activates: bool = False
+    """Whether rows are loaded inactive, and switched on by a command of its own."""
     models: Mapping[str, str] = field(default_factory=dict)
     """Target tables by name, with the model that the plan calls them."""
 
@@ -104,5 +110,6 @@ def gather(
         vanished=figures.vanished,
         coercions=coercion_rows(accounts),
         undecided=undecided_rows(system),
+        activates=HELD in system.decisions.chosen.values() and any(each.held_column for each in system.filled_targets),
         models=accounts.models,
     )

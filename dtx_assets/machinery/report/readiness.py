@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal
 
 from dtx_assets.machinery.base.masking import mask_emails
 from dtx_assets.machinery.checks.gate import RESTORE_POINT
@@ -70,6 +71,23 @@ class Window:
     written: int
 
 
+Outcome = Literal["cut over", "refused", "rolled back", "failed"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A cutover that was tried: when, by whom, how it ended, what it wrote."""
+
+    run_id: str
+    started_at: datetime
+    by: str
+    outcome: Outcome
+    whole: bool
+    refused: str = ""
+    inserted: int = 0
+    updated: int = 0
+
+
 @dataclass(frozen=True)
 class Readiness:
     reasons: tuple[Reason, ...]
@@ -84,6 +102,17 @@ class Readiness:
     window: Window | None
     accepted: Mapping[str, str]
     tally: Mapping[str, int]
+    attempt: Attempt | None = None
+    """The last cutover that was tried."""
+
+    @property
+    def verdict(self) -> str:
+        """What the page begins with: before the cutover and after it."""
+        if self.attempt and self.attempt.whole and self.attempt.outcome == "cut over":
+            return "Cut over"
+        if not self.go:
+            return "No-go"
+        return "Go with acceptances" if self.accepted else "Go"
 
     @property
     def go(self) -> bool:
@@ -92,6 +121,13 @@ class Readiness:
     @property
     def by_owner(self) -> dict[str, list[Obstacle]]:
         return by_owner(self.todo)
+
+    @staticmethod
+    def by_remedy(found: Iterable[Obstacle]) -> list[tuple[str, list[Obstacle]]]:
+        """What has one remedy together, the kinds to see to first before the others."""
+        order = list(KINDS)
+        kinds = sorted(found, key=lambda obstacle: (order.index(obstacle.kind), obstacle.remedy))
+        return [(remedy, list(same)) for remedy, same in groupby(kinds, key=lambda obstacle: obstacle.remedy)]
 
     @property
     def kinds(self) -> list[tuple[str, int, str]]:
@@ -143,6 +179,7 @@ def readiness(
         window=cutover_window(runs),
         accepted=accepted,
         tally=tally(checks),
+        attempt=last_attempt(history, runs),
     )
 
 
@@ -207,6 +244,26 @@ def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[Ru
         for run in history.failed_early(figures.runs, RUNS_SHOWN)
     ]
     return tuple(sorted(rows, key=lambda row: row.started_at, reverse=True)[:RUNS_SHOWN])
+
+
+def last_attempt(history: History, runs: Iterable[RunRow]) -> Attempt | None:
+    """The last of the runs that was to cut over."""
+    for run in runs:
+        figures = run.figures
+        if (figures.mode if figures else run.mode) != "cutover":
+            continue
+        ended: dict[str, Outcome] = {"succeeded": "cut over", "rolled back": "rolled back"}
+        return Attempt(
+            run.run_id,
+            run.started_at,
+            mask_emails(history.asked_by(run.run_id)),
+            "refused" if run.refused else ended.get(figures.status, "failed") if figures else "failed",
+            run.whole,
+            run.refused,
+            figures.inserted if figures else 0,
+            figures.updated if figures else 0,
+        )
+    return None
 
 
 def cutover_window(runs: Iterable[RunRow]) -> Window | None:
