@@ -11,7 +11,7 @@ from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.checks.spec import CheckGroup
 from dtx_assets.machinery.dagster.gate import GateOfInstance
 from dtx_assets.machinery.dagster.graph import REPORTS, RESOURCES, Graph, told
-from dtx_assets.machinery.dagster.metadata import OBSTACLES_SHOWN, markdown_table, obstacle_row
+from dtx_assets.machinery.dagster.metadata import obstacles_table
 from dtx_assets.machinery.report import gather, write_page
 from dtx_assets.machinery.report.figures import read_figures
 from dtx_assets.machinery.run.environment import RunEnvironment
@@ -70,10 +70,7 @@ def build_report(
                     "page": dg.MetadataValue.path(str(path.absolute())),
                     "verdict": "go" if report.readiness.go else "no-go",
                     "points in the way": len(report.readiness.todo),
-                    "to do": markdown_table(
-                        OBSTACLES_SHOWN,
-                        [obstacle_row(found, accepted=False) for found in report.readiness.todo],
-                    ),
+                    "to do": obstacles_table(report.readiness.todo),
                     "bytes": path.stat().st_size,
                 }
             )
