@@ -52,11 +52,12 @@ def build_report(
             settings, masked = environment.settings, environment.settings.masked()
             gate = GateOfInstance(graph, check_groups, context.instance)
             models = [target.model for target in system.filled_targets]
+            figures = read_figures(environment.target_url, system.name)
             report = gather(
                 system,
                 whole_graph(),
                 context.instance,
-                read_figures(environment.target_url, system.name),
+                figures,
                 gate.in_the_way(environment, models, cutover=True),
                 now=datetime.now(UTC),
                 source="the shipped sample"
@@ -65,6 +66,14 @@ def build_report(
                 target=masked["target_url"] if settings.target_url else "the embedded database",
             )
             path = write_page(report, page_path(settings))
+            context.instance.add_run_tags(
+                environment.run_id,
+                {
+                    "mode": environment.mode,
+                    "verdict": "go" if report.readiness.go else "no-go",
+                    "rejected": str(sum(group.rows for group in figures.rejected if not group.partial)),
+                },
+            )
             yield dg.MaterializeResult(
                 metadata={
                     "page": dg.MetadataValue.path(str(path.absolute())),
