@@ -22,7 +22,7 @@ from dtx_assets.machinery.base.exit_codes import EXIT_CODES
 from dtx_assets.machinery.base.settings import SHARED_VARIABLES, VARIABLES
 from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.code_location.definitions import build_definitions
-from dtx_assets.machinery.dagster.metadata import BLOCKS, asset_name
+from dtx_assets.machinery.dagster.metadata import BLOCKS, asset_name, own_description
 from dtx_assets.machinery.declare.model import TablesFile, TargetsFile
 from dtx_assets.machinery.feeds.model import feed_schema
 from dtx_assets.machinery.mapping.decisions import DecisionsFile
@@ -395,7 +395,7 @@ def checks_of_graph() -> dict[str, list[Check]]:
         spec = graph.get_check_spec(key)
         severity = str(spec.metadata.get("severity", dg.AssetCheckSeverity.ERROR.value))
         of_asset = found.setdefault(asset_name(key.asset_key), [])
-        of_asset.append((spec.name, severity, stopped_by(spec), spec.description or ""))
+        of_asset.append((spec.name, severity, stopped_by(spec), own_description(spec)))
     return found
 
 

@@ -39,8 +39,8 @@ def build_definitions(
 
     `s3` is how S3 is reached, by default as `AWS_*` says.
     """
-    graph = Graph(system)
     groups = check_groups(system) if groups is None else groups
+    graph = Graph(system, groups)
 
     def whole_graph() -> AssetGraph:
         return definitions.resolve_asset_graph()

@@ -5,12 +5,16 @@ from typing import Any
 
 import dagster as dg
 
+from dtx_assets.machinery.base.errors import LoadError, MigrationError
 from dtx_assets.machinery.checks.gate import NEVER_EVALUATED, not_accepted, require_nothing_but_rows
 from dtx_assets.machinery.checks.obstacles import Obstacle, count_of_kinds, each_once
 from dtx_assets.machinery.dagster.gate import GateOfInstance
 from dtx_assets.machinery.dagster.run import REFUSED_TAG
 from dtx_assets.machinery.run.environment import ENVIRONMENT, RunEnvironment
 from dtx_assets.machinery.run.preflight.places_of_cutover import places_in_the_way
+
+ENTRY_TAG = "migration/entry"
+"""The tag of a run that says whether it was let in, or refused before its first step."""
 
 
 def require_entry(gate: GateOfInstance, environment: RunEnvironment) -> None:
@@ -30,6 +34,32 @@ def require_entry(gate: GateOfInstance, environment: RunEnvironment) -> None:
         found = gate.in_the_way(environment, loaded, cutover=True, but_of_run=environment.run_id)
         in_rows = [each for each in found if each.kind in ("rejected", "check") and each.name != NEVER_EVALUATED]
         require_nothing_but_rows(asked, in_rows, environment.options.accept)
+
+
+def enter(environment: RunEnvironment, instance: dg.DagsterInstance | None) -> None:
+    """Ask what a run is asked before any of its steps, once in whatever process; LoadError where it was refused.
+
+    What was answered stays with the run, under its own id: a run that is made of it again has its tags too.
+    """
+    run = instance.get_run_by_id(environment.run_id) if instance is not None else None
+    asked, refused = (f"{answer} {environment.run_id[:8]}" for answer in ("asked", "refused"))
+    before = run.tags.get(ENTRY_TAG) if run else None
+    if before == refused:
+        raise LoadError("this cutover was refused before its first step, and none of its steps is done")
+    if before == asked:
+        return
+    try:
+        environment.require_entry()
+    except MigrationError:
+        _answer(environment, instance, refused)
+        raise
+    if environment.mode == "cutover":
+        _answer(environment, instance, asked)
+
+
+def _answer(environment: RunEnvironment, instance: dg.DagsterInstance | None, answer: str) -> None:
+    if instance is not None and instance.has_run(environment.run_id):
+        instance.add_run_tags(environment.run_id, {ENTRY_TAG: answer})
 
 
 def planned_assets(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:

@@ -10,9 +10,10 @@ from dtx_assets.machinery.checks.spec import CheckContext, CheckGroup, CheckOutc
 from dtx_assets.machinery.dagster.graph import CHECKS, EVALUATED, LAST, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import (
     BLOCKS,
-    OBSTACLES_DATA,
     check_metadata,
     check_name,
+    described_check,
+    red_metadata,
 )
 from dtx_assets.machinery.load import (
     untouched,
@@ -85,9 +86,9 @@ def check_result(
         check_name=spec.name,
         severity=dg.AssetCheckSeverity[severity],
         metadata={
+            **red_metadata(red_for, structure=spec.structure),
             "count": outcome.count,
             **check_metadata(outcome.metadata),
-            **({OBSTACLES_DATA: dg.MetadataValue.json([each.as_json() for each in red_for])} if red_for else {}),
         },
     )
 
@@ -102,7 +103,9 @@ def check_spec(key: dg.AssetKey, spec: CheckSpec, needs: Sequence[dg.AssetKey]) 
     return dg.AssetCheckSpec(
         spec.name,
         asset=key,
-        description=spec.description,
+        description=described_check(
+            dg.AssetCheckKey(key, spec.name), spec.description, structure=spec.structure, blocking=spec.blocking
+        ),
         additional_deps=needs,
         blocking=spec.structure,
         metadata={"severity": spec.severity, BLOCKS: spec.blocking},

@@ -14,7 +14,7 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from dtx_assets.machinery.dagster.graph import LOADS, REPORTS, RESOURCES, Graph, told
-from dtx_assets.machinery.dagster.metadata import OBSTACLES_SHOWN, closes_gate, markdown_table, obstacle_row
+from dtx_assets.machinery.dagster.metadata import closes_gate, obstacles_table
 from dtx_assets.machinery.dagster.targets import build_load
 from dtx_assets.machinery.model.references import in_load_order
 from dtx_assets.machinery.run.environment import RunEnvironment
@@ -55,10 +55,7 @@ def build_gate(graph: Graph, after: Iterable[dg.AssetKey]) -> dg.AssetsDefinitio
             accepted = [point for point in found if point.is_accepted(environment.options.accept)]
             yield dg.MaterializeResult(
                 metadata={
-                    "in the way": markdown_table(
-                        OBSTACLES_SHOWN,
-                        [obstacle_row(point, accepted=point in accepted) for point in found],
-                    ),
+                    "in the way": obstacles_table(found, environment.options.accept),
                     "points in the way": len(found) - len(accepted),
                     "points accepted": len(accepted),
                 }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from dtx_assets.machinery.dagster.graph import RESOURCES, Graph, told
-from dtx_assets.machinery.dagster.metadata import markdown_table
+from dtx_assets.machinery.dagster.metadata import table
 from dtx_assets.machinery.run.diagnose import diagnose
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.run.preflight.finding import Finding
@@ -44,7 +44,7 @@ def build_diagnosis_job(graph: Graph) -> dg.JobDefinition:
 
 
 def findings_table(findings: Sequence[Finding]) -> dg.MetadataValue:
-    return markdown_table(
+    return table(
         ("part", "what", "is well", "seen", "do"),
         [(each.part, each.subject, each.state, each.says, each.remedy) for each in findings],
     )

@@ -3,7 +3,8 @@
 Dagster code only wires. Keys are `[system, layer, name]`. One step extracts all tables in one snapshot, one prepares
 all targets of a flow, one evaluates all checks of a table."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import dagster as dg
 
 from dtx_assets.machinery.base.errors import MigrationError
 from dtx_assets.machinery.base.names import refuse_likenesses
+from dtx_assets.machinery.checks.documents import UNDECLARED_COLLECTIONS
+from dtx_assets.machinery.checks.spec import CheckGroup
 from dtx_assets.machinery.dagster.metadata import (
     TRUE_NAME,
     asset_key,
     code_references,
     markdown_table,
 )
+from dtx_assets.machinery.derived.checks import QUEUE
 from dtx_assets.machinery.mapping.decisions import Decision, Decisions
 from dtx_assets.machinery.mapping.load import ARCHIVED
 from dtx_assets.machinery.model.legacy import LegacyTable
@@ -32,6 +36,12 @@ FIRST, CHECKS, LAST = {"dagster/priority": "20"}, {"dagster/priority": "10"}, {"
 LOADS = -10
 """In one process, steps that are ready run in the order of their priority: what can be checked is, before a load."""
 EVALUATED = "checks_are_evaluated"
+AREA_TAG, DECISION_TAG, GATE_TAG = "area", "decision", "gate"
+"""The tags of an asset: the plan's area; whether a decision about it is open, and each by its name, as
+`decision/<name>`; that a check of it closes the gate."""
+CLOSES = "closes"
+EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+"""What Dagster takes for the address of an owner; any other owner is a team to it."""
 
 
 @contextmanager
@@ -61,16 +71,19 @@ def failure(error: MigrationError) -> dg.Failure:
 
 
 class Graph:
-    """The assets of a system, with the one place that says their keys, groups, owners and descriptions."""
+    """The assets of a system, with the one place that says their keys, groups, kinds, tags, owners and descriptions.
 
-    def __init__(self, system: System) -> None:
+    `check_groups` are the checks beside those that are evaluated with an asset.
+    """
+
+    def __init__(self, system: System, check_groups: Iterable[CheckGroup] = ()) -> None:
         self.system = system
         self.load_order = tuple(load_order({target.model: target.loaded_after for target in system.targets}))
         self.decisions = system.decisions
-        self.owners = [f"team:{system.name}-migration"]
         self.project = system.mappings_dir.parents[1]
         self._true_names: dict[dg.AssetKey, str] = {}
         self._flows_by_option: dict[str, dict[str, tuple[Flow, ...]]] = {}
+        self._gating = self._assets_that_gate(check_groups)
         refuse_likenesses("legacy table", (*system.legacy_tables, *system.crosswalk_tables))
         refuse_likenesses("model", (target.model for target in system.targets))
         refuse_likenesses("mapping", (asset.name for asset in system.mapping_assets))
@@ -86,12 +99,74 @@ class Graph:
         self._true_names[key] = name
         return key
 
-    def spec(self, key: dg.AssetKey, area: str, description: str, **rest: Any) -> dg.AssetSpec:
-        name = self._true_names.get(key, key.path[-1])
+    def spec(
+        self, key: dg.AssetKey, area: str, description: str, *, kinds: Collection[str] = (), **rest: Any
+    ) -> dg.AssetSpec:
+        """What Dagster is told of an asset. Its layer is the first of its kinds: nodes of one name are told by it."""
+        layer, name = key.path[1], self._true_names.get(key, key.path[-1])
         if name != key.path[-1]:
             description = f"`{name}`, which Dagster cannot call so. {description}"
             rest["metadata"] = {TRUE_NAME: name, **rest.get("metadata", {})}
-        return dg.AssetSpec(key, group_name=area, owners=self.owners, description=description, **rest)
+        return dg.AssetSpec(
+            key,
+            group_name=self.group_of(area),
+            owners=self.owners_of(layer, name),
+            kinds={layer, *kinds},
+            tags={**self.tags_of(layer, name, area), **({GATE_TAG: CLOSES} if key in self._gating else {})},
+            description=description,
+            **rest,
+        )
+
+    def _assets_that_gate(self, check_groups: Iterable[CheckGroup]) -> frozenset[dg.AssetKey]:
+        """The assets that have a check which closes the gate (`metadata.closes_gate`)."""
+        system = self.system
+        checked = [group.asset for group in check_groups if any(spec.closes_gate for spec in group.specs)]
+        checked += [("target", target.model) for target in system.filled_targets]
+        checked += [("report", phase.report) for phase in system.phases]
+        checked += [("archive", name) for name in system.legacy_tables]
+        checked += [("archive", UNDECLARED_COLLECTIONS[1])] if system.reads_documents else []
+        checked += [QUEUE] if system.derived else []
+        return frozenset(self.key(*asset) for asset in checked)
+
+    def group_of(self, area: str) -> str:
+        """The group of an area; what several systems of a workspace have is told apart by the system's name."""
+        return f"{self.system.name}_{area}" if area in (OTHER_AREAS, REPORTS) else area
+
+    def owners_of(self, layer: str, name: str) -> list[str]:
+        """Who answers for an asset, as Dagster has owners: an address, or a team."""
+        if layer == "decision":
+            confirms = self.decisions.entry(name).confirm_by
+            owners: Collection[str] = (confirms,) if confirms else ()
+        else:
+            crosswalk = layer == "legacy" and name in self.system.crosswalk_tables
+            of_layer = {"archive": "legacy"}.get(layer, "crosswalk" if crosswalk else layer)
+            owners = self.system.owners_of(of_layer, name)
+        known = [owner if EMAIL.fullmatch(owner) else f"team:{owner}" for owner in owners]
+        return known or [f"team:{self.system.name}-migration"]
+
+    def tags_of(self, layer: str, name: str, area: str) -> dict[str, str]:
+        about = self.decisions_about(layer, name)
+        state = "open" if any(decision.status == "open" for decision in about) else "settled"
+        return {
+            AREA_TAG: area,
+            **({DECISION_TAG: state} if about else {}),
+            **{f"{DECISION_TAG}/{as_tag(decision.key)}": "" for decision in about},
+        }
+
+    def decisions_about(self, layer: str, name: str) -> list[Decision]:
+        """The decisions that an asset is about: that it declares, that its flow follows, that name its model."""
+        if layer == "decision":
+            return [self.decisions.entry(name)]
+        table = {**self.system.crosswalk_tables, **self.system.legacy_tables}.get(name)
+        if layer in ("legacy", "crosswalk", "archive") and table:
+            return list(self.decisions.named(table.decision))
+        target = next((target for target in self.system.targets if target.model == name), None)
+        if layer not in ("prepared", "rejected", "target") or target is None:
+            return []
+        flow = self.system.flow_of(name)
+        named = {decision.key for decision in self.decisions.named(target.decision)}
+        named |= set(flow.decisions) if flow else set()
+        return [entry for entry in self.decisions.entries if entry.key in named or name in entry.affects]
 
     def made_together(self, layer: str, name: str) -> set[dg.AssetKey]:
         """The assets that one step makes at once with this one, itself included; none of them waits for another."""
@@ -145,6 +220,11 @@ class Graph:
                 for option in self.decisions.entry(decision).options
             }
         return self._flows_by_option[decision]
+
+
+def as_tag(name: str) -> str:
+    """A name as Dagster takes it in a tag."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:63]
 
 
 def decision_paragraphs(decisions: Decisions, named: str) -> list[str]:

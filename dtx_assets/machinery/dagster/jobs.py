@@ -10,7 +10,7 @@ from dtx_assets.machinery.checks.obstacles import REMEDIES, Obstacle, each_once
 from dtx_assets.machinery.dagster.cutover_order import build_cutover_job
 from dtx_assets.machinery.dagster.graph import LAST, REPORTS, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.load_checks import NONE_REJECTED, load_outcome
-from dtx_assets.machinery.dagster.metadata import OBSTACLES_SHOWN, PLAN_DATA, counts_text, markdown_table, obstacle_row
+from dtx_assets.machinery.dagster.metadata import PLAN_DATA, counts_text, obstacles_table, table
 from dtx_assets.machinery.dagster.targets import load_models
 from dtx_assets.machinery.dagster.verification import masked_sample, verification_checks
 from dtx_assets.machinery.load import LoadSummary, Planned
@@ -145,16 +145,13 @@ def plan_metadata(
                 "notes": list(notes),
             }
         ),
-        "loads": markdown_table(
+        "loads": table(
             ("target", *PLAN_COUNTS),
             [(load["model"], *(f"{load[name]:,}" for name in PLAN_COUNTS)) for load in planned],
         ),
         **({"to be known beside the plan": "; ".join(notes)} if notes else {}),
-        "changes, masked": markdown_table(("target", "what", "source row", "column", "is", "would be"), changes),
-        "in the way": markdown_table(
-            OBSTACLES_SHOWN,
-            [obstacle_row(found, accepted=found.is_accepted(accepted)) for found in in_the_way],
-        ),
+        "changes, masked": table(("target", "what", "source row", "column", "is", "would be"), changes),
+        "in the way": obstacles_table(in_the_way, accepted),
         **{name: sum(load[name] for load in planned) for name in PLAN_COUNTS},
     }
 

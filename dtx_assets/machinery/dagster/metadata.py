@@ -6,7 +6,7 @@ The graph itself is `dagster_assets`; masking is `masking`.
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ TRUE_NAME = "true name"
 """The entry of an asset that Dagster cannot call as it is called."""
 PREVIEW = "preview (masked)"
 """The entry with the first rows of what was made."""
+PARAGRAPH = "\n\n"
 WORD_JOINER = "\u2060"
 """A sign without width: where it stands, no address is seen."""
 _MARKUP = re.compile(r"[\\`\[\]<&|]")
@@ -66,6 +67,32 @@ MAPPING_MEANINGS = {
 def closes_gate(spec: dg.AssetCheckSpec) -> bool:
     """Whether a check keeps a cutover back while it is red: one of structure does, and one that says so."""
     return spec.blocking or bool(spec.metadata.get(BLOCKS))
+
+
+def gate_words(name: str, *, structure: bool) -> str:
+    """What a check that closes the gate says of itself first: Dagster's UI calls each one of data `non-blocking`."""
+    if structure:
+        return (
+            "**Closes the gate, of a rehearsal too.** While it is red, nothing that depends on this asset is made or"
+            " loaded, and no acceptance changes that: mend what it finds, and run again."
+        )
+    return (
+        "**Closes the gate of a cutover.** While it is red, a cutover loads nothing. Mend what it finds (each finding"
+        f" says how), and run again; or accept it with a reason: `--accept '{name}=why'`, or `{name}: why` under"
+        " resources → migration → config → accept of the launchpad."
+    )
+
+
+def described_check(key: dg.AssetCheckKey, description: str, *, structure: bool, blocking: bool) -> str:
+    """The description of a check, after what it does to the gate."""
+    if not structure and not blocking:
+        return description
+    return f"{gate_words(check_name(key), structure=structure)}{PARAGRAPH}{description}"
+
+
+def own_description(spec: dg.AssetCheckSpec) -> str:
+    """What a check says holds when it passes, without what it does to the gate."""
+    return (spec.description or "").rpartition(PARAGRAPH)[2]
 
 
 def asset_key(system: str, layer: str, name: str) -> dg.AssetKey:
@@ -104,6 +131,16 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> d
     """A Markdown table; what stands in cells cannot break it."""
     lines = [_markdown_row(header), _markdown_row(["---"] * len(header)), *map(_markdown_row, rows)]
     return dg.MetadataValue.md("\n".join(lines))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.TableMetadataValue:
+    """A table that Dagster's UI shows as it is, without a click; its cells are texts and no Markdown."""
+    records = [
+        {name: "" if cell is None else cell if isinstance(cell, str | int | float) else str(cell) for name, cell in row}
+        for row in (zip(header, cells, strict=True) for cells in rows)
+    ]
+    columns = [dg.TableColumn(name, "string") for name in header]
+    return dg.MetadataValue.table([dg.TableRecord(record) for record in records], dg.TableSchema(columns))
 
 
 def _markdown_row(cells: Sequence[object]) -> str:
@@ -213,17 +250,21 @@ def check_metadata(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _readable(fact: Any) -> Any:
     if isinstance(fact, Mapping) and fact:
-        return markdown_table(("value", "count"), list(fact.items()))
+        counted = all(isinstance(value, int | float) for value in fact.values())
+        return table(("value", "count" if counted else "says"), list(fact.items()))
     if isinstance(fact, list | tuple) and fact:
         if all(isinstance(item, Mapping) for item in fact):
             columns = list(dict.fromkeys(name for item in fact for name in item))
-            return markdown_table(columns, [[item.get(name, "") for name in columns] for item in fact])
+            return table(columns, [[item.get(name, "") for name in columns] for item in fact])
         if all(isinstance(item, str | int | float) for item in fact):
             return ", ".join(map(str, fact))
     return fact
 
 
 OBSTACLES_SHOWN = ("what", "found", "rows", "owner", "do", "accepted")
+RED_SHOWN = OBSTACLES_SHOWN[:-1]
+RED_FOR, ACCEPTING = "closes the gate for", "accept it with"
+"""The entries of a red check's evaluation that people read first."""
 
 
 def obstacle_row(obstacle: "Obstacle", *, accepted: bool) -> tuple[Any, ...]:
@@ -231,6 +272,37 @@ def obstacle_row(obstacle: "Obstacle", *, accepted: bool) -> tuple[Any, ...]:
     rows = "" if obstacle.rows is None else f"{obstacle.rows:,}"
     told = (obstacle.name, obstacle.finding, rows, obstacle.answers_for_it, obstacle.remedy)
     return (*told, "yes" if accepted else "no")
+
+
+def obstacles_table(found: Iterable["Obstacle"], accepted: Collection[str] = ()) -> dg.TableMetadataValue:
+    """What stands in the way, each with what was found, its rows, who has to do what, and whether it is accepted."""
+    return table(OBSTACLES_SHOWN, [obstacle_row(each, accepted=each.is_accepted(accepted)) for each in found])
+
+
+def red_metadata(found: Sequence["Obstacle"], *, structure: bool = False) -> dict[str, Any]:
+    """What a check that closes the gate says first where it is red: for what, who mends it how, how to accept it."""
+    if not found:
+        return {}
+    names = [each.name for each in found]
+    accepting = "cannot be accepted" if structure else " ".join(f"--accept '{name}=why'" for name in names)
+    return {
+        RED_FOR: table(RED_SHOWN, [obstacle_row(each, accepted=False)[:-1] for each in found]),
+        ACCEPTING: accepting,
+        OBSTACLES_DATA: dg.MetadataValue.json([each.as_json() for each in found]),
+    }
+
+
+def facts_text(metadata: Mapping[str, Any]) -> str:
+    """What the metadata of a check says, as one line; not what is there as data, nor what its obstacles say."""
+    hidden = (VERIFICATION_DATA, OBSTACLES_DATA, RED_FOR, ACCEPTING)
+    return "; ".join(f"{name}: {_line(value)}" for name, value in metadata.items() if name not in hidden)
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, dg.TableMetadataValue):
+        return str(value.value)
+    rows = [[f"{cell}" for cell in record.data.values() if cell != ""] for record in value.records]
+    return ", ".join(" ".join(row) for row in rows)
 
 
 def counts_text(counts: Mapping[str, int]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dtx_assets.machinery.dagster.graph import LOADS, RESOURCES, Graph, told
-from dtx_assets.machinery.dagster.metadata import BLOCKS
+from dtx_assets.machinery.dagster.metadata import BLOCKS, described_check
 from dtx_assets.machinery.load.phase_checks import NAMES, STRUCTURE, phase_findings
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.run.environment import RunEnvironment
@@ -38,7 +38,12 @@ def build_phase(graph: Graph, phase: Phase) -> dg.AssetsDefinition:
         ],
         check_specs=[
             dg.AssetCheckSpec(
-                called, asset=key, description=NAMES[name], metadata={"severity": "ERROR", BLOCKS: name in STRUCTURE}
+                called,
+                asset=key,
+                description=described_check(
+                    dg.AssetCheckKey(key, called), NAMES[name], structure=name in STRUCTURE, blocking=False
+                ),
+                metadata={"severity": "ERROR", BLOCKS: name in STRUCTURE},
             )
             for name, called in names.items()
         ],

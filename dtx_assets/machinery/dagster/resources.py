@@ -12,11 +12,10 @@ from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError
 from dtx_assets.machinery.base.settings import apply_environment_files
 from dtx_assets.machinery.checks.gate import require_known
 from dtx_assets.machinery.checks.spec import CheckGroup
-from dtx_assets.machinery.dagster.attempts import note_refusal, require_entry
+from dtx_assets.machinery.dagster.attempts import enter, note_refusal, require_entry
 from dtx_assets.machinery.dagster.gate import GateOfInstance, known_obstacles
 from dtx_assets.machinery.dagster.graph import RESOURCES, Graph, failure
 from dtx_assets.machinery.dagster.io_manager import LakeIOManager
-from dtx_assets.machinery.dagster.run import PROCESS_TAG, this_process
 from dtx_assets.machinery.run.environment import RunEnvironment, RunOptions
 
 S3 = "s3"
@@ -106,10 +105,9 @@ def environment_resource(
         with RunEnvironment(
             graph.system, run_id, started_at, s3_resource(context), options, gate, failed, entry, refused
         ) as shared:
-            if context.run and context.run.tags.get(PROCESS_TAG) == this_process():
-                # All steps are in this process. Where they are not, the one that extracts asks, and no other.
+            if context.run:
                 try:
-                    shared.require_entry()
+                    enter(shared, context.instance)
                 except MigrationError as error:
                     raise failure(error) from None
             yield shared

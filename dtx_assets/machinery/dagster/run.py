@@ -38,6 +38,7 @@ from dtx_assets.machinery.dagster.metadata import (
     TRUE_NAME,
     VERIFICATION_DATA,
     asset_name,
+    facts_text,
 )
 from dtx_assets.machinery.dagster.run_log import LOGGER, EventListener, logging_runs
 from dtx_assets.machinery.run.environment import ENVIRONMENT
@@ -407,13 +408,7 @@ def check_result(evaluation: dg.AssetCheckEvaluation) -> CheckResult:
         passed=evaluation.passed,
         severity=evaluation.severity.value,
         count=count.value if count is not None and isinstance(count.value, int) else None,
-        facts=mask_emails(
-            "; ".join(
-                f"{name}: {value.value}"
-                for name, value in evaluation.metadata.items()
-                if name not in (VERIFICATION_DATA, OBSTACLES_DATA)
-            )
-        ),
+        facts=mask_emails(facts_text(evaluation.metadata)),
         found=tuple(map(from_json, _json(evaluation.metadata, OBSTACLES_DATA))),
     )
 

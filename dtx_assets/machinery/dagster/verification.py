@@ -11,11 +11,12 @@ from dtx_assets.machinery.checks.obstacles import Obstacle
 from dtx_assets.machinery.dagster.graph import LAST, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import (
     BLOCKS,
-    OBSTACLES_DATA,
     VERIFICATION_DATA,
     asset_name,
     check_name,
-    markdown_table,
+    described_check,
+    red_metadata,
+    table,
 )
 from dtx_assets.machinery.load import Verification
 from dtx_assets.machinery.load.samples import Sample
@@ -41,13 +42,16 @@ def build_verifications(graph: Graph) -> list[dg.AssetChecksDefinition]:
 def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefinition:
     model = target.model
     key = graph.key("target", model)
+    said = (
+        "Each row of the target is compared by value with what the mapping gives from the legacy data: none is lost,"
+        " extra or changed. Where files belong to the rows, each is compared with the object store by size and"
+        " checksum. Rows that others own are left out; that source rows vanished is a warning. `dtx verify` evaluates"
+        " it at any time."
+    )
     spec = dg.AssetCheckSpec(
         VERIFIED,
         asset=key,
-        description="Each row of the target is compared by value with what the mapping gives from the legacy data: none"
-        " is lost, extra or changed. Where files belong to the rows, each is compared with the object store by size and"
-        " checksum. Rows that others own are left out; that source rows vanished is a warning."
-        " `dtx verify` evaluates it at any time.",
+        description=described_check(dg.AssetCheckKey(key, VERIFIED), said, structure=False, blocking=True),
         # Which rows are orphans shows in all that are loaded together.
         additional_deps=[
             graph.key(layer, each.model)
@@ -71,15 +75,14 @@ def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefin
                 context.log.warning(f"not evaluated: the first {limit:,} rows of each table were loaded, and no more")
                 return
             found = verify_model(environment, target, context.log.info)
+            red_for = [] if found.is_clean or only_vanished(found) else [unlike(found, key, environment)]
             metadata = verification_metadata(found, target, graph.system.personal_columns(target))
-            if not found.is_clean and not only_vanished(found):
-                metadata[OBSTACLES_DATA] = dg.MetadataValue.json([unlike(found, key, environment).as_json()])
             yield dg.AssetCheckResult(
                 passed=found.is_clean,
                 asset_key=key,
                 check_name=VERIFIED,
                 severity=dg.AssetCheckSeverity.WARN if only_vanished(found) else dg.AssetCheckSeverity.ERROR,
-                metadata=metadata,
+                metadata={**red_metadata(red_for), **metadata},
             )
 
     return verify
@@ -116,7 +119,7 @@ def verification_metadata(found: Verification, target: TargetTable, personal: Co
     return {
         "count": found.counts.total(),
         **{name.replace("_", " "): number for name, number in facts.items()},
-        "found, masked": markdown_table(
+        "found, masked": table(
             ("what", "source row", "id", "column", "is", "should be"),
             [
                 (f"{sample['fate']}: {sample['cause']}", sample["place"], sample["target_id"] or "", name, *values)

@@ -12,7 +12,7 @@ from dtx_assets.machinery.checks.obstacles import Obstacle
 from dtx_assets.machinery.checks.spec import CheckGroup
 from dtx_assets.machinery.dagster.gate import GateOfInstance
 from dtx_assets.machinery.dagster.graph import REPORTS, RESOURCES, Graph, told
-from dtx_assets.machinery.dagster.metadata import OBSTACLES_SHOWN, markdown_table, obstacle_row
+from dtx_assets.machinery.dagster.metadata import obstacles_table
 from dtx_assets.machinery.report import gather, write_page
 from dtx_assets.machinery.report.figures import read_figures
 from dtx_assets.machinery.report.gather import Report
@@ -53,15 +53,21 @@ def build_report(
         with told(environment):
             gate = GateOfInstance(graph, check_groups, context.instance)
             report, _, path = write_cutover_page(environment, gate, whole_graph())
+            rejected = sum(group.figures.rows for group in report.rejected if not group.figures.partial)
+            context.instance.add_run_tags(
+                environment.run_id,
+                {
+                    "mode": environment.mode,
+                    "verdict": "go" if report.readiness.go else "no-go",
+                    "rejected": str(rejected),
+                },
+            )
             yield dg.MaterializeResult(
                 metadata={
                     "page": dg.MetadataValue.path(str(path.absolute())),
                     "verdict": "go" if report.readiness.go else "no-go",
                     "points in the way": len(report.readiness.todo),
-                    "to do": markdown_table(
-                        OBSTACLES_SHOWN,
-                        [obstacle_row(found, accepted=False) for found in report.readiness.todo],
-                    ),
+                    "to do": obstacles_table(report.readiness.todo),
                     "bytes": path.stat().st_size,
                 }
             )

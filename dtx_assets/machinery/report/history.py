@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from dtx_assets.machinery.dagster.attempts import asked_option, planned_assets
+from dtx_assets.machinery.dagster.graph import AREA_TAG
 from dtx_assets.machinery.dagster.jobs import SYSTEM_TAG
-from dtx_assets.machinery.dagster.metadata import check_name, closes_gate
+from dtx_assets.machinery.dagster.metadata import check_name, closes_gate, own_description
 from dtx_assets.machinery.dagster.run import REFUSED_TAG, asset_states, check_result, check_states
 from dtx_assets.machinery.report.figures import RunFigures
 from dtx_assets.machinery.system.system import System
@@ -168,8 +169,8 @@ class History(RunHistory):
                 Check(
                     asset=state.asset,
                     name=state.name,
-                    area=str(self.graph.get(key.asset_key).group_name),
-                    description=spec.description or "",
+                    area=self.graph.get(key.asset_key).tags[AREA_TAG],
+                    description=own_description(spec),
                     severity=str(spec.metadata.get("severity", "ERROR")),
                     blocking=closes_gate(spec),
                     state="accepted" if reason and state.state == "failed" else state.state,

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import dagster as dg
 
+from dtx_assets.machinery.dagster.graph import AREA_TAG
 from dtx_assets.machinery.dagster.metadata import TRUE_NAME, asset_name
 from dtx_assets.machinery.dagster.run import AssetState
 from dtx_assets.machinery.report.figures import Figures
@@ -37,7 +38,7 @@ def lineage_nodes(system: System, history: History, figures: Figures) -> dict[st
         return key.path[1] != "report"
 
     for area in dict.fromkeys(table.area for table in system.legacy_tables.values()):
-        own = {key for key in graph.get_all_asset_keys() if graph.get(key).group_name == area and wanted(key)}
+        own = {key for key in graph.get_all_asset_keys() if graph.get(key).tags.get(AREA_TAG) == area and wanted(key)}
         shown = own | {parent for key in own for parent in graph.get(key).parent_keys if wanted(parent)}
         by_area[area] = tuple(lineage_node(system, history, figures, key, shown) for key in sorted(shown))
     return by_area
@@ -53,7 +54,7 @@ def lineage_node(
         key=asset_name(key),
         layer=layer,
         name=name,
-        area=str(node.group_name),
+        area=node.tags.get(AREA_TAG, ""),
         href=place_of(system, layer, name),
         rows=rows_of(system, figures, layer, name, state) if state and state.at else None,
         at=state.at if state else None,

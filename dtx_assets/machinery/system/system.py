@@ -190,11 +190,16 @@ class System:
         return tuple(target for target in self.filled_targets if target.area == phase.area)
 
     def owner_of(self, layer: str, name: str) -> str:
+        """Who answers for what lies in a dataset, as one text; empty where nobody is named."""
+        return ", ".join(self.owners_of(layer, name))
+
+    def owners_of(self, layer: str, name: str) -> tuple[str, ...]:
         """Who answers for what lies in a dataset; for prepared and rejected rows, who does for their tables."""
         if layer in ("prepared", "rejected") and (flow := self.flow_of(name)):
             sources = dict.fromkeys(source for source, model in flow.accounted if model == name)
-            return ", ".join(dict.fromkeys(filter(None, (self.owner_of("legacy", source) for source in sources))))
-        return self.owners.get((layer, name), self.owner)
+            return tuple(dict.fromkeys(owner for source in sources for owner in self.owners_of("legacy", source)))
+        owner = self.owners.get((layer, name), self.owner)
+        return (owner,) if owner else ()
 
     def flow_of(self, model: str) -> "Flow | None":
         return next((flow for flow in self.flows if model in flow.targets), None)

@@ -15,6 +15,7 @@ from dtx_assets.machinery.dagster.metadata import (
     code_references,
     counts_text,
     dataset_column_schema,
+    facts_text,
     legacy_column_schema,
     lineage_metadata,
     markdown_table,
@@ -170,9 +171,15 @@ def test_what_checks_found_can_be_read_without_opening_it():
             "share": 0.5,
         }
     )
-    assert shown["examples"].value.splitlines()[2:] == ["| 1 | x |", "| 2 |  |"]
+    assert [record.data for record in shown["examples"].records] == [
+        {"key": "1", "value": "x"},
+        {"key": "2", "value": ""},
+    ]
     assert shown["keys"] == "1, 2"
-    assert "| COI | 3 |" in shown["rows by type"].value
+    assert [record.data for record in shown["rows by type"].records] == [{"value": "COI", "count": 3}]
+    assert facts_text({"rows by type": shown["rows by type"], "share": dg.MetadataValue.float(0.5)}) == (
+        "rows by type: COI 3; share: 0.5"
+    )
     assert shown["share"] == 0.5
     assert check_metadata({"none": [], "nested": [[1], [2]]}) == {"none": [], "nested": [[1], [2]]}
 

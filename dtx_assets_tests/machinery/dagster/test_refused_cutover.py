@@ -5,13 +5,15 @@ Why: today's night is lost where three minutes of extraction end in a refusal fo
 
 import re
 
+import dagster as dg
 import pytest
 
 from dtx_assets.machinery.base.exit_codes import EXIT_OK, EXIT_STEP_FAILED
-from dtx_assets.machinery.dagster.attempts import asked_option
+from dtx_assets.machinery.dagster.attempts import ENTRY_TAG, asked_option
 from dtx_assets.machinery.dagster.run import REFUSED_TAG, open_instance
 from dtx_assets.machinery.report.history import RunHistory
-from dtx_assets_tests.library.definitions import SYSTEM
+from dtx_assets.machinery.run.environment import ENVIRONMENT
+from dtx_assets_tests.library.definitions import SYSTEM, defs
 from dtx_assets_tests.library.place import Library
 
 KIND = "Book/book/unparseable"
@@ -43,6 +45,36 @@ def test_what_needs_no_row_is_asked_before_any_is_read_and_what_was_found_in_row
         assert (run.tags[REFUSED_TAG], asked_option(run, "mode")) == ("1 question to answer", "cutover")
         [_, early] = RunHistory(SYSTEM, instance).failed_early((), 5)
     assert (early.run_id, early.mode, early.refused) == (refused.run_id, "cutover", "1 question to answer")
+
+
+def started_in_the_ui(library: Library, **options: object) -> dg.ExecuteInProcessResult:
+    """A cutover as a server starts it: nothing says that all of its steps are made by this process."""
+    with open_instance(library.home) as instance:
+        return defs.resolve_job_def("library_cutover").execute_in_process(
+            run_config={"resources": {ENVIRONMENT: {"config": {"mode": "cutover", **options}}}},
+            instance=instance,
+            raise_on_error=False,
+        )
+
+
+def test_of_a_refused_cutover_that_was_started_in_the_ui_no_step_is_done(library):
+    for _ in range(2):
+        refused = started_in_the_ui(library)
+        assert not refused.success
+        assert not [event for event in refused.all_events if event.is_step_success]
+        assert not list(library.home.rglob("*.parquet"))
+    with open_instance(library.home) as instance:
+        run = instance.get_run_by_id(refused.run_id)
+    assert run.tags[ENTRY_TAG] == f"refused {refused.run_id[:8]}"
+    assert run.tags[REFUSED_TAG] == "1 question to answer"
+
+    let_in = started_in_the_ui(library, restore_point="snap")
+    assert let_in.success
+    with open_instance(library.home) as instance:
+        tags = instance.get_run_by_id(let_in.run_id).tags
+    assert (tags["mode"], tags["rejected"]) == ("cutover", "0")
+    assert tags["verdict"] in ("go", "no-go")
+    assert tags[ENTRY_TAG] == f"asked {let_in.run_id[:8]}"
 
 
 def test_what_rows_alone_show_refuses_once_for_all_targets_and_is_noted(library):

@@ -92,7 +92,7 @@ def test_each_load_of_a_cutover_waits_for_the_gating_checks_of_all_tables(system
 
 @contextmanager
 def executed(
-    library: Library, made_by: Callable[[], dg.JobDefinition], *, processes: int
+    library: Library, made_by: Callable[[], dg.JobDefinition], *, processes: int, restore_point: str | None = "snap"
 ) -> Iterator[dg.JobExecutionResult]:
     """A cutover by the job that a function of the library makes; its events can be read inside."""
     # From where the processes of the steps import the code location.
@@ -101,7 +101,14 @@ def executed(
             dg.reconstructable(made_by),
             instance=instance,
             run_config={
-                "resources": {ENVIRONMENT: {"config": {"mode": "cutover", "restore_point": "snap"}}},
+                "resources": {
+                    ENVIRONMENT: {
+                        "config": {
+                            "mode": "cutover",
+                            **({"restore_point": restore_point} if restore_point else {}),
+                        }
+                    }
+                },
                 "execution": {"config": {"max_concurrent": processes}},
             },
         )
@@ -119,6 +126,15 @@ def test_a_cutover_by_several_processes_is_not_refused_for_checks_to_come(tmp_pa
     started = events.index(("STEP_START", "library_load_Reader"))
     for asset in ("prepared_Reader", "rejected_Reader"):
         assert events.index(("STEP_SUCCESS", f"library_check_{asset}")) < started
+
+
+def test_by_several_processes_no_step_of_a_refused_cutover_is_done(tmp_path, database_url, monkeypatch):
+    library = Library(tmp_path, database_url, monkeypatch)
+    with executed(library, library_definitions.job_of_several_processes, processes=2, restore_point=None) as result:
+        assert not [event for event in result.all_events if event.is_step_success]
+        told = [failure_message(event) for event in result.all_events if event.is_step_failure]
+    assert any("restore_point: no restore point" in text for text in told), told
+    assert not list(library.home.rglob("*.parquet"))
 
 
 def test_by_several_processes_a_red_check_of_one_table_keeps_back_the_rows_of_another(
