@@ -13,6 +13,8 @@ import psycopg
 
 from dtx_assets.dispatch.decided_system import SYSTEM
 from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.checks.spec import CheckContext
+from dtx_assets.machinery.dagster.checks import check_context
 from dtx_assets.machinery.dagster.extraction import extracted
 from dtx_assets.machinery.dagster.look_ups import mapping_context
 from dtx_assets.machinery.dagster.targets import load_models
@@ -29,12 +31,13 @@ from dtx_assets.machinery.system.system import System
 
 @dataclass(frozen=True)
 class Migrated:
-    """What a run left: the system as it was decided, the target database, and the lake."""
+    """What a run left: the system as it was decided, the target database, the lake, and what checks see of all."""
 
     system: System
     url: str
     lake: Lake
     directory: Path
+    checked: CheckContext
 
 
 def migrate(directory: Path, settings: Mapping[str, str], target_url: str) -> Migrated:
@@ -55,7 +58,7 @@ def migrate(directory: Path, settings: Mapping[str, str], target_url: str) -> Mi
                 if target.file_columns
             }
             load_models(environment, targets, run, lambda _: None, senders=senders)
-        return Migrated(system, target_url, environment.lake, directory)
+        return Migrated(system, target_url, environment.lake, directory, check_context(environment))
 
 
 @contextmanager
