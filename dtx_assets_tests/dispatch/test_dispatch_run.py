@@ -15,14 +15,18 @@ import obstore
 import psycopg
 import pytest
 
+from dtx_assets.cli.migrating import chosen_phases
 from dtx_assets.dispatch.checks import CHECKS
+from dtx_assets.dispatch.definitions import SYSTEM, defs
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.lake import s3_store
 from dtx_assets.machinery.checks.own import evaluate
+from dtx_assets.machinery.dagster.run import select_assets
 from dtx_assets.machinery.load import undo_run
 from dtx_assets.machinery.load.legacy_views import prepare_legacy_views, there
 from dtx_assets.machinery.load.phase_checks import phase_findings
 from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.run.operations import require_phase
 from dtx_assets.machinery.sources.untouched import written_by_runs
 from dtx_assets_tests.dispatch.compare import brief, inputs_of, told, write
 from dtx_assets_tests.dispatch.running import Migrated, migrate
@@ -289,11 +293,29 @@ def test_views_stay_through_another_load_and_an_undo(migrated, postgres_server):
     postgres_server.drop_database(copy)
 
 
-def test_a_phase_that_there_is_not_is_refused(migrated):
-    from dtx_assets.machinery.run.operations import require_phase
-
-    with pytest.raises(ConfigurationError, match="no phase 7"):
+def test_a_phase_that_there_is_not_is_refused_and_all_that_there_are_are_named(migrated):
+    with pytest.raises(ConfigurationError, match=r"no phase 7\n.*\n.*1, 2, 3, 4, 5"):
         require_phase(migrated.system, 7)
+
+
+@pytest.mark.parametrize(
+    ("phase", "through", "with_gates", "targets", "derives"),
+    [
+        ("3", None, {"1", "2", "3"}, {"message_types", "messages"}, False),
+        (None, 1, {"1"}, {"profiles", "offices", "order_types", "order_states"}, False),
+        ("4-5", None, {"1", "2", "3", "4"}, {"instruction_states", "order_state_history"}, True),
+        ("5", None, set(), set(), True),
+        (None, 5, {"1", "2", "3", "4"}, {"profiles", "workflow_tasks"}, True),
+    ],
+)
+def test_phases_are_chosen_by_number(phase, through, with_gates, targets, derives):
+    chosen = chosen_phases(SYSTEM, phase, through)
+    assert chosen
+    paths = {"/".join(key.path[1:]) for key in select_assets(defs, SYSTEM.name, chosen)}
+    assert {path.removeprefix("report/phase_") for path in paths if path.startswith("report/phase_")} == with_gates
+    assert targets <= {path.removeprefix("target/") for path in paths if path.startswith("target/")}
+    assert ("derived/embedding_queue" in paths, "derived/dify_documents" in paths) == (derives, derives)
+    assert ("target/profiles" in paths) == ("profiles" in targets)
 
 
 def test_a_generic_key_by_any_name_is_found(tmp_path, postgres_server):
