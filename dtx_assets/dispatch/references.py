@@ -13,7 +13,7 @@ from dtx_assets.machinery.prepare.generic_key import rows_that_count
 from dtx_assets.machinery.transforms.columns import TransformContext, canonical_integer, integer_value, uuid_value
 from dtx_assets.machinery.transforms.keys import field
 
-REFERENCES = References("core")
+REFERENCES = References("phase_1_core")
 LARGEST = (1 << 31) - 1
 
 
