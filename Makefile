@@ -39,7 +39,7 @@ audit: $(INSTALLED_DEV) ## Look up the packages among the known vulnerabilities,
 docs: $(INSTALLED) ## Write docs/reference and the JSON Schemas of mappings/ anew, from the code
 	$(BIN)/python -m dtx_assets.cli.reference
 
-bench: $(INSTALLED_DEV) ## Measure flows and documents beside a plain COPY, a table beside pgloader, files beside rclone, the page, verify, explain
+bench: $(INSTALLED_DEV) ## Measure flows and documents beside a plain COPY, a table beside pgloader, files beside rclone, the page, verify, explain, phases, embeddings
 	$(BIN)/python benchmarks/php_values.py
 	$(BIN)/python benchmarks/notification_flow.py $(ARGS)
 	$(BIN)/python -m benchmarks.any_table
@@ -48,6 +48,8 @@ bench: $(INSTALLED_DEV) ## Measure flows and documents beside a plain COPY, a ta
 	$(BIN)/python -m benchmarks.verify_and_explain
 	$(BIN)/python -m benchmarks.pad_requests
 	$(BIN)/python -m benchmarks.crm_accounts
+	$(BIN)/python -m benchmarks.dispatch_phases
+	$(BIN)/python -m benchmarks.embeddings
 
 kill: $(INSTALLED_DEV) ## Kill N (200) loads at random moments, PostgreSQL with some; run again, compare with an undisturbed one
 	$(BIN)/python -m dtx_assets_tests.kill --times $(or $(N),200) $(ARGS)

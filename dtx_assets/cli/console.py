@@ -114,13 +114,15 @@ class RunDisplay:
         if not self._live or state == "failed":
             self.console.print(Text(f"[{self.done}/{self.steps}] {title}: {state}"), soft_wrap=True)
 
-    def advanced(self, what: str, done: int, total: int | None, size: int | None = None) -> None:
+    def advanced(
+        self, what: str, done: int, total: int | None, size: int | None = None, rejected: int | None = None
+    ) -> None:
         with self._lock:
             now = time.monotonic()
             if self._rows[0] != what:
                 self._rows = (what, now, now)
             _, started, logged = self._rows
-            text = progress_text(done, total, now - started, size)
+            text = progress_text(done, total, now - started, size, rejected)
             self._progress.update(
                 self._current, description=what, total=total, completed=done, detail=text, visible=True
             )

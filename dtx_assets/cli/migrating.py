@@ -456,16 +456,19 @@ def chosen_phases(system: "System", phase: str | None, through: int | None) -> s
         return None
     if phase is not None and through is not None:
         raise ConfigurationError("--phase and --through-phase say the same twice", where="dtx run", remedy="give one")
-    from dtx_assets.machinery.run.operations import require_phase
+    from dtx_assets.machinery.run.operations import derived_assets, derived_phase, require_phase
 
     first, _, last = phase.partition("-") if phase else ("1", "-", str(through))
     if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
         raise ConfigurationError(f"{phase!r} names no phases", where="--phase", remedy="give a number, or two: 2-4")
-    require_phase(system, int(first))
-    done = require_phase(system, int(last or first))
-    before = [target.model for each in system.phases if each.number < int(first) for target in system.models_of(each)]
+    begin, done = require_phase(system, int(first)), require_phase(system, int(last or first))
+    loaded = [each.report for each in system.phases if begin <= each.number <= done][-1:]
+    chosen = [f"+report/{report}" for report in loaded]
+    if done == derived_phase(system):
+        chosen += derived_assets(system)
+    before = [target.model for each in system.phases if each.number < begin for target in system.models_of(each)]
     left_out = " or ".join(f"target/{model}" for model in before)
-    return f"+report/phase_{done}" + (f" and not ({left_out})" if before else "")
+    return f"({' or '.join(chosen)})" + (f" and not ({left_out})" if before else "")
 
 
 def confirm_cutover(settings: "Settings", *, yes: bool) -> None:

@@ -43,18 +43,17 @@ def embed(
 ) -> None:
     """Queue the texts of the target that changed, embed them, and make their indexes. Nothing is loaded."""
     location = code_location(system)
-    declared = declared_of(location.SYSTEM)
+    declared_of(location.SYSTEM)
 
     from dtx_assets.cli.migrating import accepted_with_reasons
     from dtx_assets.machinery.checks.gate import require_known
     from dtx_assets.machinery.dagster.gate import known_obstacles
     from dtx_assets.machinery.dagster.run import select_assets
+    from dtx_assets.machinery.run.operations import derived_assets
 
     reasons = accepted_with_reasons(accept or [])
     require_known(reasons, known_obstacles(location.SYSTEM, location.defs.resolve_asset_graph()))
-    assets = ["embedding_queue", *(entity.embeddings for entity in declared.entities.values())]
-    assets += [declared.documents] if declared.knowledge else []
-    selection = select_assets(location.defs, system, " or ".join(f"derived/{asset}" for asset in assets))
+    selection = select_assets(location.defs, system, " or ".join(derived_assets(location.SYSTEM)))
     options = {
         "mode": read_settings(location).mode,
         "accept": reasons,

@@ -8,16 +8,25 @@ from polars import col as c
 
 from dtx_assets.machinery.checks.own import Checks, Find, Look
 from dtx_assets.machinery.checks.spec import CheckOutcome, found
-from dtx_assets.machinery.load.phase_checks import phase_findings
+from dtx_assets.machinery.load.phase_checks import legacy_ids_lost
+from dtx_assets.machinery.run.queries import asked_of_both
 from dtx_assets.machinery.sources.others import rows_of_others
+from dtx_assets.machinery.sources.untouched import written_by_runs
 
 CHECKS = Checks()
 LINES = Path(__file__).with_name("checks.csv")
 HASH = r"^(?:pbkdf2_|argon2|bcrypt|scrypt|md5\$|sha1\$)"
 FILES = ("orders", "projects", "messages")
+WHOLE = (
+    "target/instruction_states",
+    "target/order_state_history",
+    "target/workflow_templates",
+    "target/workflow_tasks",
+)
+"""Phase 4, which waits for the others."""
 NEEDED = {
     "accounting": ("prepared/orders", "prepared/projects", "legacy/dispatch_file"),
-    "legacy_id_preservation": ("target/profiles", "target/orders", "target/projects"),
+    **dict.fromkeys(("legacy_id_preservation", "legacy_untouched", "query_baseline"), WHOLE),
 }
 
 
@@ -36,12 +45,19 @@ def asked(check: str, show: list[str], look: Look) -> Find | CheckOutcome:
         return found(entry["coerced"].get(check, 0))
     if check == "legacy_id_preservation":
         with look.target() as connection:
-            lost = [phase_findings(connection, look.system, phase)["legacy_ids"] for phase in look.system.phases[:3]]
-        return found(sum(each.count for each in lost), **{name: n for each in lost for name, n in each.counts.items()})
-    texts = c(pl.String)
+            lost = legacy_ids_lost(connection, look.system)
+        return found(sum(lost.values()), **lost)
+    if check == "legacy_untouched":
+        tables = (table for name, table in look.system.legacy_tables.items() if name not in look.system.sources)
+        read = {table: look.manifest("legacy", table.name) for table in tables}
+        touched = written_by_runs(look.settings.legacy_url, look.system.name, read)
+        return found(len(touched), **touched)
+    if check == "query_baseline":
+        return asked_of_both(look)
+    texts = look.manifest(*look.asset).metadata["columns"] if look.asset[0] == "legacy" else ()
     when = {
         "unlisted_groups": lambda: c("name").is_not_null() & ~look.lists("group_profile_type", c("name")),
-        "no_password_hashes": lambda: pl.any_horizontal(texts.str.contains(HASH).fill_null(False)),
+        "no_password_hashes": lambda: pl.any_horizontal(c(name).str.contains(HASH).fill_null(False) for name in texts),
         "sex_codes": lambda: c("sex").is_not_null(),
         "shared_emails": lambda: email.is_not_null() & email.is_duplicated(),
         "birthdates": lambda: (c("date_of_birth") < "1900-01-01") | (c("date_of_birth") > now),

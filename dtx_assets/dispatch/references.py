@@ -7,15 +7,13 @@ import polars as pl
 from polars import col as c
 
 from dtx_assets.dispatch.transforms import moment, state_code, uuid_of
-from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.declare.own_rows import keys_of
-from dtx_assets.machinery.files.inventory import INVENTORY, inventory
 from dtx_assets.machinery.look_ups.assets import MappingContext, References
 from dtx_assets.machinery.prepare.generic_key import rows_that_count
 from dtx_assets.machinery.transforms.columns import TransformContext, canonical_integer, integer_value, uuid_value
 from dtx_assets.machinery.transforms.keys import field
 
-REFERENCES = References("core")
+REFERENCES = References("phase_1_core")
 LARGEST = (1 << 31) - 1
 
 
@@ -137,15 +135,10 @@ def latest_state(context: MappingContext) -> pl.LazyFrame:
     code = state_code([c("status")], reading, context.chosen["unknown_status"])
     at = moment([c("changed_at")], reading)
     wrong = [problem.when.fill_null(False) for problem in (*code.problems, *at.problems)]
-    wrong += [
-        c("actor_id").is_not_null()
-        & integer_value(c("actor_id")).is_between(-LARGEST, LARGEST).fill_null(False).not_(),
-        c("status").is_null(),
-    ]
+    number, actor = (integer_value(c(name)).is_between(-LARGEST - 1, LARGEST) for name in ("id", "actor_id"))
+    wrong += [c("actor_id").is_not_null() & actor.fill_null(False).not_(), c("status").is_null()]
     rows = rows_that_count(context, "dispatch_state").filter(
-        (field(c("on"), "boolean") == "true").fill_null(False),
-        canonical_integer(c("id")).is_not_null(),
-        ~pl.any_horizontal(wrong),
+        (field(c("on"), "boolean") == "true").fill_null(False), number.fill_null(False), ~pl.any_horizontal(wrong)
     )
     rows = rows.select(
         canonical_integer(c("instruction_id")).alias("source_id"),
@@ -172,22 +165,10 @@ def used_status(context: MappingContext) -> pl.LazyFrame:
 def project_file_inventory(context: MappingContext) -> pl.LazyFrame:
     """What the files of projects hold: size, time and SHA-256, or why a file cannot be had."""
     assert context.files is not None
-    root = context.files.root
     names = context.legacy("dispatch_project").select(uuid_value(c("uid"))).drop_nulls().unique().collect().to_series()
-    if len(names) and not root.is_dir():
-        raise StructureError(
-            "the directory of the project files is not there",
-            where=str(root),
-            remedy="mount it, or name another one (DISPATCH_FILES_URL)",
-        )
     key = (context.system, "mapping", "project_file_inventory")
     before = context.lake.manifest(key)
     known = (
         context.lake.scan(key, manifest=before).with_columns(c("path").str.decode("hex")).collect() if before else None
     )
-    found = (
-        inventory(root, names.cast(pl.Binary), known, verify=context.files.verify, progress=context.files.progress)
-        if len(names)
-        else pl.DataFrame(schema=INVENTORY)
-    )
-    return found.lazy().with_columns(c("path").bin.encode("hex"))
+    return context.files.objects(names.cast(pl.Binary), known).lazy().with_columns(c("path").bin.encode("hex"))

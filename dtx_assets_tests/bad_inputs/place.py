@@ -173,7 +173,7 @@ class Place:
         self._during.append((step, action))
         self._ends.enter_context(listening(self))
 
-    def advanced(self, what: str, _done: int, _total: int | None, _size: int | None) -> None:
+    def advanced(self, what: str, _done: int, _total: int | None, *_more: int | None, **_named: int) -> None:
         for each in [each for each in self._during if each[0] == what]:
             self._during.remove(each)
             each[1]()

@@ -35,6 +35,12 @@ def test_progress_says_rows_speed_and_time_left(done, total, seconds, shown):
     assert progress_text(done, total, seconds) == shown
 
 
+def test_progress_says_how_many_rows_are_rejected_and_their_share():
+    assert progress_text(4_000, 8_000, 2.0, rejected=10) == (
+        "4,000 of 8,000 rows, 10 rejected (0.25 %), 2,000 rows/s, 2.0 s left"
+    )
+
+
 def test_progress_of_files_says_their_bytes_too():
     assert progress_text(30, 120, 10.0, 25_000_000) == "30 of 120 files, 3 files/s, 2 MB/s, 30 s left"
     assert progress_text(30, None, 10.0, 0) == "30 files, 3 files/s, 0 MB/s"

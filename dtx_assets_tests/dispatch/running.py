@@ -1,7 +1,7 @@
 """Dispatch migrated in this process, step by step as the graph does it, without Dagster's own cost."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,6 +13,8 @@ import psycopg
 
 from dtx_assets.dispatch.decided_system import SYSTEM
 from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.checks.spec import CheckContext
+from dtx_assets.machinery.dagster.checks import check_context
 from dtx_assets.machinery.dagster.extraction import extracted
 from dtx_assets.machinery.dagster.look_ups import mapping_context
 from dtx_assets.machinery.dagster.targets import load_models
@@ -29,22 +31,30 @@ from dtx_assets.machinery.system.system import System
 
 @dataclass(frozen=True)
 class Migrated:
-    """What a run left: the system as it was decided, the target database, and the lake."""
+    """What a run left: the system as it was decided, the target database, the lake, and what checks see of all."""
 
     system: System
     url: str
     lake: Lake
     directory: Path
+    checked: CheckContext
 
 
-def migrate(directory: Path, settings: Mapping[str, str], target_url: str) -> Migrated:
-    """Extracts, maps, prepares and loads all, into a database that is made for it."""
+def migrate(
+    directory: Path,
+    settings: Mapping[str, str],
+    target_url: str,
+    *,
+    before_load: Callable[[str], None] = lambda _model: None,
+) -> Migrated:
+    """Extracts, maps, prepares and loads all, into a database that is made for it the first time."""
     chosen = settings.get("DISPATCH_DECISIONS")
     override = Path(chosen) if chosen else None
     system = SYSTEM.under(load_decisions(SYSTEM.mappings_dir / "decisions.yaml", override))
     assert system.target_sql is not None
     with psycopg.connect(target_url) as connection:
-        connection.execute(system.target_sql.read_text().encode())
+        if connection.execute("SELECT to_regclass('profiles')").fetchone() == (None,):
+            connection.execute(system.target_sql.read_text().encode())
     with environment_of(system, directory, {**settings, "DISPATCH_TARGET_URL": target_url}) as environment:
         prepare(environment)
         run = environment.load()
@@ -54,8 +64,9 @@ def migrate(directory: Path, settings: Mapping[str, str], target_url: str) -> Mi
                 for target in targets
                 if target.file_columns
             }
+            before_load(targets[0].model)
             load_models(environment, targets, run, lambda _: None, senders=senders)
-        return Migrated(system, target_url, environment.lake, directory)
+        return Migrated(system, target_url, environment.lake, directory, check_context(environment))
 
 
 @contextmanager

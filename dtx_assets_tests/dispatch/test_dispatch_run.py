@@ -5,17 +5,29 @@ one each.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 
+import obstore
 import psycopg
 import pytest
 
+from dtx_assets.cli.migrating import chosen_phases
+from dtx_assets.dispatch.checks import CHECKS
+from dtx_assets.dispatch.definitions import SYSTEM, defs
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.lake import s3_store
+from dtx_assets.machinery.checks.own import evaluate
+from dtx_assets.machinery.dagster.run import select_assets
 from dtx_assets.machinery.load import undo_run
 from dtx_assets.machinery.load.legacy_views import prepare_legacy_views, there
 from dtx_assets.machinery.load.phase_checks import phase_findings
+from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.run.operations import require_phase
+from dtx_assets.machinery.sources.untouched import written_by_runs
 from dtx_assets_tests.dispatch.compare import brief, inputs_of, told, write
 from dtx_assets_tests.dispatch.running import Migrated, migrate
 from dtx_assets_tests.dispatch.second_reading import migrate_and_queue
@@ -45,7 +57,30 @@ def test_every_bad_value_in_every_column_becomes_what_the_contract_says(migrated
 def test_a_database_under_other_decisions_becomes_what_the_contract_says(tmp_path, postgres_server):
     legacy, target = (postgres_server.create_database(f"dispatch_{name}") for name in ("legacy", "target"))
     settings = write(tmp_path, 5, decisions(5), legacy_url=legacy)
-    assert differences_of(migrate(tmp_path, settings, target)) == brief([])
+    run = migrate(tmp_path, settings, target)
+    assert differences_of(run) == brief([])
+    asked = {check.spec.name: check for check in CHECKS.of(run.system) if check.spec.asset[0] == "target"}
+    baseline = evaluate([asked["query_baseline"]], run.checked)["query_baseline"]
+    assert baseline.passed
+    told_of_both = "old: .* rows in .* s; new: .* rows in .* s"
+    assert [text for text in baseline.metadata.values() if not re.fullmatch(told_of_both, text)] == []
+    assert evaluate([asked["legacy_untouched"]], run.checked)["legacy_untouched"].passed
+    # As if a load had written them: tables of the database that loads write.
+    read = {LegacyTable("offices", "", ()): run.lake.require(("dispatch", "legacy", "dispatch_office"))}
+    [(rows,)] = ask(run, "SELECT count(*) FROM offices")
+    assert written_by_runs(target, "dispatch", read) == {"offices": f"{rows} rows are of loads"}
+
+
+def test_project_files_come_from_a_bucket_as_from_a_directory(tmp_path, postgres_server, s3_bucket):
+    """Of tables in which the latest state of an order has an id that its column cannot hold."""
+    settings = write(tmp_path, 116, decisions(116))
+    store = s3_store(url := f"s3://{s3_bucket}/scans")
+    for path in Path(settings["DISPATCH_FILES_URL"]).iterdir():
+        obstore.put(store, path.name, path.read_bytes())
+    target = postgres_server.create_database("dispatch_bucket")
+    run = migrate(tmp_path, {**settings, "DISPATCH_FILES_URL": url}, target)
+    assert differences_of(run) == brief([])
+    assert ask(run, "SELECT count(*) > 1 FROM projects WHERE content_hash IS NOT NULL") == [(True,)]
 
 
 def test_no_password_is_read(migrated):
@@ -258,11 +293,29 @@ def test_views_stay_through_another_load_and_an_undo(migrated, postgres_server):
     postgres_server.drop_database(copy)
 
 
-def test_a_phase_that_there_is_not_is_refused(migrated):
-    from dtx_assets.machinery.run.operations import require_phase
-
-    with pytest.raises(ConfigurationError, match="no phase 7"):
+def test_a_phase_that_there_is_not_is_refused_and_all_that_there_are_are_named(migrated):
+    with pytest.raises(ConfigurationError, match=r"no phase 7\n.*\n.*1, 2, 3, 4, 5"):
         require_phase(migrated.system, 7)
+
+
+@pytest.mark.parametrize(
+    ("phase", "through", "with_gates", "targets", "derives"),
+    [
+        ("3", None, {"1", "2", "3"}, {"message_types", "messages"}, False),
+        (None, 1, {"1"}, {"profiles", "offices", "order_types", "order_states"}, False),
+        ("4-5", None, {"1", "2", "3", "4"}, {"instruction_states", "order_state_history"}, True),
+        ("5", None, set(), set(), True),
+        (None, 5, {"1", "2", "3", "4"}, {"profiles", "workflow_tasks"}, True),
+    ],
+)
+def test_phases_are_chosen_by_number(phase, through, with_gates, targets, derives):
+    chosen = chosen_phases(SYSTEM, phase, through)
+    assert chosen
+    paths = {"/".join(key.path[1:]) for key in select_assets(defs, SYSTEM.name, chosen)}
+    assert {path.removeprefix("report/phase_") for path in paths if path.startswith("report/phase_")} == with_gates
+    assert targets <= {path.removeprefix("target/") for path in paths if path.startswith("target/")}
+    assert ("derived/embedding_queue" in paths, "derived/dify_documents" in paths) == (derives, derives)
+    assert ("target/profiles" in paths) == ("profiles" in targets)
 
 
 def test_a_generic_key_by_any_name_is_found(tmp_path, postgres_server):

@@ -5,7 +5,7 @@ It runs the prepare engine through a real lake. What should come out is the test
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -33,7 +33,7 @@ from dtx_assets.machinery.prepare.assess import (
     with_target_problems,
 )
 from dtx_assets.machinery.prepare.part import file_of, lying_in, read_files
-from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
+from dtx_assets.machinery.prepare.preparation import Progress, RunSettings, prepare_flow
 from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 from dtx_assets.machinery.system.system import System, always
 from dtx_assets.machinery.transforms.columns import GENERIC
@@ -304,9 +304,7 @@ class Zoo:
         decisions = Decisions((), (), (), chosen)
         return RunSettings(f"run-{next(self.runs)}", self.system, settings, decisions, cutover_at, self.lake)
 
-    def prepare(
-        self, flow: Flow = FLOW, progress: Callable[[int, int], None] | None = None, **changes: Any
-    ) -> Manifest:
+    def prepare(self, flow: Flow = FLOW, progress: Progress | None = None, **changes: Any) -> Manifest:
         (manifest,) = prepare_flow(flow, self.settings_of_a_run(**changes), progress).values()
         return manifest
 

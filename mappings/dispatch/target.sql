@@ -74,7 +74,7 @@ CREATE TABLE order_types (
     is_active boolean NOT NULL DEFAULT true,
     created_at timestamptz,
     updated_at timestamptz,
-    CHECK (key ~ '^[a-z0-9]+(-[a-z0-9]+)*$')
+    CHECK (key ~ '^[a-z0-9]+(-+[a-z0-9]+)*$')
 );
 
 CREATE TABLE order_states (

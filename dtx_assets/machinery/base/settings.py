@@ -89,7 +89,7 @@ VARIABLES = {
     "REFERENCE_SCHEMA": Variable(
         "the schema of the tables of others in the target database", "what `targets.yaml` says, else the search path"
     ),
-    "FILES_URL": _location("the root directory of the legacy files", "`files` of the sample"),
+    "FILES_URL": _location("the root of the legacy files", "`files` of the sample", *_STORE),
     "FILES_PREFIX": Variable("what to take off a stored file path first", "nothing"),
     "OBJECT_STORE_URL": _location("where files go", "`object_store` beside the lake", *_STORE),
     "OBJECT_STORE_SSE": Variable(

@@ -31,13 +31,15 @@ def build_derived(graph: Graph) -> list[dg.AssetsDefinition]:
     queue = graph.key(*QUEUE)
     models = {target.name: target.model for target in graph.system.targets}
     targets = [graph.key("target", models[table]) for table in declared.entities]
+    # A gate before it that failed stops what is derived, too.
+    gates = [graph.key("report", phase.report) for phase in graph.system.phases]
     references = code_references(graph.project, graph.system.mappings_dir / DERIVED)
     specs = [
         graph.spec(
             queue,
             declared.area,
             "The text of each row that has one, by its hash: what is to be embedded, what was, and what is dead.",
-            deps=targets,
+            deps=[*targets, *gates],
             kinds={"postgres"},
             metadata={"dagster/table_name": declared.queue, **references},
         ),

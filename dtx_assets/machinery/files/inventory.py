@@ -13,6 +13,7 @@ import polars as pl
 
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.files.paths import FileMissing, FileProblem, open_inside, unreadable, without_prefix
+from dtx_assets.machinery.files.stored_root import StoredFile, StoredRoot
 from dtx_assets.machinery.files.workers import concurrently
 
 INVENTORY = pl.Schema(
@@ -29,15 +30,21 @@ INVENTORY = pl.Schema(
 
 CHUNK = 1 << 20
 
+Root = Path | StoredRoot
 Progress = Callable[[int, int | None, int], None]
 """Told how many files are done, of how many where that is known, and their bytes."""
+
+
+def open_below(root: Root, relative: bytes) -> BinaryIO | StoredFile:
+    """A file below a directory or a prefix of S3, to be read once; FileProblem where it is none."""
+    return root.open(relative) if isinstance(root, StoredRoot) else open_inside(root, relative)
 
 
 @dataclass(frozen=True)
 class LegacyFiles:
     """Where legacy files are: their root, a mount point that was stored with their paths, whether to read all again."""
 
-    root: Path
+    root: Root
     prefix: str = ""
     verify: bool = False
     progress: Progress | None = None
@@ -61,15 +68,29 @@ class LegacyFiles:
             )
         return found
 
+    def objects(self, names: pl.Series, known: pl.DataFrame | None) -> pl.DataFrame:
+        """The same of files that rows may do without: all of them may be missing, if only the root is there."""
+        if not len(names):
+            return pl.DataFrame(schema=INVENTORY)
+        if isinstance(self.root, Path) and not self.root.is_dir():
+            raise self._unusable("the root of the legacy files is not a directory that is there")
+        return inventory(self.root, names, known, prefix=self.prefix, verify=self.verify, progress=self.progress)
+
     def _any_beginning(self, paths: pl.Series) -> bool:
         """Whether the root has what any of the paths begins with: files that are lost leave their directories."""
         parts = (without_prefix(path, self.prefix).split(b"/") for path in paths)
         beginnings = {next((part for part in each if part not in (b"", b".")), b"") for each in parts}
+        if isinstance(self.root, StoredRoot):
+            return any(map(self.root.has, beginnings))
         root = os.fsencode(self.root)
         return any(os.path.lexists(root + b"/" + name) for name in beginnings)
 
     def require_root(self) -> None:
         """StructureError where nothing can be found below the root: no file of it is to count as missing."""
+        if isinstance(self.root, StoredRoot):
+            if self.root.is_empty():
+                raise self._unusable("the root of the legacy files is empty")
+            return
         try:
             with os.scandir(self.root) as entries:
                 if next(entries, None) is None:
@@ -93,7 +114,7 @@ Fact = tuple[bytes, int | None, int | None, str | None, str | None, str | None]
 
 
 def inventory(
-    root: Path,
+    root: Root,
     paths: pl.Series,
     known: pl.DataFrame | None = None,
     *,
@@ -125,11 +146,11 @@ def _telling(progress: Progress, total: int, facts: Iterator[Fact]) -> Iterator[
         yield fact
 
 
-def _look_at(root: Path, before: Fact, prefix: str) -> Fact:
+def _look_at(root: Root, before: Fact, prefix: str) -> Fact:
     """What the path of `before` holds now; the rest of `before` is what was found then, or None."""
     path = before[0]
     try:
-        with open_inside(root, without_prefix(path, prefix)) as file:
+        with open_below(root, without_prefix(path, prefix)) as file:
             size, mtime_ns = _state(file)
             if before[3] and (before[1], before[2]) == (size, mtime_ns):
                 return before
@@ -145,11 +166,13 @@ def _look_at(root: Path, before: Fact, prefix: str) -> Fact:
     return path, size, mtime_ns, digest.hexdigest(), None, None
 
 
-def chunks(file: BinaryIO, size: int = CHUNK) -> Iterator[bytes]:
+def chunks(file: BinaryIO | StoredFile, size: int = CHUNK) -> Iterator[bytes]:
     while chunk := file.read(size):
         yield chunk
 
 
-def _state(file: BinaryIO) -> tuple[int, int]:
+def _state(file: BinaryIO | StoredFile) -> tuple[int, int]:
+    if isinstance(file, StoredFile):
+        return file.state
     found = os.fstat(file.fileno())
     return found.st_size, found.st_mtime_ns

@@ -3,7 +3,6 @@
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import polars as pl
@@ -61,7 +60,7 @@ class FileSender:
         wanted = rows.select("_path", self.key, "_size", self.sha256, "_content_type").iter_rows()
         files = (FileToSend(bytes.fromhex(path), key, size, digest, kind) for path, key, size, digest, kind in wanted)
         results = []
-        for result in send(files, Path(self.files.root), self.store, prefix=self.files.prefix, progress=self._note):
+        for result in send(files, self.files.root, self.store, prefix=self.files.prefix, progress=self._note):
             if result.by_store:
                 raise refused(f"no row of this part is written: {result.detail}", self.store.url)
             results.append(result)

@@ -24,16 +24,16 @@ from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.base.lake import LEASE_SECONDS, s3_store
 from dtx_assets.machinery.base.private import make_private_directory
 from dtx_assets.machinery.files.content_types import content_type_of
-from dtx_assets.machinery.files.inventory import chunks
+from dtx_assets.machinery.files.inventory import Root, chunks, open_below
 from dtx_assets.machinery.files.paths import (
     FileMissing,
     FileProblem,
-    open_inside,
     require_object_key,
     unreadable,
     without_prefix,
 )
 from dtx_assets.machinery.files.refusals import NO_BUCKET, is_of_the_object, refused, told, words_of
+from dtx_assets.machinery.files.stored_root import StoredFile
 from dtx_assets.machinery.files.workers import concurrently
 
 SENDERS = 8
@@ -122,7 +122,7 @@ class DirectoryStore:
         with path.open("rb") as stream:
             return _digest(stream) == file.sha256
 
-    def put(self, file: FileToSend, source: BinaryIO) -> str | None:
+    def put(self, file: FileToSend, source: BinaryIO | StoredFile) -> str | None:
         path = self.path(file.key)
         self.require(make=True)
         make_private_directory(path.parent)
@@ -210,7 +210,7 @@ class BucketStore:
             return False
         return found.meta["size"] == file.size and found.attributes.get("sha256") == file.sha256
 
-    def put(self, file: FileToSend, source: BinaryIO) -> str | None:
+    def put(self, file: FileToSend, source: BinaryIO | StoredFile) -> str | None:
         """Gives what the store calls the object, where that follows from its bytes."""
         require_object_key(file.key)
         attributes = {"Content-Type": content_type_of(file.key, file.content_type), "sha256": file.sha256}
@@ -354,7 +354,7 @@ def open_store(
 
 def send(
     files: Iterable[FileToSend],
-    root: Path,
+    root: Root,
     store: FileStore,
     *,
     prefix: str = "",
@@ -383,7 +383,7 @@ def _is_empty(store: FileStore) -> bool:
 class _Sender:
     """Sends one file after the other, from any thread; knows when there is no use in trying."""
 
-    def __init__(self, root: Path, store: FileStore, prefix: str) -> None:
+    def __init__(self, root: Root, store: FileStore, prefix: str) -> None:
         self.root, self.store, self.prefix = root, store, prefix
         self.look_first = not _is_empty(store)
         self._failed, self._last_try = 0, 0.0
@@ -401,7 +401,7 @@ class _Sender:
                 status: Literal["sent", "present"] = "present"
                 if not ((self.look_first or attempt) and self.store.has(file)):
                     status = "sent"
-                    with open_inside(self.root, without_prefix(file.path, self.prefix)) as source:
+                    with open_below(self.root, without_prefix(file.path, self.prefix)) as source:
                         reach("upload.before")
                         tag = self.store.put(file, source)
                         reach("upload.after")
@@ -438,7 +438,7 @@ class _Sender:
 CHANGED = "the file changed since it was prepared"
 
 
-def verified(file: FileToSend, source: BinaryIO) -> Iterator[bytes]:
+def verified(file: FileToSend, source: BinaryIO | StoredFile) -> Iterator[bytes]:
     """The chunks of a file; the last one is given only when all of them hash to what was found before."""
     digest, size, held = hashlib.sha256(), 0, b""
     try:

@@ -22,11 +22,17 @@ NAMES: Mapping[str, str] = {
     "legacy_ids": "Each migrated row is found in its target by its legacy id.",
     "business_rules": "What has to hold of the rows of this phase, whoever wrote them, holds.",
 }
-OURS = sql.SQL(
-    "SELECT target_id FROM migration.mapping WHERE (system, target_table) = ({system}, {name})"
-    " EXCEPT SELECT target_key FROM migration.conflict WHERE (system, target_table) = ({system}, {name})"
+TOUCHED = sql.SQL(
+    "(SELECT target_key FROM migration.conflict WHERE (system, target_table) = ({system}, {name})"
+    " AND target_key IS NOT NULL)"
 )
-"""The rows that a system wrote into a table, but for those that somebody changed or deleted since."""
+"""The rows of a table that a system wrote, and somebody changed or deleted since."""
+MAPPED = sql.SQL(
+    # The mapping of a table is made of entries: once for all that is asked of it.
+    "WITH mapped AS MATERIALIZED (SELECT source_table, source_key, target_id, t.{key} IS NOT NULL AS is_there,"
+    " {found} FROM migration.mapping AS m LEFT JOIN {table} AS t ON t.{key}::text = m.target_id"
+    " WHERE (system, target_table) = ({system}, {name}))"
+)
 
 
 @dataclass
@@ -58,16 +64,12 @@ def phase_findings(connection: Connection, system: System, phase: Phase) -> dict
             continue
         if not _is_loaded(connection, system, target):
             found["record_counts"].add(target.name, ["it was not loaded, or that is undone"])
-        found["record_counts"].add(target.name, _missing_rows(connection, system, target))
-        found["record_counts"].add(f"{target.name}: source rows", _unmapped_rows(connection, system, target))
         for column in target.columns:
             if column.references:
                 lost = _lost_references(connection, system, target, column.name, column.references)
                 found["referential_integrity"].add(f"{target.name}.{column.name}", lost)
-        for source, entry in system.mappings.for_target(target.model).sources.items():
-            if legacy_id := legacy_id_of(entry, system.legacy_tables[source].key):
-                lost = _without_legacy_id(connection, system, target, source, legacy_id)
-                found["legacy_ids"].add(f"{target.name}.{legacy_id}", lost)
+        for check, name, rows in _by_the_mapping(connection, system, target):
+            found[check].add(name, rows)
     is_whole = all(live_target(connection, target) for target in system.targets if system.flow_of(target.model))
     for name, query in phase.rules.items() if is_whole else ():
         found["business_rules"].add(name, _texts(connection, sql.SQL(query)))
@@ -94,32 +96,65 @@ def _texts(connection: Connection, query: sql.SQL | sql.Composed) -> list[str]:
 
 def _named(system: System, target: TargetTable) -> dict[str, sql.Composable]:
     names = {"system": sql.Literal(system.name), "name": sql.Literal(target.name)}
-    return {**names, "ours": OURS.format(**names), "table": qualified(target), "key": sql.Identifier(target.key[0])}
+    rows = {"touched": TOUCHED.format(**names), "table": qualified(target), "key": sql.Identifier(target.key[0])}
+    return {**names, **rows}
 
 
-def _missing_rows(connection: Connection, system: System, target: TargetTable) -> list[str]:
-    return _texts(
-        connection,
-        sql.SQL("SELECT o.target_id FROM ({ours}) AS o EXCEPT SELECT {key}::text FROM {table}").format(
-            **_named(system, target)
-        ),
+def legacy_ids_lost(connection: Connection, system: System) -> dict[str, int]:
+    """By target column: how many migrated rows are not found by their legacy ids, of all targets that are there."""
+    lost: dict[str, int] = {}
+    for target in system.filled_targets:
+        if live_target(connection, target) is not None:
+            found = _by_the_mapping(connection, system, target)
+            lost |= {name: len(rows) for check, name, rows in found if check == "legacy_ids"}
+    return lost
+
+
+def _by_the_mapping(connection: Connection, system: System, target: TargetTable) -> list[tuple[str, str, list[str]]]:
+    """What the rows of a target lack by its mapping, as (check, of what, rows)."""
+    named = _named(system, target)
+    sources = system.mappings.for_target(target.model).sources
+    legacy_ids = {source: legacy_id_of(entry, system.legacy_tables[source].key) for source, entry in sources.items()}
+    columns = list(dict.fromkeys(filter(None, legacy_ids.values())))
+    found = sql.SQL(", ").join(
+        [sql.SQL("t.{}::text").format(sql.Identifier(name)) for name in columns] or [sql.SQL("NULL").format()]
     )
-
-
-def _unmapped_rows(connection: Connection, system: System, target: TargetTable) -> list[str]:
-    """Where the mapping has other source rows than the accounting of the last load says, those that vanished aside."""
-    return _texts(
-        connection,
+    asked = [
         sql.SQL(
-            "SELECT format('%s: %s migrated, %s in the mapping', a.source_table, a.migrated, coalesce(m.rows, 0))"
-            " FROM (SELECT DISTINCT ON (source_table) source_table, migrated FROM migration.accounting AS entry"
-            " JOIN migration.run USING (run_id) WHERE (entry.system, entry.target_table) = ({system}, {name})"
-            " ORDER BY source_table, run.started_at DESC) AS a"
-            " LEFT JOIN (SELECT source_table, count(DISTINCT source_key) AS rows FROM migration.mapping"
-            " WHERE (system, target_table) = ({system}, {name}) GROUP BY 1) AS m USING (source_table)"
+            "SELECT 'record_counts', {name}, target_id FROM mapped WHERE NOT is_there"
+            " AND target_id NOT IN {touched} GROUP BY target_id"
+        ).format(**named),
+        # Where the mapping has other source rows than the accounting of the last load says, those that vanished aside.
+        sql.SQL(
+            "SELECT 'record_counts', {rows}, format('%s: %s migrated, %s in the mapping', a.source_table, a.migrated,"
+            " coalesce(m.rows, 0)) FROM (SELECT DISTINCT ON (source_table) source_table, migrated"
+            " FROM migration.accounting AS entry JOIN migration.run USING (run_id)"
+            " WHERE (entry.system, entry.target_table) = ({system}, {name})"
+            " ORDER BY source_table, run.started_at DESC) AS a LEFT JOIN (SELECT source_table, count(*) AS rows"
+            " FROM (SELECT DISTINCT source_table, source_key FROM mapped) AS each GROUP BY 1) AS m USING (source_table)"
             " WHERE coalesce(m.rows, 0) < a.migrated"
-        ).format(**_named(system, target)),
-    )
+        ).format(**named, rows=sql.Literal(f"{target.name}: source rows")),
+        # Rows that do not have the id of any of the rows of a table that they came from.
+        *(
+            sql.SQL(
+                "SELECT 'legacy_ids', {shown}, target_id FROM mapped WHERE source_table = {source} AND is_there"
+                " GROUP BY target_id HAVING NOT bool_or(coalesce({column} = source_key, false))"
+                " AND target_id NOT IN {touched}"
+            ).format(
+                **named,
+                shown=sql.Literal(f"{target.name}.{column}"),
+                source=sql.Literal(source),
+                column=sql.Identifier(column),
+            )
+            for source, column in legacy_ids.items()
+            if column
+        ),
+    ]
+    lost: dict[tuple[str, str], list[str]] = {}
+    query = MAPPED.format(**named, found=found) + sql.SQL(" ") + sql.SQL(" UNION ALL ").join(asked)
+    for check, name, row in connection.execute(query):
+        lost.setdefault((check, name), []).append(str(row))
+    return [(check, name, rows) for (check, name), rows in lost.items()]
 
 
 def _lost_references(
@@ -128,10 +163,10 @@ def _lost_references(
     others = next(other for other in system.targets if references in other.names)
     if live_target(connection, others) is None:
         return [f"the table {others.name} is not there"]
-    return _texts(
+    lost = _texts(
         connection,
         sql.SQL(
-            "SELECT t.{key}::text FROM {table} AS t WHERE t.{column} IS NOT NULL AND t.{key}::text IN ({ours})"
+            "SELECT t.{key}::text FROM {table} AS t WHERE t.{column} IS NOT NULL"
             " AND NOT EXISTS (SELECT FROM {others} AS o WHERE o.{theirs} = t.{column})"
         ).format(
             **_named(system, target),
@@ -140,18 +175,13 @@ def _lost_references(
             theirs=sql.Identifier(others.key[0]),
         ),
     )
+    return lost and _ours_of(connection, system, target, lost)
 
 
-def _without_legacy_id(
-    connection: Connection, system: System, target: TargetTable, source: str, column: str
-) -> list[str]:
-    """The rows of a target that are mapped from a table, and do not have the id of any of those that they came from."""
-    return _texts(
-        connection,
-        sql.SQL(
-            "SELECT t.{key}::text FROM {table} AS t JOIN (SELECT target_id, array_agg(source_key) AS keys"
-            " FROM migration.mapping WHERE (system, target_table, source_table) = ({system}, {name}, {source})"
-            " GROUP BY 1) AS m ON m.target_id = t.{key}::text WHERE t.{key}::text IN ({ours})"
-            " AND (t.{column} IS NULL OR t.{column}::text <> ALL (m.keys))"
-        ).format(**_named(system, target), source=sql.Literal(source), column=sql.Identifier(column)),
+def _ours_of(connection: Connection, system: System, target: TargetTable, keys: Sequence[str]) -> list[str]:
+    """Those of the rows that the system wrote, but for what somebody changed since."""
+    query = sql.SQL(
+        "SELECT target_id FROM migration.mapping WHERE (system, target_table) = ({system}, {name})"
+        " AND target_id = ANY ({keys}) EXCEPT {touched}"
     )
+    return _texts(connection, query.format(**_named(system, target), keys=sql.Literal(list(keys))))

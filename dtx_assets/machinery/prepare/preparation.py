@@ -7,12 +7,12 @@ the lake is here. What the rows of a flow become is the systems' business; writi
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from uuid import uuid4
 
 import polars as pl
@@ -113,9 +113,13 @@ def _reject_late(outcome: Outcome, inputs: FlowInputs, source: str, model: str, 
     ]
 
 
-def prepare_flow(
-    flow: Flow, run: RunSettings, progress: Callable[[int, int], None] | None = None
-) -> dict[str, Manifest]:
+class Progress(Protocol):
+    """Told the rows that are prepared, of how many, and how many of them are rejected."""
+
+    def __call__(self, done: int, total: int | None = None, *, rejected: int | None = None) -> None: ...
+
+
+def prepare_flow(flow: Flow, run: RunSettings, progress: Progress | None = None) -> dict[str, Manifest]:
     """Writes the prepared and rejected datasets of every target model of the flow; gives the prepared manifests.
 
     Raises StructureError where the rows of a source do not balance, a table or a required column is missing.
@@ -131,7 +135,7 @@ def prepare_flow(
 
     context = transform_context(run, mappings)
     total, batch_rows = sum(manifest.tables["rows"].rows for manifest in sources.values()), run.settings.batch_rows
-    done, books = 0, _Books(system.coerced)
+    done, lost, books = 0, 0, _Books(system.coerced)
     merged: dict[str, list[pl.DataFrame]] = {model: [] for model in flow.merge}
     with (
         _held(run, (*sources.values(), *mappings.values())),
@@ -156,6 +160,7 @@ def prepare_flow(
             del legacy, inputs
             for model in flow.targets:
                 rejected = pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *outcome.rejected.get(model, [])])
+                lost += rejected.height - int(rejected["partial"].sum())
                 dropped = pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *outcome.dropped.get(model, [])])
                 writers[model].add_dropped(part, dropped)
                 for number, named in enumerate(outcome.stands_for.get(model, [])):
@@ -171,7 +176,7 @@ def prepare_flow(
                     writers[model].add_parts(part, ranges, prepared, rejected)
                 reach("prepare.after_part")
             if progress:
-                progress(done, total)
+                progress(done, total, rejected=lost)
         for model, held in pairs.items():
             for part, buckets, named, rejected in held.parts(batch_rows):
                 writers[model].add_part(part, buckets, flow.unite[model](named), rejected)

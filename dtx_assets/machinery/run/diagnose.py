@@ -41,5 +41,6 @@ def parts(environment: RunEnvironment, now: Now) -> Iterator[list[Finding]]:
         ]
         yield list(derived_parts(environment, target.connection))
         if any(table.file_columns for table in environment.system.targets):
-            yield [place("object store", settings.object_store_url, environment.s3), files_root(settings.files_url)]
+            store = place("object store", settings.object_store_url, environment.s3)
+            yield [store, files_root(environment.legacy_files())]
         yield list(free_disk(environment, sources.stored_bytes))

@@ -26,6 +26,7 @@ from dtx_assets.machinery.derived.model import DerivedDeclaration
 from dtx_assets.machinery.derived.schema import create_derived
 from dtx_assets.machinery.files.inventory import LegacyFiles, Progress
 from dtx_assets.machinery.files.store import FileStore, open_store
+from dtx_assets.machinery.files.stored_root import StoredRoot
 from dtx_assets.machinery.load import (
     LiveTarget,
     RunContext,
@@ -201,8 +202,9 @@ class RunEnvironment:
         return read_dialects(path, {*self.system.legacy_tables, *self.system.crosswalk_tables})
 
     def legacy_files(self, progress: Progress | None = None) -> LegacyFiles:
-        settings = self.settings
-        return LegacyFiles(Path(settings.files_url), settings.files_prefix, settings.verify_files, progress)
+        settings, url = self.settings, self.settings.files_url
+        root = StoredRoot(url, self.s3) if url.startswith("s3://") else Path(url)
+        return LegacyFiles(root, settings.files_prefix, settings.verify_files, progress)
 
     def file_store(self) -> FileStore:
         settings = self.settings

@@ -49,8 +49,7 @@ def roll_back(
     if phase is not None:
         system = environment.system
         # What is derived is undone in any case: it hangs on the rows.
-        if phase != derived_phase(system):
-            require_phase(system, phase)
+        require_phase(system, phase)
         undone = [each for each in system.phases if each.number >= phase]
         models = [target.model for each in undone for target in system.models_of(each)]
     sends = any(target.file_columns for target in environment.system.targets)
@@ -106,10 +105,21 @@ def derived_phase(system: System) -> int | None:
     return max(phase.number for phase in system.phases) + 1
 
 
+def derived_assets(system: System) -> list[str]:
+    """The assets of that phase, as selections name them."""
+    if not isinstance(declared := system.derived, DerivedDeclaration):
+        return []
+    names = [declared.queue, *(entity.embeddings for entity in declared.entities.values())]
+    return [f"derived/{name}" for name in (*names, *([declared.documents] if declared.knowledge else []))]
+
+
 def require_phase(system: System, number: int) -> int:
     """The number of a phase of the system; ConfigurationError where there is none."""
-    if number not in [phase.number for phase in system.phases]:
-        known = ", ".join(str(phase.number) for phase in system.phases)
+    numbers = [phase.number for phase in system.phases]
+    if (derived := derived_phase(system)) is not None:
+        numbers.append(derived)
+    if number not in numbers:
+        known = ", ".join(map(str, numbers))
         raise ConfigurationError(
             f"{system.name} has no phase {number}",
             where="--phase",

@@ -36,7 +36,14 @@ from dtx_assets.machinery.sources.csv_strict import (
 )
 from dtx_assets.machinery.sources.file_kind import LOOKED_AT, no_text, other_kind
 from dtx_assets.machinery.sources.landing import ESCAPED, Landed, Progress, land_table, without_columns
-from dtx_assets.machinery.sources.remarks import SAMPLED_ROWS, SAMPLED_VALUES, Remark, encoding_remarks, null_remarks
+from dtx_assets.machinery.sources.remarks import (
+    NULL_OF_MYSQL,
+    SAMPLED_ROWS,
+    SAMPLED_VALUES,
+    Remark,
+    encoding_remarks,
+    null_remarks,
+)
 
 FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 """Bytes read at once. A record has to fit into a block, so the block grows when one does not."""
@@ -274,7 +281,8 @@ class CsvFile:
         columns = self.header()
         rows = islice(self._beyond_ascii(len(columns)), SAMPLED_VALUES)
         remedy = "see that the export was written, and is read, in its own encoding (`encoding` of its dialect)"
-        nulls = () if self.dialect.escape else null_remarks(self.table.name, columns, self._first_rows())
+        is_told = bool(self.dialect.escape) or NULL_OF_MYSQL in self.table.null_markers
+        nulls = () if is_told else null_remarks(self.table.name, columns, self._first_rows())
         return [*encoding_remarks(self.table.name, columns, rows, remedy), *nulls]
 
     def _beyond_ascii(self, columns: int) -> Iterator[list[bytes]]:

@@ -205,6 +205,9 @@ def binary_batch(columns: Iterable[pl.Series]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, [str(position) for position in range(len(arrays))])
 
 
+WROTE = "wrote"
+
+
 def database_facts(
     source: str,
     landed: Landed,
@@ -213,10 +216,12 @@ def database_facts(
     consistent: bool = True,
     changed: Sequence[str] = (),
     instants: Sequence[str] = (),
+    wrote: bool = False,
 ) -> dict[str, Any]:
     """What the manifest of a table says that was read from a database.
 
-    `changed`: the tables that changed meanwhile; `instants`: the columns whose times are in UTC and do not say so.
+    `changed`: the tables that changed meanwhile; `instants`: the columns whose times are in UTC and do not say so;
+    `wrote`: whether the transaction that read it wrote something, by what its server says.
     """
     return {
         "dialect": "database",
@@ -227,6 +232,7 @@ def database_facts(
         "consistent_snapshot": consistent,
         "changed_while_read": list(changed),
         **({"instants": list(instants)} if instants else {}),
+        **({WROTE: True} if wrote else {}),
     }
 
 

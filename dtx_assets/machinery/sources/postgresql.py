@@ -168,7 +168,9 @@ class PostgresDatabase:
             def facts(landed: Landed) -> dict[str, Any]:
                 statement = sql.SQL("SELECT count(*) FROM {}").format(identifier(table))
                 [(count,)] = self._connection.execute(statement).fetchall()
-                return database_facts(self.shown, landed, count)
+                # A transaction has an id as soon as it writes.
+                [(wrote,)] = self._connection.execute("SELECT txid_current_if_assigned() IS NOT NULL").fetchall()
+                return database_facts(self.shown, landed, count, wrote=wrote)
 
             block = FIRST_BLOCK
             while True:

@@ -53,7 +53,10 @@ def filled_or_null(inputs: Sequence[pl.Expr], context: TransformContext) -> Outc
 @GENERIC.transform("numbered")
 def numbered(inputs: Sequence[pl.Expr], context: TransformContext, prefix: str, digits: int = 1) -> Outcome:
     """A number that people use: the prefix, and the id in so many digits at least."""
-    return Outcome(pl.concat_str(pl.lit(prefix), canonical_integer(inputs[0]).str.zfill(digits)), takes_any_bytes=True)
+    number = canonical_integer(inputs[0])
+    sign = pl.when(number.str.starts_with("-")).then(pl.lit("-")).otherwise(pl.lit(""))
+    spelt = pl.concat_str(pl.lit(prefix), sign, number.str.strip_prefix("-").str.zfill(digits))
+    return Outcome(spelt, takes_any_bytes=True)
 
 
 @GENERIC.transform("coded")

@@ -168,7 +168,7 @@ def test_cutover_instants(settings_of: SettingsOf, given: str, understood: datet
         ("TARGET_URL", f"host=h password={SECRET} dbname=d", "postgresql://user:password@host/database"),
         ("TARGET_URL", f"postgresql://h/?password={SECRET}", "postgresql://user:password@host/database"),
         ("TARGET_URL", f"postgresql://u:p/{SECRET}@h/db", "postgresql://user:password@host/database"),
-        ("FILES_URL", "s3://bucket/files", "a directory or file"),
+        ("FILES_URL", "gs://bucket/files", "a directory or file"),
         ("OBJECT_STORE_URL", "postgresql://h/db", "s3://bucket/prefix"),
         ("ARCHIVE_URL", "sqlite:///x.db", "s3://bucket/prefix"),
         ("LAKE_URL", "gs://bucket", "s3://bucket/prefix"),

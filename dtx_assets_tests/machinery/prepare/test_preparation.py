@@ -218,7 +218,7 @@ def test_merged_rows_are_those_of_all_batches_together(shared_zoo, rows, batch_r
 @pytest.mark.parametrize("batch_rows", [1, 4, 1000])
 def test_progress_ends_at_the_number_of_rows(zoo, batch_rows):
     seen = []
-    zoo.prepare(progress=lambda done, total: seen.append((done, total)), batch_rows=batch_rows)
+    zoo.prepare(progress=lambda done, total, rejected: seen.append((done, total)), batch_rows=batch_rows)
     assert {total for _, total in seen} == {12}
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (12, 12)

@@ -9,6 +9,7 @@ from sqlalchemy.engine import make_url
 from dtx_assets.machinery.base.errors import ConfigurationError, SourceError
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.sources import open_source, postgresql
+from dtx_assets.machinery.sources.landing import WROTE
 
 
 @pytest.fixture
@@ -118,6 +119,21 @@ def test_all_tables_are_read_as_they_were_when_the_source_was_opened(server, dat
         manifests = [place.land_from(source, name) for name in ("a", "b")]
     assert (place.rows("a"), place.rows("b")) == ([("1",)], [])
     assert [each.metadata["source_rows"] for each in manifests] == [1, 0]
+
+
+def test_a_transaction_that_writes_is_refused_and_would_be_noted(server, database_url, place, monkeypatch):
+    """A view may call a function that writes."""
+    execute(
+        server,
+        "CREATE TABLE seen (at timestamptz)",
+        "CREATE FUNCTION look() RETURNS int LANGUAGE sql AS 'INSERT INTO seen VALUES (now()) RETURNING 1'",
+        "CREATE VIEW v AS SELECT look() AS v",
+    )
+    with pytest.raises(SourceError, match="read-only"):
+        place.land(database_url, "v")
+    monkeypatch.setattr(postgresql, "SESSION", ())
+    assert place.land(database_url, "v").metadata[WROTE] is True
+    assert WROTE not in place.land(database_url, "seen").metadata
 
 
 def test_rows_larger_than_a_block(server, database_url, place, monkeypatch):

@@ -247,9 +247,11 @@ def test_of_csv_files(tmp_path, place, request):
 def test_nulls_as_mysql_writes_them_in_a_file_that_is_read_as_rfc_4180(tmp_path):
     (tmp_path / "mixed.csv").write_text('id,note,path\n1,\\N,C:\\New\n2,"\\N",\\N\n3,x\\N,\n')
     (tmp_path / "paths.csv").write_text("id,path\n1,C:\\New\n")
-    tables = [LegacyTable(name, "area", ()) for name in ("mixed", "paths")]
+    tables = [LegacyTable(name, "area", (), null_markers=("NULL",)) for name in ("mixed", "paths")]
     with open_source(str(tmp_path)) as source:
         found = {remark.subject: remark for remark in source.remarks(tables, "UTC")}
+        # Where it stands for NULL, which it does unless the table says otherwise, there is nothing to say.
+        assert source.remarks([LegacyTable("mixed", "area", ())], "UTC") == []
     assert {subject: remark.says for subject, remark in found.items()} == {
         "table mixed.note": "\\N, as MySQL writes NULL, stands in 2 of the first rows, and is read as that text",
         "table mixed.path": "\\N, as MySQL writes NULL, stands in 1 of the first rows, and is read as that text",

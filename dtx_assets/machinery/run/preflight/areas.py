@@ -3,14 +3,12 @@
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
 
 from dtx_assets.machinery.base.errors import MigrationError
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.checks.crosswalks import crosswalk_users, unmatched_ids
-from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.look_ups.assets import MappingContext, read_target_rows
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.model.target import TargetTable, polars_type
@@ -57,7 +55,7 @@ def crosswalk_coverage(environment: RunEnvironment, sources: Sources, url: str, 
         crosswalk_tables=system.crosswalk_tables,
         mappings=system.mappings,
         legacy_tables=system.legacy_tables,
-        files=LegacyFiles(Path(environment.settings.files_url)),
+        files=environment.legacy_files(),
         chosen=environment.decisions.chosen,
     )
     for asset in system.mapping_assets:

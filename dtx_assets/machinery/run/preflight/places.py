@@ -14,7 +14,10 @@ from uuid import uuid4
 import obstore
 from obstore.exceptions import BaseError as ObjectStoreError
 
+from dtx_assets.machinery.base.errors import MigrationError
 from dtx_assets.machinery.base.lake import s3_store
+from dtx_assets.machinery.files.inventory import LegacyFiles
+from dtx_assets.machinery.files.stored_root import StoredRoot
 from dtx_assets.machinery.run.environment import RunEnvironment, local_directory
 from dtx_assets.machinery.run.preflight.finding import SECONDS_TO_CONNECT, Finding
 from dtx_assets.machinery.sources.stored_files import S3_ERROR_CODE
@@ -71,13 +74,17 @@ def writable_bucket(part: str, url: str, s3: Any) -> Finding:
     return Finding("places", part, "yes", f"{url} takes, gives and deletes objects")
 
 
-def files_root(location: str) -> Finding:
-    root = Path(location)
+def files_root(files: LegacyFiles) -> Finding:
+    root = files.root
     try:
-        with os.scandir(root) as entries:
-            is_empty = next(entries, None) is None
-    except OSError as error:
-        says = f"{root} cannot be read: {error.strerror or type(error).__name__}"
+        if isinstance(root, StoredRoot):
+            is_empty = root.is_empty()
+        else:
+            with os.scandir(root) as entries:
+                is_empty = next(entries, None) is None
+    except (OSError, MigrationError) as error:
+        why = error.what if isinstance(error, MigrationError) else error.strerror or type(error).__name__
+        says = f"{root} cannot be read: {why}"
         return Finding("places", "files", "no", says, "mount the legacy files there, or name their root")
     if is_empty:
         return Finding("places", "files", "warn", f"{root} is empty: every file will be missing", "mount the files")
