@@ -16,7 +16,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from dagster import AssetCheckEvaluation, AssetKey, DagsterEventType, EventLogEntry, EventLogRecord
+from dagster import (
+    AssetCheckEvaluation,
+    AssetKey,
+    DagsterEventType,
+    DagsterInstance,
+    EventLogEntry,
+    EventLogRecord,
+)
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -25,8 +32,8 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, bindparam, create_engine, event
+from dagster._serdes import ConfigurableClassData, deserialize_values, serialize_value
+from sqlalchemy import Connection, Engine, bindparam, create_engine, event, select
 from watchdog.events import FileSystemEvent
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
@@ -46,6 +53,7 @@ BATCH_SIZE = ("DAGSTER_EVENT_BATCH_SIZE", "1000")
 
 MIRRORED = {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
 """What is asked of all runs at once."""
+_NOT_PASSED = serialize_value({"passed": False}).strip("{}")
 _STATUS = {True: AssetCheckExecutionRecordStatus.SUCCEEDED, False: AssetCheckExecutionRecordStatus.FAILED}
 # Made once: making such a statement takes longer than executing it.
 _EVENT = SqlEventLogStorageTable.insert()
@@ -69,6 +77,15 @@ def kept_open(url: str) -> Engine:
         connection.execute("PRAGMA synchronous = NORMAL")
 
     return engine
+
+
+def failed_evaluations(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation]:
+    """The evaluations of a run that did not pass, from whatever storage the instance has."""
+    if isinstance(storage := instance.event_log_storage, EventLogStorage):
+        return storage.failed_evaluations(run_id)
+    records = instance.get_records_for_run(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION).records
+    found = (record.event_log_entry.asset_check_evaluation for record in records)
+    return [evaluation for evaluation in found if evaluation is not None and not evaluation.passed]
 
 
 class EventLogWatchdog(SqliteEventLogStorageWatchdog):
@@ -197,6 +214,22 @@ class EventLogStorage(SqliteEventLogStorage):
                 # Dagster's own refuses what was planned twice.
                 return changed == 1
         return False
+
+    def failed_evaluations(self, run_id: str) -> list[AssetCheckEvaluation]:
+        """The evaluations of a run that did not pass: few of a thousand, so only their texts are read."""
+        columns = SqlEventLogStorageTable.c
+        query = (
+            select(columns.event)
+            .where(columns.run_id == run_id, columns.event.contains(_NOT_PASSED, autoescape=True))
+            .where(columns.dagster_event_type == DagsterEventType.ASSET_CHECK_EVALUATION.value)
+            .order_by(columns.id)
+        )
+        with self.run_connection(run_id) as connection:
+            texts = connection.execute(query).scalars().all()
+        read = deserialize_values(texts, EventLogEntry)
+        found = (event.asset_check_evaluation for event in read)
+        # The words may stand in what is told of one that passed, too.
+        return [evaluation for evaluation in found if evaluation is not None and not evaluation.passed]
 
     def _engine(self, shard: str) -> Engine:
         path = Path(self.path_for_shard(shard))

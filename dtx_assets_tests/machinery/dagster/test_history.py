@@ -81,7 +81,8 @@ def test_what_one_process_writes_the_other_sees_and_hears(two) -> None:
 def made() -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
     yield dg.Output(None, metadata={"run": 1})
     for number in range(30):
-        yield dg.AssetCheckResult(passed=number != 7, check_name=f"check_{number}")
+        told = {"told": 'as text {"passed": false}', "data": dg.MetadataValue.json({"passed": False})}
+        yield dg.AssetCheckResult(passed=number != 7, check_name=f"check_{number}", metadata=told)
 
 
 def test_what_is_planned_is_stored_together_and_what_is_found_takes_its_place(two) -> None:
@@ -100,6 +101,8 @@ def test_what_is_planned_is_stored_together_and_what_is_found_takes_its_place(tw
     found = other.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     assert [found[key].status.value for key in keys] == ["FAILED" if n == 7 else "SUCCEEDED" for n in range(30)]
     assert {record.run_id for record in found.values()} == {result.run_id}
+    [failed] = history.failed_evaluations(other, result.run_id)
+    assert (failed.check_name, failed.passed) == ("check_7", False)
 
 
 WHEN_MADE = {"create_timestamp", "migration_completed"}
