@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -108,6 +108,8 @@ class EventLogStorage(SqliteEventLogStorage):
         self._found: set[tuple[str, ...]] = set()
         self._last_made: dict[AssetKey, tuple[str, EventLogRecord | None]] = {}
         self._waiting: list[EventLogEntry] = []
+        self._unmirrored: list[tuple[EventLogEntry, Mapping[str, Any]]] = []
+        """What is in the databases of the runs, and not yet in that of all."""
         self._timer: threading.Timer | None = None
         self._is_writing = False
         super().__init__(base_dir, inst_data)
@@ -154,32 +156,35 @@ class EventLogStorage(SqliteEventLogStorage):
             self._write_what_waits()
 
     def _write_what_waits(self, more: Sequence[EventLogEntry] = ()) -> None:
-        """What waits, and `more` after it, in one transaction of each of the databases that they are for."""
+        """What waits, and `more` after it: those of a run in one transaction, then what is asked of all runs in one.
+
+        Never in both databases at once: another process may have the second and wait for the first.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._is_writing or not (self._waiting or more):
+        if self._is_writing or not (self._waiting or self._unmirrored or more):
             return
         self._is_writing = True
         try:
-            self._write([*self._waiting, *more])
-            self._waiting = []
+            events = [*self._waiting, *more]
+            for run in dict.fromkeys(event.run_id for event in events):
+                self._write(run, [event for event in events if event.run_id == run])
+            if self._unmirrored:
+                with self.index_connection() as index:
+                    for event, row in self._unmirrored:
+                        self._mirror(index, event, row)
+                self._unmirrored = []
         finally:
             self._is_writing = False
 
-    def _write(self, events: Sequence[EventLogEntry]) -> None:
+    def _write(self, run: str, events: Sequence[EventLogEntry]) -> None:
         rows = [self._event_to_row(event) for event in events]
-        mirrored = [
-            (event, row) for event, row in zip(events, rows, strict=True) if event.dagster_event_type in MIRRORED
-        ]
-        with ExitStack() as stack:
-            for run in dict.fromkeys(event.run_id for event in events):
-                connection = stack.enter_context(self.run_connection(run))
-                connection.execute(_EVENT, [row for row in rows if row["run_id"] == run])
-            if mirrored:
-                index = stack.enter_context(self.index_connection())
-                for event, row in mirrored:
-                    self._mirror(index, event, row)
+        with self.run_connection(run) as connection:
+            connection.execute(_EVENT, rows)
+        self._waiting = [event for event in self._waiting if event.run_id != run]
+        pairs = zip(events, rows, strict=True)
+        self._unmirrored += [(event, row) for event, row in pairs if event.dagster_event_type in MIRRORED]
 
     def _mirror(self, index: Connection, event: EventLogEntry, row: Mapping[str, Any]) -> None:
         """What is asked of all runs at once is in a database of its own too."""

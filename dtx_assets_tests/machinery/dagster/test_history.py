@@ -178,7 +178,20 @@ def test_what_cannot_be_written_waits_and_whoever_writes_next_is_told(two, monke
     assert [record.event_log_entry.message for record in one.get_records_for_run(run).records] == ["held"]
 
 
-def no_space(_events: object) -> None:
+def test_what_cannot_be_noted_of_all_runs_is_noted_later_and_stands_in_its_run_once(two, monkeypatch) -> None:
+    one, other = two
+    key = dg.AssetKey("told")
+    with monkeypatch.context() as full:
+        full.setattr(storage_of(one), "_mirror", no_space)
+        with pytest.raises(OSError, match="no space"):
+            one.report_runless_asset_event(dg.AssetMaterialization(key))
+    assert not other.get_asset_records([key])
+    one.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey("next")))
+    assert len(other.get_asset_records([key, dg.AssetKey("next")])) == 2
+    assert [event.asset_key for event in other.fetch_materializations(key, limit=9).records] == [key]
+
+
+def no_space(*_: object) -> None:
     raise OSError("no space")
 
 
