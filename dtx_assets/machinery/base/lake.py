@@ -116,7 +116,12 @@ class Lake:
         name = f"{_path(key)}/manifest.json"
         with self._told():
             try:
-                content = bytes(obstore.get(self.store, name).bytes())
+                # A run asks thousands of times: of a directory at a quarter of the cost.
+                content = (
+                    (self._directory / name).read_bytes()
+                    if self._directory
+                    else bytes(obstore.get(self.store, name).bytes())
+                )
             except FileNotFoundError:
                 return None
         facts = json.loads(content)

@@ -2,6 +2,9 @@
 
 Dagster makes an engine, a connection and compiled statements anew for each of the thousands of events of a run; that
 took half of the time of a run. What is stored, and how, is Dagster's. `dagster.yaml` names the storage.
+
+The results of a step come in a burst, each of them an event or two: they are written together, at the latest HELD
+seconds after the first of them. Whoever asks in this process is answered with them.
 """
 
 import os
@@ -9,27 +12,60 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from dagster import AssetKey, EventLogEntry, EventLogRecord
-from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
+from dagster import (
+    AssetCheckEvaluation,
+    AssetKey,
+    DagsterEventType,
+    DagsterInstance,
+    EventLogEntry,
+    EventLogRecord,
+)
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage, SqliteEventLogStorageWatchdog
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, create_engine, event
+from dagster._serdes import ConfigurableClassData, deserialize_values, serialize_value
+from sqlalchemy import Connection, Engine, bindparam, create_engine, event, select
 from watchdog.events import FileSystemEvent
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
+
+HELD = 0.5
+"""Seconds for which an event waits for others at most: what another process sees of a run is older by so much."""
+IN_BURSTS = {DagsterEventType.STEP_START, DagsterEventType.STEP_OUTPUT, DagsterEventType.ASSET_CHECK_EVALUATION}
+"""What a step may give by the hundred, and its start. Whatever else happens is written at once, after what waits."""
+AT_MOST = 500
+"""Events that wait: each holds all that is shown of it."""
 
 OPEN_DATABASES = 16
 """Of runs, each of which has a database of its own: a server that is asked for old ones must not keep them all open."""
 
 BATCH_SIZE = ("DAGSTER_EVENT_BATCH_SIZE", "1000")
 """What Dagster reads of the environment: the events that say what a run is going to do are handed over together."""
+
+MIRRORED = {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
+"""What is asked of all runs at once."""
+_NOT_PASSED = serialize_value({"passed": False}).strip("{}")
+_STATUS = {True: AssetCheckExecutionRecordStatus.SUCCEEDED, False: AssetCheckExecutionRecordStatus.FAILED}
+# Made once: making such a statement takes longer than executing it.
+_EVENT = SqlEventLogStorageTable.insert()
+_PLANNED = AssetCheckExecutionsTable.insert()
+_EVALUATED = AssetCheckExecutionsTable.update().where(
+    *(AssetCheckExecutionsTable.c[name] == bindparam(f"of_{name}") for name in ("asset_key", "check_name", "run_id")),
+    AssetCheckExecutionsTable.c.partition.is_(None),
+)
+
+
+def _check_of(event: EventLogEntry, said: AssetCheckEvaluationPlanned | AssetCheckEvaluation) -> dict[str, str]:
+    return {"asset_key": said.asset_key.to_string(), "check_name": said.check_name, "run_id": event.run_id}
 
 
 def kept_open(url: str) -> Engine:
@@ -41,6 +77,15 @@ def kept_open(url: str) -> Engine:
         connection.execute("PRAGMA synchronous = NORMAL")
 
     return engine
+
+
+def failed_evaluations(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation]:
+    """The evaluations of a run that did not pass, from whatever storage the instance has."""
+    if isinstance(storage := instance.event_log_storage, EventLogStorage):
+        return storage.failed_evaluations(run_id)
+    records = instance.get_records_for_run(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION).records
+    found = (record.event_log_entry.asset_check_evaluation for record in records)
+    return [evaluation for evaluation in found if evaluation is not None and not evaluation.passed]
 
 
 class EventLogWatchdog(SqliteEventLogStorageWatchdog):
@@ -62,6 +107,11 @@ class EventLogStorage(SqliteEventLogStorage):
         self._connections: dict[str, Connection] = {}
         self._found: set[tuple[str, ...]] = set()
         self._last_made: dict[AssetKey, tuple[str, EventLogRecord | None]] = {}
+        self._waiting: list[EventLogEntry] = []
+        self._unmirrored: list[tuple[EventLogEntry, Mapping[str, Any]]] = []
+        """What is in the databases of the runs, and not yet in that of all."""
+        self._timer: threading.Timer | None = None
+        self._is_writing = False
         super().__init__(base_dir, inst_data)
         self._db_lock = threading.RLock()  # type: ignore[assignment]  # Dagster asks for no connection within another
         self._obs: BaseObserver | None = None  # type: ignore[assignment]  # Dagster declares None alone
@@ -74,6 +124,7 @@ class EventLogStorage(SqliteEventLogStorage):
     def _connect(self, shard: str) -> Iterator[Connection]:
         """A connection in a transaction of its own; within another to the same database, that one."""
         with self._db_lock:
+            self._write_what_waits()
             if known := self._connections.get(shard):
                 yield known
                 return
@@ -85,20 +136,105 @@ class EventLogStorage(SqliteEventLogStorage):
                     del self._connections[shard]
 
     def store_event(self, event: EventLogEntry) -> None:
-        """In one transaction of each of its two databases."""
-        if event.is_dagster_event and event.dagster_event_type in {*ASSET_EVENTS, *ASSET_CHECK_EVENTS}:
-            with self.run_connection(event.run_id), self.index_connection():
-                super().store_event(event)
-        else:
-            super().store_event(event)
+        with self._db_lock:
+            if event.dagster_event_type not in IN_BURSTS or not event.step_key or len(self._waiting) >= AT_MOST:
+                self._write_what_waits([event])
+                return
+            self._waiting.append(event)
+            if self._timer is None:
+                self._timer = threading.Timer(HELD, self._time_is_up)
+                self._timer.daemon = True
+                self._timer.start()
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """In one transaction of each of their databases."""
-        with ExitStack() as stack:
+        with self._db_lock:
+            self._write_what_waits(events)
+
+    def _time_is_up(self) -> None:
+        # What cannot be written goes on waiting: whoever stores or asks next is told.
+        with self._db_lock, suppress(Exception):
+            self._write_what_waits()
+
+    def _write_what_waits(self, more: Sequence[EventLogEntry] = ()) -> None:
+        """What waits, and `more` after it: those of a run in one transaction, then what is asked of all runs in one.
+
+        Never in both databases at once: another process may have the second and wait for the first.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._is_writing or not (self._waiting or self._unmirrored or more):
+            return
+        self._is_writing = True
+        try:
+            events = [*self._waiting, *more]
             for run in dict.fromkeys(event.run_id for event in events):
-                stack.enter_context(self.run_connection(run))
-            stack.enter_context(self.index_connection())
-            super().store_event_batch(events)
+                self._write(run, [event for event in events if event.run_id == run])
+            if self._unmirrored:
+                with self.index_connection() as index:
+                    for event, row in self._unmirrored:
+                        self._mirror(index, event, row)
+                self._unmirrored = []
+        finally:
+            self._is_writing = False
+
+    def _write(self, run: str, events: Sequence[EventLogEntry]) -> None:
+        rows = [self._event_to_row(event) for event in events]
+        with self.run_connection(run) as connection:
+            connection.execute(_EVENT, rows)
+        self._waiting = [event for event in self._waiting if event.run_id != run]
+        pairs = zip(events, rows, strict=True)
+        self._unmirrored += [(event, row) for event, row in pairs if event.dagster_event_type in MIRRORED]
+
+    def _mirror(self, index: Connection, event: EventLogEntry, row: Mapping[str, Any]) -> None:
+        """What is asked of all runs at once is in a database of its own too."""
+        number = index.execute(_EVENT, row).lastrowid
+        if event.dagster_event_type in ASSET_EVENTS:
+            self._store_asset_event_tags(index, [event], [number])
+            self._store_asset_event(index, event, number)
+        elif event.dagster_event_type in ASSET_CHECK_EVENTS and not self._note_check(index, event, row, number):
+            self.store_asset_check_event(event, number)
+
+    def _note_check(self, index: Connection, event: EventLogEntry, row: Mapping[str, Any], number: int) -> bool:
+        """Whether the state of the check was noted: not of one that has partitions, is of no run or was not planned."""
+        noted = {
+            "evaluation_event": row["event"],
+            "evaluation_event_timestamp": row["timestamp"],
+            "evaluation_event_storage_id": number,
+        }
+        match event.get_dagster_event().event_specific_data:
+            case AssetCheckEvaluationPlanned(partitions_subset=None) as planned if event.run_id:
+                status = AssetCheckExecutionRecordStatus.PLANNED
+                index.execute(_PLANNED, {**_check_of(event, planned), **noted, "execution_status": status.value})
+                return True
+            case AssetCheckEvaluation(partition=None) as found if event.run_id:
+                status = _STATUS[found.passed]
+                made = found.target_materialization_data
+                noted |= {
+                    **{f"of_{name}": value for name, value in _check_of(event, found).items()},
+                    "execution_status": status.value,
+                    "materialization_event_storage_id": made.storage_id if made else None,
+                }
+                changed = index.execute(_EVALUATED, noted).rowcount
+                # Dagster's own refuses what was planned twice.
+                return changed == 1
+        return False
+
+    def failed_evaluations(self, run_id: str) -> list[AssetCheckEvaluation]:
+        """The evaluations of a run that did not pass: few of a thousand, so only their texts are read."""
+        columns = SqlEventLogStorageTable.c
+        query = (
+            select(columns.event)
+            .where(columns.run_id == run_id, columns.event.contains(_NOT_PASSED, autoescape=True))
+            .where(columns.dagster_event_type == DagsterEventType.ASSET_CHECK_EVALUATION.value)
+            .order_by(columns.id)
+        )
+        with self.run_connection(run_id) as connection:
+            texts = connection.execute(query).scalars().all()
+        read = deserialize_values(texts, EventLogEntry)
+        found = (event.asset_check_evaluation for event in read)
+        # The words may stand in what is told of one that passed, too.
+        return [evaluation for evaluation in found if evaluation is not None and not evaluation.passed]
 
     def _engine(self, shard: str) -> Engine:
         path = Path(self.path_for_shard(shard))
@@ -178,6 +314,7 @@ class EventLogStorage(SqliteEventLogStorage):
 
     def _close(self) -> None:
         with self._db_lock:
+            self._write_what_waits()
             while self._engines:
                 self._engines.popitem()[1][0].dispose()
 

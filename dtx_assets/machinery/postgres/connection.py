@@ -74,17 +74,19 @@ def connect(url: str, *, loads: str | None = None) -> Connection:
         connection.close()
         raise
     connection.execute(ROWS_REFUSED)
-    connection.execute("SET TIME ZONE 'UTC'")
+    settings = {
+        **PRINTING,
+        "timezone": "UTC",
+        # Each batch has its own few queries over many rows: compiling them takes longer than it saves.
+        "jit": "off",
+        "lock_timeout": LOCK_TIMEOUT,
+        "statement_timeout": STATEMENT_TIMEOUT,
+        **({f"{loads}.loading": "on"} if loads is not None else {}),
+    }
     connection.execute(
         "SELECT set_config(name, setting, false) FROM unnest(%s::text[], %s::text[]) AS given (name, setting)",
-        [list(PRINTING), list(PRINTING.values())],
+        [list(settings), list(settings.values())],
     )
-    # Each batch has its own few queries over many rows: compiling them takes longer than it saves.
-    connection.execute("SET jit = off")
-    connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
-    connection.execute("SELECT set_config('statement_timeout', %s, false)", [STATEMENT_TIMEOUT])
-    if loads is not None:
-        connection.execute("SELECT set_config(%s || '.loading', 'on', false)", [loads])
     return connection
 
 

@@ -6,7 +6,7 @@ What one table is made of, `ddl` compares; here all of them are looked at togeth
 from collections.abc import Iterator, Mapping, Sequence
 
 from dtx_assets.machinery.base.errors import StructureError
-from dtx_assets.machinery.model.references import all_loaded_before, loaded_with, reached
+from dtx_assets.machinery.model.references import all_loaded_before, circles, reached
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.ddl import Difference, qualified
@@ -79,10 +79,11 @@ def _of_order(
     for target in filled:
         models.setdefault(target.name, set()).add(target.model)
     before = all_loaded_before(targets)
+    together = {target.model: {each.model for each in circle} for circle in circles(targets) for target in circle}
     edges: dict[str, list[str]] = {name: [] for name in models}
     against: list[tuple[str, str, str]] = []
     for target in filled:
-        present = before[target.model] | {each.model for each in loaded_with(targets, target.model)}
+        present = before[target.model] | together.get(target.model, {target.model})
         for column in target.columns_under(decisions):
             name = found.get(target.model, {}).get(column.name)
             if name is None or name not in models or name == target.name:

@@ -38,6 +38,15 @@ def flow_name(mapping: TargetMapping) -> str:
 def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], model: str) -> FlowMaker:
     """The maker of the flow of a mapping file and of those that name its model as their parent."""
     family = _family(mappings, model)
+    decisions = tuple(dict.fromkeys(name for member in family for name in _decisions(mappings, member)))
+    made: dict[tuple[str | None, ...], Flow | None] = {}
+
+    def flow_under(chosen: Chosen) -> Flow | None:
+        """Made once for all choices that say the same of its decisions: each decision asks for each of its options."""
+        said = tuple(chosen.get(name) for name in decisions)
+        if said not in made:
+            made[said] = make(chosen)
+        return made[said]
 
     def make(chosen: Chosen) -> Flow | None:
         entries = [
@@ -72,7 +81,7 @@ def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], m
                 )
             ),
             targets=models,
-            decisions=tuple(dict.fromkeys(name for member in family for name in _decisions(mappings, member))),
+            decisions=decisions,
             owner=owner,
             run=members_run(junctions[0]) if junctions else mapping_run(models),
             reads=lambda options: _read_columns(entries, legacy_tables, owner, options),
@@ -94,7 +103,7 @@ def derived_flow(mappings: Mappings, legacy_tables: Mapping[str, LegacyTable], m
             description=next((member.description for member in family if member.description), ""),
         )
 
-    return make
+    return flow_under
 
 
 def _family(mappings: Mappings, model: str) -> list[TargetMapping]:

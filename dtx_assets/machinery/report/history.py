@@ -10,6 +10,7 @@ import dagster as dg
 
 from dtx_assets.machinery.dagster.attempts import asked_option, planned_assets
 from dtx_assets.machinery.dagster.graph import AREA_TAG
+from dtx_assets.machinery.dagster.history import failed_evaluations
 from dtx_assets.machinery.dagster.jobs import SYSTEM_TAG
 from dtx_assets.machinery.dagster.metadata import check_name, closes_gate, own_description
 from dtx_assets.machinery.dagster.run import REFUSED_TAG, asset_states, check_result, check_states
@@ -126,9 +127,7 @@ class RunHistory:
         """How many checks of a run failed at ERROR; None where the history does not have it any more."""
         if not self.instance.has_run(run_id):
             return None
-        records = self.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
-        evaluations = (record.event_log_entry.asset_check_evaluation for record in records)
-        return sum(check_result(evaluation).is_error for evaluation in evaluations if evaluation is not None)
+        return sum(check_result(evaluation).is_error for evaluation in failed_evaluations(self.instance, run_id))
 
     def phases(self, run_id: str) -> tuple[Phase, ...]:
         """How long the steps of a run took, by what they do: the first word of their names, the longest first."""

@@ -117,6 +117,7 @@ class RunEnvironment:
         self.failures: list[str] = []
         self._resources = ExitStack()
         self._load: RunContext | None = None
+        self._order_holds = False
 
     def __enter__(self) -> Self:
         # Dagster starts steps in processes of their own, by other commands than `dtx` too.
@@ -254,8 +255,11 @@ class RunEnvironment:
         )
 
     def _require_order(self) -> None:
-        with refusals_told(), connect(self.target_url) as connection:
-            require_order(connection, self.system.filled_targets, self.decisions.chosen)
+        """Asked until it holds, and then for the rest of the run: each verification begins a dry load."""
+        if not self._order_holds:
+            with refusals_told(), connect(self.target_url) as connection:
+                require_order(connection, self.system.filled_targets, self.decisions.chosen)
+            self._order_holds = True
 
     def accepted(self) -> dict[str, dict[str, str]]:
         """What is accepted, as it is recorded: why, by whom, when."""

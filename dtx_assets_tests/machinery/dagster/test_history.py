@@ -3,8 +3,11 @@
 The watch on the write-ahead log pins how Dagster's own storage looks at a run that another process makes.
 """
 
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
@@ -12,6 +15,7 @@ import pytest
 from dagster._core.events import DagsterEventType
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
+from dtx_assets.machinery.dagster import history
 from dtx_assets.machinery.dagster.history import OPEN_DATABASES, EventLogStorage
 from dtx_assets.machinery.dagster.run import open_instance
 from dtx_assets_tests.patience import PATIENCE
@@ -77,7 +81,8 @@ def test_what_one_process_writes_the_other_sees_and_hears(two) -> None:
 def made() -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
     yield dg.Output(None, metadata={"run": 1})
     for number in range(30):
-        yield dg.AssetCheckResult(passed=number != 7, check_name=f"check_{number}")
+        told = {"told": 'as text {"passed": false}', "data": dg.MetadataValue.json({"passed": False})}
+        yield dg.AssetCheckResult(passed=number != 7, check_name=f"check_{number}", metadata=told)
 
 
 def test_what_is_planned_is_stored_together_and_what_is_found_takes_its_place(two) -> None:
@@ -96,6 +101,98 @@ def test_what_is_planned_is_stored_together_and_what_is_found_takes_its_place(tw
     found = other.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     assert [found[key].status.value for key in keys] == ["FAILED" if n == 7 else "SUCCEEDED" for n in range(30)]
     assert {record.run_id for record in found.values()} == {result.run_id}
+    [failed] = history.failed_evaluations(other, result.run_id)
+    assert (failed.check_name, failed.passed) == ("check_7", False)
+
+
+WHEN_MADE = {"create_timestamp", "migration_completed"}
+
+
+def everything(directory: Path) -> dict[str, list[tuple]]:
+    """All rows of all databases of a history, but for when they and their tables were made."""
+    found = {}
+    for file in sorted(directory.glob("*.db")):
+        with closing(sqlite3.connect(file)) as connection:
+            for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                columns = [name for _, name, *_ in connection.execute(f'PRAGMA table_info("{table}")')]
+                kept = ", ".join(f'"{name}"' for name in columns if name not in WHEN_MADE)
+                found[f"{file.name}: {table}"] = connection.execute(f'SELECT {kept} FROM "{table}"').fetchall()
+    return found
+
+
+def test_what_is_written_together_is_what_dagster_would_have_written(home: Path, tmp_path: Path) -> None:
+    definitions = dg.Definitions(assets=[made], jobs=[dg.define_asset_job("all_of_it")])
+    with open_instance(home) as instance:
+        run = definitions.resolve_job_def("all_of_it").execute_in_process(instance=instance).run_id
+        events = [record.event_log_entry for record in instance.get_records_for_run(run).records]
+    theirs, ours = SqliteEventLogStorage(str(tmp_path / "theirs")), EventLogStorage(str(tmp_path / "ours"))
+    kinds = {DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION_PLANNED}
+    planned = [event for event in events if event.dagster_event_type in kinds]
+    others = [event for event in events if event.dagster_event_type not in kinds]
+    not_planned = next(
+        event._replace(run_id="another")
+        for event in others
+        if event.dagster_event_type == DagsterEventType.ASSET_CHECK_EVALUATION
+    )
+    for storage in (theirs, ours):
+        storage.store_event_batch(planned)
+        for event in [*others, not_planned]:
+            storage.store_event(event)
+    ours.dispose()
+    found = everything(tmp_path / "ours")
+    assert found == everything(tmp_path / "theirs")
+    assert len(found["index.db: asset_check_executions"]) == 31
+
+
+def test_what_waits_for_others_is_told_at_once_here_and_soon_elsewhere(two, monkeypatch) -> None:
+    one, other = two
+    run = one.create_run_for_job(empty).run_id
+    held = dg.DagsterEvent(DagsterEventType.STEP_START.value, "empty", step_key="step", message="held")
+
+    def told(instance: dg.DagsterInstance) -> list[str]:
+        return [record.event_log_entry.message for record in instance.get_records_for_run(run).records]
+
+    monkeypatch.setattr(history, "HELD", 3600)
+    one.report_dagster_event(held, run_id=run)
+    assert (told(other), told(one), told(other)) == ([], ["held"], ["held"])
+    monkeypatch.setattr(history, "HELD", 0.01)
+    one.report_dagster_event(held, run_id=run)
+    until = time.monotonic() + PATIENCE
+    while len(told(other)) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_what_cannot_be_written_waits_and_whoever_writes_next_is_told(two, monkeypatch) -> None:
+    one, _ = two
+    run = one.create_run_for_job(empty).run_id
+    storage = storage_of(one)
+    held = dg.DagsterEvent(DagsterEventType.STEP_START.value, "empty", step_key="step", message="held")
+    monkeypatch.setattr(history, "HELD", 3600)
+    with monkeypatch.context() as full:
+        full.setattr(storage, "_write", no_space)
+        one.report_dagster_event(held, run_id=run)
+        storage._time_is_up()
+        with pytest.raises(OSError, match="no space"):
+            one.report_engine_event("next", run_id=run, job_name="empty")
+    assert [record.event_log_entry.message for record in one.get_records_for_run(run).records] == ["held"]
+
+
+def test_what_cannot_be_noted_of_all_runs_is_noted_later_and_stands_in_its_run_once(two, monkeypatch) -> None:
+    one, other = two
+    key = dg.AssetKey("told")
+    with monkeypatch.context() as full:
+        full.setattr(storage_of(one), "_mirror", no_space)
+        with pytest.raises(OSError, match="no space"):
+            one.report_runless_asset_event(dg.AssetMaterialization(key))
+    assert not other.get_asset_records([key])
+    one.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey("next")))
+    assert len(other.get_asset_records([key, dg.AssetKey("next")])) == 2
+    assert [event.asset_key for event in other.fetch_materializations(key, limit=9).records] == [key]
+
+
+def no_space(*_: object) -> None:
+    raise OSError("no space")
 
 
 def test_the_last_record_of_an_asset_is_the_one_that_another_process_wrote_last(two) -> None:
