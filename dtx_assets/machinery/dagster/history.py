@@ -34,6 +34,7 @@ from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData, deserialize_values, serialize_value
 from sqlalchemy import Connection, Engine, bindparam, create_engine, event, select
+from sqlalchemy.exc import OperationalError
 from watchdog.events import FileSystemEvent
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
@@ -172,8 +173,8 @@ class EventLogStorage(SqliteEventLogStorage):
                 self._write(run, [event for event in events if event.run_id == run])
             if self._unmirrored:
                 with self.index_connection() as index:
-                    for event, row in self._unmirrored:
-                        self._mirror(index, event, row)
+                    for pair in list(self._unmirrored):
+                        self._mirror_or_forget(index, pair)
                 self._unmirrored = []
         finally:
             self._is_writing = False
@@ -185,6 +186,16 @@ class EventLogStorage(SqliteEventLogStorage):
         self._waiting = [event for event in self._waiting if event.run_id != run]
         pairs = zip(events, rows, strict=True)
         self._unmirrored += [(event, row) for event, row in pairs if event.dagster_event_type in MIRRORED]
+
+    def _mirror_or_forget(self, index: Connection, pair: tuple[EventLogEntry, Mapping[str, Any]]) -> None:
+        """What Dagster refuses is told once; what the disk or the database refuses is tried again."""
+        try:
+            self._mirror(index, *pair)
+        except (OperationalError, OSError):
+            raise
+        except Exception:
+            self._unmirrored.remove(pair)
+            raise
 
     def _mirror(self, index: Connection, event: EventLogEntry, row: Mapping[str, Any]) -> None:
         """What is asked of all runs at once is in a database of its own too."""

@@ -191,6 +191,23 @@ def test_what_cannot_be_noted_of_all_runs_is_noted_later_and_stands_in_its_run_o
     assert [event.asset_key for event in other.fetch_materializations(key, limit=9).records] == [key]
 
 
+def test_what_dagster_refuses_is_told_once_and_what_stands_beside_it_is_noted(two, monkeypatch) -> None:
+    one, other = two
+    storage, refused = storage_of(one), dg.AssetKey("refused")
+    mirror = storage._mirror
+
+    def refuse(index, event, row) -> None:
+        mirror(index, event, row)
+        if event.get_dagster_event().asset_key == refused:
+            raise ValueError("refused")
+
+    monkeypatch.setattr(storage, "_mirror", refuse)
+    with pytest.raises(ValueError, match="refused"):
+        one.report_runless_asset_event(dg.AssetMaterialization(refused))
+    one.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey("next")))
+    assert [record.asset_entry.asset_key for record in other.get_asset_records()] == [dg.AssetKey("next")]
+
+
 def no_space(*_: object) -> None:
     raise OSError("no space")
 
