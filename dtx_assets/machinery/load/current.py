@@ -1,7 +1,6 @@
 """The rows of a target that belong to a part, as they are now and as the mapping knows them. Nothing is written."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import polars as pl
 from psycopg import sql
@@ -10,7 +9,14 @@ from dtx_assets.machinery.load.ownership import known_rows, with_former_rows, wi
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.skip import XID_HORIZON
 from dtx_assets.machinery.model.target import TargetColumn
-from dtx_assets.machinery.postgres.content import array_type, as_prepared, copy_out, readable, readable_schema
+from dtx_assets.machinery.postgres.content import (
+    array_parameter,
+    array_type,
+    as_prepared,
+    copy_out,
+    readable,
+    readable_schema,
+)
 from dtx_assets.machinery.prepare.part import Part
 
 PROBED_KEYS = 1000
@@ -159,7 +165,9 @@ class CurrentRows:
         # The planner knows nothing of the arrays; the unique index answers in no time.
         self.place.connection.execute("SET LOCAL enable_hashjoin = off")
         self.place.connection.execute("SET LOCAL enable_mergejoin = off")
-        found = self.place.connection.execute(query, [_array(keys.get_column(name)) for name in leading]).fetchone()
+        found = self.place.connection.execute(
+            query, [array_parameter(keys.get_column(name)) for name in leading]
+        ).fetchone()
         self.place.connection.execute("SET LOCAL enable_hashjoin TO DEFAULT")
         self.place.connection.execute("SET LOCAL enable_mergejoin TO DEFAULT")
         return found is not None
@@ -167,8 +175,3 @@ class CurrentRows:
 
 def _names(columns: list[str]) -> sql.Composable:
     return sql.SQL(", ").join(map(sql.Identifier, columns))
-
-
-def _array(values: pl.Series) -> str | list[Any]:
-    """Values, none of them null, as a parameter that is cast to an array; of numbers the text, made at once."""
-    return f"{{{','.join(values.cast(pl.String))}}}" if values.dtype == pl.Int64 else values.to_list()

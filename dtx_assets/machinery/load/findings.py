@@ -104,6 +104,8 @@ class Findings:
 
     def write_rejected(self, part: Part, problems: pl.DataFrame, *, first: bool) -> None:
         """Open entries for what is rejected now, close those that are not any more."""
+        if first and part.rejected.is_empty() and problems.is_empty():
+            return
         rejected = pl.concat([part.rejected, self._with_rows(problems)])
         rejected = rejected.with_columns(
             plh.concat_str([pl.col("reasons").list.join(","), pl.col("detail"), pl.col("row")], separator="\x00")

@@ -97,6 +97,9 @@ class Ids:
 
 def multirange(ids: pl.Series) -> str:
     """Ids as PostgreSQL writes an int8multirange."""
+    low, high = ids.min(), ids.max()
+    if isinstance(low, int) and isinstance(high, int) and high - low + 1 == len(ids) == ids.n_unique():
+        return f"{{[{low},{high}]}}"
     runs = (
         ids.alias("id")
         .sort()

@@ -14,6 +14,7 @@ from dtx_assets.machinery.load.ownership import KEY_TAKEN
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.model.references import refers_to_itself
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.postgres.content import array_parameter
 from dtx_assets.machinery.postgres.ddl import INTEGERS, LiveTarget, live_target, qualified
 from dtx_assets.machinery.prepare.part import Part, without_rows
 
@@ -94,7 +95,7 @@ class Orphans:
         missing = self._missing(referred, ids)
         if column.name in self.own:
             # Asked once, however often it is looked who else goes.
-            there = ids.filter(~ids.is_in(missing.implode()))
+            there = ids.filter(~ids.is_in(missing.implode())) if len(missing) else ids
             self._there[column.name] = pl.concat([self._there.get(column.name, there.clear()), there])
         if missing.is_empty():
             return []
@@ -132,16 +133,18 @@ class Orphans:
         rows = self.place.connection.execute(
             sql.SQL(
                 # The type is the catalogue's own word for it.
-                "SELECT place - 1 FROM unnest({wanted}) WITH ORDINALITY AS wanted (id, place)"
+                # Not as one condition with OR: then all of a table would be read for each few ids.
+                "WITH wanted AS (SELECT * FROM unnest({wanted}) WITH ORDINALITY AS wanted (id, place))"
+                " SELECT place - 1 FROM wanted"
                 " WHERE NOT EXISTS (SELECT FROM {table} AS other WHERE other.{column} = wanted.id)"
-                " OR wanted.id::text IN (SELECT target_key FROM migration.conflict"
+                " UNION SELECT place - 1 FROM wanted WHERE id::text IN (SELECT target_key FROM migration.conflict"
                 "  WHERE (system, target_table, cause) = (%s, %s, %s))"
             ).format(
                 wanted=sql.SQL("%s::" + referred.kind + "[]"),
                 table=referred.table,
                 column=sql.Identifier(referred.column),
             ),
-            [ids.to_list(), self.place.system, referred.name, KEY_TAKEN],
+            [array_parameter(ids), self.place.system, referred.name, KEY_TAKEN],
         )
         return ids.gather([int(row[0]) for row in rows])
 

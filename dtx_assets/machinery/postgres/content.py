@@ -168,6 +168,11 @@ def array_literal(texts: pl.Expr) -> pl.Expr:
     return pl.concat_str(pl.lit("{"), quoted.list.join(","), pl.lit("}"))
 
 
+def array_parameter(values: pl.Series) -> str | list[Any]:
+    """Values, none of them null, as a parameter that is cast to an array; of numbers the text, made at once."""
+    return f"{{{','.join(values.cast(pl.String))}}}" if values.dtype.is_integer() else values.to_list()
+
+
 def ids_literal(ids: pl.Expr) -> pl.Expr:
     """A list of integers as PostgreSQL writes a bigint[]."""
     return pl.concat_str(pl.lit("{"), ids.cast(pl.List(pl.String)).list.join(","), pl.lit("}"))
