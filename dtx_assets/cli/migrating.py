@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -38,8 +38,11 @@ from dtx_assets.machinery.base.exit_codes import (
 from dtx_assets.machinery.base.private import private_file
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from dtx_assets.machinery.base.settings import Settings
     from dtx_assets.machinery.run.environment import RunEnvironment
+    from dtx_assets.machinery.run.kept_plan import KeptPlan
     from dtx_assets.machinery.system.system import System
 
 EXAMPLES_RUN = f"""
@@ -106,6 +109,15 @@ def run(
         float | None,
         typer.Option(min=0, metavar="DOLLARS", help="What embedding may cost in a cutover, which asks for it."),
     ] = None,
+    as_planned: Annotated[
+        Path | None,
+        typer.Option(
+            "--as-planned",
+            metavar="FILE",
+            help="Plan again first, and write nothing unless that says what this plan says: `dtx plan --out` keeps it.",
+            dir_okay=False,
+        ),
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="End with the rows of each target and each check that found something, too.")
     ] = False,
@@ -142,8 +154,39 @@ def run(
         **({"limit": limit} if limit else {}),
         **({} if accept_cost is None else {"accept_cost": accept_cost}),
     }
+    if as_planned is not None:
+        if selection is not None:
+            raise ConfigurationError(
+                "a plan is one of all targets, and this is a run of some",
+                where="--as-planned",
+                remedy="leave out --select and the phases",
+            )
+        require_what_was_planned(location, as_planned, limit)
     whole_cutover = settings.mode == "cutover" and selection is None
     execute(location, system, f"{system}_cutover" if whole_cutover else system, options, selection, whole=everything)
+
+
+def require_what_was_planned(location: "ModuleType", path: Path, limit: int | None) -> None:
+    """LoadError where a dry run of now says something else than the plan that was kept."""
+    from dtx_assets.machinery.run.kept_plan import read_plan, require_as_planned
+
+    kept, system = read_plan(path), location.SYSTEM.name
+    outcome = perform(location, system, f"{system}_plan", {"mode": "cutover", **({"limit": limit} if limit else {})})
+    if outcome.plan is None:
+        summarise(location, system, outcome)
+        raise typer.Exit(outcome.exit_code)
+    require_as_planned(path, kept, plan_of_now(location, outcome.plan, limit))
+    typer.echo(f"As planned at {kept.made_at:%Y-%m-%d %H:%M} UTC ({path}).")
+
+
+def plan_of_now(location: "ModuleType", found: dict[str, Any], limit: int | None) -> "KeptPlan":
+    """What a dry run of now found, as it is kept."""
+    from dtx_assets.machinery.base.lake import Lake
+    from dtx_assets.machinery.run.kept_plan import Place, plan_to_keep
+
+    system = location.SYSTEM
+    place = Place(system.name, Lake(read_settings(location).lake_url), system.decisions.chosen)
+    return plan_to_keep(place, found, datetime.now(UTC), limit)
 
 
 @app.command(
@@ -225,16 +268,21 @@ def plan(
             dir_okay=False,
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep the plan there, for `dtx run --as-planned`.", dir_okay=False),
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="With examples of what would change, and all that is in the way, by owner.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """A dry run: what `dtx run` would do to each target now, and what would be in the way. Nothing of it stays."""
-    if accepts is not None:
-        from dtx_assets.machinery.checks.acceptances import require_unwritten
+    for file in (accepts, out):
+        if file is not None:
+            from dtx_assets.machinery.checks.acceptances import require_unwritten
 
-        require_unwritten(accepts)
+            require_unwritten(file)
     location = code_location(system)
 
     from dtx_assets.cli.endings import print_plan
@@ -247,6 +295,11 @@ def plan(
         typer.echo(json.dumps(outcome.plan, indent=2, default=str))
     else:
         print_plan(output(), outcome.plan, whole=everything)
+    if out is not None and outcome.plan is not None:
+        from dtx_assets.machinery.run.kept_plan import write_plan
+
+        write_plan(out, plan_of_now(location, outcome.plan, limit))
+        typer.echo(f"The plan is kept in {out}: `dtx run --as-planned {out}` demands it.", err=as_json)
     if accepts is not None and outcome.plan is not None:
         from dtx_assets.machinery.checks.acceptances import write_acceptances
         from dtx_assets.machinery.checks.obstacles import of_plan

@@ -249,7 +249,7 @@ CASES: tuple[Case, ...] = (
     ),
     Refused(
         "a carriage return in a field that is not quoted",
-        ("run", "--select", "legacy/prepay_so_list"),
+        ("run", "--all", "--select", "legacy/prepay_so_list"),
         holds(b'customer_id\n"1001\r2"\n3\r4\n', "prepay_so_list"),
         1,
         "a carriage return stands in a field that is not quoted",
@@ -388,7 +388,7 @@ CASES: tuple[Case, ...] = (
     Taken("an empty table", PREPARE, holds(HEADER), 0, empty_table, "no rows are read, and the accounting says so"),
     Found(
         "thousands of columns",
-        ("run", "--select", "legacy/work_log"),
+        ("run", "--all", "--select", "legacy/work_log"),
         many_columns,
         0,
         "columns_are_as_planned",
@@ -400,7 +400,7 @@ CASES: tuple[Case, ...] = (
     ),
     Found(
         "local times that the clock showed twice, or never",
-        ("run", "--select", "+prepared/EmailTemplate"),
+        ("run", "--all", "--select", "+prepared/EmailTemplate"),
         letters_of_clock_changes,
         0,
         "coercions_are_few",

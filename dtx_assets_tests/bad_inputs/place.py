@@ -34,9 +34,9 @@ from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 
 KEYWORDS = "customer_id,keyword,replacement\n1001,GROUP,Centers\n1002,ITEM,Tenants\n"
 ACCOUNTS = "customer_id,account_id,directory_id\n1001,50001,30001\n1002,50002,30002\n"
-EXTRACT = ("run", "--select", "legacy/keyword")
-PREPARE = ("run", "--select", "+prepared/AccountMeta or rejected/AccountMeta")
-LOAD = ("run", "--select", "target/AccountMeta")
+EXTRACT = ("run", "--all", "--select", "legacy/keyword")
+PREPARE = ("run", "--all", "--select", "+prepared/AccountMeta or rejected/AccountMeta")
+LOAD = ("run", "--all", "--select", "target/AccountMeta")
 STATUS = ("status", "--json")
 ADDRESS = "someone.private@example.com"
 

@@ -198,6 +198,29 @@ def test_the_status_is_a_dozen_lines_and_the_rest_is_asked_for(library):
     assert asset in unknown.stderr
 
 
+def test_a_run_may_demand_that_it_does_what_a_plan_said(library):
+    """A row that changes is told as such, though nothing is counted otherwise; nothing is written then."""
+    table = library.directory / "legacy" / "book.csv"
+    planned = library("plan", "--out", "plan.json")
+    assert planned.returncode == 0, planned.stderr
+    assert library("plan", "--out", "plan.json").returncode == 2
+    done = library("run", "--as-planned", "plan.json")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "As planned at " in done.stdout
+    before = query_of(library, "SELECT * FROM book ORDER BY 1")
+    whole = table.read_text()
+    try:
+        table.write_text(whole.replace("Kept", "Kept and changed"))
+        refused = library("run", "--as-planned", "plan.json")
+        assert refused.returncode == 1, refused.stdout + refused.stderr
+        assert re.search(r"Book: 0 updated planned, 1 now", refused.stdout + refused.stderr)
+    finally:
+        table.write_text(whole)
+    assert query_of(library, "SELECT * FROM book ORDER BY 1") == before
+    some = library("run", "--as-planned", "plan.json", "--select", "target/Book")
+    assert (some.returncode, "a run of some" in some.stderr) == (2, True)
+
+
 def test_what_is_accepted_stands_in_a_file_that_a_plan_began(library):
     """It ends in the cutover, so that it is the last test of this file."""
     file = library.directory / "accepts.yaml"
