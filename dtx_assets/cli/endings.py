@@ -19,6 +19,8 @@ SHOWN_CHECKS = 60
 SHOWN_ALONE = 3
 """Of so many assets a check that failed is listed by each."""
 SLOWEST = 5
+NAMED_CHECKS = 6
+"""So many of the checks that failed are named where they are not listed."""
 WRITTEN = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished")
 """What becomes of the rows of a load."""
 LISTED = "    "
@@ -160,8 +162,14 @@ def _print_checks(console: Console, outcome: "RunOutcome", *, whole: bool) -> No
         console.print(table)
         if len(rows) > SHOWN_CHECKS:
             console.print(f"and {len(rows) - SHOWN_CHECKS} more: `dtx status --failed`")
-    where = " `dtx status --failed` lists them." if findings and not whole else ""
-    console.print(f"Checks: {passed} passed, {len(errors)} failed, {len(warnings)} warned.{where}", highlight=False)
+    if whole:
+        console.print(f"Checks: {passed} passed, {len(errors)} failed, {len(warnings)} warned.", highlight=False)
+        return
+    names = list(dict.fromkeys(check.name for check in errors))
+    more = [f"and {len(names) - NAMED_CHECKS:,} more"] if len(names) > NAMED_CHECKS else []
+    which = f" ({', '.join([*names[:NAMED_CHECKS], *more])})" if names else ""
+    where = " `dtx status --failed` lists them." if findings else ""
+    print_line(console, f"Checks: {passed} passed, {len(errors)} failed{which}, {len(warnings)} warned.{where}")
 
 
 def _each_check_once(findings: Sequence["CheckResult"]) -> Iterator[tuple["CheckResult", str]]:

@@ -172,7 +172,7 @@ def test_the_summary_in_short_has_no_list_that_another_command_shows():
     outcome.failures = [StepFailure("dtx_run", refusal.format(listed))]
     print_summary(console, "dtx", outcome, {"Cutover page": "/somewhere"}, whole=False)
     assert text_of(console).splitlines() == [
-        "Checks: 0 passed, 1 failed, 0 warned. `dtx status --failed` lists them.",
+        "Checks: 0 passed, 1 failed (macros_are_confirmed), 0 warned. `dtx status --failed` lists them.",
         "FAILED run",
         "the cutover is refused, 7 thing(s) are in its way.",
         "  found before:",
