@@ -149,7 +149,7 @@ CASES: tuple[Case, ...] = (
         "a target without a scheme",
     ),
     variable(
-        "FILES_URL", "s3://bucket/files", "a directory or file", "unset it", "legacy files that are not in a directory"
+        "FILES_URL", "gs://bucket/files", "a directory or file", "unset it", "legacy files where none can be read"
     ),
     variable("LAKE_URL", "http://host/lake", "a directory or file", "unset it", "a lake with a wrong URL scheme"),
     variable(

@@ -147,7 +147,7 @@ CASES: tuple[Case, ...] = (
     unlike("no sequence for new ids", ".id: no sequence gives new ids", "ALTER COLUMN id DROP IDENTITY"),
     Found(
         "a CHECK constraint that refuses a row",
-        ("run", "--select", "+target/AccountMeta"),
+        ("run", "--all", "--select", "+target/AccountMeta"),
         refused_by_a_constraint,
         3,
         "no_row_is_rejected_by_the_load",
@@ -195,7 +195,7 @@ CASES: tuple[Case, ...] = (
     ),
     Refused(
         "the target goes away in mid-load",
-        ("run", "--select", "+target/AccountMeta"),
+        ("run", "--all", "--select", "+target/AccountMeta"),
         goes_away,
         1,
         "the target database stopped the load",
