@@ -169,7 +169,7 @@ def told_by_the_history(
 
     def area(check: str) -> str:
         asset = check.partition(":")[0]
-        return graph.get(dg.AssetKey(["dtx", *asset.split("/")])).group_name
+        return graph.get(dg.AssetKey(["dtx", *asset.split("/")])).group_name.removeprefix("dtx_")
 
     told: Told = {"now": f"{now:%Y-%m-%d %H:%M} UTC"}
     counted: Counter[str] = Counter({"checks failed": 0, "checks in the way": len(in_the_way)})

@@ -54,7 +54,8 @@ BATCH_SIZE = ("DAGSTER_EVENT_BATCH_SIZE", "1000")
 
 MIRRORED = {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
 """What is asked of all runs at once."""
-_NOT_PASSED = serialize_value({"passed": False}).strip("{}")
+_NOT_PASSED = serialize_value({"success": False}).strip("{}")
+"""As Dagster writes it of an evaluation."""
 _STATUS = {True: AssetCheckExecutionRecordStatus.SUCCEEDED, False: AssetCheckExecutionRecordStatus.FAILED}
 # Made once: making such a statement takes longer than executing it.
 _EVENT = SqlEventLogStorageTable.insert()

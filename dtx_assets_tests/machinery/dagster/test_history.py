@@ -81,8 +81,11 @@ def test_what_one_process_writes_the_other_sees_and_hears(two) -> None:
 def made() -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
     yield dg.Output(None, metadata={"run": 1})
     for number in range(30):
-        told = {"told": 'as text {"passed": false}', "data": dg.MetadataValue.json({"passed": False})}
-        yield dg.AssetCheckResult(passed=number != 7, check_name=f"check_{number}", metadata=told)
+        # The words that say it, in what is told of one that passed.
+        told = {"told": 'as text {"success": false}', "data": dg.MetadataValue.json({"success": False})}
+        yield dg.AssetCheckResult(
+            passed=number != 7, check_name=f"check_{number}", metadata=told if number % 2 == 0 else {}
+        )
 
 
 def test_what_is_planned_is_stored_together_and_what_is_found_takes_its_place(two) -> None:
