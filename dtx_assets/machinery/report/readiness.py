@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from typing import Any, Literal
 
 from dtx_assets.machinery.base.masking import mask_emails
@@ -123,11 +122,12 @@ class Readiness:
         return by_owner(self.todo)
 
     @staticmethod
-    def by_remedy(found: Iterable[Obstacle]) -> list[tuple[str, list[Obstacle]]]:
-        """What has one remedy together, the kinds to see to first before the others."""
-        order = list(KINDS)
-        kinds = sorted(found, key=lambda obstacle: (order.index(obstacle.kind), obstacle.remedy))
-        return [(remedy, list(same)) for remedy, same in groupby(kinds, key=lambda obstacle: obstacle.remedy)]
+    def by_remedy(found: Iterable[Obstacle]) -> dict[str, list[Obstacle]]:
+        """What has one remedy together, in the order of the first of each."""
+        remedies: dict[str, list[Obstacle]] = {}
+        for obstacle in found:
+            remedies.setdefault(obstacle.remedy, []).append(obstacle)
+        return remedies
 
     @property
     def kinds(self) -> list[tuple[str, int, str]]:
