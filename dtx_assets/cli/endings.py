@@ -19,6 +19,7 @@ SHOWN_CHECKS = 60
 SHOWN_ALONE = 3
 """Of so many assets a check that failed is listed by each."""
 SLOWEST = 5
+DERIVED = "derived/"
 NAMED_CHECKS = 6
 """So many of the checks that failed are named where they are not listed."""
 WRITTEN = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished")
@@ -170,6 +171,10 @@ def _print_checks(console: Console, outcome: "RunOutcome", *, whole: bool) -> No
     which = f" ({', '.join([*names[:NAMED_CHECKS], *more])})" if names else ""
     where = " `dtx status --failed` lists them." if findings else ""
     print_line(console, f"Checks: {passed} passed, {len(errors)} failed{which}, {len(warnings)} warned.{where}")
+    # How the run itself was made, such as with a stand-in: no row and no obstacle tells it.
+    for check in errors:
+        if check.asset.startswith(DERIVED):
+            print_line(console, f"  {check.asset}: {check.name}: {visible(check.facts)}")
 
 
 def _each_check_once(findings: Sequence["CheckResult"]) -> Iterator[tuple["CheckResult", str]]:
