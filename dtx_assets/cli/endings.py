@@ -24,6 +24,7 @@ NAMED_CHECKS = 6
 """So many of the checks that failed are named where they are not listed."""
 WRITTEN = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished")
 """What becomes of the rows of a load."""
+SEE_ALL = "`dtx todo` lists all of it by owner"
 LISTED = "    "
 """What the obstacles in an error's words begin with, and nothing else."""
 
@@ -139,7 +140,7 @@ def print_plan(console: Console, plan: Mapping[str, Any], *, whole: bool) -> Non
     if changes:
         console.print(f"{counted(len(changes), 'example')} of what would change: `dtx plan --all`", highlight=False)
     print_in_the_way(console, waiting)
-    console.print("Next: `dtx todo` lists all of it by owner; `dtx run` rehearses.", highlight=False)
+    console.print(f"Next: {SEE_ALL}; `dtx run` rehearses.", highlight=False)
 
 
 def _print_checks(console: Console, outcome: "RunOutcome", *, whole: bool) -> None:
@@ -195,12 +196,12 @@ def print_verdict(
 ) -> None:
     """How things stand after a run, in few lines: how much is in the way, the first of it, the next command."""
     undo = f"; `{undone_by}` undoes this run" if undone_by else ""
-    if cut_over or not found:
-        console.print("Cut over." if cut_over else "Go: nothing is in the way of a cutover.")
-        console.print(Text(f"Next: `dtx report` writes the page for who has to know{undo}."), soft_wrap=True)
-        return
-    print_in_the_way(console, found)
-    console.print(Text(f"Next: `dtx todo` lists all of it by owner{undo}."), soft_wrap=True)
+    if cut_over:
+        console.print("Cut over.")
+    else:
+        print_in_the_way(console, found)
+    after = "`dtx report` writes the page for who has to know" if cut_over or not found else SEE_ALL
+    console.print(Text(f"Next: {after}{undo}."), soft_wrap=True)
 
 
 def print_in_the_way(console: Console, found: Sequence["Obstacle"]) -> None:

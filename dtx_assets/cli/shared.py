@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from dtx_assets.machinery.base.settings import Settings
     from dtx_assets.machinery.checks.obstacles import Obstacle
+    from dtx_assets.machinery.dagster.gate import GateOfInstance
     from dtx_assets.machinery.dagster.run import RunOutcome
     from dtx_assets.machinery.run.environment import RunEnvironment
 
@@ -233,16 +234,11 @@ def summarise(
     )
 
 
-def in_the_way_now(location: ModuleType, system: str, *, restore_point: str | None = None) -> "list[Obstacle]":
+def in_the_way_now(location: ModuleType, system: str) -> "list[Obstacle]":
     """What is in the way of a cutover, accepted or not: the same list that the page and `dtx todo` show."""
-    from dtx_assets.machinery.dagster.gate import gate_of
-    from dtx_assets.machinery.dagster.run import make_state_directory, open_instance
-
-    settings = read_settings(location)
-    make_state_directory(settings.home)
-    with environment_of(system, restore_point) as environment, open_instance(settings.home) as instance:
+    with gate_now(location, system) as (environment, gate):
         models = [target.model for target in location.SYSTEM.filled_targets]
-        return gate_of(location.SYSTEM, instance).in_the_way(environment, models, cutover=True)
+        return gate.in_the_way(environment, models, cutover=True)
 
 
 def page_written_anew(location: ModuleType, system: str, *, restore_point: str | None = None) -> "list[Obstacle]":
@@ -250,16 +246,25 @@ def page_written_anew(location: ModuleType, system: str, *, restore_point: str |
 
     A run writes it too, while it goes on itself: where it is killed, or started from the UI, that one is there.
     """
+    from dtx_assets.machinery.report.asset import write_cutover_page
+
+    with gate_now(location, system, restore_point) as (environment, gate):
+        _, found, _ = write_cutover_page(environment, gate, location.defs.resolve_asset_graph())
+        return found
+
+
+@contextmanager
+def gate_now(
+    location: ModuleType, system: str, restore_point: str | None = None
+) -> "Iterator[tuple[RunEnvironment, GateOfInstance]]":
+    """The gate over the history as it is now, and what it is asked with."""
     from dtx_assets.machinery.dagster.gate import gate_of
     from dtx_assets.machinery.dagster.run import make_state_directory, open_instance
-    from dtx_assets.machinery.report.asset import write_cutover_page
 
     settings = read_settings(location)
     make_state_directory(settings.home)
     with environment_of(system, restore_point) as environment, open_instance(settings.home) as instance:
-        gate = gate_of(location.SYSTEM, instance)
-        _, found, _ = write_cutover_page(environment, gate, location.defs.resolve_asset_graph())
-        return found
+        yield environment, gate_of(location.SYSTEM, instance)
 
 
 @contextmanager
