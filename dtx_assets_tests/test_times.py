@@ -25,7 +25,7 @@ FAR = ("infinity", "-infinity", "0044-03-15 00:00:00+00 BC", "20000-01-01 00:00:
 def test_from_the_legacy_row_to_the_undo(tmp_path, database_url):
     dtx = a_library(tmp_path, database_url, LEGACY_TIMEZONE="America/New_York")
     (tmp_path / "legacy" / "book.csv").write_text(BOOKS)
-    done = dtx("run")
+    done = dtx("run", "--all")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "coercions_are_few" in done.stdout
 

@@ -76,7 +76,7 @@ def test_others_sync_is_not_taken_for_ours_and_what_a_load_does_to_their_tables_
             connection.execute(f"INSERT INTO bo_airflow.{name} VALUES (1), (2)")
     changed = request(2, last_modified_date="2031-01-01 00:00:00")
     write_csv(tmp_path / "csv", [*(row for row in ROWS if row["id"] != "2"), changed, request(6)])
-    told = pad(tmp_path, url, tmp_path / "csv")("run", "pad").stdout
+    told = pad(tmp_path, url, tmp_path / "csv")("run", "pad", "--all").stdout
     assert "reference_tables_are_untouched" in told
     assert "no_row_changed_since" in told
     with psycopg.connect(url) as connection:
