@@ -149,7 +149,7 @@ class CurrentRows:
         leading: list[str] = []
         for name in key:
             leading.append(name)
-            keys = part.rows.select(leading).unique()
+            keys = part.rows.lazy().select(leading).unique().collect()
             if keys.height >= PROBED_KEYS:
                 break
         keys = keys.drop_nulls()
@@ -163,14 +163,18 @@ class CurrentRows:
             arrays, _names(leading), self.place.table, _names(leading)
         )
         # The planner knows nothing of the arrays; the unique index answers in no time.
-        self.place.connection.execute("SET LOCAL enable_hashjoin = off")
-        self.place.connection.execute("SET LOCAL enable_mergejoin = off")
+        self._plan_joins(otherwise_than_nested=False)
         found = self.place.connection.execute(
             query, [array_parameter(keys.get_column(name)) for name in leading]
         ).fetchone()
-        self.place.connection.execute("SET LOCAL enable_hashjoin TO DEFAULT")
-        self.place.connection.execute("SET LOCAL enable_mergejoin TO DEFAULT")
+        self._plan_joins(otherwise_than_nested=True)
         return found is not None
+
+    def _plan_joins(self, *, otherwise_than_nested: bool) -> None:
+        self.place.connection.execute(
+            "SELECT set_config('enable_hashjoin', %(on)s, true), set_config('enable_mergejoin', %(on)s, true)",
+            {"on": "on" if otherwise_than_nested else "off"},
+        )
 
 
 def _names(columns: list[str]) -> sql.Composable:

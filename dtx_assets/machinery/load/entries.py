@@ -37,20 +37,25 @@ LINKED = pl.Schema(
 """One row a (source row, target row). `hash` is null where another source table owns the row, `shape` but for units."""
 
 LISTED = pl.Schema({"part_list_id": pl.Int64(), "digest": pl.String()})
-LISTS_AT_ONCE = 1000
-"""How many lists of parts are asked for by their digests, and remembered; more of them go by a temporary table."""
+REMEMBERED = pl.Schema({"part_list_id": pl.Int64(), "text": pl.String()})
+LISTS_AT_ONCE, SHORT = 1000, 1000
+"""How many lists of parts are asked for by their digests, and remembered where their texts have few bytes; more of
+them go by a temporary table."""
 
 
 def new_entries(links: pl.DataFrame, ids: pl.Series, hashes: pl.Series) -> pl.DataFrame:
     """Entries of links whose rows are all new: `ids` and `hashes` by position of the row."""
-    exploded = links.select(
-        (pl.col("rows").list.len().cum_sum() - pl.col("rows").list.len()).cast(pl.Int64).alias("start"), "rows"
-    ).explode("rows")
-    exploded = exploded.select(
-        ids.gather(exploded.get_column("rows")).alias("target_id"),
-        hashes.gather(exploded.get_column("rows")).alias("hash"),
-        (pl.int_range(pl.len()) - pl.col("start")).alias("position"),
-        "start",
+    exploded = (
+        links.lazy()
+        .select(_start("rows"), "rows")
+        .explode("rows")
+        .select(
+            pl.lit(ids).gather("rows").alias("target_id"),
+            pl.lit(hashes).gather("rows").alias("hash"),
+            _POSITION,
+            "start",
+        )
+        .collect()
     )
     return _entries(links.select("flow_id", "source_key", "bucket", "parts", "owns", "portion"), exploded, None)
 
@@ -68,12 +73,7 @@ def grouped_entries(linked: pl.DataFrame) -> pl.DataFrame:
         pl.when("adopted").then(pl.lit("")).otherwise(pl.col("shape").fill_null("{}")).alias("shapes"),
         pl.col("shape").is_not_null().any().alias("has_shapes"),
     )
-    exploded = grouped.select(
-        (pl.col("parts").list.len().cum_sum() - pl.col("parts").list.len()).cast(pl.Int64).alias("start"),
-        "target_id",
-        "hash",
-    ).explode("target_id", "hash")
-    exploded = exploded.with_columns((pl.int_range(pl.len()) - pl.col("start")).alias("position"))
+    exploded = grouped.select(_start("parts"), "target_id", "hash").explode("target_id", "hash").with_columns(_POSITION)
     shapes = grouped.select(pl.when("has_shapes").then(array_literal(pl.col("shapes"))).alias("shapes")).to_series()
     return _entries(grouped, exploded, grouped.get_column("adopted_ids"), shapes)
 
@@ -82,23 +82,21 @@ def _entries(
     entries: pl.DataFrame, exploded: pl.DataFrame, adopted: pl.Series | None, shapes: pl.Series | None = None
 ) -> pl.DataFrame:
     lengths = entries.get_column("parts").list.len()
-    entries = entries.with_columns((lengths.cum_sum() - lengths).cast(pl.Int64).alias("start"))
-    first = exploded.filter(pl.col("position") == 0).get_column("target_id")
-    expected = exploded.select(
-        pl.col("target_id") - pl.col("position") != first.gather_every(1).gather(_index(lengths))
-    )
     entries = entries.with_columns(
-        first.alias("first"),
+        _start("parts"),
+        pl.lit(exploded.get_column("target_id")).gather(_start("parts")).alias("first"),
         packed_hashes(exploded.get_column("hash"), lengths).alias("hashes"),
         (adopted if adopted is not None else pl.lit(None, pl.List(pl.Int64))).alias("adopted_ids"),
         (shapes if shapes is not None else pl.lit(None, pl.String)).alias("shapes"),
     )
+    # Where the ids of an entry do not ascend by one from its first.
+    odd = exploded.select(pl.col("target_id") - pl.col("position") != pl.col("target_id").gather("start")).to_series()
     # Most ids ascend by one, and are not listed.
     lowest, listed = pl.col("first"), pl.lit(None, pl.String)
     highest = pl.col("first") + pl.col("parts").list.len() - 1
-    if expected.to_series().any():
+    if odd.any():
         scattered = (
-            exploded.filter(expected.to_series())
+            exploded.filter(odd)
             .select("start")
             .unique()
             .join(exploded, on="start")
@@ -128,9 +126,14 @@ def _entries(
     )
 
 
-def _index(lengths: pl.Series) -> pl.Series:
-    """For each element of lists of these lengths, the number of its list."""
-    return pl.int_range(len(lengths), eager=True).repeat_by(lengths).explode()
+def _start(lists: str) -> pl.Expr:
+    """Where each list begins among the elements of all of them, none of which is empty."""
+    lengths = pl.col(lists).list.len()
+    return (lengths.cum_sum() - lengths).cast(pl.Int64).alias("start")
+
+
+_POSITION = (pl.int_range(pl.len()) - pl.col("start")).alias("position")
+"""The place of each element in its list."""
 
 
 def copy_entries(
@@ -205,24 +208,28 @@ class PartLists:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._committed = pl.DataFrame(schema=LISTED)
+        self._committed = pl.DataFrame(schema=REMEMBERED)
 
     def ids(self, lists: pl.Series) -> pl.Series:
         """The id of each list of parts; lists that are new are written."""
         frame = lists.alias("parts").to_frame().select(array_literal(pl.col("parts")).alias("text"))
-        distinct = frame.unique(maintain_order=True).with_columns(_digest(pl.col("text")).alias("digest"))
-        found = self._committed
-        unknown = distinct.join(found, on="digest", how="anti")
+        known = self._committed
+        ids = _ids_of(frame, known)
+        if not ids.null_count():
+            return ids
+        unknown = frame.unique(maintain_order=True).join(known, on="text", how="anti")
+        unknown = unknown.with_columns(_digest(pl.col("text")).alias("digest"))
         if unknown.height > LISTS_AT_ONCE:
-            found = pl.concat([found, self._copied(unknown)])
-        elif unknown.height:
+            found = self._copied(unknown)
+        else:
             there = self._there(unknown)
-            committed = there.filter("is_committed").select(LISTED.names())
-            self._committed = pl.concat([self._committed, committed]).tail(LISTS_AT_ONCE)
+            committed = (
+                there.filter("is_committed").join(unknown, on="digest").filter(pl.col("text").str.len_bytes() <= SHORT)
+            )
+            self._committed = pl.concat([known, committed.select(REMEMBERED.names())]).tail(LISTS_AT_ONCE)
             new = unknown.join(there, on="digest", how="anti")
-            found = pl.concat([found, there.select(LISTED.names()), self._inserted(new)])
-        ids = distinct.join(found, on="digest", how="left")
-        return frame.join(ids, on="text", how="left", maintain_order="left").get_column("part_list_id")
+            found = pl.concat([there.select(LISTED.names()), self._inserted(new)])
+        return _ids_of(frame, pl.concat([known, unknown.join(found, on="digest").select(REMEMBERED.names())]))
 
     def _there(self, wanted: pl.DataFrame) -> pl.DataFrame:
         """The wanted lists that there are: LISTED, and whether they outlast this transaction."""
@@ -266,6 +273,11 @@ class PartLists:
             ),
             LISTED,
         )
+
+
+def _ids_of(lists: pl.DataFrame, found: pl.DataFrame) -> pl.Series:
+    """The ids of lists by their texts; null for those that were not found."""
+    return lists.join(found, on="text", how="left", maintain_order="left").get_column("part_list_id")
 
 
 def _digest(text: pl.Expr) -> pl.Expr:

@@ -57,21 +57,19 @@ class Ids:
         while len(reserved) < count:
             rows = self.place.connection.execute(
                 sql.SQL(
-                    "SELECT min(id), max(id), CASE WHEN max(id) - min(id) + 1 <> count(*) THEN array_agg(id) END"
-                    " FROM (SELECT {} AS id FROM generate_series(1, %s)) AS reserved"
-                ).format(give),
+                    "WITH given AS MATERIALIZED (SELECT {give} AS id FROM generate_series(1, %s)),"
+                    " range AS MATERIALIZED (SELECT min(id) AS low, max(id) AS high, count(*) AS rows FROM given)"
+                    " SELECT low, high, CASE WHEN high - low + 1 <> rows THEN (SELECT array_agg(id) FROM given) END,"
+                    " ARRAY(SELECT {key} FROM {table} WHERE {key} BETWEEN low AND high) FROM range"
+                ).format(give=give, key=sql.Identifier(self.place.key.columns[0]), table=self.place.table),
                 [count - len(reserved)],
             ).fetchone()
-            low, high, scattered = rows or (0, -1, None)
+            low, high, scattered, taken = rows or (0, -1, None, [])
             fresh = (
                 pl.Series("_id", scattered, dtype=pl.Int64)
                 if scattered
                 else pl.int_range(int(low), int(high) + 1, eager=True, dtype=pl.Int64).alias("_id")
             )
-            query = sql.SQL("SELECT {0} FROM {1} WHERE {0} BETWEEN %s AND %s").format(
-                sql.Identifier(self.place.key.columns[0]), self.place.table
-            )
-            taken = [int(row[0]) for row in self.place.connection.execute(query, [low, high])]
             if taken:
                 fresh = fresh.filter(~fresh.is_in(taken))
             reserved = pl.concat([reserved, fresh])

@@ -142,11 +142,11 @@ class Member:
         if self.told.together:
             # Others had their keys there meanwhile.
             self.findings.stage_keys(part)
-        batch_id = self.writer.open_batch(part, self.told.load_id)
+        batch_id, xmin = self.writer.open_batch(part, self.told.load_id)
         reach("load.batch_opened")
         if decision is None:
             new = self._all_new(part)
-            writing = Writing(part, None, batch_id, self._copied(part, new), part.problems, new)
+            writing = Writing(part, None, batch_id, self._copied(part, new, xmin), part.problems, new)
             if not self.told.first_load:
                 self.findings.write_conflicts(part, pl.DataFrame(schema=CONFLICT), batch_id)
         else:
@@ -155,7 +155,7 @@ class Member:
             found = pl.concat([part.problems, problems_of(decision.yields, decision.fates, keys)])
             names = [column.name for column in part.columns]
             new = decision.inserts.join(part.rows.select("_row", *names), on="_row", maintain_order="left")
-            writing = Writing(part, decision, batch_id, self._merged(decision), found, new)
+            writing = Writing(part, decision, batch_id, self._merged(decision, xmin), found, new)
             self._book_decision(part, decision, batch_id)
         self.findings.write_rejected(part, writing.found, first=self.told.first_load and decision is None)
         reach("load.after_rejected")
@@ -253,17 +253,17 @@ class Member:
         self.findings.write_conflicts(part, conflicts_of(decision.yields, decision.fates), batch_id)
         reach("load.after_conflicts")
 
-    def _copied(self, part: Part, new: pl.DataFrame) -> PartOutcome:
+    def _copied(self, part: Part, new: pl.DataFrame, xmin: str) -> PartOutcome:
         """What a part of which nothing was there will have done."""
         rows = part.rows.height
         return PartOutcome(
             inserted=rows,
             inserted_ids=multirange(new.get_column("_id")),
-            witness={self.writer.own_xmin(): rows} if rows else {},
+            witness={xmin: rows} if rows else {},
             samples=samples_of_copied(part) if self.place.dry else [],
         )
 
-    def _merged(self, decision: Decision) -> PartOutcome:
+    def _merged(self, decision: Decision, xmin: str) -> PartOutcome:
         """What a part will have done when it is written."""
         fates, current, stored, xmins = decision.fates, decision.current, decision.stored, self.told.xmins or {}
         updates, inserts = decision.values.select("_id"), decision.inserts
@@ -284,7 +284,7 @@ class Member:
             adopted=counts.get("adopt", 0),
             conflicts=counts.get("conflict", 0),
             inserted_ids=multirange(inserts.get_column("_id")),
-            witness=witness | ({self.writer.own_xmin(): written} if written else {}),
+            witness=witness | ({xmin: written} if written else {}),
             overwritten=overwritten,
             # A row that changed since the load began carries a transaction that was not counted then.
             clean=not counts.get("conflict") and all(xmin in xmins for xmin in carried),

@@ -85,7 +85,7 @@ class Orphans:
         self._there = {}
 
     def _orphans(self, part: Part, column: TargetColumn, referred: Referred, coming: Coming) -> list[pl.DataFrame]:
-        ids = part.rows.get_column(column.name).drop_nulls().unique()
+        ids = part.rows.select(pl.col(column.name).drop_nulls().unique()).to_series()
         keys = list(self.planned.get(column.references or "", []))
         if column.name in self.own:
             keys += [values for name, values in self._values(coming) if name == column.name]

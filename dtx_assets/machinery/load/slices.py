@@ -80,7 +80,7 @@ class Slices:
         """Update those rows that nobody has locked; gives the others, and for how many seconds the rows were locked."""
         load, decision = self.load, self.decision
         with load.place.transaction():
-            batch_id = load.writer.open_batch(
+            batch_id, xmin = load.writer.open_batch(
                 replace(self.part, digest=f"a slice of {self.part.digest}"), load.told.load_id
             )
             load.writer.limit_waiting()
@@ -94,7 +94,6 @@ class Slices:
                 updated=values.height, clean=False, overwritten=dict(overwritten.value_counts().iter_rows())
             )
             load.writer.close_batch(batch_id, outcome)
-            xmin = load.writer.own_xmin()
         seconds = time.monotonic() - began
         reach("load.after_slice")
         load.note_slice(outcome, xmin, decision.yields.join(now, on="_row", how="semi").select(PLACE))

@@ -25,18 +25,20 @@ class Writer:
     def __init__(self, place: Place) -> None:
         self.place = place
 
-    def open_batch(self, part: Part, load_id: int) -> int:
+    def open_batch(self, part: Part, load_id: int) -> tuple[int, str]:
+        """The id of a new batch, and what the rows carry that are written with it, as `xmin`."""
         names = [column.name for column in part.columns]
         place = self.place
         makes_rows = place.target.writes == "insert"
         filled = (
             filled_by_database(place.connection, place.live.oid, [*names, *place.key.columns]) if makes_rows else None
         )
-        return self.place.number(
+        [(batch_id, xmin)] = place.connection.execute(
             "INSERT INTO migration.batch (load_id, part, bucket_low, bucket_high, digest, columns, filled)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id",
+            " VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id, pg_current_xact_id()::xid::text",
             [load_id, part.name, *part.buckets, part.digest, names, filled],
-        )
+        ).fetchall()
+        return int(batch_id), str(xmin)
 
     def close_batch(self, batch_id: int, outcome: PartOutcome) -> None:
         self.place.connection.execute(
@@ -128,10 +130,6 @@ class Writer:
     def limit_waiting(self) -> None:
         """From here on the transaction has rows of the application locked."""
         self.place.connection.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
-
-    def own_xmin(self) -> str:
-        found = self.place.connection.execute("SELECT pg_current_xact_id()::xid::text").fetchone()
-        return str(found[0]) if found else ""
 
 
 def insert_at_once(connection: Connection, rows: Sequence[tuple[Place, pl.DataFrame]], *, dry: bool) -> None:

@@ -147,17 +147,17 @@ def copy_in(connection: Connection, table: sql.Composable, frame: pl.DataFrame) 
 
 def csv_blocks(frame: pl.DataFrame) -> Iterator[bytes]:
     """CSV as COPY reads it: NULL is nothing at all, an empty text is `""`."""
-    far = _far_times(frame)
-    within = frame.with_columns(pl.when(pl.col(name).is_between(*PYTHON_TIMES)).then(name) for name in far)
-    frame = within.with_columns(
-        pl.col(name).dt.to_string(COPY_TIME).fill_null(texts).alias(name) for name, texts in far.items()
-    )
-    for start in range(0, frame.height, ROWS_A_BLOCK):
-        yield (
-            frame.slice(start, ROWS_A_BLOCK)
-            .write_csv(include_header=False, datetime_format=COPY_TIME, line_terminator="\n")
-            .encode()
+    if far := _far_times(frame):
+        within = frame.with_columns(pl.when(pl.col(name).is_between(*PYTHON_TIMES)).then(name) for name in far)
+        frame = within.with_columns(
+            pl.col(name).dt.to_string(COPY_TIME).fill_null(texts).alias(name) for name, texts in far.items()
         )
+    for start in range(0, frame.height, ROWS_A_BLOCK):
+        block = BytesIO()
+        frame.slice(start, ROWS_A_BLOCK).write_csv(
+            block, include_header=False, datetime_format=COPY_TIME, line_terminator="\n"
+        )
+        yield block.getvalue()
 
 
 def array_literal(texts: pl.Expr) -> pl.Expr:

@@ -177,6 +177,8 @@ def prepare_flow(flow: Flow, run: RunSettings, progress: Progress | None = None)
                 reach("prepare.after_part")
             if progress:
                 progress(done, total, rejected=lost)
+            # What was made of one batch is not held while the next one is made.
+            del outcome, prepared, rejected, dropped
         for model, held in pairs.items():
             for part, buckets, named, rejected in held.parts(batch_rows):
                 writers[model].add_part(part, buckets, flow.unite[model](named), rejected)
