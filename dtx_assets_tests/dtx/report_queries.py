@@ -197,7 +197,7 @@ def told_by_the_history(
 def told_of_runs(home: Path, url: str) -> Told:
     with closing(sqlite3.connect(home / "history" / "runs.db")) as history:
         runs = history.execute(
-            "SELECT run_id, status, start_time, end_time FROM runs WHERE pipeline_name = 'dtx'"
+            "SELECT run_id, status, start_time, end_time FROM runs WHERE pipeline_name = 'dtx_rehearsal'"
         ).fetchall()
     with psycopg.connect(url) as connection:
         flows = dict(connection.execute("SELECT run_id, count(*) FROM migration.accounting GROUP BY 1").fetchall())
