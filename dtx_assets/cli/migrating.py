@@ -168,12 +168,12 @@ def run(
 
 
 def job_for(system: str, mode: str, *, whole: bool) -> str:
-    """The job of a run: a part of a cutover has none of its own, since its loads wait for no other tables' checks."""
+    """The job of a run: a part has none of its own, since its loads wait for no other tables' checks."""
     from dtx_assets.machinery.dagster.jobs import rehearsal_job
 
-    if mode == "rehearsal":
-        return rehearsal_job(system)
-    return f"{system}_cutover" if whole else system
+    if not whole:
+        return system
+    return rehearsal_job(system) if mode == "rehearsal" else f"{system}_cutover"
 
 
 def require_what_was_planned(location: "ModuleType", path: Path, limit: int | None) -> None:

@@ -10,6 +10,7 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.checks.obstacles import Obstacle, count_of_kinds
 from dtx_assets.machinery.checks.spec import CheckGroup
+from dtx_assets.machinery.dagster.changed_graph import made_from
 from dtx_assets.machinery.dagster.gate import GateOfInstance
 from dtx_assets.machinery.dagster.graph import REPORTS, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import POINTS, obstacles_table, table
@@ -58,7 +59,8 @@ def build_report(
         environment: RunEnvironment = context.resources.migration
         with told(environment):
             gate = GateOfInstance(graph, check_groups, context.instance)
-            report, _, path = write_cutover_page(environment, gate, whole_graph())
+            shown = whole_graph()
+            report, _, path = write_cutover_page(environment, gate, shown)
             rejected = sum(group.figures.rows for group in report.rejected if not group.figures.partial)
             context.instance.add_run_tags(
                 environment.run_id,
@@ -69,6 +71,7 @@ def build_report(
                 },
             )
             yield dg.MaterializeResult(
+                tags=made_from(context.instance, shown, spec.key),
                 metadata={
                     **({SERVED: dg.MetadataValue.url(served)} if served else {}),
                     "page": dg.MetadataValue.path(str(path.absolute())),
@@ -83,7 +86,7 @@ def build_report(
                     ),
                     "to do": obstacles_table(report.readiness.todo),
                     "bytes": path.stat().st_size,
-                }
+                },
             )
 
     return cutover_report

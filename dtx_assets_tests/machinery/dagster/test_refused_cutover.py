@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.definitions.data_version import extract_data_provenance_from_entry
 
 from dtx_assets.dtx.definitions import SYSTEM as DTX
 from dtx_assets.dtx.definitions import defs as dtx_defs
@@ -131,6 +132,16 @@ def test_a_report_is_shown_after_what_it_tells_of_and_a_run_writes_it_whatever_f
     key = dg.AssetKey(["library", "report", "cutover"])
     told_of = {asset_name(parent) for parent in defs.resolve_asset_graph().get(key).parent_keys}
     assert {"target/Book", "rejected/Book", "archive/book", "report/extraction"} <= told_of
+    assert library.run("library_rehearsal", mode="rehearsal").succeeded
+    with open_instance(library.home) as instance:
+        made = instance.get_latest_materialization_event(key)
+        provenance = extract_data_provenance_from_entry(made)
+        versions = {asset: version.value for asset, version in provenance.input_data_versions.items()}
+        target = dg.AssetKey(["library", "target", "Book"])
+        loaded = instance.get_latest_materialization_event(target)
+    # Else Dagster would call it unsynced for ever.
+    assert {asset_name(asset) for asset in versions} == told_of
+    assert versions[target] == loaded.asset_materialization.tags["dagster/data_version"]
     (library.legacy / "book.csv").unlink()
     for job in ("library_rehearsal", "library"):
         outcome = library.run(job, mode="rehearsal")
