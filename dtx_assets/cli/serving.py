@@ -27,7 +27,7 @@ from dtx_assets.cli.shared import (
     system_module,
     workspace,
 )
-from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError
+from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.ports import is_free
 
 SECONDS_TO_LEAVE = 20
@@ -79,12 +79,12 @@ def ui(
 
 
 def pages_of_systems() -> dict[str, Path]:
-    """The page of each system of the workspace; of one whose settings are wrong there is none to find."""
+    """The page of each system of the workspace; of one that cannot be loaded the UI itself says what is wrong."""
     from dtx_assets.machinery.report.asset import page_path
 
     pages = {}
     for name in code_locations():
-        with suppress(MigrationError):
+        with suppress(Exception):
             pages[name] = page_path(read_settings(system_module(name)))
     return pages
 

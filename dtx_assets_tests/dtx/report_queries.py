@@ -214,7 +214,7 @@ def told_of_failures(home: Path, status: Mapping[str, Any]) -> Told:
     told: Told = {}
     for check in status["checks"]:
         name = f"{check['asset']}:{check['name']}"
-        last = sorted(results.get(name, []))[-10:]
+        last = sorted(results.get(name, []))[-5:]
         if check["state"] == "failed" and len(last) > 1:
             told |= {f"evaluated times {name}": len(last), f"failed times {name}": sum(failed for _, failed in last)}
     return told

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 
-EVALUATIONS_SHOWN = 10
+EVALUATIONS_SHOWN = 5
 PAGES_LOOKED_AT = 100
 FINDING_SHOWN = 300
 """So many characters of what a check found that stands in nobody's way."""
