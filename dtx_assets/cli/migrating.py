@@ -162,8 +162,18 @@ def run(
                 remedy="leave out --select and the phases",
             )
         require_what_was_planned(location, as_planned, limit)
-    whole_cutover = settings.mode == "cutover" and selection is None
-    execute(location, system, f"{system}_cutover" if whole_cutover else system, options, selection, whole=everything)
+    execute(
+        location, system, job_for(system, settings.mode, whole=selection is None), options, selection, whole=everything
+    )
+
+
+def job_for(system: str, mode: str, *, whole: bool) -> str:
+    """The job of a run: a part has none of its own, since its loads wait for no other tables' checks."""
+    from dtx_assets.machinery.dagster.jobs import rehearsal_job
+
+    if not whole:
+        return system
+    return rehearsal_job(system) if mode == "rehearsal" else f"{system}_cutover"
 
 
 def require_what_was_planned(location: "ModuleType", path: Path, limit: int | None) -> None:

@@ -1,5 +1,6 @@
 """The commands that serve or open something, and the one that writes a sample."""
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from dtx_assets.cli.shared import (
     app,
     chosen_system,
     code_location,
+    code_locations,
     read_settings,
     system_module,
     workspace,
@@ -40,11 +42,15 @@ def ui(
     read_only: Annotated[bool, typer.Option("--read-only", help="Look, but start nothing.")] = False,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="3000, or the next free one.")] = None,
 ) -> None:
-    """Serve the Dagster UI on 127.0.0.1, with the history of all runs, until it is interrupted."""
+    """Serve the Dagster UI on 127.0.0.1, with the history of all runs, until it is interrupted.
+
+    The cutover page of each system is served beside it, under /cutover/SYSTEM.
+    """
     location = code_location(system)
     settings = read_settings(location)
 
     from dtx_assets.machinery.dagster.run import instance_directory
+    from dtx_assets.machinery.dagster.served_pages import ADDRESS_VARIABLE, PAGES_VARIABLE, PREFIX
 
     if port and not is_free(port):
         raise ConfigurationError(
@@ -53,14 +59,34 @@ def ui(
     chosen = port or free_port(3000)
     command = [sys.executable, "-m", interrupts.WEBSERVER, "-h", "127.0.0.1", "-p", str(chosen)]
     command += ["-w", str(workspace()), *(["--read-only"] if read_only else [])]
-    environment = {**os.environ, "DAGSTER_HOME": str(instance_directory(settings.home).absolute())}
+    address = f"http://127.0.0.1:{chosen}"
+    pages = pages_of_systems()
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(instance_directory(settings.home).absolute()),
+        ADDRESS_VARIABLE: address,
+        PAGES_VARIABLE: json.dumps({name: str(page.absolute()) for name, page in pages.items()}),
+    }
     with ExitStack() as stack:
         if settings.target_url is None and not read_only:
             from dtx_assets.machinery.postgres.embedded import embedded_postgres
 
             stack.enter_context(embedded_postgres(settings.home, extensions=location.SYSTEM.extensions))
-        typer.echo(f"The Dagster UI is at http://127.0.0.1:{chosen} (Ctrl-C ends it)")
+        typer.echo(f"The Dagster UI is at {address} (Ctrl-C ends it)")
+        for name in pages:
+            typer.echo(f"The cutover page of {name} is at {address}{PREFIX}{name}")
         raise typer.Exit(run_until_interrupted(command, environment))
+
+
+def pages_of_systems() -> dict[str, Path]:
+    """The page of each system of the workspace; of one that cannot be loaded the UI itself says what is wrong."""
+    from dtx_assets.machinery.report.asset import page_path
+
+    pages = {}
+    for name in code_locations():
+        with suppress(Exception):
+            pages[name] = page_path(read_settings(system_module(name)))
+    return pages
 
 
 @app.command(

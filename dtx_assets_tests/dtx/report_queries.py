@@ -80,6 +80,14 @@ QUERIES = {
     "conflicts": "SELECT source_table, target_table, cause, count(*) FROM migration.conflict GROUP BY 1, 2, 3",
     "vanished": "SELECT source_table, target_table, cause, count(*) FROM migration.vanished GROUP BY 1, 2, 3",
     "target rows": "SELECT target_table, count(DISTINCT target_id) FROM migration.mapping GROUP BY 1",
+    "migrated to": "SELECT target_table, sum(migrated) FROM counted WHERE target_table <> 'archive' GROUP BY 1",
+    "share": """
+        SELECT CASE target_table WHEN 'archive' THEN 'archived' ELSE 'migrated' END, source_table, model, sum(migrated)
+            FROM counted GROUP BY 1, 2, 3 HAVING sum(migrated) > 0
+        UNION SELECT 'rejected', source_table, array_to_string(reasons, ' + '), count(*)
+            FROM refused WHERE NOT partial GROUP BY 2, 3
+        UNION SELECT 'dropped', source_table, rule, sum(rows::int)
+            FROM ruled GROUP BY 2, 3 HAVING sum(rows::int) > 0""",
     "asset": """
         SELECT 'target/' || model, count(DISTINCT target_id) FROM migration.mapping JOIN called USING (target_table)
             GROUP BY 1
@@ -191,13 +199,31 @@ def told_by_the_history(
         told |= {f"made {asset['asset']}": before(at)} | (
             {} if asset["rows"] is None else {f"asset {asset['asset']}": asset["rows"]}
         )
-    return told | counted | told_of_runs(home, url)
+    return told | counted | told_of_runs(home, url) | told_of_failures(home, status)
+
+
+def told_of_failures(home: Path, status: Mapping[str, Any]) -> Told:
+    """How often each check that fails now has failed of late, where it was evaluated more than once."""
+    results: dict[str, list[tuple[float, bool]]] = {}
+    for file in (home / "history" / "runs").glob("*-*.db"):
+        for event in events(home, file.stem, "ASSET_CHECK_EVALUATION"):
+            said = event["dagster_event"]["event_specific_data"]
+            failed = not said["success"] and said["severity"]["__enum__"].endswith(".ERROR")
+            name = f"{'/'.join(said['asset_key']['path'][1:])}:{said['check_name']}"
+            results.setdefault(name, []).append((event["timestamp"], failed))
+    told: Told = {}
+    for check in status["checks"]:
+        name = f"{check['asset']}:{check['name']}"
+        last = sorted(results.get(name, []))[-5:]
+        if check["state"] == "failed" and len(last) > 1:
+            told |= {f"evaluated times {name}": len(last), f"failed times {name}": sum(failed for _, failed in last)}
+    return told
 
 
 def told_of_runs(home: Path, url: str) -> Told:
     with closing(sqlite3.connect(home / "history" / "runs.db")) as history:
         runs = history.execute(
-            "SELECT run_id, status, start_time, end_time FROM runs WHERE pipeline_name = 'dtx'"
+            "SELECT run_id, status, start_time, end_time FROM runs WHERE pipeline_name IN ('dtx', 'dtx_rehearsal')"
         ).fetchall()
     with psycopg.connect(url) as connection:
         flows = dict(connection.execute("SELECT run_id, count(*) FROM migration.accounting GROUP BY 1").fetchall())
@@ -217,6 +243,7 @@ def told_of_runs(home: Path, url: str) -> Told:
         if run not in flows:
             told[f"run started {run}"] = f"{datetime.fromtimestamp(start, UTC):%Y-%m-%d %H:%M} UTC"
         else:
+            told[f"run points {run}"] = points_after(home, run)
             told[f"run checks failed {run}"] = sum(
                 not passed and severity == "ERROR" for passed, severity in evaluations(home, run)
             )
@@ -244,6 +271,17 @@ def events(home: Path, run: str, kind: str) -> list[dict[str, Any]]:
             "SELECT event FROM event_logs WHERE dagster_event_type = ? ORDER BY id", (kind,)
         ).fetchall()
     return [json.loads(event) for (event,) in found]
+
+
+def points_after(home: Path, run: str) -> int | str:
+    """What a run's report says to be in the way; a part of a run may have none."""
+    for event in events(home, run, "ASSET_MATERIALIZATION"):
+        made = event["dagster_event"]["event_specific_data"]["materialization"]
+        if made["asset_key"]["path"] == ["dtx", "report", "cutover"]:
+            return {entry["label"]: entry["entry_data"] for entry in made["metadata_entries"]}["points in the way"][
+                "value"
+            ]
+    return "–"
 
 
 def evaluations(home: Path, run: str) -> list[tuple[bool, str]]:

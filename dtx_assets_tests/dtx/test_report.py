@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -42,7 +43,7 @@ from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets.machinery.report import Report, gather, write_page
 from dtx_assets.machinery.report.figures import Figures, read_figures
-from dtx_assets.machinery.report.render import SECTIONS
+from dtx_assets.machinery.report.render import SECTIONS, script_hash
 from dtx_assets_tests.dtx.report_queries import Told, told_by_the_history, told_by_the_plan, told_by_the_target
 from dtx_assets_tests.patience import PATIENCE
 
@@ -310,7 +311,7 @@ def test_no_number_is_on_the_page_that_is_not_a_figure_or_of_a_text_of_the_plan(
     bare.goto(write_page(report, tmp_path / "bare.html").as_uri())
     texts = bare.evaluate(
         """() => {
-            document.querySelectorAll('[data-figure], title, style').forEach(element => element.remove())
+            document.querySelectorAll('[data-figure], title, style, script').forEach(element => element.remove())
             return document.body.textContent.split("\\n").filter(line => /\\d/.test(line)).map(line => line.trim())
         }"""
     )
@@ -553,7 +554,7 @@ def test_all_that_can_be_used_is_reached_by_keyboard_in_order_and_seen_when_it_i
     page.evaluate("document.querySelectorAll('details').forEach(details => details.open = false)")
     usable = page.evaluate(
         """() => {
-            window.usable = [...document.querySelectorAll('a[href], summary, [tabindex="0"]')]
+            window.usable = [...document.querySelectorAll('a[href], summary, input, [tabindex="0"]')]
                 .filter(element => element.checkVisibility())
             return usable.length
         }"""
@@ -635,16 +636,28 @@ def test_the_mapping_book_is_whole(page):
     assert set(SYSTEM.mappings.archived) <= only_archived
 
 
-def test_print_has_everything_on_paper(browser, migrated):
-    """Nothing closed, nothing cut at the right edge: 186 mm of an A4 page are 703 pixels."""
+def test_on_paper_stand_the_verdict_the_to_do_what_stays_behind_and_the_sums_on_six_sheets(browser, migrated):
+    """The rest is folded, and a line says where it is; nothing is cut at the right edge: 186 mm are 703 pixels."""
     page = browser.new_page(viewport={"width": 703, "height": 1000}, color_scheme="dark")
     page.goto(migrated.page.as_uri())
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()
-    closed = (
-        "[...document.querySelectorAll('details')].filter(d => d.lastElementChild.getBoundingClientRect().height < 5)"
-    )
-    assert page.evaluate(f"{closed}.length") == 0
+    shown = {
+        caption
+        for caption in ("flow", "rejected", "runs", "became")
+        if page.locator(f"#{caption}-caption").is_visible()
+    }
+    assert shown == {"flow", "rejected", "runs", "became"}
+    owners = page.locator(".owners a").count()
+    assert page.locator(".todo caption:visible").count() == owners > 5
+    folded = ("lineage", "decisions", "mapping", "coercions")
+    assert [name for name in folded if page.locator(f"#{name}").is_visible()] == []
+    assert page.locator("details:visible").count() == 0
+    told = page.locator(".on-paper").inner_text()
+    assert [title for id_, title in SECTIONS if id_ in folded and title not in told] == []
+    assert "cutover.html" in told
+    sheets = re.findall(rb"/Type\s*/Page[^s]", page.pdf(format="A4", prefer_css_page_size=True))
+    assert 3 <= len(sheets) <= 6
     wide = """[...document.querySelectorAll('table, svg, .card')].filter(e => e.getBoundingClientRect().right > 704)
         .map(e => e.caption?.textContent ?? e.id)"""
     assert page.evaluate(wide) == []
@@ -654,6 +667,80 @@ def test_print_has_everything_on_paper(browser, migrated):
     page.close()
 
 
+def test_the_trend_is_a_picture_of_the_whole_runs_that_says_what_the_table_says(page):
+    """Of the two whole runs; neither of the one that was undone nor of the one that died."""
+    runs = rows_of(page, "runs")
+    whole = [row for row in runs[::-1] if row["In the way"] != "–"]
+    assert len(whole) == 2
+    for place, column in enumerate(("Rejected", "In the way")):
+        panel = page.locator(".trend").nth(place)
+        assert panel.locator("text").all_text_contents() == [row[column] for row in whole]
+        heights = [float(bar.get_attribute("height")) for bar in panel.locator("rect").all()]
+        values = [number(row[column]) for row in whole]
+        assert heights == pytest.approx([120 * value / max(values) for value in values], abs=0.1)
+        told_in_words = panel.locator("svg").get_attribute("aria-label")
+        assert told_in_words.endswith(f"the oldest run first: {', '.join(row[column] for row in whole)}")
+
+
+def test_a_failed_check_says_what_it_found_what_to_do_and_how_it_was_before(page):
+    for area in ("notifications", "file_repository"):
+        rows = page.locator(f"#board-{area}-way-caption").locator("xpath=..").locator("tbody tr")
+        assert rows.count() == rows.filter(has=page.locator(".do")).count() > 5
+    others = rows_of(page, "board-notifications-other")
+    states = [row["State"].removesuffix(" blocks") for row in others]
+    assert states == sorted(states, key=["failed", "never run", "not finished", "running", "accepted", "warned"].index)
+    assert "failed" in states
+    failed = [row["Check"] for row in others if row["State"].startswith("failed")]
+    assert all(re.search(r"failed \d+ of the last \d+ times", check) for check in failed)
+
+
+def test_a_search_leaves_what_has_the_words_and_gives_back_what_was_there(browser, migrated):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(migrated.page.as_uri())
+    opened = "[...document.querySelectorAll('details')].map(details => details.open)"
+    before = page.evaluate(opened)
+    page.keyboard.press("/")
+    page.keyboard.type("SEND_hold")
+    # With what they are inside of: of a value map that is called so, all entries are there.
+    visible = page.locator("main tbody > tr:visible, main article:visible").evaluate_all(
+        "shown => shown.map(each => each.textContent + each.closest('.inside')?.parentElement.textContent)"
+    )
+    assert page.locator("#found").text_content() == f"{len(visible)} places"
+    assert len(visible) > 5
+    assert [text for text in visible if "send_hold" not in text.lower()] == []
+    assert page.locator("#column-notification-send_hold").is_visible()
+    assert not page.locator("#column-letter-letter_id").is_visible()
+    # Of a table that is called so, each column.
+    page.locator("#search").fill("imap_upload")
+    columns = len(SYSTEM.legacy_tables["imap_upload"].columns)
+    assert (
+        page.locator("#columns-imap_upload-caption").locator("xpath=..").locator("tbody tr:visible").count() == columns
+    )
+    page.locator("#search").fill("nothing-of-this-name")
+    assert page.locator("#found").text_content() == "nothing is called so"
+    assert page.locator("main section:visible").count() == 0
+    page.keyboard.press("Escape")
+    assert page.evaluate(opened) == before
+    assert page.locator("main section:visible").count() == len(SECTIONS)
+    # What a link leads to is there, whatever was looked for.
+    page.locator("#search").fill("send_hold")
+    page.locator("main a:visible").last.click()
+    assert page.locator(":target").is_visible()
+    assert page.locator("#search").input_value() == ""
+    page.close()
+
+
+def test_one_number_has_one_name_rows_of_the_source_or_of_the_target(page, told):
+    """Else 310 rows of the source and the thousands of the target that they became are both `rows`."""
+    became = {row["Target"]: row for row in rows_of(page, "became")}
+    row = became["NotificationSchedule"]
+    assert number(row["Of the source"]) < number(row["Of the target"]) == told["asset target/NotificationSchedule"]
+    drawn = page.locator("[id^=flow-] .box[aria-label^='NotificationSchedule']").get_attribute("aria-label")
+    assert drawn == f"NotificationSchedule: {row['Of the source']} rows of the source"
+    box = page.locator("#graph-notifications a[aria-label^='target/NotificationSchedule']").get_attribute("aria-label")
+    assert box == f"target/NotificationSchedule, {row['Of the target']} rows of the target"
+
+
 def test_on_a_phone_tables_are_lists_with_the_names_of_the_columns(browser, migrated):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.goto(migrated.page.as_uri())
@@ -661,6 +748,16 @@ def test_on_a_phone_tables_are_lists_with_the_names_of_the_columns(browser, migr
     cut = """[...document.querySelectorAll('.stacked')].filter(e => e.scrollWidth > e.clientWidth)
         .map(e => e.querySelector('caption').textContent)"""
     assert page.evaluate(cut) == []
+    # Bars in place of pictures that would be cut; of each table all its rows.
+    assert page.locator(".picture:visible").count() == 0
+    bars = page.locator(".bars:visible li")
+    assert bars.count() > 10
+    widths = """[...document.querySelectorAll('.bars .bar')].map(bar =>
+        Math.abs([...bar.children].reduce((all, part) => all + parseFloat(part.style.width), 0) - 100))"""
+    assert max(page.evaluate(widths)) < 1
+    assert page.evaluate(
+        "[...document.querySelectorAll('.trend svg')].every(svg => svg.getBoundingClientRect().right <= 390)"
+    )
     label = "getComputedStyle(document.querySelector('#runs-caption + * + tbody tr').cells[3], '::before').content"
     assert page.evaluate(label) == '"Took"'
     page.close()
@@ -705,7 +802,13 @@ def test_hostile_text_is_text_wherever_it_stands(browser, migrated, tmp_path):
     page.goto(path.as_uri())
     page.wait_for_timeout(100)
     assert page.title() != "x"
-    assert page.evaluate("document.querySelectorAll('script, img, iframe, object').length") == 0
+    assert page.evaluate("document.querySelectorAll('img, iframe, object').length") == 0
+    # One script is the page's own; the policy lets no other run.
+    [script] = page.evaluate("[...document.querySelectorAll('script')].map(script => script.textContent)")
+    assert script == files("dtx_assets.machinery.report").joinpath("templates", "search.js").read_text("utf-8")
+    policy = page.locator("meta[http-equiv='Content-Security-Policy']").get_attribute("content")
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src '{script_hash(script)}';" in policy
+    assert policy.count("script-src") == 1
     names = page.evaluate("[...document.querySelectorAll('*')].flatMap(element => element.getAttributeNames())")
     assert {name for name in names if name.startswith("on")} == set()
     shown = page.evaluate("document.body.textContent")

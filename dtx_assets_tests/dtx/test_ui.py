@@ -102,10 +102,20 @@ def history(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
         done = dtx("run", "--select", "+target/EmailTemplate or archive/letter")
         assert done.returncode == 3, done.stdout + done.stderr
     with served(home, "--read-only") as address:
+        assert f"The cutover page of dtx is at {address}/cutover/dtx" in (directory / "ui.log").read_text()
         page = browser.new_page(base_url=address, viewport={"width": 1600, "height": 3000})
         yield page, home
         page.close()
     remove_embedded_postgres(home)
+
+
+def test_the_cutover_page_is_served_beside_the_ui_and_the_asset_leads_to_it(history):
+    page, _ = history
+    page.goto("/assets/dtx/report/cutover?view=overview")
+    link = page.get_by_role("link", name=re.compile("/cutover/dtx$")).first
+    expect(link).to_be_visible(timeout=1000 * PATIENCE)
+    page.goto(link.get_attribute("href"))
+    expect(page.get_by_role("heading", level=1)).to_contain_text("No-go")
 
 
 def test_row_counts_are_plotted_over_runs(history):

@@ -201,13 +201,12 @@ class Findings:
     def add(self, what: str, where: str, remedy: str) -> None:
         self.errors.append(ConfigurationError(what, where=where, remedy=remedy))
 
-    def raise_if_any(self) -> None:
+    def raise_if_any(self, of: str = "the mapping files") -> None:
         if len(self.errors) == 1:
             raise self.errors[0]
         if self.errors:
             raise ConfigurationError(
-                f"{len(self.errors)} things are wrong with the mapping files\n"
-                + "\n".join(str(error) for error in self.errors)
+                f"{len(self.errors)} things are wrong with {of}\n" + "\n".join(str(error) for error in self.errors)
             )
 
 

@@ -3,12 +3,13 @@
 A dry run writes it with the names that are in the way; people write the rest.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.private import private_file
@@ -31,6 +32,11 @@ class Acceptance(BaseModel):
     reason: str = Field("", description="why it is no reason to wait")
     by: str = Field("", description="who answers for it")
     until: date | None = Field(None, description="the last day on which it holds, as 2026-12-31")
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nobody has filled it in: a name that a form shows, and not accepted."""
+        return not self.reason.strip() and not self.by.strip() and self.until is None
 
 
 class AcceptanceFile(BaseModel):
@@ -77,28 +83,64 @@ def read_acceptances(path: Path, today: date) -> dict[str, str]:
     findings = Findings()
     file = YamlFile(path)
     said = parse_model(file, AcceptanceFile, findings)
+
+    def where(place: int, key: str | None) -> str:
+        return file.where(["accepts", place, *([key] if key else [])])
+
+    reasons = _reasons(said.accepts if said else (), today, where, findings)
+    findings.raise_if_any("what is accepted")
+    return reasons
+
+
+def accepted_in_form(entries: Iterable[Mapping[str, Any]], today: date, form: str) -> dict[str, str]:
+    """The same of the entries of a form, but for those that nobody filled in: they stand there for their names.
+
+    `form` is what to call it in an error.
+    """
+    findings = Findings()
+    filled = []
+    for entry in entries:
+        try:
+            said = Acceptance(**{**entry, "until": entry.get("until") or None})
+        except ValidationError:
+            findings.add(
+                f"{entry['name']}: {entry['until']!r} is no day",
+                f"{form} → {entry['name']} → until",
+                f"write one, such as {today.isoformat()}",
+            )
+        else:
+            filled += [] if said.is_blank else [said]
+
+    def where(place: int, key: str | None) -> str:
+        return " → ".join([form, filled[place].name, *([key] if key else [])])
+
+    reasons = _reasons(filled, today, where, findings)
+    findings.raise_if_any("what is accepted")
+    return reasons
+
+
+def _reasons(
+    entries: Iterable[Acceptance], today: date, where: Callable[[int, str | None], str], findings: Findings
+) -> dict[str, str]:
+    """What each entry says, by name; `where` tells the place of an entry, or of what it says under a key."""
     reasons: dict[str, str] = {}
-    for place, entry in enumerate(said.accepts if said else ()):
-        at: list[str | int] = ["accepts", place]
+    for place, entry in enumerate(entries):
         if entry.name in reasons:
-            findings.add(f"{entry.name} is accepted twice", file.where(at), "remove one of the two")
+            findings.add(f"{entry.name} is accepted twice", where(place, None), "remove one of the two")
         for key, missing in (("reason", "no reason"), ("by", "nobody who answers for it")):
             if not getattr(entry, key).strip():
-                findings.add(
-                    f"{entry.name} has {missing}", file.where([*at, key]), f"write `{key}`, or remove the entry"
-                )
+                findings.add(f"{entry.name} has {missing}", where(place, key), f"write `{key}`, or remove the entry")
         if entry.until is None:
             findings.add(
                 f"{entry.name} has no day until which it is accepted",
-                file.where([*at, "until"]),
+                where(place, "until"),
                 f"write one, such as `until: {today.isoformat()}`",
             )
         elif entry.until < today:
             findings.add(
                 f"{entry.name} was accepted until {entry.until.isoformat()}",
-                file.where([*at, "until"]),
+                where(place, "until"),
                 "have it accepted anew, or mend it",
             )
         reasons[entry.name] = f"{entry.reason.strip()} (accepted by {entry.by.strip()} until {entry.until})"
-    findings.raise_if_any()
     return reasons

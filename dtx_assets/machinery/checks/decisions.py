@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from dtx_assets.machinery.checks.obstacles import open_decision, undone_action
 from dtx_assets.machinery.checks.spec import CheckContext, CheckGroup, CheckOutcome, CheckSpec, DatasetName, found
-from dtx_assets.machinery.mapping.decisions import Decision, Decisions
+from dtx_assets.machinery.mapping.decisions import Action, Decision, Decisions
 
 
 def decision_checks(
@@ -54,15 +54,21 @@ def _decision_checks(asset: DatasetName, concerned_by: Callable[[Decisions], lis
         ),
     )
 
-    def evaluate(context: CheckContext) -> dict[str, CheckOutcome]:
-        concerned = concerned_by(context.decisions)
-        waiting = [entry for entry in concerned if entry.status == "open"]
+    def left_open(decisions: Decisions) -> tuple[list[Decision], list[Action]]:
+        concerned = concerned_by(decisions)
         named = {entry.blocking_action for entry in concerned}
-        undone = [
+        return [entry for entry in concerned if entry.status == "open"], [
             action
-            for action in context.decisions.actions
+            for action in decisions.actions
             if (action.id in named or asset[1] in action.affects) and action.blocking and action.status == "open"
         ]
+
+    def foretold(decisions: Decisions) -> list[str]:
+        waiting, undone = left_open(decisions)
+        return [*(entry.key for entry in waiting), *(action.id for action in undone)]
+
+    def evaluate(context: CheckContext) -> dict[str, CheckOutcome]:
+        waiting, undone = left_open(context.decisions)
         confirmed = found(
             len(waiting),
             open={
@@ -82,4 +88,4 @@ def _decision_checks(asset: DatasetName, concerned_by: Callable[[Decisions], lis
             ),
         }
 
-    return CheckGroup(asset, specs, evaluate, ())
+    return CheckGroup(asset, specs, evaluate, (), foretold=foretold)

@@ -65,7 +65,8 @@ class CheckOutcome:
 class CheckGroup:
     """The checks of one asset. `evaluate` gives the outcome of each by name; `needs` are all datasets it reads.
 
-    `parts` are the groups that it was joined of: some of them may read nothing, and be asked at any time.
+    `parts` are the groups that it was joined of: some of them may read nothing, and be asked at any time. `foretold`
+    names what it will be red for, by the names to accept it by, where the declarations alone say so.
     """
 
     asset: DatasetName
@@ -73,6 +74,7 @@ class CheckGroup:
     evaluate: "Callable[[CheckContext], dict[str, CheckOutcome]]"
     needs: tuple[DatasetName, ...]
     parts: "tuple[CheckGroup, ...]" = ()
+    foretold: Callable[[Decisions], list[str]] | None = None
 
     @property
     def without_rows(self) -> "tuple[CheckGroup, ...]":

@@ -48,4 +48,4 @@ def _open_check(asset: DatasetName, name: str, description: str, undecided: dict
     def evaluate(_context: CheckContext) -> dict[str, CheckOutcome]:
         return {name: found(len(undecided), undecided=undecided)}
 
-    return CheckGroup(asset, (spec,), evaluate, ())
+    return CheckGroup(asset, (spec,), evaluate, (), foretold=lambda _decisions: [f"{'/'.join(asset)}:{name}"])

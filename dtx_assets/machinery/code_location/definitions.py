@@ -13,8 +13,9 @@ from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.dagster.assets import build_assets, build_checks_of_unfilled_targets
 from dtx_assets.machinery.dagster.automation import build_export_sensor, build_rehearsal_schedule
 from dtx_assets.machinery.dagster.checks import build_check_step
-from dtx_assets.machinery.dagster.cutover_order import gate_spec
+from dtx_assets.machinery.dagster.cutover_order import checked_assets, gate_spec
 from dtx_assets.machinery.dagster.diagnosis import build_diagnosis_job
+from dtx_assets.machinery.dagster.gate import known_without_a_run
 from dtx_assets.machinery.dagster.graph import Graph
 from dtx_assets.machinery.dagster.jobs import build_jobs, build_plan
 from dtx_assets.machinery.dagster.resources import S3, environment_resource, io_manager, s3_of_environment
@@ -49,7 +50,7 @@ def build_definitions(
         assets=[
             *build_assets(graph),
             build_plan(graph),
-            gate_spec(graph),
+            gate_spec(graph, checked_assets(groups, graph)),
             build_report(graph, groups, whole_graph),
         ],
         asset_checks=[
@@ -57,7 +58,14 @@ def build_definitions(
             *build_checks_of_unfilled_targets(graph),
             *build_verifications(graph),
         ],
-        jobs=[*build_jobs(graph), build_diagnosis_job(graph)],
+        jobs=[
+            *build_jobs(
+                graph,
+                build_report(graph, groups, whole_graph, of_run=True),
+                known_without_a_run(system, groups),
+            ),
+            build_diagnosis_job(graph),
+        ],
         sensors=[build_export_sensor(system)],
         schedules=[build_rehearsal_schedule(system)],
         resources={

@@ -17,7 +17,7 @@ import dagster as dg
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.base.settings import apply_environment_files, mask_url, rehearsal_times
-from dtx_assets.machinery.dagster.jobs import with_options
+from dtx_assets.machinery.dagster.jobs import rehearsal_job, with_options
 from dtx_assets.machinery.dagster.resources import S3, s3_resource
 from dtx_assets.machinery.dagster.run import close_dead_runs
 from dtx_assets.machinery.sources import open_source
@@ -174,7 +174,7 @@ def build_rehearsal_schedule(system: System) -> dg.ScheduleDefinition:
     try:
         return dg.ScheduleDefinition(
             name=f"{system.name}_rehearsal",
-            job_name=system.name,
+            job_name=rehearsal_job(system.name),
             cron_schedule=times,
             execution_timezone=timezone,
             execution_fn=rehearse,

@@ -7,12 +7,11 @@ last check was evaluated. Both are run from one graph; the job of the cutover ha
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from dtx_assets.machinery.checks.spec import CheckGroup
 from dtx_assets.machinery.dagster.graph import LOADS, REPORTS, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import closes_gate, obstacles_table
 from dtx_assets.machinery.dagster.targets import build_load
@@ -22,12 +21,18 @@ from dtx_assets.machinery.run.environment import RunEnvironment
 GATE = "gate"
 
 
+def checked_assets(check_groups: Iterable[CheckGroup], graph: Graph) -> set[dg.AssetKey]:
+    """What has checks that close the gate of a load, but for targets."""
+    closing = [group for group in check_groups if any(spec.closes_gate for spec in group.specs)]
+    return {graph.key(*group.asset) for group in closing if group.asset[0] != "target"}
+
+
 def gate_key(graph: Graph) -> dg.AssetKey:
     return graph.key("report", GATE)
 
 
-def gate_spec(graph: Graph, after: Iterable[dg.AssetKey] = ()) -> dg.AssetSpec:
-    """What the gate is; in the graph of all jobs nothing makes it."""
+def gate_spec(graph: Graph, after: Iterable[dg.AssetKey]) -> dg.AssetSpec:
+    """What the gate is, which comes `after` what is checked; in the graph of all jobs nothing makes it."""
     return graph.spec(
         gate_key(graph),
         REPORTS,
@@ -62,18 +67,6 @@ def build_gate(graph: Graph, after: Iterable[dg.AssetKey]) -> dg.AssetsDefinitio
             )
 
     return gate
-
-
-def build_cutover_job(graph: Graph, **job: Any) -> UnresolvedAssetJobDefinition:
-    """A job of assets, as `dagster.define_asset_job` takes it, in which each load also waits for the gate."""
-
-    class CutoverJob(UnresolvedAssetJobDefinition):
-        """Made when somebody asks for the job: what loads wait for is known of the whole graph only."""
-
-        def resolve(self, asset_graph: AssetGraph, *arguments: Any, **named: Any) -> dg.JobDefinition:
-            return super().resolve(with_loads_after_gate(graph, asset_graph), *arguments, **named)
-
-    return CutoverJob(**job)
 
 
 def with_loads_after_gate(graph: Graph, asset_graph: AssetGraph) -> AssetGraph:

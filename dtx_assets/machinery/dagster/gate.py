@@ -1,6 +1,6 @@
 """The gate as the Dagster instance sees it: the last evaluation of each check that can close it."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import dagster as dg
@@ -37,6 +37,19 @@ def known_obstacles(system: System, graph: AssetGraph) -> set[str]:
         if closes_gate(graph.get_check_spec(key)):
             names |= {key.name, check_name(key)}
     return names
+
+
+def known_without_a_run(system: System, groups: Iterable[CheckGroup]) -> list[str]:
+    """The names of what is in the way of a cutover by the declarations alone: what is open, what is asked.
+
+    The restore point has an option of its own.
+    """
+    parts = [part for group in groups for part in group.without_rows if part.foretold]
+    foretold = [name for part in parts if part.foretold for name in part.foretold(system.decisions)]
+    order = [entry.key for entry in system.decisions.entries] + [action.id for action in system.decisions.actions]
+    asked = [question.name for question in system.questions if question.asked_when(system.decisions.chosen)]
+    known = [name for name in order if name in foretold]
+    return list(dict.fromkeys([*known, *foretold, *asked]))
 
 
 def gate_of(system: System, instance: dg.DagsterInstance) -> "GateOfInstance":

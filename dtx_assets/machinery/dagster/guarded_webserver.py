@@ -2,7 +2,7 @@
 
 The webserver knows no login and takes what any page in the user's browser sends to it, mutations in the address of a
 picture too. `python -m dtx_assets.machinery.dagster.guarded_webserver`, which `dtx ui` starts, takes the options of
-`dagster-webserver`. Who may use the UI is not decided here.
+`dagster-webserver`. Who may use the UI is not decided here. The cutover pages are served beside it.
 """
 
 import os
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dtx_assets import interrupts
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.settings import mask_url
+from dtx_assets.machinery.dagster.served_pages import Pages, pages_of_environment
 
 ORIGIN_VARIABLE = "DTX_UI_ORIGIN"
 """Names the origin that a proxy serves the UI under, `https://migration.example.com`."""
@@ -119,7 +120,7 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from None
 
     def make_guarded_app(*arguments: object, **options: object) -> Guard:
-        return Guard(make_app(*arguments, **options), proxied)  # type: ignore[arg-type]
+        return Guard(Pages(make_app(*arguments, **options), pages_of_environment()), proxied)  # type: ignore[arg-type]
 
     webserver.create_app_from_workspace_process_context = make_guarded_app  # type: ignore[assignment]
     webserver.main()

@@ -5,9 +5,11 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from dtx_assets.machinery.checks.obstacles import REMEDIES, Obstacle, each_once
-from dtx_assets.machinery.dagster.cutover_order import build_cutover_job
+from dtx_assets.machinery.dagster.changed_graph import build_job_over, with_step
+from dtx_assets.machinery.dagster.cutover_order import with_loads_after_gate
 from dtx_assets.machinery.dagster.graph import LAST, REPORTS, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.load_checks import NONE_REJECTED, load_outcome
 from dtx_assets.machinery.dagster.metadata import PLAN_DATA, counts_text, obstacles_table, table
@@ -159,9 +161,22 @@ def plan_metadata(
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 
-def build_jobs(graph: Graph) -> list[Any]:
-    """The whole migration in either mode, the dry run, the verification, the replay; activation and undo, no assets."""
+def rehearsal_job(system: str) -> str:
+    """The name of the job that rehearses the whole migration."""
+    return f"{system}_rehearsal"
+
+
+def build_jobs(graph: Graph, report_of_run: dg.AssetsDefinition, in_the_way: Sequence[str]) -> list[Any]:
+    """The whole migration in either mode, the dry run, the verification, the replay; activation and undo, no assets.
+
+    `report_of_run` is the step of the report as runs make it; `in_the_way` are the names of what is known to be in the
+    way of a cutover before anything is run.
+    """
     name = graph.system.name
+
+    def reported(asset_graph: AssetGraph) -> AssetGraph:
+        return with_step(asset_graph, report_of_run)
+
     plan = dg.AssetSelection.assets(graph.key("report", PLAN))
     # Checks of external assets are in the second only.
     everything = (dg.AssetSelection.all() - plan) | dg.AssetSelection.all_asset_checks()
@@ -172,22 +187,39 @@ def build_jobs(graph: Graph) -> list[Any]:
     prepared = plan.upstream() - plan - targets
     extracted = dg.AssetSelection.assets(*(graph.key("legacy", table) for table in graph.system.legacy_tables))
     return [
-        dg.define_asset_job(
-            name,
-            everything,
+        build_job_over(
+            reported,
+            name=rehearsal_job(name),
+            selection=everything,
             tags=one_at_a_time(name),
-            description=f"The whole migration of {name}: extract, map, prepare, load, verify, check. A rehearsal,"
-            f" unless `migration → mode` or the environment says cutover; but start a cutover as `{name}_cutover`,"
+            config=with_options(mode="rehearsal"),
+            description=f"A rehearsal of the whole migration of {name}: extract, map, prepare, load, verify, check.",
+        ),
+        build_job_over(
+            reported,
+            name=name,
+            selection=everything,
+            tags=one_at_a_time(name),
+            description=f"Any part of the migration of {name}, in the mode that `migration → mode` or else the"
+            f" environment says. To rehearse all of it start `{rehearsal_job(name)}`, to cut over `{name}_cutover`,"
             " whose loads wait for all checks, with several processes too.",
         ),
-        build_cutover_job(
-            graph,
+        build_job_over(
+            reported,
+            lambda asset_graph: with_loads_after_gate(graph, asset_graph),
             name=f"{name}_cutover",
             selection=everything,
             tags=one_at_a_time(name),
-            config=with_options(mode="cutover", restore_point="", accept={}, accepted_by=""),
-            description=f"The cutover of {name}: refused while anything is in the way that is not accepted by name"
-            " under `migration → accept`. Asks for `restore_point`.",
+            config=with_options(
+                mode="cutover",
+                restore_point="",
+                accepts=[{"name": each, "reason": "", "by": "", "until": ""} for each in in_the_way],
+                accepted_by="",
+            ),
+            description=f"The cutover of {name}: refused while anything is in the way that is not accepted by name."
+            " `migration → accepts` lists what the plan leaves open as it was when this code location was loaded; give"
+            " an entry a reason, who and until when to accept it, and leave the others as they are. What was found in"
+            " rows is listed by `report/cutover`. Asks for `restore_point`.",
         ),
         dg.define_asset_job(
             f"{name}_plan",

@@ -261,6 +261,8 @@ def _readable(fact: Any) -> Any:
     return fact
 
 
+POINTS = "points in the way"
+"""The entry of the report that says how many, run by run."""
 OBSTACLES_SHOWN = ("what", "found", "rows", "owner", "do", "accepted")
 RED_SHOWN = OBSTACLES_SHOWN[:-1]
 RED_FOR, ACCEPTING = "closes the gate for", "accept it with"

@@ -1,7 +1,7 @@
 """The Dagster resources of a system: the environment of a run with its options, and how rows reach the lake."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError
 from dtx_assets.machinery.base.settings import apply_environment_files
+from dtx_assets.machinery.checks.acceptances import accepted_in_form
 from dtx_assets.machinery.checks.gate import require_known
 from dtx_assets.machinery.checks.spec import CheckGroup
 from dtx_assets.machinery.dagster.attempts import enter, note_refusal, require_entry
@@ -31,6 +32,26 @@ OPTIONS_FORM: dict[str, dg.Field] = {
         description=(
             "What a cutover may go on in spite of: the name of a check (legacy/exemption:key_is_unique, or"
             " key_is_unique for that check of every asset) or of a question, and the reason. Recorded in migration.run."
+        ),
+    ),
+    "accepts": dg.Field(
+        dg.Array(
+            {
+                "name": dg.Field(str, description="An obstacle, a question or a check, as report/cutover names it."),
+                "reason": dg.Field(
+                    str, is_required=False, default_value="", description="Why it is no reason to wait."
+                ),
+                "by": dg.Field(str, is_required=False, default_value="", description="Who answers for it."),
+                "until": dg.Field(
+                    str, is_required=False, default_value="", description="The last day on which it holds: 2026-12-31."
+                ),
+            }
+        ),
+        is_required=False,
+        default_value=[],
+        description=(
+            "The same as the file of `dtx run --accepts`. An entry that has a name only is not accepted; one that has a"
+            " reason needs who and until when too."
         ),
     ),
     "accepted_by": dg.Field(str, is_required=False, default_value="", description="Who accepts; recorded with it."),
@@ -57,8 +78,11 @@ OPTIONS_FORM: dict[str, dg.Field] = {
 }
 
 
-def run_options(config: Mapping[str, Any]) -> RunOptions:
-    """The options of a run from its configuration; ConfigurationError where one of them makes no sense."""
+def run_options(config: Mapping[str, Any], today: date) -> RunOptions:
+    """The options of a run from its configuration; ConfigurationError where one of them makes no sense.
+
+    `today` is when the run began, also for a step after midnight.
+    """
     if config.get("mode") not in (None, "rehearsal", "cutover"):
         raise ConfigurationError(
             f"there is no mode {config['mode']!r}", where="resources → migration → mode", remedy="rehearsal or cutover"
@@ -72,7 +96,9 @@ def run_options(config: Mapping[str, Any]) -> RunOptions:
         raise ConfigurationError(
             "limit and only_rejected exclude each other", where="resources → migration", remedy="give one of them"
         )
-    return RunOptions(**config)
+    accepted = accepted_in_form(config.get("accepts", ()), today, "resources → migration → accepts")
+    told = {name: value for name, value in config.items() if name != "accepts"}
+    return RunOptions(**{**told, "accept": {**accepted, **config.get("accept", {})}})
 
 
 def environment_resource(
@@ -93,7 +119,7 @@ def environment_resource(
         run_id = context.run.run_id if context.run else "no run"
         started_at = run_started_at(context.instance, run_id)
         try:
-            options = run_options(context.resource_config)
+            options = run_options(context.resource_config, started_at.date())
             if options.accept:
                 require_known(options.accept, known_obstacles(graph.system, whole_graph()))
         except ConfigurationError as error:

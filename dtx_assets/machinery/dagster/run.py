@@ -435,6 +435,8 @@ class CheckState:
     run_id: str | None = None
     found: tuple[Obstacle, ...] = ()
     """What it is red for, where it closes the gate."""
+    facts: str = ""
+    """What its metadata says, as one line."""
 
     @property
     def whole_name(self) -> str:
@@ -502,5 +504,6 @@ def check_states(
             state = "passed" if result.passed else "failed" if result.is_error else "warned"
             # Not when the record was made, which is the start of the run.
             at = datetime.fromtimestamp(execution.event.timestamp, UTC)
-            checks.append(CheckState(name, check.name, state, at, result.count, execution.run_id, result.found))
+            told = (result.count, execution.run_id, result.found, result.facts)
+            checks.append(CheckState(name, check.name, state, at, *told))
     return checks

@@ -8,17 +8,20 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from dtx_assets.machinery.base.settings import Settings
-from dtx_assets.machinery.checks.obstacles import Obstacle
+from dtx_assets.machinery.checks.obstacles import Obstacle, count_of_kinds
 from dtx_assets.machinery.checks.spec import CheckGroup
+from dtx_assets.machinery.dagster.changed_graph import made_from
 from dtx_assets.machinery.dagster.gate import GateOfInstance
 from dtx_assets.machinery.dagster.graph import REPORTS, RESOURCES, Graph, told
-from dtx_assets.machinery.dagster.metadata import obstacles_table
+from dtx_assets.machinery.dagster.metadata import POINTS, obstacles_table, table
+from dtx_assets.machinery.dagster.served_pages import page_address
 from dtx_assets.machinery.report import gather, write_page
 from dtx_assets.machinery.report.figures import read_figures
 from dtx_assets.machinery.report.gather import Report
 from dtx_assets.machinery.run.environment import RunEnvironment
 
 CUTOVER = "cutover"
+SERVED = "page in the browser"
 AT_THE_END = {"dagster/priority": "-30"}
 
 
@@ -28,12 +31,13 @@ def page_path(settings: Settings) -> Path:
 
 
 def build_report(
-    graph: Graph, check_groups: Sequence[CheckGroup], whole_graph: Callable[[], AssetGraph]
+    graph: Graph, check_groups: Sequence[CheckGroup], whole_graph: Callable[[], AssetGraph], *, of_run: bool = False
 ) -> dg.AssetsDefinition:
     """The step that writes the page. `whole_graph` is asked when it runs: a run knows the assets of its own only.
 
-    It depends on the extraction only, though it tells of everything: Dagster skips what depends on a step that failed,
-    and a run that failed, or a cutover that was refused, is when the page is needed most. In one process it is last.
+    The graph shows what it tells of. `of_run`: as the jobs make it, which waits for the extraction only: Dagster skips
+    what depends on a step that failed, and a run that failed, or a cutover that was refused, is when the page is needed
+    most. In one process it is last.
     """
     system = graph.system
     spec = graph.spec(
@@ -41,18 +45,22 @@ def build_report(
         REPORTS,
         "The cutover page: go or no-go with the reasons, where the rows went, decisions, the mapping book, rejected"
         " rows and coercions, as one HTML file that needs no network.",
-        deps=[graph.key("report", "extraction")],
+        deps=[graph.key("report", "extraction"), *([] if of_run else reported_on(graph))],
         kinds={"html"},
+        # Of the UI that shows it, whichever run has written the page.
+        metadata={SERVED: dg.MetadataValue.url(served)} if (served := page_address(system.name)) else {},
     )
 
-    @dg.multi_asset(
-        name=f"{system.name}_cutover_report", specs=[spec], required_resource_keys=RESOURCES, op_tags=AT_THE_END
-    )
+    # Steps of one name have to be the same in all jobs.
+    name = f"{system.name}_cutover_report" + ("" if of_run else "_after_all")
+
+    @dg.multi_asset(name=name, specs=[spec], required_resource_keys=RESOURCES, op_tags=AT_THE_END)
     def cutover_report(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
             gate = GateOfInstance(graph, check_groups, context.instance)
-            report, _, path = write_cutover_page(environment, gate, whole_graph())
+            shown = whole_graph()
+            report, _, path = write_cutover_page(environment, gate, shown)
             rejected = sum(group.figures.rows for group in report.rejected if not group.figures.partial)
             context.instance.add_run_tags(
                 environment.run_id,
@@ -63,16 +71,38 @@ def build_report(
                 },
             )
             yield dg.MaterializeResult(
+                tags=made_from(context.instance, shown, spec.key),
                 metadata={
+                    **({SERVED: dg.MetadataValue.url(served)} if served else {}),
                     "page": dg.MetadataValue.path(str(path.absolute())),
                     "verdict": "go" if report.readiness.go else "no-go",
-                    "points in the way": len(report.readiness.todo),
+                    POINTS: len(report.readiness.todo),
+                    "who has to do what": table(
+                        ("owner", "points", "of them"),
+                        [
+                            (owner, f"{len(found):,}", count_of_kinds(found))
+                            for owner, found in report.readiness.by_owner.items()
+                        ],
+                    ),
                     "to do": obstacles_table(report.readiness.todo),
                     "bytes": path.stat().st_size,
-                }
+                },
             )
 
     return cutover_report
+
+
+def reported_on(graph: Graph) -> list[dg.AssetKey]:
+    """What the page tells of, as far as nothing else is made from it: decisions, archives, what was rejected, loaded
+    and found between phases."""
+    system = graph.system
+    return [
+        *(graph.key("decision", decision.key) for decision in graph.choices),
+        *(graph.key("archive", table) for table in system.legacy_tables),
+        *(graph.key("rejected", model) for flow in system.flows for model in flow.targets),
+        *(graph.key("target", target.model) for target in system.filled_targets),
+        *(graph.key("report", phase.report) for phase in system.phases),
+    ]
 
 
 def write_cutover_page(

@@ -43,6 +43,28 @@ class CoercionRow:
         return self.rows / self.migrated if self.migrated else 0.0
 
 
+@dataclass(frozen=True)
+class Became:
+    """What rows of the source became in a target: so many of them, so many of its own."""
+
+    model: str
+    target_table: str
+    migrated: int
+    owned: int
+
+
+def became(figures: Figures, accounts: Accounts) -> tuple[Became, ...]:
+    """By target, in the order of their names. A row of the source may become several of the target, or none anew."""
+    migrated: Counter[str] = Counter()
+    for (_, target), entry in accounts.current.items():
+        if target != ARCHIVE:
+            migrated[target] += entry.migrated
+    return tuple(
+        Became(accounts.models[target], target, rows, figures.owned.get(target, 0))
+        for target, rows in sorted(migrated.items(), key=lambda pair: accounts.models[pair[0]])
+    )
+
+
 def table_flows(system: System, figures: Figures, accounts: Accounts) -> tuple[TableFlow, ...]:
     flows = []
     for table in system.legacy_tables.values():

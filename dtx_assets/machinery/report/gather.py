@@ -24,7 +24,7 @@ from dtx_assets.machinery.report.book import (
 )
 from dtx_assets.machinery.report.decisions import DecisionRow, decision_rows
 from dtx_assets.machinery.report.figures import Figures, Listed
-from dtx_assets.machinery.report.flow import CoercionRow, TableFlow, coercion_rows, table_flows
+from dtx_assets.machinery.report.flow import Became, CoercionRow, TableFlow, became, coercion_rows, table_flows
 from dtx_assets.machinery.report.history import History
 from dtx_assets.machinery.report.lineage import Node, lineage_nodes
 from dtx_assets.machinery.report.readiness import Readiness, readiness
@@ -64,6 +64,7 @@ class Report:
     vanished: tuple[Listed, ...]
     coercions: tuple[CoercionRow, ...]
     undecided: tuple[UndecidedRow, ...] = ()
+    became: tuple[Became, ...] = ()
     activates: bool = False
     """Whether rows are loaded inactive, and switched on by a command of its own."""
     models: Mapping[str, str] = field(default_factory=dict)
@@ -110,6 +111,7 @@ def gather(
         vanished=figures.vanished,
         coercions=coercion_rows(accounts),
         undecided=undecided_rows(system),
+        became=became(figures, accounts),
         activates=HELD in system.decisions.chosen.values() and any(each.held_column for each in system.filled_targets),
         models=accounts.models,
     )

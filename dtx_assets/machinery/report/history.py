@@ -1,5 +1,6 @@
 """What Dagster remembers: the last state of each asset and check, and how long runs and their steps took."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,28 @@ from dtx_assets.machinery.dagster.attempts import asked_option, planned_assets
 from dtx_assets.machinery.dagster.graph import AREA_TAG
 from dtx_assets.machinery.dagster.history import failed_evaluations
 from dtx_assets.machinery.dagster.jobs import SYSTEM_TAG
-from dtx_assets.machinery.dagster.metadata import check_name, closes_gate, own_description
-from dtx_assets.machinery.dagster.run import REFUSED_TAG, asset_states, check_result, check_states
+from dtx_assets.machinery.dagster.metadata import POINTS, asset_key, check_name, closes_gate, own_description
+from dtx_assets.machinery.dagster.run import (
+    REFUSED_TAG,
+    CheckResult,
+    CheckState,
+    asset_states,
+    check_result,
+    check_states,
+)
 from dtx_assets.machinery.report.figures import RunFigures
 from dtx_assets.machinery.system.system import System
 
 if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+
+EVALUATIONS_SHOWN = 5
+PAGES_LOOKED_AT = 100
+FINDING_SHOWN = 300
+"""So many characters of what a check found that stands in nobody's way."""
+MEND = "Mend it where it comes from, and run again."
+NO_REMEDIES: Mapping[str, Sequence[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,12 @@ class Check:
     accepted: str = ""
     in_the_way: str | None = None
     """Where it stands in the way of a cutover, what the gate says beside its count."""
+    found: str = ""
+    """What it found, where it failed or warned and does not stand in the way."""
+    remedies: tuple[str, ...] = ()
+    evaluated_times: int = 0
+    failed_times: int = 0
+    """Of those that failed: so many times of the last ones."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +142,20 @@ class RunHistory:
             and self.was_to_load(record.dagster_run.run_id)
         ]
 
+    def in_the_way_of(self, run_ids: Sequence[str]) -> dict[str, int]:
+        """How many points stood in the way of a cutover after each run, as its cutover page said when it was made."""
+        if not run_ids:
+            return {}
+        key = asset_key(self.system.name, "report", "cutover")
+        records = self.instance.fetch_materializations(key, limit=PAGES_LOOKED_AT).records
+        points = {}
+        for record in reversed(records):
+            made = record.asset_materialization
+            said = made.metadata.get(POINTS) if made else None
+            if record.run_id in run_ids and said is not None and isinstance(said.value, int):
+                points[record.run_id] = said.value
+        return points
+
     def was_to_load(self, run_id: str) -> bool:
         return any(key.path[:2] == [self.system.name, "target"] for key in planned_assets(self.instance, run_id))
 
@@ -152,10 +188,15 @@ class History(RunHistory):
         self.assets = {state.asset: state for state in asset_states(instance, made)}
         self.check_states = check_states(instance, graph.asset_check_keys)
 
-    def checks(self, accepted: Mapping[str, str], in_the_way: Mapping[str, str]) -> list[Check]:
+    def checks(
+        self,
+        accepted: Mapping[str, str],
+        in_the_way: Mapping[str, str],
+        remedies: Mapping[str, Sequence[str]] = NO_REMEDIES,
+    ) -> list[Check]:
         """All checks with their last results; those accepted by name are `accepted` where they would be `failed`.
 
-        `in_the_way` is what the gate says of those that are, by name.
+        `in_the_way` is what the gate says of those that are, by name; `remedies` what mends each.
         """
         keys = {check_name(key): key for key in self.graph.asset_check_keys}
         found = []
@@ -164,6 +205,9 @@ class History(RunHistory):
             spec = self.graph.get_check_spec(key)
             made = self.assets[state.asset].at if state.asset in self.assets else None
             reason = accepted.get(state.whole_name, accepted.get(state.name, ""))
+            red, way = state.state == "failed", in_the_way.get(state.whole_name)
+            times = self.last_results(key) if red else ()
+            known = remedies.get(state.whole_name, [found.remedy for found in state.found])
             found.append(
                 Check(
                     asset=state.asset,
@@ -177,7 +221,24 @@ class History(RunHistory):
                     count=state.count,
                     outdated=bool(made and state.at and state.at < made),
                     accepted=reason,
-                    in_the_way=in_the_way.get(state.whole_name),
+                    in_the_way=way,
+                    found=finding_of(state) if way is None and state.state in ("failed", "warned") else "",
+                    remedies=tuple(dict.fromkeys(known)) or ((MEND,) if red else ()),
+                    evaluated_times=len(times),
+                    failed_times=sum(result.is_error for result in times),
                 )
             )
         return found
+
+    def last_results(self, key: dg.AssetCheckKey) -> tuple[CheckResult, ...]:
+        """The last evaluations of a check, the latest first."""
+        executions = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=EVALUATIONS_SHOWN)
+        evaluations = (each.event.asset_check_evaluation for each in executions if each.event)
+        return tuple(check_result(evaluation) for evaluation in evaluations if evaluation)
+
+
+def finding_of(state: CheckState) -> str:
+    """What a check found, in a line."""
+    # How many stands beside it.
+    said = "; ".join(found.finding for found in state.found) or re.sub(r"^count: \d+(; )?", "", state.facts)
+    return said if len(said) <= FINDING_SHOWN else f"{said[: FINDING_SHOWN - 1]}…"

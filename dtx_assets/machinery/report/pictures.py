@@ -87,7 +87,7 @@ def flow_picture(flows: Sequence[TableFlow]) -> Picture:
     def bar(name: str, label: str, kind: str, href: str, x: float, y: float, shares: Iterable[Share], rows: int) -> Box:
         room = (TABLE_LABELS if kind == "table" else OUTCOME_LABELS) - CHARACTER * (len(f"{rows:,}") + 2)
         height = max(LOWEST, sum(map(thickness, shares)))
-        title = f"{label}: {rows:,} rows"
+        title = f"{label}: {rows:,} rows of the source"
         return Box(name, shortened(label, room), title, kind, href, x, y, BAR, height, rows)
 
     boxes: list[Box] = []
@@ -133,6 +133,11 @@ COLUMNS = (
     ("Loaded", ("target",)),
 )
 """The columns of the lineage picture: heading and layers; what other areas own and is read stands in the first."""
+ROWS_OF = {
+    **dict.fromkeys(("legacy", "archive", "rejected"), " of the source"),
+    **dict.fromkeys(("prepared", "target"), " of the target"),
+}
+"""What the rows of a layer are rows of."""
 LAYERS_TOLD = ("archive", "decision", "mapping", "rejected")
 """Those that share a column with others."""
 NODE_WIDTH, NODE_HEIGHT, NODE_GAP, COLUMN_GAP, HEADING = 262.0, 26.0, 8.0, 48.0, 30.0
@@ -150,7 +155,11 @@ def lineage_picture(nodes: Sequence[Node]) -> Picture:
             places[node.key] = len(boxes)
             rows = "" if node.rows is None else f"{node.rows:,}"
             layer = node.layer if node.layer in LAYERS_TOLD else ""
-            told = f", {rows} rows" if rows else ("" if node.made_here else ", another area's or not filled")
+            told = (
+                f", {rows} rows{ROWS_OF.get(node.layer, '')}"
+                if rows
+                else ("" if node.made_here else ", another area's or not filled")
+            )
             boxes.append(
                 Box(
                     node.key,

@@ -57,6 +57,8 @@ class RunRow:
     mode: str = ""
     refused: str = ""
     """What the gate refused it for, by kind."""
+    points: int | None = None
+    """How many points stood in the way after it."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def readiness(
     accepted = accepted_obstacles(last)
     asked = {RESTORE_POINT, *(question.name for question in system.questions)}
     left = [found for found in obstacles if not found.is_accepted(accepted)]
-    checks = history.checks(accepted, findings_of_checks(left))
+    checks = history.checks(accepted, findings_of_checks(left), remedies_of_checks(left))
     runs = run_rows(history, figures, accounts)
     reasons = []
     if last is None:
@@ -204,6 +206,15 @@ def findings_of_checks(found: Iterable[Obstacle]) -> dict[str, str]:
     return {check: "; ".join(told) for check, told in findings.items()}
 
 
+def remedies_of_checks(found: Iterable[Obstacle]) -> dict[str, list[str]]:
+    """What mends each check that is in the way, by its whole name."""
+    remedies: dict[str, list[str]] = {}
+    for obstacle in found:
+        for check in obstacle.checks:
+            remedies.setdefault(check, []).append(obstacle.remedy)
+    return remedies
+
+
 def all_areas(system: System, checks: Iterable[Check]) -> dict[str, str]:
     """The areas of the system, and what else has checks."""
     others = {check.area: check.area.replace("_", " ").capitalize() for check in checks}
@@ -227,6 +238,7 @@ def tally(checks: Iterable[Check]) -> dict[str, int]:
 def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[RunRow, ...]:
     """The last runs, the latest first."""
     seconds = history.seconds(figures.runs)
+    points = history.in_the_way_of([run.run_id for run in figures.runs])
     rows = [
         RunRow(
             run.run_id,
@@ -236,6 +248,7 @@ def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[Ru
             whole=accounts.expected <= set(run.flows) and not run.limited,
             failed_checks=history.failed_checks(run.run_id) if place < RUNS_WITH_CHECKS else None,
             refused=history.refused(run.run_id),
+            points=points.get(run.run_id),
         )
         for place, run in enumerate(figures.runs)
     ]

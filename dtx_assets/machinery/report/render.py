@@ -1,12 +1,14 @@
-"""Makes the page: one HTML file with everything in it, that neither loads nor runs anything.
+"""Makes the page: one HTML file with everything in it, that loads nothing, and runs nothing but its own search.
 
 Jinja escapes all that comes from data. What the page says is `gather`'s.
 """
 
 import re
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache, partial
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from dtx_assets.machinery.load.archived import ARCHIVE
 from dtx_assets.machinery.report.gather import Report
 from dtx_assets.machinery.report.pictures import Picture, flow_picture, lineage_picture
 from dtx_assets.machinery.report.readiness import RESERVE, STATES
+from dtx_assets.machinery.report.trend import trend_panels
 
 SECTIONS = (
     ("readiness", "Readiness"),
@@ -36,6 +39,7 @@ SECTIONS = (
 
 def render(report: Report) -> str:
     """The page as HTML."""
+    script = files(__package__).joinpath("templates", "search.js").read_text("utf-8")
     own_areas = [area for area in report.areas if any(flow.area == area for flow in report.flows)]
     lineage_pictures = {area: lineage_picture(nodes) for area, nodes in report.nodes.items()}
     return environment().get_template("cutover.html.j2").render(
@@ -49,6 +53,9 @@ def render(report: Report) -> str:
         },
         lineage_pictures=lineage_pictures,
         style=Markup(files(__package__).joinpath("templates", "style.css").read_text("utf-8")),  # noqa: S704  # ours
+        script=Markup(script),  # noqa: S704  # ours
+        script_hash=script_hash(script),
+        trend=trend_panels(report.readiness.runs),
         legacy_columns={(page.table.name, name) for page in report.legacy for name, _, _ in page.columns},
         archive=ARCHIVE,
         reserve=f"{RESERVE * 100:.0f} %",
@@ -57,6 +64,11 @@ def render(report: Report) -> str:
         coercion_warns=COERCION_THRESHOLD,
         coercion_warns_text=f"{COERCION_THRESHOLD * 100:.0f} %",
     )  # fmt: skip
+
+
+def script_hash(script: str) -> str:
+    """What the policy of the page lets run: this text, and nothing else."""
+    return f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}"
 
 
 def box_ids(pictures: Mapping[str, Picture]) -> dict[str, str]:

@@ -225,7 +225,7 @@ def test_rehearsals_are_nightly_and_off_until_someone_switches_them_on(quiet_zoo
     schedule = build_rehearsal_schedule(quiet_zoo.system)
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 2 * * *", "UTC")
     assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
-    assert schedule.job_name == "zoo"
+    assert schedule.job_name == "zoo_rehearsal"
 
 
 def test_the_environment_says_when_rehearsals_are_run_and_where_it_is_then(quiet_zoo, monkeypatch):

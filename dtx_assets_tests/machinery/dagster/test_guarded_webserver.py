@@ -1,11 +1,14 @@
 """The guard before the webserver lets through what the UI sends, and nothing else; with a browser: `dtx/test_ui.py`."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
+from starlette.responses import PlainTextResponse
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.dagster.guarded_webserver import Guard, proxied_origin
+from dtx_assets.machinery.dagster.served_pages import Pages
 
 PORT = 3000
 HOST = ("host", f"127.0.0.1:{PORT}")
@@ -184,3 +187,50 @@ def test_what_is_no_origin_is_refused(given):
     with pytest.raises(ConfigurationError, match="DTX_UI_ORIGIN") as told:
         proxied_origin(given)
     assert "secret" not in str(told.value)
+
+
+# --- the cutover pages beside the UI ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(tmp_path) -> Callable[..., tuple[int, dict[str, str], str]]:
+    """Asks for a path, beside a UI; its answer."""
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "cutover.html").write_text("<p>No-go</p>")
+    (tmp_path / "report" / "other.html").write_text("other")
+    known = {"zoo": tmp_path / "report" / "cutover.html", "new": tmp_path / "new" / "cutover.html"}
+    pages = Pages(PlainTextResponse("the UI"), known)
+
+    def ask(path: str, method: str = "GET") -> tuple[int, dict[str, str], str]:
+        sent: list[dict] = []
+
+        async def receive():
+            return {"type": "http.request"}
+
+        async def send(message):
+            sent.append(message)
+
+        asyncio.run(pages({"type": "http", "method": method, "path": path, "headers": []}, receive, send))
+        headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], headers, b"".join(part.get("body", b"") for part in sent[1:]).decode()
+
+    return ask
+
+
+def test_a_page_is_served_as_it_was_written_and_may_not_act_as_the_ui(asked):
+    status, headers, text = asked("/cutover/zoo")
+    assert (status, text) == (200, "<p>No-go</p>")
+    assert headers["content-security-policy"] == "sandbox allow-scripts"
+    assert headers["content-type"].startswith("text/html")
+    assert asked("/cutover/zoo", "HEAD")[0] == 200
+    assert asked("/assets")[2] == "the UI"
+
+
+def test_nothing_else_of_its_directory_is_served_and_nothing_is_written(asked):
+    for path in ("/cutover/", "/cutover/other.html", "/cutover/zoo/other.html", "/cutover/../report/other.html"):
+        status, _, text = asked(path)
+        assert status == 404
+        assert "/cutover/zoo" in text
+    assert asked("/cutover/new")[2] == "there is no page yet: `dtx report new` writes it\n"
+    assert asked("/cutover/zoo", "POST")[0] == 405
+    assert asked("/cutover/zoo", "DELETE")[0] == 405

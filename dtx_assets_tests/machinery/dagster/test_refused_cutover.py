@@ -4,12 +4,21 @@ Why: today's night is lost where three minutes of extraction end in a refusal fo
 """
 
 import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
+from dagster._core.definitions.data_version import extract_data_provenance_from_entry
 
+from dtx_assets.dtx.definitions import SYSTEM as DTX
+from dtx_assets.dtx.definitions import defs as dtx_defs
 from dtx_assets.machinery.base.exit_codes import EXIT_OK, EXIT_STEP_FAILED
 from dtx_assets.machinery.dagster.attempts import ENTRY_TAG, asked_option
+from dtx_assets.machinery.dagster.metadata import asset_name
+from dtx_assets.machinery.dagster.resources import run_options
 from dtx_assets.machinery.dagster.run import REFUSED_TAG, open_instance
 from dtx_assets.machinery.report.history import RunHistory
 from dtx_assets.machinery.run.environment import ENVIRONMENT
@@ -75,6 +84,69 @@ def test_of_a_refused_cutover_that_was_started_in_the_ui_no_step_is_done(library
     assert (tags["mode"], tags["rejected"]) == ("cutover", "0")
     assert tags["verdict"] in ("go", "no-go")
     assert tags[ENTRY_TAG] == f"asked {let_in.run_id[:8]}"
+
+
+def entry(name: str, **said: str) -> dict[str, str]:
+    return {"name": name, "reason": "", "by": "", "until": "", **said}
+
+
+def test_the_form_of_a_cutover_takes_names_with_reason_who_and_until_when(library):
+    library.write("book", "book_id,branch_id,title,pages,added", ("1,10,A,not a number,",))
+    day = datetime.now(UTC).date()
+    whole = entry(KIND, reason="nobody reads it", by="Ann", until=day.isoformat())
+    for entries, told in (
+        ([entry(KIND)], f"{KIND}: 1 row"),
+        ([{**whole, "by": ""}], "nobody who answers for it"),
+        ([{**whole, "until": "soon"}], "'soon' is no day"),
+        ([{**whole, "until": (day - timedelta(days=1)).isoformat()}], "was accepted until"),
+        ([whole, whole], "accepted twice"),
+        ([{**whole, "name": "Book/bock/unparseable"}], "did you mean"),
+    ):
+        outcome = library.run("library_cutover", mode="cutover", restore_point="snap", accepts=entries)
+        assert told in " ".join(failure.message for failure in outcome.failures), (entries, outcome.failures)
+    outcome = library.run("library_cutover", mode="cutover", restore_point="snap", accepts=[whole])
+    assert outcome.succeeded, outcome.failures
+    [(accepted,)] = library.sql(f"SELECT accepted FROM migration.run WHERE run_id = '{outcome.run_id}'")
+    assert accepted[KIND]["reason"] == f"nobody reads it (accepted by Ann until {day})"
+
+
+def test_the_form_of_a_cutover_comes_with_the_names_that_the_declarations_leave_open(dtx_form):
+    """The same that the gate finds without a row; a form that is sent as it came accepts none of them."""
+    plan = yaml.safe_load((DTX.mappings_dir / "decisions.yaml").read_text("utf-8"))
+    given = [each["name"] for each in dtx_form["accepts"]]
+    assert len(given) == len(set(given))
+    assert {key for key in given if key in {entry["key"] for entry in plan["decisions"]}} == {
+        entry["key"] for entry in plan["decisions"] if entry["status"] == "open" and entry["key"] != "dow_bit_order"
+    }
+    assert {"A8-1", "dtx1_stopped_sending", "dtx2_queue_known"} <= set(given)
+    assert all(each == entry(each["name"]) for each in dtx_form["accepts"])
+    assert dict(run_options(dtx_form, date(2026, 1, 1)).accept) == {}
+
+
+@pytest.fixture
+def dtx_form() -> Mapping[str, Any]:
+    return dtx_defs.resolve_job_def("dtx_cutover").run_config["resources"][ENVIRONMENT]["config"]
+
+
+def test_a_report_is_shown_after_what_it_tells_of_and_a_run_writes_it_whatever_fails(library):
+    key = dg.AssetKey(["library", "report", "cutover"])
+    told_of = {asset_name(parent) for parent in defs.resolve_asset_graph().get(key).parent_keys}
+    assert {"target/Book", "rejected/Book", "archive/book", "report/extraction"} <= told_of
+    assert library.run("library_rehearsal", mode="rehearsal").succeeded
+    with open_instance(library.home) as instance:
+        made = instance.get_latest_materialization_event(key)
+        provenance = extract_data_provenance_from_entry(made)
+        versions = {asset: version.value for asset, version in provenance.input_data_versions.items()}
+        target = dg.AssetKey(["library", "target", "Book"])
+        loaded = instance.get_latest_materialization_event(target)
+    # Else Dagster would call it unsynced for ever.
+    assert {asset_name(asset) for asset in versions} == told_of
+    assert versions[target] == loaded.asset_materialization.tags["dagster/data_version"]
+    (library.legacy / "book.csv").unlink()
+    for job in ("library_rehearsal", "library"):
+        outcome = library.run(job, mode="rehearsal")
+        assert not outcome.succeeded
+        assert "library_cutover_report" in outcome.seconds_of
 
 
 def test_what_rows_alone_show_refuses_once_for_all_targets_and_is_noted(library):
