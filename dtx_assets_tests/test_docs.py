@@ -52,7 +52,10 @@ def code(page: Path) -> str:
 def parser() -> dict[str, set[str]]:
     """The options of each command."""
     found = reference.commands(typer.main.get_command(cli.app), "dtx")
-    return {name: {option for each in command.params for option in each.opts} for name, command in found}
+    return {
+        name: {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+        for name, command in found
+    }
 
 
 def commands(page: Path) -> Iterator[list[str]]:

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from dtx_assets.cli.shared import typed
 from dtx_assets.machinery.base.errors import MigrationError
 from dtx_assets.machinery.base.progress import SECONDS_BETWEEN_LINES, duration_text, progress_text
 
@@ -226,7 +227,10 @@ def print_states_in_short(
     made = [asset for asset in assets if asset.at]
     if not made:
         console.print(f"Nothing of {system} is made yet.", highlight=False)
-        console.print("Next: `dtx plan` says what a run would do, `dtx run` rehearses.", highlight=False)
+        console.print(
+            f"Next: `{typed('plan', system)}` says what a run would do, `{typed('run', system)}` rehearses.",
+            highlight=False,
+        )
         return
     last = max(made, key=lambda asset: asset.at or datetime.min.replace(tzinfo=UTC))
     console.print(
@@ -244,12 +248,16 @@ def print_states_in_short(
         print_line(console, f"  {check.asset}: {check.name}" + (f", {check.count:,} found" if check.count else ""))
     if len(failed) > FIRST_OBSTACLES:
         more = len(failed) - FIRST_OBSTACLES
-        console.print(f"  and {more:,} more that failed: `dtx status --failed`", highlight=False)
-    console.print("Next: `dtx todo` says who has to do what; `dtx status --all` lists everything.", highlight=False)
+        console.print(f"  and {more:,} more that failed: `{typed('status --failed', system)}`", highlight=False)
+    todo, everything = typed("todo", system), typed("status --all", system)
+    console.print(f"Next: `{todo}` says who has to do what; `{everything}` lists everything.", highlight=False)
 
 
 def print_rejected(
-    console: Console, kinds: Sequence["RejectedKind"], examples: Mapping["RejectedKind", Sequence["RejectedEntry"]]
+    console: Console,
+    system: str,
+    kinds: Sequence["RejectedKind"],
+    examples: Mapping["RejectedKind", Sequence["RejectedEntry"]],
 ) -> None:
     """Who has to mend which rows: by owner, each kind with how many, the remedy and a few of them."""
     if not kinds:
@@ -271,10 +279,12 @@ def print_rejected(
             if more := kind.rows - len(examples[kind]):
                 console.print(Text(f"    and {more:,} more"))
     whose = f" --owner '{visible(next(iter(owners)))}'" if len(owners) > 1 else ""
-    console.print(Text(f"Next: `dtx rejected{whose} --csv FILE` writes all of them, to send."), soft_wrap=True)
+    console.print(
+        Text(f"Next: `{typed(f'rejected{whose} --csv FILE', system)}` writes all of them, to send."), soft_wrap=True
+    )
 
 
-def print_runs(console: Console, runs: Sequence["ListedRun"]) -> None:
+def print_runs(console: Console, system: str, runs: Sequence["ListedRun"]) -> None:
     """The runs, the latest first, in two lines each: when, mode, who, how long, how it ended; and the rows."""
     styles = {"failed": "red", "killed": "red", "refused": "red", "rolled back": "dim"}
     for run in runs:
@@ -289,9 +299,9 @@ def print_runs(console: Console, runs: Sequence["ListedRun"]) -> None:
             rows = ", ".join(f"{rows:,} {what}" for what, rows in counted.items() if rows is not None)
             console.print(Text(f"{'':8}  {rows}{', of the first rows only' if run.limited else ''}"), soft_wrap=True)
     if not runs:
-        console.print("No run has loaded anything yet, or tried to: `dtx run` rehearses.")
+        console.print(f"No run has loaded anything yet, or tried to: `{typed('run', system)}` rehearses.")
     elif last := next((run for run in runs if run.state == "succeeded" and run.inserted + run.updated), None):
-        told = f"Next: `dtx rollback {short(last.run_id)}` undoes the last one that wrote."
+        told = f"Next: `{typed(f'rollback {short(last.run_id)}', system)}` undoes the last one that wrote."
         console.print(Text(told), soft_wrap=True)
 
 
