@@ -109,6 +109,19 @@ def test_the_commands_are_found_at_all():
     assert any(command.startswith("dtx run --mode cutover --restore-point") for command in found)
 
 
+def test_dtx_is_called_in_one_way_which_the_readme_says_once():
+    otherwise = re.compile(r"bin/dtx\b|-m dtx_assets\.cli|uv run dtx|\./dtx\b")
+    wrong = [
+        f"{page.name}: {line}" for page in PAGES for line in page.read_text().splitlines() if otherwise.search(line)
+    ]
+    assert wrong == []
+    said = [page.name for page in PAGES for _ in re.finditer(r"bin/activate", page.read_text())]
+    assert said == ["README.md"]
+    for page in PAGES:
+        if "on the [`PATH`]" in page.read_text():
+            assert (PROJECT / "README.md", "your-own-data") in links(page)
+
+
 @of_each_page
 def test_variables_make_targets_and_files_are_there(page):
     text = code(page)
