@@ -201,14 +201,16 @@ def perform(
 
     from dtx_assets.cli.console import RunDisplay
     from dtx_assets.machinery.base.progress import listening
+    from dtx_assets.machinery.dagster.last_times import seconds_before
     from dtx_assets.machinery.dagster.run import make_state_directory, open_instance, planned_job, run_job
 
     job = planned_job(location.defs, job_name, selection, checks)
     make_state_directory(settings.home)
+    names = [node.name for node in job.nodes]
     with (
         interrupts.unwinding(),
         open_instance(settings.home) as instance,
-        RunDisplay(errors() if quiet else output(), system, len(job.nodes)) as display,
+        RunDisplay(errors() if quiet else output(), system, names, seconds_before(instance, names)) as display,
         listening(display),
     ):
         return run_job(job, settings.home, instance, display, options)
