@@ -52,7 +52,10 @@ def code(page: Path) -> str:
 def parser() -> dict[str, set[str]]:
     """The options of each command."""
     found = reference.commands(typer.main.get_command(cli.app), "dtx")
-    return {name: {option for each in command.params for option in each.opts} for name, command in found}
+    return {
+        name: {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+        for name, command in found
+    }
 
 
 def commands(page: Path) -> Iterator[list[str]]:
@@ -104,6 +107,19 @@ def test_the_commands_are_found_at_all():
     found = [" ".join(words) for words in commands(DOCS / "production.md")]
     assert "dtx ui --read-only" in found
     assert any(command.startswith("dtx run --mode cutover --restore-point") for command in found)
+
+
+def test_dtx_is_called_in_one_way_which_the_readme_says_once():
+    otherwise = re.compile(r"bin/dtx\b|-m dtx_assets\.cli|uv run dtx|\./dtx\b")
+    wrong = [
+        f"{page.name}: {line}" for page in PAGES for line in page.read_text().splitlines() if otherwise.search(line)
+    ]
+    assert wrong == []
+    said = [page.name for page in PAGES for _ in re.finditer(r"bin/activate", page.read_text())]
+    assert said == ["README.md"]
+    for page in PAGES:
+        if "on the [`PATH`]" in page.read_text():
+            assert (PROJECT / "README.md", "your-own-data") in links(page)
 
 
 @of_each_page

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from dtx_assets.cli.shared import typed
 from dtx_assets.machinery.base.errors import MigrationError
 from dtx_assets.machinery.base.progress import SECONDS_BETWEEN_LINES, duration_text, progress_text
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.run.rejected_owners import RejectedKind
     from dtx_assets.machinery.sources.generic_keys import GenericKeys
 
+WHOLE_SECONDS = 10
+"""From so many seconds on a time is told as any other; less is told in whole seconds, since it is nearly so."""
 SHOWN_ROWS = 200
 SHOWN_FAULTS = 10
 FIRST_OBSTACLES = 5
@@ -52,12 +55,24 @@ def step_title(step: str, system: str) -> str:
 class RunDisplay:
     """Steps done of steps in all, the current one, and rows, speed and time left where a step tells them.
 
+    `before`: the seconds of steps in the last run that had them. What is left of the run is their sum, and nothing is
+    said while one of them is not known.
+
     A live display on a terminal; else a line for each finished step and every ten seconds of a long one. Call it with
     Dagster's events, and let it listen to `progress`.
     """
 
-    def __init__(self, console: Console, system: str, steps: int) -> None:
-        self.console, self.system, self.steps = console, system, steps
+    def __init__(
+        self,
+        console: Console,
+        system: str,
+        steps: Collection[str],
+        before: Mapping[str, float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.console, self.system, self.steps = console, system, len(steps)
+        self._ahead = dict.fromkeys(steps)
+        self._before, self._clock = before or {}, clock
         self.done = self.failed = 0
         self._live = console.is_terminal
         self._started: dict[str, float] = {}
@@ -70,12 +85,13 @@ class RunDisplay:
             TextColumn("{task.fields[detail]}", markup=False),
             TimeElapsedColumn(),
             console=console,
+            get_time=clock,
             transient=True,
             disable=not self._live,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._all: TaskID = self._progress.add_task("all steps", total=steps, detail=f"0 of {steps}")
+        self._all: TaskID = self._progress.add_task("all steps", total=self.steps, detail=self._told())
         self._current: TaskID = self._progress.add_task("", total=None, detail="", visible=False)
 
     def __enter__(self) -> Self:
@@ -90,35 +106,44 @@ class RunDisplay:
     def __call__(self, event: Any) -> None:
         with self._lock:
             if event.is_step_start:
-                self._started[event.step_key] = time.monotonic()
-                self._progress.update(
-                    self._current,
-                    description=step_title(event.step_key, self.system),
-                    total=None,
-                    completed=0,
-                    detail="",
-                    visible=True,
-                )
+                self._started[event.step_key] = self._clock()
+                # A task of its own: its clock is the step's, not the run's.
+                self._progress.remove_task(self._current)
+                self._current = self._progress.add_task(step_title(event.step_key, self.system), total=None, detail="")
             elif event.is_step_success or event.is_step_failure or event.is_step_skipped:
                 self._finish(event)
 
     def _finish(self, event: Any) -> None:
         self.done += 1
         self.failed += event.is_step_failure
-        detail = f"{self.done} of {self.steps}" + (f", {self.failed} failed" if self.failed else "")
-        self._progress.update(self._all, completed=self.done, detail=detail)
+        self._ahead.pop(event.step_key, None)
+        self._progress.update(self._all, completed=self.done, detail=self._told())
         self._progress.update(self._current, visible=False)
         title = step_title(event.step_key, self.system)
-        took = duration_text(time.monotonic() - self._started.get(event.step_key, time.monotonic()))
+        now = self._clock()
+        took = duration_text(now - self._started.pop(event.step_key, now))
         state = "failed" if event.is_step_failure else "skipped" if event.is_step_skipped else took
         if not self._live or state == "failed":
-            self.console.print(Text(f"[{self.done}/{self.steps}] {title}: {state}"), soft_wrap=True)
+            self.console.print(Text(f"[{self.done}/{self.steps}] {title}: {state}{self._left()}"), soft_wrap=True)
+
+    def _told(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.done} of {self.steps}{failed}{self._left()}"
+
+    def _left(self) -> str:
+        """`, about 40 s left`, by what the steps that are ahead took the last time; else nothing."""
+        if not self._ahead or any(step not in self._before for step in self._ahead):
+            return ""
+        now = self._clock()
+        spent = {step: now - started for step, started in self._started.items()}
+        left = round(sum(max(self._before[step] - spent.get(step, 0.0), 0.0) for step in self._ahead))
+        return f", about {duration_text(left) if left >= WHOLE_SECONDS else f'{max(left, 1)} s'} left"
 
     def advanced(
         self, what: str, done: int, total: int | None, size: int | None = None, rejected: int | None = None
     ) -> None:
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             if self._rows[0] != what:
                 self._rows = (what, now, now)
             _, started, logged = self._rows
@@ -226,7 +251,10 @@ def print_states_in_short(
     made = [asset for asset in assets if asset.at]
     if not made:
         console.print(f"Nothing of {system} is made yet.", highlight=False)
-        console.print("Next: `dtx plan` says what a run would do, `dtx run` rehearses.", highlight=False)
+        console.print(
+            f"Next: `{typed('plan', system)}` says what a run would do, `{typed('run', system)}` rehearses.",
+            highlight=False,
+        )
         return
     last = max(made, key=lambda asset: asset.at or datetime.min.replace(tzinfo=UTC))
     console.print(
@@ -244,12 +272,16 @@ def print_states_in_short(
         print_line(console, f"  {check.asset}: {check.name}" + (f", {check.count:,} found" if check.count else ""))
     if len(failed) > FIRST_OBSTACLES:
         more = len(failed) - FIRST_OBSTACLES
-        console.print(f"  and {more:,} more that failed: `dtx status --failed`", highlight=False)
-    console.print("Next: `dtx todo` says who has to do what; `dtx status --all` lists everything.", highlight=False)
+        console.print(f"  and {more:,} more that failed: `{typed('status --failed', system)}`", highlight=False)
+    todo, everything = typed("todo", system), typed("status --all", system)
+    console.print(f"Next: `{todo}` says who has to do what; `{everything}` lists everything.", highlight=False)
 
 
 def print_rejected(
-    console: Console, kinds: Sequence["RejectedKind"], examples: Mapping["RejectedKind", Sequence["RejectedEntry"]]
+    console: Console,
+    system: str,
+    kinds: Sequence["RejectedKind"],
+    examples: Mapping["RejectedKind", Sequence["RejectedEntry"]],
 ) -> None:
     """Who has to mend which rows: by owner, each kind with how many, the remedy and a few of them."""
     if not kinds:
@@ -271,10 +303,12 @@ def print_rejected(
             if more := kind.rows - len(examples[kind]):
                 console.print(Text(f"    and {more:,} more"))
     whose = f" --owner '{visible(next(iter(owners)))}'" if len(owners) > 1 else ""
-    console.print(Text(f"Next: `dtx rejected{whose} --csv FILE` writes all of them, to send."), soft_wrap=True)
+    console.print(
+        Text(f"Next: `{typed(f'rejected{whose} --csv FILE', system)}` writes all of them, to send."), soft_wrap=True
+    )
 
 
-def print_runs(console: Console, runs: Sequence["ListedRun"]) -> None:
+def print_runs(console: Console, system: str, runs: Sequence["ListedRun"]) -> None:
     """The runs, the latest first, in two lines each: when, mode, who, how long, how it ended; and the rows."""
     styles = {"failed": "red", "killed": "red", "refused": "red", "rolled back": "dim"}
     for run in runs:
@@ -289,9 +323,9 @@ def print_runs(console: Console, runs: Sequence["ListedRun"]) -> None:
             rows = ", ".join(f"{rows:,} {what}" for what, rows in counted.items() if rows is not None)
             console.print(Text(f"{'':8}  {rows}{', of the first rows only' if run.limited else ''}"), soft_wrap=True)
     if not runs:
-        console.print("No run has loaded anything yet, or tried to: `dtx run` rehearses.")
+        console.print(f"No run has loaded anything yet, or tried to: `{typed('run', system)}` rehearses.")
     elif last := next((run for run in runs if run.state == "succeeded" and run.inserted + run.updated), None):
-        told = f"Next: `dtx rollback {short(last.run_id)}` undoes the last one that wrote."
+        told = f"Next: `{typed(f'rollback {short(last.run_id)}', system)}` undoes the last one that wrote."
         console.print(Text(told), soft_wrap=True)
 
 

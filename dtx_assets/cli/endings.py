@@ -9,11 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from dtx_assets.cli.console import FIRST_OBSTACLES, counted, print_line, print_todo, step_title, visible
+from dtx_assets.cli.shared import typed
 from dtx_assets.machinery.base.progress import duration_text
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.checks.obstacles import Obstacle
     from dtx_assets.machinery.dagster.run import CheckResult, RunOutcome
+    from dtx_assets.machinery.mapping.demonstration import Demonstration
 
 SHOWN_CHECKS = 60
 SHOWN_ALONE = 3
@@ -24,7 +26,6 @@ NAMED_CHECKS = 6
 """So many of the checks that failed are named where they are not listed."""
 WRITTEN = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished")
 """What becomes of the rows of a load."""
-SEE_ALL = "`dtx todo` lists all of it by owner"
 LISTED = "    "
 """What the obstacles in an error's words begin with, and nothing else."""
 
@@ -55,7 +56,7 @@ def print_summary(
         for model, facts in outcome.loads.items():
             table.add_row(model, *(f"{facts.get(name, 0):,}" for name in WRITTEN))
         console.print(table)
-    _print_checks(console, outcome, whole=whole)
+    _print_checks(console, system, outcome, whole=whole)
     _print_failures(console, system, outcome, whole=whole)
     if outcome.loads and not whole:
         written = {name: sum(facts.get(name, 0) for facts in outcome.loads.values()) for name in WRITTEN}
@@ -104,7 +105,14 @@ def slowest_steps(seconds_of: Mapping[str, float], system: str) -> list[str]:
     return [f"{step_title(step, system)} {duration_text(seconds_of[step])}" for step in longest]
 
 
-def print_plan(console: Console, plan: Mapping[str, Any], *, whole: bool) -> None:
+def print_plan(
+    console: Console,
+    system: str,
+    plan: Mapping[str, Any],
+    *,
+    whole: bool,
+    demonstration: "Demonstration | None" = None,
+) -> None:
     """What a run would do to each target, and what is in the way of it.
 
     `whole`: with examples of what changes or is in conflict, and all that is in the way, by owner.
@@ -135,15 +143,21 @@ def print_plan(console: Console, plan: Mapping[str, Any], *, whole: bool) -> Non
 
     waiting = of_plan(plan)
     if whole:
+        print_demonstration(console, demonstration)
         print_todo(console, waiting, all_of=len(waiting))
         return
     if changes:
-        console.print(f"{counted(len(changes), 'example')} of what would change: `dtx plan --all`", highlight=False)
-    print_in_the_way(console, waiting)
-    console.print(f"Next: {SEE_ALL}; `dtx run` rehearses.", highlight=False)
+        see = f"`{typed('plan --all', system)}`"
+        console.print(f"{counted(len(changes), 'example')} of what would change: {see}", highlight=False)
+    print_in_the_way(console, waiting, demonstration)
+    console.print(f"Next: {see_all(system)}; `{typed('run', system)}` rehearses.", highlight=False)
 
 
-def _print_checks(console: Console, outcome: "RunOutcome", *, whole: bool) -> None:
+def see_all(system: str) -> str:
+    return f"`{typed('todo', system)}` lists all of it by owner"
+
+
+def _print_checks(console: Console, system: str, outcome: "RunOutcome", *, whole: bool) -> None:
     if not outcome.checks:
         return
     errors = [check for check in outcome.checks if check.is_error]
@@ -163,14 +177,14 @@ def _print_checks(console: Console, outcome: "RunOutcome", *, whole: bool) -> No
             table.add_row(check.name, of, count, Text(check.severity, style=style))
         console.print(table)
         if len(rows) > SHOWN_CHECKS:
-            console.print(f"and {len(rows) - SHOWN_CHECKS} more: `dtx status --failed`")
+            console.print(f"and {len(rows) - SHOWN_CHECKS} more: `{typed('status --failed', system)}`")
     if whole:
         console.print(f"Checks: {passed} passed, {len(errors)} failed, {len(warnings)} warned.", highlight=False)
         return
     names = list(dict.fromkeys(check.name for check in errors))
     more = [f"and {len(names) - NAMED_CHECKS:,} more"] if len(names) > NAMED_CHECKS else []
     which = f" ({', '.join([*names[:NAMED_CHECKS], *more])})" if names else ""
-    where = " `dtx status --failed` lists them." if findings else ""
+    where = f" `{typed('status --failed', system)}` lists them." if findings else ""
     print_line(console, f"Checks: {passed} passed, {len(errors)} failed{which}, {len(warnings)} warned.{where}")
     # How the run itself was made, such as with a stand-in: no row and no obstacle tells it.
     for check in errors:
@@ -192,25 +206,54 @@ def _each_check_once(findings: Sequence["CheckResult"]) -> Iterator[tuple["Check
 
 
 def print_verdict(
-    console: Console, found: Sequence["Obstacle"], *, cut_over: bool, undone_by: str | None = None
+    console: Console,
+    found: Sequence["Obstacle"],
+    *,
+    cut_over: bool,
+    undone_by: str | None = None,
+    system: str = "",
+    demonstration: "Demonstration | None" = None,
 ) -> None:
     """How things stand after a run, in few lines: how much is in the way, the first of it, the next command."""
     undo = f"; `{undone_by}` undoes this run" if undone_by else ""
     if cut_over:
+        print_demonstration(console, demonstration)
         console.print("Cut over.")
     else:
-        print_in_the_way(console, found)
-    after = "`dtx report` writes the page for who has to know" if cut_over or not found else SEE_ALL
+        print_in_the_way(console, found, demonstration)
+    after = f"`{typed('report', system)}` writes the page for who has to know"
+    if not cut_over and found:
+        after = (
+            f"`{typed('run --mode cutover', system)}` with the answers cuts over" if is_go(found) else see_all(system)
+        )
     console.print(Text(f"Next: {after}{undo}."), soft_wrap=True)
 
 
-def print_in_the_way(console: Console, found: Sequence["Obstacle"]) -> None:
+def is_go(found: Sequence["Obstacle"]) -> bool:
+    """Whether nothing is in the way but what the cutover itself asks, as on the page."""
+    return all(obstacle.kind == "question" for obstacle in found)
+
+
+def print_in_the_way(
+    console: Console, found: Sequence["Obstacle"], demonstration: "Demonstration | None" = None
+) -> None:
     """How much is in the way of a cutover, and the first of it."""
     from dtx_assets.machinery.checks.obstacles import count_of_kinds
 
+    print_demonstration(console, demonstration)
     if not found:
         console.print("Go: nothing is in the way of a cutover.")
         return
-    console.print(Text(f"No-go: {len(found):,} in the way of a cutover ({count_of_kinds(found)})."), soft_wrap=True)
+    if is_go(found):
+        told = f"Go: nothing is in the way but what the cutover itself asks ({count_of_kinds(found)})."
+    else:
+        told = f"No-go: {len(found):,} in the way of a cutover ({count_of_kinds(found)})."
+    console.print(Text(told), soft_wrap=True)
     for obstacle in found[:FIRST_OBSTACLES]:
-        print_line(console, f"  {obstacle.name}: {visible(obstacle.finding)} [{obstacle.answers_for_it}]")
+        remedy = f": {visible(obstacle.remedy)}" if is_go(found) else ""
+        print_line(console, f"  {obstacle.name}: {visible(obstacle.finding)} [{obstacle.answers_for_it}]{remedy}")
+
+
+def print_demonstration(console: Console, demonstration: "Demonstration | None") -> None:
+    if demonstration:
+        console.print(Text(demonstration.told, style="yellow"), soft_wrap=True)

@@ -27,6 +27,7 @@ from dtx_assets.cli.shared import (
     read_settings,
     summarise,
     system_module,
+    typed,
 )
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.exit_codes import (
@@ -74,7 +75,10 @@ def run(
     select: Annotated[
         str | None, typer.Option(metavar="ASSETS", help="Only these assets, in Dagster's selection syntax.")
     ] = None,
-    mode: Annotated[str | None, typer.Option(help="rehearsal or cutover; DTX_MODE when not given.")] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(metavar="rehearsal|cutover", help="By default what DTX_MODE says, a rehearsal where it is unset."),
+    ] = None,
     accept: Annotated[
         list[str] | None,
         typer.Option(metavar="CHECK=REASON", help="Cut over in spite of it; recorded. May be given many times."),
@@ -269,7 +273,10 @@ def plan(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Plan only the first N source rows of each table.")
     ] = None,
-    mode: Annotated[str, typer.Option(help="Whose gate is looked at: rehearsal or cutover.")] = "cutover",
+    mode: Annotated[
+        Literal["rehearsal", "cutover"],
+        typer.Option(metavar="rehearsal|cutover", help="Whose gate is looked at."),
+    ] = "cutover",
     accepts: Annotated[
         Path | None,
         typer.Option(
@@ -304,12 +311,13 @@ def plan(
     elif as_json:
         typer.echo(json.dumps(outcome.plan, indent=2, default=str))
     else:
-        print_plan(output(), outcome.plan, whole=everything)
+        shown_by = location.SYSTEM.decisions.demonstration
+        print_plan(output(), system, outcome.plan, whole=everything, demonstration=shown_by)
     if out is not None and outcome.plan is not None:
         from dtx_assets.machinery.run.kept_plan import write_plan
 
         write_plan(out, plan_of_now(location, outcome.plan, limit))
-        typer.echo(f"The plan is kept in {out}: `dtx run --as-planned {out}` demands it.", err=as_json)
+        typer.echo(f"The plan is kept in {out}: `{typed(f'run --as-planned {out}', system)}` demands it.", err=as_json)
     if accepts is not None and outcome.plan is not None:
         from dtx_assets.machinery.checks.acceptances import write_acceptances
         from dtx_assets.machinery.checks.obstacles import of_plan
@@ -364,6 +372,7 @@ def explain(
     unmasked: Annotated[bool, typer.Option("--unmasked", help="Show personal data of a target row as it is.")] = False,
 ) -> None:
     """Say where a target row comes from, column by column; or, with --from, where a legacy row went or why not."""
+    from dtx_assets.machinery.base.yaml_file import suggestion
     from dtx_assets.machinery.run.explain import (
         explain_legacy_row,
         explain_target_row,
@@ -380,8 +389,8 @@ def explain(
         )
     name, key, *column = what
     if from_legacy and name not in migration.legacy_tables:
-        tables = ", ".join(migration.legacy_tables)
-        raise ConfigurationError(f"there is no legacy table {name!r}", where="--from", remedy=f"one of: {tables}")
+        meant = suggestion(name, migration.legacy_tables)
+        raise ConfigurationError(f"there is no legacy table {name!r}", where="--from", remedy=meant)
     target = next((table for table in migration.targets if name in (table.name, table.model)), None)
     gives_ids = target is None or (target.key == ("id",) and not target.key_is_written)
     if not from_legacy and gives_ids and not key.isdecimal():
@@ -397,7 +406,7 @@ def explain(
                 raise ConfigurationError(
                     f"{target.model} has no mapped column {column[0]!r}",
                     where="dtx explain",
-                    remedy=f"one of: {', '.join(facts['columns'])}",
+                    remedy=suggestion(column[0], facts["columns"]),
                 )
             lines = target_row_lines(facts, column[0] if column else None)
         if as_json:
@@ -427,8 +436,9 @@ def errors(
 ) -> None:
     """Print what is rejected now, entry by entry, and the most frequent patterns."""
     from dtx_assets.machinery.run.explain import loaded_target
-    from dtx_assets.machinery.run.rejected_log import Patterns, json_line, log_lines, rejected_entries
+    from dtx_assets.machinery.run.rejected_log import Patterns, json_line, log_lines, rejected_entries, require_asked
 
+    require_asked(system_module(system).SYSTEM, table, reason)
     with ExitStack() as stack:
         environment = stack.enter_context(environment_of(system))
         connection = stack.enter_context(loaded_target(environment))

@@ -31,6 +31,7 @@ from dtx_assets.cli.shared import (
     summarise,
     system_module,
     target_app,
+    typed,
 )
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
@@ -125,6 +126,7 @@ def todo(
     location = code_location(system)
 
     from dtx_assets.cli.console import print_todo
+    from dtx_assets.cli.endings import print_demonstration
     from dtx_assets.machinery.checks.obstacles import by_owner
 
     found = in_the_way_now(location, system)
@@ -138,6 +140,7 @@ def todo(
     if as_json:
         typer.echo(json.dumps([obstacle.as_json() for obstacle in shown], indent=2, ensure_ascii=False))
     else:
+        print_demonstration(output(), location.SYSTEM.decisions.demonstration)
         print_todo(output(), shown, all_of=len(found))
     raise typer.Exit(EXIT_CHECK_FAILED if found else EXIT_OK)
 
@@ -171,8 +174,10 @@ def rejected(
 
     from dtx_assets.cli.console import counted, harmless, print_rejected
     from dtx_assets.machinery.run.explain import loaded_target
+    from dtx_assets.machinery.run.rejected_log import require_asked
     from dtx_assets.machinery.run.rejected_owners import CSV_COLUMNS, examples_of, rejected_kinds, rows_to_send
 
+    require_asked(system_module(system).SYSTEM, table, reason)
     with ExitStack() as stack:
         environment = stack.enter_context(environment_of(system))
         connection = stack.enter_context(loaded_target(environment))
@@ -189,7 +194,8 @@ def rejected(
                 count += 1
             typer.echo(f"{counted(count, 'row')} for {'; '.join(sorted(owners)) or 'nobody'} written to {to}.")
         else:
-            print_rejected(output(), kinds, examples_of(connection, migration, kinds, reason=reason, unmasked=unmasked))
+            examples = examples_of(connection, migration, kinds, reason=reason, unmasked=unmasked)
+            print_rejected(output(), system, kinds, examples)
     raise typer.Exit(EXIT_CHECK_FAILED if kinds else EXIT_OK)
 
 
@@ -226,7 +232,7 @@ def runs(
         listed = [{**asdict(run), "ended": run.ended} for run in found]
         typer.echo(json.dumps(listed, indent=2, default=lambda at: at.isoformat()))
     else:
-        print_runs(output(), found)
+        print_runs(output(), system, found)
 
 
 @app.command(epilog="Examples:\n\n  dtx report\n\n  dtx report --output cutover.html")
@@ -308,13 +314,14 @@ def archive_query(
 
     from dtx_assets.cli.console import print_answer, write_csv, write_json
     from dtx_assets.machinery.archive.query import ask
+    from dtx_assets.machinery.base.yaml_file import suggestion
 
     place, stored = archived_tables(location, settings)
     if table not in stored:
         raise ConfigurationError(
             f"{table!r} is not archived" if table in location.SYSTEM.legacy_tables else f"there is no table {table!r}",
             where=settings.masked()["archive_url"],
-            remedy=f"one of: {', '.join(stored)}" if stored else "`dtx run` archives all tables",
+            remedy=suggestion(table, stored) if stored else f"`{typed('run', system)}` archives all tables",
         )
     with ask(place, stored[table], sql) as answer:
         if as_csv:

@@ -139,19 +139,36 @@ def sample(
 
     write = location.SYSTEM.write_sample or partial(write_sample, location.SYSTEM)
     write(Path(directory), rows, DEFAULT_SEED if seed is None else seed, ugly=ugly, ugly_share=ugly_share)
-    of_system = f" {system}" if named else ""
-    typer.echo(f"{directory} holds a sample; {system.upper()}_LEGACY_URL={directory} dtx run{of_system} migrates it")
+    run_it = f"{system.upper()}_LEGACY_URL={directory} dtx run{f' {system}' if named else ''}"
+    if ugly or ugly_share:
+        typer.echo(f"{directory} holds a sample; {run_it} migrates it")
+        return
+
+    from dtx_assets.machinery.mapping.decisions import load_decisions
+    from dtx_assets.machinery.mapping.demonstration import write_demonstration
+    from dtx_assets.machinery.mapping.load import DECISIONS
+
+    decisions = load_decisions(location.SYSTEM.mappings_dir / DECISIONS)
+    stands_in = write_demonstration(Path(directory), location.SYSTEM.name, decisions)
+    typer.echo(f"{directory} holds a sample of which nothing is rejected; {run_it} migrates it")
+    typer.echo(f"{stands_in} stands for all confirmations: {system.upper()}_DEMONSTRATION={stands_in} beside it")
 
 
 @app.command(
-    epilog='Examples:\n\n  dtx psql\n\n  dtx psql -- -c "SELECT source_table, reasons, count(*) FROM migration.rejected'
+    epilog="Examples:\n\n  dtx psql\n\n  dtx psql pad\n\n"
+    '  dtx psql -- -c "SELECT source_table, reasons, count(*) FROM migration.rejected'
     ' GROUP BY 1, 2"',
 )
 def psql(
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[-- ARGUMENTS]", help="Passed to psql.")] = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SYSTEM] [-- ARGUMENTS]", help="Which migration; what is passed to psql."),
+    ] = None,
     system: SystemOption = FIRST,
 ) -> None:
     """Open psql on the target database, the embedded one where no other is named. The password is not shown."""
+    if arguments and arguments[0] in code_locations():
+        system, *arguments = arguments
     location = code_location(system)
     settings = read_settings(location)
 

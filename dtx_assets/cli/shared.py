@@ -16,6 +16,7 @@ from uuid import uuid4
 import typer
 
 from dtx_assets import interrupts
+from dtx_assets.cli.help import Commands
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.exit_codes import EXIT_OK
 
@@ -34,6 +35,7 @@ WORKSPACE = Path(__file__).parents[1] / "workspace.yaml"
 FIRST = ""
 """Stands for the first system of the workspace."""
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -62,13 +64,20 @@ def options_of_all(
     pass
 
 
-target_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The target database.")
+target_app = typer.Typer(
+    cls=Commands, no_args_is_help=True, rich_markup_mode=None, help="Print the tables of the target database."
+)
 
 
 app.add_typer(target_app, name="target")
 
 
-archive_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The archived legacy tables.")
+archive_app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List archived legacy tables, and ask them in SQL.",
+)
 
 
 app.add_typer(archive_app, name="archive")
@@ -76,6 +85,16 @@ app.add_typer(archive_app, name="archive")
 
 def chosen_system(name: str) -> str:
     return name or next(iter(code_locations()))
+
+
+def typed(command: str, system: str) -> str:
+    """A command as it is typed for a system: `dtx todo --all`, of another one than the first `dtx todo pad --all`."""
+    name, _, rest = command.partition(" ")
+    if not system or system == next(iter(code_locations())):
+        words = [name, rest]
+    else:
+        words = [name, rest, "--system", system] if name == "rollback" else [name, system, rest]
+    return " ".join(["dtx", *filter(None, words)])
 
 
 WHICH: dict[str, Any] = {
@@ -114,9 +133,9 @@ def module_of(system: str, beside: str | None = None) -> ModuleType:
     """The module that the workspace names for a system, or one beside it, where there is such a one."""
     locations = code_locations()
     if system not in locations:
-        raise ConfigurationError(
-            f"there is no system {system!r}", where="SYSTEM", remedy=f"one of: {', '.join(locations)}"
-        )
+        from dtx_assets.machinery.base.yaml_file import suggestion
+
+        raise ConfigurationError(f"there is no system {system!r}", where="SYSTEM", remedy=suggestion(system, locations))
     directory = str(workspace().parent)
     if workspace() != WORKSPACE and directory not in sys.path:
         # As Dagster does: modules that a workspace names lie beside it.
@@ -175,17 +194,23 @@ def perform(
 ) -> "RunOutcome":
     """Run a job, or what is selected of it, in this process, with its progress on the terminal."""
     settings = read_settings(location)
+    if shown := location.SYSTEM.decisions.demonstration:
+        from dtx_assets.machinery.mapping.demonstration import require_it_stands
+
+        require_it_stands(shown, settings)
 
     from dtx_assets.cli.console import RunDisplay
     from dtx_assets.machinery.base.progress import listening
+    from dtx_assets.machinery.dagster.last_times import seconds_before
     from dtx_assets.machinery.dagster.run import make_state_directory, open_instance, planned_job, run_job
 
     job = planned_job(location.defs, job_name, selection, checks)
     make_state_directory(settings.home)
+    names = [node.name for node in job.nodes]
     with (
         interrupts.unwinding(),
         open_instance(settings.home) as instance,
-        RunDisplay(errors() if quiet else output(), system, len(job.nodes)) as display,
+        RunDisplay(errors() if quiet else output(), system, names, seconds_before(instance, names)) as display,
         listening(display),
     ):
         return run_job(job, settings.home, instance, display, options)
@@ -208,11 +233,12 @@ def summarise(
     from dtx_assets.machinery.dagster.run import LOG_DIRECTORY
     from dtx_assets.machinery.report.asset import page_path
 
-    page = {"Cutover page": f"{page_path(settings)} (`dtx report` writes it anew)"}
+    page = {"Cutover page": f"{page_path(settings)} (`{typed('report', system)}` writes it anew)"}
     everywhere = {
-        "Rejected rows": "table migration.rejected of the target database (`dtx psql` opens the embedded one)",
+        "Rejected rows": "table migration.rejected of the target database"
+        f" (`{typed('psql', system)}` opens the embedded one)",
         "Lake": settings.masked()["lake_url"],
-        "Archive": f"{settings.masked()['archive_url']} (`dtx archive list`)",
+        "Archive": f"{settings.masked()['archive_url']} (`{typed('archive list', system)}`)",
         "Log": str(settings.home / LOG_DIRECTORY),
         **page,
         "The graph with this history": "`make ui` or `dtx ui`",
@@ -230,7 +256,9 @@ def summarise(
         output(),
         [obstacle for obstacle in found if not obstacle.is_accepted(asked.get("accept", ()))],
         cut_over=asked.get("mode") == "cutover" and bool(outcome.loads) and outcome.succeeded,
-        undone_by=f"dtx rollback {outcome.run_id[:8]}" if outcome.loads else None,
+        undone_by=typed(f"rollback {outcome.run_id[:8]}", system) if outcome.loads else None,
+        system=system,
+        demonstration=location.SYSTEM.decisions.demonstration,
     )
 
 

@@ -38,7 +38,7 @@ def nothing_archived(place: Place) -> None:
 
 
 CASES: tuple[Case, ...] = (
-    option("an unknown system", ("run", "dxt"), "there is no system 'dxt'", "SYSTEM", "one of: "),
+    option("an unknown system", ("run", "dxt"), "there is no system 'dxt'", "SYSTEM", "did you mean 'dtx'?"),
     option("an unknown option", ("run", "--frobnicate"), "No such option", "--frobnicate", "run --help"),
     option("an unknown command", ("rum",), "No such command", "rum", "--help"),
     option(
@@ -105,7 +105,7 @@ CASES: tuple[Case, ...] = (
         ("archive", "query", "keywords", "SELECT 1"),
         "there is no table 'keywords'",
         "{home}/archive",
-        "one of: keyword",
+        "did you mean 'keyword'?",
     ),
     option(
         "two forms of output",

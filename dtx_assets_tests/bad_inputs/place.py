@@ -27,7 +27,7 @@ from dtx_assets.cli import shared
 from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM, build_system, load_other_areas
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.base.progress import listening
-from dtx_assets.machinery.base.settings import decisions_path
+from dtx_assets.machinery.base.settings import decisions_paths
 from dtx_assets.machinery.load import create_target
 from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
@@ -151,7 +151,9 @@ class Place:
 
     def _location(self, mappings: Path) -> Any:
         system = build_system(mappings)
-        return SimpleNamespace(SYSTEM=system.under(load_decisions(mappings / "decisions.yaml", decisions_path("dtx"))))
+        return SimpleNamespace(
+            SYSTEM=system.under(load_decisions(mappings / "decisions.yaml", decisions_paths("dtx")[0]))
+        )
 
     def decisions(self, content: str | bytes) -> None:
         """An override of decisions, for a code location that is loaded anew."""

@@ -1,16 +1,21 @@
 """The command line: quick help, exit codes, errors without traceback or secret, and what it prints."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from dtx_assets.cli import main as cli
 from dtx_assets.cli import serving
+from dtx_assets.cli.help import GROUPS, first_sentence
 from dtx_assets_tests.pages import PROJECT
 from dtx_assets_tests.patience import PATIENCE
 
@@ -119,3 +124,62 @@ def test_the_version_is_that_of_the_package():
     shown = CliRunner().invoke(cli.app, ["--version"])
     named = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
     assert (shown.exit_code, shown.output) == (0, f"dtx {named}\n")
+
+
+# --- help and slips ---------------------------------------------------------------------------------------------------
+
+
+def commands_of(command: Any, name: str = "dtx") -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for word, each in getattr(command, "commands", {}).items():
+        yield from commands_of(each, f"{name} {word}")
+
+
+def test_every_command_is_listed_in_one_group_with_its_whole_first_sentence():
+    root = typer.main.get_command(cli.app)
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(root.commands)
+    shown = " ".join(CliRunner().invoke(cli.app, ["--help"]).output.split())
+    for title, names in GROUPS.items():
+        assert f"{title}: {names[0]} " in shown
+    for name, command in root.commands.items():
+        assert first_sentence(command.help) in shown, name
+    assert "..." not in shown.replace("COMMAND [ARGS]...", "")
+
+
+def test_every_help_is_whole_sentences():
+    fragments = []
+    for name, command in commands_of(typer.main.get_command(cli.app)):
+        told = {name: first_sentence(command.help)}
+        told |= {f"{name} {each.opts[0]}": each.help or "" for each in command.params if each.name != "help"}
+        fragments += [of for of, text in told.items() if text[-1:] not in (".", "?") or text[:1].islower()]
+    assert fragments == []
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        ("rnu", "'run'"),
+        ("archive lst", "'list'"),
+        ("run padd", "'pad'"),
+        ("run --acept x=y", "--accept"),
+        ("plan --mode rehersal", "'rehearsal'"),
+        ("errors --format jsn", "'jsonl'"),
+        ("errors --table leter", "'letter'"),
+        ("errors --reason unmaped_value", "'unmapped_value'"),
+        ("rejected LETTERS", "'letter'"),
+        ("rejected --reason orphan_refrence", "'orphan_reference'"),
+        ("explain emailtemplates 1", "'EmailTemplate'"),
+        ("explain --from leter 1", "'letter'"),
+        ("search dispatch mesages aligner", "'messages'"),
+    ],
+)
+def test_what_was_meant_by_a_slip_is_told(command, meant, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("DTX_", "DISPATCH_"))]:
+        monkeypatch.delenv(name)
+    ended = CliRunner().invoke(cli.app, command.split())
+    told = f"{ended.output}{ended.exception}{getattr(ended.exception, 'remedy', '')}"
+    assert ended.exit_code
+    assert re.search(rf"(?i)(did you mean|possible options).*{re.escape(meant)}", told, re.DOTALL), told
+    assert not any(tmp_path.iterdir()) or command.startswith("search")

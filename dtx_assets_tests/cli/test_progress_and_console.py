@@ -84,7 +84,7 @@ def event(step: str, kind: str) -> SimpleNamespace:
 
 def test_plain_lines_count_the_steps_and_name_what_failed_and_was_skipped():
     console = plain_console()
-    with RunDisplay(console, "dtx", 3) as display:
+    with RunDisplay(console, "dtx", ["dtx_extraction", "dtx_prepare_exemption", "dtx_load_ManualOverride"]) as display:
         for kind in ("is_step_start", "is_step_success"):
             display(event("dtx_extraction", kind))
         display.advanced("prepare exemption", 10, 20)
@@ -98,9 +98,51 @@ def test_plain_lines_count_the_steps_and_name_what_failed_and_was_skipped():
     ]
 
 
+def lines_of_two_steps(before: dict[str, float]) -> list[str]:
+    """The lines of a run of `a` and `b`, then `c`, each of 10 s; `b` ends before `a` does."""
+    console, now = plain_console(), [0.0]
+    with RunDisplay(console, "dtx", ["dtx_a", "dtx_b", "dtx_c"], before, clock=lambda: now[0]) as display:
+        display(event("dtx_a", "is_step_start"))
+        display(event("dtx_b", "is_step_start"))
+        for step in ("dtx_b", "dtx_a"):
+            now[0] += 10
+            display(event(step, "is_step_success"))
+        display(event("dtx_c", "is_step_start"))
+        now[0] += 10
+        display(event("dtx_c", "is_step_success"))
+    return text_of(console).splitlines()
+
+
+def test_what_is_left_is_what_the_steps_ahead_took_the_last_time():
+    assert lines_of_two_steps({"dtx_a": 30.0, "dtx_b": 1.0, "dtx_c": 80.0}) == [
+        "[1/3] b: 10 s, about 1 min 40 s left",
+        "[2/3] a: 20 s, about 1 min 20 s left",
+        "[3/3] c: 10 s",
+    ]
+    # What takes longer than the last time has nothing left, not less.
+    assert lines_of_two_steps({"dtx_a": 2.0, "dtx_b": 1.0, "dtx_c": 4.4})[0] == "[1/3] b: 10 s, about 4 s left"
+
+
+def test_nothing_is_said_to_be_left_where_a_step_was_never_run():
+    assert lines_of_two_steps({"dtx_a": 30.0, "dtx_b": 1.0}) == ["[1/3] b: 10 s", "[2/3] a: 20 s", "[3/3] c: 10 s"]
+    assert lines_of_two_steps({}) == lines_of_two_steps({"other_a": 1.0})
+
+
+def test_the_clock_of_a_step_is_its_own():
+    now = [0.0]
+    display = RunDisplay(plain_console(), "dtx", ["dtx_a", "dtx_b"], clock=lambda: now[0])
+    display(event("dtx_a", "is_step_start"))
+    now[0] = 60.0
+    display(event("dtx_a", "is_step_success"))
+    display(event("dtx_b", "is_step_start"))
+    now[0] = 65.0
+    [whole, step] = display._progress.tasks
+    assert (whole.elapsed, step.elapsed) == (65.0, 5.0)
+
+
 def test_a_terminal_gets_a_live_display():
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
-    with RunDisplay(console, "dtx", 2) as display:
+    with RunDisplay(console, "dtx", ["dtx_load_X", "dtx_load_Y"]) as display:
         display(event("dtx_load_X", "is_step_start"))
         display.advanced("load X", 500, 1000)
         display._progress.refresh()

@@ -44,4 +44,4 @@ def test_the_workspace_of_the_current_directory_counts_else_that_of_the_package(
     assert cli.chosen_system("zoo") == "zoo"
     with pytest.raises(ConfigurationError, match="there is no system 'dtx'") as raised:
         cli.code_location("dtx")
-    assert raised.value.remedy == "one of: library, zoo"
+    assert raised.value.remedy == "use one of: library, zoo"

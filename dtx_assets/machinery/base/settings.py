@@ -104,6 +104,12 @@ VARIABLES = {
     "DECISIONS": Variable(
         "a YAML file that overrides decisions", "the options that `decisions.yaml` chooses", "a file that is there"
     ),
+    "DEMONSTRATION": Variable(
+        "the file that `dtx sample --clean` writes: it stands for all confirmations, with that sample and the embedded"
+        " database alone",
+        "what `decisions.yaml` says",
+        "a file that is there",
+    ),
     "CUTOVER_AT": Variable(
         "the instant that counts as now",
         "the start of the run",
@@ -204,6 +210,7 @@ class Settings:
     batch_rows: int
     mode: Mode
     legacy_dialect_path: Path | None = None
+    demonstration_path: Path | None = None
 
     @classmethod
     def from_environment(
@@ -248,6 +255,7 @@ class Settings:
             batch_rows=read.whole_number("BATCH_ROWS", 1, LARGEST_BATCH_ROWS) or batch_rows,
             mode=read.mode("MODE"),
             legacy_dialect_path=read.existing_file("LEGACY_DIALECT"),
+            demonstration_path=read.existing_file("DEMONSTRATION"),
         )
 
     def masked(self) -> dict[str, str]:
@@ -353,12 +361,14 @@ def is_production(environ: Mapping[str, str] | None = None) -> bool:
     return app_environment(environ).casefold() in ("prod", "production")
 
 
-def decisions_path(
+def decisions_paths(
     system: str, *, environ: Mapping[str, str] | None = None, project_dir: Path | None = None
-) -> Path | None:
-    """The file that overrides decisions, which the graph is built from before anything else is read."""
+) -> tuple[Path | None, Path | None]:
+    """The file that overrides decisions, and the one of a demonstration: the graph is built from them before anything
+    else is read."""
     project_dir = (project_dir or Path.cwd()).absolute()
-    return _Reader(system, read_environment(environ, project_dir), project_dir).existing_file("DECISIONS")
+    read = _Reader(system, read_environment(environ, project_dir), project_dir)
+    return read.existing_file("DECISIONS"), read.existing_file("DEMONSTRATION")
 
 
 @dataclass(frozen=True)

@@ -265,9 +265,9 @@ def _is_union(annotation: Any) -> bool:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """What to write instead of an unknown name."""
+    """What to write instead of an unknown name: the one that is nearly it, else all that there are."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
+    alike = {each.casefold(): each for each in reversed(known)}
+    if close := difflib.get_close_matches(name.casefold(), alike, n=1):
+        return f"did you mean {alike[close[0]]!r}?"
     return f"use one of: {', '.join(sorted(known))}" if known else "remove it"

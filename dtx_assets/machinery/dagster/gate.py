@@ -17,6 +17,7 @@ from dtx_assets.machinery.dagster.metadata import asset_name, check_name, closes
 from dtx_assets.machinery.dagster.run import asset_states, check_states
 from dtx_assets.machinery.dagster.verification import verification_checks
 from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.system.question import Question
 from dtx_assets.machinery.system.system import System
 
 
@@ -82,7 +83,7 @@ class GateOfInstance:
         )
         found = obstacles(
             checks,
-            self.graph.system.questions,
+            self._questions(environment),
             environment.decisions.chosen,
             cutover=cutover,
             models=models,
@@ -95,7 +96,7 @@ class GateOfInstance:
         """What is in the way of a cutover and can be told before anything is read."""
         found = obstacles(
             self._evaluated_now(environment),
-            self.graph.system.questions,
+            self._questions(environment),
             environment.decisions.chosen,
             cutover=True,
             models=(),
@@ -103,6 +104,11 @@ class GateOfInstance:
             owner=self.graph.system.owner,
         )
         return self._with_rows(found, environment)
+
+    def _questions(self, environment: RunEnvironment) -> list[Question]:
+        """What nobody has answered yet."""
+        questions = self.graph.system.questions
+        return [question for question in questions if not environment.decisions.is_answered(question.name)]
 
     def _with_rows(self, found: Sequence[Obstacle], environment: RunEnvironment) -> list[Obstacle]:
         """With the rows that decisions are about, as they were prepared or extracted last."""

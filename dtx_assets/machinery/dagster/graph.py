@@ -227,13 +227,19 @@ def as_tag(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:63]
 
 
+def status_told(decisions: Decisions, decision: Decision) -> str:
+    shown = decisions.demonstration
+    return decision.status + (" for a demonstration, by nobody" if shown and decision.key in shown.confirmed else "")
+
+
 def decision_paragraphs(decisions: Decisions, named: str) -> list[str]:
     """`Decision A8 #1: title. Text` of each decision that a declaration names, such as `A8 #1, #7`."""
     paragraphs = []
     for entry in decisions.named(named):
         options = f" Options: {', '.join(entry.options)}." if entry.options else ""
         paragraphs.append(
-            f"**Decision A{entry.area} #{entry.number}: {entry.title}.** {entry.text}{options} Status: {entry.status}."
+            f"**Decision A{entry.area} #{entry.number}: {entry.title}.** {entry.text}{options} Status:"
+            f" {status_told(decisions, entry)}."
         )
     return paragraphs or ([f"Plan: {named}."] if named else [])
 
@@ -245,11 +251,12 @@ def build_decision_specs(graph: Graph) -> list[dg.AssetSpec]:
             graph.key("decision", decision.key),
             graph.area_of(decision),
             f"**Decision A{decision.area} #{decision.number}: {decision.title}.** {decision.text}\n\n"
-            f"Chosen: **{decision.chosen}** ({decision.status}). DTX_DECISIONS names a file that chooses otherwise.",
+            f"Chosen: **{decision.chosen}** ({status_told(graph.decisions, decision)})."
+            f" {graph.system.name.upper()}_DECISIONS names a file that chooses otherwise.",
             kinds={"yaml"},
             metadata={
                 "chosen": decision.chosen or "",
-                "status": decision.status,
+                "status": status_told(graph.decisions, decision),
                 "to be confirmed by": decision.confirm_by or "nobody",
                 "options": markdown_table(
                     ("option", "chosen", "what it adds to the graph"), option_rows(graph, decision)

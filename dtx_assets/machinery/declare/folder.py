@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.names import RENAME, unusable_names
-from dtx_assets.machinery.base.settings import Schemas, decisions_path, schemas_of
+from dtx_assets.machinery.base.settings import Schemas, decisions_paths, schemas_of
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
 from dtx_assets.machinery.declare.model import (
     MIGRATION,
@@ -30,7 +30,7 @@ from dtx_assets.machinery.declare.own_rows import keys_crosswalk, own_crosswalk,
 from dtx_assets.machinery.feeds.load import FeedContext, Feeds, load_feeds
 from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, look_up_asset, value_map_asset
 from dtx_assets.machinery.mapping.conditions import is_active
-from dtx_assets.machinery.mapping.decisions import Asked, Decisions, load_decisions
+from dtx_assets.machinery.mapping.decisions import Asked, Decisions, decisions_under, load_decisions
 from dtx_assets.machinery.mapping.load import DECISIONS, FEEDS, TABLES, TARGETS, Mappings, load_mappings
 from dtx_assets.machinery.mapping.model import When
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
@@ -52,8 +52,10 @@ Given = ParamSpec("Given")
 
 def decided(system: System) -> System:
     """The system under the decisions that the environment chooses otherwise, if any."""
-    override = decisions_path(system.name)
-    return system.under(load_decisions(system.mappings_dir / DECISIONS, override)) if override else system
+    override, demonstration = decisions_paths(system.name)
+    if override is None and demonstration is None:
+        return system
+    return system.under(decisions_under(system.mappings_dir / DECISIONS, system.name, override, demonstration))
 
 
 def declared_system(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.yaml_file import suggestion
 from dtx_assets.machinery.derived.embedder import Embedder, embed_text
 from dtx_assets.machinery.derived.model import DerivedDeclaration, Entity
 from dtx_assets.machinery.postgres.connection import Connection
@@ -23,7 +24,7 @@ class Match:
 def entity_of(declared: DerivedDeclaration, name: str) -> Entity:
     if name not in declared.entities:
         raise ConfigurationError(
-            f"there is no text of {name!r}", where="dtx search", remedy=f"one of: {', '.join(declared.entities)}"
+            f"there is no text of {name!r}", where="dtx search", remedy=suggestion(name, declared.entities)
         )
     return declared.entities[name]
 

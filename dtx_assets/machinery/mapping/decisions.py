@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
+from dtx_assets.machinery.mapping.demonstration import Demonstration, read_demonstration
 from dtx_assets.machinery.mapping.model import When
 
 
@@ -92,6 +93,8 @@ class Decisions:
     known_issues: tuple[KnownIssue, ...]
     chosen: Mapping[str, str]
     questions: tuple[Asked, ...] = ()
+    demonstration: Demonstration | None = None
+    """What stands for people who have said nothing, where somebody named such a file."""
 
     @property
     def open(self) -> tuple[Decision, ...]:
@@ -104,6 +107,24 @@ class Decisions:
         """Who has to do an action: who is named, or whoever confirms the decision that waits for it."""
         waiting = (entry.confirm_by for entry in self.entries if entry.blocking_action == action.id)
         return action.owner or next(filter(None, waiting), "")
+
+    def is_answered(self, question: str) -> bool:
+        return bool(self.demonstration and question in self.demonstration.answered)
+
+    def shown_by(self, said: Demonstration) -> "Decisions":
+        """As if people had said what a demonstration says."""
+        return replace(
+            self,
+            entries=tuple(
+                entry.model_copy(update={"status": "confirmed"}) if entry.key in said.confirmed else entry
+                for entry in self.entries
+            ),
+            actions=tuple(
+                action.model_copy(update={"status": "done"}) if action.id in said.done else action
+                for action in self.actions
+            ),
+            demonstration=said,
+        )
 
     def named(self, text: str) -> tuple[Decision, ...]:
         """The decisions that a declaration such as `A8 #1, #7` names."""
@@ -118,6 +139,14 @@ def numbers_in(text: str) -> list[tuple[str, str]]:
         if number:
             found.append((area, number))
     return found
+
+
+def decisions_under(path: Path, system: str, override: Path | None, demonstration: Path | None) -> Decisions:
+    """The decisions of a file, as a run takes them: with other choices, and as a demonstration has them."""
+    decisions = load_decisions(path, override)
+    if demonstration is None:
+        return decisions
+    return decisions.shown_by(read_demonstration(demonstration, system, decisions))
 
 
 def load_decisions(path: Path, override: Path | None = None) -> Decisions:

@@ -12,6 +12,7 @@ import dagster as dg
 
 from dtx_assets.machinery.checks.obstacles import Obstacle
 from dtx_assets.machinery.mapping.decisions import Action, KnownIssue
+from dtx_assets.machinery.mapping.demonstration import Demonstration
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.book import (
     BookPage,
@@ -70,6 +71,9 @@ class Report:
     models: Mapping[str, str] = field(default_factory=dict)
     """Target tables by name, with the model that the plan calls them."""
 
+    demonstration: Demonstration | None = None
+    """What stands for people who have said nothing, where a file does."""
+
     def model_of(self, table: str) -> str:
         return self.models.get(table, table)
 
@@ -114,4 +118,5 @@ def gather(
         became=became(figures, accounts),
         activates=HELD in system.decisions.chosen.values() and any(each.held_column for each in system.filled_targets),
         models=accounts.models,
+        demonstration=system.decisions.demonstration,
     )

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.run.preflight.areas import areas
+from dtx_assets.machinery.run.preflight.decided_rows import decided_rows
 from dtx_assets.machinery.run.preflight.derived import derived_parts
 from dtx_assets.machinery.run.preflight.finding import Finding, Now
 from dtx_assets.machinery.run.preflight.legacy_views import legacy_view_findings
@@ -31,6 +32,7 @@ def parts(environment: RunEnvironment, now: Now) -> Iterator[list[Finding]]:
     with ExitStack() as stack:
         sources = Sources(environment, stack)
         yield sources.findings
+        yield list(decided_rows(environment, sources))
         target = Target(environment, stack, now)
         yield target.findings
         yield list(legacy_view_findings(environment, target.connection))

@@ -38,7 +38,8 @@ from dtx_assets.machinery.load import (
     read_live_targets,
 )
 from dtx_assets.machinery.load.legacy_views import prepare_legacy_views
-from dtx_assets.machinery.mapping.decisions import Decisions, load_decisions
+from dtx_assets.machinery.mapping.decisions import Decisions, decisions_under
+from dtx_assets.machinery.mapping.demonstration import require_it_stands
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.postgres.ddl import live_target
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
@@ -142,14 +143,17 @@ class RunEnvironment:
     @cached_property
     def decisions(self) -> Decisions:
         """What was chosen; the graph was built for it, and says so where the files changed since."""
-        now = load_decisions(self.system.mappings_dir / "decisions.yaml", self.settings.decisions_path)
+        file, settings = self.system.mappings_dir / "decisions.yaml", self.settings
+        now = decisions_under(file, self.system.name, settings.decisions_path, settings.demonstration_path)
+        if now.demonstration:
+            require_it_stands(now.demonstration, settings)
         built_for = self.system.decisions.chosen
         changed = sorted(key for key, option in now.chosen.items() if built_for.get(key) != option)
         if changed:
             raise ConfigurationError(
                 "the graph was built for other decisions: "
                 + ", ".join(f"{key} = {built_for.get(key)}, now {now.chosen[key]}" for key in changed),
-                where=str(self.settings.decisions_path or self.system.mappings_dir / "decisions.yaml"),
+                where=str(settings.decisions_path or file),
                 remedy="reload the code location, or start the run again",
             )
         return now

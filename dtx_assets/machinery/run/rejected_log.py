@@ -15,6 +15,8 @@ from psycopg import sql
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.masking import mask, mask_emails, masked_detail
+from dtx_assets.machinery.base.yaml_file import suggestion
+from dtx_assets.machinery.checks.obstacles import REMEDIES
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.system.system import System
@@ -96,12 +98,22 @@ def rejected_entries(
             )
 
 
-def asked_for(system: System, table: str | None, reason: str | None) -> sql.Composable:
-    """The condition on entries of a table and with a reason; ConfigurationError where no flow has such a table."""
+def require_asked(system: System, table: str | None, reason: str | None) -> None:
+    """ConfigurationError where no flow has such a table, or no row is ever rejected for such a reason."""
     targets = {target.name for target in system.targets}
     if table is not None and table not in system.legacy_tables and table not in targets:
-        known = ", ".join([*system.legacy_tables, *sorted(targets - set(system.legacy_tables))])
-        raise ConfigurationError(f"there is no table {table!r}", where="--table", remedy=f"one of: {known}")
+        known = [*system.legacy_tables, *sorted(targets - set(system.legacy_tables))]
+        raise ConfigurationError(f"there is no table {table!r}", where="--table", remedy=suggestion(table, known))
+
+    if reason is not None and reason not in REMEDIES:
+        raise ConfigurationError(
+            f"there is no reason {reason!r}", where="--reason", remedy=suggestion(reason, REMEDIES)
+        )
+
+
+def asked_for(system: System, table: str | None, reason: str | None) -> sql.Composable:
+    """The condition on entries of a table and with a reason; ConfigurationError where there is none such."""
+    require_asked(system, table, reason)
     asked: list[sql.Composable] = [sql.SQL("true")]
     if table is not None:
         asked.append(sql.SQL("{} IN (flow.source_table, flow.target_table)").format(sql.Literal(table)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.settings import DEFAULT_BATCH_ROWS, Settings
+from dtx_assets.machinery.base.yaml_file import suggestion
 from dtx_assets.machinery.mapping.lineage import column_lineage
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import OTHER_AREAS, TargetTable
@@ -152,7 +153,7 @@ class System:
             if table.model == model:
                 return table
         raise ConfigurationError(
-            f"{self.name} has no target model {model!r}", remedy=f"one of: {', '.join(t.model for t in self.targets)}"
+            f"{self.name} has no target model {model!r}", remedy=suggestion(model, [t.model for t in self.targets])
         )
 
     @cached_property

@@ -54,4 +54,6 @@ def packages(asked: Sequence[str]) -> Finding:
 def configuration(environment: RunEnvironment) -> Finding:
     chosen = environment.decisions.chosen
     says = f"APP_ENV {app_environment()}, mode {environment.mode}, {len(chosen)} decisions"
+    if shown := environment.decisions.demonstration:
+        return Finding("program", "configuration", "warn", f"{says}. {shown.told}")
     return Finding("program", "configuration", "yes", says)
