@@ -110,7 +110,7 @@ def measure_explain(target_url: str) -> None:
 def measure_finding(sample: Path, home: Path) -> None:
     from dtx_assets.cli.shared import environment_of
     from dtx_assets.dtx.system import SYSTEM
-    from dtx_assets.machinery.run.explain import landed_row
+    from dtx_assets.machinery.run.ways import landed_row
     from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 
     table = SYSTEM.legacy_tables["notification_webhook"]

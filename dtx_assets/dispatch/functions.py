@@ -11,6 +11,7 @@ from dtx_assets.machinery.files.content_types import content_type_of
 from dtx_assets.machinery.files.paths import object_name
 from dtx_assets.machinery.mapping.execute import NO_PROBLEMS, RowProblem, add_problems
 from dtx_assets.machinery.mapping.functions import Functions
+from dtx_assets.machinery.mapping.provenance import cell, cells, made_of
 from dtx_assets.machinery.system.flow import FlowInputs
 from dtx_assets.machinery.transforms.columns import (
     canonical_integer,
@@ -359,14 +360,19 @@ def one_project_a_uid(rows: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
 # --- workflow ---------------------------------------------------------------------------------------------------------
 
 
-@FUNCTIONS.register
+@FUNCTIONS.telling("from_state_id", "duration_minutes")
 def history_of_orders(rows: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
     """The states that are on and have a time, each with the one before it and the whole minutes since."""
     rows = rows.filter(":is_active", c(":created_at").is_not_null()).sort(":created_at", ":number")
     since = c(":created_at") - c(":created_at").shift().over(":order_id")
+    own, before = ("instruction_id", "changed_at"), c("_row").shift().over(":order_id")
     return rows.with_columns(
         c(":to_state_id").shift().over(":order_id").alias(":from_state_id"),
         since.dt.total_minutes().alias(":duration_minutes"),
+        *inputs.told(
+            from_state_id=made_of(cells(*own, cell("status", "dispatch_state", before))),
+            duration_minutes=made_of(cells(*own, cell("changed_at", "dispatch_state", before))),
+        ),
     )
 
 

@@ -10,7 +10,7 @@ As a command, for whoever works on the system (`dump` or `thorough` documents, a
 import argparse
 import json
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -27,19 +27,9 @@ from dtx_assets_tests.crm.second_reading_facts import FACTS, Facts, Field
 from dtx_assets_tests.crm.second_reading_values import Digits
 from dtx_assets_tests.crm.ugly import decisions, dump, thorough
 from dtx_assets_tests.crm.ugly_forms import write_archive, write_dump, write_export
+from dtx_assets_tests.differences import Difference, brief
 
 IDS = ("id", "uuid", "reference")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """`where` is what differences are counted by, `what` one of them."""
-
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
 
 
 @dataclass
@@ -222,18 +212,6 @@ def _is_same(found: Any, expected: Any) -> bool:
         case bool() | None | str():
             return type(found) is type(expected) and found == expected
     return isinstance(found, Decimal) and found == Decimal(repr(expected))
-
-
-def brief(told: Sequence[Difference], *, examples: int = 3) -> str:
-    """Where, how often, and a few of each."""
-    by_where: dict[str, list[str]] = defaultdict(list)
-    for each in told:
-        by_where[each.where].append(each.what)
-    lines = []
-    for where, found in by_where.items():
-        lines.append(f"{where}: {len(found)}")
-        lines += [f"    {each if len(each) < 600 else each[:600] + '…'}" for each in found[:examples]]
-    return "\n".join(lines)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -1,11 +1,16 @@
 """What `dtx run crm` makes of the shipped sample: each ugly document ends as the contract says, and is counted."""
 
+from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
 import pytest
 
 from dtx_assets.crm.decided_system import SYSTEM
 from dtx_assets.crm.transforms import NAMESPACE
+from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.base.settings import Settings
+from dtx_assets.machinery.prepare.preparation import RunSettings
+from dtx_assets_tests.machinery.run.cells import changed_cells
 
 pytestmark = pytest.mark.timeout(1200)
 CHECKS_FAILED = 3
@@ -132,3 +137,13 @@ def test_the_target_is_next_crms_own_schema(ran):
         " AND table_schema <> 'information_schema' ORDER BY 1"
     )
     assert schemas == [("migration",), ("public",)]
+
+
+def test_the_cells_that_are_told_are_those_that_change_a_column(ran):
+    settings = Settings.from_environment("crm", environ={}, sample_dir=SYSTEM.sample_dir)
+    lake = Lake(ran.command.environment["CRM_LAKE_URL"])
+    landed = RunSettings("cells", SYSTEM, settings, SYSTEM.decisions, datetime(2026, 7, 1, tzinfo=UTC), lake)
+    flows = ("users", "crm_accounts", "crm_contacts", "invoices", "tasks", "employees", "documents_types")
+    found = changed_cells(landed, *flows, rounds=2)
+    assert not found.lies
+    assert found.changed > 100

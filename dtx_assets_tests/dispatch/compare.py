@@ -12,7 +12,7 @@ Without `--decisions` the seed draws them. `--form postgres --legacy-url URL` ma
 import argparse
 import json
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from dtx_assets_tests.differences import Difference, brief
 from dtx_assets_tests.dispatch.second_reading import inputs_of_csv, inputs_of_database, migrate_and_queue
 from dtx_assets_tests.dispatch.second_reading_books import (
     STANDARD,
@@ -47,17 +48,6 @@ Embedded = tuple[str, str, str, str]
 """Entity, id, content type and hash of an embedding; chunks of one text are one."""
 Document = tuple[str, str, str, str, str]
 """Entity, id, name, text and hash of a document in Dify."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """`where` is what differences are counted by, `what` one of them."""
-
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
 
 
 @dataclass
@@ -251,18 +241,6 @@ def _of_queue(found: Mapping[str, Row], queued: Mapping[tuple[str, str], Queued]
         for column, value in should_be.items():
             if row[column] != value:
                 yield Difference(f"queue.{column}", f"{of}: {row[column]!r} instead of {value!r}, {entry.text!r}")
-
-
-def brief(told: Sequence[Difference], *, examples: int = 3) -> str:
-    """Where, how often, and a few of each."""
-    by_where: dict[str, list[str]] = defaultdict(list)
-    for each in told:
-        by_where[each.where].append(each.what)
-    lines = []
-    for where, found in by_where.items():
-        lines.append(f"{where}: {len(found)}")
-        lines += [f"    {each if len(each) < 600 else each[:600] + '…'}" for each in found[:examples]]
-    return "\n".join(lines)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

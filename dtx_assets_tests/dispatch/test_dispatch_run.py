@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,12 +21,14 @@ from dtx_assets.dispatch.checks import CHECKS
 from dtx_assets.dispatch.definitions import SYSTEM, defs
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.lake import s3_store
+from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.checks.own import evaluate
 from dtx_assets.machinery.dagster.run import select_assets
 from dtx_assets.machinery.load import undo_run
 from dtx_assets.machinery.load.legacy_views import prepare_legacy_views, there
 from dtx_assets.machinery.load.phase_checks import phase_findings
 from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.machinery.run.operations import require_phase
 from dtx_assets.machinery.sources.untouched import written_by_runs
 from dtx_assets_tests.dispatch.compare import brief, inputs_of, told, write
@@ -33,6 +36,7 @@ from dtx_assets_tests.dispatch.running import Migrated, migrate
 from dtx_assets_tests.dispatch.second_reading import migrate_and_queue
 from dtx_assets_tests.dispatch.second_reading_books import Result
 from dtx_assets_tests.dispatch.ugly import decisions
+from dtx_assets_tests.machinery.run.cells import changed_cells
 
 OURS_ALONE = {"coerced"}
 """Cut fractions of a second, and times that the clock skipped, are counted; the contract names neither."""
@@ -150,6 +154,16 @@ def test_phases_are_undone_from_one_on(migrated):
 
 NULLS = ("", "NULL", r"\N")
 """As CSV files spell NULL where a value is no text."""
+
+
+def test_the_cells_that_are_told_are_those_that_change_a_column(migrated):
+    settings = Settings.from_environment("dispatch", environ={}, sample_dir=SYSTEM.sample_dir)
+    at, system = datetime(2026, 7, 1, tzinfo=UTC), migrated.system
+    landed = RunSettings("cells", system, settings, system.decisions, at, migrated.lake)
+    found = changed_cells(landed, "states", "profiles", "projects", "doctor_offices", rounds=2)
+    assert not found.lies
+    assert not found.undeclared
+    assert found.changed > 100
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,52 @@ The rules are tested beside the flows, the load beside the load: here is that th
 """
 
 import hashlib
+import json
 import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 
+from dtx_assets.cli.shared import environment_of
+from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.postgres.embedded import remove_embedded_postgres
+from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets_tests.dtx.commands import LOADED, Command, counts
+from dtx_assets_tests.machinery.run import cells
+from dtx_assets_tests.machinery.run.cells import changed_cells
+from dtx_assets_tests.machinery.run.personal import explained, personal_values, values_told
 from dtx_assets_tests.pages import PROJECT
+
+OPTIONS: tuple[dict[str, str], ...] = (
+    {},
+    {
+        "timing_semantics": "cumulative",
+        "dow_bitmap": "send_days",
+        "bilingual_letters": "both_languages",
+        "envelope": "response_tracking",
+        "imap_upload": "document_metadata",
+        "vornado_feed": "seed_records",
+        "form_field": "record_internal_id",
+        "keyword": "directory_settings",
+        "expired_document_exemption": "apply",
+    },
+    {
+        "send_hold_override": "notification_only",
+        "dow_bitmap": "metadata",
+        "activation": "hold_until_activated",
+        "envelope": "aggregate",
+        "imap_upload": "model",
+        "form_field": "account_meta",
+    },
+)
+"""Every function of a mapping runs under one of them."""
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +102,90 @@ def test_what_the_documentation_explains_is_there(embedded):
     for example in sorted(examples):
         explained = command("explain", *example.split())
         assert explained.returncode == 0, (example, explained.stderr)
+
+
+@pytest.fixture(scope="module")
+def landed(embedded) -> RunSettings:
+    """What the run landed and looked up."""
+    home = embedded[0].directory / ".dtx"
+    settings = Settings.from_environment("dtx", environ={"DTX_HOME": str(home)}, sample_dir=SYSTEM.sample_dir)
+    return RunSettings(
+        "cells", SYSTEM, settings, SYSTEM.decisions, datetime(2026, 11, 21, tzinfo=UTC), Lake(str(home / "lake"))
+    )
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=range(len(OPTIONS)))
+def test_the_cells_of_a_schedule_are_those_that_change_it_and_no_others(landed, options):
+    found = changed_cells(landed, "notification_schedule", rounds=8, **options)
+    assert not found.lies
+    assert not found.undeclared
+    told = {(column, table, cell) for _, column, table, cell in found.moved}
+    assert ("days_after", "notification", "CEEXPAlertSetting") in told
+    assert ("email_recipients", "notification_webhook", "webhook") in told
+    days = options.get("dow_bitmap")
+    assert days is None or (days, "notification", "dow_bitmap") in told
+    # A schedule that is held back is not active, whatever its cells say.
+    held = {"is_active"} if "activation" in options else set()
+    assert not {what for what, times in found.tried.items() if times > 8 and what[1] not in held} - found.moved
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=range(len(OPTIONS)))
+def test_of_what_no_function_tells_the_cells_are_those_that_the_mapping_declares(landed, options):
+    under = SYSTEM.under(replace(SYSTEM.decisions, chosen={**SYSTEM.decisions.chosen, **options}))
+    flows = [flow.name for flow in under.flows if flow.name != "notification_schedule"]
+    assert len(flows) >= 5
+    found = changed_cells(landed, *flows, rounds=2, **options)
+    assert not found.lies
+    assert found.changed > 30 * len(flows)
+
+
+def test_a_cell_that_nobody_names_is_found(landed, monkeypatch):
+    """Else the tests above would find nothing for a wrong reason."""
+    real = cells.cells_that_made
+
+    def silent(name, *others):
+        made = real(name, *others)
+        return replace(made, cells=()) if name == "days_after" else made
+
+    monkeypatch.setattr(cells, "cells_that_made", silent)
+    lies = changed_cells(landed, "notification_schedule", rounds=6).lies
+    assert {column for _, column, *_ in lies} == {"days_after"}
+
+
+def test_a_stage_is_explained_by_its_cell_or_by_their_sum(embedded):
+    command, _ = embedded
+    told = command("explain", "NotificationSchedule", "17", "days_after").stdout
+    assert "      CEEXPAlertSetting = 5 → stage document_expiration/alert, of notification, by" in told
+    told = command("explain", "NotificationSchedule", "7", "--json").stdout
+    columns = json.loads(told)["columns"]
+    [way] = columns["days_after"]["ways"]
+    assert way["step"] == "CNCFSetting = 14 + CNCSSetting = 14 + CNCAlertSetting = 5 → stage coi_non_compliance/alert"
+    assert columns["days_after"]["value"] == "33"
+    assert [(cell["column"], cell["value"]) for cell in way["cells"]] == list(way["given"].items())
+    [none] = columns["email_recipients"]["ways"]
+    assert (none["how"], none["cells"]) == ("none", [])
+
+
+def test_no_command_tells_a_personal_value_of_the_sample(embedded, monkeypatch):
+    command, _ = embedded
+    home = command.directory / ".dtx"
+    monkeypatch.chdir(command.directory)
+    for name, value in {"HOME": home, "TARGET_URL": "", "LEGACY_URL": ""}.items():
+        monkeypatch.setenv(f"DTX_{name}", str(value))
+    told = {}
+    for words in (("status", "--all"), ("todo",), ("runs",), ("rejected",), ("errors",)):
+        done = command(*words)
+        assert done.returncode in (0, 3), (words, done.stderr)
+        told[" ".join(words)] = done.stdout + done.stderr
+    told |= {path.name: path.read_text() for kind in ("html", "log") for path in home.rglob(f"*.{kind}")}
+    with environment_of("dtx") as environment:
+        values = personal_values(environment)
+        told |= dict(explained(environment, 3))
+    assert len(values) > 1000
+    assert len(told) > 40
+    assert values_told(values, told) == {}
+    shown = "".join(text for name, text in told.items() if name.startswith("explain docutrax_hierarchy_accountemail"))
+    assert re.search(r", part [a-z]\*\*\*@[a-z]\*\*\*\.[a-z]+, run", shown)
 
 
 def test_nothing_personal_is_shown(embedded):

@@ -3,17 +3,24 @@
 import html
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from dtx_assets.cli.shared import environment_of
+from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.postgres.ddl import create_target
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets.machinery.postgres.other_rows import load_other_rows
+from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.pad.checks import CHECKS
 from dtx_assets.pad.decided_system import SYSTEM
 from dtx_assets_tests.dtx.commands import Command
+from dtx_assets_tests.machinery.run.cells import changed_cells
+from dtx_assets_tests.machinery.run.personal import explained, personal_values, values_told
 from dtx_assets_tests.pad.place import contents, pad, query
 
 NOT_BROKEN_BY_DATA = {"reference_tables_are_untouched", "request_ids_are_free", "no_row_changed_since"}
@@ -105,6 +112,33 @@ def test_explain_leads_from_an_audit_entry_to_the_legacy_row_and_the_rule(run):
     assert "personal_account_dealing" in told
     assert key in told
     assert "approval_details" in told or "comments_compliance" in told
+
+
+def test_no_command_tells_a_personal_value_of_the_sample(run, monkeypatch):
+    told = {}
+    for words in (("status", "--all"), ("todo",), ("rejected",), ("errors",)):
+        done = run.dtx(words[0], "pad", *words[1:])
+        assert done.returncode in (0, CHECKS_FAILED), (words, done.stderr)
+        told[" ".join(words)] = done.stdout + done.stderr
+    told |= {path.name: path.read_text() for kind in ("html", "log") for path in run.directory.rglob(f"*.{kind}")}
+    monkeypatch.chdir(run.directory)
+    for name, value in run.dtx.environment.items():
+        monkeypatch.setenv(name, value)
+    with environment_of("pad") as environment:
+        values = personal_values(environment)
+        told |= dict(explained(environment, 12))
+    assert len(values) > 100
+    assert len(told) >= 20
+    assert values_told(values, told) == {}
+
+
+def test_the_cells_that_are_told_are_those_that_change_a_column(run):
+    home = Lake(str(next(run.directory.rglob("lake"))))
+    settings = Settings.from_environment("pad", environ={}, sample_dir=SYSTEM.sample_dir)
+    landed = RunSettings("cells", SYSTEM, settings, SYSTEM.decisions, datetime(2026, 7, 1, tzinfo=UTC), home)
+    found = changed_cells(landed, rounds=8)
+    assert not found.lies
+    assert found.changed > 100
 
 
 def test_a_second_run_writes_nothing(run):

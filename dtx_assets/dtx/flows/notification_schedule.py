@@ -13,6 +13,7 @@ from dtx_assets.dtx.addresses import address_problems, invalid_addresses, with_a
 from dtx_assets.dtx.functions import FUNCTIONS
 from dtx_assets.dtx.php import counts_latin1
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems, listed_value
+from dtx_assets.machinery.mapping.provenance import OF, cell, cells, made_of
 from dtx_assets.machinery.system.flow import FlowInputs
 from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value, json_strings
 
@@ -85,6 +86,8 @@ READ = tuple(
     )
 )
 """The columns that stages read."""
+KEPT = ("_source_key", "_row", "_bucket", f"^{OF}.*$", "^:.*$")
+"""The columns of a row that each of its stages keeps."""
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -96,7 +99,7 @@ def counted_lookups(lookup: pl.LazyFrame) -> pl.LazyFrame:
     return lookup.sort("_row").group_by(canonical_integer(pl.col("customer_id")).alias("_customer")).last()
 
 
-@FUNCTIONS.register
+@FUNCTIONS.telling("effective_send_hold", "effective_dow_bitmap", "send_days", "metadata")
 def settings_of_customers(rows: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
     """Adds `_prefix` of the type, `effective_send_hold`, `_is_named` and, where days are kept, what bitmaps say.
 
@@ -123,10 +126,13 @@ def with_effective_settings(frame: pl.DataFrame, inputs: FlowInputs) -> pl.DataF
     """
     own = {"send_hold": pl.col("send_hold"), "dow_bitmap": pl.col("dow_bitmap")}
     if inputs.decision("send_hold_override") == "notification_only":
-        return frame.with_columns(value.alias(f"effective_{name}") for name, value in own.items())
+        return frame.with_columns(
+            *(value.alias(f"effective_{name}") for name, value in own.items()),
+            *inputs.told(**{f"effective_{name}": made_of(cells(name)) for name in own}),
+        )
     wanted = [f"{short}_{name}" for short in LOOKUP_PREFIX.values() for name in own]
     lookups = counted_lookups(inputs.legacy["notification_lookup"].lazy()).select(
-        "_customer", *(pl.col(name).alias(f"_lookup_{name}") for name in wanted)
+        "_customer", pl.col("_row").alias("_lookup_row"), *(pl.col(name).alias(f"_lookup_{name}") for name in wanted)
     )
     of_type = {prefix: pl.col("_prefix") == prefix for prefix in LOOKUP_PREFIX}
     joined = (
@@ -140,9 +146,22 @@ def with_effective_settings(frame: pl.DataFrame, inputs: FlowInputs) -> pl.DataF
             ).alias(f"effective_{name}")
             for name, value in own.items()
         )
+        .with_columns(inputs.told(**{f"effective_{name}": made_of(_cells_of_setting(name)) for name in own}))
         .select(pl.exclude("_customer", "^_lookup_.*$"))
     )
     return joined.collect()
+
+
+def _cells_of_setting(name: str) -> pl.Expr:
+    """The customer, what the lookup row says for rows of the type, and the row's own value where that says nothing."""
+    table, row = "notification_lookup", pl.col("_lookup_row")
+    of_lookup = {short: cell(f"{short}_{name}", table, row) for short in LOOKUP_PREFIX.values()}
+    said = pl.coalesce(*(pl.when(pl.col("_prefix") == prefix).then(of_lookup[short]) for prefix, short in NAMED))
+    is_given = pl.any_horizontal(
+        (pl.col("_prefix") == prefix) & pl.col(f"_lookup_{short}_{name}").is_not_null() for prefix, short in NAMED
+    )
+    own = pl.when(~is_given.fill_null(False)).then(cell(name))
+    return cells("customer_id", cell("customer_id", table, row), said, own)
 
 
 def with_naming(rows: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
@@ -217,44 +236,49 @@ def send_days(bitmap: pl.Expr, bit_order: str) -> pl.Expr:
 def with_days(rows: pl.DataFrame, bitmap: pl.Expr, inputs: FlowInputs) -> pl.DataFrame:
     """Adds what is kept of a bitmap: `:send_days`, or both in `:metadata`."""
     days = send_days(bitmap, inputs.decision("dow_bit_order"))
+    told = pl.col(f"{OF}effective_dow_bitmap")
     if inputs.decision("dow_bitmap") == "send_days":
-        return rows.with_columns(days.alias(":send_days"))
+        return rows.with_columns(days.alias(":send_days"), *inputs.told(send_days=told))
     both = pl.concat_str(pl.lit('{"dow_bitmap":'), bitmap, pl.lit(',"send_days":'), days, pl.lit("}"))
-    return rows.with_columns(pl.when(bitmap.is_not_null()).then(both).alias(":metadata"))
+    return rows.with_columns(pl.when(bitmap.is_not_null()).then(both).alias(":metadata"), *inputs.told(metadata=told))
 
 
-@FUNCTIONS.register
+@FUNCTIONS.telling("sequence", "days_after", "timing_type")
 def stages_of_settings(notifications: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
     """One row for each stage that has a wait, with `:type`, `:sequence`, `:days_after` and `:timing_type`."""
     incremental = inputs.decision("timing_semantics") == "incremental"
     stages = []
     for prefix, table in STAGES.items():
-        own = notifications.filter(pl.col("_prefix") == prefix).select("_source_key", "_row", "_bucket", *READ, "^:.*$")
-        chain: dict[str, list[pl.Expr]] = {}
+        own = notifications.lazy().filter(pl.col("_prefix") == prefix).select(*KEPT, *READ)
+        chain: dict[str, list[str]] = {}
         for stage in table:
+            said: list[str] = []
             if stage.setting is None:
                 days, present = pl.lit(0, dtype=pl.Int64), pl.lit(True)
             else:
                 setting = integer_value(pl.col(stage.setting))
                 present = setting.is_not_null()
                 before = chain.setdefault(stage.suffix, [])
-                before.append(setting)
-                days = pl.sum_horizontal(before) if stage.chain and incremental else setting
+                before.append(stage.setting)
+                said = list(before) if stage.chain and incremental else [stage.setting]
+                days = pl.sum_horizontal(integer_value(pl.col(name)) for name in said)
             timing = code(pl.col(stage.timing)) if stage.has_timing_column else pl.lit(stage.timing)
             stages.append(
                 own.select(
-                    "_source_key",
-                    "_row",
-                    "_bucket",
-                    "^:.*$",
+                    *KEPT,
                     pl.lit(prefix + stage.suffix).alias(":type"),
                     pl.lit(stage.sequence).alias(":sequence"),
                     days.alias(":days_after"),
                     timing.alias(":timing_type"),
                     present.alias("_present"),
+                    *inputs.told(
+                        sequence=made_of(cells(*said[-1:])),
+                        days_after=made_of(cells(*said), "sum" if len(said) > 1 else "value"),
+                        timing_type=made_of(cells(*([stage.timing] if stage.has_timing_column else []))),
+                    ),
                 ).filter("_present")
             )
-    return pl.concat(stages).drop("_present")
+    return pl.concat(stages).drop("_present").collect()
 
 
 # --- webhook rows -----------------------------------------------------------------------------------------------------
@@ -285,7 +309,7 @@ def recipients_and_others(rows: pl.DataFrame, inputs: FlowInputs) -> pl.DataFram
     return pl.concat([valid, others], how="diagonal_relaxed")
 
 
-@FUNCTIONS.register
+@FUNCTIONS.telling("email_recipients")
 def schedules_with_recipients(parts: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
     """The schedules in order of their key, each with the addresses of all its webhooks, each once, sorted.
 
@@ -307,6 +331,11 @@ def schedules_with_recipients(parts: pl.DataFrame, inputs: FlowInputs) -> pl.Dat
         .join(recipients, on=KEY, how="left", maintain_order="left")
         .with_columns(pl.col(":email_recipients").fill_null("[]"))
     )
+    if inputs.is_traced:
+        webhook = cell("webhook", "notification_webhook", pl.col("_row"))
+        told = webhooks.sort("_row").group_by(KEY).agg(webhook.alias("_cells"))
+        schedules = schedules.join(told, on=KEY, how="left", maintain_order="left")
+        schedules = schedules.with_columns(inputs.told(email_recipients=made_of(pl.col("_cells").fill_null(cells()))))
     if inputs.decision("activation") == "hold_until_activated":
         held = (pl.col(":is_active").alias("_is_active"), pl.lit(False).alias(":is_active"))
         return schedules.with_columns(held)

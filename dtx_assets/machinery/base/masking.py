@@ -83,13 +83,14 @@ def _without_first_value(sentence: str, values: Iterable[Any]) -> str:
 def masked_detail(detail: str, row: Mapping[str, Any], personal: Collection[str]) -> str:
     """What is wrong with a row, without what a personal column holds: `webhook: not an address: a… (9 characters)`.
 
-    A detail is sentences such as `column: what is wrong`, joined by `; `; of a personal column, what follows a second
-    colon is a value of it.
+    A detail is sentences such as `column: what is wrong`, joined by `; `, with the part of the row in front where it is
+    wrong with a part alone; of a personal column, what follows a second colon is a value of it.
     """
     columns = "|".join(sorted(map(re.escape, row), key=len, reverse=True)) or r"(?!)"
-    pieces = re.split(rf"(?:^|; )((?:{columns})(?:, (?:{columns}))*): ", detail)
+    part = rf"(?:(?!(?:{columns})(?:,|: ))[^:;]+: )?"
+    pieces = re.split(rf"(?:^|; )({part})((?:{columns})(?:, (?:{columns}))*): ", detail)
     told = [mask_emails(pieces[0])] if pieces[0] else []
-    for names_, sentence in zip(pieces[1::2], pieces[2::2], strict=True):
+    for of_part, names_, sentence in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
         text = sentence
         if set(names_.split(", ")) & set(personal):
             before, colon, value = sentence.partition(": ")
@@ -98,5 +99,5 @@ def masked_detail(detail: str, row: Mapping[str, Any], personal: Collection[str]
             for name in personal:
                 if isinstance(held := row.get(name), str) and len(held.strip()) > 1:
                     text = text.replace(held.strip(), mask(held.strip()))
-        told.append(f"{names_}: {mask_emails(text)}")
+        told.append(f"{of_part}{names_}: {mask_emails(text)}")
     return "; ".join(told)

@@ -70,14 +70,13 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
 
 def planned_load(graph: Graph, target: TargetTable, summary: LoadSummary) -> dict[str, Any]:
     """What a load would do, its samples masked."""
-    personal = graph.system.personal_columns(target)
     counts = {name: getattr(summary, name) for name in PLAN_COUNTS}
     return {
         "model": target.model,
         "target_table": target.name,
         **counts,
         "may_refuse": summary.may_refuse,
-        "changes": [masked_sample(sample, personal) for sample in summary.samples],
+        "changes": [masked_sample(sample, target, graph.system) for sample in summary.samples],
     }
 
 

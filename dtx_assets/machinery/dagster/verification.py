@@ -1,6 +1,6 @@
 """A check per target that compares all its rows with what the mapping gives. What is compared is `load.verify`."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -25,6 +25,7 @@ from dtx_assets.machinery.model.references import loaded_with
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.run.operations import verify_model
+from dtx_assets.machinery.system.system import System
 
 VERIFIED = "holds_what_the_mapping_gives"
 SHOWN = 50
@@ -76,7 +77,7 @@ def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefin
                 return
             found = verify_model(environment, target, context.log.info)
             red_for = [] if found.is_clean or only_vanished(found) else [unlike(found, key, environment)]
-            metadata = verification_metadata(found, target, graph.system.personal_columns(target))
+            metadata = verification_metadata(found, target, graph.system)
             yield dg.AssetCheckResult(
                 passed=found.is_clean,
                 asset_key=key,
@@ -109,9 +110,9 @@ def unlike(found: Verification, key: dg.AssetKey, environment: RunEnvironment) -
     )
 
 
-def verification_metadata(found: Verification, target: TargetTable, personal: Collection[str]) -> dict[str, Any]:
+def verification_metadata(found: Verification, target: TargetTable, system: System) -> dict[str, Any]:
     """What a verification found, its examples masked: as tables for people, and whole as data."""
-    samples = [masked_sample(sample, personal) for sample in found.samples]
+    samples = [masked_sample(sample, target, system) for sample in found.samples]
     facts = {"rows": found.rows, "owned_by_others": found.owned_by_others, "vanished": found.vanished}
     if target.file_columns:
         facts |= {"files": found.files, "files_read": found.files_read}
@@ -131,13 +132,15 @@ def verification_metadata(found: Verification, target: TargetTable, personal: Co
     }
 
 
-def masked_sample(sample: Sample, personal: Collection[str]) -> dict[str, Any]:
+def masked_sample(sample: Sample, target: TargetTable, system: System) -> dict[str, Any]:
     """An example for people: each column's value as it is and as it would be, or should be."""
+    personal = system.personal_columns(target)
+    part = mask(sample.part) if sample.part and system.hides_parts(target) else sample.part
     return {
         "fate": sample.fate,
         "source_key": sample.source_key,
-        "part": sample.part,
-        "place": sample.place,
+        "part": part,
+        "place": f"{sample.source_key} {part}".strip(),
         "target_id": sample.target_id,
         "cause": sample.cause,
         "columns": {

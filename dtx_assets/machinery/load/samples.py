@@ -29,11 +29,6 @@ class Sample:
     cause: str | None
     columns: tuple[tuple[str, Any, Any], ...]
 
-    @property
-    def place(self) -> str:
-        """The source row, and the part of it."""
-        return f"{self.source_key} {self.part}".strip()
-
 
 def samples_of_copied(part: Part) -> list[Sample]:
     """Of a part of which no row is there yet."""

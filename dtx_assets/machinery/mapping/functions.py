@@ -11,10 +11,12 @@ Made = TypeVar("Made", bound=FlowFunction)
 
 
 class Functions(Mapping[str, FlowFunction]):
-    """Functions by name; `register` is a decorator."""
+    """Functions by name; `register` and `telling` are decorators."""
 
     def __init__(self) -> None:
         self._functions: dict[str, FlowFunction] = {}
+        self.told: dict[str, tuple[str, ...]] = {}
+        """By function, the columns of which it tells the cells that made them, where it is asked."""
 
     def register(self, function: Made) -> Made:
         name = function.__name__
@@ -25,6 +27,15 @@ class Functions(Mapping[str, FlowFunction]):
         self._functions[name] = function
         return function
 
+    def telling(self, *columns: str) -> Callable[[Made], Made]:
+        """Registers a function that tells, by `FlowInputs.told`, which cells make these columns of a row."""
+
+        def register(function: Made) -> Made:
+            self.told[function.__name__] = columns
+            return self.register(function)
+
+        return register
+
     def __getitem__(self, name: str) -> FlowFunction:
         return self._functions[name]
 
@@ -33,3 +44,8 @@ class Functions(Mapping[str, FlowFunction]):
 
     def __len__(self) -> int:
         return len(self._functions)
+
+
+def told_by(functions: Mapping[str, FlowFunction], name: str | None) -> tuple[str, ...]:
+    """The columns of which a function tells the cells that made them."""
+    return functions.told.get(name or "", ()) if isinstance(functions, Functions) else ()

@@ -304,6 +304,12 @@ class Part(_Strict):
 
     value: Names = Field((), description="columns and helpers of this mapping; several are joined by `/`")
     constant: str | None = Field(None, description="the same for every row")
+    called: str = Field("part", description="what such a part is called where people look")
+    personal: bool | None = Field(
+        None,
+        description="whether it is masked where people look; left out: where a legacy column that it is made from is"
+        " personal",
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "Part":

@@ -14,6 +14,7 @@ from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
 from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.execute import PROBLEM
 from dtx_assets.machinery.mapping.model import SourceMapping
+from dtx_assets.machinery.mapping.provenance import OF
 from dtx_assets.machinery.model.target import TargetColumn, polars_type
 from dtx_assets.machinery.model.types import ColumnType
 from dtx_assets.machinery.prepare.assess import (
@@ -325,6 +326,9 @@ class _ModelRun:
                 where=f"{self.model}, {source}",
                 remedy="let it group its rows by that and keep it",
             )
+        if self.inputs.is_traced:
+            named = pairs.select("_source", "_source_key", "_part", "_target_row")
+            self.outcome.merged[self.model] = named.join(rows.select("_target_row", f"^{OF}.*$"), on="_target_row")
         pairs = pairs.rename({"_row": "_source_row", "_target_row": "_row"})
         prepared = self._select(rows, [pl.col("_target_row").alias("_row"), *self._selected(rows, entry)])
         return Prepared(prepared, self._links(pairs))

@@ -207,7 +207,7 @@ def prepare_flow(flow: Flow, run: RunSettings, progress: Progress | None = None)
     return {model: lake.require(run.key("prepared", model)) for model in flow.targets}
 
 
-def transform_context(run: RunSettings, mappings: Mapping[str, Manifest]) -> TransformContext:
+def transform_context(run: RunSettings, mappings: Mapping[str, Manifest], *, held: bool = True) -> TransformContext:
     """What the transforms of a run may look at; `mappings`: the datasets of mapping assets, by name."""
     crosswalks = {
         name: run.lake.scan(run.key("mapping", name), manifest=manifest) for name, manifest in mappings.items()
@@ -216,7 +216,10 @@ def transform_context(run: RunSettings, mappings: Mapping[str, Manifest]) -> Tra
     looked_up = {
         asset.name
         for asset in run.system.mapping_assets
-        if asset.kind == "reference" and asset.name in mappings and mappings[asset.name].tables["rows"].rows < HELD_ROWS
+        if held
+        and asset.kind == "reference"
+        and asset.name in mappings
+        and mappings[asset.name].tables["rows"].rows < HELD_ROWS
     }
     crosswalks |= {name: crosswalks[name].collect(engine="streaming").lazy() for name in looked_up}
     declared = {asset.name: asset.ids for asset in run.system.mapping_assets if asset.kind == "crosswalk"}

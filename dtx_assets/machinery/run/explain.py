@@ -1,29 +1,37 @@
 """Where a target row comes from, column by column, and what became of a legacy row."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import polars as pl
 from psycopg import sql
 
 from dtx_assets.machinery.base.errors import ConfigurationError
-from dtx_assets.machinery.base.masking import mask, masked_detail, plain
+from dtx_assets.machinery.base.masking import masked_detail
 from dtx_assets.machinery.load.archived import ARCHIVE
 from dtx_assets.machinery.load.key import Key
-from dtx_assets.machinery.mapping.execute import apply_columns
-from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping
-from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
+from dtx_assets.machinery.mapping.model import SourceMapping
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 from dtx_assets.machinery.postgres.ddl import live_target
-from dtx_assets.machinery.prepare.preparation import rules_that_dropped, transform_context
+from dtx_assets.machinery.prepare.preparation import rules_that_dropped
 from dtx_assets.machinery.run.environment import RunEnvironment
-from dtx_assets.machinery.sources.frames import has_key, key_elements, legacy_frame, may_have_key
-from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE
-from dtx_assets.machinery.transforms.columns import canonical_id, code
+from dtx_assets.machinery.run.ways import (
+    Facts,
+    Origin,
+    Ways,
+    cells_told,
+    landed_row,
+    named_row,
+    rows_with_keys,
+    shown_value,
+    shown_values,
+    texts,
+)
 
-Facts = dict[str, Any]
 CAME_FROM = """
 SELECT flow.source_table, flow.model, entry.source_key, listed.part, entry.hashes IS NOT NULL AS owns,
     coalesce(%(id)s = ANY (entry.adopted_ids), false) AS adopted, load.run_id, batch.committed_at, load.subset
@@ -94,43 +102,38 @@ def explain_target_row(
             where=target.name,
             remedy="take a key from the table, or from target_key of migration.mapping",
         )
+    keys: dict[str, list[str]] = {}
+    for source_table, _, key, *_ in came_from:
+        keys.setdefault(source_table, []).append(key)
+    rows = {name: rows_with_keys(environment, name, dict.fromkeys(wanted)) for name, wanted in keys.items()}
+    origins = [
+        _origin(environment, target, rows[source_table], source_table, model, key, part)
+        for source_table, model, key, part, *_ in came_from
+    ]
+    ways = Ways(environment, origins, rows, unmasked=unmasked)
     sources: list[Facts] = []
     columns: dict[str, Facts] = {}
-    for source_table, model, key, part, owns, adopted, run_id, at, subset in came_from:
-        table, landed = system.legacy_tables[source_table], landed_row(environment, source_table, key)
-        row = {} if landed is None else texts(landed)
-        declared = next((declared for declared in system.targets if declared.model == model), target)
-        mapped = system.mappings.for_target(declared.model).sources
-        mapping = mapped.get(source_table) or SourceMapping.model_validate({})
-        coercions = {} if landed is None else _coercions(environment, mapping, landed)
+    for origin, (*_, owns, adopted, run_id, at, subset) in zip(origins, came_from, strict=True):
+        coercions = ways.coercions(origin)
         sources.append(
             {
-                "source_table": source_table,
-                "source_key": key,
-                "part": part,
-                "model": model,
+                "source_table": origin.table.name,
+                "source_key": origin.key,
+                "part": ways.part(origin),
+                "model": origin.model,
                 "gives": "the row" if owns else "a part of it",
                 "adopted": adopted,
                 "run_id": run_id,
                 "migrated_at": at.isoformat(),
                 "subset": subset,
-                "row": _shown(row, table.is_personal, unmasked) if row else None,
-                "coercions": {name: coercions[name] for name in mapping.helpers if name in coercions},
+                "row": shown_values(origin.row, origin.table.is_personal, unmasked) if origin.row else None,
+                "coercions": {name: coercions[name] for name in origin.mapping.helpers if name in coercions},
             }
         )
-        hidden = system.personal_columns(declared)
-        for name, column in mapping.columns_of(part).items():
-            spec = mapping.members
-            ids = table.kind_of(spec.key) if spec else "integer"
-            member = part if spec and name == spec.other else None
-            told = columns.setdefault(name, {"value": _value((values or {}).get(name), name in hidden, unmasked)})
-            told.setdefault("ways", []).append(
-                {
-                    "source_table": source_table,
-                    **_way(environment, column, table, row, unmasked, ids, member),
-                    "coercions": coercions.get(name, []),
-                }
-            )
+        hidden = system.personal_columns(origin.target)
+        for name, way in ways.of(origin, coercions):
+            value = shown_value((values or {}).get(name), name in hidden, unmasked)
+            columns.setdefault(name, {"value": value}).setdefault("ways", []).append(way)
     personal = system.personal_columns(target)
     flow = system.flow_of(target.model)
     chosen = environment.decisions.chosen
@@ -143,7 +146,7 @@ def explain_target_row(
         "columns": columns,
         "decisions": {key: chosen[key] for key in (flow.decisions if flow else ()) if key in chosen},
         "written_over": [
-            {"run_id": run, "at": at.isoformat(), "before": _shown(before, personal.__contains__, unmasked)}
+            {"run_id": run, "at": at.isoformat(), "before": shown_values(before, personal.__contains__, unmasked)}
             for run, at, before in written_over
         ],
     }
@@ -157,6 +160,7 @@ def explain_legacy_row(environment: RunEnvironment, table: LegacyTable, key: str
             connection.execute(query.encode(), place).fetchall() for query in (WENT_TO, REFUSED, LISTED, BOOKED)
         )
     row = landed_row(environment, table.name, key)
+    shown_part = partial(environment.system.shown_part, table.name)
     if row is None and not went_to and not refused:
         raise ConfigurationError(
             f"{table.name} has no row with the key {key}",
@@ -168,9 +172,9 @@ def explain_legacy_row(environment: RunEnvironment, table: LegacyTable, key: str
         "source_key": key,
         "is_there": row is not None,
         "is_migrated": table.name in environment.system.migrated_tables,
-        "row": None if row is None else _shown(texts(row), table.is_personal, unmasked=False),
+        "row": None if row is None else shown_values(texts(row), table.is_personal, unmasked=False),
         "went_to": [
-            {"target_table": target, "part": part, "target_id": target_id, "run_id": run}
+            {"target_table": target, "part": shown_part(target, part), "target_id": target_id, "run_id": run}
             for target, part, target_id, run in went_to
         ],
         "rejected": [
@@ -184,7 +188,13 @@ def explain_legacy_row(environment: RunEnvironment, table: LegacyTable, key: str
             for target, reasons, partial, detail, held, run in refused
         ],
         "listed": [
-            {"list": kind, "target_table": target, "part": part, "target_id": target_id, "cause": cause}
+            {
+                "list": kind,
+                "target_table": target,
+                "part": shown_part(target, part),
+                "target_id": target_id,
+                "cause": cause,
+            }
             for kind, target, part, target_id, cause in listed
         ],
         "dropped": rules_that_dropped(environment.lake, environment.system, table.name, key).to_dicts(),
@@ -192,31 +202,21 @@ def explain_legacy_row(environment: RunEnvironment, table: LegacyTable, key: str
     }
 
 
-def landed_row(environment: RunEnvironment, table_name: str, key: str) -> pl.DataFrame | None:
-    """The row of a landed table that a source key names, as `legacy_frame` has it; None where it is there no more."""
-    table = environment.system.legacy_tables[table_name]
-    if environment.lake.manifest((environment.system.name, "legacy", table_name)) is None:
-        return None
-    number = _row_number(table, key)
-    elements = [] if number is not None else key_elements(table, key)
-    if elements is None:
-        return None
-    landed = pl.col(ROW) == number if number is not None else may_have_key(table, elements)
-    frame = legacy_frame(environment.lake, environment.system.name, table, where=landed)
-    found = frame.filter(has_key(table, elements)).sort(ROW).collect(engine="streaming")
-    ordinal = int(elements[len(table.key)] or 0) if len(elements) > len(table.key) else 1
-    last = found.height if table.has_unique_key else ordinal
-    return found.slice(last - 1, 1) if 0 < last <= found.height else None
-
-
-def texts(row: pl.DataFrame) -> dict[str, str | None]:
-    """The values of a landed row by column."""
-    return row.drop(ROW, UNDECODABLE).row(0, named=True)
-
-
-def _row_number(table: LegacyTable, key: str) -> int | None:
-    text = key.removeprefix("row ") if key.startswith("row ") else "" if table.key else key
-    return int(text) if text.isdecimal() else None
+def _origin(
+    environment: RunEnvironment,
+    target: TargetTable,
+    rows: pl.DataFrame,
+    source_table: str,
+    model: str,
+    key: str,
+    part: str,
+) -> Origin:
+    system = environment.system
+    declared = next((declared for declared in system.targets if declared.model == model), target)
+    mapped = system.mappings.for_target(declared.model).sources
+    mapping = mapped.get(source_table) or SourceMapping.model_validate({})
+    table = system.legacy_tables[source_table]
+    return Origin(table, key, part, model, declared, mapping, named_row(table, rows, key))
 
 
 def key_form(table: LegacyTable) -> str:
@@ -246,107 +246,6 @@ def _live_row(
     return number, dict(found[0]) if found else None
 
 
-def _way(
-    environment: RunEnvironment,
-    column: ColumnMapping,
-    table: LegacyTable,
-    row: Mapping[str, str | None],
-    unmasked: bool,
-    ids: ColumnKind = "integer",
-    member: str | None = None,
-) -> Facts:
-    """How a column is made of a legacy row (empty where it is gone): by what, and the step that its value took.
-
-    `ids`: how ids are compared where their crosswalk does not say it; `member`: the id that the row names in an array,
-    where it is that which the column holds.
-    """
-    given = {name: _value(row.get(name), table.is_personal(name), unmasked) for name in column.local if row}
-    facts: Facts = {"from": list(column.from_), "given": given}
-    raw = row.get(column.local[0]) if column.local else None
-    if column.is_constant:
-        facts["by"] = f"the constant {plain(column.constant)}"
-    elif column.value_map:
-        facts["by"] = f"the value map {column.value_map}, column {column.output}"
-        frame = environment.system.mappings.value_maps[column.value_map]
-        entry = _entry(frame, raw, exact=column.exact)
-        facts["step"] = "not listed" if entry is None else f"{plain(raw)} → {entry.get(str(column.output))}"
-    elif column.cases:
-        facts["by"] = f"the first line of the case table {column.cases} that fits"
-    elif column.crosswalk:
-        facts["by"] = f"the crosswalk {column.crosswalk}"
-        facts["step"] = _hop(environment, column.crosswalk, raw, ids, member)
-    elif column.transform:
-        settings = f" with {column.with_}" if column.with_ else ""
-        facts["by"] = f"the transform {column.transform}{settings}"
-    elif column.by:
-        facts["by"] = f"a function of the flow ({column.by})"
-    else:
-        facts["by"] = "the value as it is"
-    if column.when:
-        facts["only_under"] = f"{column.when.decision} = {' or '.join(column.when.option)}"
-    if column.note:
-        facts["note"] = column.note
-    return facts
-
-
-def _coercions(environment: RunEnvironment, mapping: SourceMapping, row: pl.DataFrame) -> dict[str, list[str]]:
-    """The lossy changes of a row that its mapping counts, by column or helper.
-
-    What the functions of a flow give to a column, and what they change themselves, is not known here.
-    """
-    run, transforms = environment.run_settings, environment.system.mappings.transforms
-    columns = mapping.columns | mapping.helpers
-    used = {column.crosswalk for column in columns.values() if column.crosswalk}
-    used |= {use.partition(".")[0] for column in columns.values() for use in column.uses}
-    landed = {name: manifest for name in used if (manifest := run.lake.manifest(run.key("mapping", name)))}
-    context = transform_context(run, landed)
-    found = {}
-    for name, column in columns.items():
-        given = {*column.local, *column.input}
-        looked_up = {*filter(None, [column.crosswalk]), *(use.partition(".")[0] for use in column.uses)}
-        known = looked_up <= {*landed, *context.value_maps}
-        if given <= set(row.columns) and known and not column.cases:
-            alone = mapping.model_copy(update={"columns": {name: column}, "helpers": {}})
-            made = apply_columns(row, alone, context, transforms).item(0, "_coercions")
-            if len(made):
-                found[name] = sorted(made)
-    return found
-
-
-def _entry(frame: pl.DataFrame, raw: str | None, *, exact: bool) -> dict[str, Any] | None:
-    key, wanted = pl.col(frame.columns[0]), pl.lit(raw, pl.String)
-    found = frame.filter(key == wanted if exact else code(key) == code(wanted))
-    return found.row(0, named=True) if found.height else None
-
-
-def _hop(
-    environment: RunEnvironment, crosswalk: str, raw: str | None, ids: ColumnKind, member: str | None = None
-) -> str:
-    manifest = environment.lake.manifest((environment.system.name, "mapping", crosswalk))
-    if raw is None or manifest is None:
-        return "NULL" if raw is None else "the crosswalk was not landed"
-    context = transform_context(environment.run_settings, {crosswalk: manifest})
-    listed = context.crosswalks[crosswalk]
-    # A member stands in the mapping as the crosswalk has it.
-    wanted = canonical_id(pl.lit(raw), context.id_kinds.get(crosswalk, ids)) if member is None else pl.lit(member)
-    found = listed.filter(pl.col("source_id") == wanted).collect()
-    raw = raw if member is None else member
-    if found.is_empty():
-        return f"{plain(raw)} → no entry"
-    target = found.get_column("target_id")[0]
-    return f"{plain(raw)} → {'a row that the target does not have' if target is None else target}"
-
-
-def _value(value: object, personal: bool, unmasked: bool) -> str:
-    if unmasked:
-        return "NULL" if value is None else str(value)
-    return mask(value) if personal else plain(value)
-
-
-def _shown(row: Mapping[str, Any], is_personal: Callable[[str], bool], unmasked: bool) -> dict[str, str]:
-    return {name: _value(value, is_personal(name), unmasked) for name, value in row.items()}
-
-
 # --- as text ----------------------------------------------------------------------------------------------------------
 
 
@@ -366,17 +265,22 @@ def target_row_lines(facts: Facts, column: str | None = None) -> Iterator[str]:
         if column in (None, name):
             yield f"  {name} = {told['value']}"
             for way in told["ways"]:
-                given = ", ".join(f"{legacy} = {value}" for legacy, value in way["given"].items())
-                step = f": {way['step']}" if way.get("step") else ""
-                under = f", only under {way['only_under']}" if way.get("only_under") else ""
-                source = f" of {way['source_table']}" if given else ""
-                coerced = f" (coerced: {', '.join(way['coercions'])})" if way["coercions"] else ""
-                yield f"      {given}{source}{', ' if given else ''}by {way['by']}{step}{coerced}{under}"
+                yield f"      {_way_told(way)}"
     for key, option in facts["decisions"].items():
         yield f"  decision {key} = {option}"
     for entry in facts["written_over"]:
         changes = ", ".join(f"{name} was {value}" for name, value in entry["before"].items())
         yield f"  updated by run {entry['run_id'][:8]} at {entry['at']}: {changes}"
+
+
+def _way_told(way: Facts) -> str:
+    under = f", only under {way['only_under']}" if way.get("only_under") else ""
+    coerced = f" (coerced: {', '.join(way['coercions'])})" if way["coercions"] else ""
+    step = way.get("step", "")
+    if step.startswith(f"{cells_told(way, names_table=False)} → "):
+        return f"{step}, of {way['source_table']}, by {way['by']}{coerced}{under}"
+    cells, step = cells_told(way), f": {step}" if step else ""
+    return f"{cells}{', ' if cells else ''}by {way['by']}{step}{coerced}{under}"
 
 
 def legacy_row_lines(facts: Facts) -> Iterator[str]:

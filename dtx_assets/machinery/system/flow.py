@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from dtx_assets.machinery.mapping.provenance import OF
 from dtx_assets.machinery.postgres.ddl import LiveTarget
 from dtx_assets.machinery.system.system import System
 from dtx_assets.machinery.transforms.columns import TransformContext
@@ -28,8 +29,15 @@ class FlowInputs:
     migrated: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     """By source, what those that stand before in the mapping file gave of this batch that is written: `:<column>`."""
 
+    is_traced: bool = False
+    """Whether functions are asked which cells made what they fill; a run never asks."""
+
     def decision(self, key: str) -> str:
         return self.context.decisions[key]
+
+    def told(self, **columns: pl.Expr) -> list[pl.Expr]:
+        """What a function tells of columns that it fills, each as `made_of` says it; nothing where nobody asks."""
+        return [made.alias(f"{OF}{name}") for name, made in columns.items()] if self.is_traced else []
 
 
 @dataclass
@@ -61,6 +69,10 @@ class Outcome:
     made: dict[tuple[str, str], pl.DataFrame] = field(default_factory=dict)
     """By model and source table, what was made of the rows, rejected or not: `_row`, `_part`, `:<column>`, `_problems`.
     What other models of the flow read of it."""
+
+    merged: dict[str, pl.DataFrame] = field(default_factory=dict)
+    """By model, of traced rows that a function made one of several: `_source`, `_source_key`, `_part`, and what it told
+    of the row that they went to."""
 
     def reject(self, model: str, rejected: pl.DataFrame) -> None:
         self.rejected.setdefault(model, []).append(rejected)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.masking import mask
 from dtx_assets.machinery.base.settings import DEFAULT_BATCH_ROWS, Settings
 from dtx_assets.machinery.base.yaml_file import suggestion
 from dtx_assets.machinery.mapping.lineage import column_lineage
+from dtx_assets.machinery.mapping.model import Part, SourceMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import OTHER_AREAS, TargetTable
 from dtx_assets.machinery.postgres.untouched import that_must_stay
@@ -217,6 +219,38 @@ class System:
             for key, column in sources
             if key[1] == "legacy" and key[2] in self.legacy_tables and self.legacy_tables[key[2]].is_personal(column)
         )
+
+    def shown_part(self, source_table: str, target_table: str, part: str) -> str:
+        """The part that a target row is of its legacy row, for people: masked where it is made of a personal value."""
+        if not part or (source_table, target_table) not in self._personal_parts:
+            return part
+        return mask(part)
+
+    def hides_parts(self, target: TargetTable) -> bool:
+        """Whether some parts that rows of a target are of their legacy rows are made of personal values."""
+        return any(target.name == table for _, table in self._personal_parts)
+
+    @cached_property
+    def _personal_parts(self) -> frozenset[tuple[str, str]]:
+        """The legacy and the target tables between which parts are called by a personal value."""
+        found = set()
+        for target in self.targets:
+            mapping = self.mappings.targets.get(target.model)
+            for table, source in mapping.sources.items() if mapping else ():
+                if (part := source.part) and self._is_personal_part(target, table, source, part):
+                    found.add((table, target.name))
+        return frozenset(found)
+
+    def _is_personal_part(self, target: TargetTable, table: str, source: SourceMapping, part: Part) -> bool:
+        if part.personal is not None:
+            return part.personal
+        columns = [column for name, column in source.made if name in part.value]
+        places = [column.located(legacy) for column in columns for legacy in column.from_]
+        is_made_so = any(self._is_personal(owner or table, legacy) for owner, legacy in places)
+        return is_made_so or bool(self.personal_columns(target) & set(part.value))
+
+    def _is_personal(self, table: str, column: str) -> bool:
+        return table in self.legacy_tables and self.legacy_tables[table].is_personal(column)
 
 
 def settings_of(system: System) -> Settings:

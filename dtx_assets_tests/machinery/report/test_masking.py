@@ -21,6 +21,8 @@ ROW = {"id": "7", "kind": "dog", "owner": "Anna Smith", "a.b": "x"}
         ),
         ("owner: Anna Smith is not listed", "owner: A… (10 characters) is not listed"),
         ("owner, kind: Anna Smith and dog differ", "owner, kind: A… (10 characters) and dog differ"),
+        ("keeper: owner: Anna Smith is not listed", "keeper: owner: A… (10 characters) is not listed"),
+        ("keeper: kind, owner: Anna Smith is none", "keeper: kind, owner: A… (10 characters) is none"),
         ("kind: ask anna.smith@example.org", "kind: ask a***@e***.org"),
         ("7: another owner's row has other values (id 3)", "7: another owner's row has other values (id 3)"),
         ("a.b: x is wrong", "a.b: x is wrong"),
