@@ -159,7 +159,7 @@ def too_large(look: Look) -> Iterator[pl.Expr]:
             decimals = text.str.extract(r"\.([0-9]*?)0*$", 1).str.len_chars()
             yield (digits > precision - scale) | (decimals > scale)
         elif live[name].max_length is not None and not column.value_map:
-            shown = text.str.strip_chars() if column.transform in ("trimmed", "currency") else text
+            shown = text.str.strip_chars() if column.transform in ("trimmed", "spelling_in") else text
             yield shown.str.len_chars() > live[name].max_length
 
 

@@ -90,7 +90,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, postgres_server: EmbeddedPos
 def of_clean_requests(place: Place) -> dict[str, CheckOutcome]:
     rows = [
         {**SOUND, "id": "1"},
-        {**SOUND, "id": "2", **OPEN},
+        {**SOUND, "id": "2", **OPEN, "currency": " USD ", "sedol": " 2046251 "},
         {**SOUND, "id": "3", **IDLE, "status": "declined", "status_compliance": "declined"},
     ]
     return place.outcomes(rows, executed_status="executed")
