@@ -147,6 +147,13 @@ def test_all_codes_are_shown_where_they_are_known_too(of_clean_requests):
     }
 
 
+@pytest.mark.parametrize(("option", "count"), [("ignore", 0), ("related_party_name", 2), ("when_related", 1)])
+def test_a_name_has_to_fit_where_it_is_written(place, option, count):
+    long = {**SOUND, "name": "x" * 251}
+    rows = [{**long, "id": "51", "related_yn": " 1"}, {**long, "id": "52", "related_yn": "2"}]
+    assert place.outcomes(rows, name=option)["values_fit_their_columns"].count == count
+
+
 def test_an_id_that_somebody_else_gave_out_is_not_free(place):
     place.migration.run([{**SOUND, "id": "41"}, {**SOUND, "id": "42"}])
     with psycopg.connect(place.migration.database_url) as connection:
