@@ -228,12 +228,14 @@ def named_courses(rows: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
     first_of: dict[str, int] = {}
     taken = set(standard["slug"])
     made: list[tuple[str, str]] = []
-    for number, name in rows.select(":legacy_course_id", ":name").iter_rows():
+    suffixes = inputs.decision("course_name_clash") == "suffix"
+    for number, own in rows.select(":legacy_course_id", ":name").iter_rows():
+        name = own
+        # What is made may be what another course is called.
+        while suffixes and name.lower() in first_of:
+            name = f"{name} (course {number})"
         first = first_of.setdefault(name.lower(), number)
-        if first == number or inputs.decision("course_name_clash") == "merge":
-            made.append((str(first), spelt.get(name.lower(), name)))
-        else:
-            made.append((str(number), f"{name} (course {number})"))
+        made.append((str(first), spelt.get(name.lower(), name)))
     named = rows.with_columns(
         pl.Series("_first", [first for first, _ in made], pl.String),
         pl.Series(":name", [name for _, name in made], pl.String),
@@ -243,7 +245,7 @@ def named_courses(rows: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
         if first in keys:
             continue
         key = wanted or f"course-{number}"
-        if key in taken and spelt.get(name.lower()) != name:
+        while key in taken and spelt.get(name.lower()) != name:
             key = f"{key}-{number}"
         taken.add(key)
         keys[first] = key

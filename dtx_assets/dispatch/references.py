@@ -9,6 +9,7 @@ from polars import col as c
 from dtx_assets.dispatch.transforms import moment, state_code, uuid_of
 from dtx_assets.machinery.declare.own_rows import keys_of
 from dtx_assets.machinery.look_ups.assets import MappingContext, References
+from dtx_assets.machinery.mapping.execute import no_text
 from dtx_assets.machinery.prepare.generic_key import rows_that_count
 from dtx_assets.machinery.transforms.columns import TransformContext, canonical_integer, integer_value, uuid_value
 from dtx_assets.machinery.transforms.keys import field
@@ -23,10 +24,12 @@ def prepared(context: MappingContext, model: str) -> pl.LazyFrame:
 
 @REFERENCES.register(("legacy", "auth_group"), is_crosswalk=True)
 def group(context: MappingContext) -> pl.LazyFrame:
-    """The groups of users and their names."""
+    """The groups of users and their names, and of which the name is no text that can be written."""
     rows = rows_that_count(context, "auth_group")
     known = rows.filter(canonical_integer(c("id")).is_not_null())
-    return known.select(c("_source_key").alias("source_id"), c("name").alias("target_id"))
+    wrong = pl.any_horizontal(problem.when.fill_null(False) for problem in no_text(["name"], [c("name")]))
+    unwritable = pl.when(wrong).then("_source_key").alias("unwritable")
+    return known.select(c("_source_key").alias("source_id"), c("name").alias("target_id"), unwritable)
 
 
 @REFERENCES.register(

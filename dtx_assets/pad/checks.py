@@ -26,15 +26,14 @@ from dtx_assets.machinery.transforms.columns import code
 from dtx_assets.machinery.transforms.listed import id_in, spelling_in
 from dtx_assets.machinery.transforms.times import instant
 from dtx_assets.pad.functions import TABLE
-from dtx_assets.pad.transforms import HUNDREDTH, IDENTIFIERS
+from dtx_assets.pad.transforms import HUNDREDTH, IDENTIFIERS, related_party
 
 CHECKS = Checks()
 LINES = Path(__file__).with_name("checks.csv")
 MODELS = ("pad_request", "pad_approval", "pad_execution")
 PEOPLE = ("employee", "auth_manager", "auth_compliance", "last_modified_by")
 TIMES = ("requested_date", "auth_manager_date", "auth_compliance_date", "last_modified_date")
-APPROVERS = ("manager", "compliance")
-AMOUNTS = ("trade_size", "value")
+APPROVERS, AMOUNTS = ("manager", "compliance"), ("trade_size", "value")
 CODES = ("status", "status_manager", "status_compliance", "inside_info_yn", "is_deleted_yn")
 FIRST_DAY, OVERDUE = datetime(2000, 1, 1, tzinfo=UTC), timedelta(days=2)
 
@@ -110,8 +109,8 @@ def ids_of_others(look: Look) -> pl.LazyFrame:
 
 def names(look: Look) -> pl.LazyFrame:
     """A row an employee, with how many names their requests give."""
-    employee = c("employee").str.strip_chars().alias("source_id")
-    return look.legacy(TABLE).group_by(employee).agg(c("name").drop_nulls().n_unique().alias("names"))
+    rows = look.legacy(TABLE).group_by(source_id=c("employee").str.strip_chars())
+    return rows.agg(names=c("name").drop_nulls().n_unique())
 
 
 def changed(look: Look) -> pl.LazyFrame:
@@ -149,6 +148,9 @@ def too_large(look: Look) -> Iterator[pl.Expr]:
     """Where a value has more digits, decimals or characters than its live column."""
     target = look.system.target("pad_request")
     live = read_live_targets(look.target_url(), [target])[target.model].columns if look.target_url else {}
+    if "related_party_name" in live and (under := look.chosen["name"]) != "ignore":
+        written = related_party([c("name"), c("related_yn")], deciding(look), under).value
+        yield written.str.len_chars() > live["related_party_name"].max_length
     for name, column in look.system.mappings.for_target(target.model).sources[TABLE].columns.items():
         if name not in live or len(column.from_) != 1:
             continue
@@ -159,7 +161,7 @@ def too_large(look: Look) -> Iterator[pl.Expr]:
             decimals = text.str.extract(r"\.([0-9]*?)0*$", 1).str.len_chars()
             yield (digits > precision - scale) | (decimals > scale)
         elif live[name].max_length is not None and not column.value_map:
-            shown = text.str.strip_chars() if column.transform in ("trimmed", "currency") else text
+            shown = text.str.strip_chars() if column.transform in ("trimmed", "spelling_in") else text
             yield shown.str.len_chars() > live[name].max_length
 
 

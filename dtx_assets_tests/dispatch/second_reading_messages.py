@@ -42,6 +42,8 @@ MESSAGE_COLUMNS = {
 }
 FILE_TARGETS = {"dispatch_record": "messages", "dispatch_instruction": "orders", "dispatch_project": "projects"}
 FUNCTIONS = {1: "submit", 2: "archive", 4: "process"}
+MOST_HOURS = (2**63 - 1) // 3_600_000_000
+"""PostgreSQL's intervals are microseconds of 64 bits: more hours are "overlong" (dtx.md 2)."""
 
 
 def migrate_messages(books: Books, people: People, orders: Orders) -> None:
@@ -188,7 +190,7 @@ def _task(books: Books, orders: Orders, source: Source) -> tuple[Row, str | None
         source.reasons.add("schema_violation")
     course = books.refer(source, "course_id", "dispatch_course")
     hours = source.integer("duration")
-    if hours is not None and hours < 0:
+    if hours is not None and not 0 <= hours <= MOST_HOURS:
         source.reasons.add("schema_violation")
     code = source.integer("function")
     metadata = json_object(category_id=source.integer("category_id"), status=source.integer("status"))

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from dtx_assets_tests.dispatch.second_reading_books import Books, empty, target_id
@@ -67,7 +67,7 @@ def migrate_orders(books: Books, people: People) -> Orders:
 
 
 def _migrate_courses(books: Books, orders: Orders) -> None:
-    by_name: dict[str, list[Source]] = defaultdict(list)
+    sound: list[Source] = []
     for source in books.to_judge("dispatch_course"):
         source.check_id(is_written=True)
         name = source.text("name")
@@ -77,27 +77,28 @@ def _migrate_courses(books: Books, orders: Orders) -> None:
         source.money("price")
         source.boolean("active")
         if not source.reasons and name is not None:
-            by_name[no_case(trimmed(name))].append(source)
+            sound.append(source)
     keys = {no_case(name) for name in STANDARD_TYPES}
     unseen = {no_case(name): name for name in STANDARD_TYPES}
+    owners: dict[str, Source] = {}
     named: list[tuple[Source, str]] = []
-    for plain, sources in by_name.items():
-        first, *others = sorted(sources, key=lambda source: source.id or 0)
-        standard = unseen.pop(plain, None)
-        identity = target_id("dispatch_course", first.id)
-        if standard:
-            _write_course(books, orders, first, standard, plain)
+    for source in sorted(sound, key=lambda each: each.id or 0):
+        name = trimmed(str(source.text("name")))
+        if no_case(name) in owners and books.decided("course_name_clash", "merge"):
+            identity = target_id("dispatch_course", owners[no_case(name)].id)
+            orders.order_types[source.id or 0] = identity
+            books.map(source, "order_types", identity)
+            continue
+        while no_case(name) in owners:  # a name that was made may be another course's, too
+            name = f"{name} (course {source.id})"
+        owners[no_case(name)] = source
+        if standard := unseen.pop(no_case(name), None):
+            _write_course(books, orders, source, standard, no_case(name))
         else:
-            named.append((first, trimmed(str(first.text("name")))))
-        for source in others:
-            if books.decided("course_name_clash", "merge"):
-                orders.order_types[source.id or 0] = identity
-                books.map(source, "order_types", identity)
-            else:
-                named.append((source, f"{trimmed(str(source.text('name')))} (course {source.id})"))
-    for source, name in sorted(named, key=lambda each: each[0].id or 0):
+            named.append((source, name))
+    for source, name in named:
         key = key_of(name) or f"course-{source.id}"
-        if key in keys:
+        while key in keys:
             key = f"{key}-{source.id}"
         keys.add(key)
         _write_course(books, orders, source, name, key)
@@ -285,7 +286,7 @@ def _write_state(books: Books, code: int) -> None:
 
 
 def _migrate_states(books: Books) -> None:
-    histories: dict[str, list[tuple[datetime, int, str, str | None]]] = defaultdict(list)
+    histories: dict[str, list[tuple[datetime, Source, str, str | None]]] = defaultdict(list)
     for source in books.to_judge("dispatch_state"):
         instruction = source.peek("instruction_id")
         if instruction is not None and books.found("dispatch_instruction", instruction) is None:
@@ -314,28 +315,33 @@ def _migrate_states(books: Books) -> None:
         books.map(source, "instruction_states", identity)
         _write_state(books, code)
         if row["is_active"] and changed_at is not None:
-            histories[order_id].append((changed_at, source.id, target_id("order_state", code), changed_by))
-            books.map(source, "order_state_history", target_id("order_state_history", source.id))
+            histories[order_id].append((changed_at, source, target_id("order_state", code), changed_by))
     for order_id, entries in histories.items():
-        _write_history(books, order_id, sorted(entries, key=lambda entry: entry[:2]))
+        _write_history(books, order_id, sorted(entries, key=lambda entry: (entry[0], entry[1].id or 0)))
     books.settle("dispatch_state")
 
 
-def _write_history(books: Books, order_id: str, entries: list[tuple[datetime, int, str, str | None]]) -> None:
+def _write_history(books: Books, order_id: str, entries: list[tuple[datetime, Source, str, str | None]]) -> None:
     before: tuple[datetime, str] | None = None
-    for changed_at, number, state, changed_by in entries:
+    for changed_at, source, state, changed_by in entries:
+        minutes = (changed_at - before[0]) // timedelta(minutes=1) if before else None
         row = {
             "order_id": order_id,
             "from_state_id": before[1] if before else None,
             "to_state_id": state,
             "changed_by_id": changed_by,
             "reason": None,
-            "duration_minutes": int((changed_at - before[0]).total_seconds() // 60) if before else None,
+            "duration_minutes": minutes,
             "metadata": {},
             "created_at": changed_at,
         }
-        books.write("order_state_history", target_id("order_state_history", number), row)
         before = (changed_at, state)
+        if minutes is not None and not fits(minutes):  # some four thousand years
+            books.reject_part(source, "order_state_history", "schema_violation")
+            continue
+        identity = target_id("order_state_history", source.id)
+        books.write("order_state_history", identity, row)
+        books.map(source, "order_state_history", identity)
 
 
 # --- 4.5 --------------------------------------------------------------------------------------------------------------

@@ -152,6 +152,8 @@ def _judge_groups(books: Books) -> dict[int, set[str]]:
         group = groups.get(number) if number is not None else None
         if number is not None and group is None:
             source.reasons.add("orphan_reference")
+        if group and group.raw("name") is not None and group.text("name") is None:
+            source.reasons.add("unparseable")  # the name is what this row writes
         if source.reasons or user is None or user.id is None or group is None:
             continue
         books.map(source, "profiles", target_id("auth_user", user.id))

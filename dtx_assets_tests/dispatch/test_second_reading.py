@@ -405,6 +405,15 @@ def test_courses():
     assert reasons(result, "dispatch_course") == dict.fromkeys("89", ("schema_violation",))
     standard = {each["name"] for each in result.rows["order_types"].values() if each["legacy_course_id"] is None}
     assert standard == {"Main", "Refinement", "Replacement", "Emergency"}
+    found, _ = courses("x", "X", "x (course 2)", "a", "a 6", "a!")
+    assert found == {
+        1: ("x", "x"),
+        2: ("X (course 2)", "x-course-2"),
+        3: ("x (course 2) (course 3)", "x-course-2-course-3"),
+        4: ("a", "a"),
+        5: ("a 6", "a-6"),
+        6: ("a!", "a-6-6"),
+    }
     assert target_id("order_type", "main") in result.rows["order_types"]
 
 

@@ -15,8 +15,21 @@ MORE: Mapping[tuple[str, str], tuple[Value, ...]] = {
     ("dispatch_project", "name"): PROJECT_NAMES,
     ("dispatch_record", "text"): BODIES,
     ("dispatch_record", "object_id"): (" 9 ", "\t9", "9 9", "09", "9.0"),
+    # More minutes than 32 bits hold lie between the last two of them.
+    ("dispatch_state", "changed_at"): ("0001-01-01 00:00:00", "9999-12-31 23:59:59"),
+    ("dispatch_template", "duration"): ("2147483648", "2562047788", "2562047789"),
 }
 """Values that are ugly in one column."""
+COURSES_NAMED_AS_OTHERS: Mapping[str, Value] = {
+    "901": "Twice",
+    "902": "twice",
+    "903": "TWICE (course 902)",
+    "904": "Same key",
+    "905": "Same key 906",
+    "906": "Same key!",
+}
+"""Courses whose names, or whose keys, are what is made for another one."""
+GROUP_NAMES: Mapping[str, Value] = {"901": b"a\xffb", "902": "a\0b", "903": None, "904": " ", "905": " é"}
 
 
 def thorough() -> Ugly:
@@ -30,6 +43,11 @@ def thorough() -> Ugly:
                 _add(tables, table, {column: value})
         for value in BAD_IDS:
             _add(tables, table, {"id": value})
+    for number, name in COURSES_NAMED_AS_OTHERS.items():
+        tables["dispatch_course"].append({**row("dispatch_course"), "id": number, "name": name})
+    for number, name in GROUP_NAMES.items():
+        tables["auth_group"].append({"id": number, "name": name})
+        tables["auth_user_groups"].append({"id": number, "user_id": "1", "group_id": number})
     files = {str(each["uid"]): b"solid" for each in tables["dispatch_project"][::2] if is_name(each["uid"])}
     return Ugly(tables, files)
 

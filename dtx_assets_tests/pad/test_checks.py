@@ -90,7 +90,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, postgres_server: EmbeddedPos
 def of_clean_requests(place: Place) -> dict[str, CheckOutcome]:
     rows = [
         {**SOUND, "id": "1"},
-        {**SOUND, "id": "2", **OPEN},
+        {**SOUND, "id": "2", **OPEN, "currency": " USD ", "sedol": " 2046251 "},
         {**SOUND, "id": "3", **IDLE, "status": "declined", "status_compliance": "declined"},
     ]
     return place.outcomes(rows, executed_status="executed")
@@ -145,6 +145,13 @@ def test_all_codes_are_shown_where_they_are_known_too(of_clean_requests):
         "request / NULL / NULL → pending_manager": 1,
         "declined / approved / declined → declined": 1,
     }
+
+
+@pytest.mark.parametrize(("option", "count"), [("ignore", 0), ("related_party_name", 2), ("when_related", 1)])
+def test_a_name_has_to_fit_where_it_is_written(place, option, count):
+    long = {**SOUND, "name": "x" * 251}
+    rows = [{**long, "id": "51", "related_yn": " 1"}, {**long, "id": "52", "related_yn": "2"}]
+    assert place.outcomes(rows, name=option)["values_fit_their_columns"].count == count
 
 
 def test_an_id_that_somebody_else_gave_out_is_not_free(place):

@@ -239,6 +239,11 @@ class _ModelRun:
         if not made.entry.counted:
             if wrong.height:
                 self._list_parts(made.source, wrong.filter(pl.col("_rule").is_null()))
+            # Another model accounts for the rows, and knows nothing of what this target cannot hold.
+            gave_parts = pl.col("_row").is_in(made.parts["_row"].unique().implode())
+            unfit = rows.filter(gave_parts, pl.col("_rule").is_null(), pl.col("_problems").list.len() > 0)
+            if unfit.height:
+                self._list_partial(made.source, unfit)
             return sound
         if wrong.height:
             none_left = pl.col("_row").is_in(sound["_row"].unique().implode()).not_()
@@ -268,8 +273,10 @@ class _ModelRun:
 
     def _list_parts(self, source: str, parts: pl.DataFrame) -> None:
         """Lists parts of rows that are migrated otherwise."""
-        told = _with_part_told(parts).select("_row", "_problems")
-        whole = told.join(self.inputs.legacy[source], on="_row", maintain_order="left")
+        self._list_partial(source, _with_part_told(parts))
+
+    def _list_partial(self, source: str, told: pl.DataFrame) -> None:
+        whole = told.select("_row", "_problems").join(self.inputs.legacy[source], on="_row", maintain_order="left")
         self.outcome.reject(self.model, rejected_rows(self.inputs, source, whole, partial=True))
 
     # --- rows of the target -------------------------------------------------------------------------------------------

@@ -93,15 +93,20 @@ def reject_unfit(outcome: Outcome, inputs: FlowInputs, flow: Flow, live: Mapping
             continue
         outcome.prepared[model] = Prepared(rows, links)
         for (source,), of_source in refused.group_by("source_table", maintain_order=True):
-            _reject_late(outcome, inputs, str(source), model, of_source)
+            _reject_late(outcome, inputs, str(source), model, of_source, counted=source in sources)
 
 
-def _reject_late(outcome: Outcome, inputs: FlowInputs, source: str, model: str, refused: pl.DataFrame) -> None:
-    """Rejects source rows that were booked as migrated: `source_row`, `reason`, `detail`."""
+def _reject_late(
+    outcome: Outcome, inputs: FlowInputs, source: str, model: str, refused: pl.DataFrame, *, counted: bool
+) -> None:
+    """Rejects source rows that were booked as migrated: `source_row`, `reason`, `detail`.
+
+    Of those that another model accounts for it is a part that is rejected.
+    """
     problem = pl.struct("reason", pl.lit("").alias("column"), "detail").alias("_problems")
     problems = refused.select(pl.col("source_row").alias("_row"), problem).group_by("_row").agg(pl.all())
     rows = inputs.legacy[source].join(problems, on="_row", maintain_order="left")
-    outcome.reject(model, rejected_rows(inputs, source, rows, partial=False))
+    outcome.reject(model, rejected_rows(inputs, source, rows, partial=not counted))
     of_them = (
         (pl.col("source_table") == source)
         & (pl.col("model") == model)

@@ -21,6 +21,8 @@ from dtx_assets.machinery.transforms.columns import (
 
 TRUE, FALSE = ("t", "true", "1"), ("f", "false", "0")
 """How PostgreSQL and exports write a boolean."""
+MOST_HOURS = ((1 << 63) - 1) // 3_600_000_000
+"""PostgreSQL holds the hours of an interval as microseconds of 64 bits."""
 
 
 @GENERIC.transform("flag")
@@ -105,6 +107,6 @@ def as_made(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
 
 @GENERIC.transform("hours")
 def hours(inputs: Sequence[pl.Expr], context: TransformContext) -> Outcome:
-    """So many hours as an interval; fewer than none are a `schema_violation`."""
-    read = integer(inputs, context, least=0)
+    """So many hours as an interval; fewer than none, or more than one holds, are a `schema_violation`."""
+    read = integer(inputs, context, least=0, most=MOST_HOURS)
     return replace(read, value=pl.format("{}:00:00", read.value.cast(pl.String).str.zfill(2)))

@@ -453,14 +453,16 @@ def integer(
     padded: bool = False,
     least: int | None = None,
     bits: int | None = None,
+    most: int | None = None,
 ) -> Outcome:
     """A whole number, or one that is `padded` with white space; anything else is `unparseable`. One that is below
-    `least`, or has more than `bits`, is a `schema_violation`.
+    `least`, above `most`, or has more than `bits`, is a `schema_violation`.
     """
     (source,) = inputs
     value = integer_value(source.str.strip_chars() if padded else source)
     read = reading(source, value, "integer", unreadable, blank)
     bounds = [value < least] if least is not None else []
+    bounds += [value > most] if most is not None else []
     bounds += [~value.is_between(-(1 << bits - 1), (1 << bits - 1) - 1)] if bits is not None else []
     beyond = (Problem("schema_violation", each, pl.format("{} is out of bounds", shown(source))) for each in bounds)
     return replace(read, problems=(*read.problems, *beyond))

@@ -28,7 +28,7 @@ from dtx_assets.machinery.transforms.columns import (
 
 ISO_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[ T][0-9]{2}:[0-9]{2}SECONDS(?:OFFSET)?)?$"
 SECONDS = r":[0-5][0-9](?:\.[0-9]+)?"
-OFFSET = r"Z|[+-](?:0[0-9]|1[0-5])(?::?[0-5][0-9])?"
+OFFSET = r"Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?"
 MICROSECOND_DIGITS = 6
 WHOLE_SECONDS = len("2000-01-01 00:00:00")
 
