@@ -112,7 +112,7 @@ def history(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_the_cutover_page_is_served_beside_the_ui_and_the_asset_leads_to_it(history):
     page, _ = history
     page.goto("/assets/dtx/report/cutover?view=overview")
-    link = page.get_by_role("link", name=re.compile("/cutover/dtx$")).first
+    link = page.locator("a[href$='/cutover/dtx']").first
     expect(link).to_be_visible(timeout=1000 * PATIENCE)
     page.goto(link.get_attribute("href"))
     expect(page.get_by_role("heading", level=1)).to_contain_text("No-go")
