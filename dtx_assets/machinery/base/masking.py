@@ -97,7 +97,9 @@ def masked_detail(detail: str, row: Mapping[str, Any], personal: Collection[str]
             text = f"{before}: {mask(value)}" if colon else before
             text = _without_first_value(text, [row[name] for name in names_.split(", ") if name in personal])
             for name in personal:
-                if isinstance(held := row.get(name), str) and len(held.strip()) > 1:
-                    text = text.replace(held.strip(), mask(held.strip()))
+                if isinstance(held := row.get(name), str) and len(value := held.strip()) > 1:
+                    # A long one is quoted as far as its beginning.
+                    quoted = value if value in text else held[:QUOTED].strip()
+                    text = text.replace(quoted, mask(value)) if len(quoted) > 1 else text
         told.append(f"{of_part}{names_}: {mask_emails(text)}")
     return "; ".join(told)

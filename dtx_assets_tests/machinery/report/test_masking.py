@@ -33,6 +33,13 @@ def test_details_keep_what_is_wrong_and_lose_what_is_personal(detail, shown):
     assert masked_detail(detail, ROW, {"owner"}) == shown
 
 
+def test_a_value_of_which_the_beginning_is_quoted_is_masked():
+    held = "Anna Smith who lives behind the hills and far away"
+    assert (
+        masked_detail(f"owner: {held[:40]} is none", {"owner": held}, {"owner"}) == "owner: A… (50 characters) is none"
+    )
+
+
 LONG = {"street": "Long Lane 5", "city": "Anna's Own Town, behind the hills"}
 
 

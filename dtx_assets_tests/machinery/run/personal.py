@@ -28,7 +28,7 @@ SHORTEST = 11
 
 
 def personal_values(environment: RunEnvironment) -> set[str]:
-    """The texts of personal columns that stand in no other column, nor in what one holds."""
+    """The texts of personal columns that stand in no key or other column, nor in what one holds."""
     personal, others = set[str](), set[str]()
     for table in environment.system.legacy_tables.values():
         if environment.lake.manifest(environment.run_settings.key("legacy", table.name)) is None:
@@ -36,7 +36,7 @@ def personal_values(environment: RunEnvironment) -> set[str]:
         frame = legacy_frame(environment.lake, environment.system.name, table).collect()
         for name in (name for name in frame.columns if frame.schema[name] == pl.String):
             texts = {text.strip() for text in frame.get_column(name).drop_nulls().unique()}
-            (personal if table.is_personal(name) else others).update(texts)
+            (personal if table.is_personal(name) and name not in table.key else others).update(texts)
     whole = "\n".join(others)
     return {text for text in personal if len(text) >= SHORTEST and text not in whole}
 
