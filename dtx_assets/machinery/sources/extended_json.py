@@ -5,11 +5,11 @@ documents lie, and how files of them are framed, is the business of `documents`.
 """
 
 import json
+import math
 import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -124,8 +124,9 @@ def _as_stored(value: Any) -> Any:
 def decoded_json(text: str) -> dict[str, Any]:
     """The fields of one document in JSON or Extended JSON of any version.
 
-    A number with a fraction is a double where that is the same number, else a decimal. Raises NoJson for what is none,
-    UnreadableDocument for a document that cannot be taken as it is.
+    A number with a fraction or an exponent is a double, however many digits of it are written; one that is larger than
+    any double is a decimal, as is an integer of more than 64 bits. Raises NoJson for what is none, UnreadableDocument
+    for a document that cannot be taken as it is.
     """
     try:
         document = json.loads(
@@ -319,8 +320,9 @@ def _integer(text: str) -> Any:
 
 
 def _fraction(text: str) -> Any:
+    # Some tools write 0.1 as 0.10000000000000000555: of a double, too, these digits are no more than its own.
     value = float(text)
-    return value if Decimal(text) == Decimal(repr(value)) else _decimal(text)
+    return value if math.isfinite(value) else _decimal(text)
 
 
 def _decimal(text: str) -> Decimal128:

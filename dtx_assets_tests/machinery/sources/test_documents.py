@@ -181,10 +181,13 @@ def test_what_bson_says_canonical_json_says_and_back(document: dict[str, Any]) -
     assert canonical(decoded_json(told)) == told
 
 
-def test_numbers_keep_all_their_digits() -> None:
+def test_a_number_is_a_double_where_it_has_a_fraction_or_an_exponent_and_else_an_integer() -> None:
     cases = {
         "12345678901234567890123": '{"$numberDecimal":"12345678901234567890123"}',
-        "0.1234567890123456789": '{"$numberDecimal":"0.1234567890123456789"}',
+        "0.10000000000000000555": '{"$numberDouble":"0.1"}',
+        "0.1234567890123456789": '{"$numberDouble":"0.12345678901234568"}',
+        "12345678901234567890.0": '{"$numberDouble":"1.2345678901234567e+19"}',
+        "1E2": '{"$numberDouble":"100.0"}',
         "1e400": '{"$numberDecimal":"1E+400"}',
         "2147483648": '{"$numberLong":"2147483648"}',
         "-2147483648": '{"$numberInt":"-2147483648"}',
