@@ -229,6 +229,24 @@ def test_a_document_that_cannot_be_read_is_a_row_that_says_why(dump, place):
     assert (manifest.metadata["unreadable"], manifest.metadata["source_rows"]) == (len(lines) - 1, len(lines))
 
 
+def test_what_cannot_be_read_of_an_array_is_what_cannot_be_read_of_lines(dump, place):
+    lines = [
+        *(text.encode() for text in UGLY),
+        b'{"a":"caf\xe9","b":"\xed\xa0\x80"}',
+        b'{"_id":7,"b\xe9":1}',
+        b'{"a":"good"}',
+    ]
+    (dump / "t.ndjson").write_bytes(b"\n".join(lines))
+    (dump / "u.json").write_bytes(b"[" + b",\n ".join(lines) + b"]")
+    frames = []
+    for name in ("t", "u"):
+        place.land(str(dump), LegacyTable(name, "area", ("_id", "a"), key=("_id",), documents=True))
+        frames.append(place.frame(name))
+    assert frames[0].equals(frames[1])
+    assert frames[1]["_unreadable"].to_list()[-3:] == ["holds bytes that are no UTF-8"] * 2 + [None]
+    assert frames[1]["_id"].to_list()[-2] == '{"$numberInt":"7"}'
+
+
 def test_bson_that_cannot_be_decoded_is_a_row_that_says_why(dump, place):
     deep: dict[str, Any] = {}
     for _ in range(120):
@@ -289,7 +307,7 @@ BROKEN = {
         "array that does not end": (b'[\n{"a":1},\n{"a":2}', "does not end", "line 3"),
         "trailing comma": (b'[{"a":1},]', "the array is no JSON", "line 1"),
         "more after it": (b'[{"a":1}]\n[]', "does not end", "line 2"),
-        "latin-1": (b'[{"a":"caf\xe9"}]', "the file is no UTF-8", "byte 10"),
+        "latin-1 outside of texts": (b'[{"a":1},\xe9]', "the array is no JSON", "line 1"),
     },
 }
 
