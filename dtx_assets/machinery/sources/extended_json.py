@@ -25,6 +25,8 @@ from bson.int64 import Int64
 from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 
+from dtx_assets.machinery.transforms.looks_typed import AS_STORED, MARKED, WRAPPERS
+
 DEEPEST = 100
 """Levels of nesting that BSON allows."""
 
@@ -189,13 +191,14 @@ def canonical(value: Any, depth: int = 1) -> str:
         raise UnreadableDocument(f"is nested deeper than {DEEPEST} levels")
     if isinstance(value, dict):
         members = (f"{encode_basestring(name)}:{canonical(member, depth + 1)}" for name, member in value.items())
-        return "{" + ",".join(members) + "}"
+        text = "{" + ",".join(members) + "}"
+        return AS_STORED + text.removeprefix('{"$') if next(iter(value), "") in WRAPPERS else text
     if isinstance(value, list):
         return "[" + ",".join(canonical(element, depth + 1) for element in value) + "]"
     if isinstance(value, DBRef):
         return canonical(dict(value.as_doc()), depth)
     if isinstance(value, DbPointer):
-        return canonical(value.told())
+        return f'{{"$dbPointer":{canonical(value.told()["$dbPointer"])}}}'
     if isinstance(value, Code) and value.scope is not None:
         return f'{{"$code":{encode_basestring(str(value))},"$scope":{canonical(dict(value.scope), depth + 1)}}}'
     return json.dumps(_told(value), separators=(",", ":"), ensure_ascii=False, default=_told)
@@ -203,12 +206,18 @@ def canonical(value: Any, depth: int = 1) -> str:
 
 def relaxed(value: str) -> str:
     """A value in canonical Extended JSON as relaxed one, without blanks."""
-    return json_util.dumps(
-        _with_pointers_told(decoded_json(f'{{"v":{value}}}')["v"]),
+    try:
+        read = decoded_json(f'{{"v":{value.replace(AS_STORED, MARKED)}}}')["v"]
+    except UnreadableDocument:
+        # A document some of whose fields are called like types, and hold something else.
+        return value.replace(AS_STORED, '{"$')
+    told = json_util.dumps(
+        _with_pointers_told(read),
         json_options=json_util.RELAXED_JSON_OPTIONS,
         separators=(",", ":"),
         ensure_ascii=False,
     )
+    return told.replace(MARKED, '{"$')
 
 
 def _with_pointers_told(value: Any) -> Any:
