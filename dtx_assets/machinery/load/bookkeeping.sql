@@ -157,7 +157,8 @@ CREATE TABLE migration.rejected_entry (
     detail text NOT NULL,
     "row" jsonb NOT NULL
 );
-CREATE INDEX rejected_entry_current ON migration.rejected_entry (flow_id, source_key) WHERE closed_by IS NULL;
+-- Of a key that is none, such as a text where an ObjectId belongs, there may be more than an index takes.
+CREATE INDEX rejected_entry_current ON migration.rejected_entry (flow_id, left(source_key, 500)) WHERE closed_by IS NULL;
 COMMENT ON TABLE migration.rejected_entry IS 'Rejected from the load that opened it until the one that closed it.';
 
 CREATE TABLE migration.accounting_entry (

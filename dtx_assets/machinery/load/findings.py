@@ -158,7 +158,9 @@ class Findings:
         copy_in(self.connection, sql.Identifier("closed_entry"), entries)
         self.connection.execute(
             "UPDATE migration.rejected_entry AS entry SET closed_by = %s FROM closed_entry AS closed"
-            " WHERE entry.closed_by IS NULL AND (entry.flow_id, entry.bucket, entry.source_key, entry.partial,"
+            # By what the index of open entries holds of a key, too.
+            " WHERE entry.closed_by IS NULL AND left(entry.source_key, 500) = left(closed.source_key, 500)"
+            " AND (entry.flow_id, entry.bucket, entry.source_key, entry.partial,"
             " entry.found_by_load, entry.hash, entry.occurrence) = (closed.flow_id, closed.bucket, closed.source_key,"
             " closed.partial, closed.found_by_load, closed.hash, closed.occurrence)",
             [self.load_id],

@@ -58,7 +58,9 @@ ORDER BY target_table, length(target_id), target_id, part
 """
 REFUSED = """
 SELECT target_table, reasons, partial, detail, "row", run_id FROM migration.rejected
-WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s) ORDER BY target_table, partial
+WHERE (system, source_table, source_key) = (%(system)s, %(table)s, %(key)s)
+    AND left(source_key, 500) = left(%(key)s, 500)
+ORDER BY target_table, partial
 """
 LISTED = """
 SELECT 'conflict', target_table, part, target_key, cause FROM migration.conflict

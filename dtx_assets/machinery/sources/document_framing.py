@@ -27,6 +27,8 @@ LARGEST_JSON = 4 * LARGEST
 """Bytes of a document in JSON, which may be longer than in BSON."""
 READ_AT_ONCE = 1 << 20
 MARK = codecs.BOM_UTF8
+NO_UTF8 = "surrogateescape"
+"""How bytes that are no UTF-8 go through a text, and come out as they were."""
 BLANKS = b" \t\r\n"
 DAMAGED_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
 
@@ -146,7 +148,7 @@ def _of_array(start: bytes, stream: IO[bytes], shown: str) -> Iterator[Document]
         while True:
             where = reading.where()
             try:
-                yield document(reading.element().encode(), lambda data: decoded_json(data.decode()))
+                yield document(reading.element(), lambda data: decoded_json(_text(data)))
             except NoJson:
                 broken(shown, "the array is no JSON", where)
             if reading.sign() != ",":
@@ -168,17 +170,12 @@ class _ArrayReading:
     def __init__(self, start: bytes, stream: IO[bytes], shown: str) -> None:
         self.shown, self._stream = shown, stream
         self._line, self._text, self._place, self._ended = 1, "", 0, False
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        self._offset = len(MARK) if start.startswith(MARK) else 0
+        # What is no UTF-8 is one element's fault, as it is one line's.
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(NO_UTF8)
         self._decode(start.removeprefix(MARK))
 
     def _decode(self, data: bytes) -> None:
-        try:
-            self._text += self._utf8.decode(data, final=not data)
-        except UnicodeDecodeError as error:
-            held = len(error.object) - len(data)
-            broken(self.shown, "the file is no UTF-8", f"byte {self._offset - held + error.start:,}")
-        self._offset += len(data)
+        self._text += self._utf8.decode(data, final=not data)
 
     def _more(self) -> bool:
         """Drops what was taken and reads as much again as is left; whether there was any more."""
@@ -211,14 +208,14 @@ class _ArrayReading:
         if self.sign() == sign:
             self._place += 1
 
-    def element(self) -> str:
-        """The text of the element that begins here."""
+    def element(self) -> bytes:
+        """The element that begins here, byte by byte."""
         while True:
             end = self._end()
             # A number may go on in what was not read yet.
             if end is not None and (end < len(self._text) or self._ended):
                 text, self._place = self._text[self._place : end], end
-                return text
+                return text.encode("utf-8", NO_UTF8)
             if not self._more():
                 broken(self.shown, "the array is no JSON", self.where())
 

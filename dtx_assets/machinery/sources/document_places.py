@@ -35,7 +35,7 @@ from dtx_assets.machinery.sources.mongo_archive import Archive, ArchivedCollecti
 from dtx_assets.machinery.sources.stored_files import Files, FileState
 
 LARGEST_METADATA = 1 << 20
-FORM = 4
+FORM = 5
 """What lands documents alike; another one lands them again."""
 
 

@@ -5,11 +5,11 @@ documents lie, and how files of them are framed, is the business of `documents`.
 """
 
 import json
+import math
 import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -24,6 +24,8 @@ from bson.errors import BSONError, InvalidDocument
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
+
+from dtx_assets.machinery.transforms.looks_typed import AS_STORED, MARKED, WRAPPERS
 
 DEEPEST = 100
 """Levels of nesting that BSON allows."""
@@ -124,8 +126,9 @@ def _as_stored(value: Any) -> Any:
 def decoded_json(text: str) -> dict[str, Any]:
     """The fields of one document in JSON or Extended JSON of any version.
 
-    A number with a fraction is a double where that is the same number, else a decimal. Raises NoJson for what is none,
-    UnreadableDocument for a document that cannot be taken as it is.
+    A number with a fraction or an exponent is a double, however many digits of it are written; one that is larger than
+    any double is a decimal, as is an integer of more than 64 bits. Raises NoJson for what is none, UnreadableDocument
+    for a document that cannot be taken as it is.
     """
     try:
         document = json.loads(
@@ -188,13 +191,14 @@ def canonical(value: Any, depth: int = 1) -> str:
         raise UnreadableDocument(f"is nested deeper than {DEEPEST} levels")
     if isinstance(value, dict):
         members = (f"{encode_basestring(name)}:{canonical(member, depth + 1)}" for name, member in value.items())
-        return "{" + ",".join(members) + "}"
+        text = "{" + ",".join(members) + "}"
+        return AS_STORED + text.removeprefix('{"$') if next(iter(value), "") in WRAPPERS else text
     if isinstance(value, list):
         return "[" + ",".join(canonical(element, depth + 1) for element in value) + "]"
     if isinstance(value, DBRef):
         return canonical(dict(value.as_doc()), depth)
     if isinstance(value, DbPointer):
-        return canonical(value.told())
+        return f'{{"$dbPointer":{canonical(value.told()["$dbPointer"])}}}'
     if isinstance(value, Code) and value.scope is not None:
         return f'{{"$code":{encode_basestring(str(value))},"$scope":{canonical(dict(value.scope), depth + 1)}}}'
     return json.dumps(_told(value), separators=(",", ":"), ensure_ascii=False, default=_told)
@@ -202,12 +206,18 @@ def canonical(value: Any, depth: int = 1) -> str:
 
 def relaxed(value: str) -> str:
     """A value in canonical Extended JSON as relaxed one, without blanks."""
-    return json_util.dumps(
-        _with_pointers_told(decoded_json(f'{{"v":{value}}}')["v"]),
+    try:
+        read = decoded_json(f'{{"v":{value.replace(AS_STORED, MARKED)}}}')["v"]
+    except UnreadableDocument:
+        # A document some of whose fields are called like types, and hold something else.
+        return value.replace(AS_STORED, '{"$')
+    told = json_util.dumps(
+        _with_pointers_told(read),
         json_options=json_util.RELAXED_JSON_OPTIONS,
         separators=(",", ":"),
         ensure_ascii=False,
     )
+    return told.replace(MARKED, '{"$')
 
 
 def _with_pointers_told(value: Any) -> Any:
@@ -319,8 +329,9 @@ def _integer(text: str) -> Any:
 
 
 def _fraction(text: str) -> Any:
+    # Some tools write 0.1 as 0.10000000000000000555: of a double, too, these digits are no more than its own.
     value = float(text)
-    return value if Decimal(text) == Decimal(repr(value)) else _decimal(text)
+    return value if math.isfinite(value) else _decimal(text)
 
 
 def _decimal(text: str) -> Decimal128:

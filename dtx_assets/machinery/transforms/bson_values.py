@@ -29,6 +29,7 @@ from dtx_assets.machinery.transforms.columns import (
     shown,
 )
 from dtx_assets.machinery.transforms.json_values import _literal
+from dtx_assets.machinery.transforms.looks_typed import name_of, parsed
 
 HEX_DIGITS = re.compile("[0-9A-Fa-f]{24}")
 WHOLE = re.compile(r"(-?[0-9]+)(?:\.0)?")
@@ -99,16 +100,10 @@ def _is_blank(text: str) -> bool:
     return not text.strip()
 
 
-def _moment(milliseconds: int) -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)).strftime("%Y-%m-%dT%H:%M:%S.") + (
-        f"{milliseconds % 1000:03d}Z"
-    )
-
-
 def _dated(milliseconds: int) -> str:
-    """A moment of the years 1 to 9999, the year in four digits whatever the platform's `strftime` does."""
-    text = _moment(milliseconds)
-    return text.rjust(24, "0")
+    """A moment of the years 1 to 9999."""
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _plain_number(number: Decimal) -> str:
@@ -336,6 +331,10 @@ def _string_in_json(text: str) -> str:
     return json.dumps(_checked_text(text), ensure_ascii=False)
 
 
+def _object_in_json(held: dict[str, Any], write: Callable[[Any], str]) -> str:
+    return "{" + ",".join(f"{_string_in_json(name_of(name))}:{write(each)}" for name, each in held.items()) + "}"
+
+
 def _number_in_json(kind: str, held: Any) -> str:
     if kind in ("int", "long"):
         return str(held)
@@ -362,8 +361,7 @@ def _plain_json(value: Any, counted: list[str]) -> str:
         case "array":
             return "[" + ",".join(_plain_json(each, counted) for each in held) + "]"
         case "object":
-            members = (f"{_string_in_json(name)}:{_plain_json(each, counted)}" for name, each in held.items())
-            return "{" + ",".join(members) + "}"
+            return _object_in_json(held, partial(_plain_json, counted=counted))
     counted.append(kind)
     match kind:
         case "objectId":
@@ -388,7 +386,11 @@ def _relaxed_json(value: Any) -> str:
         case "array":
             return "[" + ",".join(map(_relaxed_json, held)) + "]"
         case "object":
-            return "{" + ",".join(f"{_string_in_json(name)}:{_relaxed_json(each)}" for name, each in held.items()) + "}"
+            return (
+                "{"
+                + ",".join(f"{_string_in_json(name_of(name))}:{_relaxed_json(each)}" for name, each in held.items())
+                + "}"
+            )
         case "$code" if isinstance(held, dict):
             return f'{{"$code":{_string_in_json(held["$code"])},"$scope":{_relaxed_json(held["$scope"])}}}'
     return _as_it_is(value)
@@ -455,7 +457,7 @@ def _each(values: pl.Series, make: Callable[[Any], _Read]) -> pl.Series:
     made: list[tuple[str | None, str | None, str | None, tuple[str, ...]]] = []
     for value in distinct:
         try:
-            read = make(json.loads(value))
+            read = make(parsed(value))
             made.append((read.value, None, None, read.counted))
         except _Fault as fault:
             said = str(fault)

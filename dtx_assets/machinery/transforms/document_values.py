@@ -4,7 +4,6 @@ How a value of each type is read is `bson_values`; which option is chosen of wha
 says. Ids that name other documents are looked up in a crosswalk of those that are migrated.
 """
 
-import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,6 +41,7 @@ from dtx_assets.machinery.transforms.columns import (
     shown,
 )
 from dtx_assets.machinery.transforms.json_values import _literal
+from dtx_assets.machinery.transforms.looks_typed import parsed
 
 IS_BLANK = rf'^"{BLANK}*"$'
 CROSSWALK = pl.Schema(
@@ -338,7 +338,7 @@ def _arrays(values: pl.Series, crosswalk: pl.LazyFrame, rules: DocumentRules) ->
 
 def _read_array(value: str) -> tuple[list[Member], tuple[str, ...], str | None]:
     try:
-        members, alone = _members_of(json.loads(value), blank_is_empty=True)
+        members, alone = _members_of(parsed(value), blank_is_empty=True)
         return [_member(each) for each in members], alone, None
     except (_Fault, ValueError, ArithmeticError, KeyError, TypeError, RecursionError):
         return [], (), "holds a member that is no id"

@@ -11,6 +11,7 @@ import polars as pl
 from dtx_assets.machinery.model.legacy import ColumnKind
 from dtx_assets.machinery.transforms.bson_values import WHOLE, _id_of, _is_blank, _members_of, _typed
 from dtx_assets.machinery.transforms.columns import SHOWN, canonical_id
+from dtx_assets.machinery.transforms.looks_typed import MARKED, parsed
 
 OF_OBJECT_IDS = r'^\[\{"\$oid":"[0-9a-f]{24}"\}(?:,\{"\$oid":"[0-9a-f]{24}"\})*\]$'
 DIGITS = "[0-9a-f]{24}"
@@ -74,7 +75,7 @@ def _read_distinct(texts: pl.Series, kind: ColumnKind) -> pl.DataFrame:
 
 def _members(text: str, kind: ColumnKind) -> list[Member]:
     try:
-        members, alone = _members_of(json.loads(text), blank_is_empty=True)
+        members, alone = _members_of(parsed(text), blank_is_empty=True)
     except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
         return [(False, None, False, True, text[:SHOWN])]
     return [_member(member, kind, bool(alone)) for member in members]
@@ -89,7 +90,7 @@ def _member(member: Any, kind: ColumnKind, alone: bool) -> Member:
     except (ValueError, KeyError, TypeError, ArithmeticError):
         found = None
     if found is None:
-        return False, None, False, alone, json.dumps(member, ensure_ascii=False)[:SHOWN]
+        return False, None, False, alone, json.dumps(member, ensure_ascii=False).replace(MARKED, '{"$')[:SHOWN]
     return False, found[0], found[1], alone, None
 
 

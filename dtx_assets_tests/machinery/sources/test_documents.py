@@ -181,10 +181,13 @@ def test_what_bson_says_canonical_json_says_and_back(document: dict[str, Any]) -
     assert canonical(decoded_json(told)) == told
 
 
-def test_numbers_keep_all_their_digits() -> None:
+def test_a_number_is_a_double_where_it_has_a_fraction_or_an_exponent_and_else_an_integer() -> None:
     cases = {
         "12345678901234567890123": '{"$numberDecimal":"12345678901234567890123"}',
-        "0.1234567890123456789": '{"$numberDecimal":"0.1234567890123456789"}',
+        "0.10000000000000000555": '{"$numberDouble":"0.1"}',
+        "0.1234567890123456789": '{"$numberDouble":"0.12345678901234568"}',
+        "12345678901234567890.0": '{"$numberDouble":"1.2345678901234567e+19"}',
+        "1E2": '{"$numberDouble":"100.0"}',
         "1e400": '{"$numberDecimal":"1E+400"}',
         "2147483648": '{"$numberLong":"2147483648"}',
         "-2147483648": '{"$numberInt":"-2147483648"}',
@@ -224,6 +227,24 @@ def test_a_document_that_cannot_be_read_is_a_row_that_says_why(dump, place):
     assert frame["a"].to_list() == [None] * (len(lines) - 1) + ['"good"']
     assert frame["_row"].to_list() == list(range(1, len(lines) + 1))
     assert (manifest.metadata["unreadable"], manifest.metadata["source_rows"]) == (len(lines) - 1, len(lines))
+
+
+def test_what_cannot_be_read_of_an_array_is_what_cannot_be_read_of_lines(dump, place):
+    lines = [
+        *(text.encode() for text in UGLY),
+        b'{"a":"caf\xe9","b":"\xed\xa0\x80"}',
+        b'{"_id":7,"b\xe9":1}',
+        b'{"a":"good"}',
+    ]
+    (dump / "t.ndjson").write_bytes(b"\n".join(lines))
+    (dump / "u.json").write_bytes(b"[" + b",\n ".join(lines) + b"]")
+    frames = []
+    for name in ("t", "u"):
+        place.land(str(dump), LegacyTable(name, "area", ("_id", "a"), key=("_id",), documents=True))
+        frames.append(place.frame(name))
+    assert frames[0].equals(frames[1])
+    assert frames[1]["_unreadable"].to_list()[-3:] == ["holds bytes that are no UTF-8"] * 2 + [None]
+    assert frames[1]["_id"].to_list()[-2] == '{"$numberInt":"7"}'
 
 
 def test_bson_that_cannot_be_decoded_is_a_row_that_says_why(dump, place):
@@ -286,7 +307,7 @@ BROKEN = {
         "array that does not end": (b'[\n{"a":1},\n{"a":2}', "does not end", "line 3"),
         "trailing comma": (b'[{"a":1},]', "the array is no JSON", "line 1"),
         "more after it": (b'[{"a":1}]\n[]', "does not end", "line 2"),
-        "latin-1": (b'[{"a":"caf\xe9"}]', "the file is no UTF-8", "byte 10"),
+        "latin-1 outside of texts": (b'[{"a":1},\xe9]', "the array is no JSON", "line 1"),
     },
 }
 
