@@ -273,6 +273,9 @@ def lying_in(
 
 
 def _flow_column(flows: dict[str, int]) -> pl.Expr:
+    if not flows:
+        # No row leads to the target, and of nothing to replace Polars does not give the type that it is asked for.
+        return pl.lit(None, pl.Int16).alias("flow_id")
     return pl.col("source_table").replace_strict(flows, return_dtype=pl.Int16).alias("flow_id")
 
 

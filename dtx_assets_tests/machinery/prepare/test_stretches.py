@@ -45,3 +45,15 @@ def test_parts_are_the_same_however_many_batches_are_prepared_at_once(tmp_path, 
                 order = [name for name, kind in mine.schema.items() if not isinstance(kind, pl.List)]
                 assert mine.sort(order).equals(theirs.sort(order)), (one.name, frame)
     assert sum(part.rejected.height for part in alone)
+
+
+def test_a_part_without_rows_that_are_counted_elsewhere_is_read_with_the_types_of_any_part(tmp_path):
+    requests = Requests(tmp_path)
+    requests.run([], batch_rows=4)
+    prepared, rejected = (requests.lake.require(("zoo", layer, "Entry")) for layer in ("prepared", "rejected"))
+    counted = PreparedParts(requests.lake, requests.system.target("Entry"), prepared, rejected, lambda source: 1)
+    prepared.metadata["source_tables"] = []
+    parts = PreparedParts(requests.lake, requests.system.target("Entry"), prepared, rejected, lambda source: 1)
+    assert parts.flows == {}
+    assert parts.read(0).links.schema == counted.read(0).links.schema
+    assert parts.yielded(pl.Series(["1"])).schema["flow_id"] == pl.Int16
