@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from dtx_assets.machinery.derived.clock import Clock, Rate, wait_before_try
+from dtx_assets.machinery.derived.clock import Clock, Rate
 from dtx_assets.machinery.derived.embedder import (
     Answer,
     Embedded,
@@ -185,10 +185,8 @@ class Embedding:
             )
 
     def _count_failure(self, lease: Lease, hashed: str, error: Exception) -> None:
-        rows = lease.rows.filter(pl.col(HASH) == hashed)
-        attempts = int(rows.get_column("attempts").max() or 0) + 1  # type: ignore[arg-type]
-        retry_at = self.clock.now() + wait_before_try(attempts, self.chance) if isinstance(error, TryAgain) else None
-        died = self.queue.fail(lease, rows.get_column("id").to_list(), str(error), retry_at=retry_at)
+        ids = lease.rows.filter(pl.col(HASH) == hashed).get_column("id").to_list()
+        died = self.queue.fail(lease, ids, error, self.clock.now(), self.chance)
         self.summary.dead += died
-        self.summary.tried_again += rows.height - died
+        self.summary.tried_again += len(ids) - died
         self._dead_in_a_row += 1 if died else 0

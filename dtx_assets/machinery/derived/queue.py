@@ -14,7 +14,8 @@ import polars as pl
 from psycopg import sql
 
 from dtx_assets.machinery.base.failpoints import reach
-from dtx_assets.machinery.derived.clock import Clock
+from dtx_assets.machinery.derived.clock import Clock, wait_before_try
+from dtx_assets.machinery.derived.embedder import TryAgain
 from dtx_assets.machinery.derived.model import DerivedDeclaration
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.ddl import qualified
@@ -193,9 +194,13 @@ class Queue:
             clock.sleep(seconds)
         return True
 
-    def fail(self, lease: Lease, ids: Sequence[str], words: str, *, retry_at: datetime | None) -> int:
-        """Count an attempt of rows that are still this lease's: they wait until `retry_at`, or are dead where that is
-        None or it was the last one. How many died."""
+    def fail(
+        self, lease: Lease, ids: Sequence[str], error: Exception, now: datetime, chance: Callable[[], float]
+    ) -> int:
+        """Count an attempt of rows that are still this lease's: they wait, the longer the more there were, or are dead
+        where it need not be tried again or it was the last one. How many died."""
+        attempts = lease.rows.filter(pl.col("id").is_in(ids)).get_column("attempts").to_list()
+        waits = wait_before_try(max(attempts, default=0) + 1, chance) if isinstance(error, TryAgain) else None
         with self.connection.transaction():
             died = self.connection.execute(
                 sql.SQL(
@@ -204,7 +209,7 @@ class Queue:
                     " ELSE 'pending' END, not_before = CASE WHEN attempts + 1 >= max_attempts THEN NULL"
                     " ELSE %(retry)s::timestamptz END WHERE id = ANY (%(ids)s::uuid[]) RETURNING status = 'dead'"
                 ).format(self.table),
-                {"words": words, "retry": retry_at, "ids": self.own(lease, ids)},
+                {"words": str(error), "retry": now + waits if waits else None, "ids": self.own(lease, ids)},
             ).fetchall()
         return sum(dead for (dead,) in died)
 

@@ -10,7 +10,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import polars as pl
 from psycopg import sql
 
 from dtx_assets.machinery.base.failpoints import reach
@@ -239,12 +238,8 @@ class Sending:
         self, lease: Lease, row: str, document: Document, error: Exception, status: str | None = None
     ) -> None:
         """Count an attempt; `status` is that of the document, where it changed."""
-        [attempts] = lease.rows.filter(pl.col("id") == row).get_column("attempts").to_list()
-        retry_at = None
-        if isinstance(error, TryAgain):
-            retry_at = self.clock.now() + wait_before_try(attempts + 1, self.chance)
         self.documents.fail(document.id, str(error), status)
-        died = self.queue.fail(lease, [row], str(error), retry_at=retry_at)
+        died = self.queue.fail(lease, [row], error, self.clock.now(), self.chance)
         self.summary.dead += died
         self.summary.tried_again += 1 - died
         self._dead_in_a_row += died

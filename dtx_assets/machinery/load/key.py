@@ -16,7 +16,7 @@ from psycopg import sql
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.model.types import INTEGERS
 from dtx_assets.machinery.postgres.connection import Connection
-from dtx_assets.machinery.postgres.content import copy_in, copy_out
+from dtx_assets.machinery.postgres.content import copy_in, copy_out, key_text
 from dtx_assets.machinery.postgres.ddl import LiveTarget, qualified
 
 
@@ -86,11 +86,8 @@ class Key:
         return sql.SQL(" AND ").join([of_table, *values])
 
     def text(self, row: str) -> sql.Composable:
-        """The key of a row as text: one column as PostgreSQL writes it, several as a JSON array."""
-        if len(self.columns) == 1:
-            return sql.SQL("{}::text").format(sql.Identifier(row, self.columns[0]))
-        listed = sql.SQL(", ").join(sql.Identifier(row, name) for name in self.columns)
-        return sql.SQL("jsonb_build_array({})::text").format(listed)
+        """The key of a row as text."""
+        return key_text(row, self.columns)
 
     def number_rows(self, connection: Connection, rows: sql.Composable) -> None:
         """Give numbers to rows that have none. `rows` is what follows FROM, and calls a row `t`."""

@@ -23,7 +23,7 @@ from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect
-from dtx_assets.machinery.postgres.content import copy_out
+from dtx_assets.machinery.postgres.content import copy_out, key_text
 from dtx_assets.machinery.postgres.ddl import qualified
 from dtx_assets.machinery.postgres.sessions import ROWS_REMEDY, would_hide_rows
 from dtx_assets.machinery.sources.frames import legacy_frame
@@ -324,8 +324,7 @@ def _but_those_inserted_by(
 def not_inserted_by(system: str, table: str, key: Sequence[str]) -> sql.Composable:
     """Whether a row of a target table, called `t`, is of no load of a system; the bookkeeping must be there."""
     name = sql.Literal(table)
-    columns = sql.SQL(", ").join(sql.Identifier("t", column) for column in key)
-    text = sql.SQL("{}::text" if len(key) == 1 else "jsonb_build_array({})::text").format(columns)
+    text = key_text("t", key)
     number = sql.SQL(
         "(SELECT numbered.no FROM migration.target_row AS numbered"
         " WHERE (numbered.target_table, numbered.key) = ({}, {}))"
@@ -334,7 +333,7 @@ def not_inserted_by(system: str, table: str, key: Sequence[str]) -> sql.Composab
         # A key that is a whole number is its own number.
         number = sql.SQL(
             "CASE WHEN pg_typeof({}) = ANY ('{{smallint,integer,bigint}}'::regtype[]) THEN {}::bigint ELSE {} END"
-        ).format(columns, text, number)
+        ).format(sql.Identifier("t", key[0]), text, number)
     return sql.SQL(
         "NOT EXISTS (SELECT FROM (SELECT {} AS no OFFSET 0) AS own"
         " JOIN migration.batch ON batch.inserted_ids @> own.no AND batch.undone_at IS NULL"

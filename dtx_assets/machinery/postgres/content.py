@@ -173,6 +173,12 @@ def array_parameter(values: pl.Series) -> str | list[Any]:
     return f"{{{','.join(values.cast(pl.String))}}}" if values.dtype.is_integer() else values.to_list()
 
 
+def key_text(row: str, columns: Sequence[str]) -> sql.Composable:
+    """The key of a row as text: one column as PostgreSQL writes it, several as a JSON array."""
+    listed = sql.SQL(", ").join(sql.Identifier(row, name) for name in columns)
+    return sql.SQL("{}::text" if len(columns) == 1 else "jsonb_build_array({})::text").format(listed)
+
+
 def ids_literal(ids: pl.Expr) -> pl.Expr:
     """A list of integers as PostgreSQL writes a bigint[]."""
     return pl.concat_str(pl.lit("{"), ids.cast(pl.List(pl.String)).list.join(","), pl.lit("}"))
