@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -293,7 +294,16 @@ def test_no_more_calls_are_in_flight_than_may_be(place, service):
     service.gate = threading.Event()
     for number in range(12):
         place.message(f"m{number}", f"text {number}")
-    opened = threading.Timer(1.0, service.gate.set)
+
+    def open_when_as_many_wait() -> None:
+        until = time.monotonic() + 60
+        while service.most_at_once < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+        # Another one would come now.
+        time.sleep(0.5)
+        service.gate.set()
+
+    opened = threading.Thread(target=open_when_as_many_wait)
     opened.start()
     place.embed(model(service), concurrency=3)
     opened.join()
