@@ -321,7 +321,9 @@ def archive_query(
         raise ConfigurationError(
             f"{table!r} is not archived" if table in location.SYSTEM.legacy_tables else f"there is no table {table!r}",
             where=settings.masked()["archive_url"],
-            remedy=suggestion(table, stored) if stored else f"`{typed('run', system)}` archives all tables",
+            remedy=suggestion(table, stored, all_told=True)
+            if stored
+            else f"`{typed('run', system)}` archives all tables",
         )
     with ask(place, stored[table], sql) as answer:
         if as_csv:

@@ -264,10 +264,11 @@ def _is_union(annotation: Any) -> bool:
     return get_origin(annotation) in (Union, UnionType)
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """What to write instead of an unknown name: the one that is nearly it, else all that there are."""
+def suggestion(name: str, known: Iterable[str], *, all_told: bool = False) -> str:
+    """What to write instead of an unknown name: the one that is nearly it, else (or too) all that there are."""
     known = list(known)
     alike = {each.casefold(): each for each in reversed(known)}
+    listed = f"use one of: {', '.join(sorted(known))}" if known else "remove it"
     if close := difflib.get_close_matches(name.casefold(), alike, n=1):
-        return f"did you mean {alike[close[0]]!r}?"
-    return f"use one of: {', '.join(sorted(known))}" if known else "remove it"
+        return f"did you mean {alike[close[0]]!r}?" + (f" Else {listed}" if all_told else "")
+    return listed

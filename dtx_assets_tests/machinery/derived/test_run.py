@@ -278,7 +278,7 @@ def test_searching_other_models_or_nothing_is_told(written):
         search(written.connection, DECLARED.entities["orders"], Asked(), "text", 1)
     with pytest.raises(ConfigurationError, match="nothing to search for"):
         search(written.connection, entity, Asked(), " \n", 1)
-    with pytest.raises(ConfigurationError, match="profiles, orders"):
+    with pytest.raises(ConfigurationError, match="messages, orders, profiles"):
         entity_of(DECLARED, "people")
 
 

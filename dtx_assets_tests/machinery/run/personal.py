@@ -28,11 +28,13 @@ SHORTEST = 11
 
 
 def personal_values(environment: RunEnvironment) -> set[str]:
-    """The texts of personal columns that stand in no key or other column, nor in what one holds."""
+    """The texts of personal columns that stand in no key or other column, nor in what one holds or is called."""
     personal, others = set[str](), set[str]()
     for table in environment.system.legacy_tables.values():
         if environment.lake.manifest(environment.run_settings.key("legacy", table.name)) is None:
             continue
+        # As they are called where they come from.
+        others.update(environment.lake.scan((environment.system.name, "legacy", table.name)).collect_schema().names())
         frame = legacy_frame(environment.lake, environment.system.name, table).collect()
         for name in (name for name in frame.columns if frame.schema[name] == pl.String):
             texts = {text.strip() for text in frame.get_column(name).drop_nulls().unique()}
