@@ -105,7 +105,7 @@ CASES: tuple[Case, ...] = (
         ("archive", "query", "keywords", "SELECT 1"),
         "there is no table 'keywords'",
         "{home}/archive",
-        "did you mean 'keyword'?",
+        "did you mean 'keyword'? Else use one of: keyword",
     ),
     option(
         "two forms of output",
