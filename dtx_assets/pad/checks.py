@@ -248,7 +248,7 @@ def asked(check: str, show: list[str], look: Look) -> Find | CheckOutcome:
         return Find(either(too_large(look)), show=show)
     made = of_requests(look) if look.asset[0] == "legacy" else of_arrivals(look)
     made |= {"names_are_redundant": c("names") > 1, "no_row_changed_since": c("changed_at") > c("migrated_at")}
-    return Find(made[check], show=show, **values_shown(look, check))
+    return Find(made[check], show=show, masked=show, **values_shown(look, check))
 
 
 ROWS = {function.__name__: function for function in (requests, arrivals, names, changed)}
