@@ -21,7 +21,7 @@ def test_the_demonstration_runs_as_written(tmp_path):
     assert "a demonstration goes into the embedded database alone" in said
     rows = re.findall(r"│ personal_account_dealing │ pad_request +│ +100 │ +(\d+) │ +(\d+) │ +0 │", said)
     assert rows == [("99", "1"), ("100", "0"), ("100", "0")], "red, green, cut over"
-    first, second = (re.findall(rf"\\[{step}/30\\] .*", said) for step in (7, 8))
+    first, second = (re.findall(rf"\[{step}/30\] .*", said) for step in (7, 8))
     assert "left" not in first[0], "no run was before it"
     assert re.search(r": \d+(\.\d)? s, about \d+ s left$", first[1]), first[1]
     assert "left" in second[1]

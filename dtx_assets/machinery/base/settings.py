@@ -277,7 +277,9 @@ def mask_url(url: str) -> str:
         name, equals, _ = assignment.groups()
         return f"{name}{equals}***" if _SECRET_NAME.search(unquote(name)) else assignment[0]
 
-    masked = (_ASSIGNMENT_OF_URL if "://" in url else _ASSIGNMENT_OF_TEXT).sub(mask, url)
+    # What stands behind an equals sign may hold `://` too, and is no URL.
+    is_url = "://" in url and "=" not in url.partition("://")[0]
+    masked = (_ASSIGNMENT_OF_URL if is_url else _ASSIGNMENT_OF_TEXT).sub(mask, url)
     if found := _USER_INFORMATION.fullmatch(masked):
         scheme, user_information, rest = found.groups()
         user, *password = _COLON.split(user_information, maxsplit=1)

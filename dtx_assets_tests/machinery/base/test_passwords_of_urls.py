@@ -66,6 +66,7 @@ def refusal_of(variable: str, url: str, directory: Path) -> str:
 @example(form=FORMS[0], scheme="postgresql", between="@")
 @example(form=FORMS[0], scheme="mysql", between="@")
 @example(form=FORMS[9], scheme="postgresql", between="%")
+@example(form="host=127.0.0.1 port=1 user=user password={password} dbname=db", scheme="", between="://")
 @pytest.mark.parametrize("variable", ["LEGACY_URL", "TARGET_URL"])
 def test_no_part_of_a_password_is_told(tmp_path, variable, form, scheme, between):
     if "{password}@" not in form and "password" not in form.partition("{password}")[0]:
