@@ -386,11 +386,7 @@ def _relaxed_json(value: Any) -> str:
         case "array":
             return "[" + ",".join(map(_relaxed_json, held)) + "]"
         case "object":
-            return (
-                "{"
-                + ",".join(f"{_string_in_json(name_of(name))}:{_relaxed_json(each)}" for name, each in held.items())
-                + "}"
-            )
+            return _object_in_json(held, _relaxed_json)
         case "$code" if isinstance(held, dict):
             return f'{{"$code":{_string_in_json(held["$code"])},"$scope":{_relaxed_json(held["$scope"])}}}'
     return _as_it_is(value)
