@@ -16,24 +16,15 @@ from typer.testing import CliRunner
 from dtx_assets.cli import main as cli
 from dtx_assets.cli import serving
 from dtx_assets.cli.help import GROUPS, first_sentence
+from dtx_assets_tests.forking import run_dtx
 from dtx_assets_tests.pages import PROJECT
 from dtx_assets_tests.patience import PATIENCE
-
-DTX = [sys.executable, "-m", "dtx_assets.cli.main"]
 
 
 def dtx(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does, in an empty directory, without the tests' environment."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
-    return subprocess.run(
-        [*DTX, *arguments],
-        cwd=cwd,
-        env={**clean, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    return run_dtx(*arguments, directory=cwd, environment={**clean, **environment}, seconds=PATIENCE)
 
 
 def test_help_needs_neither_dagster_nor_polars(tmp_path):

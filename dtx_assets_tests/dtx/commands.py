@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
 from dtx_assets.dtx.system import SYSTEM
+from dtx_assets_tests.forking import run_dtx
 
 LOADED = (
     "EmailTemplate",
@@ -32,15 +32,8 @@ class Command:
 
     def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
-        return subprocess.run(
-            [sys.executable, "-m", "dtx_assets.cli.main", *arguments],
-            cwd=self.directory,
-            env={**clean, **self.environment, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=self.seconds,
-        )
+        given = {**clean, **self.environment, **environment}
+        return run_dtx(*arguments, directory=self.directory, environment=given, seconds=self.seconds)
 
     def states(self) -> dict[str, dict[str, dict[str, object]]]:
         done = self("status", "--json")

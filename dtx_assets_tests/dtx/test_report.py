@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ from dtx_assets.machinery.report import Report, gather, write_page
 from dtx_assets.machinery.report.figures import Figures, read_figures
 from dtx_assets.machinery.report.render import SECTIONS, script_hash
 from dtx_assets_tests.dtx.report_queries import Told, told_by_the_history, told_by_the_plan, told_by_the_target
+from dtx_assets_tests.forking import run_dtx
 from dtx_assets_tests.patience import PATIENCE
 
 HOSTILE = "<script>document.title='x'</script><img src=x onerror=\"document.title='x'\">{{ 7*7 }}\"'&\u202e"
@@ -104,22 +104,15 @@ def migrated(postgres_server: EmbeddedPostgres, tmp_path_factory: pytest.TempPat
     legacy = Path(shutil.copytree(SYSTEM.sample_dir, directory / "legacy"))
 
     def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "dtx_assets.cli.main", *arguments],
-            cwd=directory,
-            env={
-                **clean,
-                "DTX_LEGACY_URL": str(legacy),
-                "DTX_TARGET_URL": url,
-                "DTX_HOME": str(home),
-                "DTX_FILES_PREFIX": SECRET,
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
+        given = {
+            **clean,
+            "DTX_LEGACY_URL": str(legacy),
+            "DTX_TARGET_URL": url,
+            "DTX_HOME": str(home),
+            "DTX_FILES_PREFIX": SECRET,
+            **environment,
+        }
+        return run_dtx(*arguments, directory=directory, environment=given, seconds=PATIENCE)
 
     # A rehearsal, one that dies before it loads, one of changed data, and one of an area that is undone.
     done = command("run")
