@@ -42,8 +42,8 @@ def either(tests: Any) -> pl.Expr:
     return pl.any_horizontal(test.fill_null(False) for test in tests)
 
 
-def now(look: Look) -> datetime:
-    return look.settings.cutover_at or datetime.now(UTC)
+def stated(name: str) -> pl.Expr:
+    return code(c(name)).replace("", None)
 
 
 def employees(look: Look) -> pl.LazyFrame:
@@ -73,7 +73,7 @@ def requests(look: Look) -> pl.LazyFrame:
         rows = rows.join(beside, left_on=f":{name}", right_on=f"{name}.id", how="left")
     is_deleted = (code(c("is_deleted_yn")) == "y").fill_null(False)
     securities = look.mapping("oracle_bloomberg").group_by(c("inst_symbol").str.strip_chars().alias(":inst_symbol"))
-    theirs = (code(c(name)).filter(~is_deleted).first().alias(f"their {name}") for name in IDENTIFIERS[:2])
+    theirs = (stated(name).filter(~is_deleted).first().alias(f"their {name}") for name in IDENTIFIERS[:2])
     counted = securities.agg((~is_deleted).sum().alias("hits"), is_deleted.sum().alias("deleted"), *theirs)
     listed = look.mapping("currency").select(c("currency").alias(":currency"), pl.lit(True).alias("listed")).unique()
     rows = rows.join(counted, on=":inst_symbol", how="left").join(listed, on=":currency", how="left")
@@ -91,9 +91,9 @@ def arrivals(look: Look) -> pl.LazyFrame:
         c("decided_at").max(),
     )
     executions = execution.select(c("request_id").alias("id"), pl.lit(True).alias("was_executed"))
-    left = employees(look).select(c("id").alias("employee_id"), "end_date")
-    rows = request.join(approvals, on="id", how="left").join(executions, on="id", how="left")
-    rows = rows.join(left, on="employee_id", how="left").join(ids_of_others(look), on="id", how="left")
+    rows = request.join(employees(look).select("end_date", employee_id="id"), on="employee_id", how="left")
+    for beside in (approvals, executions, ids_of_others(look)):
+        rows = rows.join(beside, on="id", how="left")
     return rows.with_columns(c("id").alias("source_id"), c("decided_at").fill_null(c("updated_at")))
 
 
@@ -109,7 +109,8 @@ def ids_of_others(look: Look) -> pl.LazyFrame:
 
 def names(look: Look) -> pl.LazyFrame:
     """A row an employee, with how many names their requests give."""
-    rows = look.legacy(TABLE).group_by(source_id=c("employee").str.strip_chars())
+    employee = pl.coalesce(c(":employee").cast(pl.String), c("employee").str.strip_chars())
+    rows = requests(look).group_by(source_id=employee)
     return rows.agg(names=c("name").drop_nulls().n_unique())
 
 
@@ -117,7 +118,7 @@ def changed(look: Look) -> pl.LazyFrame:
     """The legacy rows with `changed_at`, and `migrated_at` of those that changed after the first run."""
     changed_at = instant([c("last_modified_date")], deciding(look), counted=False).value.alias("changed_at")
     rows = look.legacy(TABLE).with_columns(changed_at)
-    written, late, first = "FROM migration.mapping WHERE system = %s AND target_table = 'pad_request'", [], None
+    written, first = "FROM migration.mapping WHERE system = %s AND target_table = 'pad_request'", None
     if look.select("SELECT to_regclass('migration.mapping')::text").collect().item() is not None:
         first = look.select(f"SELECT min(migrated_at) {written}", [look.system.name]).collect().item()
     if first is None:
@@ -172,6 +173,7 @@ def of_requests(look: Look) -> dict[str, pl.Expr]:
     told = {
         who: c(f"auth_{who}_date").is_not_null() | (c(f"comments_{who}") != "").fill_null(False) for who in APPROVERS
     }
+    last = deciding(look).cutover_at
     day = {name: c(f":{name}").dt.convert_time_zone(look.settings.legacy_timezone).dt.date() for name in TIMES}
     last_days = zip(PEOPLE[:3], TIMES[:3], strict=True)
     nobody_declined = either(c(f":{name}") == "declined" for name in CODES[:3]).not_()
@@ -179,7 +181,7 @@ def of_requests(look: Look) -> dict[str, pl.Expr]:
     undecided |= (c(":status") == "request") & (c(":status_manager") == "approved")
     usual = c(":price").median().over(":inst_symbol", ":currency")
     before = [named[who] & (at[who] < c(":requested_date")) for who in APPROVERS]
-    theirs = [code(c(name)) != c(f"their {name}") for name in IDENTIFIERS[:2]]
+    theirs = [stated(name) != c(f"their {name}") for name in IDENTIFIERS[:2]]
     known = {name: c(name).is_null() | c(f":{name}").is_not_null() for name in PEOPLE}
     return {
         "codes_are_known": either(unlisted(look)),
@@ -190,7 +192,7 @@ def of_requests(look: Look) -> dict[str, pl.Expr]:
         "approvers_have_decided": either(named[who] & ~decided[who] for who in APPROVERS),
         "decisions_have_an_approver": either(~named[who] & (decided[who] | told[who]) for who in APPROVERS),
         "approvals_follow_the_request": either([*before, named["compliance"] & (at["compliance"] < at["manager"])]),
-        "dates_are_plausible": either(~c(f":{name}").is_between(FIRST_DAY, now(look)) for name in TIMES),
+        "dates_are_plausible": either(~c(f":{name}").is_between(FIRST_DAY, last) for name in TIMES),
         "nobody_approves_their_own_request": either(c(":employee") == c(f":auth_{who}") for who in APPROVERS),
         "two_people_approve": c(":auth_manager") == c(":auth_compliance"),
         "managers_are_the_employees": c(":auth_manager") != c("employee.manager_id").fill_null(-1),
@@ -208,15 +210,16 @@ def of_requests(look: Look) -> dict[str, pl.Expr]:
 
 
 def of_arrivals(look: Look) -> dict[str, pl.Expr]:
-    is_open, stays = c("status").str.starts_with("pending_"), c("deleted_at").is_null()
+    context, is_open, stays = deciding(look), c("status").str.starts_with("pending_"), c("deleted_at").is_null()
+    late = c("decided_at") + OVERDUE < context.cutover_at
     allowed, declined = c("status").is_in(["approved", "executed"]), c("status") == "declined"
     return {
         "approved_requests_have_their_approvals": (allowed & ~c("by_compliance").fill_null(False))
         | (declined & ~c("has_declined").fill_null(False)),
         "declined_requests_were_not_executed": declined & c("was_executed"),
         "executions_follow_an_approval": is_open & c("was_executed"),
-        "approved_requests_are_executed": (c("status") == "approved") & stays & (c("decided_at") + OVERDUE < now(look)),
-        "open_requests_have_their_employee": is_open & stays & (c("end_date") < now(look).date()),
+        "approved_requests_are_executed": (c("status") == "approved") & stays & late,
+        "open_requests_have_their_employee": is_open & stays & (c("end_date") < context.today),
         "request_ids_are_free": c("is_taken"),
     }
 

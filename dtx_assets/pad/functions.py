@@ -1,7 +1,5 @@
 """What rows of trading requests say together: what was executed, what is withdrawn, what was approximated."""
 
-from zoneinfo import ZoneInfo
-
 import polars as pl
 
 from dtx_assets.machinery.mapping.conditions import drop_rules
@@ -64,16 +62,14 @@ def closed_requests(frame: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
     )
     if inputs.decision("leavers_open_requests") == "keep":
         return frame
-    zone = inputs.context.timezone
-    today = inputs.context.cutover_at.astimezone(ZoneInfo(zone)).date()
     last_day = pl.col("end_date").str.head(10).str.to_date("%Y-%m-%d", strict=False)
     leavers = inputs.mappings["oracle_employee"].select(
         pl.col("id").cast(pl.Int64).alias(":employee_id"), last_day.alias("_last_day")
     )
     joined = frame.join(leavers.collect(), on=":employee_id", how="left", maintain_order="left")
-    left_at = localized(pl.col("_last_day").cast(pl.Datetime("us")), zone)
+    left_at = localized(pl.col("_last_day").cast(pl.Datetime("us")), inputs.context.timezone)
     is_open = pl.col(":status").str.starts_with("pending_") & pl.col(":deleted_at").is_null()
-    closes = (is_open & (pl.col("_last_day") < today)).fill_null(False)
+    closes = (is_open & (pl.col("_last_day") < inputs.context.today)).fill_null(False)
     return joined.with_columns(
         pl.when(closes).then(pl.max_horizontal(left_at, created)).otherwise(":deleted_at").alias(":deleted_at"),
         pl.when(closes)

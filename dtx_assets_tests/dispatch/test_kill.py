@@ -15,6 +15,7 @@ from dtx_assets.machinery.base import failpoints
 from dtx_assets_tests.dispatch.compare import brief, told, write
 from dtx_assets_tests.dispatch.running import migrate
 from dtx_assets_tests.dtx import killing
+from dtx_assets_tests.forking import started
 
 KILLED = (
     ("profiles", "load.before_commit"),
@@ -42,7 +43,7 @@ def test_runs_that_are_killed_in_each_phase_leave_at_last_what_one_run_leaves(tm
     url, home = postgres_server.create_database("dispatch_killed"), tmp_path / "run"
     home.mkdir()
     for model, point in (*KILLED, ("", "")):
-        process = killing.started(migrate_until, home, settings, url, model, point)
+        process = started(migrate_until, home, settings, url, model, point)
         killing.wait_for(process)
         killing.wait_until_alone(url)
         assert process.exitcode == (-signal.SIGKILL if point else 0), (home / "output.txt").read_text()[-2_000:]

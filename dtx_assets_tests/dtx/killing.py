@@ -55,6 +55,7 @@ from dtx_assets_tests.dtx.running import (
     webhook,
     write_csv,
 )
+from dtx_assets_tests.forking import started, write_to
 from dtx_assets_tests.patience import PATIENCE
 
 Export = Literal["first", "delta"]
@@ -72,17 +73,6 @@ BIG_FILE = 5 << 19
 """Read in three pieces."""
 FAILED = 3
 """The exit code of a migration that told what is wrong; any other error ends it with 1 and a traceback."""
-PRELOADED = (
-    "pandera.polars",
-    "pandera.backends.polars.builtin_checks",
-    "sqlalchemy",
-    "dtx_assets.machinery.prepare.preparation",
-    "dtx_assets.machinery.load",
-    "dtx_assets.machinery.run.environment",
-    "dtx_assets.machinery.sources",
-)
-"""Imported once for all processes. Not the system: building it uses Polars, whose threads a fork does not have."""
-
 CUSTOMERS = 30
 LATER = 10_000
 """Numbers of files that came with the second export begin after it."""
@@ -252,14 +242,6 @@ class Killable:
         assert process.exitcode == 0, said(place)
 
 
-def started(function: Callable[..., object], *values: object) -> multiprocessing.process.BaseProcess:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
-    process = context.Process(target=function, args=values)
-    process.start()
-    return process
-
-
 def wait_for(process: multiprocessing.process.BaseProcess) -> None:
     """Until a process has ended; one that hangs is ended, and that is an error."""
     process.join(PATIENCE)
@@ -290,9 +272,7 @@ def work_in(home: Path, environment: Mapping[str, str], work: Callable[[], None]
     ends the process with FAILED."""
     os.environ.update(environment)
     os.chdir(home)
-    with (home / "output.txt").open("a") as output:
-        os.dup2(output.fileno(), sys.stdout.fileno())
-        os.dup2(output.fileno(), sys.stderr.fileno())
+    write_to(home / "output.txt", home / "output.txt")
     try:
         work()
     except MigrationError as error:

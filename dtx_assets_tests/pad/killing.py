@@ -26,6 +26,7 @@ from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.pad.decided_system import SYSTEM
 from dtx_assets_tests.dtx import killing
 from dtx_assets_tests.dtx.killing import Place, State
+from dtx_assets_tests.forking import started
 from dtx_assets_tests.pad.place import TABLE, TARGETS, Row, contents, make_target, request, write_csv
 
 Stage = Literal["first", "delta", "undo"]
@@ -73,7 +74,7 @@ def start(directory: Path, place: Place, stage: Stage, **more: str) -> killing.m
         "PAD_BATCH_ROWS": str(BATCH_ROWS),
         **more,
     }
-    return killing.started(_in_process, place.home, stage, environment)
+    return started(_in_process, place.home, stage, environment)
 
 
 def _in_process(home: Path, stage: Stage, environment: dict[str, str]) -> None:

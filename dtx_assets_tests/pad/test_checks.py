@@ -65,14 +65,14 @@ class Place:
         self.migration.run(rows, **decisions)
         return self.evaluate(**decisions)
 
-    def evaluate(self, **decisions: str) -> dict[str, CheckOutcome]:
+    def evaluate(self, *, timezone: str = "UTC", **decisions: str) -> dict[str, CheckOutcome]:
         system = system_under(**decisions)
         context = CheckContext(
             self.migration.lake,
             system,
             decided(**decisions),
             system.mappings.value_maps,
-            replace(self.migration.settings, cutover_at=CUTOVER_AT),
+            replace(self.migration.settings, cutover_at=CUTOVER_AT, legacy_timezone=timezone),
             target_url=lambda: self.migration.database_url,
         )
         groups = [group for group in groups_of(CHECKS.of(system)) if group.asset[0] != "target"]
@@ -164,6 +164,26 @@ def test_an_id_that_somebody_else_gave_out_is_not_free(place):
     outcome = place.evaluate()["request_ids_are_free"]
     assert (outcome.passed, outcome.count) == (False, 1)
     assert [example["key"] for example in outcome.metadata["examples"]] == ["42"]
+
+
+def test_what_is_blank_or_spelt_otherwise_is_no_other_value(place):
+    """A blank reference is none, `2.0` and `2` are one employee."""
+    rows = [
+        {**SOUND, "id": "61", "sedol": "  "},
+        {**SOUND, "id": "62", "employee": f"{SOUND['employee']}.0", "name": "Anna"},
+        {**SOUND, "id": "63", "name": "Berta"},
+    ]
+    found = place.outcomes(rows)
+    assert found["securities_agree"].count == 0
+    assert found["names_are_redundant"].count == 1
+
+
+def test_who_leaves_on_the_day_of_the_cutover_has_not_left(place):
+    """The day is that of the legacy system's zone, where the cutover may fall on another one than in UTC."""
+    place.migration.run([{**SOUND, "id": "71", **OPEN, "employee": "8"}])
+    zones = ("UTC", "Pacific/Honolulu")
+    found = [place.evaluate(timezone=zone)["open_requests_have_their_employee"].count for zone in zones]
+    assert found == [1, 0]
 
 
 ALONE = [name for name in BROKEN if name not in ("approved_requests_are_executed", "names_are_redundant")]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from datetime import date as calendar_date
 from typing import Any, Literal, cast, get_type_hints
 from zoneinfo import ZoneInfo
 
@@ -95,6 +96,11 @@ class TransformContext:
     """The column or helper that is made."""
     reads: dict[str, pl.Expr] | None = None
     """Where transforms put what Python functions read, by the column in which `with_reads` makes it; None: nowhere."""
+
+    @property
+    def today(self) -> calendar_date:
+        """The day of the cutover, in the zone of naive legacy times."""
+        return self.cutover_at.astimezone(ZoneInfo(self.timezone)).date()
 
     def read(
         self, source: pl.Expr, read: Callable[[pl.Series], pl.Series], dtype: pl.DataType | type[pl.DataType]
