@@ -87,6 +87,8 @@ class Attempt:
     refused: str = ""
     inserted: int = 0
     updated: int = 0
+    demonstration: bool = False
+    """Whether a file stood for the people who had to say something."""
 
 
 @dataclass(frozen=True)
@@ -275,6 +277,7 @@ def last_attempt(history: History, runs: Iterable[RunRow]) -> Attempt | None:
             run.refused,
             figures.inserted if figures else 0,
             figures.updated if figures else 0,
+            bool(figures and figures.demonstration),
         )
     return None
 
