@@ -27,7 +27,10 @@ def test_the_demonstration_runs_as_written(tmp_path):
     assert "left" in second[1]
     green, night = ((folder / home / "report" / "cutover.html").read_text() for home in (".pad", "the-night"))
     assert "<title>Go: cutover of pad</title>" in green
+    assert "The last cutover of a demonstration, of" in night
     assert "was rolled back" in night
+    assert " cutover of a demonstration by " in said
+    assert re.search(r"cutover +\| rolled back +\| t", said), "the database knows it too"
     for page in (green, night):
         assert (
             '<p class="notice" id="demonstration"><strong>A demonstration.</strong> demonstration.yaml stands' in page

@@ -213,41 +213,51 @@ def print_verdict(
     undone_by: str | None = None,
     system: str = "",
     demonstration: "Demonstration | None" = None,
+    reasons: Sequence[str] = (),
 ) -> None:
-    """How things stand after a run, in few lines: how much is in the way, the first of it, the next command."""
+    """How things stand after a run, in few lines: how much is in the way, the first of it, the next command.
+
+    `reasons` against a cutover lie in the runs so far, as on the page.
+    """
+    from dtx_assets.machinery.checks.obstacles import is_go
+
     undo = f"; `{undone_by}` undoes this run" if undone_by else ""
     if cut_over:
         print_demonstration(console, demonstration)
         console.print("Cut over.")
     else:
-        print_in_the_way(console, found, demonstration)
+        print_in_the_way(console, found, demonstration, reasons)
     after = f"`{typed('report', system)}` writes the page for who has to know"
-    if not cut_over and found:
-        after = (
-            f"`{typed('run --mode cutover', system)}` with the answers cuts over" if is_go(found) else see_all(system)
-        )
+    if not cut_over and not is_go(found):
+        after = see_all(system)
+    elif not cut_over and reasons:
+        after = f"`{typed('run', system)}` rehearses"
+    elif not cut_over and found:
+        after = f"`{typed('run --mode cutover', system)}` with the answers cuts over"
     console.print(Text(f"Next: {after}{undo}."), soft_wrap=True)
 
 
-def is_go(found: Sequence["Obstacle"]) -> bool:
-    """Whether nothing is in the way but what the cutover itself asks, as on the page."""
-    return all(obstacle.kind == "question" for obstacle in found)
-
-
 def print_in_the_way(
-    console: Console, found: Sequence["Obstacle"], demonstration: "Demonstration | None" = None
+    console: Console,
+    found: Sequence["Obstacle"],
+    demonstration: "Demonstration | None" = None,
+    reasons: Sequence[str] = (),
 ) -> None:
     """How much is in the way of a cutover, and the first of it."""
-    from dtx_assets.machinery.checks.obstacles import count_of_kinds
+    from dtx_assets.machinery.checks.obstacles import count_of_kinds, is_go
 
     print_demonstration(console, demonstration)
-    if not found:
+    if not found and not reasons:
         console.print("Go: nothing is in the way of a cutover.")
         return
-    if is_go(found):
-        told = f"Go: nothing is in the way but what the cutover itself asks ({count_of_kinds(found)})."
+    besides = "; ".join(reasons)
+    if not is_go(found):
+        told = f"No-go: {len(found):,} in the way of a cutover ({count_of_kinds(found)})"
+        told += f"; besides, {besides}." if reasons else "."
+    elif reasons:
+        told = f"No-go: {besides}."
     else:
-        told = f"No-go: {len(found):,} in the way of a cutover ({count_of_kinds(found)})."
+        told = f"Go: nothing is in the way but what the cutover itself asks ({count_of_kinds(found)})."
     console.print(Text(told), soft_wrap=True)
     for obstacle in found[:FIRST_OBSTACLES]:
         remedy = f": {visible(obstacle.remedy)}" if is_go(found) else ""

@@ -41,7 +41,7 @@ from dtx_assets.machinery.base.private import private_file
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from dtx_assets.machinery.base.settings import Settings
+    from dtx_assets.machinery.base.settings import Mode, Settings
     from dtx_assets.machinery.run.environment import RunEnvironment
     from dtx_assets.machinery.run.kept_plan import KeptPlan
     from dtx_assets.machinery.system.system import System
@@ -171,13 +171,11 @@ def run(
     )
 
 
-def job_for(system: str, mode: str, *, whole: bool) -> str:
+def job_for(system: str, mode: "Mode", *, whole: bool) -> str:
     """The job of a run: a part has none of its own, since its loads wait for no other tables' checks."""
-    from dtx_assets.machinery.dagster.jobs import rehearsal_job
+    from dtx_assets.machinery.dagster.attempts import job_of_mode
 
-    if not whole:
-        return system
-    return rehearsal_job(system) if mode == "rehearsal" else f"{system}_cutover"
+    return job_of_mode(system, mode) if whole else system
 
 
 def require_what_was_planned(location: "ModuleType", path: Path, limit: int | None) -> None:

@@ -25,6 +25,7 @@ from dtx_assets.cli.shared import (
     code_locations,
     read_settings,
     system_module,
+    typed,
     workspace,
 )
 from dtx_assets.machinery.base.errors import ConfigurationError
@@ -139,7 +140,7 @@ def sample(
 
     write = location.SYSTEM.write_sample or partial(write_sample, location.SYSTEM)
     write(Path(directory), rows, DEFAULT_SEED if seed is None else seed, ugly=ugly, ugly_share=ugly_share)
-    run_it = f"{system.upper()}_LEGACY_URL={directory} dtx run{f' {system}' if named else ''}"
+    run_it = f"{system.upper()}_LEGACY_URL={directory} {typed('run', system)}"
     if ugly or ugly_share:
         typer.echo(f"{directory} holds a sample; {run_it} migrates it")
         return

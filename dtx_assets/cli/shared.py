@@ -246,7 +246,7 @@ def summarise(
     print_summary(output(), system, outcome, everywhere if whole else page, whole=whole)
     asked = options or {}
     try:
-        found = page_written_anew(location, system, restore_point=asked.get("restore_point"))
+        reasons, found = page_written_anew(location, system, restore_point=asked.get("restore_point"))
     except MigrationError as error:
         # What keeps the lake or the settings from being read has ended the run already, and is told above.
         if outcome.succeeded:
@@ -259,6 +259,7 @@ def summarise(
         undone_by=typed(f"rollback {outcome.run_id[:8]}", system) if outcome.loads else None,
         system=system,
         demonstration=location.SYSTEM.decisions.demonstration,
+        reasons=reasons,
     )
 
 
@@ -269,16 +270,19 @@ def in_the_way_now(location: ModuleType, system: str) -> "list[Obstacle]":
         return gate.in_the_way(environment, models, cutover=True)
 
 
-def page_written_anew(location: ModuleType, system: str, *, restore_point: str | None = None) -> "list[Obstacle]":
-    """Write the cutover page as things are after a run, an undo or whatever else; gives what is in the way.
+def page_written_anew(
+    location: ModuleType, system: str, *, restore_point: str | None = None
+) -> "tuple[list[str], list[Obstacle]]":
+    """Write the cutover page as things are after a run, an undo or whatever else; gives what speaks against a cutover:
+    of the runs so far, and what is in the way.
 
     A run writes it too, while it goes on itself: where it is killed, or started from the UI, that one is there.
     """
     from dtx_assets.machinery.report.asset import write_cutover_page
 
     with gate_now(location, system, restore_point) as (environment, gate):
-        _, found, _ = write_cutover_page(environment, gate, location.defs.resolve_asset_graph())
-        return found
+        report, found, _ = write_cutover_page(environment, gate, location.defs.resolve_asset_graph())
+        return [reason.text for reason in report.readiness.reasons], found
 
 
 @contextmanager

@@ -1,15 +1,17 @@
 """What a terminal shows of a run: plain lines where nobody watches, speed and time left, a summary with findings."""
 
 import io
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from dtx_assets.cli.console import RunDisplay, print_error, print_states, step_title
-from dtx_assets.cli.endings import print_summary
+from dtx_assets.cli.endings import print_summary, print_verdict
 from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.base.progress import StepProgress, duration_text, listening, progress_text
+from dtx_assets.machinery.checks.obstacles import Obstacle
 from dtx_assets.machinery.dagster.run import AssetState, CheckResult, CheckState, RunOutcome, StepFailure
 
 
@@ -237,3 +239,27 @@ def test_errors_say_what_where_and_what_to_do_as_they_are():
     console = plain_console()
     print_error(console, SourceError("no [table] letter", where="letter.csv, line 3", remedy="export it again"))
     assert text_of(console) == "error: no [table] letter\n  at: letter.csv, line 3\n  do: export it again\n"
+
+
+def test_the_verdict_is_that_of_the_page_where_the_runs_so_far_speak_against_a_cutover():
+    asked = Obstacle("question", "restore_point", "asked at the cutover", "none is named", remedy="name one")
+    open_one = Obstacle("decision", "envelope", "A1 #1", "not confirmed: envelope")
+
+    def told(*found: Obstacle, reasons: Sequence[str] = ()) -> list[str]:
+        console = plain_console()
+        print_verdict(console, found, cut_over=False, system="dtx", reasons=reasons)
+        first, *_, last = text_of(console).splitlines()
+        return [first, last]
+
+    assert told() == [
+        "Go: nothing is in the way of a cutover.",
+        "Next: `dtx report` writes the page for who has to know.",
+    ]
+    failed = ["the last run failed"]
+    assert told(reasons=failed) == ["No-go: the last run failed.", "Next: `dtx run` rehearses."]
+    assert told(asked)[0].startswith("Go: nothing is in the way but what the cutover itself asks")
+    assert told(asked, reasons=failed) == ["No-go: the last run failed.", "Next: `dtx run` rehearses."]
+    assert told(asked, open_one, reasons=failed) == [
+        "No-go: 2 in the way of a cutover (1 decision to confirm, 1 question to answer); besides, the last run failed.",
+        "Next: `dtx todo` lists all of it by owner.",
+    ]

@@ -1,7 +1,8 @@
 """What `dtx run crm` makes of the shipped sample: each ugly document ends as the contract says, and is counted."""
 
 from datetime import UTC, datetime
-from uuid import UUID, uuid5
+from pathlib import Path
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 
@@ -9,8 +10,13 @@ from dtx_assets.crm.decided_system import SYSTEM
 from dtx_assets.crm.transforms import NAMESPACE
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.base.settings import Settings
+from dtx_assets.machinery.mapping.decisions import load_decisions
 from dtx_assets.machinery.prepare.preparation import RunSettings
+from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets_tests.crm.conftest import Ran
 from dtx_assets_tests.machinery.run.cells import changed_cells
+from dtx_assets_tests.machinery.run.personal import explained, personal_values, said, values_told
+from dtx_assets_tests.paper import SHEETS, TELEPHONE, sheets_of, width_on_a_telephone
 
 pytestmark = pytest.mark.timeout(1200)
 CHECKS_FAILED = 3
@@ -147,3 +153,29 @@ def test_the_cells_that_are_told_are_those_that_change_a_column(ran):
     found = changed_cells(landed, *flows, rounds=2)
     assert not found.lies
     assert found.changed > 100
+
+
+def test_no_command_tells_a_personal_value_of_the_sample(ran, monkeypatch):
+    told = dict(said(ran.command, "crm", ("todo",), ("rejected",), ("errors",), ("diagnose",)))
+    told |= {path.name: path.read_text() for kind in ("html", "log") for path in home_of(ran).rglob(f"*.{kind}")}
+    for name, value in ran.command.environment.items():
+        monkeypatch.setenv(name, value)
+    chosen = Path(ran.command.environment["CRM_DECISIONS"])
+    system = SYSTEM.under(load_decisions(SYSTEM.mappings_dir / "decisions.yaml", chosen))
+    with RunEnvironment(system, uuid4().hex, datetime.now(UTC)) as environment:
+        # What the reader says of a document that nobody can read stands where its fields would.
+        values = {text for text in personal_values(environment) if not text.startswith("cannot be decoded: ")}
+        told |= dict(explained(environment, 2))
+    assert len(values) > 100
+    assert len(told) > 60
+    assert values_told(values, told) == {}
+
+
+def test_the_page_is_six_sheets_of_paper_and_fits_a_telephone(ran, browser):
+    [page] = home_of(ran).rglob("cutover.html")
+    assert sheets_of(browser, page) in SHEETS
+    assert width_on_a_telephone(browser, page) <= TELEPHONE
+
+
+def home_of(ran: Ran) -> Path:
+    return Path(ran.command.environment["CRM_HOME"])

@@ -32,11 +32,14 @@ from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.machinery.run.operations import require_phase
 from dtx_assets.machinery.sources.untouched import written_by_runs
 from dtx_assets_tests.dispatch.compare import brief, inputs_of, told, write
-from dtx_assets_tests.dispatch.running import Migrated, migrate
+from dtx_assets_tests.dispatch.running import Migrated, environment_of, migrate
 from dtx_assets_tests.dispatch.second_reading import migrate_and_queue
 from dtx_assets_tests.dispatch.second_reading_books import Result
 from dtx_assets_tests.dispatch.ugly import decisions
+from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.machinery.run.cells import changed_cells
+from dtx_assets_tests.machinery.run.personal import explained, personal_values, said, values_told
+from dtx_assets_tests.paper import SHEETS, TELEPHONE, sheets_of, width_on_a_telephone
 
 OURS_ALONE = {"coerced"}
 """Cut fractions of a second, and times that the clock skipped, are counted; the contract names neither."""
@@ -94,6 +97,26 @@ def test_no_password_is_read(migrated):
     with psycopg.connect(migrated.url) as connection:
         rows = connection.execute("SELECT row FROM migration.rejected_history WHERE source_table = 'auth_user'")
         assert all("password" not in row for (row,) in rows)
+
+
+def test_no_command_tells_a_personal_value_and_the_page_is_six_sheets(migrated, browser):
+    settings = {
+        **json.loads((migrated.directory / "settings.json").read_text()),
+        "DISPATCH_TARGET_URL": migrated.url,
+        "DISPATCH_HOME": str(migrated.directory / "home"),
+    }
+    command = Command(migrated.directory, settings)
+    told = dict(said(command, "dispatch", ("rejected",), ("errors",), ("todo",), ("report",)))
+    page = migrated.directory / "home" / "report" / "cutover.html"
+    told["page"] = page.read_text()
+    with environment_of(migrated.system, migrated.directory, settings) as environment:
+        values = personal_values(environment)
+        told |= dict(explained(environment, 2))
+    assert len(values) > 20
+    assert len(told) > 20
+    assert values_told(values, told) == {}
+    assert sheets_of(browser, page) in SHEETS
+    assert width_on_a_telephone(browser, page) <= TELEPHONE
 
 
 def findings_of(run: Migrated, *statements: str) -> dict[str, dict[str, int]]:

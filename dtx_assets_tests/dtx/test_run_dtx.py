@@ -24,7 +24,7 @@ from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets_tests.dtx.commands import LOADED, Command, counts
 from dtx_assets_tests.machinery.run import cells
 from dtx_assets_tests.machinery.run.cells import changed_cells
-from dtx_assets_tests.machinery.run.personal import explained, personal_values, values_told
+from dtx_assets_tests.machinery.run.personal import DRY, LOOKS, explained, personal_values, said, values_told
 from dtx_assets_tests.pages import PROJECT
 
 OPTIONS: tuple[dict[str, str], ...] = (
@@ -172,11 +172,7 @@ def test_no_command_tells_a_personal_value_of_the_sample(embedded, monkeypatch):
     monkeypatch.chdir(command.directory)
     for name, value in {"HOME": home, "TARGET_URL": "", "LEGACY_URL": ""}.items():
         monkeypatch.setenv(f"DTX_{name}", str(value))
-    told = {}
-    for words in (("status", "--all"), ("todo",), ("runs",), ("rejected",), ("errors",)):
-        done = command(*words)
-        assert done.returncode in (0, 3), (words, done.stderr)
-        told[" ".join(words)] = done.stdout + done.stderr
+    told = dict(said(command, "dtx", *LOOKS))
     told |= {path.name: path.read_text() for kind in ("html", "log") for path in home.rglob(f"*.{kind}")}
     with environment_of("dtx") as environment:
         values = personal_values(environment)
@@ -228,6 +224,19 @@ def test_a_second_run_writes_nothing(embedded):
     for line in loaded:
         _, inserted, updated, *_ = (cell.strip() for cell in line.strip("│").split("│"))
         assert (inserted, updated) == ("0", "0"), line
+
+
+def test_no_dry_run_tells_a_personal_value_of_the_sample(embedded, monkeypatch):
+    command, _ = embedded
+    monkeypatch.chdir(command.directory)
+    for name, value in {"HOME": command.directory / ".dtx", "TARGET_URL": "", "LEGACY_URL": ""}.items():
+        monkeypatch.setenv(f"DTX_{name}", str(value))
+    told = dict(said(command, "dtx", *DRY))
+    with environment_of("dtx") as environment:
+        values = personal_values(environment)
+    assert len(values) > 1000
+    assert all(len(text) > 1000 for text in told.values())
+    assert values_told(values, told) == {}
 
 
 def test_one_missing_table_stops_its_flow_only(dtx, export, target):

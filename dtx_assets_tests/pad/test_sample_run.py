@@ -20,8 +20,9 @@ from dtx_assets.pad.checks import CHECKS
 from dtx_assets.pad.decided_system import SYSTEM
 from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.machinery.run.cells import changed_cells
-from dtx_assets_tests.machinery.run.personal import explained, personal_values, values_told
+from dtx_assets_tests.machinery.run.personal import DRY, LOOKS, explained, personal_values, said, values_told
 from dtx_assets_tests.pad.place import contents, pad, query
+from dtx_assets_tests.paper import SHEETS, TELEPHONE, sheets_of, width_on_a_telephone
 
 NOT_BROKEN_BY_DATA = {"reference_tables_are_untouched", "request_ids_are_free", "no_row_changed_since"}
 CHECKS_FAILED = 3
@@ -115,11 +116,7 @@ def test_explain_leads_from_an_audit_entry_to_the_legacy_row_and_the_rule(run):
 
 
 def test_no_command_tells_a_personal_value_of_the_sample(run, monkeypatch):
-    told = {}
-    for words in (("status", "--all"), ("todo",), ("rejected",), ("errors",)):
-        done = run.dtx(words[0], "pad", *words[1:])
-        assert done.returncode in (0, CHECKS_FAILED), (words, done.stderr)
-        told[" ".join(words)] = done.stdout + done.stderr
+    told = dict(said(run.dtx, "pad", *LOOKS, *DRY))
     told |= {path.name: path.read_text() for kind in ("html", "log") for path in run.directory.rglob(f"*.{kind}")}
     monkeypatch.chdir(run.directory)
     for name, value in run.dtx.environment.items():
@@ -130,6 +127,12 @@ def test_no_command_tells_a_personal_value_of_the_sample(run, monkeypatch):
     assert len(values) > 100
     assert len(told) >= 20
     assert values_told(values, told) == {}
+
+
+def test_the_page_is_six_sheets_of_paper_and_fits_a_telephone(run, browser):
+    [page] = run.directory.rglob("cutover.html")
+    assert sheets_of(browser, page) in SHEETS
+    assert width_on_a_telephone(browser, page) <= TELEPHONE
 
 
 def test_the_cells_that_are_told_are_those_that_change_a_column(run):

@@ -17,6 +17,8 @@ from dtx_assets.machinery.system.question import Question
 RESTORE_POINT = "restore_point"
 NEVER_EVALUATED = "never_evaluated"
 """What stands for all checks together that no run has evaluated: each is accepted by its own name."""
+NOT_FINISHED = "not_finished"
+"""What stands for all checks together that a run began and did not come to: it was interrupted, or goes on."""
 NOT_EVALUATED = "have it evaluated: run again what it looks at"
 
 
@@ -72,6 +74,7 @@ def obstacles(
     """
     found: list[Obstacle] = []
     never: list[str] = []
+    unfinished: list[GatedCheck] = []
     for check in checks:
         concerned = any(model in check.upstream for model in models)
         if check.state == "failed":
@@ -81,10 +84,13 @@ def obstacles(
                 found += check.red_for()
         elif cutover and concerned and check.state == "never run":
             never.append(check.name)
+        elif cutover and concerned and check.state in ("not finished", "running"):
+            unfinished.append(check)
         elif cutover and concerned and (check.state not in ("passed", "warned") or check.is_stale):
             found.append(check.not_evaluated())
     if never:
         found.append(never_evaluated(never, owner))
+    found += not_finished(unfinished, owner)
     if cutover:
         found += asked(questions, chosen, restore_point, owner)
     return each_once(found)
@@ -96,6 +102,15 @@ def never_evaluated(checks: Sequence[str], owner: str) -> Obstacle:
     return Obstacle(
         "check", NEVER_EVALUATED, "the rows as they are", says, owner, "rehearse: dtx run", checks=frozenset(checks)
     )
+
+
+def not_finished(checks: Sequence[GatedCheck], owner: str) -> list[Obstacle]:
+    """Checks that a run began: several are one thing to do, as those that none has begun."""
+    if len(checks) < 2:
+        return [check.not_evaluated() for check in checks]
+    says = f"{len(checks):,} checks are {' or '.join(sorted({check.state for check in checks}))}"
+    names = frozenset(check.name for check in checks)
+    return [Obstacle("check", NOT_FINISHED, "the rows as they are", says, owner, NOT_EVALUATED, checks=names)]
 
 
 def asked(

@@ -65,6 +65,11 @@ class Obstacle:
         return self.kind == "structure"
 
     @property
+    def is_asked_at_cutover(self) -> bool:
+        """What people answer at the cutover itself, and cannot before: it makes no no-go."""
+        return self.kind == "question"
+
+    @property
     def answers_for_it(self) -> str:
         return self.owner or NOBODY
 
@@ -78,6 +83,11 @@ class Obstacle:
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "checks": sorted(self.checks)}
+
+
+def is_go(left: Iterable[Obstacle]) -> bool:
+    """Whether nothing is left in the way but what the cutover itself asks."""
+    return all(obstacle.is_asked_at_cutover for obstacle in left)
 
 
 def names_of_check(whole: str) -> set[str]:

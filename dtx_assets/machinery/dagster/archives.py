@@ -16,13 +16,12 @@ from dtx_assets.machinery.dagster.checks import check_spec
 from dtx_assets.machinery.dagster.extraction import first_rows_of, legacy_preview
 from dtx_assets.machinery.dagster.graph import LAST, REPORTS, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import (
-    PREVIEW,
     accounting_metadata,
     code_references,
     legacy_column_schema,
     lineage_metadata,
-    markdown_table,
 )
+from dtx_assets.machinery.dagster.metadata import table as metadata_table
 from dtx_assets.machinery.load import (
     book_archive,
 )
@@ -81,7 +80,7 @@ def build_archive(graph: Graph, table: LegacyTable) -> dg.AssetsDefinition:
                     asset_key=key,
                     metadata={
                         **archive_metadata(environment, manifest, booked),
-                        PREVIEW: legacy_preview(table, rows),
+                        **legacy_preview(table, rows),
                         **lineage_metadata({name: [(landed.path, name)] for name in manifest.metadata["columns"]}),
                     },
                 )
@@ -143,7 +142,7 @@ def build_undeclared_archive(graph: Graph) -> dg.AssetsDefinition:
                     asset_key=key,
                     metadata={
                         "dagster/row_count": sum(entry["read"] for entry in booked),
-                        "collections": markdown_table(
+                        "collections": metadata_table(
                             ("collection", "documents", "location"),
                             [
                                 (
@@ -194,7 +193,7 @@ def archive_metadata(
     return {
         "dagster/row_count": facts["rows"],
         "columns": len(facts["columns"]),
-        "files": markdown_table(
+        "files": metadata_table(
             ("file", "bytes", "SHA-256"),
             [
                 (entry.name, f"{entry.bytes:,}", facts["sha256"][entry.name])

@@ -1,11 +1,12 @@
 """What a cutover is asked in its first second, and what stays of one that was refused: a tag of its run."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import dagster as dg
 
-from dtx_assets.machinery.base.errors import LoadError, MigrationError
+from dtx_assets.machinery.base.errors import ConfigurationError, LoadError, MigrationError
+from dtx_assets.machinery.base.settings import Mode
 from dtx_assets.machinery.checks.gate import NEVER_EVALUATED, not_accepted, require_nothing_but_rows
 from dtx_assets.machinery.checks.obstacles import Obstacle, count_of_kinds, each_once
 from dtx_assets.machinery.dagster.gate import GateOfInstance
@@ -36,6 +37,24 @@ def require_entry(gate: GateOfInstance, environment: RunEnvironment) -> None:
         require_nothing_but_rows(asked, in_rows, environment.options.accept)
 
 
+def job_of_mode(system: str, mode: Mode) -> str:
+    """The name of the job that does the whole migration in one mode, and in no other."""
+    return f"{system}_{mode}"
+
+
+def require_mode_of_job(environment: RunEnvironment, job: str) -> None:
+    """ConfigurationError where the job of one mode was told another one: its name is what people go by later."""
+    system = environment.system.name
+    # A form whose mode was deleted has that of its job.
+    for mode in get_args(Mode):
+        if job == job_of_mode(system, mode) and environment.mode != mode:
+            raise ConfigurationError(
+                f"{job} is started in the mode {environment.mode}, and does nothing but a {mode}",
+                where="resources → migration → mode",
+                remedy=f"start {job_of_mode(system, environment.mode)}, or {job} with `mode: {mode}`",
+            )
+
+
 def enter(environment: RunEnvironment, instance: dg.DagsterInstance | None) -> None:
     """Ask what a run is asked before any of its steps, once in whatever process; LoadError where it was refused.
 
@@ -43,6 +62,8 @@ def enter(environment: RunEnvironment, instance: dg.DagsterInstance | None) -> N
     """
     run = instance.get_run_by_id(environment.run_id) if instance is not None else None
     asked, refused = (f"{answer} {environment.run_id[:8]}" for answer in ("asked", "refused"))
+    if run:
+        require_mode_of_job(environment, run.job_name)
     before = run.tags.get(ENTRY_TAG) if run else None
     if before == refused:
         raise LoadError("this cutover was refused before its first step, and none of its steps is done")

@@ -17,7 +17,8 @@ import dagster as dg
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.base.settings import apply_environment_files, mask_url, rehearsal_times
-from dtx_assets.machinery.dagster.jobs import rehearsal_job, with_options
+from dtx_assets.machinery.dagster.attempts import job_of_mode
+from dtx_assets.machinery.dagster.jobs import with_options
 from dtx_assets.machinery.dagster.resources import S3, s3_resource
 from dtx_assets.machinery.dagster.run import close_dead_runs
 from dtx_assets.machinery.sources import open_source
@@ -173,8 +174,8 @@ def build_rehearsal_schedule(system: System) -> dg.ScheduleDefinition:
 
     try:
         return dg.ScheduleDefinition(
-            name=f"{system.name}_rehearsal",
-            job_name=rehearsal_job(system.name),
+            name=job_of_mode(system.name, "rehearsal"),
+            job_name=job_of_mode(system.name, "rehearsal"),
             cron_schedule=times,
             execution_timezone=timezone,
             execution_fn=rehearse,

@@ -18,14 +18,13 @@ from dtx_assets.machinery.base.settings import mask_url
 from dtx_assets.machinery.checks.documents import UNDECLARED_COLLECTIONS
 from dtx_assets.machinery.dagster.graph import FIRST, LAST, OTHER_AREAS, REPORTS, RESOURCES, Graph, files_that_map, told
 from dtx_assets.machinery.dagster.metadata import (
-    PREVIEW,
     PREVIEW_ROWS,
     code_references,
     dataset_metadata,
     legacy_column_schema,
-    markdown_table,
     masked_preview,
 )
+from dtx_assets.machinery.dagster.metadata import table as metadata_table
 from dtx_assets.machinery.mapping.load import GENERIC_KEYS
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.run.environment import RunEnvironment
@@ -233,7 +232,7 @@ def write_undeclared(environment: RunEnvironment, key: dg.AssetKey, listed: Sequ
 
 def undeclared_metadata(listed: Sequence[Undeclared]) -> dict[str, Any]:
     return {
-        "collections": markdown_table(
+        "collections": metadata_table(
             ("name", "type", "documents", "error"),
             [
                 (each.name, each.kind, "–" if each.documents is None else f"{each.documents:,}", each.error or "")
@@ -246,7 +245,7 @@ def undeclared_metadata(listed: Sequence[Undeclared]) -> dict[str, Any]:
 
 def extraction_report_metadata(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
-        "tables": markdown_table(
+        "tables": metadata_table(
             ("table", "rows", "error"),
             [
                 (outcome["table"], "–" if outcome["rows"] is None else f"{outcome['rows']:,}", outcome["error"] or "")
@@ -278,7 +277,7 @@ def first_rows_of(environment: RunEnvironment, manifest: Manifest) -> pl.DataFra
     return environment.lake.scan(manifest.key, manifest=manifest).head(PREVIEW_ROWS).collect()
 
 
-def legacy_preview(table: LegacyTable, rows: pl.DataFrame) -> dg.MetadataValue:
+def legacy_preview(table: LegacyTable, rows: pl.DataFrame) -> dict[str, Any]:
     return masked_preview(rows, filter(table.is_personal, rows.columns))
 
 
@@ -293,7 +292,7 @@ def landing_metadata(environment: RunEnvironment, table: LegacyTable, manifest: 
         "values that are not UTF-8": int(facts.get("undecodable_values", 0)),
         "consistent snapshot": bool(facts.get("consistent_snapshot")),
         "extracted at": str(facts.get("extracted_at")),
-        PREVIEW: legacy_preview(table, rows),
+        **legacy_preview(table, rows),
     }
 
 

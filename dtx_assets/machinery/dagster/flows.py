@@ -23,8 +23,8 @@ from dtx_assets.machinery.dagster.metadata import (
     dataset_column_schema,
     dataset_metadata,
     lineage_metadata,
-    markdown_table,
     masked_preview,
+    table,
     target_column_schema,
 )
 from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lineage
@@ -128,11 +128,11 @@ def prepared_metadata(
     return {
         **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
         **accounting_metadata(entries),
-        "coercions": markdown_table(
+        "coercions": table(
             ("source", "coercions"), [(entry["source_table"], counts_text(entry["coerced"])) for entry in entries]
         ),
-        "decisions": markdown_table(("decision", "chosen"), list(used.items())),
-        PREVIEW: masked_preview(rows, environment.system.personal_columns(target)),
+        "decisions": table(("decision", "chosen"), list(used.items())),
+        **masked_preview(rows, environment.system.personal_columns(target)),
         **{f"{name} rows": sum(entry[name] for entry in entries) for name in ("read", "migrated", "rejected")},
         **lineage_metadata(lineage),
     }
@@ -151,10 +151,10 @@ def rejected_metadata(environment: RunEnvironment, model: str) -> dict[str, Any]
     first = first_rows_of(environment, manifest)
     return {
         **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
-        PREVIEW: markdown_table(
+        PREVIEW: table(
             REJECTED_SHOWN, [rejected_cells(environment.system, row) for row in first.iter_rows(named=True)]
         ),
-        "reasons": markdown_table(
+        "reasons": table(
             ("source", "reasons", "of", "rows"),
             [
                 (source, why, "a part of a row" if partial else "a whole row", f"{rows:,}")
@@ -166,11 +166,11 @@ def rejected_metadata(environment: RunEnvironment, model: str) -> dict[str, Any]
 
 def rejected_cells(system: System, rejected: Mapping[str, Any]) -> tuple[str, ...]:
     """A rejected row as people may see it: REJECTED_SHOWN."""
-    row, table = json.loads(rejected["row"]), system.legacy_tables[rejected["source_table"]]
+    row, declared = json.loads(rejected["row"]), system.legacy_tables[rejected["source_table"]]
     return (
         rejected["source_table"],
         mask_emails(rejected["source_key"]),
         ", ".join(rejected["reasons"]),
         "a part of the row" if rejected["partial"] else "the row",
-        masked_detail(rejected["detail"], row, frozenset(filter(table.is_personal, row))),
+        masked_detail(rejected["detail"], row, frozenset(filter(declared.is_personal, row))),
     )

@@ -8,6 +8,7 @@ import polars as pl
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from dtx_assets.machinery.checks.obstacles import REMEDIES, Obstacle, each_once
+from dtx_assets.machinery.dagster.attempts import job_of_mode
 from dtx_assets.machinery.dagster.changed_graph import build_job_over, with_step
 from dtx_assets.machinery.dagster.cutover_order import with_loads_after_gate
 from dtx_assets.machinery.dagster.graph import LAST, REPORTS, RESOURCES, Graph, told
@@ -160,11 +161,6 @@ def plan_metadata(
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 
-def rehearsal_job(system: str) -> str:
-    """The name of the job that rehearses the whole migration."""
-    return f"{system}_rehearsal"
-
-
 def build_jobs(graph: Graph, report_of_run: dg.AssetsDefinition, in_the_way: Sequence[str]) -> list[Any]:
     """The whole migration in either mode, the dry run, the verification, the replay; activation and undo, no assets.
 
@@ -172,6 +168,7 @@ def build_jobs(graph: Graph, report_of_run: dg.AssetsDefinition, in_the_way: Seq
     way of a cutover before anything is run.
     """
     name = graph.system.name
+    rehearsal, cutover = job_of_mode(name, "rehearsal"), job_of_mode(name, "cutover")
 
     def reported(asset_graph: AssetGraph) -> AssetGraph:
         return with_step(asset_graph, report_of_run)
@@ -188,7 +185,7 @@ def build_jobs(graph: Graph, report_of_run: dg.AssetsDefinition, in_the_way: Seq
     return [
         build_job_over(
             reported,
-            name=rehearsal_job(name),
+            name=rehearsal,
             selection=everything,
             tags=one_at_a_time(name),
             config=with_options(mode="rehearsal"),
@@ -200,13 +197,13 @@ def build_jobs(graph: Graph, report_of_run: dg.AssetsDefinition, in_the_way: Seq
             selection=everything,
             tags=one_at_a_time(name),
             description=f"Any part of the migration of {name}, in the mode that `migration → mode` or else the"
-            f" environment says. To rehearse all of it start `{rehearsal_job(name)}`, to cut over `{name}_cutover`,"
+            f" environment says. To rehearse all of it start `{rehearsal}`, to cut over `{cutover}`,"
             " whose loads wait for all checks, with several processes too.",
         ),
         build_job_over(
             reported,
             lambda asset_graph: with_loads_after_gate(graph, asset_graph),
-            name=f"{name}_cutover",
+            name=cutover,
             selection=everything,
             tags=one_at_a_time(name),
             config=with_options(

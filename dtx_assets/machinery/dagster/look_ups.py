@@ -13,7 +13,6 @@ from dtx_assets.machinery.dagster.extraction import first_rows_of
 from dtx_assets.machinery.dagster.graph import RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import (
     MAPPING_MEANINGS,
-    PREVIEW,
     code_references,
     dataset_column_schema,
     dataset_metadata,
@@ -103,5 +102,5 @@ def mapping_metadata(environment: RunEnvironment, manifest: Manifest) -> dict[st
     return {
         **dataset_metadata(manifest, environment.lake.location(manifest, ""), environment.run_id),
         "dagster/column_schema": dataset_column_schema(rows.schema, MAPPING_MEANINGS),
-        PREVIEW: masked_preview(rows, ()),
+        **masked_preview(rows, ()),
     }

@@ -35,8 +35,8 @@ OBSTACLES_DATA = "in the way"
 """The entry of a check's evaluation that holds what it is red for, as data (`obstacles.as_json`)."""
 TRUE_NAME = "true name"
 """The entry of an asset that Dagster cannot call as it is called."""
-PREVIEW = "preview (masked)"
-"""The entry with the first rows of what was made."""
+PREVIEW, BEYOND_PREVIEW = "preview (masked)", "columns beyond the preview"
+"""The entries with the first rows of what was made, and with the columns that it has no room for."""
 PARAGRAPH = "\n\n"
 WORD_JOINER = "\u2060"
 """A sign without width: where it stands, no address is seen."""
@@ -147,16 +147,17 @@ def _markdown_row(cells: Sequence[object]) -> str:
     return f"| {' | '.join(inert(cell if isinstance(cell, str) else str(cell)) for cell in cells)} |"
 
 
-def masked_preview(rows: pl.DataFrame, personal: Iterable[str]) -> dg.MetadataValue:
+def masked_preview(rows: pl.DataFrame, personal: Iterable[str]) -> dict[str, Any]:
     """The first rows of a frame, masked; columns beyond the twelfth are only named."""
     hidden = frozenset(personal)
     columns = [name for name in rows.columns if name != "_undecodable"]
     shown = columns[:PREVIEW_COLUMNS]
     masked = [mask_row(row, hidden) for row in rows.head(PREVIEW_ROWS).select(shown).iter_rows(named=True)]
-    table = markdown_table(shown, [[row[name] for name in shown] for row in masked])
-    if more := columns[PREVIEW_COLUMNS:]:
-        return dg.MetadataValue.md(f"{table.value}\n\nand {', '.join(map(code, more))}")
-    return table
+    more = columns[PREVIEW_COLUMNS:]
+    return {
+        PREVIEW: table(shown, [[row[name] for name in shown] for row in masked]),
+        **({BEYOND_PREVIEW: ", ".join(more)} if more else {}),
+    }
 
 
 def legacy_column_schema(table: LegacyTable) -> dg.TableSchema:
@@ -240,7 +241,7 @@ def accounting_metadata(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for entry in entries
     ]
     header = ("source", "target", "read", "migrated", "rejected", "dropped by rule")
-    return {"accounting": markdown_table(header, rows), ACCOUNTING_DATA: dg.MetadataValue.json(list(entries))}
+    return {"accounting": table(header, rows), ACCOUNTING_DATA: dg.MetadataValue.json(list(entries))}
 
 
 def check_metadata(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from dtx_assets.machinery.dagster.checks import check_result, check_spec
 from dtx_assets.machinery.dagster.graph import LOADS, OTHER_AREAS, RESOURCES, Graph, mapping_file, priority, told
 from dtx_assets.machinery.dagster.load_checks import load_check, load_outcome
 from dtx_assets.machinery.dagster.metadata import (
-    PREVIEW,
     PREVIEW_ROWS,
     accounting_metadata,
     code_references,
@@ -89,7 +88,7 @@ def build_load(
                     metadata={
                         **load_metadata(summaries[target.model]),
                         **sending_metadata(senders.get(target.model)),
-                        PREVIEW: masked_preview(rows, system.personal_columns(target)),
+                        **masked_preview(rows, system.personal_columns(target)),
                         **lineage_metadata(_lineage(graph, target, columns[target.model])),
                     },
                 )

@@ -18,10 +18,13 @@ CREATE TABLE migration.run (
     cutover_at timestamptz,
     decisions jsonb NOT NULL,
     accepted jsonb NOT NULL DEFAULT '{}',
-    restore_point text
+    restore_point text,
+    demonstration jsonb
 );
 COMMENT ON COLUMN migration.run.accepted IS 'Check or question → reason, by whom and when it was accepted.';
 COMMENT ON COLUMN migration.run.restore_point IS 'Where the target database can be put back to, noted before a cutover.';
+COMMENT ON COLUMN migration.run.demonstration IS
+    'What a file stood for that nobody had confirmed, done or answered, and the digest of its sample; NULL is in earnest.';
 
 CREATE TABLE migration.flow (
     id smallint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -344,4 +347,4 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION migration.sources_of IS 'The source rows that a target row came from.';
 
-INSERT INTO migration.schema_version (version) VALUES (8);
+INSERT INTO migration.schema_version (version) VALUES (9);

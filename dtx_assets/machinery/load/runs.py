@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
 import psycopg
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.load.subset import Subset
 
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 LOCK_CLASS = crc32(b"dtx_assets migration") - (1 << 31)
 SECONDS_BETWEEN_TRIES = 0.5
 Mode = Literal["rehearsal", "cutover"]
@@ -33,7 +33,8 @@ class RunContext:
 
     `cutover_at` is None where nobody fixed it; `gate` is called with the model before the first write of each load and
     raises LoadError where it must not go on. A dry run writes nothing that stays; a subset are some of the source rows.
-    `must_stay`: tables of others of which each transaction notes what it did to them.
+    `must_stay`: tables of others of which each transaction notes what it did to them. `demonstration`: what a file
+    stands for that nobody has said, where the run is one of a demonstration.
     """
 
     connection_url: str = field(repr=False)
@@ -48,6 +49,7 @@ class RunContext:
     dry: bool = False
     subset: "Subset | None" = None
     must_stay: tuple[TargetTable, ...] = field(default=(), compare=False)
+    demonstration: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 def prepare_bookkeeping(connection: Connection) -> None:
@@ -100,6 +102,7 @@ def open_run(
     restore_point: str | None = None,
     subset: "Subset | None" = None,
     must_stay: tuple[TargetTable, ...] = (),
+    demonstration: Mapping[str, Any] | None = None,
 ) -> RunContext:
     """Record a run in `migration.run`; the same run may be opened again, by another process too."""
     run = RunContext(
@@ -114,6 +117,7 @@ def open_run(
         restore_point,
         subset=subset,
         must_stay=must_stay,
+        demonstration=demonstration,
     )
     with refusals_told(), connect(run.connection_url) as connection:
         prepare_bookkeeping(connection)
@@ -124,8 +128,8 @@ def open_run(
 
 def record_run(connection: Connection, run: RunContext) -> None:
     connection.execute(
-        "INSERT INTO migration.run (run_id, system, mode, decisions, cutover_at, accepted, restore_point)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s)"
+        "INSERT INTO migration.run (run_id, system, mode, decisions, cutover_at, accepted, restore_point,"
+        " demonstration) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
         " ON CONFLICT (run_id) DO UPDATE SET finished_at = NULL,"
         # One of its processes failed: that stays, whichever goes on.
         " status = CASE WHEN run.status = 'failed' THEN 'failed' ELSE 'running' END",
@@ -137,6 +141,7 @@ def record_run(connection: Connection, run: RunContext) -> None:
             run.cutover_at,
             json.dumps(run.accepted),
             run.restore_point,
+            json.dumps(run.demonstration) if run.demonstration else None,
         ],
     )
 

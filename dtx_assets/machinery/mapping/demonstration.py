@@ -8,7 +8,7 @@ digest of the sample, and it is refused beside any other data, and with any targ
 from collections.abc import Collection, Iterable
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,6 +47,11 @@ class Demonstration(BaseModel):
             f"{self.path.name} stands for everybody who has to confirm, do or answer anything. Nothing of that is in"
             " decisions.yaml, and it counts for this sample and the embedded database alone."
         )
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What stays of it in the target database, beside each run that was made with it."""
+        return self.model_dump(mode="json", exclude={"system", "path"})
 
     @property
     def told(self) -> str:

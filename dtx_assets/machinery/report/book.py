@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dtx_assets.machinery.dagster.metadata import asset_key
+from dtx_assets.machinery.mapping.functions import told_by
 from dtx_assets.machinery.mapping.lineage import accounted_for, describe
 from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
@@ -118,7 +119,7 @@ def book_page(system: System, history: History, figures: Figures, mapping: Targe
                     BookColumn(
                         column_of(target.columns, name),
                         tuple(origins(table, column)),
-                        describe(table, column),
+                        how_made(system, mapping.target, table, source, name, column),
                         tuple(map_name for map_name in maps_of(column) if map_name in system.mappings.value_maps),
                         part,
                         name not in dict(source.filled[:place]),
@@ -133,6 +134,17 @@ def book_page(system: System, history: History, figures: Figures, mapping: Targe
         unfilled=tuple(column for column in target.columns if column.name not in made),
         owned=figures.owned.get(target.name, 0) if flow else None,
     )
+
+
+def how_made(system: System, model: str, table: str, source: SourceMapping, name: str, column: ColumnMapping) -> str:
+    """One sentence; where a function tells row by row which of the cells made a value, also who says it."""
+    said = describe(table, column)
+    functions = system.mappings.functions
+    told = {each for made_by in (source.shape, source.expand, source.merge) for each in told_by(functions, made_by)}
+    if name not in told:
+        return said
+    asked = f"`dtx explain {model} ID {name} --system {system.name}` says which of them made the value of one row"
+    return f"{said.removesuffix('.')}. {asked}."
 
 
 def by_part(source: SourceMapping) -> list[tuple[str, str, ColumnMapping]]:

@@ -20,6 +20,7 @@ EXAMPLES = 3
 
 RUNS = """
 SELECT run.run_id, run.mode, run.status, run.started_at, run.finished_at, run.accepted,
+    run.demonstration IS NOT NULL AS demonstration,
     accounted.read, accounted.rejected,
     coalesce(loaded.inserted, 0) AS inserted, coalesce(loaded.updated, 0) AS updated,
     coalesce(accounted.flows, '{}') AS flows, coalesce(loaded.limited, false) AS limited
@@ -127,6 +128,8 @@ class RunFigures:
     """Source and target tables that it accounted for."""
     limited: bool
     """It took the first rows of each table only."""
+    demonstration: bool = False
+    """A file stood for the people who had to say something."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dtx_assets.machinery.base.masking import mask_emails
-from dtx_assets.machinery.checks.gate import RESTORE_POINT
-from dtx_assets.machinery.checks.obstacles import KINDS, Obstacle, by_owner
+from dtx_assets.machinery.checks.obstacles import KINDS, Obstacle, by_owner, is_go
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.figures import RUNS_SHOWN, Figures, RunFigures
 from dtx_assets.machinery.report.history import Check, History, Phase
@@ -87,6 +86,8 @@ class Attempt:
     refused: str = ""
     inserted: int = 0
     updated: int = 0
+    demonstration: bool = False
+    """Whether a file stood for the people who had to say something."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,6 @@ class Readiness:
     reasons: tuple[Reason, ...]
     todo: tuple[Obstacle, ...]
     """What is in the way and not accepted: the same list as of the gate, the plan and `dtx todo`."""
-    asked: frozenset[str]
-    """What of it is asked at the cutover itself, and makes it no no-go."""
     areas: tuple[AreaReadiness, ...]
     runs: tuple[RunRow, ...]
     phases: tuple[Phase, ...]
@@ -117,7 +116,7 @@ class Readiness:
 
     @property
     def go(self) -> bool:
-        return not self.reasons and all(obstacle.name in self.asked for obstacle in self.todo)
+        return not self.reasons and is_go(self.todo)
 
     @property
     def by_owner(self) -> dict[str, list[Obstacle]]:
@@ -152,7 +151,6 @@ def readiness(
     """Go where nothing is in the way that was not accepted, and all rows of a whole run are accounted for."""
     last = next((run for run in figures.runs if run.status != "rolled back"), None)
     accepted = accepted_obstacles(last)
-    asked = {RESTORE_POINT, *(question.name for question in system.questions)}
     left = [found for found in obstacles if not found.is_accepted(accepted)]
     checks = history.checks(accepted, findings_of_checks(left), remedies_of_checks(left))
     runs = run_rows(history, figures, accounts)
@@ -174,7 +172,6 @@ def readiness(
     return Readiness(
         reasons=tuple(reasons),
         todo=tuple(left),
-        asked=frozenset(asked),
         areas=tuple(area_readiness(group, title, checks) for group, title in all_areas(system, checks).items()),
         runs=runs,
         phases=history.phases(whole[0].run_id) if whole else (),
@@ -275,6 +272,7 @@ def last_attempt(history: History, runs: Iterable[RunRow]) -> Attempt | None:
             run.refused,
             figures.inserted if figures else 0,
             figures.updated if figures else 0,
+            bool(figures and figures.demonstration),
         )
     return None
 

@@ -27,6 +27,7 @@ class ListedRun:
     inserted: int = 0
     updated: int = 0
     limited: bool = False
+    demonstration: bool = False
     failed_checks: int | None = None
     refused: str = ""
 
@@ -40,11 +41,16 @@ class ListedRun:
         return self.state
 
     @property
+    def what(self) -> str:
+        """`cutover`, or `cutover of a demonstration`."""
+        return f"{self.mode or 'run'}{' of a demonstration' if self.demonstration else ''}"
+
+    @property
     def told(self) -> str:
         """`2026-11-29 14:02 UTC, cutover by anna, 3,021 rows inserted and 0 updated`."""
         by = f" by {self.by}" if self.by else ""
         written = f"{self.inserted:,} rows inserted and {self.updated:,} updated"
-        return f"{self.started_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, {self.mode}{by}, {written}"
+        return f"{self.started_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, {self.what}{by}, {written}"
 
 
 def listed_runs(history: RunHistory, target_url: str, limit: int) -> list[ListedRun]:
@@ -88,6 +94,7 @@ def _of_target(history: RunHistory, loaded: Sequence[RunFigures]) -> Iterator[Li
             run.inserted,
             run.updated,
             run.limited,
+            run.demonstration,
             history.failed_checks(run.run_id),
             refused,
         )

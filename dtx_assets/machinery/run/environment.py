@@ -241,6 +241,7 @@ class RunEnvironment:
                 restore_point=self.options.restore_point,
                 subset=self.options.subset,
                 must_stay=self.system.tables_that_must_stay,
+                demonstration=self.decisions.demonstration.noted if self.decisions.demonstration else None,
             )
         return self._load
 

@@ -5,7 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError, LoadError
-from dtx_assets.machinery.checks.gate import NEVER_EVALUATED, GatedCheck, obstacles, require_known, require_open
+from dtx_assets.machinery.checks.gate import (
+    NEVER_EVALUATED,
+    NOT_FINISHED,
+    GatedCheck,
+    obstacles,
+    require_known,
+    require_open,
+)
 from dtx_assets.machinery.system.question import Question
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -49,6 +56,14 @@ def test_checks_that_never_ran_are_one_thing_to_do_and_accepted_one_by_one():
     assert obstacle.checks == {each.name for each in never}
     assert not obstacle.is_accepted({never[0].name})
     assert obstacle.is_accepted({"no_row_is_rejected", "rows_satisfy_schemas"})
+
+
+def test_checks_that_a_run_did_not_come_to_are_one_thing_to_do():
+    begun = [check("not finished"), check("running", name="rejected/Animal:rows_satisfy_schemas")]
+    [obstacle] = obstacles(begun, [], {}, cutover=True, models=["Animal"], restore_point="snap")
+    assert (obstacle.name, obstacle.finding) == (NOT_FINISHED, "2 checks are not finished or running")
+    assert not obstacle.is_accepted({begun[0].name})
+    assert obstacle.is_accepted({each.name for each in begun})
 
 
 @pytest.mark.parametrize("state", ["passed", "warned"])

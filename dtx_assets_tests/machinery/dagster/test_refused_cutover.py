@@ -86,6 +86,22 @@ def test_of_a_refused_cutover_that_was_started_in_the_ui_no_step_is_done(library
     assert tags[ENTRY_TAG] == f"asked {let_in.run_id[:8]}"
 
 
+def test_the_job_of_one_mode_is_refused_by_name_in_another(library):
+    def refused(job: str, **options: str) -> str:
+        outcome = library.run(job, **options)
+        assert outcome.exit_code == EXIT_STEP_FAILED
+        [failure] = outcome.failures
+        return failure.message
+
+    told = refused("library_rehearsal", mode="cutover", restore_point="snap")
+    assert "library_rehearsal is started in the mode cutover, and does nothing but a rehearsal" in told
+    assert "at: resources → migration → mode" in told
+    assert "do: start library_cutover, or library_rehearsal with `mode: rehearsal`" in told
+    assert "start library_rehearsal, or" in refused("library_cutover", mode="rehearsal")
+    assert not list(library.home.rglob("*.parquet"))
+    assert library.sql("SELECT to_regclass('migration.run')") == [(None,)]
+
+
 def entry(name: str, **said: str) -> dict[str, str]:
     return {"name": name, "reason": "", "by": "", "until": "", **said}
 

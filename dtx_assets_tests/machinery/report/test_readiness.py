@@ -94,12 +94,12 @@ def test_the_last_cutover_that_was_tried_says_how_it_ended(row, outcome, rows):
 
 
 def standing(attempt: Attempt | None, *found: Obstacle, **accepted: str) -> str:
-    return Readiness((), found, frozenset(["asked"]), (), (), (), None, accepted, {}, attempt).verdict
+    return Readiness((), found, (), (), (), None, accepted, {}, attempt).verdict
 
 
 def test_the_page_knows_the_time():
     """Before a cutover whether it may be, with what is accepted; after it that it was; after its undo as before."""
-    to_do, asked = (Obstacle("action", name, "A1", "not done") for name in ("to do", "asked"))
+    to_do, asked = Obstacle("action", "to do", "A1", "not done"), Obstacle("question", "asked", "A1", "is it so?")
     done, undone, part = (
         last_attempt(BY_ANN, [row])
         for row in (cutover("succeeded"), cutover("rolled back"), cutover("succeeded", whole=False))

@@ -1,7 +1,8 @@
 """Looks for personal values of the legacy in what people see: whatever the system, each value that was landed."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from subprocess import CompletedProcess
 
 import polars as pl
 
@@ -23,13 +24,18 @@ REFUSED = """
 SELECT DISTINCT ON (target_table, source_table, reasons) source_table, source_key FROM migration.rejected
 ORDER BY target_table, source_table, reasons, source_key
 """
+LOOKS = (("status", "--all"), ("todo",), ("runs",), ("rejected",), ("errors",), ("diagnose",))
+"""Commands that look at what is there."""
+DRY = (("plan", "--json"), ("verify", "--prepared", "--json"))
+"""Those that work it out anew, with samples of rows."""
 SHORTEST = 11
 """A shorter text, as a date is, may stand somewhere for another reason."""
 
 
 def personal_values(environment: RunEnvironment) -> set[str]:
-    """The texts of personal columns that stand in no key or other column, nor in what one holds or is called."""
-    personal, others = set[str](), set[str]()
+    """The texts of personal columns that stand in no key or other column, nor in what one holds or is called, nor in
+    what a mapping file says."""
+    personal, others = set[str](), {path.read_text() for path in environment.system.mappings_dir.rglob("*.yaml")}
     for table in environment.system.legacy_tables.values():
         if environment.lake.manifest(environment.run_settings.key("legacy", table.name)) is None:
             continue
@@ -60,6 +66,16 @@ def explained(environment: RunEnvironment, each: int) -> Iterator[tuple[str, str
     for source, key in legacy:
         facts = explain_legacy_row(environment, system.legacy_tables[source], key)
         yield f"explain --from {source} {key}", "\n".join([*legacy_row_lines(facts), _json(facts)])
+
+
+def said(
+    command: Callable[..., CompletedProcess[str]], system: str, *commands: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """What commands say of a system, where people read it and where programs do."""
+    for name, *options in commands:
+        done = command(name, system, *options)
+        assert done.returncode in (0, 3), (name, options, done.stderr)
+        yield " ".join([name, *options]), done.stdout + done.stderr
 
 
 def _json(facts: object) -> str:

@@ -175,7 +175,7 @@ def test_rows_of_others_go_into_the_embedded_database(tmp_path):
     dtx = Command(tmp_path, {"PYTHONPATH": str(PROJECT)})
     done = dtx("sample", "library", "legacy", "--rows", "40")
     assert done.returncode == 0, done.stderr
-    assert "LIBRARY_LEGACY_URL=legacy dtx run library" in done.stdout
+    assert "LIBRARY_LEGACY_URL=legacy dtx run migrates it" in done.stdout
     run = dtx("run", "library")
     assert run.returncode == 3, run.stderr[-3000:]
 
