@@ -156,6 +156,17 @@ def s3_bucket(s3_server: servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> I
     store.delete()
 
 
+@pytest.fixture(scope="session")
+def broker_url(server_directory: Path) -> Iterator[str]:
+    """`amqp://` URL of a real RabbitMQ."""
+    directory = server_directory / "rabbitmq"
+    directory.mkdir()
+    with _skipped_where_missing():
+        servers.find_rabbitmq()
+    with servers.rabbitmq(directory) as url:
+        yield url
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium, as Playwright's synchronous `Browser`; its event loop must not outlive the module's tests."""

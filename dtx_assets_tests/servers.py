@@ -1,5 +1,5 @@
-"""Real servers that the tests start, MariaDB, an S3 server (SeaweedFS) and PgBouncer, on 127.0.0.1, in directories of
-their own.
+"""Real servers that the tests start, MariaDB, an S3 server (SeaweedFS), PgBouncer and RabbitMQ, on 127.0.0.1, in
+directories of their own.
 
 PostgreSQL is not here: the product starts that itself (`dtx_assets.machinery.postgres.embedded`). Fixtures are in
 `conftest.py`.
@@ -284,3 +284,64 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
     environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(directory), "GOMEMLIMIT": "1GiB"}
     with running(command, log=directory / "server.log", ready=ready, environment=environment):
         yield server
+
+
+def find_rabbitmq() -> str:
+    """The server's own script: that of Debian in the PATH changes the account."""
+    program = shutil.which("rabbitmq-server", path="/usr/lib/rabbitmq/bin:/opt/rabbitmq/sbin:/usr/local/sbin")
+    if program is None:
+        raise PartMissing("rabbitmq-server is not installed")
+    return program
+
+
+@contextmanager
+def rabbitmq(directory: Path) -> Iterator[str]:
+    """A RabbitMQ server in an empty directory, by Erlang on loopback ports alone; yields the URL of its broker.
+
+    What it is told to keep it keeps: it may be started again in the same directory.
+    """
+    program = find_rabbitmq()
+    port, epmd, distribution = free_ports(3)
+    password, cookie = secrets.token_hex(16), directory / ".erlang.cookie"
+    settings = directory / "rabbitmq.conf"
+    settings.write_text(
+        f"listeners.tcp.local = 127.0.0.1:{port}\ndefault_user = tests\ndefault_pass = {password}\n"
+        "log.console = true\nlog.console.level = warning\n"
+    )
+    (directory / "enabled_plugins").write_text("[].\n")
+    cookie.write_text(secrets.token_hex(20))
+    cookie.chmod(0o400)
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(directory),
+        "LANG": "C.UTF-8",
+        "RABBITMQ_NODENAME": f"tests{port}@localhost",
+        "RABBITMQ_CONFIG_FILE": str(settings),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
+        "RABBITMQ_CONF_ENV_FILE": str(directory / "no-such.conf"),
+        "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(directory / "log"),
+        "RABBITMQ_LOGS": "-",
+        "RABBITMQ_DIST_PORT": str(distribution),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none"
+        " -kernel inet_dist_use_interface {127,0,0,1}",
+        "ERL_EPMD_PORT": str(epmd),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_MAX_PORTS": "4096",
+    }
+
+    def ready() -> bool:
+        with socket.socket() as asked:
+            return asked.connect_ex(("127.0.0.1", port)) == 0
+
+    def names_answer() -> bool:
+        with socket.socket() as asked:
+            return asked.connect_ex(("127.0.0.1", epmd)) == 0
+
+    # Else the server would start it, and leave it.
+    names = [find_program("epmd"), "-port", str(epmd), "-address", "127.0.0.1"]
+    with (
+        running(names, log=directory / "names.log", ready=names_answer, environment=environment),
+        running([program], log=directory / "server.log", ready=ready, environment=environment),
+    ):
+        yield f"amqp://tests:{password}@127.0.0.1:{port}//"

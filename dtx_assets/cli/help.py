@@ -10,7 +10,7 @@ from dtx_assets.machinery.base.yaml_file import suggestion
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "Begin": ("init", "sample", "diagnose", "target"),
-    "Run": ("plan", "run", "replay", "activate", "embed", "daemon"),
+    "Run": ("plan", "run", "replay", "activate", "embed", "daemon", "worker"),
     "Look": ("status", "todo", "rejected", "errors", "explain", "verify", "runs", "report", "search", "archive"),
     "Open": ("ui", "psql"),
     "Undo and remove": ("rollback", "purge"),

@@ -7,7 +7,7 @@ order in which their modules are imported here.
 import sys
 
 from dtx_assets import interrupts
-from dtx_assets.cli import init, migrating, results, searching, serving  # noqa: F401
+from dtx_assets.cli import init, migrating, results, searching, serving, working  # noqa: F401
 from dtx_assets.cli.shared import app, errors
 from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError
 from dtx_assets.machinery.base.exit_codes import (

@@ -192,7 +192,7 @@ def perform(
     checks: "set[AssetCheckKey] | None" = None,
     quiet: bool = False,
 ) -> "RunOutcome":
-    """Run a job, or what is selected of it, in this process, with its progress on the terminal."""
+    """Run a job, or what is selected of it, in this process or by others, with its progress on the terminal."""
     settings = read_settings(location)
     if shown := location.SYSTEM.decisions.demonstration:
         from dtx_assets.machinery.mapping.demonstration import require_it_stands
@@ -201,6 +201,7 @@ def perform(
 
     from dtx_assets.cli.console import RunDisplay
     from dtx_assets.machinery.base.progress import listening
+    from dtx_assets.machinery.dagster.handing_over import hand_over_job
     from dtx_assets.machinery.dagster.last_times import seconds_before
     from dtx_assets.machinery.dagster.run import make_state_directory, open_instance, planned_job, run_job
 
@@ -213,6 +214,8 @@ def perform(
         RunDisplay(errors() if quiet else output(), system, names, seconds_before(instance, names)) as display,
         listening(display),
     ):
+        if settings.workers.are_several:
+            return hand_over_job(location.SYSTEM, location.__name__, job, settings.home, instance, display, options)
         return run_job(job, settings.home, instance, display, options)
 
 

@@ -379,8 +379,19 @@ WITH_IDS_OF_OURS = {target.name for target in SYSTEM.targets if target.writes ==
 
 def state(place: Place) -> State:
     """Every target, the current bookkeeping, the files that were sent and the archives."""
+    found = target_state(place.url)
+    found["sent"] = sorted(f"{key} {digest}" for key, digest in sent(place).items())
+    lake, archive = Lake(str(place.home / "lake")), open_archive(str(place.home / "archive"))
+    stored = archives(archive, SYSTEM.name, SYSTEM.legacy_tables)
+    found["archives"] = sorted(f"{table} {manifest.metadata['content_digest']}" for table, manifest in stored.items())
+    found["wrong archives"] = [wrong for table in stored for wrong in differences(lake, archive, SYSTEM.name, table)]
+    return found
+
+
+def target_state(url: str) -> State:
+    """Every target, and the current bookkeeping."""
     found: State = {}
-    with psycopg.connect(place.url) as connection:
+    with psycopg.connect(url) as connection:
         content = _target_rows(connection)
         for table, by_id in content.items():
             found[table] = sorted(text for text in by_id.values() if OF_THE_APPLICATION not in text)
@@ -414,11 +425,6 @@ def state(place: Place) -> State:
             f"load of {table}"
             for (table,) in connection.execute("SELECT target_table FROM migration.load WHERE status = 'running'")
         ]
-    found["sent"] = sorted(f"{key} {digest}" for key, digest in sent(place).items())
-    lake, archive = Lake(str(place.home / "lake")), open_archive(str(place.home / "archive"))
-    stored = archives(archive, SYSTEM.name, SYSTEM.legacy_tables)
-    found["archives"] = sorted(f"{table} {manifest.metadata['content_digest']}" for table, manifest in stored.items())
-    found["wrong archives"] = [wrong for table in stored for wrong in differences(lake, archive, SYSTEM.name, table)]
     return found
 
 

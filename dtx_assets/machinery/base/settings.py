@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -20,6 +20,8 @@ from dotenv.parser import parse_stream
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.failpoints import require_point
+from dtx_assets.machinery.base.variable import Variable
+from dtx_assets.machinery.base.workers import WORKER_VARIABLES, Workers, read_workers
 
 Mode = Literal["rehearsal", "cutover"]
 
@@ -37,16 +39,6 @@ _URL_FORMS = {
     "sqlite": "sqlite:///file",
     "mongodb": "mongodb://user:password@host/database",
 }
-
-
-@dataclass(frozen=True)
-class Variable:
-    """What a variable says, and what holds where it is not set. `schemes` are those of the URLs that it may be."""
-
-    says: str
-    unset: str
-    allowed: str = "any text"
-    schemes: tuple[str, ...] = ()
 
 
 def _location(says: str, unset: str, *schemes: str) -> Variable:
@@ -129,6 +121,7 @@ VARIABLES = {
     "REHEARSAL_CRON": Variable(
         "when rehearsals are run, as a line of crontab", f"`{NIGHTLY}`", "five fields, in the zone of legacy timestamps"
     ),
+    **WORKER_VARIABLES,
 }
 """By names without the system's prefix."""
 
@@ -211,6 +204,7 @@ class Settings:
     mode: Mode
     legacy_dialect_path: Path | None = None
     demonstration_path: Path | None = None
+    workers: Workers = field(default_factory=Workers)
 
     @classmethod
     def from_environment(
@@ -256,11 +250,12 @@ class Settings:
             mode=read.mode("MODE"),
             legacy_dialect_path=read.existing_file("LEGACY_DIALECT"),
             demonstration_path=read.existing_file("DEMONSTRATION"),
+            workers=read_workers(read),
         )
 
     def masked(self) -> dict[str, str]:
         """All fields as text, without secrets: fit for logs, metadata and reports."""
-        return {each.name: mask_url(str(getattr(self, each.name))) for each in fields(self)}
+        return {each.name: mask_url(str(getattr(self, each.name))) for each in fields(self) if each.name != "workers"}
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value}' for name, value in self.masked().items())})"
@@ -396,6 +391,11 @@ def rehearsal_times(
     project_dir = (project_dir or Path.cwd()).absolute()
     read = _Reader(system, read_environment(environ, project_dir), project_dir)
     return read.value("REHEARSAL_CRON") or NIGHTLY, read.timezone("LEGACY_TIMEZONE") or "UTC"
+
+
+def workers_of(system: str) -> Workers:
+    """Who does the steps of runs: the graph is built for it."""
+    return read_workers(reader(system))
 
 
 def apply_environment_files(project_dir: Path | None = None) -> None:

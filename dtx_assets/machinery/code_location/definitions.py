@@ -15,6 +15,7 @@ from dtx_assets.machinery.dagster.automation import build_export_sensor, build_r
 from dtx_assets.machinery.dagster.checks import build_check_step
 from dtx_assets.machinery.dagster.cutover_order import checked_assets, gate_spec
 from dtx_assets.machinery.dagster.diagnosis import build_diagnosis_job
+from dtx_assets.machinery.dagster.executors import executor_of
 from dtx_assets.machinery.dagster.gate import known_without_a_run
 from dtx_assets.machinery.dagster.graph import Graph
 from dtx_assets.machinery.dagster.jobs import build_jobs, build_plan
@@ -74,6 +75,6 @@ def build_definitions(
             S3: s3 or s3_of_environment(),
         },
         loggers={"console": dg.colored_console_logger, LOGGER: run_log},
-        executor=dg.in_process_executor,
+        executor=executor_of(system),
     )
     return definitions

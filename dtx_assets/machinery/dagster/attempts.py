@@ -11,6 +11,7 @@ from dtx_assets.machinery.checks.gate import NEVER_EVALUATED, not_accepted, requ
 from dtx_assets.machinery.checks.obstacles import Obstacle, count_of_kinds, each_once
 from dtx_assets.machinery.dagster.gate import GateOfInstance
 from dtx_assets.machinery.dagster.run import REFUSED_TAG
+from dtx_assets.machinery.dagster.worlds import require_same_world
 from dtx_assets.machinery.run.environment import ENVIRONMENT, RunEnvironment
 from dtx_assets.machinery.run.preflight.places_of_cutover import places_in_the_way
 
@@ -62,6 +63,7 @@ def enter(environment: RunEnvironment, instance: dg.DagsterInstance | None) -> N
     """
     run = instance.get_run_by_id(environment.run_id) if instance is not None else None
     asked, refused = (f"{answer} {environment.run_id[:8]}" for answer in ("asked", "refused"))
+    require_same_world(environment, run)
     if run:
         require_mode_of_job(environment, run.job_name)
     before = run.tags.get(ENTRY_TAG) if run else None

@@ -270,20 +270,29 @@ def run_job(
     """
     started = time.monotonic()
     close_dead_runs(instance)
-    logs = home / LOG_DIRECTORY
-    make_private_directory(logs)
-    log = logs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.log"
-    with logging_runs(log, listener or (lambda _event: None)), closing_what_is_interrupted(instance):
+    with logging_runs(log_file(home), listener or (lambda _event: None)), closing_what_is_interrupted(instance):
         result = job.execute_in_process(
-            run_config={
-                "loggers": {LOGGER: {}},
-                **({"resources": {ENVIRONMENT: {"config": dict(options)}}} if options else {}),
-            },
+            run_config=configured(options),
             instance=instance,
             raise_on_error=False,
             tags={PROCESS_TAG: this_process()},
         )
-    return read_outcome(result, [node.name for node in job.nodes], time.monotonic() - started)
+    steps = [node.name for node in job.nodes]
+    return read_outcome(result.run_id, result.success, result.all_events, steps, time.monotonic() - started)
+
+
+def log_file(home: Path) -> Path:
+    """Where a run of this process is logged."""
+    make_private_directory(home / LOG_DIRECTORY)
+    return home / LOG_DIRECTORY / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.log"
+
+
+def configured(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The configuration of a run with these options."""
+    return {
+        "loggers": {LOGGER: {}},
+        **({"resources": {ENVIRONMENT: {"config": dict(options)}}} if options else {}),
+    }
 
 
 def this_process() -> str:
@@ -323,12 +332,14 @@ def is_alive(process: int) -> bool:
     return True
 
 
-def read_outcome(result: dg.ExecuteInProcessResult, steps: Sequence[str], seconds: float) -> RunOutcome:
+def read_outcome(
+    run_id: str, succeeded: bool, events: Iterable[dg.DagsterEvent], steps: Sequence[str], seconds: float
+) -> RunOutcome:
     """What the events of a run say; `steps` are those it should have made."""
-    outcome = RunOutcome(result.run_id, result.success, seconds)
+    outcome = RunOutcome(run_id, succeeded, seconds)
     finished: set[str] = set()
     accounting: dict[tuple[str, str], dict[str, Any]] = {}
-    for event in result.all_events:
+    for event in events:
         if event.is_step_success or event.is_step_failure:
             finished.add(str(event.step_key))
         if event.is_step_success:

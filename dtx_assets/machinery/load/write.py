@@ -8,6 +8,7 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
+from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load.left_out import refuse_update
 from dtx_assets.machinery.load.outcome import PartOutcome
@@ -29,6 +30,7 @@ class Writer:
         """The id of a new batch, and what the rows carry that are written with it, as `xmin`."""
         names = [column.name for column in part.columns]
         place = self.place
+        self._require_running(load_id)
         makes_rows = place.target.writes == "insert"
         filled = (
             filled_by_database(place.connection, place.live.oid, [*names, *place.key.columns]) if makes_rows else None
@@ -39,6 +41,16 @@ class Writer:
             [load_id, part.name, *part.buckets, part.digest, names, filled],
         ).fetchall()
         return int(batch_id), str(xmin)
+
+    def _require_running(self, load_id: int) -> None:
+        """LoadError where another load of the target has found this one dead; until the end of the batch none can."""
+        running = "SELECT FROM migration.load WHERE id = %s AND status = 'running' FOR SHARE"
+        if self.place.connection.execute(running, [load_id]).fetchone() is None:
+            raise LoadError(
+                f"another load of {self.place.target.name} has taken this one for killed, so that it writes no more",
+                where=f"load {load_id} in migration.load",
+                remedy="nothing is lost: batches that are written stay, and the other load goes on from them",
+            )
 
     def close_batch(self, batch_id: int, outcome: PartOutcome) -> None:
         self.place.connection.execute(

@@ -131,10 +131,16 @@ class RunEnvironment:
         with self._resources:
             failed = bool(self.failures or error)
             if self._load is not None:
-                finish_run(self._load, "failed" if failed or self._failed_elsewhere() else "succeeded")
-            elif failed and "target_url" in vars(self):
+                finish_run(
+                    self._load,
+                    "failed" if failed or self._failed_elsewhere() else "succeeded",
+                    done_again=self.settings.workers.executor == "celery",
+                )
+            elif failed:
                 with suppress(MigrationError):
-                    note_failure(self.target_url, self.run_id)
+                    # Of several processes, this one may be the last to end, and never have met the target.
+                    if "target_url" in vars(self) or (self.settings.workers.are_several and self.settings.target_url):
+                        note_failure(self.target_url, self.run_id)
 
     @cached_property
     def settings(self) -> Settings:

@@ -1,5 +1,8 @@
 """Loads wait for the checks that close the gate by edges of the graph: by no priority, on any executor."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -10,9 +13,11 @@ import pytest
 import dtx_assets_tests
 from dtx_assets.dtx.decided_system import SYSTEM as DTX
 from dtx_assets.dtx.definitions import defs as dtx_defs
+from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.dagster.graph import Graph
 from dtx_assets.machinery.dagster.run import failure_message, open_instance
+from dtx_assets.machinery.dagster.worlds import WORLD_TAG
 from dtx_assets.machinery.run.environment import ENVIRONMENT
 from dtx_assets_tests.library import definitions as library_definitions
 from dtx_assets_tests.library.place import Library
@@ -154,3 +159,32 @@ def test_by_several_processes_a_red_check_of_one_table_keeps_back_the_rows_of_an
     assert "Book/book/unparseable: 1 row is rejected: unparseable" in failure_message(failed)
     assert noted.step_materialization_data.materialization.metadata["points in the way"].value == 1
     assert library.sql("SELECT count(*) FROM reader") == [(0,)]
+
+
+def test_the_environment_gives_each_step_a_process_and_the_command_tells_what_they_do(
+    tmp_path, database_url, monkeypatch
+):
+    library = Library(tmp_path, database_url, monkeypatch)
+    assert library.run(select="+prepared/Reader").failures == []
+    project = Path(dtx_assets_tests.__file__).parents[1]
+    (library.directory / "workspace.yaml").write_text(
+        "load_from:\n  - python_module:\n      module_name: dtx_assets_tests.library.definitions\n"
+        "      location_name: library\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "dtx_assets.cli.main", "run", "library", "--select", "target/Reader"],
+        cwd=library.directory,
+        env={**os.environ, "PYTHONPATH": str(project), "LIBRARY_EXECUTOR": "multiprocess"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (EXIT_OK, EXIT_CHECK_FAILED), done.stdout + done.stderr
+    assert "load Reader: " in done.stdout
+    assert library.sql("SELECT count(*) FROM reader") == [(2,)]
+    assert library.sql("SELECT status FROM migration.run") == [("succeeded",)]
+    logs = [log.read_text() for log in (library.home / "logs").glob("*.log")]
+    assert any('Executing step "library_load_Reader" in subprocess' in log for log in logs)
+    with open_instance(library.home) as instance:
+        run, _ = instance.get_runs()
+    assert f'"lake": "{library.home / "lake"}"' in run.tags[WORLD_TAG]

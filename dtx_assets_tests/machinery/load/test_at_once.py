@@ -250,3 +250,24 @@ def test_a_dry_run_does_not_keep_the_live_application_waiting(shop):
 
     run = replace(shop.run("plan"), dry=True)
     assert load_target(SYSTEM, REMINDER, shop.lake, shop.url, run, progress=live).updated == PARTS * OWNERS
+
+
+def test_a_load_that_another_took_for_killed_writes_no_more(shop, monkeypatch):
+    prepare(shop)
+    opened = Writer.open_batch
+
+    def open_batch(self, part, load_id):
+        if part.name == "00003":
+            # As a load does that holds the lock of the target: the connection of this one was cut, not its process.
+            shop.sql("UPDATE migration.load SET status = 'killed'")
+        return opened(self, part, load_id)
+
+    monkeypatch.setattr(Writer, "open_batch", open_batch)
+    with pytest.raises(LoadError, match="has taken this one for killed, so that it writes no more"):
+        shop.load(REMINDER, "one")
+    before = is_whole(shop)
+    assert 1 <= before < PARTS
+    monkeypatch.undo()
+    shop.load(REMINDER, "two")
+    assert is_whole(shop) == PARTS
+    assert shop.sql("SELECT status FROM migration.load ORDER BY id") == [("killed",), ("succeeded",)]

@@ -1,6 +1,6 @@
 """How a run ended follows from all of its processes and loads, not from which of them ended last."""
 
-from dtx_assets.machinery.load.runs import finish_run, note_failure, target_lock
+from dtx_assets.machinery.load.runs import finish_run, note_failure, settle_run, target_lock
 from dtx_assets.machinery.postgres.connection import connect
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
@@ -85,3 +85,24 @@ def test_a_run_that_was_killed_whole_is_told_by_the_next_one(shop):
     load(shop, "two")
     finish_run(shop.run("two"), "succeeded")
     assert statuses(shop) == [("failed", True), ("succeeded", True)]
+
+
+def test_a_run_by_workers_goes_on_after_one_was_killed_and_fails_only_where_nobody_did_it_again(shop):
+    load(shop, "one")
+    load_goes_on(shop, "one")
+    finish_run(shop.run("one"), "succeeded", done_again=True)
+    assert statuses(shop) == [("running", False)]
+    assert shop.sql("SELECT status FROM migration.load ORDER BY id") == [("succeeded",), ("killed",)]
+    settle_run(shop.url, "one", failed=False)
+    assert statuses(shop) == [("failed", True)]
+
+
+def test_a_run_by_workers_in_which_a_killed_load_was_done_again_succeeded(shop):
+    load(shop, "one")
+    load_goes_on(shop, "one")
+    finish_run(shop.run("one"), "succeeded", done_again=True)
+    shop.sql("UPDATE migration.load SET status = 'succeeded' WHERE status = 'killed'")
+    settle_run(shop.url, "one", failed=False)
+    assert statuses(shop) == [("succeeded", True)]
+    settle_run(shop.url, "another", failed=False)
+    assert len(statuses(shop)) == 1

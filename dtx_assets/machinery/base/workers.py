@@ -1,0 +1,105 @@
+"""By how many processes a run is done: in this one, in one for each step, or by workers that a broker hands steps to.
+
+What the workers do is `dagster.worker_steps`; what keeps a run on one machine is `run.one_machine`. Nothing heavy is
+imported: the parent of workers must stay small, and must not have Polars when it forks.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+from urllib.parse import urlsplit
+
+from dtx_assets.machinery.base.variable import Variable
+
+Executor = Literal["in_process", "multiprocess", "celery"]
+EVERYTHING = "this-machine"
+"""Stands for all places of a machine, where all workers are on it."""
+LEAST_SECONDS, MOST_SECONDS = 5, 86_400
+DEFAULT_SECONDS = 60
+
+WORKER_VARIABLES = {
+    "EXECUTOR": Variable(
+        "what does the steps of a run: its own process, a process for each, or workers (docs/scale.md)",
+        "in_process",
+        "in_process, multiprocess or celery",
+    ),
+    "BROKER_URL": Variable(
+        "RabbitMQ, where workers do the steps",
+        "none",
+        "amqp://user:password@host/vhost, or amqps://…",
+    ),
+    "SHARED": Variable(
+        "what all workers have in common, though it looks like one machine's",
+        "nothing",
+        f"directories with commas between, or {EVERYTHING} where all workers are on one",
+    ),
+    "WORKER_SECONDS": Variable(
+        "how long a run goes on without a broker, a worker, or news of a step that nobody does",
+        str(DEFAULT_SECONDS),
+        f"a whole number from {LEAST_SECONDS} to {MOST_SECONDS}",
+    ),
+}
+"""By names without the system's prefix."""
+
+
+class Reader(Protocol):
+    """What `settings` reads variables of a system with."""
+
+    @property
+    def system(self) -> str: ...
+
+    @property
+    def environ(self) -> Mapping[str, str]: ...
+
+    def value(self, name: str) -> str | None: ...
+
+    def one_of(self, name: str, allowed: tuple[str, ...]) -> str: ...
+
+    def whole_number(self, name: str, least: int, most: int) -> int | None: ...
+
+    def fail(self, name: str, remedy: str | None = None) -> object: ...
+
+
+@dataclass(frozen=True, repr=False)
+class Workers:
+    """Who does the steps of a run. A queue is of one system and environment: no worker of another takes a step."""
+
+    executor: Executor = "in_process"
+    broker_url: str | None = None
+    shared: tuple[str, ...] = ()
+    seconds: int = DEFAULT_SECONDS
+    queue: str = field(default="", compare=False)
+
+    @property
+    def are_several(self) -> bool:
+        """Whether steps are done by other processes than the one of the run."""
+        return self.executor != "in_process"
+
+    def have(self, directory: str) -> bool:
+        """Whether all of them see a directory under this path."""
+        if self.executor == "multiprocess" or EVERYTHING in self.shared:
+            return True
+        return any(Path(directory).is_relative_to(shared) for shared in self.shared)
+
+    @property
+    def are_on_one_machine(self) -> bool:
+        return self.executor == "multiprocess" or EVERYTHING in self.shared
+
+
+def read_workers(read: Reader) -> Workers:
+    """What the variables of a system say; ConfigurationError, naming the variable, for what makes no sense."""
+    names: dict[str, Executor] = {name: name for name in get_args(Executor)}
+    executor = names[read.one_of("EXECUTOR", tuple(names))]
+    broker = read.value("BROKER_URL")
+    if broker and (urlsplit(broker).scheme not in ("amqp", "amqps") or not urlsplit(broker).hostname):
+        read.fail("BROKER_URL")
+    if executor == "celery" and not broker:
+        read.fail("BROKER_URL", f"{read.system.upper()}_EXECUTOR is celery: name the RabbitMQ that hands steps out")
+    shared = tuple(part.strip() for part in (read.value("SHARED") or "").split(",") if part.strip())
+    if not all(part == EVERYTHING or part.startswith("/") for part in shared):
+        read.fail("SHARED")
+    environment = re.sub(r"[^\w.-]", "_", read.environ.get("APP_ENV") or "development")
+    seconds = read.whole_number("WORKER_SECONDS", LEAST_SECONDS, MOST_SECONDS) or DEFAULT_SECONDS
+    return Workers(executor, broker, shared, seconds, f"{read.system}-{environment}")
