@@ -49,9 +49,16 @@ class CurrentRows:
             ids = pl.concat([led_to, part.rows.select("_id")]) if fills else led_to
         if target.writes == "insert" and target.key_is_written:
             ids = pl.concat([ids, keys.select("_id")])
-        place.stage("staged_id", ids.unique(), ["_id"])
+        ids = ids.unique()
+        place.stage("staged_id", ids, ["_id"])
         found: sql.Composable = sql.SQL("SELECT _id FROM staged_id")
-        key = list(target.natural_key) if target.writes == "insert" and keys.height else []
+        # Numbers are given part by part: between the lowest and the highest there are few of other parts, and an index
+        # leads there.
+        lowest, highest = ids.select(pl.col("_id").min().alias("low"), pl.col("_id").max().alias("high")).row(0)
+        between: sql.Composable = sql.SQL(" AND {} BETWEEN {} AND {}").format(
+            place.key.number, sql.Literal(lowest), sql.Literal(highest)
+        )
+        key = self._natural_key if keys.height else []
         if key:
             place.stage("staged_natural_key", keys.select(key), key)
             same = sql.SQL(" AND ").join(self._same_key(name) for name in key)
@@ -60,12 +67,13 @@ class CurrentRows:
             found += sql.SQL(" UNION SELECT {number} FROM {table} AS t{beside}, staged_natural_key AS wanted").format(
                 number=place.key.number, table=place.table, beside=place.key.beside
             ) + sql.SQL(" WHERE {} AND {}").format(place.key.same, same)
+            between = sql.SQL("")
         columns = list(needed.values())
         current = copy_out(
             place.connection,
             sql.SQL(
                 "SELECT {number}, t.xmin::text, {values} FROM {table} AS t{beside}"
-                " WHERE {same} AND {number} IN ({found})"
+                " WHERE {same} AND {number} IN ({found}){between}"
             ).format(
                 number=place.key.number,
                 values=sql.SQL(", ").join(readable(column, "t") for column in columns),
@@ -73,6 +81,7 @@ class CurrentRows:
                 beside=place.key.beside,
                 same=place.key.same,
                 found=found,
+                between=between,
             ),
             pl.Schema({"_id": pl.Int64(), "_xmin": pl.Int64(), **readable_schema(columns)}),
         )
@@ -82,6 +91,19 @@ class CurrentRows:
             return current
         current = with_ownership(current, part.columns, known, written_columns)
         return current if current.get_column("_known").all() else self._with_former_rows(current)
+
+    @property
+    def _natural_key(self) -> list[str]:
+        """The natural key, where it leads to other rows than the numbers of the keys do."""
+        target, key = self.place.target, self.place.key
+        if target.writes != "insert" or (
+            target.key_is_written
+            and target.natural_key == target.key
+            # What the server holds for equal and prints in two ways has two numbers.
+            and (key.is_number or set(key.types) == {"uuid"})
+        ):
+            return []
+        return list(target.natural_key)
 
     def _with_former_rows(self, current: pl.DataFrame) -> pl.DataFrame:
         """Rows that earlier batches made and the mapping knows no longer are ours too: their source row moved away."""
@@ -126,8 +148,8 @@ class CurrentRows:
 
     def number_present(self, part: Part) -> None:
         """Give numbers to the rows that have a natural key of the part."""
-        place, key = self.place, list(self.place.target.natural_key)
-        if place.key.is_number or place.target.writes != "insert" or not key:
+        place, key = self.place, self._natural_key
+        if place.key.is_number or not key:
             return
         # To join a table that is being filled with each of its parts would take the longer the more of them are there.
         if not (place.target.nulls_equal or self.has_some_row(part)):

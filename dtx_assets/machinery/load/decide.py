@@ -4,7 +4,6 @@ import polars as pl
 
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.load.current import CurrentRows
-from dtx_assets.machinery.load.entries import read_links
 from dtx_assets.machinery.load.findings import Findings
 from dtx_assets.machinery.load.identity import Ids
 from dtx_assets.machinery.load.inserts import insert_fates
@@ -29,7 +28,7 @@ class Decisions:
 
     def of_part(self, part: Part) -> Decision:
         self.findings.stage_keys(part)
-        stored = read_links(self.place.connection, self.findings.scope(part))
+        stored = self.findings.links(part, staged=True)
         current = self.current.of_part(part, stored)
         yields = yields_of(part.links)
         self._require_unique(part, yields)
@@ -59,8 +58,7 @@ class Decisions:
     def to_be_written(self, part: Part) -> pl.DataFrame:
         """The rows of a part that are to be written as the target is now: what belongs to the others stays as it is."""
         with self.place.connection.transaction():
-            self.findings.stage_keys(part)
-            stored = read_links(self.place.connection, self.findings.scope(part))
+            stored = self.findings.links(part)
             current = self.current.of_part(part, stored)
         fates = insert_fates(
             self.place.target,

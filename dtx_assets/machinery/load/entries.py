@@ -19,6 +19,11 @@ from dtx_assets.machinery.postgres.content import (
 from dtx_assets.machinery.prepare.buckets import BUCKET, PORTION
 
 ENTRY = sql.Identifier("migration", "mapping_entry")
+LED_TO = (
+    "unnest(CASE WHEN entry.target_ids IS NULL AND entry.lowest_id = entry.highest_id THEN ARRAY[entry.lowest_id]"
+    " ELSE coalesce(entry.target_ids, ARRAY(SELECT generate_series(entry.lowest_id, entry.highest_id))) END)"
+)
+"""The numbers of the rows that an entry (`entry`) leads to, as SQL; most lead to one, of which no series is made."""
 
 LINKED = pl.Schema(
     {
@@ -289,17 +294,6 @@ def _digest(text: pl.Expr) -> pl.Expr:
 
 def read_links(connection: Connection, where: sql.Composable, table: sql.Composable = ENTRY) -> pl.DataFrame:
     """The LINKED rows of the entries (`entry`) for which a condition holds."""
-    lists = copy_out(
-        connection,
-        sql.SQL(
-            "SELECT entry.part_list_id, listed.part FROM (SELECT DISTINCT part_list_id"
-            " FROM {} AS entry WHERE {}) AS entry"
-            " JOIN migration.part_list ON part_list.id = entry.part_list_id"
-            " CROSS JOIN LATERAL unnest(part_list.parts) WITH ORDINALITY AS listed (part, position)"
-            " ORDER BY entry.part_list_id, listed.position"
-        ).format(table, where),
-        pl.Schema({"part_list_id": pl.Int64, "part": pl.String}),
-    )
     entries = copy_out(
         connection,
         sql.SQL(
@@ -324,7 +318,7 @@ def read_links(connection: Connection, where: sql.Composable, table: sql.Composa
     )
     if entries.is_empty():
         return pl.DataFrame(schema=LINKED)
-    by_list = lists.group_by("part_list_id", maintain_order=True).agg(pl.col("part").alias("parts"))
+    by_list = _lists_of(connection, entries.get_column("part_list_id").unique())
     entries = entries.with_columns(unpacked_hashes(entries.get_column("hashes")).alias("hashes")).join(
         by_list, on="part_list_id", how="left", maintain_order="left"
     )
@@ -356,6 +350,21 @@ def read_links(connection: Connection, where: sql.Composable, table: sql.Composa
         .cast(LINKED)
         .select(LINKED.names())
     )
+
+
+def _lists_of(connection: Connection, ids: pl.Series) -> pl.DataFrame:
+    """The lists of parts by their ids: `part_list_id`, `parts`."""
+    lists = copy_out(
+        connection,
+        sql.SQL(
+            "SELECT part_list.id, listed.part FROM unnest({}::integer[]) AS wanted (id)"
+            " JOIN migration.part_list ON part_list.id = wanted.id"
+            " CROSS JOIN LATERAL unnest(part_list.parts) WITH ORDINALITY AS listed (part, position)"
+            " ORDER BY part_list.id, listed.position"
+        ).format(sql.Literal(f"{{{','.join(map(str, ids))}}}")),
+        pl.Schema({"part_list_id": pl.Int64, "part": pl.String}),
+    )
+    return lists.group_by("part_list_id", maintain_order=True).agg(pl.col("part").alias("parts"))
 
 
 def _ids(column: str) -> pl.Expr:

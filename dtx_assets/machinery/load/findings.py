@@ -55,7 +55,12 @@ IN_SCOPE = sql.SQL("entry.flow_id = ANY ({flows}::smallint[]) AND (entry.bucket 
 """Of these flows, and in the buckets of a part or of a source row of the part: its bucket may have been another one."""
 IN_BUCKETS = sql.SQL("entry.flow_id = ANY ({flows}::smallint[]) AND entry.bucket BETWEEN {low} AND {high} AND {staged}")
 """The same of a junction: what is in other buckets other parts have, of the same source rows."""
-HOLDERS_LOOKED_UP = 1000
+ELSEWHERE = sql.SQL(
+    "entry.flow_id = ANY ({flows}::smallint[]) AND entry.bucket NOT BETWEEN {low} AND {high} AND {staged}"
+)
+"""Of IN_SCOPE, what is not IN_BUCKETS."""
+LISTED = sql.SQL("(entry.flow_id, entry.source_key) IN (SELECT * FROM unnest({}::smallint[], {}::text[]))")
+HOLDERS_LOOKED_UP = KEYS_LISTED = 1000
 
 
 class Findings:
@@ -89,15 +94,35 @@ class Findings:
         scope = IN_BUCKETS if self.target.is_junction else IN_SCOPE
         return scope.format(flows=flows, low=sql.Literal(low), high=sql.Literal(high), staged=staged)
 
+    def links(self, part: Part, *, staged: bool = False) -> pl.DataFrame:
+        """The LINKED rows of the `scope` of a part. An index leads to its buckets, so that these are read first.
+
+        `staged`: its keys are staged already; else that is done where it takes them.
+        """
+        if self.target.is_junction or self.keys_only:
+            if not staged:
+                self.stage_keys(part)
+            return read_links(self.connection, self.scope(part))
+        low, high = map(sql.Literal, part.buckets)
+        where = {"flows": sql.Literal(list(self.flows.values())), "low": low, "high": high}
+        links = read_links(self.connection, IN_BUCKETS.format(**where, staged=sql.SQL("true")))
+        missing = _keys(part).join(links, on=["flow_id", "source_key"], how="anti")
+        if missing.is_empty():
+            return links
+        listed: sql.Composable = STAGED
+        if missing.height <= KEYS_LISTED:
+            listed = LISTED.format(*(sql.Literal(column.to_list()) for column in missing.iter_columns()))
+        elif not staged:
+            self.stage_keys(part)
+        return pl.concat([links, read_links(self.connection, ELSEWHERE.format(**where, staged=listed))])
+
     def stage_keys(self, part: Part) -> None:
         """Put the keys of all source rows of a part, dropped ones that it names too, into the table `staged_key`."""
         self.connection.execute(
             "CREATE TEMPORARY TABLE IF NOT EXISTS staged_key (flow_id smallint, source_key text) ON COMMIT DROP"
         )
         self.connection.execute("TRUNCATE staged_key")
-        named = (part.links, part.rejected, part.problems, part.dropped)
-        keys = [frame.select("flow_id", "source_key") for frame in named]
-        copy_in(self.connection, sql.Identifier("staged_key"), pl.concat(keys).unique())
+        copy_in(self.connection, sql.Identifier("staged_key"), _keys(part))
         self.connection.execute("ANALYZE staged_key")
 
     # --- rejected -----------------------------------------------------------------------------------------------------
@@ -469,3 +494,9 @@ class Findings:
             ).format(sql.Literal(list(self.flows.values())), sql.Literal(json.dumps(dict(decisions)))),
             pl.Schema({"flow_id": pl.Int16, "source_key": pl.String}),
         )
+
+
+def _keys(part: Part) -> pl.DataFrame:
+    """The keys of all source rows that a part names, dropped ones too: `flow_id`, `source_key`."""
+    named = (part.links, part.rejected, part.problems, part.dropped)
+    return pl.concat([frame.select("flow_id", "source_key") for frame in named]).unique()

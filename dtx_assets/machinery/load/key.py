@@ -19,6 +19,9 @@ from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import copy_in, copy_out, key_text
 from dtx_assets.machinery.postgres.ddl import LiveTarget, qualified
 
+PROBED = 20
+"""Of keys that are numbered: how many of them tell whether they may have numbers already."""
+
 
 @dataclass(frozen=True)
 class Key:
@@ -92,13 +95,19 @@ class Key:
     def number_rows(self, connection: Connection, rows: sql.Composable) -> None:
         """Give numbers to rows that have none. `rows` is what follows FROM, and calls a row `t`."""
         if not self.is_number:
-            connection.execute(self._numbering(rows))
+            connection.execute(self._numbering(self._without_number(rows)))
 
     def _numbering(self, rows: sql.Composable) -> sql.Composed:
         return sql.SQL(
             "INSERT INTO migration.target_row (target_table, key) SELECT {}, {} FROM {}"
             " ON CONFLICT (target_table, key) DO NOTHING"
         ).format(sql.Literal(self.name), self.text("t"), rows)
+
+    def _without_number(self, rows: sql.Composable) -> sql.Composed:
+        """For rows that mostly have one: to be refused by an index costs as much as to be written into it."""
+        return sql.SQL(
+            "{} WHERE NOT EXISTS (SELECT FROM migration.target_row AS had WHERE (had.target_table, had.key) = ({}, {}))"
+        ).format(rows, sql.Literal(self.name), self.text("t"))
 
     def numbers(self, connection: Connection, keys: pl.DataFrame) -> pl.Series:
         """The numbers of rows whose keys are given, in their order; new ones where they have none."""
@@ -114,16 +123,33 @@ class Key:
         )
         placed = keys.select(self.columns).with_row_index("_place")
         copy_in(connection, sql.Identifier("pg_temp", "wanted_key"), placed)
-        in_order = sql.SQL("(SELECT * FROM pg_temp.wanted_key ORDER BY _place) AS t")
-        new = copy_out(
-            connection, sql.SQL("{} RETURNING no").format(self._numbering(in_order)), pl.Schema({"_id": pl.Int64()})
-        ).get_column("_id")
-        if len(new) == keys.height:
-            # None had a number, and numbers ascend in the order in which they are given.
-            connection.execute("DROP TABLE pg_temp.wanted_key")
-            return new.sort()
-        connection.execute("ANALYZE pg_temp.wanted_key")
         wanted = sql.SQL("pg_temp.wanted_key AS t")
+        found = self._numbers_of(connection, wanted) if self._has_number(connection, wanted) else None
+        if found is None or found.null_count():
+            rows = sql.SQL("{} ORDER BY _place").format(wanted if found is None else self._without_number(wanted))
+            new = copy_out(
+                connection,
+                sql.SQL("{} RETURNING no").format(self._numbering(sql.SQL("(SELECT t.* FROM {}) AS t").format(rows))),
+                pl.Schema({"_id": pl.Int64()}),
+            ).get_column("_id")
+            # Where none had a number: they ascend in the order in which they are given.
+            found = new.sort() if len(new) == keys.height else self._numbers_of(connection, wanted)
+        connection.execute("DROP TABLE pg_temp.wanted_key")
+        return found
+
+    def _has_number(self, connection: Connection, rows: sql.Composable) -> bool:
+        """Whether one of the first rows has a number; mostly all of them have, or none."""
+        found = connection.execute(
+            sql.SQL(
+                "SELECT FROM migration.target_row WHERE target_table = {} AND key = ANY (ARRAY(SELECT {} FROM {}"
+                " LIMIT {})) LIMIT 1"
+            ).format(sql.Literal(self.name), self.text("t"), rows, sql.Literal(PROBED))
+        )
+        return found.fetchone() is not None
+
+    def _numbers_of(self, connection: Connection, wanted: sql.Composable) -> pl.Series:
+        """The numbers of the wanted keys, in their order; null where they have none."""
+        connection.execute("ANALYZE pg_temp.wanted_key")
         found = copy_out(
             connection,
             sql.SQL(
@@ -132,7 +158,6 @@ class Key:
             ).format(wanted, sql.Literal(self.name), self.text("t")),
             pl.Schema({"_place": pl.Int64(), "_id": pl.Int64()}),
         )
-        connection.execute("DROP TABLE pg_temp.wanted_key")
         return found.sort("_place").get_column("_id")
 
     def number_of(self, connection: Connection, text: str) -> int | None:

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
+from dtx_assets.machinery.load.entries import LED_TO
+from dtx_assets.machinery.load.key import Key
 from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection
-from dtx_assets.machinery.postgres.ddl import live_target, qualified
+from dtx_assets.machinery.postgres.ddl import LiveTarget, live_target, qualified
 from dtx_assets.machinery.system.phase import Phase
 from dtx_assets.machinery.system.system import System
 
@@ -27,11 +29,35 @@ TOUCHED = sql.SQL(
     " AND target_key IS NOT NULL)"
 )
 """The rows of a table that a system wrote, and somebody changed or deleted since."""
-MAPPED = sql.SQL(
-    # The mapping of a table is made of entries: once for all that is asked of it.
-    "WITH mapped AS MATERIALIZED (SELECT source_table, source_key, target_id, t.{key} IS NOT NULL AS is_there,"
-    " {found} FROM migration.mapping AS m LEFT JOIN {table} AS t ON t.{key}::text = m.target_id"
-    " WHERE (system, target_table) = ({system}, {name}))"
+MAPPED = (
+    # The mapping of a table is made of entries: once for all that is asked of it. Rows are joined by their numbers: the
+    # view `migration.mapping` makes a text of each key first, which takes many times as long.
+    "WITH mapped AS MATERIALIZED (SELECT flow.source_table, led.source_key, led.row, {shown}"
+    " FROM (SELECT flow_id, source_key, {led_to} AS row FROM migration.mapping_entry AS entry"
+    " WHERE flow_id = ANY (ARRAY(SELECT id FROM migration.flow WHERE (system, target_table) = ({system}, {name}))))"
+    " AS led JOIN migration.flow ON flow.id = led.flow_id"
+    " LEFT JOIN (SELECT {found} FROM {table} AS t{beside} WHERE {same}) AS present ON present.no = led.row),"
+    " wrong (asked, of_what, row) AS ({wrong})"
+    " SELECT asked, of_what, coalesce(numbered.key, wrong.row::text) FROM wrong"
+    " LEFT JOIN migration.target_row AS numbered ON (numbered.no, numbered.target_table) = (wrong.row, {name})"
+    " WHERE coalesce(numbered.key, wrong.row::text) NOT IN {touched}"
+)
+ABSENT = "SELECT 'record_counts', {name}, row FROM mapped WHERE NOT is_there GROUP BY row"
+FEWER = (
+    # Where the mapping has other source rows than the accounting of the last load says, those that vanished aside.
+    " UNION ALL SELECT 'record_counts', {rows}, format('%s: %s migrated, %s in the mapping', a.source_table,"
+    " a.migrated, coalesce(m.rows, 0)) FROM (SELECT DISTINCT ON (source_table) source_table, migrated"
+    " FROM migration.accounting AS entry JOIN migration.run USING (run_id)"
+    " WHERE (entry.system, entry.target_table) = ({system}, {name})"
+    " ORDER BY source_table, run.started_at DESC) AS a LEFT JOIN (SELECT source_table, count(*) AS rows"
+    " FROM (SELECT DISTINCT source_table, source_key FROM mapped) AS each GROUP BY 1) AS m USING (source_table)"
+    " WHERE coalesce(m.rows, 0) < a.migrated"
+)
+OTHER_IDS = (
+    # Rows that do not have the id of any of the rows of a table that they came from: mostly there are none.
+    "SELECT 'legacy_ids', {shown}, row FROM (SELECT row FROM mapped WHERE source_table = {source} AND is_there"
+    " AND {column} IS DISTINCT FROM source_key EXCEPT SELECT row FROM mapped WHERE source_table = {source}"
+    " AND {column} = source_key) AS unlike"
 )
 
 
@@ -59,7 +85,8 @@ def phase_findings(connection: Connection, system: System, phase: Phase) -> dict
     if schemas:
         connection.execute(sql.SQL("SET search_path TO {}, public").format(sql.Identifier(schemas[0])))
     for target in system.models_of(phase):
-        if live_target(connection, target) is None:
+        live = live_target(connection, target)
+        if live is None:
             found["record_counts"].add(target.name, ["the table is not there"])
             continue
         if not _is_loaded(connection, system, target):
@@ -68,7 +95,7 @@ def phase_findings(connection: Connection, system: System, phase: Phase) -> dict
             if column.references:
                 lost = _lost_references(connection, system, target, column.name, column.references)
                 found["referential_integrity"].add(f"{target.name}.{column.name}", lost)
-        for check, name, rows in _by_the_mapping(connection, system, target):
+        for check, name, rows in _by_the_mapping(connection, system, target, live):
             found[check].add(name, rows)
     is_whole = all(live_target(connection, target) for target in system.targets if system.flow_of(target.model))
     for name, query in phase.rules.items() if is_whole else ():
@@ -104,57 +131,47 @@ def legacy_ids_lost(connection: Connection, system: System) -> dict[str, int]:
     """By target column: how many migrated rows are not found by their legacy ids, of all targets that are there."""
     lost: dict[str, int] = {}
     for target in system.filled_targets:
-        if live_target(connection, target) is not None:
-            found = _by_the_mapping(connection, system, target)
-            lost |= {name: len(rows) for check, name, rows in found if check == "legacy_ids"}
+        if (live := live_target(connection, target)) is not None:
+            found = _by_the_mapping(connection, system, target, live, ids_only=True)
+            lost |= {name: len(rows) for _, name, rows in found}
     return lost
 
 
-def _by_the_mapping(connection: Connection, system: System, target: TargetTable) -> list[tuple[str, str, list[str]]]:
-    """What the rows of a target lack by its mapping, as (check, of what, rows)."""
-    named = _named(system, target)
+def _by_the_mapping(
+    connection: Connection, system: System, target: TargetTable, live: LiveTarget, *, ids_only: bool = False
+) -> list[tuple[str, str, list[str]]]:
+    """What the rows of a target lack by its mapping, or their legacy ids only, as (check, of what, rows)."""
+    key, named = Key.of(target, live), _named(system, target)
     sources = system.mappings.for_target(target.model).sources
     legacy_ids = {source: legacy_id_of(entry, system.legacy_tables[source].key) for source, entry in sources.items()}
-    columns = list(dict.fromkeys(filter(None, legacy_ids.values())))
-    found = sql.SQL(", ").join(
-        [sql.SQL("t.{}::text").format(sql.Identifier(name)) for name in columns] or [sql.SQL("NULL").format()]
+    columns = [sql.Identifier(name) for name in dict.fromkeys(filter(None, legacy_ids.values()))]
+    asked: list[sql.Composable] = [] if ids_only else [sql.SQL(ABSENT).format(**named)]
+    asked += (
+        sql.SQL(OTHER_IDS).format(
+            shown=sql.Literal(f"{target.name}.{column}"), source=sql.Literal(source), column=sql.Identifier(column)
+        )
+        for source, column in legacy_ids.items()
+        if column
     )
-    asked = [
-        sql.SQL(
-            "SELECT 'record_counts', {name}, target_id FROM mapped WHERE NOT is_there"
-            " AND target_id NOT IN {touched} GROUP BY target_id"
-        ).format(**named),
-        # Where the mapping has other source rows than the accounting of the last load says, those that vanished aside.
-        sql.SQL(
-            "SELECT 'record_counts', {rows}, format('%s: %s migrated, %s in the mapping', a.source_table, a.migrated,"
-            " coalesce(m.rows, 0)) FROM (SELECT DISTINCT ON (source_table) source_table, migrated"
-            " FROM migration.accounting AS entry JOIN migration.run USING (run_id)"
-            " WHERE (entry.system, entry.target_table) = ({system}, {name})"
-            " ORDER BY source_table, run.started_at DESC) AS a LEFT JOIN (SELECT source_table, count(*) AS rows"
-            " FROM (SELECT DISTINCT source_table, source_key FROM mapped) AS each GROUP BY 1) AS m USING (source_table)"
-            " WHERE coalesce(m.rows, 0) < a.migrated"
-        ).format(**named, rows=sql.Literal(f"{target.name}: source rows")),
-        # Rows that do not have the id of any of the rows of a table that they came from.
-        *(
-            sql.SQL(
-                "SELECT 'legacy_ids', {shown}, target_id FROM mapped WHERE source_table = {source} AND is_there"
-                " GROUP BY target_id HAVING NOT bool_or(coalesce({column} = source_key, false))"
-                " AND target_id NOT IN {touched}"
-            ).format(
-                **named,
-                shown=sql.Literal(f"{target.name}.{column}"),
-                source=sql.Literal(source),
-                column=sql.Identifier(column),
-            )
-            for source, column in legacy_ids.items()
-            if column
+    if not asked:
+        return []
+    query = sql.SQL(MAPPED).format(
+        **named,
+        led_to=sql.SQL(LED_TO),
+        shown=sql.SQL(", ").join([sql.SQL("present.no IS NOT NULL AS is_there"), *columns]),
+        found=sql.SQL(", ").join(
+            [sql.SQL("{} AS no").format(key.number), *(sql.SQL("t.{0}::text AS {0}").format(name) for name in columns)]
         ),
-    ]
+        beside=key.beside,
+        same=key.same,
+        wrong=sql.SQL(" UNION ALL ").join(asked),
+    )
+    if not ids_only:
+        query += sql.SQL(FEWER).format(**named, rows=sql.Literal(f"{target.name}: source rows"))
     lost: dict[tuple[str, str], list[str]] = {}
-    query = MAPPED.format(**named, found=found) + sql.SQL(" ") + sql.SQL(" UNION ALL ").join(asked)
     for check, name, row in connection.execute(query):
         lost.setdefault((check, name), []).append(str(row))
-    return [(check, name, rows) for (check, name), rows in lost.items()]
+    return [(check, name, sorted(rows)) for (check, name), rows in lost.items()]
 
 
 def _lost_references(

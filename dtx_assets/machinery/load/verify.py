@@ -18,7 +18,7 @@ from psycopg import sql
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.files.stored import StoredFiles
 from dtx_assets.machinery.load.current import CurrentRows
-from dtx_assets.machinery.load.entries import read_links
+from dtx_assets.machinery.load.entries import LED_TO
 from dtx_assets.machinery.load.identity import Ids
 from dtx_assets.machinery.load.inserts import insert_fates
 from dtx_assets.machinery.load.orphans import Orphans, settled
@@ -209,8 +209,7 @@ class _Rows:
     def _compared(self, part: Part) -> _Compared:
         place = self.place
         with place.connection.transaction(force_rollback=True):
-            self.findings.stage_keys(part)
-            stored = read_links(place.connection, self.findings.scope(part))
+            stored = self.findings.links(part)
             return _Compared(part, stored, self.current.of_part(part, stored, keys=part.rows.head(0)))
 
     def of_keys(self, here: _Compared, numbers: pl.Series) -> _Compared:
@@ -317,6 +316,8 @@ def _of(frame: pl.DataFrame, column: str, values: pl.Series) -> list[dict[str, A
 
 def _note_extra(rows: _Rows, vanished: pl.DataFrame, found: Verification) -> None:
     """What the mapping knows and nothing gives any more, where it is there still."""
+    if vanished.is_empty():
+        return
     place = rows.place
     ids = vanished.get_column("target_id").unique()
     key = place.key
@@ -356,8 +357,7 @@ def _note_unmapped(place: Place, flows: list[int], found: Verification) -> None:
 def _mapped(place: Place, flows: list[int]) -> sql.Composable:
     """The ids that the mapping leads to, and the ranges of those that were ever given."""
     return sql.SQL(
-        "_mapped_ids AS (SELECT unnest(coalesce(entry.target_ids, ARRAY(SELECT generate_series(entry.lowest_id,"
-        " entry.highest_id)))) AS id FROM migration.mapping_entry AS entry"
+        "_mapped_ids AS (SELECT {led_to} AS id FROM migration.mapping_entry AS entry"
         " WHERE entry.flow_id = ANY ({flows}::smallint[])),"
         " _made_ids AS (SELECT lower(ids) AS low, upper(ids) AS beyond"
         " FROM (SELECT unnest(batch.inserted_ids) AS ids FROM migration.batch"
@@ -365,6 +365,7 @@ def _mapped(place: Place, flows: list[int]) -> sql.Composable:
         " WHERE (load.system, load.target_table, load.model) = ({system}, {name}, {model})"
         " AND batch.undone_at IS NULL) AS given)"
     ).format(
+        led_to=sql.SQL(LED_TO),
         flows=sql.Literal(flows),
         system=sql.Literal(place.system),
         name=sql.Literal(place.target.name),

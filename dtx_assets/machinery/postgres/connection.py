@@ -20,6 +20,7 @@ from dtx_assets.machinery.postgres.sessions import (
 
 LOCK_TIMEOUT, STATEMENT_TIMEOUT = "10s", "30min"
 """How long a load waits for a lock that the live application holds before it tries again, and for one statement."""
+WORK_MEMORY = "32MB"
 
 PRINTING = {
     "datestyle": "ISO, YMD",
@@ -79,12 +80,16 @@ def connect(url: str, *, loads: str | None = None) -> Connection:
         "timezone": "UTC",
         # Each batch has its own few queries over many rows: compiling them takes longer than it saves.
         "jit": "off",
+        # What a part is joined with is sorted and hashed in memory: 4 MB, as servers come, go to disk again and again.
+        "work_mem": WORK_MEMORY,
         "lock_timeout": LOCK_TIMEOUT,
         "statement_timeout": STATEMENT_TIMEOUT,
         **({f"{loads}.loading": "on"} if loads is not None else {}),
     }
     connection.execute(
-        "SELECT set_config(name, setting, false) FROM unnest(%s::text[], %s::text[]) AS given (name, setting)",
+        "SELECT set_config(name, setting, false) FROM unnest(%s::text[], %s::text[]) AS given (name, setting)"
+        # A server that gives more is left as it is.
+        " WHERE name <> 'work_mem' OR pg_size_bytes(current_setting(name)) < pg_size_bytes(setting)",
         [list(settings), list(settings.values())],
     )
     return connection

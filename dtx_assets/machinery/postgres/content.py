@@ -6,8 +6,10 @@ No SQL that decides anything, no knowledge of runs or batches.
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from decimal import Context, Decimal
 from io import BytesIO
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
 import orjson
@@ -168,8 +170,15 @@ def array_literal(texts: pl.Expr) -> pl.Expr:
     return pl.concat_str(pl.lit("{"), quoted.list.join(","), pl.lit("}"))
 
 
+SECONDS_TO_CANCEL = 5.0
+MANY = 100
+"""Texts of which a parameter is made at once; the driver makes one of each of them, which of few is quicker."""
+
+
 def array_parameter(values: pl.Series) -> str | list[Any]:
-    """Values, none of them null, as a parameter that is cast to an array; of numbers the text, made at once."""
+    """Values, none of them null, as a parameter that is cast to an array; of numbers and texts the text at once."""
+    if values.dtype == pl.String and len(values) >= MANY:
+        return str(values.implode().to_frame("of").select(array_literal(pl.col("of"))).item())
     return f"{{{','.join(values.cast(pl.String))}}}" if values.dtype.is_integer() else values.to_list()
 
 
@@ -245,13 +254,35 @@ def _copied(connection: Connection, statement: bytes) -> bytes:
     libpq, content = connection.pgconn, BytesIO()
     result = libpq.exec_(statement)
     if result.status == pq.ExecStatus.COPY_OUT:
-        while (block := libpq.get_copy_data(0))[0] > 0:
-            content.write(block[1])
+        try:
+            for block in _blocks(libpq):
+                content.write(block)
+        except BaseException:
+            # Interrupted: what follows, a rollback at least, needs the connection.
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=SECONDS_TO_CANCEL)
+                while libpq.get_copy_data(0)[0] > 0:
+                    pass
+                while libpq.get_result() is not None:
+                    pass
+            raise
         while (last := libpq.get_result()) is not None:
             result = last
     if result.status != pq.ExecStatus.COMMAND_OK:
         raise psycopg.errors.error_from_result(result, connection.info.encoding)
     return content.getvalue()
+
+
+def _blocks(libpq: pq.abc.PGconn) -> Iterator[bytes]:
+    """Rows as libpq has them. It is not let wait for the server itself: all other threads of Python would wait too."""
+    with DefaultSelector() as selector:
+        selector.register(libpq.socket, EVENT_READ)
+        while (block := libpq.get_copy_data(1))[0] >= 0:
+            if block[0]:
+                yield bytes(block[1])
+            else:
+                selector.select()
+                libpq.consume_input()
 
 
 def readable(column: TargetColumn, table: str) -> sql.Composable:

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from dtx_assets.machinery.load.entries import LED_TO
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
 
 RUNS_SHOWN = 20
@@ -85,11 +86,16 @@ ORDER BY source_table, target_table, cause
 """
 VANISHED = CONFLICTS.replace("migration.conflict", "migration.vanished")
 OWNED = """
-SELECT target_table, count(DISTINCT target_id) AS rows
-FROM migration.mapping
-WHERE system = %(system)s
+SELECT target_table, count(DISTINCT led.row) AS rows
+FROM (
+    SELECT flow_id, LED_TO AS row
+    FROM migration.mapping_entry AS entry
+    WHERE flow_id = ANY (ARRAY(SELECT id FROM migration.flow WHERE system = %(system)s))
+) AS led
+JOIN migration.flow ON flow.id = led.flow_id
 GROUP BY target_table
-"""
+""".replace("LED_TO", LED_TO)
+"""By their numbers: to make a text of each key first, as `migration.mapping` does, takes many times as long."""
 
 
 @dataclass(frozen=True)

@@ -298,6 +298,23 @@ def test_a_natural_key_beside_a_written_one_is_looked_at(shop):
     assert TAKEN in shop.sql("SELECT detail FROM migration.rejected")[0][0]
 
 
+def test_of_rows_some_of_which_have_numbers_the_others_get_theirs_in_order(shop):
+    kind = KINDS["uuid"]
+    shop.sql(kind.ddl)
+    numbers = "SELECT key, no FROM migration.target_row"
+    prepare(shop, kind, [kind.row(n) for n in (3, 1)])
+    shop.load(kind.target)
+    first = dict(shop.sql(numbers))
+    rows = [kind.row(n) for n in (9, 3, 4, 1, 2, 8)]
+    prepare(shop, kind, rows)
+    shop.load(kind.target, "second")
+    second = dict(shop.sql(numbers))
+    assert {key: second[key] for key in first} == first
+    added = sorted(second.keys() - first.keys(), key=second.__getitem__)
+    assert added == [kind.key_text(n) for n in (9, 4, 2, 8)]
+    assert verified(shop, kind).is_clean
+
+
 def test_keys_that_the_target_makes_itself_may_be_no_numbers(shop):
     shop.sql("CREATE TABLE made (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text UNIQUE, note text)")
     target = TargetTable(

@@ -4,7 +4,7 @@ import polars as pl
 import psycopg
 import pytest
 
-from dtx_assets.machinery.load import create_target
+from dtx_assets.machinery.load import create_target, findings
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
@@ -273,8 +273,10 @@ def test_what_another_decision_leaves_out_is_told_so(shop):
     assert listed(shop, "vanished", "source_key, cause") == [("2", "another decision")]
 
 
-@pytest.mark.parametrize("order", [1, -1])
-def test_a_source_row_whose_bucket_changed_is_found_by_its_key(shop, order):
+@pytest.mark.parametrize(("order", "keys_listed"), [(1, 1000), (-1, 1000), (1, 0)])
+def test_a_source_row_whose_bucket_changed_is_found_by_its_key(shop, monkeypatch, order, keys_listed):
+    monkeypatch.setattr(findings, "KEYS_LISTED", keys_listed)
+
     def write(first, second):
         batches = [
             Batch(

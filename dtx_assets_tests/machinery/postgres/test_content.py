@@ -1,6 +1,7 @@
 """Values survive the way into PostgreSQL and back, and hash the same on both sides; no other value hashes like them."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import polars as pl
@@ -48,6 +49,11 @@ ROWS = st.lists(
     max_size=8,
 )
 
+WAITING = (
+    "SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+    " WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
+)
+
 
 @pytest.fixture
 def connection(database_url):
@@ -72,6 +78,26 @@ def test_values_come_back_as_they_went_in(connection, rows):
     assert back.select(*SCHEMA).rows() == wanted.select(*SCHEMA).rows()
     hashed = content.content_hash(COLUMNS).alias("hash")
     assert back.select(hashed).equals(wanted.select(hashed))
+
+
+def test_texts_are_a_parameter_whatever_is_in_them(connection):
+    texts = ["", "a,b", '"', "\\", "{}", "NULL", " x ", "\r\n\t", "\u2028'"]
+    for some in (texts, texts * content.MANY, []):
+        parameter = content.array_parameter(pl.Series(some, dtype=pl.String))
+        assert connection.execute("SELECT %s::text[]", [parameter]).fetchone() == (some,)
+
+
+def test_other_threads_go_on_while_the_server_makes_rows(database_url):
+    # Loads go over several connections, and verify reads ahead: a thread that waits must not hold up the others.
+    waits = sql.SQL("SELECT i, CASE WHEN i = 50000 THEN pg_advisory_lock(7) END::text FROM generate_series(1, 60000) i")
+    with connect(database_url) as holding, connect(database_url) as other, ThreadPoolExecutor(1) as thread:
+        other.execute("SET statement_timeout = '20s'")
+        holding.execute("SELECT pg_advisory_lock(7)")
+        copied = thread.submit(content.copy_out, other, waits, pl.Schema({"i": pl.Int64(), "locked": pl.String()}))
+        while not holding.execute(WAITING).fetchone():
+            assert not copied.done(), copied.result()
+        holding.execute("SELECT pg_advisory_unlock(7)")
+        assert copied.result().height == 60000
 
 
 def test_different_rows_hash_differently():
