@@ -20,6 +20,7 @@ import pyarrow as pa
 from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.base.memory import give_back
 from dtx_assets.machinery.model.legacy import LegacyTable
 
 ROW = "_row"
@@ -123,6 +124,7 @@ def land_table(
         if before and {name: before.metadata.get(name) for name in metadata} == metadata:
             raise _Unchanged
         writer.metadata.update(metadata, extracted_at=datetime.now(UTC).isoformat())
+    give_back()
     return lake.require(key)
 
 
