@@ -16,7 +16,7 @@ IMPORTED = (
     "pandera.backends.polars.builtin_checks",
     "dtx_assets.machinery.code_location.definitions",
     "dtx_assets.machinery.dagster.run",
-    COMMAND,
+    "dtx_assets.cli.shared",
 )
 """Not a system: building it uses Polars, whose threads a fork does not have. Nothing of these reads the environment."""
 READ_AT_START = ("LANG", "LC_", "LD_", "POLARS_", "PYTHON")

@@ -32,7 +32,8 @@ def test_every_command_and_option_is_there_with_what_it_does():
             "runs",
             "report",
         ),
-        *("purge", "embed", "search", "ui", "daemon", "sample", "psql", "target ddl", "archive list", "archive query"),
+        *("purge", "embed", "search", "ui", "daemon", "sample", "psql", "worker"),
+        *("target ddl", "archive list", "archive query"),
     ]
     assert "| `--accept CHECK=REASON` | Cut over in spite of it; recorded. May be given many times. |  |" in page
     assert "dtx rollback [OPTIONS] RUN" in page
