@@ -45,6 +45,7 @@ _ENTITIES = {"<": "&lt;", "&": "&amp;"}
 _AUTOLINK = re.compile(r"(?:https?|ftp|mailto|xmpp):|www(?=\.)|(?<=[\w.+-])(?=@[\w-]+\.[\w-])", re.IGNORECASE)
 """What Dagster's UI makes a link of without any markup."""
 PREVIEW_ROWS = 5
+LARGEST_OF_BROWSERS = 1 << 53
 PREVIEW_COLUMNS = 12
 REJECTED_MEANINGS = {
     "source_table": "The legacy table.",
@@ -136,11 +137,19 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> d
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.TableMetadataValue:
     """A table that Dagster's UI shows as it is, without a click; its cells are texts and no Markdown."""
     records = [
-        {name: "" if cell is None else cell if isinstance(cell, str | int | float) else str(cell) for name, cell in row}
-        for row in (zip(header, cells, strict=True) for cells in rows)
+        {name: _shown(cell) for name, cell in row} for row in (zip(header, cells, strict=True) for cells in rows)
     ]
     columns = [dg.TableColumn(name, "string") for name in header]
     return dg.MetadataValue.table([dg.TableRecord(record) for record in records], dg.TableSchema(columns))
+
+
+def _shown(cell: object) -> str | int | float:
+    if cell is None:
+        return ""
+    # A browser rounds larger numbers, and knows no NaN.
+    if isinstance(cell, str) or (isinstance(cell, int | float) and abs(cell) <= LARGEST_OF_BROWSERS):
+        return cell
+    return str(cell)
 
 
 def _markdown_row(cells: Sequence[object]) -> str:

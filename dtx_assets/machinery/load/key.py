@@ -106,7 +106,9 @@ class Key:
     def _without_number(self, rows: sql.Composable) -> sql.Composed:
         """For rows that mostly have one: to be refused by an index costs as much as to be written into it."""
         return sql.SQL(
-            "{} WHERE NOT EXISTS (SELECT FROM migration.target_row AS had WHERE (had.target_table, had.key) = ({}, {}))"
+            "{} WHERE NOT EXISTS (SELECT FROM migration.target_row AS had WHERE (had.target_table, had.key) = ({},"
+            # A key may have a collation of its own, by which the index of the numbers has no order.
+            ' {} COLLATE "default"))'
         ).format(rows, sql.Literal(self.name), self.text("t"))
 
     def numbers(self, connection: Connection, keys: pl.DataFrame) -> pl.Series:

@@ -144,11 +144,12 @@ def _by_the_mapping(
     key, named = Key.of(target, live), _named(system, target)
     sources = system.mappings.for_target(target.model).sources
     legacy_ids = {source: legacy_id_of(entry, system.legacy_tables[source].key) for source, entry in sources.items()}
-    columns = [sql.Identifier(name) for name in dict.fromkeys(filter(None, legacy_ids.values()))]
+    # By their places: a column may be called as one of the bookkeeping is.
+    columns = {name: sql.Identifier(f"_{number}") for number, name in enumerate(filter(None, legacy_ids.values()))}
     asked: list[sql.Composable] = [] if ids_only else [sql.SQL(ABSENT).format(**named)]
     asked += (
         sql.SQL(OTHER_IDS).format(
-            shown=sql.Literal(f"{target.name}.{column}"), source=sql.Literal(source), column=sql.Identifier(column)
+            shown=sql.Literal(f"{target.name}.{column}"), source=sql.Literal(source), column=columns[column]
         )
         for source, column in legacy_ids.items()
         if column
@@ -158,9 +159,12 @@ def _by_the_mapping(
     query = sql.SQL(MAPPED).format(
         **named,
         led_to=sql.SQL(LED_TO),
-        shown=sql.SQL(", ").join([sql.SQL("present.no IS NOT NULL AS is_there"), *columns]),
+        shown=sql.SQL(", ").join([sql.SQL("present.no IS NOT NULL AS is_there"), *columns.values()]),
         found=sql.SQL(", ").join(
-            [sql.SQL("{} AS no").format(key.number), *(sql.SQL("t.{0}::text AS {0}").format(name) for name in columns)]
+            [
+                sql.SQL("{} AS no").format(key.number),
+                *(sql.SQL("t.{}::text AS {}").format(sql.Identifier(name), place) for name, place in columns.items()),
+            ]
         ),
         beside=key.beside,
         same=key.same,
