@@ -201,7 +201,7 @@ def perform(
 
     from dtx_assets.cli.console import RunDisplay
     from dtx_assets.machinery.base.progress import listening
-    from dtx_assets.machinery.dagster.handing_over import hand_over_job
+    from dtx_assets.machinery.dagster.handing_over import hand_over_job, is_handed_over
     from dtx_assets.machinery.dagster.last_times import seconds_before
     from dtx_assets.machinery.dagster.run import make_state_directory, open_instance, planned_job, run_job
 
@@ -214,7 +214,7 @@ def perform(
         RunDisplay(errors() if quiet else output(), system, names, seconds_before(instance, names)) as display,
         listening(display),
     ):
-        if settings.workers.are_several:
+        if is_handed_over(job):
             return hand_over_job(location.SYSTEM, location.__name__, job, settings.home, instance, display, options)
         return run_job(job, settings.home, instance, display, options)
 

@@ -109,7 +109,8 @@ def test_the_sample_on_two_workers_of_which_one_is_killed_is_as_in_one_process(
             "SELECT count(DISTINCT split_part(worker, '/', 1)) FROM migration.step_attempt"
         ).fetchone()
     assert (status, ended) == ("succeeded", True)
-    assert len(killed) == 1
+    # The parent that is killed too may have another load going.
+    assert 1 <= len(killed) <= 2
     assert 1 <= len(again) <= 2
     assert all(times == ends + 1 == 2 for _, times, ends in again), again
     assert any(step.startswith("dtx_load_") for step, _, _ in again)

@@ -79,9 +79,7 @@ class Workers:
 
     def have(self, directory: str) -> bool:
         """Whether all of them see a directory under this path."""
-        if self.executor == "multiprocess" or EVERYTHING in self.shared:
-            return True
-        return any(Path(directory).is_relative_to(shared) for shared in self.shared)
+        return self.are_on_one_machine or any(Path(directory).is_relative_to(shared) for shared in self.shared)
 
     @property
     def are_on_one_machine(self) -> bool:
@@ -93,7 +91,7 @@ def read_workers(read: Reader) -> Workers:
     names: dict[str, Executor] = {name: name for name in get_args(Executor)}
     executor = names[read.one_of("EXECUTOR", tuple(names))]
     broker = read.value("BROKER_URL")
-    if broker and (urlsplit(broker).scheme not in ("amqp", "amqps") or not urlsplit(broker).hostname):
+    if broker and not _is_of_rabbitmq(broker):
         read.fail("BROKER_URL")
     if executor == "celery" and not broker:
         read.fail("BROKER_URL", f"{read.system.upper()}_EXECUTOR is celery: name the RabbitMQ that hands steps out")
@@ -103,3 +101,12 @@ def read_workers(read: Reader) -> Workers:
     environment = re.sub(r"[^\w.-]", "_", read.environ.get("APP_ENV") or "development")
     seconds = read.whole_number("WORKER_SECONDS", LEAST_SECONDS, MOST_SECONDS) or DEFAULT_SECONDS
     return Workers(executor, broker, shared, seconds, f"{read.system}-{environment}")
+
+
+def _is_of_rabbitmq(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # What is no number there is told by its being read: a password with a sign that has a meaning in a URL.
+        return parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

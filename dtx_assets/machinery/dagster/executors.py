@@ -8,8 +8,7 @@ one machine's, and by noting its world.
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import dagster as dg
 from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -24,7 +23,7 @@ from dtx_assets.machinery.base.settings import Mode, apply_environment_files, wo
 from dtx_assets.machinery.base.workers import Workers
 from dtx_assets.machinery.dagster.attempts import asked_option
 from dtx_assets.machinery.dagster.graph import failure
-from dtx_assets.machinery.dagster.resources import has_failed_step
+from dtx_assets.machinery.dagster.resources import has_failed_step, run_started_at
 from dtx_assets.machinery.dagster.worlds import note_world
 from dtx_assets.machinery.load.runs import settle_run
 from dtx_assets.machinery.run.environment import RunEnvironment, RunOptions
@@ -33,7 +32,7 @@ from dtx_assets.machinery.system.system import System, settings_of
 
 PRELOADED = ["dagster"]
 """Not Polars and not the definitions: a process that is forked after they were used hangs."""
-MODES: dict[str, Mode] = {"rehearsal": "rehearsal", "cutover": "cutover"}
+MODES: dict[str, Mode] = {name: name for name in get_args(Mode)}
 
 
 def executor_of(system: System) -> dg.ExecutorDefinition:
@@ -75,7 +74,9 @@ def by_workers(system: System, workers: Workers) -> dg.ExecutorDefinition:
     """Workers, on whatever machines, to whom a broker hands the steps."""
     try:
         from dtx_assets.machinery.dagster.handing_out import HandingOut
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name not in ("celery", "kombu"):
+            raise
         raise ConfigurationError(
             "Celery is not installed",
             where=f"environment variable {system.name.upper()}_EXECUTOR",
@@ -96,6 +97,12 @@ def require_one_world(system: System, instance: dg.DagsterInstance) -> None:
     require_for_all(settings_of(system), history, os.environ.get("AWS_ENDPOINT_URL"))
 
 
+def environment_of(system: System, instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunEnvironment:
+    """What a run is told, in this process, outside of its steps."""
+    options = RunOptions(mode=MODES.get(asked_option(run, "mode")))
+    return RunEnvironment(system, run.run_id, run_started_at(instance, run.run_id), options=options)
+
+
 class Begun(dg.Executor):
     """An executor whose runs begin by refusing what is one machine's, and by noting their world."""
 
@@ -113,16 +120,17 @@ class Begun(dg.Executor):
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[Any]:
         apply_environment_files()
         instance, run = plan_context.instance, plan_context.dagster_run
-        record = instance.get_run_record_by_id(run.run_id)
-        started_at = record.create_timestamp if record else datetime.now(UTC)
-        options = RunOptions(mode=MODES.get(asked_option(run, "mode")))
         try:
             require_one_world(self.system, instance)
-            note_world(RunEnvironment(self.system, run.run_id, started_at, options=options), instance)
+            note_world(environment_of(self.system, instance, run), instance)
         except MigrationError as error:
             raise failure(error) from None
-        yield from self.executor.execute(plan_context, execution_plan)
-        # Of what was killed and not done again, nobody else could say so.
-        with suppress(MigrationError):
-            failed = has_failed_step(instance, run.run_id)
-            settle_run(settings_of(self.system).target_url or "", run.run_id, failed=failed)
+        is_whole = False
+        try:
+            yield from self.executor.execute(plan_context, execution_plan)
+            is_whole = True
+        finally:
+            # Nobody else says that a run has ended, nor that it was broken off.
+            with suppress(MigrationError):
+                failed = not is_whole or has_failed_step(instance, run.run_id)
+                settle_run(settings_of(self.system).target_url or "", run.run_id, failed=failed)

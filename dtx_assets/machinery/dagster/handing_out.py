@@ -33,7 +33,7 @@ from dtx_assets.machinery.system.system import System, settings_of
 
 SECONDS_BETWEEN_EVENTS = 0.3
 SECONDS_BETWEEN_LOOKS = 5
-TRIES_TO_HAND_OUT = {"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5, "interval_max": 2}
+SECONDS_BETWEEN_TRIES = 2
 BROKER_ERRORS = (OperationalError, OSError, ConnectionError)
 
 
@@ -95,7 +95,15 @@ class Steps(StepHandler):
                 [asked.run_id, step, self.job, known],
                 queue=self.workers.queue,
                 retry=True,
-                retry_policy=TRIES_TO_HAND_OUT,
+                # A broker that is being started again is waited for.
+                retry_policy={
+                    "max_retries": max(3, self.workers.seconds // SECONDS_BETWEEN_TRIES),
+                    "interval_start": 0.2,
+                    "interval_step": 0.5,
+                    "interval_max": SECONDS_BETWEEN_TRIES,
+                },
+                # One that has no room confirms nothing.
+                confirm_timeout=self.workers.seconds,
                 ignore_result=True,
             )
         except BROKER_ERRORS as error:
@@ -105,7 +113,10 @@ class Steps(StepHandler):
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         [step] = step_handler_context.execute_step_args.step_keys_to_execute or []
-        why_not = self._what_is_wrong() or self._is_lost(step_handler_context.dagster_run.run_id, step)
+        if self._is_being_done(step_handler_context.dagster_run.run_id, step):
+            # Whatever became of the broker and of other workers.
+            return CheckStepHealthResult.healthy()
+        why_not = self._what_is_wrong() or self._is_lost(step)
         return CheckStepHealthResult.unhealthy(why_not) if why_not else CheckStepHealthResult.healthy()
 
     def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[dg.DagsterEvent]:
@@ -136,18 +147,24 @@ class Steps(StepHandler):
             )
         return None
 
-    def _is_lost(self, run_id: str, step: str) -> str | None:
-        """Where neither the queue nor a worker has it: its message was lost with the memory of a broker."""
+    def _is_being_done(self, run_id: str, step: str) -> bool:
         url = settings_of(self.system).target_url
         try:
-            if self._waiting or url is None:
-                self._seen.now(step)
-            else:
-                with connect(url) as connection:
-                    if is_being_done(connection, run_id, step):
-                        self._seen.now(step)
+            if url is None:
+                return False
+            with connect(url) as connection:
+                is_it = is_being_done(connection, run_id, step)
         except MigrationError:
             # The target does not answer: that is for the steps to tell.
+            self._seen.now(step)
+            return False
+        if is_it:
+            self._seen.now(step)
+        return is_it
+
+    def _is_lost(self, step: str) -> str | None:
+        """Where neither the queue nor a worker has it: its message was lost with the memory of a broker."""
+        if self._waiting:
             self._seen.now(step)
         if self._seen.long_ago(step):
             return f"neither the queue nor a worker has had the step for {self.workers.seconds} s: run again"

@@ -33,6 +33,11 @@ from dtx_assets.machinery.system.system import System
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
+def is_handed_over(job: dg.JobDefinition) -> bool:
+    """Whether other processes do its steps: those of what writes nothing are done by the one that asks for it."""
+    return job.executor_def is not dg.in_process_executor
+
+
 def hand_over_job(
     system: System,
     module: str,

@@ -221,12 +221,14 @@ def build_jobs(graph: Graph, report_of_run: dg.AssetsDefinition, in_the_way: Seq
             f"{name}_plan",
             prepared | plan,
             tags=one_at_a_time(name),
+            executor_def=dg.in_process_executor,
             description="A dry run: what the loads would do, in transactions that are rolled back. See report/plan.",
         ),
         dg.define_asset_job(
             f"{name}_verify",
             prepared | dg.AssetSelection.checks(*verification_checks(graph)),
             tags=one_at_a_time(name),
+            executor_def=dg.in_process_executor,
             description="Compares each row of the targets with what the mapping gives from the legacy data as it is"
             " now. Nothing is written there. See the checks of the targets.",
         ),

@@ -1,8 +1,8 @@
 """The Celery application that a run and its workers share: one queue a system and environment, and the safe settings.
 
 A step is taken from the queue only when it has ended, so that a worker that dies leaves it to another one. What a step
-gives is in the history of runs and in the target; nothing of it goes through the broker. Polars must not be imported
-here: workers fork.
+gives is in the history of runs and in the target; through the broker goes which step of which run is to be done. Polars
+must not be imported here: workers fork.
 """
 
 from celery import Celery

@@ -9,12 +9,8 @@ import socket
 import sys
 from typing import Any
 
-from celery.signals import worker_process_init
-
 from dtx_assets.machinery.base.settings import apply_environment_files, workers_of
 from dtx_assets.machinery.dagster.queue import STEP_TASK, application
-
-LEAVING = "SIGTERM lets it end its steps and leave; SIGQUIT ends it at once, and others do them again"
 
 
 def main(system: str, module: str, processes: str) -> None:
@@ -29,7 +25,8 @@ def main(system: str, module: str, processes: str) -> None:
 
         do_step(module, run_id, step_key, job, known_state, f"{name}/{os.getpid()}", kept_open)
 
-    worker_process_init.connect(_as_a_child_begins, weak=False)
+    if "polars" in sys.modules:
+        raise RuntimeError("workers would be forked after Polars was imported, and their steps would hang")
     app.worker_main(
         [
             "worker",
@@ -40,11 +37,6 @@ def main(system: str, module: str, processes: str) -> None:
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ]
     )
-
-
-def _as_a_child_begins(**_told: Any) -> None:
-    if "polars" in sys.modules:
-        raise RuntimeError("a worker was forked after Polars was imported, and its steps would hang")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ from dagster._utils.error import SerializableErrorInfo
 from dtx_assets.machinery.base.errors import ConfigurationError, LoadError, MigrationError
 from dtx_assets.machinery.base.masking import mask_emails
 from dtx_assets.machinery.base.settings import apply_environment_files
+from dtx_assets.machinery.dagster.executors import environment_of
 from dtx_assets.machinery.dagster.run import open_instance
+from dtx_assets.machinery.dagster.worlds import require_same_world
 from dtx_assets.machinery.load.step_attempts import ATTEMPTS, alone, attempt, died_at
 from dtx_assets.machinery.system.system import System, settings_of
 
@@ -61,6 +63,8 @@ def do_step(
                 raise ConfigurationError(
                     "this worker has no target database", where=worker, remedy=f"set {system.name.upper()}_TARGET_URL"
                 )
+            # Before anything is written: the target may be another one too.
+            require_same_world(environment_of(system, instance, run), run)
             with alone(settings.target_url, run_id, step, LOG.warning) as connection:
                 if is_over(instance, run_id, step):
                     LOG.warning("step %s of run %s has ended, and is not done again", step, run_id)

@@ -146,13 +146,13 @@ def record_run(connection: Connection, run: RunContext) -> None:
     )
 
 
-def finish_run(run: RunContext, status: Literal["succeeded", "failed"], *, done_again: bool = False) -> None:
+def finish_run(run: RunContext, status: Literal["succeeded", "failed"], *, goes_on: bool = False) -> None:
     """Record how a process of a run ended: how the run did follows from all of them and from their loads.
 
-    `done_again`: a load whose process was killed is done by another one, so that the run has not failed by it.
+    `goes_on`: it has other processes, one of which may do again what one that was killed did, and which settle it.
     """
     with refusals_told(), connect(run.connection_url) as connection:
-        _settle_run(connection, run.run_id, failed=status == "failed", done_again=done_again)
+        _settle_run(connection, run.run_id, failed=status == "failed", goes_on=goes_on)
         _close_dead_runs(connection, run.system, but=run.run_id)
 
 
@@ -168,9 +168,9 @@ def settle_run(connection_url: str, run_id: str, *, failed: bool) -> None:
             _settle_run(connection, run_id, failed=failed)
 
 
-def _settle_run(connection: Connection, run_id: str, *, failed: bool, done_again: bool = False) -> None:
+def _settle_run(connection: Connection, run_id: str, *, failed: bool, goes_on: bool = False) -> None:
     """A run failed where one of its processes says so or the last load of a target did not end; else it goes on while
-    one is being loaded, or is to be `done_again`, else it succeeded."""
+    one is being loaded, or is to be `goes_on`, else it succeeded."""
     with connection.transaction():
         # Of processes that end at once, the later one sees what the other wrote.
         connection.execute("SELECT 1 FROM migration.run WHERE run_id = %s FOR UPDATE", [run_id])
@@ -179,14 +179,14 @@ def _settle_run(connection: Connection, run_id: str, *, failed: bool, done_again
             "WITH latest AS (SELECT DISTINCT ON (system, target_table, model) status FROM migration.load"
             " WHERE run_id = %(run_id)s ORDER BY system, target_table, model, id DESC), settled AS (SELECT CASE"
             " WHEN %(failed)s OR EXISTS (SELECT 1 FROM latest WHERE status = 'failed'"
-            " OR status = 'killed' AND NOT %(done_again)s) THEN 'failed'"
-            " WHEN EXISTS (SELECT 1 FROM latest WHERE status IN ('running', 'killed')) THEN 'running'"
+            " OR status = 'killed' AND NOT %(goes_on)s) THEN 'failed'"
+            " WHEN %(goes_on)s OR EXISTS (SELECT 1 FROM latest WHERE status = 'running') THEN 'running'"
             " ELSE 'succeeded' END"
             " AS status)"
             " UPDATE migration.run SET status = CASE WHEN run.status = 'failed' THEN 'failed' ELSE settled.status END,"
             " finished_at = CASE WHEN settled.status <> 'running' THEN now() END FROM settled"
             " WHERE run_id = %(run_id)s AND run.status <> 'rolled back'",
-            {"run_id": run_id, "failed": failed, "done_again": done_again},
+            {"run_id": run_id, "failed": failed, "goes_on": goes_on},
         )
 
 

@@ -17,8 +17,8 @@ ATTEMPTS = 3
 """So many workers may die at a step, which then fails."""
 SECONDS_BETWEEN_LOOKS = 0.5
 LOCK_CLASS = crc32(b"dtx_assets step") - (1 << 31)
-DEAD_SOON = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
-"""A machine that is gone says no good-bye: the server is to notice within half a minute."""
+FIRST_WITH_IDLE_TIMEOUT = 140_000
+"""The version of PostgreSQL that may end a session for doing nothing, as this one does while a step is done."""
 
 
 @contextmanager
@@ -27,8 +27,8 @@ def alone(
 ) -> Iterator[Connection]:
     """Waits until no other worker does the step, and keeps others from it while the block lasts."""
     with refusals_told(), connect(url) as connection:
-        for name, value in DEAD_SOON.items():
-            connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+        if connection.info.server_version >= FIRST_WITH_IDLE_TIMEOUT:
+            connection.execute("SET idle_session_timeout = 0")
         told = False
         while not _try_lock(connection, run_id, step):
             if not told:
@@ -40,7 +40,7 @@ def alone(
 
 @contextmanager
 def attempt(connection: Connection, run_id: str, step: str, worker: str) -> Iterator[None]:
-    """Notes that a worker does the step, and that it has ended, however it did."""
+    """Notes that a worker does the step, and that it has ended; that of who dies stays open."""
     [[number]] = connection.execute(
         "INSERT INTO migration.step_attempt (run_id, step, worker) VALUES (%s, %s, %s) RETURNING id",
         [run_id, step, worker],

@@ -21,6 +21,8 @@ from dtx_assets.machinery.postgres.sessions import (
 LOCK_TIMEOUT, STATEMENT_TIMEOUT = "10s", "30min"
 """How long a load waits for a lock that the live application holds before it tries again, and for one statement."""
 WORK_MEMORY = "32MB"
+DEAD_SOON = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+"""A machine that is gone says no good-bye: the server is to notice within half a minute, and let its locks go."""
 
 PRINTING = {
     "datestyle": "ISO, YMD",
@@ -84,6 +86,7 @@ def connect(url: str, *, loads: str | None = None) -> Connection:
         "work_mem": WORK_MEMORY,
         "lock_timeout": LOCK_TIMEOUT,
         "statement_timeout": STATEMENT_TIMEOUT,
+        **DEAD_SOON,
         **({f"{loads}.loading": "on"} if loads is not None else {}),
     }
     connection.execute(

@@ -134,7 +134,7 @@ class RunEnvironment:
                 finish_run(
                     self._load,
                     "failed" if failed or self._failed_elsewhere() else "succeeded",
-                    done_again=self.settings.workers.executor == "celery",
+                    goes_on=self.settings.workers.are_several,
                 )
             elif failed:
                 with suppress(MigrationError):

@@ -5,6 +5,7 @@ A run by several processes carries it, and each of them compares before it does 
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import dtx_assets
 from dtx_assets.machinery.base.errors import ConfigurationError
-from dtx_assets.machinery.base.settings import mask_url, parameters_of
+from dtx_assets.machinery.base.settings import mask_url, parameters_of, schemas_of
 from dtx_assets.machinery.run.environment import RunEnvironment
 
 CODE = {".py", ".sql", ".yaml", ".csv", ".j2"}
@@ -24,7 +25,7 @@ World = Mapping[str, str]
 def world_of(environment: RunEnvironment) -> dict[str, str]:
     """By the names that a refusal calls its parts."""
     settings, system = environment.settings, environment.system
-    target = parameters_of(environment.target_url)
+    target, dialect = parameters_of(environment.target_url), settings.legacy_dialect_path
     return {
         "code": _digest_of((Path(dtx_assets.__file__).parent, system.code_dir)),
         "packages": ", ".join(
@@ -33,11 +34,16 @@ def world_of(environment: RunEnvironment) -> dict[str, str]:
         "mappings": _digest_of((system.mappings_dir,)),
         "decisions": _digest(json.dumps(dict(environment.decisions.chosen), sort_keys=True).encode()),
         "target": f"{target.get('host', 'localhost')}:{target.get('port', '5432')}/{target.get('dbname', '')}",
+        "options of the target": str(target.get("options", "")),
+        "schemas": ", ".join(f"{name} {schema}" for name, schema in vars(schemas_of(system.name)).items() if schema),
+        "S3": mask_url(os.environ.get("AWS_ENDPOINT_URL") or "Amazon's"),
         "lake": settings.lake_url,
         "archive": settings.archive_url,
         "object store": settings.object_store_url,
+        "how objects are kept": f"{settings.object_store_encryption}, {settings.object_store_storage_class}",
         "legacy tables": mask_url(settings.legacy_url),
         "crosswalks": mask_url(settings.crosswalk_url),
+        "dialect of CSV files": _digest(dialect.read_bytes()) if dialect else "by default",
         "legacy files": f"{settings.files_url} without {settings.files_prefix!r}",
         "cutover_at": settings.cutover_at.isoformat() if settings.cutover_at else "the start of the run",
         "mode": environment.mode,

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import dagster as dg
+import psycopg
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 
 from dtx_assets.machinery.dagster.run import configured, failure_message, open_instance, planned_job
 from dtx_assets.machinery.dagster.worker_steps import do_step
-from dtx_assets.machinery.dagster.worlds import WORLD_TAG, note_world
+from dtx_assets.machinery.dagster.worlds import OF_RUN, WORLD_TAG, note_world
 from dtx_assets.machinery.load.step_attempts import alone, attempt, died_at
 from dtx_assets.machinery.postgres.connection import connect
 from dtx_assets.machinery.run.environment import RunEnvironment
@@ -148,13 +149,34 @@ def test_each_part_of_the_world_counts(handed_out):
     handed_out.note_world()
     noted = handed_out.instance.get_run_by_id(handed_out.run.run_id).tags[WORLD_TAG]
     assert "password" not in noted
-    other = dict.fromkeys(from_text(noted), "something else")
+    parts = from_text(noted)
+    other = dict.fromkeys(parts.keys() - {OF_RUN}, "something else")
     assert {"code", "packages", "mappings", "decisions", "target", "lake", "cutover_at", "mode"} <= other.keys()
-    handed_out.instance.add_run_tags(handed_out.run.run_id, {WORLD_TAG: as_text(other)})
+    handed_out.instance.add_run_tags(handed_out.run.run_id, {WORLD_TAG: as_text({**parts, **other})})
     handed_out.do()
     [said] = handed_out.ends()
     assert [f"- {part}: something else in the run" in said for part in other] == [True] * len(other)
     assert handed_out.library.sql("SELECT count(*) FROM reader") == [(0,)]
+
+
+def test_a_worker_of_another_target_writes_nothing_there(handed_out, monkeypatch, postgres_server):
+    handed_out.note_world()
+    other = postgres_server.create_database("another_target")
+    monkeypatch.setenv("LIBRARY_TARGET_URL", other)
+    handed_out.do()
+    [said] = handed_out.ends()
+    assert "- target: " in said
+    with psycopg.connect(other) as connection:
+        assert connection.execute("SELECT to_regnamespace('migration')").fetchone() == (None,)
+    postgres_server.drop_database("another_target")
+
+
+def test_the_world_of_the_run_that_one_was_made_of_is_not_its_own(handed_out):
+    """A run that is executed again has the tags of the first one."""
+    other = as_text({OF_RUN: "another run", "code": "another one"})
+    handed_out.instance.add_run_tags(handed_out.run.run_id, {WORLD_TAG: other})
+    handed_out.do()
+    assert handed_out.ends() == ["done"]
 
 
 def test_a_worker_with_another_history_leaves_the_step(handed_out, monkeypatch, tmp_path, caplog):

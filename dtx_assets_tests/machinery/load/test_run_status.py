@@ -90,7 +90,7 @@ def test_a_run_that_was_killed_whole_is_told_by_the_next_one(shop):
 def test_a_run_by_workers_goes_on_after_one_was_killed_and_fails_only_where_nobody_did_it_again(shop):
     load(shop, "one")
     load_goes_on(shop, "one")
-    finish_run(shop.run("one"), "succeeded", done_again=True)
+    finish_run(shop.run("one"), "succeeded", goes_on=True)
     assert statuses(shop) == [("running", False)]
     assert shop.sql("SELECT status FROM migration.load ORDER BY id") == [("succeeded",), ("killed",)]
     settle_run(shop.url, "one", failed=False)
@@ -100,7 +100,7 @@ def test_a_run_by_workers_goes_on_after_one_was_killed_and_fails_only_where_nobo
 def test_a_run_by_workers_in_which_a_killed_load_was_done_again_succeeded(shop):
     load(shop, "one")
     load_goes_on(shop, "one")
-    finish_run(shop.run("one"), "succeeded", done_again=True)
+    finish_run(shop.run("one"), "succeeded", goes_on=True)
     shop.sql("UPDATE migration.load SET status = 'succeeded' WHERE status = 'killed'")
     settle_run(shop.url, "one", failed=False)
     assert statuses(shop) == [("succeeded", True)]
