@@ -12,6 +12,7 @@ import pytest
 from dtx_assets.cli.shared import environment_of
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.base.settings import Settings
+from dtx_assets.machinery.load.phase_checks import legacy_ids_lost
 from dtx_assets.machinery.postgres.ddl import create_target
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets.machinery.postgres.other_rows import load_other_rows
@@ -142,6 +143,15 @@ def test_the_cells_that_are_told_are_those_that_change_a_column(run):
     found = changed_cells(landed, rounds=8)
     assert not found.lies
     assert found.changed > 100
+
+
+def test_legacy_ids_that_are_the_key_are_looked_up_too(run):
+    """The column is called `id`, as one of the bookkeeping is; an id that is another one then is told."""
+    with psycopg.connect(run.url) as connection:
+        assert legacy_ids_lost(connection, SYSTEM) == {}
+        connection.execute("UPDATE migration.mapping_entry SET source_key = '999999999' WHERE source_key = '1'")
+        assert legacy_ids_lost(connection, SYSTEM)["pad_request.id"] == 1
+        connection.rollback()
 
 
 def test_a_second_run_writes_nothing(run):
