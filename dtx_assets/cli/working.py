@@ -9,6 +9,7 @@ import typer
 from dtx_assets.cli.shared import FIRST, SystemArgument, app, code_locations, read_settings, system_module, workspace
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.settings import mask_url
+from dtx_assets.machinery.base.workers import require_celery
 
 MODULE = "dtx_assets.machinery.dagster.worker"
 
@@ -29,10 +30,7 @@ def worker(
             where=f"environment variable {system.upper()}_EXECUTOR",
             remedy="set it to celery, for workers and runs",
         )
-    try:
-        import celery  # noqa: F401
-    except ImportError:
-        raise ConfigurationError("Celery is not installed", remedy='pip install "dtx-assets[celery]"') from None
+    require_celery(system)
 
     from dtx_assets.machinery.dagster.run import instance_directory
     from dtx_assets.machinery.run.one_machine import require_for_all

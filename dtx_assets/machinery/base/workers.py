@@ -7,10 +7,12 @@ imported: the parent of workers must stay small, and must not have Polars when i
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 from urllib.parse import urlsplit
 
+from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.variable import Variable
 
 Executor = Literal["in_process", "multiprocess", "celery"]
@@ -101,6 +103,16 @@ def read_workers(read: Reader) -> Workers:
     environment = re.sub(r"[^\w.-]", "_", read.environ.get("APP_ENV") or "development")
     seconds = read.whole_number("WORKER_SECONDS", LEAST_SECONDS, MOST_SECONDS) or DEFAULT_SECONDS
     return Workers(executor, broker, shared, seconds, f"{read.system}-{environment}")
+
+
+def require_celery(system: str) -> None:
+    """ConfigurationError where the extra that workers need is not installed."""
+    if find_spec("celery") is None:
+        raise ConfigurationError(
+            "Celery is not installed",
+            where=f"environment variable {system.upper()}_EXECUTOR",
+            remedy='pip install "dtx-assets[celery]"',
+        )
 
 
 def _is_of_rabbitmq(url: str) -> bool:

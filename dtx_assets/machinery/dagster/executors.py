@@ -18,9 +18,9 @@ from dagster._core.execution.step_dependency_config import StepDependencyConfig
 from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
-from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError
+from dtx_assets.machinery.base.errors import MigrationError
 from dtx_assets.machinery.base.settings import Mode, apply_environment_files, workers_of
-from dtx_assets.machinery.base.workers import Workers
+from dtx_assets.machinery.base.workers import Workers, require_celery
 from dtx_assets.machinery.dagster.attempts import asked_option
 from dtx_assets.machinery.dagster.graph import failure
 from dtx_assets.machinery.dagster.resources import has_failed_step, run_started_at
@@ -72,16 +72,8 @@ def by_processes(system: System) -> dg.ExecutorDefinition:
 
 def by_workers(system: System, workers: Workers) -> dg.ExecutorDefinition:
     """Workers, on whatever machines, to whom a broker hands the steps."""
-    try:
-        from dtx_assets.machinery.dagster.handing_out import HandingOut
-    except ModuleNotFoundError as error:
-        if error.name not in ("celery", "kombu"):
-            raise
-        raise ConfigurationError(
-            "Celery is not installed",
-            where=f"environment variable {system.name.upper()}_EXECUTOR",
-            remedy='pip install "dtx-assets[celery]"',
-        ) from None
+    require_celery(system.name)
+    from dtx_assets.machinery.dagster.handing_out import HandingOut
 
     @dg.executor(name="celery", requirements=dg.multiple_process_executor_requirements())
     def celery(_context: dg.InitExecutorContext) -> dg.Executor:
