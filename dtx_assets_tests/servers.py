@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -102,7 +103,12 @@ def find_program(*names: str) -> str:
 
 @contextmanager
 def running(
-    command: Sequence[str], *, log: Path, ready: Callable[[], bool], environment: Mapping[str, str]
+    command: Sequence[str],
+    *,
+    log: Path,
+    ready: Callable[[], bool],
+    environment: Mapping[str, str],
+    ended_by: signal.Signals = signal.SIGTERM,
 ) -> Iterator[None]:
     """Run a server until the block ends or this process dies, whichever way; `ready` says when it can be used."""
     die_with_parent = [find_program("setpriv"), "--pdeathsig", "KILL"] if sys.platform == "linux" else []
@@ -125,7 +131,7 @@ def running(
             time.sleep(0.05)
         yield
     finally:
-        process.terminate()
+        process.send_signal(ended_by)
         try:
             process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
@@ -248,7 +254,7 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
     """A SeaweedFS server with its S3 door, in an empty directory."""
     weed = find_program("weed")
     # weed takes a fixed port wherever it is not told one, and two of its servers on one machine would then collide.
-    parts = [f"{name}.port{kind}" for name in ("master", "volume", "filer", "s3", "admin") for kind in ("", ".grpc")]
+    parts = [f"{name}.port{kind}" for name in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
     ports = dict(zip([*parts, "s3.port.iceberg", "s3.port.lance"], free_ports(len(parts) + 2), strict=True))
     server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", secrets.token_hex(10), secrets.token_hex(20))
     identities = directory / "identities.json"
@@ -267,22 +273,26 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
     (directory / "data").mkdir()
     command = [
         weed,
-        "mini",
+        "server",
+        "-filer",
+        "-s3",
         f"-dir={directory / 'data'}",
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         "-master.telemetry=false",
-        "-admin.ui=false",
-        "-webdav=false",
         # Every bucket takes volumes of its own, and as many as the free disk allows are soon gone.
         "-volume.max=10000",
+        # A hundredth of the disk is asked for else, and on a large one that is full each write then waits and fails.
+        "-volume.minFreeSpace=10MiB",
         f"-s3.config={identities}",
         f"-s3.localSocket={directory / 's3.sock'}",
         f"-filer.localSocket={directory / 'filer.sock'}",
         *(f"-{name}={port}" for name, port in ports.items()),
     ]
     environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(directory), "GOMEMLIMIT": "1GiB"}
-    with running(command, log=directory / "server.log", ready=ready, environment=environment):
+    # Its parts wait for each other when it is asked to end, for half a minute, and nobody reads what it holds again.
+    log = directory / "server.log"
+    with running(command, log=log, ready=ready, environment=environment, ended_by=signal.SIGKILL):
         yield server
 
 
