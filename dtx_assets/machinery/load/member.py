@@ -59,6 +59,8 @@ class Told:
     xmins: dict[str, int] | None = None
     planned: Planned = field(default_factory=dict)
     together: Sequence[TargetTable] = ()
+    some_are_there: bool = False
+    """Whether the target was found to have rows of a part of which none was known."""
 
 
 @dataclass
@@ -233,7 +235,10 @@ class Member:
             ).fetchone()
             if known:
                 raise SlowPathNeeded
-        if self.decisions.current.has_some_row(part):
+        # The unique indexes of the keys tell it too, unless something of the table keeps rows out without a word. What
+        # they refuse is undone, so it is looked first where they did.
+        looks_first = self.place.dry or self.place.suspects or self.told.some_are_there
+        if looks_first and self.decisions.current.has_some_row(part):
             raise SlowPathNeeded
 
     def _all_new(self, part: Part) -> pl.DataFrame:

@@ -91,19 +91,20 @@ class PartLoad:
                     if not tries_left:
                         raise self._given_up(current, None) from None
                 except psycopg.Error as error:
-                    taken = isinstance(error, psycopg.errors.UniqueViolation)
                     if not is_refusal(error) and not isinstance(error, RACES):
                         raise
-                    if is_refusal(error) and not (any(fast) and taken):
+                    if any(fast) and isinstance(error, psycopg.errors.UniqueViolation):
+                        for member in self.members:
+                            member.told.some_are_there = True
+                        fast = [False for _ in fast]
+                        continue
+                    if is_refusal(error):
                         before, current = current, self._without_refused(current, fast)
                         if current is not before:
                             continue
                     # Somebody else wrote at the same time: look again. Of parts that are loaded together one may have
                     # written a list of parts that the other needs; its rows are nobody's still.
-                    fast = [
-                        was and member.told.first_load and not taken
-                        for was, member in zip(fast, self.members, strict=True)
-                    ]
+                    fast = [was and member.told.first_load for was, member in zip(fast, self.members, strict=True)]
                     self._whole_updates = 0
                     tries_left -= 1
                     if not tries_left:

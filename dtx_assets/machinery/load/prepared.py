@@ -37,6 +37,7 @@ class PreparedTarget:
             self._flow_id,
             self._earlier_sources(),
             activated=is_activated(place.connection, place.system, place.target),
+            live=place.live,
         )
         whole = whole or refers_to_itself(place.target)
         self.parts: PreparedParts | WholeParts = WholeParts(parts) if whole else parts

@@ -179,7 +179,7 @@ def array_parameter(values: pl.Series) -> str | list[Any]:
     """Values, none of them null, as a parameter that is cast to an array; of numbers and texts the text at once."""
     if values.dtype == pl.String and len(values) >= MANY:
         return str(values.implode().to_frame("of").select(array_literal(pl.col("of"))).item())
-    return f"{{{','.join(values.cast(pl.String))}}}" if values.dtype.is_integer() else values.to_list()
+    return f"{{{values.cast(pl.String).str.join(',').item()}}}" if values.dtype.is_integer() else values.to_list()
 
 
 def key_text(row: str, columns: Sequence[str]) -> sql.Composable:

@@ -19,7 +19,7 @@ from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import content_hash, with_canonical_json
 from dtx_assets.machinery.postgres.ddl import LiveColumn, LiveTarget
 from dtx_assets.machinery.prepare.buckets import BUCKET, PORTION
-from dtx_assets.machinery.prepare.printed import as_printed
+from dtx_assets.machinery.prepare.printed import as_printed, not_as_printed
 
 INTEGER_LIMITS = {"smallint": 1 << 15, "integer": 1 << 31}
 TICKS = ("1s", "100ms", "10ms", "1ms", "100us", "10us")
@@ -53,7 +53,8 @@ class Part:
     `links`: flow_id, source_key, source_row, bucket, parts, rows, owns (whether this source table owns the content),
     portion, and total: how many rows the source row gives in all parts, where one does not have them all.
     `rejected` is REJECTED; `problems` is PROBLEM: what the load itself found; `dropped` (flow_id, source_key) names
-    source rows that were rejected before and that a rule drops now, where only such rows are looked at.
+    source rows that were rejected before and that a rule drops now, where only such rows are looked at. `fits`: the
+    live target is known to take and print all rows as they are.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Part:
     rejected: pl.DataFrame
     problems: pl.DataFrame
     dropped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SOURCE_KEY))
+    fits: bool = False
 
     def with_ids(self, ids: pl.Series) -> "Part":
         ids = ids.alias("_id")
@@ -74,13 +76,19 @@ class Part:
 
 @dataclass(frozen=True)
 class _Files:
-    """What some files hold, of one part or of several, one after the other; `name`: the end of their names."""
+    """What some files hold, of one part or of several, one after the other; `name`: the end of their names.
+
+    Running an expression costs the same for few rows as for many, so what is the same for all parts is made here.
+    `owned`: the links have their `owns`, as they are all of one source table.
+    """
 
     name: str
     columns: tuple[TargetColumn, ...]
     rows: pl.DataFrame
     comparable: pl.DataFrame
     links: pl.DataFrame
+    owned: bool
+    fits: bool
 
 
 class PreparedParts:
@@ -96,12 +104,13 @@ class PreparedParts:
         earlier_sources: Sequence[str] = (),
         *,
         activated: bool = False,
+        live: LiveTarget | None = None,
     ) -> None:
-        """`earlier_sources`: the tables that rows of the target came from in earlier loads.
+        """`earlier_sources`: the tables that rows of the target came from in earlier loads; `live`: what takes rows.
 
         Of a target that was `activated`, the column that was held has the values it waited for.
         """
-        self._lake, self._target, self._activated = lake, target, activated
+        self._lake, self._target, self._activated, self._live = lake, target, activated, live
         self.prepared, self.rejected = prepared, rejected
         self.described: list[dict[str, Any]] = prepared.metadata["parts"]
         names = [str(part["part"]) for part in self.described]
@@ -146,13 +155,12 @@ class PreparedParts:
         rows, links = lying_in(described, files.rows, files.links)
         comparable, _ = lying_in(described, files.comparable, files.links)
         links = links.filter(pl.col("rows").list.len() > 0)
-        junction = self._target.is_junction
-        links = with_owner(links, self._ranks(), rows.height, name).select(
-            _flow_column(self.flows),
-            pl.exclude("source_table", "total"),
-            (pl.col("bucket") if junction else pl.lit(0)).cast(PORTION).alias("portion"),
-            (pl.col("total") if junction else pl.lit(None)).cast(pl.Int64).alias("total"),
-        )
+        if files.owned:
+            _require_all_linked(links.get_column("rows").explode().n_unique(), rows.height, name)
+        else:
+            links = with_owner(links, self._ranks(), rows.height, name)
+        ours = ("flow_id", "owns", "portion", "total")
+        links = links.select("flow_id", pl.exclude("source_table", *ours), *ours[1:])
         low, high = described["buckets"]
         if not rows.get_column("_row").equals(pl.int_range(rows.height, eager=True).alias("_row"), check_dtypes=False):
             raise StructureError(f"the rows of part {name} are not numbered from 0", where=str(self.prepared.key))
@@ -166,6 +174,7 @@ class PreparedParts:
             links,
             self._read_rejected(number),
             pl.DataFrame(schema=PROBLEM),
+            fits=files.fits,
         )
 
     def _read_files(self, described: Mapping[str, Any]) -> _Files:
@@ -190,7 +199,16 @@ class PreparedParts:
         columns = tuple(known[column] for column in rows.columns if column in known or not column.startswith("_"))
         comparable = with_canonical_json(rows, columns)
         hashes = comparable.select(content_hash(columns).alias("_hash")).to_series()
-        return _Files(file, columns, rows.with_columns(hashes), comparable.with_columns(hashes), links)
+        junction = self._target.is_junction
+        owned = links.get_column("source_table").n_unique() <= 1
+        links = links.with_columns(
+            _flow_column(self.flows),
+            (pl.col("bucket") if junction else pl.lit(0)).cast(PORTION).alias("portion"),
+            (pl.col("total") if junction else pl.lit(None)).cast(pl.Int64).alias("total"),
+            *([pl.lit(True).alias("owns")] if owned else []),
+        )
+        fits = self._live is not None and takes_all(rows, columns, self._target, self._live)
+        return _Files(file, columns, rows.with_columns(hashes), comparable.with_columns(hashes), links, owned, fits)
 
     def yielded(self, source_keys: pl.Series) -> pl.DataFrame:
         """What all parts yield for these source keys: flow_id, source_key, part."""
@@ -308,11 +326,23 @@ def _require_all_linked(linked: int, rows: int, part: str) -> None:
 
 def without_violations(connection: Connection, target: TargetTable, live: LiveTarget, part: Part) -> Part:
     """The part without the source rows of which the live target would refuse a row; they are its `problems`."""
+    if part.fits:
+        return part
     rows, unreadable = as_printed(part.rows, part.columns, live.columns, lambda: nullcontext(connection))
     if rows is not part.rows:
         part = _with_texts(part, rows)
     unfit = misfits(part.rows, part.columns, live.columns, fills=target.writes != "insert")
     return without_rows(part, [*unfit, *unreadable])
+
+
+def takes_all(rows: pl.DataFrame, columns: Sequence[TargetColumn], target: TargetTable, live: LiveTarget) -> bool:
+    """Whether the live target takes all rows, and prints them as they are."""
+    if any(column.name not in live.columns for column in columns):
+        return False
+    odd = [odd for column in columns for odd in not_as_printed(column, live.columns[column.name])]
+    fills = target.writes != "insert"
+    odd += [test for column in columns for test, _ in _tests(column, live.columns[column.name], fills=fills)]
+    return not rows.select(pl.any_horizontal(test.fill_null(False).any() for test in odd) if odd else False).item()
 
 
 def _with_texts(part: Part, rows: pl.DataFrame) -> Part:

@@ -30,7 +30,7 @@ def as_printed(
     """
     found = []
     for column in columns:
-        if column.name in live and column.kind.is_text and live[column.name].kind.name in PADDED:
+        if column.name in live and _is_padded(column, live[column.name]):
             # Blanks at the end are none of the value, and are not read back.
             rows = rows.with_columns(pl.col(column.name).str.strip_chars_end(" "))
         elif column.name in live and _is_read(column):
@@ -40,6 +40,24 @@ def as_printed(
                 rows = rows.with_columns(printed.alias(column.name))
             found += _problems(refused, column.name)
     return rows, found
+
+
+def not_as_printed(column: TargetColumn, live: LiveColumn) -> Iterator[pl.Expr]:
+    """Where a text is not as the live column prints it, as far as that is known without the server."""
+    value = pl.col(column.name)
+    if _is_padded(column, live):
+        yield value.str.ends_with(" ")
+    elif _is_read(column):
+        yield _is_odd(live, value)
+
+
+def _is_padded(column: TargetColumn, live: LiveColumn) -> bool:
+    return column.kind.is_text and live.kind.name in PADDED
+
+
+def _is_odd(live: LiveColumn, text: pl.Expr) -> pl.Expr:
+    known = text.is_in(live.labels) if live.labels and not live.kind.is_array else is_printed(live.kind, text)
+    return text.is_not_null() & ~known
 
 
 def _is_read(column: TargetColumn) -> bool:
@@ -52,10 +70,9 @@ def _as_printed(
 ) -> tuple[pl.Series | None, pl.DataFrame]:
     """Of `values` (`_row`, `text`): the texts where some change, and what is `refused` of them, with `_row`."""
     text, kind = pl.col("text"), live.kind
+    odd = values.filter(_is_odd(live, text))
     if live.labels and not kind.is_array:
-        unknown = values.filter(text.is_not_null() & ~text.is_in(live.labels))
-        return None, unknown.with_columns(pl.lit(f"is no label of {live.type}").alias("refused"))
-    odd = values.filter(text.is_not_null() & ~is_printed(kind, text))
+        return None, odd.with_columns(pl.lit(f"is no label of {live.type}").alias("refused"))
     if odd.is_empty():
         return None, odd.with_columns(pl.lit("").alias("refused"))
     texts = odd.select(text.unique(maintain_order=True)).with_columns(tidied(kind, text).alias("printed"))
