@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := .venv/.installed
 INSTALLED_DEV := .venv/.installed-dev
 CHECKS_FAILED := 3
+# A system keeps what it makes in a directory that is called as it is.
+STATES := $(patsubst mappings/%/tables.yaml,.%,$(wildcard mappings/*/tables.yaml))
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,10 +59,12 @@ kill: $(INSTALLED_DEV) ## Kill N (200) loads at random moments, PostgreSQL with 
 lock: $(INSTALLED_DEV) ## Write the versions that are installed now to requirements.lock
 	$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable > requirements.lock
 
-clean: ## Delete the environment, caches, and .dtx with its embedded databases
-	@if [ -d .dtx/postgres ]; then $(BIN)/python -c \
-	"from pathlib import Path; from dtx_assets.machinery.postgres.embedded import remove_embedded_postgres as r; r(Path('.dtx'))"; fi
-	rm -rf .dtx .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+clean: ## Delete the environment, caches, and the state of every system (.dtx, .pad, ...) with its embedded database
+	@for state in $(STATES); do \
+	if [ -d "$$state/postgres" ]; then $(BIN)/python -c "from pathlib import Path;\
+	from dtx_assets.machinery.postgres.embedded import remove_embedded_postgres as r; r(Path('$$state'))" || exit 2; fi; \
+	rm -rf "$$state"; done
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml requirements.lock

@@ -1,12 +1,16 @@
-"""No module and no class of the program grows beyond what one can read at once."""
+"""No module and no class grows beyond what one can read at once; what a run makes is not kept by accident."""
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "dtx_assets"
+from dtx_assets.cli.shared import code_locations
+
+PROJECT = Path(__file__).parents[1]
+PACKAGE = PROJECT / "dtx_assets"
 LINES_OF_A_MODULE, LINES_OF_A_CLASS = 600, 300
 STILL_TOO_LONG = frozenset(
     {
@@ -35,3 +39,12 @@ def test_what_is_too_long_is_found(tmp_path, lines, found):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b.py").write_text("class Long:\n" + "    value = 1\n" * lines)
     assert list(too_long(tmp_path)) == found
+
+
+def test_what_a_run_of_each_system_makes_is_ignored_by_git_and_removed_by_clean():
+    made = [f".{system}" for system in code_locations()]
+    ignored = (PROJECT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    cleaned = subprocess.run(["make", "--dry-run", "clean"], cwd=PROJECT, check=True, capture_output=True, text=True)
+    loop = cleaned.stdout.partition("for state in ")[2].partition(";")[0]
+    assert sorted(loop.split()) == sorted(made)
+    assert {f"{name}/" for name in made} <= set(ignored)
