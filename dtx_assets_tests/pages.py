@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
+from tempfile import TemporaryDirectory
 
 from dtx_assets_tests import fork_server
 
@@ -41,11 +41,6 @@ def run_page(text: str, directory: Path, environment: Mapping[str, str] | None =
     """Does what a page says in a directory, and gives what came of it; fails where a command does."""
     programs = directory.parent / "programs"
     programs.mkdir(exist_ok=True)
-    at = programs / f"asked-{uuid4().hex[:8]}"
-    for name, program in {"dtx": f'-IS "{fork_server.__file__}" ask "{at}"', "pytest": "-m pytest"}.items():
-        command = programs / name
-        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {program} "$@"\n')
-        command.chmod(0o755)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
     given = {
         "PYTHONPATH": str(PROJECT),
@@ -55,16 +50,23 @@ def run_page(text: str, directory: Path, environment: Mapping[str, str] | None =
         "GIT_CEILING_DIRECTORIES": str(directory.parent),
         **(environment or {}),
     }
-    with serving(at, directory, given):
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script_of(text)],
-            cwd=directory,
-            env=given,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=SECONDS,
-        )
+    # Near the root: the path of a socket may have about a hundred characters only.
+    with TemporaryDirectory(prefix="dtx-") as near:
+        at = Path(near, "asked")
+        for name, program in {"dtx": f'-IS "{fork_server.__file__}" ask "{at}"', "pytest": "-m pytest"}.items():
+            command = programs / name
+            command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {program} "$@"\n')
+            command.chmod(0o755)
+        with serving(at, directory, given):
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", script_of(text)],
+                cwd=directory,
+                env=given,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=SECONDS,
+            )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-6000:]
     lines = {" ".join(line.split()) for line in said.splitlines()}
