@@ -3,24 +3,14 @@
 import atexit
 import multiprocessing
 import os
-import runpy
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-COMMAND = "dtx_assets.cli.main"
-IMPORTED = (
-    "pandera.backends.polars.builtin_checks",
-    "dtx_assets.machinery.code_location.definitions",
-    "dtx_assets.machinery.dagster.run",
-    "dtx_assets.cli.shared",
-)
-"""Not a system: building it uses Polars, whose threads a fork does not have. Nothing of these reads the environment."""
-READ_AT_START = ("LANG", "LC_", "LD_", "POLARS_", "PYTHON")
-"""How variables begin that an interpreter or a library reads once; PYTHONPATH is followed."""
+from dtx_assets_tests.fork_server import COMMAND, IMPORTED, become_dtx, read_at_start
+from dtx_assets_tests.patience import PATIENCE
 
 
 def started(function: Callable[..., object], *values: object) -> multiprocessing.process.BaseProcess:
@@ -46,14 +36,26 @@ def run_dtx(
     It is alone, has an environment, a directory and output of its own, and begins with the command's first line. What
     is interrupted or asks a person is started as a user starts it.
     """
-    if _read_at_start(environment) != _read_at_start(os.environ):
+    if read_at_start(environment) != read_at_start(os.environ):
         command = [sys.executable, "-m", COMMAND, *arguments]
         return subprocess.run(
             command, cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=seconds
         )
+    return _to_its_end(["dtx", *arguments], seconds, _become_dtx, arguments, directory, dict(environment))
+
+
+def run_script(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Like `python -c` to its end, with this process's environment and more; what is read at start is as it is here."""
+    given = {**os.environ, **environment}
+    return _to_its_end(["-c", script, *arguments], PATIENCE, _become_script, script, arguments, given)
+
+
+def _to_its_end(
+    what: list[str], seconds: float, function: Callable[..., object], *values: object
+) -> subprocess.CompletedProcess[str]:
     with TemporaryDirectory(prefix="dtx-") as name:
         outputs = Path(name, "stdout"), Path(name, "stderr")
-        process = started(_become_dtx, arguments, directory, dict(environment), *outputs)
+        process = started(function, *values, *outputs)
         process.join(seconds)
         if is_late := process.is_alive():
             process.kill()
@@ -61,30 +63,30 @@ def run_dtx(
         code, said = process.exitcode, [output.read_text() if output.exists() else "" for output in outputs]
         process.close()
     if is_late:
-        raise subprocess.TimeoutExpired(["dtx", *arguments], seconds, *said)
+        raise subprocess.TimeoutExpired(what, seconds, *said)
     assert code is not None
-    return subprocess.CompletedProcess(["dtx", *arguments], code, *said)
+    return subprocess.CompletedProcess(what, code, *said)
 
 
 def _become_dtx(
     arguments: tuple[str, ...], directory: Path, environment: dict[str, str], stdout: Path, stderr: Path
 ) -> None:
     write_to(stdout, stderr)
-    os.umask(0o022)
-    os.chdir(directory)
-    os.environ.clear()
-    os.environ.update(environment)
-    time.tzset()
-    sys.path[:1] = [str(directory), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.argv = ["dtx", *arguments]
     try:
-        runpy.run_module(COMMAND, run_name="__main__", alter_sys=True)
+        become_dtx(arguments, directory, environment)
     finally:
         # multiprocessing ends its processes without.
         atexit._run_exitfuncs()
 
 
-def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value for name, value in environment.items() if name.startswith(READ_AT_START) and name != "PYTHONPATH"
-    }
+def _become_script(
+    script: str, arguments: tuple[str, ...], environment: dict[str, str], stdout: Path, stderr: Path
+) -> None:
+    write_to(stdout, stderr)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["-c", *arguments]
+    try:
+        exec(script, {"__name__": "__main__"})
+    finally:
+        atexit._run_exitfuncs()

@@ -17,6 +17,7 @@ import dagster as dg
 import psycopg
 import pytest
 
+from dtx_assets_tests.dtx.commands import WORKSPACE_OF_DTX
 from dtx_assets_tests.patience import PATIENCE
 from dtx_assets_tests.servers import free_ports
 
@@ -78,6 +79,8 @@ def test_webserver_and_daemon_start_from_it_and_the_queue_is_tended(tmp_path, da
         "DTX_HOME": str(tmp_path / "home"),
         "DTX_UI_ORIGIN": ORIGIN,
     }
+    workspace = tmp_path / "workspace.yaml"
+    workspace.write_text(WORKSPACE_OF_DTX)
     commands = (
         [
             "dtx_assets.machinery.dagster.guarded_webserver",
@@ -86,9 +89,9 @@ def test_webserver_and_daemon_start_from_it_and_the_queue_is_tended(tmp_path, da
             "-p",
             str(port),
             "-w",
-            str(PROJECT / "workspace.yaml"),
+            str(workspace),
         ],
-        ["dagster._daemon", "run", "-w", str(PROJECT / "workspace.yaml")],
+        ["dagster._daemon", "run", "-w", str(workspace)],
     )
     with ExitStack() as stack:
         log = stack.enter_context((tmp_path / "log").open("w"))

@@ -12,7 +12,7 @@ def run_in_a_copy(page: str, directory: Path) -> str:
     """Does what a page says in a copy of the project."""
     copy = directory / "project"
     for part in ("dtx_assets", "mappings"):
-        shutil.copytree(PROJECT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PROJECT / part, copy / part)
     (copy / "dtx_assets_tests" / "dtx").mkdir(parents=True)
     shutil.copy(PROJECT / "pyproject.toml", copy)
     return run_page((DOCS / page).read_text(), copy, {"PYTHONPATH": str(copy)})

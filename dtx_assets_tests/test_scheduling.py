@@ -4,10 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from xdist.remote import Producer
 
 from dtx_assets_tests.patience import PATIENCE
+from dtx_assets_tests.scheduling import FIRST, ON_ONE_WORKER, FilesOutliveWorkers
+
+PROJECT = Path(__file__).parents[1]
 
 CRASHES = """
 import os, pathlib, signal
@@ -66,3 +71,32 @@ def test_a_crashed_worker_is_told_and_its_tests_are_run(tmp_path: Path, workers:
     else:
         assert "8 passed, 1 skipped" in says
         assert done.returncode == 0
+
+
+def test_long_files_are_handed_out_first_and_those_of_one_run_together():
+    long, run = FIRST[3], next(iter(ON_ONE_WORKER.items()))
+    tests = ["dtx_assets_tests/test_small.py::test_a", f"{run[1]}::test_a", f"{run[0]}::test_b", f"{long}::test_one"]
+    handed_out: list[str] = []
+
+    class Node:
+        shutting_down = False
+
+        def send_runtest_some(self, numbers: list[int]) -> None:
+            handed_out.extend(tests[number] for number in numbers)
+
+        def shutdown(self) -> None:
+            handed_out.append("the end")
+
+    node = Node()
+    config = SimpleNamespace(option=SimpleNamespace(loadscopereorder=True), getvalue=lambda _name: ["popen"])
+    scheduler = FilesOutliveWorkers(config, Producer("tests"))
+    scheduler.add_node(node)
+    scheduler.add_node_collection(node, tests)
+    scheduler.schedule()
+    assert handed_out == [tests[3], tests[1], tests[2]]
+    scheduler.mark_test_complete(node, 3)
+    assert handed_out[3:] == [tests[0], "the end"]
+
+
+def test_the_files_that_are_named_are_there():
+    assert [file for file in (*FIRST, *ON_ONE_WORKER, *ON_ONE_WORKER.values()) if not (PROJECT / file).is_file()] == []

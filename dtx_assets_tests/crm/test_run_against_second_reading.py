@@ -1,7 +1,7 @@
 """Whole runs of `dtx run crm` on ugly documents leave in the database what the second reading says, row by row.
 
-A run takes a minute or two, so there are few: every ugly value in every kind of column under the defaults and under
-the other options, and a random dump in the new system that has a user already.
+A run takes a minute or two, so there are two: in each every ugly value in every kind of column beside a random dump,
+in a new system that has a user already. Between them they have both options of each decision.
 """
 
 import json
@@ -12,46 +12,48 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from dtx_assets_tests.crm.compare import Difference, brief, differences, found_in, inputs_of, write_form
+from dtx_assets_tests.crm.compare import Difference, brief, differences, found_in, write_form
 from dtx_assets_tests.crm.live_facts import live_facts
-from dtx_assets_tests.crm.second_reading import migrate
-from dtx_assets_tests.crm.ugly import EXISTING
+from dtx_assets_tests.crm.second_reading import Inputs, migrate
+from dtx_assets_tests.crm.second_reading_facts import OPTIONS
+from dtx_assets_tests.crm.ugly import EXISTING, dump, thorough
 from dtx_assets_tests.dtx.commands import Command
 
 TARGET = Path(__file__).parents[2] / "mappings" / "crm" / "target.sql"
+USERS_MERGED = {"duplicate_user": "merge_references", "missing_created": "object_id_time"}
+"""Beside the defaults: what is merged is not rejected for something else."""
 OTHER_OPTIONS = {
     "ids": "uuid_v4",
     "asymmetric_arrays": "owner_side",
     "dangling_optional": "reject",
     "unconstrained_reference": "null",
     "missing_required": "reject",
-    "missing_created": "object_id_time",
     "scalar_to_text": "reject",
     "numeric_dates": "epoch_ms",
     "json_values": "extended_json",
-    "duplicate_user": "merge_references",
     "existing_user": "adopt",
+    "undeclared_fields": "extra_table",
     "passwords": "drop",
     "second_brain": "archive",
 }
+"""Of each decision that `USERS_MERGED` leaves as it is shipped."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """`seed` None: every ugly value in every kind of column."""
+    """`seed`: of the random documents beside every ugly value."""
 
-    seed: int | None
+    seed: int
     form: str
     decisions: Mapping[str, str]
-    has_user: bool = False
+
+    def inputs(self) -> Inputs:
+        random, every = dump(self.seed).collections, thorough().collections
+        collections = {name: [*every.get(name, ()), *documents] for name, documents in random.items()}
+        return Inputs(collections, self.decisions, existing_users=EXISTING)
 
 
-CASES = {
-    "every ugly value": Case(None, "dump", {}),
-    "every ugly value, other options": Case(None, "archive-gz", OTHER_OPTIONS),
-    "a user is there": Case(7, "json-mixture", {}, has_user=True),
-    "users merged": Case(5, "dump-gz", {"duplicate_user": "merge_references", "missing_created": "object_id_time"}),
-}
+CASES = {"users merged": Case(6, "dump", USERS_MERGED), "other options": Case(9, "archive-gz", OTHER_OPTIONS)}
 
 
 def put_users(url: str, users: Mapping[str, str]) -> None:
@@ -64,10 +66,8 @@ def told(directory: Path, url: str, case: Case) -> tuple[list[Difference], str]:
     """What differs after a run, and what the run said."""
     with psycopg.connect(url) as connection:
         connection.execute(TARGET.read_bytes())
-    users = EXISTING if case.has_user else {}
-    put_users(url, users)
-    given = inputs_of(case.seed, case.decisions, as_json=case.form.startswith("json"))
-    inputs = replace(given, existing_users=users, facts=live_facts(url))
+    put_users(url, EXISTING)
+    inputs = replace(case.inputs(), facts=live_facts(url))
     (directory / "decisions.yaml").write_text(json.dumps(dict(case.decisions)))
     environment = {
         "CRM_LEGACY_URL": str(write_form(directory / "legacy", case.form, inputs.collections)),
@@ -75,7 +75,22 @@ def told(directory: Path, url: str, case: Case) -> tuple[list[Difference], str]:
         "CRM_DECISIONS": str(directory / "decisions.yaml"),
     }
     done = Command(directory, environment, seconds=900)("run", "crm")
-    return differences(found_in(url), migrate(inputs), others=users.values()), done.stdout + done.stderr
+    return differences(found_in(url), migrate(inputs), others=EXISTING.values()), done.stdout + done.stderr
+
+
+def test_between_them_the_runs_have_all_options():
+    """But for that of rows which somebody changed after an earlier run."""
+    for decision, (shipped, other) in OPTIONS.items():
+        if decision != "on_target_conflict":
+            assert {case.decisions.get(decision, shipped) for case in CASES.values()} == {shipped, other}, decision
+
+
+@pytest.mark.parametrize(("case", "decision"), [("users merged", "duplicate_user"), ("other options", "existing_user")])
+def test_users_meet_each_other_and_the_one_that_is_there(case, decision):
+    inputs = CASES[case].inputs()
+    expected = migrate(inputs).rejected
+    assert migrate(replace(inputs, decisions={**inputs.decisions, decision: OPTIONS[decision][0]})).rejected != expected
+    assert migrate(replace(inputs, existing_users={})) != migrate(inputs)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

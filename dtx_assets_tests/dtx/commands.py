@@ -11,6 +11,16 @@ import psycopg
 from dtx_assets.dtx.system import SYSTEM
 from dtx_assets_tests.forking import run_dtx
 
+WORKSPACE_OF_DTX = """\
+load_from:
+  - python_module:
+      module_name: dtx_assets.dtx.definitions
+      location_name: dtx
+"""
+"""For a server that is asked of DTX alone: for each code location Dagster starts a process that imports it.
+
+All of the package's own are loaded as servers load them in `test_definitions.py`, and served in `test_ui.py`.
+"""
 LOADED = (
     "EmailTemplate",
     "NotificationSchedule",

@@ -10,10 +10,9 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 
-from dtx_assets.cli.shared import WORKSPACE
 from dtx_assets.machinery.dagster.automation import EXPORT_TAG, MARKER
 from dtx_assets.machinery.dagster.run import instance_directory, open_instance
-from dtx_assets_tests.dtx.commands import Command
+from dtx_assets_tests.dtx.commands import WORKSPACE_OF_DTX, Command
 from dtx_assets_tests.patience import PATIENCE
 
 
@@ -31,8 +30,10 @@ def test_a_new_export_is_migrated_by_one_run(dtx: Command, export: Path) -> None
         "DTX_LEGACY_URL": str(export),
         "DAGSTER_HOME": str(instance_directory(home)),
     }
+    workspace = dtx.directory / "workspace.yaml"
+    workspace.write_text(WORKSPACE_OF_DTX)
     # A sensor is known by the name of its code location, which the workspace gives.
-    sensor = [sys.executable, "-m", "dagster", "sensor", "start", "dtx_new_export", "-w", str(WORKSPACE), "-l", "dtx"]
+    sensor = [sys.executable, "-m", "dagster", "sensor", "start", "dtx_new_export", "-w", str(workspace), "-l", "dtx"]
     subprocess.run(sensor, cwd=dtx.directory, env=environment, check=True, capture_output=True, timeout=PATIENCE)
     with (dtx.directory / "daemon.log").open("w") as log:
         daemon = subprocess.Popen(

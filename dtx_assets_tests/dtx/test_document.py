@@ -3,8 +3,6 @@
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +31,7 @@ from dtx_assets.machinery.load import (
 )
 from dtx_assets_tests.dtx.oracle import RawRow, Result, Value
 from dtx_assets_tests.dtx.running import SMALL_WORLD, Migration, World, reasons, rows
+from dtx_assets_tests.forking import run_script
 
 MODEL = "Document"
 TABLE = "docutrax_profiles_document"
@@ -467,7 +466,7 @@ def test_a_load_that_is_killed_leaves_no_row_without_its_file(migration, store, 
         run = open_run({migration.database_url!r}, "dtx", "killed", mode="rehearsal", decisions={decisions!r})
         load_target("dtx", target, Lake({migration.lake.url!r}), {migration.database_url!r}, run, send=sender)
     """)
-    assert subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ}).returncode == -signal.SIGKILL
+    assert run_script(script).returncode == -signal.SIGKILL
     assert documents(migration) == []
     there = set(sent(store))
     wanted = {f"documents/101/{number}/{number}.pdf" for number in range(1, 41)}

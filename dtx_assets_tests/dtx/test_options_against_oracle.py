@@ -43,6 +43,11 @@ OPTIONS = {
 }
 EVERY_OPTION = [(decision, option) for decision, options in OPTIONS.items() for option in options]
 TOGETHER = {"keyword": "account_meta", "form_field": "account_meta"}
+MOST_OPTIONS = max(map(len, OPTIONS.values()))
+OF_EVERY_DECISION = [
+    {decision: options[place % len(options)] for decision, options in OPTIONS.items()} for place in range(MOST_OPTIONS)
+]
+"""Each option of each decision, in as few sets as can be: in small batches the sample takes its time."""
 
 
 # --- the sample -------------------------------------------------------------------------------------------------------
@@ -57,11 +62,14 @@ def sample(tmp_path_factory: pytest.TempPathFactory, postgres_server: EmbeddedPo
     postgres_server.drop_database("whole_sample")
 
 
-@pytest.mark.parametrize("batch_rows", [100_000, 30])
 @pytest.mark.parametrize(
-    "decisions",
-    [*({decision: option} for decision, option in EVERY_OPTION), TOGETHER],
-    ids=[*(f"{decision}={option}" for decision, option in EVERY_OPTION), "together"],
+    ("decisions", "batch_rows"),
+    [
+        *(pytest.param({decision: option}, 100_000, id=f"{decision}={option}") for decision, option in EVERY_OPTION),
+        pytest.param(TOGETHER, 100_000, id="together"),
+        *(pytest.param(each, 30, id="-".join(each.values())) for each in OF_EVERY_DECISION),
+        pytest.param(TOGETHER, 30, id="together in small batches"),
+    ],
 )
 def test_the_sample_under_every_option(sample, decisions, batch_rows):
     _, legacy = read_sample()

@@ -58,11 +58,25 @@ def served(home: Path, *options: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def page_of_the_ui(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with served(tmp_path_factory.mktemp("ui") / "state", "--read-only") as address:
-        page = browser.new_page(base_url=address, viewport={"width": 2600, "height": 3200})
-        yield page
-        page.close()
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The address of the UI after two runs of the letters, and the state directory that has them."""
+    directory = tmp_path_factory.mktemp("history")
+    home = directory / "state"
+    dtx = Command(directory, {"DTX_HOME": str(home)})
+    for _ in range(2):
+        done = dtx("run", "--select", "+target/EmailTemplate or archive/letter")
+        assert done.returncode == 3, done.stdout + done.stderr
+    with served(home, "--read-only") as address:
+        assert f"The cutover page of dtx is at {address}/cutover/dtx" in (directory / "ui.log").read_text()
+        yield address, home
+    remove_embedded_postgres(home)
+
+
+@pytest.fixture(scope="module")
+def page_of_the_ui(browser: Browser, ui: tuple[str, Path]) -> Iterator[Page]:
+    page = browser.new_page(base_url=ui[0], viewport={"width": 2600, "height": 3200})
+    yield page
+    page.close()
 
 
 def zoom_out(page: Page) -> None:
@@ -93,20 +107,12 @@ def test_an_asset_page_shows_the_decision_and_the_columns(page_of_the_ui):
 
 
 @pytest.fixture(scope="module")
-def history(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, Path]]:
-    """The UI after two runs of the letters, and the state directory that has them."""
-    directory = tmp_path_factory.mktemp("history")
-    home = directory / "state"
-    dtx = Command(directory, {"DTX_HOME": str(home)})
-    for _ in range(2):
-        done = dtx("run", "--select", "+target/EmailTemplate or archive/letter")
-        assert done.returncode == 3, done.stdout + done.stderr
-    with served(home, "--read-only") as address:
-        assert f"The cutover page of dtx is at {address}/cutover/dtx" in (directory / "ui.log").read_text()
-        page = browser.new_page(base_url=address, viewport={"width": 1600, "height": 3000})
-        yield page, home
-        page.close()
-    remove_embedded_postgres(home)
+def history(browser: Browser, ui: tuple[str, Path]) -> Iterator[tuple[Page, Path]]:
+    """A page of the UI, and the state directory of the runs that it shows."""
+    address, home = ui
+    page = browser.new_page(base_url=address, viewport={"width": 1600, "height": 3000})
+    yield page, home
+    page.close()
 
 
 def test_the_cutover_page_is_served_beside_the_ui_and_the_asset_leads_to_it(history):

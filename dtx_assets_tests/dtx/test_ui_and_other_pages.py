@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from dtx_assets.machinery.postgres.embedded import remove_embedded_postgres
+from dtx_assets_tests.dtx.commands import WORKSPACE_OF_DTX
 from dtx_assets_tests.dtx.test_ui import served
 from dtx_assets_tests.patience import PATIENCE
 
@@ -112,6 +113,7 @@ def runs(address: str) -> list[str]:
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("guarded") / "state"
+    (home.parent / "workspace.yaml").write_text(WORKSPACE_OF_DTX)
     with served(home) as address:
         yield address
     remove_embedded_postgres(home)

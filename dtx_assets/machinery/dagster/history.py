@@ -30,11 +30,13 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage, SqliteEventLogStorageWatchdog
 from dagster._core.storage.runs import SqliteRunStorage
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._core.storage.schedules import SqliteScheduleStorage
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData, deserialize_values, serialize_value
-from sqlalchemy import Connection, Engine, bindparam, create_engine, event, select
+from sqlalchemy import Connection, Engine, bindparam, create_engine, event, inspect, select, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 from watchdog.events import FileSystemEvent
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
@@ -79,6 +81,22 @@ def kept_open(url: str) -> Engine:
         connection.execute("PRAGMA synchronous = NORMAL")
 
     return engine
+
+
+def _says_its_version(engine: Engine, *tables: str) -> bool:
+    """Whether a database was made and has these tables. Dagster leaves it as it is then, but to see that it reads all
+    its migrations of such databases, each time that one is opened."""
+    try:
+        with engine.connect() as connection:
+            version = connection.execute(text("SELECT version_num FROM alembic_version")).first()
+            return version is not None and all(map(inspect(connection).has_table, tables))
+    except OperationalError:
+        # There is no such table yet; whatever else it may be, Dagster meets it again.
+        return False
+
+
+def _is_made(url: str, directory: str, name: str, *tables: str) -> bool:
+    return Path(directory, f"{name}.db").exists() and _says_its_version(create_engine(url, poolclass=NullPool), *tables)
 
 
 def failed_evaluations(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation]:
@@ -248,6 +266,10 @@ class EventLogStorage(SqliteEventLogStorage):
         # The words may stand in what is told of one that passed, too.
         return [evaluation for evaluation in found if evaluation is not None and not evaluation.passed]
 
+    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
+        if not _says_its_version(engine):
+            super()._initdb(engine, for_index_shard)
+
     def _engine(self, shard: str) -> Engine:
         path = Path(self.path_for_shard(shard))
         engine, file = self._engines.pop(shard, (None, 0))
@@ -338,6 +360,13 @@ class RunStorage(SqliteRunStorage):
         self._engine = kept_open(conn_string)
         super().__init__(conn_string, inst_data)
 
+    @classmethod
+    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Self:
+        url = create_db_conn_string(base_dir, "runs")
+        if _is_made(url, base_dir, "runs", "instance_info"):
+            return cls(url, inst_data)
+        return super().from_local(base_dir, inst_data)
+
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         with self._engine.connect() as connection, connection.begin():
@@ -348,13 +377,27 @@ class RunStorage(SqliteRunStorage):
         self._engine.dispose()
 
 
+class ScheduleStorage(SqliteScheduleStorage):
+    """Dagster's own."""
+
+    @classmethod
+    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> SqliteScheduleStorage:
+        url = create_db_conn_string(base_dir, "schedules")
+        if _is_made(url, base_dir, "schedules"):
+            return cls(url, inst_data)
+        return super().from_local(base_dir, inst_data)
+
+
 class SqliteStorage(DagsterSqliteStorage):
     """Dagster's SQLite storage in a directory, with connections that are kept open."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(base_dir, inst_data)
+        # Not Dagster's own, which opens three storages that are not used then.
+        super(DagsterSqliteStorage, self).__init__()
+        self.base_dir, self._inst_data = base_dir, inst_data
         os.environ.setdefault(*BATCH_SIZE)
         history = Path(base_dir, "history")
+        self._schedule_storage = ScheduleStorage.from_local(str(Path(base_dir, "schedules")))
         self._run_storage = RunStorage.from_local(str(history))
         self._event_log_storage = EventLogStorage(str(history / "runs"))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from alembic.script import ScriptDirectory
 from dagster._core.events import DagsterEventType
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
@@ -265,3 +266,32 @@ def test_an_edited_instance_file_keeps_what_it_says(home: Path) -> None:
     (home / "dagster.yaml").write_text(f"storage: {{sqlite: {{base_dir: {home}}}}}\n")
     with open_instance(home) as instance:
         assert type(instance.event_log_storage) is SqliteEventLogStorage
+
+
+def test_what_was_made_is_opened_without_reading_dagsters_migrations(home: Path, monkeypatch) -> None:
+    with open_instance(home) as instance:
+        first = empty.execute_in_process(instance=instance).run_id
+    read = []
+    real = ScriptDirectory.from_config
+    monkeypatch.setattr(ScriptDirectory, "from_config", lambda config: read.append(config) or real(config))
+    with open_instance(home) as instance:
+        assert [run.run_id for run in instance.get_runs()] == [first]
+        assert instance.get_records_for_run(first).records
+        assert instance.get_ticks("origin", "selector") == []
+        assert read == []
+        second = empty.execute_in_process(instance=instance).run_id
+        assert read, "the database of a new run is made as Dagster makes it"
+    with closing(sqlite3.connect(home / "history" / "runs" / f"{second}.db")) as made:
+        assert made.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("history/runs", "instance_info"), ("schedules/schedules", "alembic_version")]
+)
+def test_what_was_made_in_part_is_made_whole_as_dagster_does(home: Path, name: str, table: str) -> None:
+    with open_instance(home):
+        pass
+    with closing(sqlite3.connect(home / f"{name}.db")) as made, made:
+        made.execute(f"DROP TABLE {table}")
+    with open_instance(home), closing(sqlite3.connect(home / f"{name}.db")) as made:
+        made.execute(f"SELECT * FROM {table}")

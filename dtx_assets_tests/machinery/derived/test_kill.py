@@ -3,15 +3,11 @@
 Kills within the embedding are in `test_embed`.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from dtx_assets.machinery.base.failpoints import FAILPOINT, PROOF
 from dtx_assets.machinery.derived import schema
+from dtx_assets_tests.forking import run_script
 from dtx_assets_tests.machinery.derived.place import DECLARED
 from dtx_assets_tests.machinery.derived.test_run import BODIES, everything, index_names
 
@@ -41,15 +37,8 @@ def worker(place, tmp_path):
         place.runs += 0 if undone else 1
         proof = tmp_path / "proof"
         proof.unlink(missing_ok=True)
-        done = subprocess.run(
-            [sys.executable, "-c", WORKER, place.url, str(place.runs - 1), undone],
-            env={**os.environ, FAILPOINT: point, PROOF: str(proof)},
-            cwd=Path(__file__).parents[3],
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        watched = {FAILPOINT: point, PROOF: str(proof)}
+        done = run_script(WORKER, place.url, str(place.runs - 1), undone, **watched)
         assert done.returncode == (-9 if point else 0), done.stderr
         assert proof.exists() == bool(point)
         return done.stdout.split()

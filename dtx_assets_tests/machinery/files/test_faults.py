@@ -6,8 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -40,6 +38,7 @@ from dtx_assets.machinery.files.store import (
 from dtx_assets.machinery.files.stored import WANTED, FileFault, StoredFiles
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets_tests import servers
+from dtx_assets_tests.forking import run_script
 from dtx_assets_tests.machinery.files.faulty import Door, faulty_door
 from dtx_assets_tests.machinery.files.test_store import content, leftovers, root, store, to_send  # noqa: F401 – fixtures
 
@@ -405,7 +404,7 @@ def killed(root: Path, url: str, files: list[FileToSend], at: str) -> None:  # n
             if done == 30:
                 die()
     """)
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    assert run_script(script).returncode == -signal.SIGKILL
 
 
 def test_a_run_killed_among_small_files_leaves_whole_ones_only(root, many, tmp_path, request):  # noqa: F811

@@ -1,10 +1,7 @@
 """Tables whose rows refer to each other: they are loaded, verified and undone together, whatever they are bound by."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +12,7 @@ from dtx_assets.machinery.load import load_target, load_together, undo_run, veri
 from dtx_assets.machinery.load.subset import Subset
 from dtx_assets.machinery.model.references import circles, in_load_order
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets_tests.forking import run_script
 from dtx_assets_tests.machinery.load.prepared import SYSTEM, Batch, Link, Shop, write_prepared
 
 KINDS = {
@@ -370,7 +368,7 @@ load_together(SYSTEM, CIRCLE, Lake(sys.argv[1]), sys.argv[2], run)
 
 def kill(shop: Shop, what: str, point: str) -> None:
     arguments = [shop.lake.url, shop.url, what, point]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, env={**os.environ})
+    done = run_script(KILLED, *arguments)
     assert done.returncode == -signal.SIGKILL
 
 

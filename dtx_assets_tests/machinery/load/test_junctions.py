@@ -1,16 +1,13 @@
 """Pairs that both sides name, in the target: each is there once, and stays while one side's entry is left."""
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from dtx_assets.machinery.load.subset import Subset
+from dtx_assets_tests.forking import run_script
 from dtx_assets_tests.machinery.clubs import Clubs, mapped_by, pair
-from dtx_assets_tests.patience import PATIENCE
 
 PEOPLE = {1: [11, 12], 2: [11], 3: [13, 12, 11], 4: [14], 5: []}
 CLUB = {11: [1, 2, 4], 12: [3], 13: [3, 5], 14: [], 15: [1, 2, 3, 4, 5]}
@@ -157,6 +154,7 @@ KILLED = """
 import os, sys
 os.environ["DTX_FAILPOINT"] = sys.argv[4]
 from pathlib import Path
+from dtx_assets_tests.forking import run_script
 from dtx_assets_tests.machinery.clubs import Clubs
 clubs = Clubs(Path(sys.argv[1]), sys.argv[2])
 clubs.load("killed") if sys.argv[3] == "load" else clubs.undo("second")
@@ -165,7 +163,7 @@ clubs.load("killed") if sys.argv[3] == "load" else clubs.undo("second")
 
 def killed(clubs: Clubs, what: str, point: str) -> None:
     arguments = [str(clubs.directory), clubs.url, what, point]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, env={**os.environ}, timeout=PATIENCE)
+    done = run_script(KILLED, *arguments)
     assert done.returncode == -signal.SIGKILL
 
 

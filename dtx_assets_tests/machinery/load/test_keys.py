@@ -4,10 +4,7 @@ Each kind is one declaration; what a load promises is tested of all of them.
 """
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid5
@@ -19,6 +16,7 @@ from dtx_assets.machinery.load import load_target, undo_run, verify_target
 from dtx_assets.machinery.load.ownership import KEY_TAKEN, TAKEN
 from dtx_assets.machinery.load.preview import first_rows
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets_tests.forking import run_script
 from dtx_assets_tests.machinery.load.prepared import SYSTEM, Batch, Link, write_prepared
 
 NOTE = TargetColumn("note", "text", "", nullable=True)
@@ -258,7 +256,7 @@ def test_a_killed_load_of_rows_with_uuids_goes_on(shop, point):
     rows = [kind.row(n) for n in range(1, 9)]
     prepare(shop, kind, rows)
     arguments = [shop.lake.url, shop.url, "uuid", point]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, env={**os.environ})
+    done = run_script(KILLED, *arguments)
     assert done.returncode == -signal.SIGKILL
     assert len(there(shop, kind)) in (0, 4, 8)
     shop.load(kind.target, "second")

@@ -23,6 +23,7 @@ from dtx_assets.machinery.base.lake import LEASE_SECONDS
 from dtx_assets.machinery.prepare.batches import SCRATCH
 from dtx_assets.machinery.prepare.digests import content_digest
 from dtx_assets.machinery.prepare.preparation import prepare_flow
+from dtx_assets_tests.forking import run_script
 from dtx_assets_tests.machinery import zoo as zoo_module
 from dtx_assets_tests.machinery.zoo import FLOW, ONLY_ANIMALS, SPECIES_FLOW, Zoo, animal, balances, reasons
 
@@ -457,7 +458,7 @@ def test_a_killed_run_leaves_the_old_and_its_scratch_is_removed_later(zoo):
         killed = replace(FLOW, run=lambda inputs: os.kill(os.getpid(), signal.SIGKILL))
         Zoo(Path({str(zoo.directory)!r})).prepare(killed, batch_rows=2)
     """)
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    assert run_script(script).returncode == -9
     assert datasets(zoo) == before
     [scratch] = zoo.settings.home.glob(f"{SCRATCH}*")
     assert any(path.is_file() for path in scratch.rglob("*"))
