@@ -51,7 +51,7 @@ EARLIER_LOOKED_AT = 50
 """Evaluations of a check, the latest first, among which the last one of an earlier run is looked for."""
 REFUSED_TAG = "migration/refused"
 """The tag of a run that the gate refused: how much was in its way, by kind."""
-PROCESS_TAG = "dtx/process"
+PROCESS_TAG = ".dagster/process"
 """The tag of a run that says which process of which machine makes it."""
 _NO_STREAM_CAPTURE = {
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
