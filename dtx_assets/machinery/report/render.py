@@ -103,7 +103,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.filters |= {"anchor": anchor, "coded": coded, "pixels": pixels, "percent": percent}
+    jinja.filters |= {"anchor": anchor, "coded": coded, "breakable": breakable, "pixels": pixels, "percent": percent}
     jinja.globals |= {
         "count": figure(number),
         "duration": figure(lambda seconds: "–" if seconds is None else duration_text(seconds)),
@@ -184,6 +184,11 @@ def coded(text: str) -> Markup:
         return Markup("{}").format(visible(text))
     pairs = zip(rest[::2], rest[1::2], strict=True)
     return Markup("{}").format(begin) + Markup("").join(Markup("<code>{}</code>{}").format(*pair) for pair in pairs)
+
+
+def breakable(name: str) -> Markup:
+    """A name of several parts, which a narrow column breaks between them and not within a word."""
+    return Markup("/<wbr>").join(visible(part) for part in name.split("/"))
 
 
 def visible(value: Any) -> Any:

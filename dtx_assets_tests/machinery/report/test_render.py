@@ -65,3 +65,7 @@ def test_signs_that_would_hide_text_are_spelt_out():
 )
 def test_what_stands_between_backticks_is_code(text, shown):
     assert rendered("{{ text|coded }}", text=text) == shown
+
+
+def test_a_name_of_several_parts_breaks_between_them():
+    assert rendered("{{ name|breakable }}", name="A/b<i>/c") == "A/<wbr>b&lt;i&gt;/<wbr>c"
