@@ -43,9 +43,10 @@ def ui(
     read_only: Annotated[bool, typer.Option("--read-only", help="Look, but start nothing.")] = False,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="3000, or the next free one.")] = None,
 ) -> None:
-    """Serve the Dagster UI on 127.0.0.1, with the history of all runs, until it is interrupted.
+    """Serve the Dagster UI on 127.0.0.1, with the history of the system's runs, until it is interrupted.
 
-    The cutover page of each system is served beside it, under /cutover/SYSTEM.
+    It has the graphs of all systems of the workspace; where DAGSTER_HOME is one directory for all of them, it has the
+    runs of all. The cutover page of each system is served beside it, under /cutover/SYSTEM.
     """
     location = code_location(system)
     settings = read_settings(location)
@@ -76,7 +77,24 @@ def ui(
         typer.echo(f"The Dagster UI is at {address} (Ctrl-C ends it)")
         for name in pages:
             typer.echo(f"The cutover page of {name} is at {address}{PREFIX}{name}")
+        if others := others_with_history(location.SYSTEM.name, settings.home):
+            typer.echo(
+                f"It shows the runs of {location.SYSTEM.name}: of {' and '.join(others)} it has the graph, and the runs"
+                f" are in a directory of their own. `dtx ui {others[0]}` shows them; with one DAGSTER_HOME for all of"
+                " them, runs and this show what all have done."
+            )
+        typer.echo(f"It answers when {', '.join(code_locations())} are loaded, a few seconds each.")
         raise typer.Exit(run_until_interrupted(command, environment))
+
+
+def others_with_history(system: str, shown: Path) -> list[str]:
+    """The systems of the workspace, besides this one, whose runs stand in a history that the UI does not show."""
+    found = []
+    for name in code_locations() if not os.environ.get("DAGSTER_HOME") else ():
+        with suppress(Exception):
+            home = read_settings(system_module(name)).home
+            found += [name] if name != system and home != shown and (home / "history").is_dir() else []
+    return found
 
 
 def pages_of_systems() -> dict[str, Path]:

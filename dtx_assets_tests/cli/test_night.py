@@ -266,3 +266,11 @@ def test_what_is_accepted_stands_in_a_file_that_a_plan_began(library):
     assert f"dtx rollback {run_id[:8]} --system library" in told
     assert library("rollback", run_id, "--system", "library", "--yes").returncode == 0
     assert re.search(r"The last cutover, of .* was rolled back", page(library))
+    # A cutover that finds what a rehearsal wrote stands on it, and on nothing else.
+    library("run")
+    assert "Cut over." in cut_over([entry for entry in whole if entry["name"] != "restore_point"]).stdout
+    assert "Cut over at" in page(library)
+    undone = library("rollback", "last", "--system", "library", "--yes")
+    assert re.search(r"run \w{8}: .*, rehearsal", undone.stdout), undone.stdout
+    assert re.search(r"run \w{8}, .* UTC, cutover .*, 0 rows inserted .* stands on these rows", undone.stdout)
+    assert re.search(r"The last cutover, of .* was rolled back", page(library))

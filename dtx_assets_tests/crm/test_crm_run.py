@@ -15,7 +15,7 @@ from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets_tests.crm.conftest import Ran
 from dtx_assets_tests.machinery.run.cells import changed_cells
-from dtx_assets_tests.machinery.run.personal import explained, personal_values, said, values_told
+from dtx_assets_tests.machinery.run.personal import DRY, explained, personal_values, said, values_told
 from dtx_assets_tests.paper import SHEETS, TELEPHONE, sheets_of, width_on_a_telephone
 
 pytestmark = pytest.mark.timeout(1200)
@@ -156,7 +156,7 @@ def test_the_cells_that_are_told_are_those_that_change_a_column(ran):
 
 
 def test_no_command_tells_a_personal_value_of_the_sample(ran, monkeypatch):
-    told = dict(said(ran.command, "crm", ("todo",), ("rejected",), ("errors",), ("diagnose",)))
+    told = dict(said(ran.command, "crm", ("todo",), ("rejected",), ("errors",), ("diagnose",), *DRY))
     told |= {path.name: path.read_text() for kind in ("html", "log") for path in home_of(ran).rglob(f"*.{kind}")}
     for name, value in ran.command.environment.items():
         monkeypatch.setenv(name, value)

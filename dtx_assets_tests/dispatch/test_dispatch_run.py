@@ -38,7 +38,7 @@ from dtx_assets_tests.dispatch.second_reading_books import Result
 from dtx_assets_tests.dispatch.ugly import decisions
 from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.machinery.run.cells import changed_cells
-from dtx_assets_tests.machinery.run.personal import explained, personal_values, said, values_told
+from dtx_assets_tests.machinery.run.personal import DRY, explained, personal_values, said, values_told
 from dtx_assets_tests.paper import SHEETS, TELEPHONE, sheets_of, width_on_a_telephone
 
 OURS_ALONE = {"coerced"}
@@ -106,7 +106,7 @@ def test_no_command_tells_a_personal_value_and_the_page_is_six_sheets(migrated, 
         "DISPATCH_HOME": str(migrated.directory / "home"),
     }
     command = Command(migrated.directory, settings)
-    told = dict(said(command, "dispatch", ("rejected",), ("errors",), ("todo",), ("report",)))
+    told = dict(said(command, "dispatch", ("rejected",), ("errors",), ("todo",), ("report",), ("diagnose",), *DRY))
     page = migrated.directory / "home" / "report" / "cutover.html"
     told["page"] = page.read_text()
     with environment_of(migrated.system, migrated.directory, settings) as environment:

@@ -734,6 +734,13 @@ def test_one_number_has_one_name_rows_of_the_source_or_of_the_target(page, told)
     assert box == f"target/NotificationSchedule, {row['Of the target']} rows of the target"
 
 
+STAGES_SHOWN = {
+    "document_expiration/alert": ["CEEXPAlertSetting", "CEEXPAlertSetting", "CEEXPAlertTiming"],
+    "coi_non_compliance/final": ["CNCSSetting", "CNCFSetting + CNCSSetting", "a constant"],
+    "document_request/initial": ["a constant", "a constant", "a constant"],
+}
+
+
 def test_on_a_phone_tables_are_lists_with_the_names_of_the_columns(browser, migrated):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.goto(migrated.page.as_uri())
@@ -753,6 +760,37 @@ def test_on_a_phone_tables_are_lists_with_the_names_of_the_columns(browser, migr
     )
     label = "getComputedStyle(document.querySelector('#runs-caption + * + tbody tr').cells[3], '::before').content"
     assert page.evaluate(label) == '"Took"'
+    # A remedy that stands beside several rows is that of each of them.
+    again = page.locator("td.again")
+    assert again.count() > 5
+    assert again.locator("visible=true").count() == again.count()
+    page.set_viewport_size({"width": 1280, "height": 844})
+    assert again.locator("visible=true").count() == 0
+    page.close()
+
+
+def test_what_most_rows_are_rejected_for_comes_first(browser, migrated):
+    page = browser.new_page()
+    page.goto(migrated.page.as_uri())
+    tables = [
+        [number(text) for text in body.locator("> tr > td.n").all_inner_texts()]
+        for body in page.locator("#rejected table > tbody").all()
+    ]
+    assert tables == [sorted(counts, reverse=True) for counts in tables]
+    assert tables[0][0] > tables[0][-1]
+    page.close()
+
+
+def test_the_mapping_book_says_which_cells_make_a_schedule_stage_by_stage(browser, migrated):
+    page = browser.new_page()
+    page.goto(migrated.page.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    row = page.locator("#made-NotificationSchedule-notification-days_after")
+    listed = page.locator(row.get_by_role("link", name="by stage, below").get_attribute("href"))
+    cells = {stage: listed.locator("tr", has_text=stage).locator("td") for stage in STAGES_SHOWN}
+    assert {stage: found.all_inner_texts() for stage, found in cells.items()} == STAGES_SHOWN
+    place = cells["document_expiration/alert"].nth(1).get_by_role("link").get_attribute("href")
+    assert page.locator(place).get_by_text("CEEXPAlertSetting").count() == 1
     page.close()
 
 

@@ -4,6 +4,7 @@ One wide notification row becomes up to sixteen schedules; the webhook rows give
 settings are read, and what the lookup row of a customer overrides; the mapping file says the rest.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,7 @@ from dtx_assets.dtx.addresses import address_problems, invalid_addresses, with_a
 from dtx_assets.dtx.functions import FUNCTIONS
 from dtx_assets.dtx.php import counts_latin1
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems, listed_value
-from dtx_assets.machinery.mapping.provenance import OF, cell, cells, made_of
+from dtx_assets.machinery.mapping.provenance import OF, Cell, MadeOf, cell, cells, made_of, told_of
 from dtx_assets.machinery.system.flow import FlowInputs
 from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value, json_strings
 
@@ -243,26 +244,46 @@ def with_days(rows: pl.DataFrame, bitmap: pl.Expr, inputs: FlowInputs) -> pl.Dat
     return rows.with_columns(pl.when(bitmap.is_not_null()).then(both).alias(":metadata"), *inputs.told(metadata=told))
 
 
-@FUNCTIONS.telling("sequence", "days_after", "timing_type")
+def stages_with_waits(prefix: str, decisions: Mapping[str, str]) -> Iterator[tuple[Stage, tuple[str, ...]]]:
+    """The stages of a prefix, each with the settings whose waits add up to its own; the first of a chain has none."""
+    incremental = decisions["timing_semantics"] == "incremental"
+    chain: dict[str, list[str]] = {}
+    for stage in STAGES[prefix]:
+        before = chain.setdefault(stage.suffix, [])
+        before += [stage.setting] if stage.setting else []
+        yield stage, tuple(before if stage.chain and incremental else before[-1:])
+
+
+def cells_of_stage(stage: Stage, waits: tuple[str, ...]) -> dict[str, MadeOf]:
+    """The cells that make the columns of a stage."""
+    timing = (Cell(stage.timing),) if stage.has_timing_column else ()
+    return {
+        "sequence": MadeOf(tuple(map(Cell, waits[-1:]))),
+        "days_after": MadeOf(tuple(map(Cell, waits)), "sum" if len(waits) > 1 else "value"),
+        "timing_type": MadeOf(timing),
+    }
+
+
+def cells_of_stages(decisions: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, MadeOf]]]:
+    """The parts of a row, as `part` of the mapping file calls them, with their cells."""
+    for prefix in STAGES:
+        for stage, waits in stages_with_waits(prefix, decisions):
+            yield f"{prefix}{stage.suffix}/{stage.sequence}", cells_of_stage(stage, waits)
+
+
+@FUNCTIONS.telling("sequence", "days_after", "timing_type", parts=cells_of_stages)
 def stages_of_settings(notifications: pl.DataFrame, inputs: FlowInputs) -> pl.DataFrame:
     """One row for each stage that has a wait, with `:type`, `:sequence`, `:days_after` and `:timing_type`."""
-    incremental = inputs.decision("timing_semantics") == "incremental"
     stages = []
-    for prefix, table in STAGES.items():
+    for prefix in STAGES:
         own = notifications.lazy().filter(pl.col("_prefix") == prefix).select(*KEPT, *READ)
-        chain: dict[str, list[str]] = {}
-        for stage in table:
-            said: list[str] = []
-            if stage.setting is None:
-                days, present = pl.lit(0, dtype=pl.Int64), pl.lit(True)
-            else:
-                setting = integer_value(pl.col(stage.setting))
-                present = setting.is_not_null()
-                before = chain.setdefault(stage.suffix, [])
-                before.append(stage.setting)
-                said = list(before) if stage.chain and incremental else [stage.setting]
-                days = pl.sum_horizontal(integer_value(pl.col(name)) for name in said)
+        for stage, waits in stages_with_waits(prefix, inputs.context.decisions):
+            days, present = pl.lit(0, dtype=pl.Int64), pl.lit(True)
+            if stage.setting is not None:
+                present = integer_value(pl.col(stage.setting)).is_not_null()
+                days = pl.sum_horizontal(integer_value(pl.col(name)) for name in waits)
             timing = code(pl.col(stage.timing)) if stage.has_timing_column else pl.lit(stage.timing)
+            told = {name: told_of(made) for name, made in cells_of_stage(stage, waits).items()}
             stages.append(
                 own.select(
                     *KEPT,
@@ -271,11 +292,7 @@ def stages_of_settings(notifications: pl.DataFrame, inputs: FlowInputs) -> pl.Da
                     days.alias(":days_after"),
                     timing.alias(":timing_type"),
                     present.alias("_present"),
-                    *inputs.told(
-                        sequence=made_of(cells(*said[-1:])),
-                        days_after=made_of(cells(*said), "sum" if len(said) > 1 else "value"),
-                        timing_type=made_of(cells(*([stage.timing] if stage.has_timing_column else []))),
-                    ),
+                    *inputs.told(**told),
                 ).filter("_present")
             )
     return pl.concat(stages).drop("_present").collect()

@@ -42,13 +42,16 @@ def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
     system = graph.system
     specs: dict[dg.AssetKey, dg.AssetSpec] = {}
     lineages = {
-        model: column_lineage(system.mappings.for_target(model), system.name, flow.sources) for model in flow.targets
+        model: column_lineage(system.mappings.for_target(model), system.name, flow.sources, system.legacy_tables)
+        for model in flow.targets
     }
     for model in flow.targets:
         target = system.target(model)
         upstream = flow_upstream(graph, flow, lineages[model])
         references = code_references(graph.project, flow.run, mapping_file(system, model))
-        descriptions = column_descriptions(system.mappings.for_target(model), flow.sources)
+        descriptions = column_descriptions(
+            system.mappings.for_target(model), flow.sources, system.lineage_by_part(model)
+        )
         prepared, rejected = graph.key("prepared", model), graph.key("rejected", model)
         specs[prepared] = graph.spec(
             prepared,
@@ -134,7 +137,7 @@ def prepared_metadata(
         "decisions": table(("decision", "chosen"), list(used.items())),
         **masked_preview(rows, environment.system.personal_columns(target)),
         **{f"{name} rows": sum(entry[name] for entry in entries) for name in ("read", "migrated", "rejected")},
-        **lineage_metadata(lineage),
+        **lineage_metadata(lineage, environment.system.lineage_by_part(target.model)),
     }
 
 

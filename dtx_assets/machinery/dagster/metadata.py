@@ -16,6 +16,8 @@ import polars as pl
 
 from dtx_assets.machinery.base.masking import mask_row
 from dtx_assets.machinery.base.names import dagster_name
+from dtx_assets.machinery.mapping.lineage import CONSTANT, PartLineage, cells_text
+from dtx_assets.machinery.mapping.provenance import MadeOf
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
 
@@ -219,21 +221,62 @@ def _unique(key: Sequence[str]) -> dg.TableConstraints | None:
     return dg.TableConstraints(other=[f"unique ({', '.join(key)})"]) if key else None
 
 
-def lineage_metadata(lineage: Mapping[str, Sequence[tuple[Sequence[str], str]]]) -> dict[str, Any]:
-    """Column lineage for Dagster, and the same as a table, because the open-source UI does not show the first."""
+def lineage_metadata(
+    lineage: Mapping[str, Sequence[tuple[Sequence[str], str]]], parts: Sequence[PartLineage] = ()
+) -> dict[str, Any]:
+    """Column lineage for Dagster, and the same as tables, because the open-source UI does not show the first.
+
+    What differs between the parts of a legacy row is a table of its own, a line for each part.
+    """
     deps = {
         column: [dg.TableColumnDep(asset_key(*key), name) for key, name in sources]
         for column, sources in lineage.items()
         if sources
     }
+    grouped: dict[tuple[str, str], list[PartLineage]] = {}
+    for part in parts:
+        grouped.setdefault((part.called, part.table), []).append(part)
+    # One a line, as wide as the UI has room for.
     rows = [
-        (code(column), Inert(", ".join(code(f"{'/'.join(key[1:])}.{name}") for key, name in sources) or "a constant"))
+        (column if place == 0 else "", origin)
         for column, sources in lineage.items()
+        for place, origin in enumerate(_origins(column, sources, grouped))
     ]
     return {
         "dagster/column_lineage": dg.TableColumnLineage(deps),
-        "columns come from": markdown_table(("column", "from"), rows),
+        "columns come from": table(("column", "from"), rows),
+        **{_cells_by(*place): _cells_table(place[0], each) for place, each in grouped.items()},
     }
+
+
+def _cells_by(called: str, table_name: str) -> str:
+    return f"cells by {called} of {table_name}"
+
+
+def _origins(
+    column: str,
+    sources: Sequence[tuple[Sequence[str], str]],
+    grouped: Mapping[tuple[str, str], Sequence[PartLineage]],
+) -> list[str]:
+    """What a column comes from; for the cells of a table that are listed part by part, the name of that list."""
+    lists = {
+        table_name: f'see "{_cells_by(called, table_name)}"'
+        for (called, table_name), parts in grouped.items()
+        if any(column in part.columns for part in parts)
+    }
+    found = [
+        (lists.get(key[2]) if key[1] == "legacy" else None) or f"{'/'.join(key[1:])}.{name}" for key, name in sources
+    ]
+    return list(dict.fromkeys((*found, *lists.values()))) or [CONSTANT]
+
+
+def _cells_table(called: str, parts: Sequence[PartLineage]) -> dg.TableMetadataValue:
+    columns = list(dict.fromkeys(name for part in parts for name in part.columns))
+    empty = MadeOf(())
+    return table(
+        (called, *columns),
+        [(part.part, *(cells_text(part.columns.get(name, empty)) for name in columns)) for part in parts],
+    )
 
 
 def accounting_metadata(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import socket
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -51,7 +51,7 @@ EARLIER_LOOKED_AT = 50
 """Evaluations of a check, the latest first, among which the last one of an earlier run is looked for."""
 REFUSED_TAG = "migration/refused"
 """The tag of a run that the gate refused: how much was in its way, by kind."""
-PROCESS_TAG = "dtx/process"
+PROCESS_TAG = ".dagster/process"
 """The tag of a run that says which process of which machine makes it."""
 _NO_STREAM_CAPTURE = {
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
@@ -116,11 +116,19 @@ class RunOutcome:
 def instance_directory(home: Path) -> Path:
     """Where the Dagster instance is: `DAGSTER_HOME`, or the state directory, made ready if it is not."""
     if named := os.environ.get("DAGSTER_HOME"):
-        return Path(named)
+        # Without a file of its own it would be Dagster's defaults: runs of twice the time, and telemetry is sent.
+        if (directory := Path(named)).is_dir():
+            with suppress(OSError):
+                _with_settings(directory)
+        return directory
     make_state_directory(home)
-    if not (home / INSTANCE_TEMPLATE.name).exists():
-        shutil.copyfile(INSTANCE_TEMPLATE, home / INSTANCE_TEMPLATE.name)
+    _with_settings(home)
     return home
+
+
+def _with_settings(directory: Path) -> None:
+    if not (directory / INSTANCE_TEMPLATE.name).exists():
+        shutil.copyfile(INSTANCE_TEMPLATE, directory / INSTANCE_TEMPLATE.name)
 
 
 def make_state_directory(home: Path) -> None:

@@ -139,7 +139,8 @@ def _load_spec(
 def _columns(graph: Graph, target: TargetTable) -> Mapping[str, str]:
     """The columns that a mapping fills, with what it says of them."""
     flow = graph.system.flow_of(target.model)
-    return column_descriptions(graph.system.mappings.for_target(target.model), flow.sources if flow else None)
+    sources, parts = flow.sources if flow else None, graph.system.lineage_by_part(target.model)
+    return column_descriptions(graph.system.mappings.for_target(target.model), sources, parts)
 
 
 def _lineage(graph: Graph, target: TargetTable, columns: Iterable[str]) -> dict[str, list[tuple[Sequence[str], str]]]:

@@ -1,30 +1,112 @@
 """Where each target column comes from, as plain data: for Dagster's lineage, for descriptions, for the mapping book."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dtx_assets.machinery.mapping.functions import FlowFunction, cells_of_parts
 from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping, decision_of
+from dtx_assets.machinery.mapping.provenance import Cell, MadeOf, declared_cells
+from dtx_assets.machinery.model.legacy import LegacyTable
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.mapping.load import Mappings
 
+CONSTANT = "a constant"
+"""What a column comes from that is made of no cell."""
 Upstream = tuple[tuple[str, ...], str]
 """(asset key, column)."""
 
 
+@dataclass(frozen=True)
+class PartLineage:
+    """The cells of the rows that are one part of a legacy row, by target column."""
+
+    table: str
+    called: str
+    part: str
+    columns: Mapping[str, MadeOf]
+
+
+def value_origins(mapping: TargetMapping, sources: Container[str] | None = None) -> dict[str, set[tuple[str, str]]]:
+    """For each target column the legacy tables and columns that its values are made of: what is masked goes by them.
+
+    What conditions only ask of is lineage, and none of these.
+    """
+    origins: dict[str, set[tuple[str, str]]] = {}
+    for table, source in _read(mapping, sources):
+        for name, column in source.filled:
+            located = map(column.located, column.from_)
+            origins.setdefault(name, set()).update((owner or table, legacy) for owner, legacy in located)
+    return origins
+
+
 def column_lineage(
-    mapping: TargetMapping, system: str, sources: Container[str] | None = None
+    mapping: TargetMapping,
+    system: str,
+    sources: Container[str] | None = None,
+    legacy: Mapping[str, LegacyTable] | None = None,
 ) -> dict[str, list[Upstream]]:
     """For each target column the legacy columns it comes from, and the mapping assets it passes through.
 
-    `sources` are the tables that count: those that the chosen options read; None is all.
+    `sources` are the tables that count: those that the chosen options read; None is all. Of the columns that
+    conditions ask of, those count that `legacy` has: others are made by functions.
     """
     lineage: dict[str, list[Upstream]] = {}
     for table, source in _read(mapping, sources):
         for name, column in source.filled:
             found = lineage.setdefault(name, [])
-            found += [upstream for upstream in _upstreams(system, table, column) if upstream not in found]
+            asked = (
+                ((system, "legacy", owner), one) for owner, one in asked_cells(table, source, column, legacy or {})
+            )
+            upstreams = [*_upstreams(system, table, column), *asked]
+            found += [upstream for upstream in dict.fromkeys(upstreams) if upstream not in found]
     return lineage
+
+
+def asked_cells(
+    table: str, source: SourceMapping, column: ColumnMapping, legacy: Mapping[str, LegacyTable]
+) -> list[tuple[str, str]]:
+    """Legacy table and column of what a value is not made of, and which its conditions ask of."""
+    made_of = {(owner or table, name) for owner, name in map(column.located, column.from_)}
+    declared = ((owner or table, name) for owner, name in map(column.located, declared_cells(column, source)))
+    return [
+        (owner, name)
+        for owner, name in declared
+        if (owner, name) not in made_of and owner in legacy and name in legacy[owner].columns
+    ]
+
+
+def lineage_by_part(
+    mapping: TargetMapping,
+    functions: Mapping[str, FlowFunction],
+    decisions: Mapping[str, str],
+    legacy: Mapping[str, LegacyTable],
+    sources: Container[str] | None = None,
+) -> list[PartLineage]:
+    """What differs between the parts of a legacy row: the cells of each, as the file lists them under `rows`, or as
+    the function says that makes the parts."""
+    found = []
+    for table, source in _read(mapping, sources):
+        called = source.part.called if source.part else "part"
+        for row in source.rows:
+            columns = {name: _made_of(table, source, column, legacy) for name, column in row.columns.items()}
+            found.append(PartLineage(table, called, row.part, columns))
+        for part, told in cells_of_parts(functions, source.expand, decisions):
+            found.append(PartLineage(table, called, part, told))
+    return found
+
+
+def _made_of(table: str, source: SourceMapping, column: ColumnMapping, legacy: Mapping[str, LegacyTable]) -> MadeOf:
+    located = [(owner or table, name) for owner, name in map(column.located, column.from_)]
+    cells = (*located, *asked_cells(table, source, column, legacy))
+    return MadeOf(tuple(Cell(name, None if owner == table else owner) for owner, name in cells))
+
+
+def cells_text(made: MadeOf) -> str:
+    """The cells of a value, without a row."""
+    told = (f"{cell.table}.{cell.column}" if cell.table else cell.column for cell in made.cells)
+    return (" + " if made.how == "sum" else ", ").join(told) or CONSTANT
 
 
 def _upstreams(system: str, table: str, column: ColumnMapping) -> Iterable[Upstream]:
@@ -46,18 +128,30 @@ def _read(mapping: TargetMapping, sources: Container[str] | None) -> Iterator[tu
     return ((table, source) for table, source in mapping.sources.items() if sources is None or table in sources)
 
 
-def column_descriptions(mapping: TargetMapping, sources: Container[str] | None = None) -> dict[str, str]:
-    """How each target column is made, in words; what several sources give is told source by source."""
+def column_descriptions(
+    mapping: TargetMapping, sources: Container[str] | None = None, parts: Iterable[PartLineage] = ()
+) -> dict[str, str]:
+    """How each target column is made, in words; what several sources give is told source by source.
+
+    What `parts` has in full is not listed once more.
+    """
+    by_part = {(part.table, name): part.called for part in parts for name in part.columns}
     sentences: dict[str, list[str]] = {}
     for table, source in _read(mapping, sources):
         for name, column in source.filled:
-            sentences.setdefault(name, []).append(describe(table, column))
+            called = by_part.get((table, name)) if column.by else None
+            sentences.setdefault(name, []).append(describe(table, column, parts_text(called) if called else None))
     return {name: "; ".join(told) for name, told in sentences.items()}
 
 
-def describe(table: str, column: ColumnMapping) -> str:
+def parts_text(called: str) -> str:
+    """What stands for a list of cells that differs from part to part."""
+    return f"the cells that are listed for each {called}"
+
+
+def describe(table: str, column: ColumnMapping, origin: str | None = None) -> str:
     """One sentence: from where, by what, and what happens to a value that is not listed."""
-    origin = ", ".join(f"{owner or table}.{name}" for owner, name in map(column.located, column.from_))
+    origin = origin or ", ".join(f"{owner or table}.{name}" for owner, name in map(column.located, column.from_))
     if column.is_constant:
         text = "always NULL" if column.constant is None else f"always {column.constant!r}"
     elif column.crosswalk or column.value_map:

@@ -63,6 +63,11 @@ def made_of(cells: pl.Expr, how: How = "value") -> pl.Expr:
     return pl.struct(pl.lit(how).alias("how"), cells.alias("cells"))
 
 
+def told_of(made: MadeOf) -> pl.Expr:
+    """What a function tells of a column whose cells are the same in each row: columns of the row itself."""
+    return made_of(cells(*(each.column for each in made.cells)), made.how)
+
+
 def declared_cells(column: ColumnMapping, source: SourceMapping) -> tuple[str, ...]:
     """The legacy columns that a mapping says a value is made from, and those that its own conditions ask of.
 

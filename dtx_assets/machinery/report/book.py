@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dtx_assets.machinery.dagster.metadata import asset_key
 from dtx_assets.machinery.mapping.functions import told_by
-from dtx_assets.machinery.mapping.lineage import accounted_for, describe
+from dtx_assets.machinery.mapping.lineage import PartLineage, accounted_for, asked_cells, describe, parts_text
 from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn
@@ -21,12 +21,27 @@ class BookColumn:
 
     column: TargetColumn
     sources: tuple[tuple[str, str], ...]
+    asked: tuple[tuple[str, str], ...]
+    """What its conditions ask of, besides."""
     how: str
+    explained_by: str
+    """The command that says which cells made the value of one row, where it is not the same for all."""
     maps: tuple[str, ...]
     part: str
     """Of the rows of which part it is so; empty: of all."""
     is_first: bool
     """Whether no part before has it."""
+    is_by_part: bool
+    """Whether `parts` of the source says what it is made of."""
+
+
+@dataclass(frozen=True)
+class BookParts:
+    """The cells of the columns that a function makes of a row part by part."""
+
+    called: str
+    columns: tuple[str, ...]
+    rows: tuple[PartLineage, ...]
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,7 @@ class BookSource:
     table: str
     functions: tuple[tuple[str, str], ...]
     columns: tuple[BookColumn, ...]
+    parts: BookParts | None
     helpers: tuple[tuple[str, str], ...]
     dropped: Mapping[str, str]
 
@@ -107,44 +123,50 @@ def book_page(system: System, history: History, figures: Figures, mapping: Targe
         description=target.description,
         filled=flow is not None,
         why=str(getattr(why, "value", why)),
-        sources=tuple(
-            BookSource(
-                table,
-                tuple(
-                    (kind, name)
-                    for kind, name in (("shape", source.shape), ("expand", source.expand), ("merge", source.merge))
-                    if name
-                ),
-                tuple(
-                    BookColumn(
-                        column_of(target.columns, name),
-                        tuple(origins(table, column)),
-                        how_made(system, mapping.target, table, source, name, column),
-                        tuple(map_name for map_name in maps_of(column) if map_name in system.mappings.value_maps),
-                        part,
-                        name not in dict(source.filled[:place]),
-                    )
-                    for place, (part, name, column) in enumerate(by_part(source))
-                ),
-                tuple((name, describe(table, column)) for name, column in helpers_of(source)),
-                source.dropped,
-            )
-            for table, source in mapping.sources.items()
-        ),
+        sources=tuple(book_source(system, mapping.target, table, source) for table, source in mapping.sources.items()),
         unfilled=tuple(column for column in target.columns if column.name not in made),
         owned=figures.owned.get(target.name, 0) if flow else None,
     )
 
 
-def how_made(system: System, model: str, table: str, source: SourceMapping, name: str, column: ColumnMapping) -> str:
-    """One sentence; where a function tells row by row which of the cells made a value, also who says it."""
-    said = describe(table, column)
+def book_source(system: System, model: str, table: str, source: SourceMapping) -> BookSource:
+    functions = (("shape", source.shape), ("expand", source.expand), ("merge", source.merge))
+    parts = book_parts(system, model, table, source)
+    return BookSource(
+        table,
+        tuple((kind, name) for kind, name in functions if name),
+        tuple(
+            BookColumn(
+                column_of(system.target(model).columns, name),
+                tuple(origins(table, column)),
+                tuple(asked_cells(table, source, column, system.legacy_tables)),
+                describe(table, column, parts_text(parts.called) if parts and name in parts.columns else None),
+                explained_by(system, model, source, name),
+                tuple(map_name for map_name in maps_of(column) if map_name in system.mappings.value_maps),
+                part,
+                name not in dict(source.filled[:place]),
+                parts is not None and name in parts.columns,
+            )
+            for place, (part, name, column) in enumerate(by_part(source))
+        ),
+        parts,
+        tuple((name, describe(table, column)) for name, column in helpers_of(source)),
+        source.dropped,
+    )
+
+
+def book_parts(system: System, model: str, table: str, source: SourceMapping) -> BookParts | None:
+    """What a function says of each part before there is any row; parts that the file lists are columns of theirs."""
+    rows = [] if source.rows else [part for part in system.lineage_by_part(model) if part.table == table]
+    columns = dict.fromkeys(name for part in rows for name in part.columns)
+    return BookParts(rows[0].called, tuple(columns), tuple(rows)) if rows else None
+
+
+def explained_by(system: System, model: str, source: SourceMapping, name: str) -> str:
+    """The command that says of one row which cells made the value, where a function tells it row by row."""
     functions = system.mappings.functions
     told = {each for made_by in (source.shape, source.expand, source.merge) for each in told_by(functions, made_by)}
-    if name not in told:
-        return said
-    asked = f"`dtx explain {model} ID {name} --system {system.name}` says which of them made the value of one row"
-    return f"{said.removesuffix('.')}. {asked}."
+    return f"dtx explain {model} ID {name} --system {system.name}" if name in told else ""
 
 
 def by_part(source: SourceMapping) -> list[tuple[str, str, ColumnMapping]]:

@@ -258,11 +258,13 @@ def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[Ru
 
 def last_attempt(history: History, runs: Iterable[RunRow]) -> Attempt | None:
     """The last of the runs that was to cut over."""
-    for run in runs:
+    known = list(runs)
+    for run in known:
         figures = run.figures
         if (figures.mode if figures else run.mode) != "cutover":
             continue
-        ended: dict[str, Outcome] = {"succeeded": "cut over", "rolled back": "rolled back"}
+        done: Outcome = "rolled back" if lost_its_rows(run, known) else "cut over"
+        ended: dict[str, Outcome] = {"succeeded": done, "rolled back": "rolled back"}
         return Attempt(
             run.run_id,
             run.started_at,
@@ -275,6 +277,18 @@ def last_attempt(history: History, runs: Iterable[RunRow]) -> Attempt | None:
             bool(figures and figures.demonstration),
         )
     return None
+
+
+def lost_its_rows(cutover: RunRow, runs: Iterable[RunRow]) -> bool:
+    """Whether a run was undone since that a cutover had found the rows of in the target, and so did not write them."""
+    before = (run.figures for run in runs if run.figures and run.started_at < cutover.started_at)
+    return any(
+        figures.status == "rolled back"
+        and figures.inserted + figures.updated > 0
+        and figures.finished_at is not None
+        and figures.finished_at > cutover.started_at
+        for figures in before
+    )
 
 
 def cutover_window(runs: Iterable[RunRow]) -> Window | None:

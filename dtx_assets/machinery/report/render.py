@@ -103,7 +103,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.filters |= {"anchor": anchor, "pixels": pixels, "percent": percent}
+    jinja.filters |= {"anchor": anchor, "coded": coded, "breakable": breakable, "pixels": pixels, "percent": percent}
     jinja.globals |= {
         "count": figure(number),
         "duration": figure(lambda seconds: "–" if seconds is None else duration_text(seconds)),
@@ -175,6 +175,20 @@ def percent(part: float) -> str:
 def anchor(text: str) -> str:
     """A text as part of an id."""
     return re.sub(r"[^\w-]+", "-", text)
+
+
+def coded(text: str) -> Markup:
+    """A sentence in which what stands between backticks is code."""
+    begin, *rest = [visible(part) for part in text.split("`")]
+    if len(rest) % 2:
+        return Markup("{}").format(visible(text))
+    pairs = zip(rest[::2], rest[1::2], strict=True)
+    return Markup("{}").format(begin) + Markup("").join(Markup("<code>{}</code>{}").format(*pair) for pair in pairs)
+
+
+def breakable(name: str) -> Markup:
+    """A name of several parts, which a narrow column breaks between them and not within a word."""
+    return Markup("/<wbr>").join(visible(part) for part in name.split("/"))
 
 
 def visible(value: Any) -> Any:

@@ -77,6 +77,19 @@ def runs_named(history: RunHistory, target_url: str, run_ids: Sequence[str]) -> 
     return list(_of_target(history, [loaded[run_id] for run_id in run_ids if run_id in loaded]))
 
 
+def cutovers_upon(history: RunHistory, target_url: str, run_ids: Sequence[str]) -> list[ListedRun]:
+    """The cutovers that stand, and that found rows of some runs in the target instead of writing them."""
+    loaded = read_runs(target_url, history.system.name, None)
+    first = min((run.started_at for run in loaded if run.run_id in run_ids), default=None)
+    upon = [
+        run
+        for run in loaded
+        if run.mode == "cutover" and run.status == "succeeded" and run.run_id not in run_ids
+        if first is not None and run.started_at > first
+    ]
+    return list(_of_target(history, upon))
+
+
 def _of_target(history: RunHistory, loaded: Sequence[RunFigures]) -> Iterator[ListedRun]:
     seconds = history.seconds(loaded)
     for run in loaded:

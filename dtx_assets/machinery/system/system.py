@@ -10,7 +10,7 @@ from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.masking import mask
 from dtx_assets.machinery.base.settings import DEFAULT_BATCH_ROWS, Settings
 from dtx_assets.machinery.base.yaml_file import suggestion
-from dtx_assets.machinery.mapping.lineage import column_lineage
+from dtx_assets.machinery.mapping.lineage import PartLineage, lineage_by_part, value_origins
 from dtx_assets.machinery.mapping.model import Part, SourceMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import OTHER_AREAS, TargetTable
@@ -212,13 +212,20 @@ class System:
         flow = self.flow_of(target.model)
         if flow is None:
             return frozenset()
-        lineage = column_lineage(self.mappings.for_target(target.model), self.name, flow.sources)
+        origins = value_origins(self.mappings.for_target(target.model), flow.sources)
         return frozenset(
-            name
-            for name, sources in lineage.items()
-            for key, column in sources
-            if key[1] == "legacy" and key[2] in self.legacy_tables and self.legacy_tables[key[2]].is_personal(column)
+            name for name, places in origins.items() for table, column in places if self._is_personal(table, column)
         )
+
+    def lineage_by_part(self, model: str) -> list[PartLineage]:
+        """The cells of the parts that the rows of a target are of their legacy rows."""
+        flow = self.flow_of(model)
+        mapping = self.mappings.targets.get(model)
+        if mapping is None:
+            return []
+        sources = flow.sources if flow else None
+        chosen = self.decisions.chosen
+        return lineage_by_part(mapping, self.mappings.functions, chosen, self.legacy_tables, sources)
 
     def shown_part(self, source_table: str, target_table: str, part: str) -> str:
         """The part that a target row is of its legacy row, for people: masked where it is made of a personal value."""

@@ -24,6 +24,8 @@ from dtx_assets.machinery.dagster.metadata import (
     masked_preview,
     target_column_schema,
 )
+from dtx_assets.machinery.mapping.lineage import PartLineage
+from dtx_assets.machinery.mapping.provenance import Cell, MadeOf
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 
@@ -63,10 +65,10 @@ def test_legacy_values_are_shown_and_do_nothing(value):
 
 def test_names_of_columns_do_nothing_either():
     ugly = ["![x](http://e.example)", "a`b", "a|b", "a\\|b", "two words"]
-    lines = lineage_metadata({name: [(("dtx", "legacy", name), name)] for name in ugly})["columns come from"].value
-    assert "http://" not in lines
-    assert "![" not in lines
-    assert all(re.sub(r"\\.", "", line).count("|") == 3 for line in lines.splitlines())
+    told = lineage_metadata({name: [(("dtx", "legacy", name), name)] for name in ugly})["columns come from"]
+    # A table of texts: nothing in it is read as Markdown, and each is as it stands there.
+    assert isinstance(told, dg.TableMetadataValue)
+    assert [record.data["column"] for record in told.records] == ugly
 
 
 def test_a_preview_masks_personal_columns_and_names_what_it_leaves_out():
@@ -146,8 +148,30 @@ def test_lineage_is_there_for_dagster_and_for_people():
     metadata = lineage_metadata({"name": [(("dtx", "legacy", "letter"), "type")], "is_active": []})
     lineage = metadata["dagster/column_lineage"]
     assert lineage.deps_by_column == {"name": [dg.TableColumnDep(dg.AssetKey(["dtx", "legacy", "letter"]), "type")]}
-    assert "| `name` | `legacy/letter.type` |" in metadata["columns come from"].value
-    assert "| `is_active` | a constant |" in metadata["columns come from"].value
+    told = {record.data["column"]: record.data["from"] for record in metadata["columns come from"].records}
+    assert told == {"name": "legacy/letter.type", "is_active": "a constant"}
+
+
+def test_what_differs_between_the_parts_of_a_row_is_a_table_of_its_own():
+    wait, other, key = ("dtx", "legacy", "letter"), ("dtx", "legacy", "stamp"), Cell("key", "stamp")
+    parts = [
+        PartLineage("letter", "stage", "first", {"days": MadeOf(()), "kind": MadeOf((Cell("a"), key))}),
+        PartLineage("letter", "stage", "second", {"days": MadeOf((Cell("a"), Cell("b")), "sum")}),
+    ]
+    lineage = {"days": [(wait, "a"), (wait, "b"), (other, "c")], "kind": [(wait, "a")], "name": [(wait, "a")]}
+    metadata = lineage_metadata(lineage, parts)
+    told = [(record.data["column"], record.data["from"]) for record in metadata["columns come from"].records]
+    assert told == [
+        ("days", 'see "cells by stage of letter"'),
+        ("", "legacy/stamp.c"),
+        ("kind", 'see "cells by stage of letter"'),
+        ("name", "legacy/letter.a"),
+    ]
+    assert [record.data for record in metadata["cells by stage of letter"].records] == [
+        {"stage": "first", "days": "a constant", "kind": "a, stamp.key"},
+        {"stage": "second", "days": "a + b", "kind": "a constant"},
+    ]
+    assert len(metadata["dagster/column_lineage"].deps_by_column["days"]) == 3
 
 
 def test_accounting_is_there_for_people_and_as_data():

@@ -150,6 +150,13 @@ def test_the_instance_sends_no_telemetry_and_respects_a_dagster_home_of_ones_own
         assert not instance.telemetry_enabled
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "mine"))
     assert instance_directory(home) == tmp_path / "mine"
+    # One that has no file of its own: Dagster's defaults would send what is run.
+    (tmp_path / "mine").mkdir()
+    with open_instance(home) as instance:
+        assert not instance.telemetry_enabled
+    (tmp_path / "mine" / "dagster.yaml").write_text("telemetry: {enabled: true}\n")
+    with open_instance(home) as instance:
+        assert instance.telemetry_enabled
 
 
 def test_a_run_that_was_killed_is_closed_by_the_next_one(home):

@@ -9,7 +9,7 @@ import pytest
 from dtx_assets.dtx.system import FUNCTIONS, MAPPINGS_DIR
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.mapping.decisions import Decision, Decisions
-from dtx_assets.machinery.mapping.lineage import accounted_for, column_descriptions, column_lineage
+from dtx_assets.machinery.mapping.lineage import accounted_for, column_descriptions, column_lineage, value_origins
 from dtx_assets.machinery.mapping.load import Mappings, load_mappings
 from dtx_assets.machinery.mapping.model import mapping_schema
 from dtx_assets.machinery.model.legacy import LegacyTable
@@ -318,6 +318,15 @@ def test_lineage_names_what_a_transform_looks_at(load: Callable[..., Mappings]) 
         (("zoo", "mapping", "species"), "tame"),
         (("zoo", "mapping", "keeper"), "target_id"),
     ]
+
+
+def test_what_conditions_ask_of_is_lineage_and_no_reason_to_mask(load: Callable[..., Mappings]) -> None:
+    text = MAPPING.replace("{ from: name }", "{ from: name, only: { column: born, is: given } }")
+    mapping = load(text).for_target("Animal")
+    pet = ("zoo", "legacy", "pet")
+    assert column_lineage(mapping, "zoo", legacy={"pet": PET})["name"] == [(pet, "name"), (pet, "born")]
+    assert value_origins(mapping)["name"] == {("pet", "name")}
+    assert value_origins(mapping, ["toy"]) == {}
 
 
 def test_what_a_column_is_made_of_is_told_in_words(load: Callable[..., Mappings]) -> None:

@@ -52,3 +52,20 @@ def test_an_age_is_told_in_one_unit(seconds, shown):
 
 def test_signs_that_would_hide_text_are_spelt_out():
     assert rendered("{{ text }}", text="a\u202eb\x00<") == "a\\u202eb\\u0000&lt;"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("set `status: <b>` in it", "set <code>status: &lt;b&gt;</code> in it"),
+        ("`a` and `b\u202e`", "<code>a</code> and <code>b\\u202e</code>"),
+        ("none <i>", "none &lt;i&gt;"),
+        ("one ` alone <i>", "one ` alone &lt;i&gt;"),
+    ],
+)
+def test_what_stands_between_backticks_is_code(text, shown):
+    assert rendered("{{ text|coded }}", text=text) == shown
+
+
+def test_a_name_of_several_parts_breaks_between_them():
+    assert rendered("{{ name|breakable }}", name="A/b<i>/c") == "A/<wbr>b&lt;i&gt;/<wbr>c"

@@ -43,6 +43,8 @@ class Found:
     moved: set[What] = field(default_factory=set)
     """Those of them that changed the column, or whether there is such a row at all."""
     changed: int = 0
+    parts: int = 0
+    """How many values a function told of that the mapping tells part by part, before there is any row."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,9 @@ class Changes:
         return wrong
 
     def _declared(self, found: Found) -> None:
-        """Notes the cells that functions name and the mapping does not: lineage would not have them."""
+        """Notes the cells that functions name and the mapping does not: lineage would not have them. Of a part whose
+        cells are said before there is any row, they are the same."""
+        self._parted(found)
         for link, every in self.named.items():
             sources = self.system.mappings.for_target(link[0]).sources
             for name, cells in every.items():
@@ -252,6 +256,21 @@ class Changes:
                     if says and (table, column) not in declared
                 }
 
+    def _parted(self, found: Found) -> None:
+        parts = {
+            (model, part.table, part.part): part.columns
+            for model in self.flow.targets
+            for part in self.system.lineage_by_part(model)
+        }
+        for link, told in self.told.items():
+            model, table, _, part = link
+            for name, said in parts.get((model, table, part), {}).items():
+                if name in told:
+                    found.parts += 1
+                    cells = {(cell.table or table, cell.column) for cell in (*told[name].cells, *said.cells)}
+                    if told[name] != said:
+                        found.undeclared |= {(model, name, *each) for each in cells}
+
 
 def changed_cells(run: RunSettings, *flows: str, rounds: int = 4, **chosen: str) -> Found:
     """What changing cells shows, in some flows under other decisions."""
@@ -266,4 +285,5 @@ def changed_cells(run: RunSettings, *flows: str, rounds: int = 4, **chosen: str)
             every.moved |= found.moved
             every.tried.update(found.tried)
             every.changed += found.changed
+            every.parts += found.parts
     return every
