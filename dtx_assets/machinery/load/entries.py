@@ -50,6 +50,9 @@ them go by a temporary table."""
 
 def new_entries(links: pl.DataFrame, ids: pl.Series, hashes: pl.Series) -> pl.DataFrame:
     """Entries of links whose rows are all new: `ids` and `hashes` by position of the row."""
+    lengths = links.get_column("rows").list.len()
+    if (lengths == 1).all():
+        return _entries_of_single_rows(links, ids, hashes, lengths)
     exploded = (
         links.lazy()
         .select(_start("rows"), "rows")
@@ -63,6 +66,25 @@ def new_entries(links: pl.DataFrame, ids: pl.Series, hashes: pl.Series) -> pl.Da
         .collect()
     )
     return _entries(links.select("flow_id", "source_key", "bucket", "parts", "owns", "portion"), exploded, None)
+
+
+def _entries_of_single_rows(links: pl.DataFrame, ids: pl.Series, hashes: pl.Series, lengths: pl.Series) -> pl.DataFrame:
+    """The same where each source row gives one row; most tables are so, and this is done in one go."""
+    places = links.get_column("rows").explode()
+    new, nothing = ids.gather(places), pl.lit(None, pl.String)
+    return links.select(
+        new.alias("lowest_id"),
+        new.alias("highest_id"),
+        "parts",
+        "flow_id",
+        "bucket",
+        "source_key",
+        nothing.alias("target_ids"),
+        pl.when("owns").then(packed_hashes(hashes.gather(places), lengths)).alias("hashes"),
+        nothing.alias("adopted_ids"),
+        nothing.alias("shapes"),
+        "portion",
+    )
 
 
 def grouped_entries(linked: pl.DataFrame) -> pl.DataFrame:

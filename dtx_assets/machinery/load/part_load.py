@@ -227,7 +227,8 @@ class PartLoad:
         """Write what differs from what is there: what makes room, what is new, and what refers to that."""
         new = by_name(self.orphans, [writing.new for writing in writings]) if self._together else {}
         each = list(zip(self.members, writings, strict=True))
-        for member, writing in each:
+        updating = [(member, writing) for member, writing in each if writing.values.height]
+        for member, writing in updating:
             refers = member.orphans.refers_to(writing.values, new)
             member.update(writing, writing.values.filter(~refers))
         if len(each) == 1:
@@ -236,7 +237,7 @@ class PartLoad:
             self._insert_at_once(writings)
         if not self.dry:
             # What refers to rows that do not stay is not tried.
-            for member, writing in each:
+            for member, writing in updating:
                 refers = member.orphans.refers_to(writing.values, new)
                 member.update(writing, writing.values.filter(refers))
 
