@@ -71,20 +71,9 @@ def new_entries(links: pl.DataFrame, ids: pl.Series, hashes: pl.Series) -> pl.Da
 def _entries_of_single_rows(links: pl.DataFrame, ids: pl.Series, hashes: pl.Series, lengths: pl.Series) -> pl.DataFrame:
     """The same where each source row gives one row; most tables are so, and this is done in one go."""
     places = links.get_column("rows").explode()
-    new, nothing = ids.gather(places), pl.lit(None, pl.String)
-    return links.select(
-        new.alias("lowest_id"),
-        new.alias("highest_id"),
-        "parts",
-        "flow_id",
-        "bucket",
-        "source_key",
-        nothing.alias("target_ids"),
-        pl.when("owns").then(packed_hashes(hashes.gather(places), lengths)).alias("hashes"),
-        nothing.alias("adopted_ids"),
-        nothing.alias("shapes"),
-        "portion",
-    )
+    new, nothing = pl.lit(ids.gather(places)), pl.lit(None, pl.String)
+    packed = pl.lit(packed_hashes(hashes.gather(places), lengths))
+    return _columns_of_entries(links, new, new, nothing, packed, nothing, nothing)
 
 
 def grouped_entries(linked: pl.DataFrame) -> pl.DataFrame:
@@ -138,6 +127,19 @@ def _entries(
         entries = entries.join(scattered, on="start", how="left", maintain_order="left")
         lowest, highest = pl.coalesce("low", lowest), pl.coalesce("high", highest)
         listed = pl.when(pl.col("ids").is_not_null()).then(ids_literal(pl.col("ids")))
+    adopted_ids = pl.when(pl.col("adopted_ids").list.len() > 0).then(ids_literal(pl.col("adopted_ids")))
+    return _columns_of_entries(entries, lowest, highest, listed, pl.col("hashes"), adopted_ids, pl.col("shapes"))
+
+
+def _columns_of_entries(
+    entries: pl.DataFrame,
+    lowest: pl.Expr,
+    highest: pl.Expr,
+    listed: pl.Expr,
+    hashes: pl.Expr,
+    adopted_ids: pl.Expr,
+    shapes: pl.Expr,
+) -> pl.DataFrame:
     return entries.select(
         lowest.alias("lowest_id"),
         highest.alias("highest_id"),
@@ -146,9 +148,9 @@ def _entries(
         "bucket",
         "source_key",
         listed.alias("target_ids"),
-        pl.when("owns").then("hashes").alias("hashes"),
-        pl.when(pl.col("adopted_ids").list.len() > 0).then(ids_literal(pl.col("adopted_ids"))).alias("adopted_ids"),
-        "shapes",
+        pl.when("owns").then(hashes).alias("hashes"),
+        adopted_ids.alias("adopted_ids"),
+        shapes.alias("shapes"),
         "portion",
     )
 

@@ -6,7 +6,6 @@ Holding it, and trying again where others were quicker, is `part_load`. A load h
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import polars as pl
 from psycopg import sql
@@ -78,7 +77,7 @@ class Writing:
     found: pl.DataFrame
     new: pl.DataFrame
 
-    @cached_property
+    @property
     def values(self) -> pl.DataFrame:
         """`_id` and the columns of rows that are updated."""
         return self.new.select("_id").clear() if self.decision is None else self.decision.values

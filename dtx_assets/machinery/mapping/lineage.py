@@ -36,9 +36,13 @@ def value_origins(mapping: TargetMapping, sources: Container[str] | None = None)
     origins: dict[str, set[tuple[str, str]]] = {}
     for table, source in _read(mapping, sources):
         for name, column in source.filled:
-            located = map(column.located, column.from_)
-            origins.setdefault(name, set()).update((owner or table, legacy) for owner, legacy in located)
+            origins.setdefault(name, set()).update(located_cells(table, column, column.from_))
     return origins
+
+
+def located_cells(table: str, column: ColumnMapping, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Legacy table and column of each of the cells that a column of a source table names."""
+    return [(owner or table, name) for owner, name in map(column.located, names)]
 
 
 def column_lineage(
@@ -68,11 +72,10 @@ def asked_cells(
     table: str, source: SourceMapping, column: ColumnMapping, legacy: Mapping[str, LegacyTable]
 ) -> list[tuple[str, str]]:
     """Legacy table and column of what a value is not made of, and which its conditions ask of."""
-    made_of = {(owner or table, name) for owner, name in map(column.located, column.from_)}
-    declared = ((owner or table, name) for owner, name in map(column.located, declared_cells(column, source)))
+    made_of = located_cells(table, column, column.from_)
     return [
         (owner, name)
-        for owner, name in declared
+        for owner, name in located_cells(table, column, declared_cells(column, source))
         if (owner, name) not in made_of and owner in legacy and name in legacy[owner].columns
     ]
 
@@ -98,8 +101,7 @@ def lineage_by_part(
 
 
 def _made_of(table: str, source: SourceMapping, column: ColumnMapping, legacy: Mapping[str, LegacyTable]) -> MadeOf:
-    located = [(owner or table, name) for owner, name in map(column.located, column.from_)]
-    cells = (*located, *asked_cells(table, source, column, legacy))
+    cells = (*located_cells(table, column, column.from_), *asked_cells(table, source, column, legacy))
     return MadeOf(tuple(Cell(name, None if owner == table else owner) for owner, name in cells))
 
 
@@ -151,7 +153,7 @@ def parts_text(called: str) -> str:
 
 def describe(table: str, column: ColumnMapping, origin: str | None = None) -> str:
     """One sentence: from where, by what, and what happens to a value that is not listed."""
-    origin = origin or ", ".join(f"{owner or table}.{name}" for owner, name in map(column.located, column.from_))
+    origin = origin or ", ".join(map(".".join, located_cells(table, column, column.from_)))
     if column.is_constant:
         text = "always NULL" if column.constant is None else f"always {column.constant!r}"
     elif column.crosswalk or column.value_map:

@@ -79,7 +79,6 @@ class _Files:
     """What some files hold, of one part or of several, one after the other; `name`: the end of their names.
 
     Running an expression costs the same for few rows as for many, so what is the same for all parts is made here.
-    `owned`: the links have their `owns`, as they are all of one source table.
     """
 
     name: str
@@ -87,7 +86,6 @@ class _Files:
     rows: pl.DataFrame
     comparable: pl.DataFrame
     links: pl.DataFrame
-    owned: bool
     fits: bool
 
 
@@ -155,12 +153,7 @@ class PreparedParts:
         rows, links = lying_in(described, files.rows, files.links)
         comparable, _ = lying_in(described, files.comparable, files.links)
         links = links.filter(pl.col("rows").list.len() > 0)
-        if files.owned:
-            _require_all_linked(links.get_column("rows").explode().n_unique(), rows.height, name)
-        else:
-            links = with_owner(links, self._ranks(), rows.height, name)
-        ours = ("flow_id", "owns", "portion", "total")
-        links = links.select("flow_id", pl.exclude("source_table", *ours), *ours[1:])
+        links = with_owner(links, self._ranks(), rows.height, name).drop("source_table")
         low, high = described["buckets"]
         if not rows.get_column("_row").equals(pl.int_range(rows.height, eager=True).alias("_row"), check_dtypes=False):
             raise StructureError(f"the rows of part {name} are not numbered from 0", where=str(self.prepared.key))
@@ -200,15 +193,13 @@ class PreparedParts:
         comparable = with_canonical_json(rows, columns)
         hashes = comparable.select(content_hash(columns).alias("_hash")).to_series()
         junction = self._target.is_junction
-        owned = links.get_column("source_table").n_unique() <= 1
         links = links.with_columns(
             _flow_column(self.flows),
             (pl.col("bucket") if junction else pl.lit(0)).cast(PORTION).alias("portion"),
             (pl.col("total") if junction else pl.lit(None)).cast(pl.Int64).alias("total"),
-            *([pl.lit(True).alias("owns")] if owned else []),
         )
         fits = self._live is not None and takes_all(rows, columns, self._target, self._live)
-        return _Files(file, columns, rows.with_columns(hashes), comparable.with_columns(hashes), links, owned, fits)
+        return _Files(file, columns, rows.with_columns(hashes), comparable.with_columns(hashes), links, fits)
 
     def yielded(self, source_keys: pl.Series) -> pl.DataFrame:
         """What all parts yield for these source keys: flow_id, source_key, part."""
@@ -339,10 +330,10 @@ def takes_all(rows: pl.DataFrame, columns: Sequence[TargetColumn], target: Targe
     """Whether the live target takes all rows, and prints them as they are."""
     if any(column.name not in live.columns for column in columns):
         return False
-    odd = [odd for column in columns for odd in not_as_printed(column, live.columns[column.name])]
-    fills = target.writes != "insert"
-    odd += [test for column in columns for test, _ in _tests(column, live.columns[column.name], fills=fills)]
-    return not rows.select(pl.any_horizontal(test.fill_null(False).any() for test in odd) if odd else False).item()
+    odd = [test for column in columns for test in not_as_printed(column, live.columns[column.name])]
+    if odd and rows.select(pl.any_horizontal(test.fill_null(False).any() for test in odd)).item():
+        return False
+    return not misfits(rows, columns, live.columns, fills=target.writes != "insert")
 
 
 def _with_texts(part: Part, rows: pl.DataFrame) -> Part:

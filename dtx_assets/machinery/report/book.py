@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 from dtx_assets.machinery.dagster.metadata import asset_key
 from dtx_assets.machinery.mapping.functions import told_by
-from dtx_assets.machinery.mapping.lineage import PartLineage, accounted_for, asked_cells, describe, parts_text
+from dtx_assets.machinery.mapping.lineage import (
+    PartLineage,
+    accounted_for,
+    asked_cells,
+    describe,
+    located_cells,
+    parts_text,
+)
 from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping, TargetMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn
@@ -103,12 +110,6 @@ def mapped(system: System) -> Iterable[tuple[str, TargetMapping]]:
     return system.mappings.targets.items()
 
 
-def origins(table: str, column: ColumnMapping) -> list[tuple[str, str]]:
-    """Legacy table and column of each part of what a column comes from."""
-    parts = (part.rpartition(".") for part in column.from_)
-    return [(owner or table, name) for owner, _, name in parts]
-
-
 def book_page(system: System, history: History, figures: Figures, mapping: TargetMapping) -> BookPage:
     target = system.target(mapping.target)
     flow = system.flow_of(mapping.target)
@@ -138,7 +139,7 @@ def book_source(system: System, model: str, table: str, source: SourceMapping) -
         tuple(
             BookColumn(
                 column_of(system.target(model).columns, name),
-                tuple(origins(table, column)),
+                tuple(located_cells(table, column, column.from_)),
                 tuple(asked_cells(table, source, column, system.legacy_tables)),
                 describe(table, column, parts_text(parts.called) if parts and name in parts.columns else None),
                 explained_by(system, model, source, name),
@@ -229,7 +230,7 @@ def legacy_page(system: System, table: LegacyTable, accounts: Accounts) -> Legac
         for source_table, source in mapping.sources.items():
             made = [*source.filled, *(("", how) for _, how in helpers_of(source))]
             for column, how in made:
-                for owner, name in origins(source_table, how):
+                for owner, name in located_cells(source_table, how, how.from_):
                     if owner == table.name:
                         place = Destination(model, column, source_table)
                         goes.setdefault(name, {}).setdefault((model, column), place)
