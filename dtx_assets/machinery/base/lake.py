@@ -197,9 +197,12 @@ class Lake:
     # --- writing ------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def write(self, key: Sequence[str], *, run_id: str) -> "Iterator[DatasetWriter]":
-        """A writer of a new version of a dataset: in place on a clean exit, else nothing of it is left."""
-        writer = DatasetWriter(self, tuple(key))
+    def write(self, key: Sequence[str], *, run_id: str, version: str | None = None) -> "Iterator[DatasetWriter]":
+        """A writer of a new version of a dataset: in place on a clean exit, else nothing of it is left.
+
+        Of a `version` of which others wrote shares these stay, so that it can be tried again.
+        """
+        writer = DatasetWriter(self, tuple(key), version)
         try:
             yield writer
             before = self.manifest(key)
@@ -218,9 +221,22 @@ class Lake:
         except BaseException:
             # What cannot be removed now is removed by a later run; it must not hide what went wrong.
             with suppress(ConfigurationError):
-                self._abandon(key, writer.version)
+                if version is None:
+                    self._abandon(key, writer.version)
             raise
         self._remove_old_versions(key, keep={writer.version, *([before.version] if before else [])})
+
+    @contextmanager
+    def write_share(self, key: Sequence[str], version: str) -> "Iterator[DatasetWriter]":
+        """A writer of some files of a version that is put in place later, each under a name of its own."""
+        writer = DatasetWriter(self, tuple(key), version)
+        try:
+            yield writer
+        except BaseException:
+            names = [entry.name for entries in writer.tables.values() for entry in entries]
+            with suppress(ConfigurationError):
+                self._delete([f"{_path(key)}/{version}/{name}" for name in names])
+            raise
 
     def _put_manifest(self, key: Sequence[str], version: str, content: bytes) -> None:
         """Replaces the manifest; in a directory only when all that it names is on the disk, after a power cut too."""
@@ -252,13 +268,28 @@ class Lake:
     @contextmanager
     def lease(self, manifest: Manifest, run_id: str) -> Iterator[None]:
         """While it is held, no run removes the version that `manifest` names."""
-        name = f"{_path(manifest.key)}/leases/{manifest.version}.{run_id}.{uuid4().hex}"
-        with self._told():
-            obstore.put(self.store, name, b"")
+        name = self.hold(manifest.key, manifest.version, run_id)
         try:
             yield
         finally:
             self._delete([name])
+
+    def hold(self, key: Sequence[str], version: str, run_id: str) -> str:
+        """The same for a version that is not in place yet, until somebody lets it go; gives the name of the lease."""
+        name = f"{_path(key)}/leases/{version}.{run_id}.{uuid4().hex}"
+        with self._told():
+            obstore.put(self.store, name, b"")
+        return name
+
+    def let_go(self, key: Sequence[str], version: str) -> None:
+        """Gives up all leases of a version."""
+        leases = [entry["path"] for entry in self._list(f"{_path(key)}/leases/")]
+        self._delete([name for name in leases if Path(name).name.startswith(f"{version}.")])
+
+    def forget(self, key: Sequence[str]) -> None:
+        """Removes a dataset with all its versions: it was never written then."""
+        self._delete([f"{_path(key)}/manifest.json"])
+        self._delete([entry["path"] for entry in self._list(f"{_path(key)}/")])
 
     def versions(self, system: str) -> Iterator[StoredVersion]:
         """What lies in the lake of a system's datasets, but for versions that a run holds a lease on."""
@@ -371,9 +402,9 @@ def _number_of(error: Exception) -> int | None:
 class DatasetWriter:
     """Collects the files of a new version of a dataset; `metadata` (JSON) goes into its manifest."""
 
-    def __init__(self, lake: Lake, key: tuple[str, ...]) -> None:
+    def __init__(self, lake: Lake, key: tuple[str, ...], version: str | None = None) -> None:
         self._lake, self._key = lake, key
-        self.version = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
+        self.version = version or new_version()
         self.tables: dict[str, list[FileEntry]] = {}
         self.metadata: dict[str, Any] = {}
 
@@ -439,6 +470,10 @@ class DatasetWriter:
                 with self._lake._told():
                     obstore.put(self._lake.store, inner, cast(BinaryIO, stream))
         entries.append(FileEntry(name, counted, size))
+
+
+def new_version() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
 
 
 LARGE_TEXT = 1 << 20

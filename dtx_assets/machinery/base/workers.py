@@ -20,6 +20,7 @@ EVERYTHING = "this-machine"
 """Stands for all places of a machine, where all workers are on it."""
 LEAST_SECONDS, MOST_SECONDS = 5, 86_400
 DEFAULT_SECONDS = 60
+DEFAULT_SHARD_ROWS, MOST_SHARD_ROWS = 2_000_000, 1_000_000_000
 
 WORKER_VARIABLES = {
     "EXECUTOR": Variable(
@@ -41,6 +42,11 @@ WORKER_VARIABLES = {
         "how long a run goes on without a broker, a worker, or news of a step that nobody does",
         str(DEFAULT_SECONDS),
         f"a whole number from {LEAST_SECONDS} to {MOST_SECONDS}",
+    ),
+    "SHARD_ROWS": Variable(
+        "legacy rows that one step prepares; of more, several do at once (docs/scale.md)",
+        f"{DEFAULT_SHARD_ROWS} where several processes do the steps, else all",
+        f"a whole number up to {MOST_SHARD_ROWS}; 0 for all",
     ),
 }
 """By names without the system's prefix."""
@@ -73,6 +79,8 @@ class Workers:
     shared: tuple[str, ...] = ()
     seconds: int = DEFAULT_SECONDS
     queue: str = field(default="", compare=False)
+    shard_rows: int = 0
+    """Legacy rows that one step prepares at most; 0: all, and no graph has steps for shards."""
 
     @property
     def are_several(self) -> bool:
@@ -102,7 +110,10 @@ def read_workers(read: Reader) -> Workers:
         read.fail("SHARED")
     environment = re.sub(r"[^\w.-]", "_", read.environ.get("APP_ENV") or "development")
     seconds = read.whole_number("WORKER_SECONDS", LEAST_SECONDS, MOST_SECONDS) or DEFAULT_SECONDS
-    return Workers(executor, broker, shared, seconds, f"{read.system}-{environment}")
+    shard_rows = read.whole_number("SHARD_ROWS", 0, MOST_SHARD_ROWS)
+    if shard_rows is None:
+        shard_rows = 0 if executor == "in_process" else DEFAULT_SHARD_ROWS
+    return Workers(executor, broker, shared, seconds, f"{read.system}-{environment}", shard_rows)
 
 
 def require_celery(system: str) -> None:

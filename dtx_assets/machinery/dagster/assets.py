@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from dtx_assets.machinery.base.settings import workers_of
 from dtx_assets.machinery.dagster.archives import build_archive, build_undeclared_archive
 from dtx_assets.machinery.dagster.checks import build_untouched_checks
 from dtx_assets.machinery.dagster.derived import build_derived
@@ -15,6 +16,7 @@ from dtx_assets.machinery.model.references import in_load_order
 
 
 def build_assets(graph: Graph) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    in_shards = workers_of(graph.system.name).shard_rows > 0
     value_maps = [asset for asset in graph.system.mapping_assets if asset.kind == "value_map"]
     return [
         *build_handed_over_specs(graph),
@@ -29,7 +31,7 @@ def build_assets(graph: Graph) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             for asset in graph.system.mapping_assets
             if asset.kind != "value_map"
         ),
-        *(build_flow(graph, flow) for flow in graph.system.flows),
+        *(build_flow(graph, flow, in_shards=in_shards and not flow.together) for flow in graph.system.flows),
         *(build_phase(graph, phase) for phase in graph.system.phases),
         *(build_load(graph, targets) for targets in in_load_order(graph.system.filled_targets)),
         *build_derived(graph),

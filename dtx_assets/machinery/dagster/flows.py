@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from dagster._core.definitions.dependency import DynamicCollectDependencyDefinition, IDependencyDefinition
 
 from dtx_assets.machinery.base.lake import Manifest
 from dtx_assets.machinery.base.masking import mask_emails, masked_detail
@@ -29,16 +30,23 @@ from dtx_assets.machinery.dagster.metadata import (
 )
 from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lineage
 from dtx_assets.machinery.prepare.assess import DROPPED, REJECTED_SCHEMA
-from dtx_assets.machinery.prepare.preparation import prepare_flow
+from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
+from dtx_assets.machinery.prepare.shards import Shard, finish_flow, plan_flow, prepare_shard
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.system.flow import Flow
 from dtx_assets.machinery.system.system import System
 
+Specs = Mapping[dg.AssetKey, dg.AssetSpec]
+Lineages = Mapping[str, Mapping[str, Sequence[tuple[Sequence[str], str]]]]
+
 REJECTED_SHOWN = ("source", "key", "reasons", "of", "what is wrong")
 
 
-def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
-    """One step that prepares all targets of a flow: `prepared/<Model>` and `rejected/<Model>` of each."""
+def build_flow(graph: Graph, flow: Flow, *, in_shards: bool = False) -> dg.AssetsDefinition:
+    """One step that prepares all targets of a flow: `prepared/<Model>` and `rejected/<Model>` of each.
+
+    Where several processes do the steps and there are more rows than one is to prepare, they share them `in_shards`.
+    """
     system = graph.system
     specs: dict[dg.AssetKey, dg.AssetSpec] = {}
     lineages = {
@@ -78,8 +86,16 @@ def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
             },
         )
 
+    return _in_shards(graph, flow, specs, lineages) if in_shards else _by_one_step(graph, flow, specs, lineages)
+
+
+def _name(graph: Graph, flow: Flow) -> str:
+    return f"{graph.system.name}_prepare_{dagster_name(flow.name)}"
+
+
+def _by_one_step(graph: Graph, flow: Flow, specs: Specs, lineages: Lineages) -> dg.AssetsDefinition:
     @dg.multi_asset(
-        name=f"{system.name}_prepare_{dagster_name(flow.name)}",
+        name=_name(graph, flow),
         specs=list(specs.values()),
         can_subset=True,
         required_resource_keys=RESOURCES,
@@ -89,21 +105,109 @@ def build_flow(graph: Graph, flow: Flow) -> dg.AssetsDefinition:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
             progress = StepProgress(f"prepare {flow.name}", context.log.info)
-            live = environment.live_targets(flow.targets, context.log.warning)
-            manifests = prepare_flow(flow, replace(environment.run_settings, live=live), progress)
-            for model, manifest in manifests.items():
-                results = {
-                    graph.key("prepared", model): prepared_metadata(environment, flow, manifest, lineages[model]),
-                    graph.key("rejected", model): rejected_metadata(environment, model),
-                }
-                for key, metadata in results.items():
-                    if key in context.selected_asset_keys:
-                        yield dg.MaterializeResult(asset_key=key, metadata=metadata)
-                    else:
-                        # The flow makes all its datasets at once: those that were not selected are new as well.
-                        context.log_event(dg.AssetMaterialization(asset_key=key, metadata=metadata))
+            manifests = prepare_flow(flow, _settings(environment, flow, context), progress)
+            for key, metadata in _results(graph, flow, environment, manifests, lineages):
+                if key in context.selected_asset_keys:
+                    yield dg.MaterializeResult(asset_key=key, metadata=metadata)
+                else:
+                    # The flow makes all its datasets at once: those that were not selected are new as well.
+                    context.log_event(dg.AssetMaterialization(asset_key=key, metadata=metadata))
 
     return prepare
+
+
+def _in_shards(graph: Graph, flow: Flow, specs: Specs, lineages: Lineages) -> dg.AssetsDefinition:
+    """The same assets by a graph: `plan`, a `shard[1_of_4]` for each, `finish`; of one shard the plan prepares all."""
+    name = _name(graph, flow)
+    wait_for = {f"after_{number}": key for number, key in enumerate(_waited_for(specs))}
+    made = {f"made_{number}": key for number, key in enumerate(specs)}
+    shared: dict[str, Any] = {"required_resource_keys": RESOURCES, "tags": priority(graph, flow.targets)}
+
+    @dg.op(
+        name=f"{name}_plan",
+        ins={each: dg.In(dg.Nothing) for each in wait_for},
+        out=dg.DynamicOut(dg.Nothing),
+        **shared,
+    )
+    def plan(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            progress = StepProgress(f"prepare {flow.name}", context.log.info)
+            for shard in plan_flow(flow, _settings(environment, flow, context), progress):
+                yield dg.DynamicOutput(None, mapping_key=shard.name)
+
+    @dg.op(name=f"{name}_shard", ins={"planned": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing), **shared)
+    def prepare(context: dg.OpExecutionContext) -> None:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            shard = Shard.named(context.get_mapping_key() or "")
+            progress = StepProgress(f"prepare {flow.name}, {shard.told}", context.log.info)
+            prepare_shard(flow, _settings(environment, flow, context), shard, progress)
+
+    @dg.op(
+        name=f"{name}_finish",
+        ins={"shards": dg.In(dg.Nothing)},
+        out={each: dg.Out(dg.Nothing, is_required=False) for each in made},
+        **shared,
+    )
+    def finish(context: dg.OpExecutionContext) -> Iterator[dg.Output]:
+        environment: RunEnvironment = context.resources.migration
+        with told(environment):
+            manifests = finish_flow(flow, _settings(environment, flow, context))
+            outputs = {key: output for output, key in made.items()}
+            for key, metadata in _results(graph, flow, environment, manifests, lineages):
+                if outputs[key] in context.selected_output_names:
+                    yield dg.Output(None, output_name=outputs[key], metadata=metadata)
+                else:
+                    context.log_event(dg.AssetMaterialization(asset_key=key, metadata=metadata))
+
+    order: dict[dg.NodeInvocation, Mapping[str, IDependencyDefinition]] = {
+        dg.NodeInvocation(plan.name, alias="plan"): {},
+        dg.NodeInvocation(prepare.name, alias="shard"): {"planned": dg.DependencyDefinition("plan")},
+        dg.NodeInvocation(finish.name, alias="finish"): {
+            "shards": DynamicCollectDependencyDefinition("shard", "result")
+        },
+    }
+    steps = dg.GraphDefinition(
+        name=name,
+        node_defs=[plan, prepare, finish],
+        dependencies=order,
+        input_mappings=[
+            dg.InputMapping(graph_input_name=each, mapped_node_name="plan", mapped_node_input_name=each)
+            for each in wait_for
+        ],
+        output_mappings=[
+            dg.OutputMapping(graph_output_name=each, mapped_node_name="finish", mapped_node_output_name=each)
+            for each in made
+        ],
+    )
+    return dg.AssetsDefinition(
+        keys_by_input_name=wait_for,
+        keys_by_output_name=made,
+        node_def=steps,
+        specs=list(specs.values()),
+        can_subset=True,
+    )
+
+
+def _waited_for(specs: Specs) -> list[dg.AssetKey]:
+    return list(dict.fromkeys(dep.asset_key for spec in specs.values() for dep in spec.deps))
+
+
+def _settings(
+    environment: RunEnvironment, flow: Flow, context: dg.AssetExecutionContext | dg.OpExecutionContext
+) -> RunSettings:
+    live = environment.live_targets(flow.targets, context.log.warning)
+    return replace(environment.run_settings, live=live)
+
+
+def _results(
+    graph: Graph, flow: Flow, environment: RunEnvironment, manifests: Mapping[str, Manifest], lineages: Lineages
+) -> Iterator[tuple[dg.AssetKey, dict[str, Any]]]:
+    """Each dataset of a flow, with what is told of it."""
+    for model, manifest in manifests.items():
+        yield graph.key("prepared", model), prepared_metadata(environment, flow, manifest, lineages[model])
+        yield graph.key("rejected", model), rejected_metadata(environment, model)
 
 
 def flow_upstream(

@@ -11,7 +11,7 @@ from dtx_assets.machinery.mapping.model import TargetMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.prepare.assess import DROPPED
-from dtx_assets.machinery.prepare.preparation import KEYS, STANDS_FOR
+from dtx_assets.machinery.prepare.model_writer import KEYS, STANDS_FOR
 from dtx_assets.machinery.transforms.document_values import CROSSWALK
 
 PIECE_ROWS = 1_000_000

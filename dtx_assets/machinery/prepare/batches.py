@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import polars as pl
 import polars_hash as plh
@@ -138,16 +138,27 @@ class SourceRows:
         return owners.set(keys.ne_missing(every.gather(place)), None)
 
     def named(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows of one batch in their order, with `_source_key`; all rows that share a repeating key are in it."""
-        # A key that is NULL or holds a NUL rejects its row, but that row, too, must have a name in the bookkeeping.
-        nameable = pl.col("_source_key").str.replace_all("\x00", "\\x00", literal=True)
-        by_place = "#{}" if UNREADABLE in rows.columns else "row {}"
-        return (
-            source_key(self.table, rows.lazy().sort(ROW))
-            .with_columns(pl.coalesce(nameable, pl.format(by_place, ROW)).alias("_source_key"))
-            # Where texts are shared: the streaming engine would copy large ones.
-            .collect(engine="in-memory")
-        )
+        return named(self.table, rows)
+
+
+def named(table: LegacyTable, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of one batch in their order, with `_source_key`; all rows that share a repeating key are in it."""
+    # A key that is NULL or holds a NUL rejects its row, but that row, too, must have a name in the bookkeeping.
+    nameable = pl.col("_source_key").str.replace_all("\x00", "\\x00", literal=True)
+    by_place = "#{}" if UNREADABLE in rows.columns else "row {}"
+    return (
+        source_key(table, rows.lazy().sort(ROW))
+        .with_columns(pl.coalesce(nameable, pl.format(by_place, ROW)).alias("_source_key"))
+        # Where texts are shared: the streaming engine would copy large ones.
+        .collect(engine="in-memory")
+    )
+
+
+def count_of_batches(manifests: Collection[Manifest], batch_rows: int) -> int:
+    """How many batches hold the rows of some tables; `batch_rows` is how many one may have."""
+    rows = sum(manifest.tables["rows"].rows for manifest in manifests)
+    size = sum(entry.bytes for manifest in manifests for entry in manifest.tables["rows"].files)
+    return max(batch_count(rows, batch_rows), batch_count(size, BATCH_BYTES))
 
 
 @contextmanager
@@ -164,9 +175,7 @@ def legacy_batches(
     `batch_rows` is how many a batch may have, unless all are wanted `together`; where one batch is not enough, rows
     are spread over files under `home`.
     """
-    rows = sum(manifest.tables["rows"].rows for manifest in manifests)
-    size = sum(entry.bytes for manifest in manifests for entry in manifest.tables["rows"].files)
-    batches = 1 if together else max(batch_count(rows, batch_rows), batch_count(size, BATCH_BYTES))
+    batches = 1 if together else count_of_batches(manifests, batch_rows)
     if batches == 1:
 
         def whole() -> Iterator[Batch]:
@@ -182,26 +191,35 @@ def legacy_batches(
 
         yield whole()
         return
+    with scattered(sources, batches, home) as scratch:
 
+        def read() -> Iterator[Batch]:
+            for batch in range(batches):
+                tables = [source.table for source in sources]
+                yield batch_of(batch, batches, [(table, scratch / table.name / str(batch)) for table in tables])
+
+        yield read()
+
+
+def batch_of(batch: int, batches: int, streams: Sequence[tuple[LegacyTable, Path | BinaryIO]]) -> Batch:
+    """One batch of several, of the rows of each table as they were spread."""
+    return (
+        f"{batch:05d}",
+        bucket_range(batch, batches),
+        {table.name: named(table, pl.read_ipc_stream(stream)) for table, stream in streams},
+    )
+
+
+@contextmanager
+def scattered(sources: Sequence[SourceRows], batches: int, home: Path) -> Iterator[Path]:
+    """A directory under `home` with the rows of each source in a directory of its own, one file a batch."""
     make_state_directory(home)
     _remove_left_over_scratch(home)
     scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=home))
     try:
         for source in sources:
             _scatter(source, scratch / source.table.name, batches)
-
-        def read() -> Iterator[Batch]:
-            for batch in range(batches):
-                yield (
-                    f"{batch:05d}",
-                    bucket_range(batch, batches),
-                    {
-                        source.table.name: source.named(pl.read_ipc_stream(scratch / source.table.name / str(batch)))
-                        for source in sources
-                    },
-                )
-
-        yield read()
+        yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -258,7 +258,7 @@ class PreparedParts:
 
 def file_of(described: Mapping[str, Any]) -> str:
     """The end of the names of the files that a part lies in, which others may share with it."""
-    return str(described.get("stretch", described["part"]))
+    return str(described.get("file") or described.get("stretch", described["part"]))
 
 
 def read_files(lake: Lake, prepared: Manifest, file: str) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -6,31 +6,32 @@ the lake is here. What the rows of a flow become is the systems' business; writi
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 import polars as pl
 
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.failpoints import reach
-from dtx_assets.machinery.base.lake import DatasetWriter, Lake, Manifest
+from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.model.legacy import ColumnKind
 from dtx_assets.machinery.postgres.ddl import LiveTarget, held_values
 from dtx_assets.machinery.prepare.assess import DROPPED, DROPPED_SCHEMA, REJECTED_SCHEMA, rejected_rows
-from dtx_assets.machinery.prepare.batches import SourceRows, legacy_batches
+from dtx_assets.machinery.prepare.batches import Batch, SourceRows, legacy_batches
+from dtx_assets.machinery.prepare.books import Books
 from dtx_assets.machinery.prepare.buckets import batch_count, bucket_range
-from dtx_assets.machinery.prepare.digests import content_digest, digests_of_slices
 from dtx_assets.machinery.prepare.fitting import fitted, without_unfit
-from dtx_assets.machinery.prepare.members import pair_parts
-from dtx_assets.machinery.prepare.stretches import STRETCH_ROWS, ranges_of, taken_apart
+from dtx_assets.machinery.prepare.members import PairParts, pair_parts
+from dtx_assets.machinery.prepare.model_writer import ModelWriter
+from dtx_assets.machinery.prepare.stretches import STRETCH_ROWS, ranges_of
 from dtx_assets.machinery.sources.frames import generic_key_names, legacy_frame
 from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome, Prepared
 from dtx_assets.machinery.system.system import System
@@ -56,8 +57,6 @@ class RunSettings:
 
 HELD_ROWS = 2_000_000
 """A look-up of more rows than this is not held, but read anew for each batch."""
-KEYS, STANDS_FOR = "keys", "stands_for"
-"""Tables of a prepared dataset beside its rows: the keys of source rows, and which rows stand for others."""
 PREPARING = tuple(
     Path(__file__).parents[1] / package
     for package in ("feeds", "look_ups", "mapping", "model", "postgres", "prepare", "sources", "system", "transforms")
@@ -130,86 +129,149 @@ def prepare_flow(flow: Flow, run: RunSettings, progress: Progress | None = None)
     Raises StructureError where the rows of a source do not balance, a table or a required column is missing.
     Nothing is written when the same was prepared before from the same input, mappings, decisions and code.
     """
-    lake, system = run.lake, run.system
-    sources = {name: lake.require(run.key("legacy", name)) for name in flow.sources}
-    mappings = {name: lake.require(run.key("mapping", name)) for name in flow.mappings}
-    fingerprint = _fingerprint(flow, run, sources, mappings)
-    before = {model: _prepared_before(run, model, fingerprint) for model in flow.targets}
-    if all(before.values()):
-        return {model: manifest for model, manifest in before.items() if manifest}
+    sources, mappings = inputs_of(flow, run)
+    fingerprint = fingerprint_of(flow, run, sources, mappings)
+    if before := prepared_before(flow, run, fingerprint):
+        return before
 
     context = transform_context(run, mappings)
-    total, batch_rows = sum(manifest.tables["rows"].rows for manifest in sources.values()), run.settings.batch_rows
-    done, lost, books = 0, 0, _Books(system.coerced)
-    merged: dict[str, list[pl.DataFrame]] = {model: [] for model in flow.merge}
+    made = Made(Books(run.system.coerced))
     with (
-        _held(run, (*sources.values(), *mappings.values())),
-        _writers(flow, run) as writers,
+        held(run, (*sources.values(), *mappings.values())),
+        writers_of(flow, run) as writers,
         legacy_batches(
-            [_source_rows(flow, run, name, manifest, context) for name, manifest in sources.items()],
+            source_rows(flow, run, sources, context),
             sources.values(),
-            max(batch_rows, STRETCH_ROWS) if flow.splits else batch_rows,
+            rows_of_batch(flow, run),
             run.settings.home,
             together=flow.together,
         ) as batches,
         pair_parts(list(flow.unite), run.settings.home) as pairs,
     ):
-        for part, buckets, legacy in batches:
-            ranges = ranges_of(buckets, batch_count(total, batch_rows)) if flow.splits else [buckets]
-            inputs = FlowInputs(system, legacy, context.crosswalks, context, run.live)
-            outcome = flow.run(inputs)
-            reject_unfit(outcome, inputs, flow, run.live)
-            books.add(outcome)
-            done += sum(frame.height for frame in legacy.values())
-            # Writing large texts takes memory of its own.
-            del legacy, inputs
-            for model in flow.targets:
-                rejected = pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *outcome.rejected.get(model, [])])
-                lost += rejected.height - int(rejected["partial"].sum())
-                dropped = pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *outcome.dropped.get(model, [])])
-                writers[model].add_dropped(part, dropped)
-                for number, named in enumerate(outcome.stands_for.get(model, [])):
-                    writers[model].prepared.add(named, table=STANDS_FOR, file=f"{STANDS_FOR}-{part}-{number}")
-                prepared = outcome.prepared[model]
-                if model in flow.unite:
-                    pairs[model].add(prepared.rows, rejected)
-                elif model in flow.merge:
-                    merged[model].append(prepared.rows)
-                    writers[model].add_rejected(part, rejected)
-                else:
-                    writers[model].add_keys(part, prepared)
-                    writers[model].add_parts(part, ranges, prepared, rejected)
-                reach("prepare.after_part")
-            if progress:
-                progress(done, total, rejected=lost)
-            # What was made of one batch is not held while the next one is made.
-            del outcome, prepared, rejected, dropped
-        for model, held in pairs.items():
-            for part, buckets, named, rejected in held.parts(batch_rows):
-                writers[model].add_part(part, buckets, flow.unite[model](named), rejected)
-                reach("prepare.after_part")
-        for model, candidates in merged.items():
-            writers[model].add_part("00000", bucket_range(0, 1), flow.merge[model](pl.concat(candidates)), None)
-        _refuse_changed_sources(run, sources)
-        accounting = books.balance(flow, sources, system)
-        for model in flow.targets:
-            counted = {source for source, target in flow.accounted if target == model}
-            not_counted = sum(links for source, links in writers[model].linked.items() if source not in counted)
-            writers[model].finish(
-                {
-                    "links_not_counted": not_counted,
-                    "accounting": [entry for entry in accounting if entry["target_table"] == system.target(model).name],
-                    "fingerprint": fingerprint,
-                    "decisions": dict(run.decisions.chosen),
-                    "cutover_at": run.cutover_at.isoformat() if flow.uses_cutover_time else None,
-                    "sources": {name: manifest.version for name, manifest in sources.items()},
-                    "live": held_values(run.live.get(model), system.target(model)),
-                    "source_tables": sorted(counted, key=flow.sources.index),
-                    "is_junction": model in flow.unite,
-                }
-            )
+        merged: dict[str, list[pl.DataFrame]] = {model: [] for model in flow.merge}
+        made.take |= {model: partial(_keep, frames) for model, frames in merged.items()}
+        made.take |= {model: parts.add for model, parts in pairs.items()}
+        prepare_batches(flow, run, context, batches, writers, made, total_rows(sources), progress)
+        complete(flow, run, sources, Facts(fingerprint, uuid4().hex), writers, made.books, merged, pairs)
         reach("prepare.before_publish")
-    return {model: lake.require(run.key("prepared", model)) for model in flow.targets}
+    return {model: run.lake.require(run.key("prepared", model)) for model in flow.targets}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What tells one preparation from another: what it was made of, and by whom."""
+
+    fingerprint: str
+    preparation: str
+
+
+@dataclass
+class Made:
+    """What batches gave besides what is written of each: `take` is given what only all batches together make rows of.
+
+    By model: its rows or candidates, and the rejected rows of the same batch.
+    """
+
+    books: Books
+    take: dict[str, Callable[[pl.DataFrame, pl.DataFrame], None]] = field(default_factory=dict)
+    is_whole: bool = True
+    done: int = 0
+    rejected: int = 0
+
+
+def total_rows(sources: Mapping[str, Manifest]) -> int:
+    return sum(manifest.tables["rows"].rows for manifest in sources.values())
+
+
+def rows_of_batch(flow: Flow, run: RunSettings) -> int:
+    """How many legacy rows a batch of a flow may have."""
+    return max(run.settings.batch_rows, STRETCH_ROWS) if flow.splits else run.settings.batch_rows
+
+
+def _keep(frames: list[pl.DataFrame], rows: pl.DataFrame, _rejected: pl.DataFrame) -> None:
+    frames.append(rows)
+
+
+def prepare_batches(
+    flow: Flow,
+    run: RunSettings,
+    context: TransformContext,
+    batches: Iterable[Batch],
+    writers: Mapping[str, ModelWriter],
+    made: Made,
+    total: int,
+    progress: Progress | None,
+) -> None:
+    """Prepares batch after batch; `total` are the rows of all batches there are, of which others prepare some where
+    `made.is_whole` is not said."""
+    smallest = batch_count(total, run.settings.batch_rows)
+    for part, buckets, legacy in batches:
+        ranges = ranges_of(buckets, smallest) if flow.splits else [buckets]
+        inputs = FlowInputs(run.system, legacy, context.crosswalks, context, run.live)
+        outcome = flow.run(inputs)
+        reject_unfit(outcome, inputs, flow, run.live)
+        made.books.add(outcome)
+        made.done += sum(frame.height for frame in legacy.values())
+        # Writing large texts takes memory of its own.
+        del legacy, inputs
+        for model in flow.targets:
+            rejected = pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *outcome.rejected.get(model, [])])
+            made.rejected += rejected.height - int(rejected["partial"].sum())
+            dropped = pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *outcome.dropped.get(model, [])])
+            writers[model].add_dropped(part, dropped)
+            writers[model].add_stands_for(part, outcome.stands_for.get(model, []))
+            prepared = outcome.prepared[model]
+            if take := made.take.get(model):
+                take(prepared.rows, rejected)
+            if model in flow.merge:
+                writers[model].add_rejected(part, rejected)
+            elif model not in flow.unite:
+                writers[model].add_keys(part, prepared)
+                writers[model].add_parts(part, ranges, prepared, rejected)
+            reach("prepare.after_part")
+        if progress:
+            progress(made.done, total if made.is_whole else None, rejected=made.rejected)
+        # What was made of one batch is not held while the next one is made.
+        del outcome, prepared, rejected, dropped
+
+
+def complete(
+    flow: Flow,
+    run: RunSettings,
+    sources: Mapping[str, Manifest],
+    facts: Facts,
+    writers: Mapping[str, ModelWriter],
+    books: Books,
+    merged: Mapping[str, Sequence[pl.DataFrame]],
+    pairs: Mapping[str, PairParts],
+) -> None:
+    """What is left when all batches are prepared: rows that only all of them make, and whether everything adds up."""
+    for model, parts in pairs.items():
+        for part, buckets, named, rejected in parts.parts(run.settings.batch_rows):
+            writers[model].add_part(part, buckets, flow.unite[model](named), rejected)
+            reach("prepare.after_part")
+    for model, candidates in merged.items():
+        writers[model].add_part("00000", bucket_range(0, 1), flow.merge[model](pl.concat(candidates)), None)
+    _refuse_changed_sources(run, sources)
+    system = run.system
+    accounting = books.balance(flow, sources, system)
+    for model in flow.targets:
+        counted = {source for source, target in flow.accounted if target == model}
+        not_counted = sum(links for source, links in writers[model].linked.items() if source not in counted)
+        writers[model].finish(
+            facts.preparation,
+            {
+                "links_not_counted": not_counted,
+                "accounting": [entry for entry in accounting if entry["target_table"] == system.target(model).name],
+                "fingerprint": facts.fingerprint,
+                "decisions": dict(run.decisions.chosen),
+                "cutover_at": run.cutover_at.isoformat() if flow.uses_cutover_time else None,
+                "sources": {name: manifest.version for name, manifest in sources.items()},
+                "live": held_values(run.live.get(model), system.target(model)),
+                "source_tables": sorted(counted, key=flow.sources.index),
+                "is_junction": model in flow.unite,
+            },
+        )
 
 
 def transform_context(run: RunSettings, mappings: Mapping[str, Manifest], *, held: bool = True) -> TransformContext:
@@ -240,6 +302,12 @@ def transform_context(run: RunSettings, mappings: Mapping[str, Manifest], *, hel
         timezone=run.settings.legacy_timezone,
         cutover_at=run.cutover_at,
     )
+
+
+def source_rows(
+    flow: Flow, run: RunSettings, sources: Mapping[str, Manifest], context: TransformContext
+) -> list[SourceRows]:
+    return [_source_rows(flow, run, name, manifest, context) for name, manifest in sources.items()]
 
 
 def _source_rows(
@@ -279,16 +347,29 @@ def rules_that_dropped(lake: Lake, system: System, table: str, key: str) -> pl.D
     return pl.concat(found).select("target_table", "source_row", "rule").sort("target_table", "source_row")
 
 
-def _prepared_before(run: RunSettings, model: str, fingerprint: str) -> Manifest | None:
-    """What was prepared from the same, where the rejected rows beside it are of that preparation too."""
-    prepared, rejected = (run.lake.manifest(run.key(layer, model)) for layer in ("prepared", "rejected"))
-    if prepared is None or rejected is None or prepared.metadata.get("fingerprint") != fingerprint:
-        return None
-    return prepared if rejected.metadata.get("preparation") == prepared.metadata.get("preparation") else None
+def inputs_of(flow: Flow, run: RunSettings) -> tuple[dict[str, Manifest], dict[str, Manifest]]:
+    """The legacy tables and the mappings that a flow reads, as they are now."""
+    return (
+        {name: run.lake.require(run.key("legacy", name)) for name in flow.sources},
+        {name: run.lake.require(run.key("mapping", name)) for name in flow.mappings},
+    )
+
+
+def prepared_before(flow: Flow, run: RunSettings, fingerprint: str) -> dict[str, Manifest] | None:
+    """What was prepared from the same of all models, where the rejected rows beside it are of that preparation too."""
+    found = {}
+    for model in flow.targets:
+        prepared, rejected = (run.lake.manifest(run.key(layer, model)) for layer in ("prepared", "rejected"))
+        if prepared is None or rejected is None or prepared.metadata.get("fingerprint") != fingerprint:
+            return None
+        if rejected.metadata.get("preparation") != prepared.metadata.get("preparation"):
+            return None
+        found[model] = prepared
+    return found
 
 
 @contextmanager
-def _held(run: RunSettings, manifests: Sequence[Manifest]) -> Iterator[None]:
+def held(run: RunSettings, manifests: Sequence[Manifest]) -> Iterator[None]:
     """While it is held, no other run removes what this one reads."""
     with ExitStack() as stack:
         for manifest in manifests:
@@ -307,94 +388,26 @@ def _refuse_changed_sources(run: RunSettings, sources: Mapping[str, Manifest]) -
         )
 
 
-class _ModelWriter:
-    """Writes the parts of one target model: prepared rows and links, and rejected rows beside them."""
-
-    def __init__(
-        self, prepared: DatasetWriter, rejected: DatasetWriter, preparation: str, key: str | None = None
-    ) -> None:
-        self.prepared, self.rejected, self.preparation, self.key = prepared, rejected, preparation, key
-        self.linked: Counter[str] = Counter()
-        self.parts: list[dict[str, Any]] = []
-
-    def add_rejected(self, part: str, rejected: pl.DataFrame) -> None:
-        self.rejected.add(rejected, table="rows", file=f"rejected-{part}")
-
-    def add_dropped(self, part: str, dropped: pl.DataFrame) -> None:
-        self.rejected.add(dropped, table=DROPPED, file=f"{DROPPED}-{part}")
-
-    def add_keys(self, part: str, prepared: Prepared) -> None:
-        """Which source rows have which keys in the target, where others ask."""
-        if self.key is not None:
-            rows = prepared.rows.select(pl.col("_row").alias("rows"), pl.col(self.key).alias("target_id"))
-            links = prepared.links.select("source_table", "source_key", "rows").explode("rows")
-            self.prepared.add(links.join(rows, on="rows").drop("rows"), table=KEYS, file=f"{KEYS}-{part}")
-
-    def add_part(self, part: str, buckets: tuple[int, int], prepared: Prepared, rejected: pl.DataFrame | None) -> None:
-        self.linked.update(dict(prepared.links.get_column("source_table").value_counts().iter_rows()))
-        self.prepared.add(prepared.rows, table="rows", file=f"rows-{part}")
-        self.prepared.add(prepared.links, table="links", file=f"links-{part}")
-        digest = hashlib.sha256()
-        for frame in (prepared.rows, prepared.links, rejected):
-            if frame is not None:
-                digest.update(content_digest(frame))
-        if rejected is not None:
-            self.add_rejected(part, rejected)
-        self.parts.append(
-            {"part": part, "buckets": list(buckets), "rows": prepared.rows.height, "digest": digest.hexdigest()}
-        )
-
-    def add_parts(
-        self, stretch: str, ranges: Sequence[tuple[int, int]], prepared: Prepared, rejected: pl.DataFrame
-    ) -> None:
-        """The parts of a stretch of rows, in files that they share."""
-        if len(ranges) == 1:
-            self.add_part(stretch, ranges[0], prepared, rejected)
-            return
-        prepared, rejected, slices = taken_apart(prepared, rejected, ranges)
-        self.prepared.add(prepared.rows, table="rows", file=f"rows-{stretch}")
-        self.prepared.add(prepared.links, table="links", file=f"links-{stretch}")
-        self.add_rejected(stretch, rejected)
-        digests = zip(
-            digests_of_slices(prepared.rows, [part.rows for part in slices]),
-            digests_of_slices(prepared.links, [part.links for part in slices]),
-            digests_of_slices(rejected, [part.rejected for part in slices]),
-            strict=True,
-        )
-        for part, each in zip(slices, digests, strict=True):
-            self.parts.append(
-                {
-                    "part": part.part,
-                    "buckets": list(part.buckets),
-                    "rows": part.rows[1],
-                    "digest": hashlib.sha256(b"".join(each)).hexdigest(),
-                    "stretch": stretch,
-                    "rows_from": part.rows[0],
-                    "links_from": part.links[0],
-                    "links": part.links[1],
-                }
-            )
-
-    def finish(self, metadata: dict[str, Any]) -> None:
-        self.prepared.metadata.update(metadata, preparation=self.preparation, parts=self.parts)
-        self.rejected.metadata.update(preparation=self.preparation, fingerprint=metadata["fingerprint"])
-
-
-def _asked_key(system: System, model: str) -> str | None:
+def asked_key(system: System, model: str) -> str | None:
     """The column of the key, where a mapping is made of the keys of prepared rows."""
     is_asked = any(("prepared", model) in asset.upstream for asset in system.mapping_assets)
     return system.target(model).key[0] if is_asked else None
 
 
 @contextmanager
-def _writers(flow: Flow, run: RunSettings) -> Iterator[dict[str, _ModelWriter]]:
-    """The writers of all models of a flow, committed together: rejected rows first, so that none is missing."""
-    preparation = uuid4().hex
+def writers_of(
+    flow: Flow, run: RunSettings, versions: Mapping[str, Mapping[str, str]] | None = None
+) -> Iterator[dict[str, ModelWriter]]:
+    """The writers of all models of a flow, committed together: rejected rows first, so that none is missing.
+
+    `versions` are those, by layer and model, of which others wrote shares.
+    """
+    versions = versions or {"prepared": {}, "rejected": {}}
     open_writers = [
         (
             model,
-            run.lake.write(run.key("prepared", model), run_id=run.run_id),
-            run.lake.write(run.key("rejected", model), run_id=run.run_id),
+            run.lake.write(run.key("prepared", model), run_id=run.run_id, version=versions["prepared"].get(model)),
+            run.lake.write(run.key("rejected", model), run_id=run.run_id, version=versions["rejected"].get(model)),
         )
         for model in flow.targets
     ]
@@ -403,59 +416,11 @@ def _writers(flow: Flow, run: RunSettings) -> Iterator[dict[str, _ModelWriter]]:
         for model, prepared, rejected in open_writers:
             prepared_writer = stack.enter_context(prepared)
             rejected_writer = stack.enter_context(rejected)
-            writers[model] = _ModelWriter(prepared_writer, rejected_writer, preparation, _asked_key(run.system, model))
+            writers[model] = ModelWriter(prepared_writer, rejected_writer, asked_key(run.system, model))
         yield writers
 
 
-class _Books:
-    """Counts what became of the source rows and says whether it adds up."""
-
-    def __init__(self, coerced: Literal["rows", "values"]) -> None:
-        self._coerced = coerced
-        self.fates: Counter[tuple[str, str, str]] = Counter()
-        self.coerced: Counter[tuple[str, str, str]] = Counter()
-
-    def add(self, outcome: Outcome) -> None:
-        for frame in outcome.fates:
-            for source, model, fate, rows in frame.group_by("source_table", "model", "fate").len().iter_rows():
-                self.fates[source, model, fate] += rows
-            coerced = frame.filter(pl.col("fate") == "migrated").select("source_table", "model", "coercions")
-            if self._coerced == "rows":
-                coerced = coerced.with_columns(pl.col("coercions").list.unique())
-            kinds = coerced.explode("coercions", empty_as_null=False, keep_nulls=False).group_by(pl.all())
-            for source, model, kind, rows in kinds.len().iter_rows():
-                self.coerced[source, model, kind] += rows
-
-    def balance(self, flow: Flow, sources: Mapping[str, Manifest], system: System) -> list[dict[str, Any]]:
-        """The accounting of every (source table → target); StructureError where rows are missing or doubled."""
-        entries: list[dict[str, Any]] = []
-        for source, model in flow.accounted:
-            counts = {fate: rows for (s, m, fate), rows in self.fates.items() if (s, m) == (source, model)}
-            entries.append(
-                {
-                    "source_table": source,
-                    "target_table": system.target(model).name,
-                    "read": sum(counts.values()),
-                    "migrated": counts.get("migrated", 0),
-                    "rejected": counts.get("rejected", 0),
-                    "dropped": {rule: n for rule, n in sorted(counts.items()) if rule not in ("migrated", "rejected")},
-                    "coerced": {k: n for (s, m, k), n in sorted(self.coerced.items()) if (s, m) == (source, model)},
-                }
-            )
-        for source in dict.fromkeys(source for source, _ in flow.accounted):
-            read = sources[source].tables["rows"].rows
-            each = [entry["read"] for entry in entries if entry["source_table"] == source]
-            booked = next((one for one in each if one != read), read) if flow.counted_apart else sum(each)
-            if read < booked or (read > booked and source not in flow.shared):
-                raise StructureError(
-                    f"the accounting of {source} does not balance: {read} rows were read, {booked} are accounted for",
-                    where=f"flow {flow.name}",
-                    remedy="nothing was prepared; this is a fault of the flow, please report it",
-                )
-        return entries
-
-
-def _fingerprint(
+def fingerprint_of(
     flow: Flow, run: RunSettings, sources: Mapping[str, Manifest], mappings: Mapping[str, Manifest]
 ) -> str:
     """Changes with anything the prepared rows depend on: input, mappings, decisions, time, batch size, code, target."""

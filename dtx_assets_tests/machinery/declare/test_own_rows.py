@@ -9,7 +9,7 @@ from dtx_assets.machinery.look_ups.assets import MappingContext, build_mapping_a
 from dtx_assets.machinery.mapping.model import TargetMapping
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.prepare.assess import DROPPED
-from dtx_assets.machinery.prepare.preparation import KEYS, STANDS_FOR
+from dtx_assets.machinery.prepare.model_writer import KEYS, STANDS_FOR
 
 PEOPLE = TargetTable(
     "people", "people", "all", (TargetColumn("name", "text", ""),), writes="insert", key=("id",), key_is_written=True

@@ -18,8 +18,8 @@ from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.prepare import members
 from dtx_assets.machinery.prepare.batches import SourceRows
+from dtx_assets.machinery.prepare.books import Books
 from dtx_assets.machinery.prepare.members import PairParts
-from dtx_assets.machinery.prepare.preparation import _Books
 from dtx_assets.machinery.system.flow import FlowInputs
 from dtx_assets.machinery.system.system import System
 from dtx_assets.machinery.transforms.columns import TransformContext
@@ -202,7 +202,7 @@ def made(system: System, people: Sequence[Document], club: Sequence[Document], o
     for name, given_documents in documents.items():
         source = SourceRows.of(system.legacy_tables[name], texts(given_documents, name), len(given_documents))
         frames[name] = source.named(source.placed(source.frame.collect()))
-    books = _Books("values")
+    books = Books("values")
     with ExitStack() as held:
         parts = PairParts(Path("/nonexistent"), held)
         for batch in range(batches):

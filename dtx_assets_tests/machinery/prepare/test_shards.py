@@ -1,0 +1,160 @@
+"""A flow in shards: what is in place at the end is what one process prepares, whatever died or was done twice."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dtx_assets.machinery.base.errors import StructureError
+from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.base.workers import Workers
+from dtx_assets.machinery.prepare import preparation
+from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
+from dtx_assets.machinery.prepare.shards import finish_flow, plan_flow, prepare_shard
+from dtx_assets.machinery.system.flow import Flow
+from dtx_assets_tests.machinery.zoo import FLOW, ONLY_ANIMALS, SPECIES_FLOW, Zoo, animal, failing_late
+
+UGLY = [
+    *(animal(number, number % 33, ("cat", "dog", "eel")[number % 3], f"n{number % 7}") for number in range(1, 220)),
+    *(animal(number, number % 31) for number in range(5, 40, 5)),
+    animal(7, 7, "dog", "n0"),
+    *(animal(number, 3, "dog", "twin") for number in (300, 301, 300)),
+    animal(300, 4, "dog", "twin"),
+    animal(310, "x", "cat", b"\xff\xfe"),
+    animal("no number", 2),
+    animal(None, 2),
+    animal(311, 5, None),
+    animal(312, 5, "cat", "a name that is too long"),
+    *(animal(number, 9, "cat", "gone") for number in range(320, 330)),
+]
+VISITS = [{"keeper_id": str(number % 35), "animal_name": f"n{number % 9}"} for number in range(150)]
+
+
+@pytest.fixture
+def zoo(tmp_path) -> Zoo:
+    zoo = Zoo(tmp_path)
+    zoo.land("animal", UGLY)
+    zoo.land("visit", VISITS)
+    return zoo
+
+
+def in_shards(zoo: Zoo, flow: Flow, rows: int, **changes: Any) -> RunSettings:
+    run = zoo.settings_of_a_run(batch_rows=20, workers=Workers(shard_rows=rows), **changes)
+    return replace(run, lake=Lake(run.lake.url))
+
+
+def told(manifest: Manifest) -> dict[str, Any]:
+    """What is said of a preparation, but for who made it and where its parts lie."""
+    facts = {name: value for name, value in manifest.metadata.items() if name != "preparation"}
+    parts = [{name: value for name, value in part.items() if name != "file"} for part in facts.pop("parts")]
+    return {**facts, "parts": parts, "rows": {name: files.rows for name, files in manifest.tables.items()}}
+
+
+def prepared(zoo: Zoo, flow: Flow) -> Any:
+    manifest = zoo.lake.require(("zoo", "prepared", flow.targets[0]))
+    return told(manifest), zoo.content(manifest)
+
+
+def do(flow: Flow, run: RunSettings, order: Sequence[int] | None = None) -> int:
+    """Plans, prepares all shards, in some order, and finishes; gives how many shards there were."""
+    shards = plan_flow(flow, run)
+    for number in order or range(len(shards)):
+        prepare_shard(flow, run, shards[number])
+    finish_flow(flow, run)
+    return len(shards)
+
+
+def left_of_shards(zoo: Zoo) -> list[str]:
+    lake = zoo.directory / "lake" / "zoo"
+    left = [*lake.glob("shards/**/*"), *lake.glob("prepared/*/leases/*"), *zoo.settings.home.glob("batches-*")]
+    return [str(path) for path in left if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "flow", [FLOW, SPECIES_FLOW, replace(ONLY_ANIMALS, splits=True)], ids=["plain", "merge", "splits"]
+)
+@pytest.mark.parametrize(("rows", "least"), [(200, 2), (100, 3), (1, 8)])
+def test_shards_prepare_what_one_process_does(zoo, flow, rows, least, monkeypatch):
+    monkeypatch.setattr(preparation, "STRETCH_ROWS", 40)
+    prepare_flow(flow, in_shards(zoo, flow, 0))
+    alone = prepared(zoo, flow)
+    for layer in ("prepared", "rejected"):
+        zoo.lake.forget(("zoo", layer, flow.targets[0]))
+    assert do(flow, in_shards(zoo, flow, rows)) >= least
+    assert prepared(zoo, flow) == alone
+    assert left_of_shards(zoo) == []
+
+
+def test_one_shard_is_prepared_by_who_plans(zoo):
+    assert plan_flow(FLOW, in_shards(zoo, FLOW, 1_000_000)) == []
+    assert zoo.lake.manifest(("zoo", "prepared", "Animal"))
+    assert left_of_shards(zoo) == []
+
+
+def test_a_shard_that_dies_leaves_nothing_and_is_done_alone_by_the_next_run(zoo):
+    run = in_shards(zoo, FLOW, 100)
+    first, second, third, fourth = plan_flow(FLOW, run)
+    prepare_shard(FLOW, run, first)
+    before = {path for path in (zoo.directory / "lake").rglob("*") if path.is_file()}
+    with pytest.raises(ZeroDivisionError):
+        prepare_shard(replace(FLOW, run=failing_late), run, second)
+    assert {path for path in (zoo.directory / "lake").rglob("*") if path.is_file()} == before
+    prepare_shard(FLOW, run, third)
+    with pytest.raises(StructureError, match="shard 2 of 4 of animal is not prepared"):
+        finish_flow(FLOW, run)
+    assert zoo.lake.manifest(("zoo", "prepared", "Animal")) is None
+    again = in_shards(zoo, FLOW, 100)
+    assert plan_flow(FLOW, again) == [second, fourth]
+    for shard in (fourth, second):
+        prepare_shard(FLOW, again, shard)
+    finish_flow(FLOW, again)
+    found = prepared(zoo, FLOW)
+    zoo.lake.forget(("zoo", "prepared", "Animal"))
+    prepare_flow(FLOW, in_shards(zoo, FLOW, 0))
+    assert prepared(zoo, FLOW) == found
+    assert left_of_shards(zoo) == []
+
+
+def test_a_shard_whose_files_are_gone_is_done_again(zoo):
+    run = in_shards(zoo, FLOW, 200)
+    for shard in plan_flow(FLOW, run):
+        prepare_shard(FLOW, run, shard)
+    lost = next((zoo.directory / "lake" / "zoo" / "rejected" / "Animal").rglob("rejected-*.parquet"))
+    lost.unlink()
+    assert len(plan_flow(FLOW, in_shards(zoo, FLOW, 200))) == 1
+
+
+def test_two_executions_of_a_shard_do_not_mix(zoo):
+    """The second ends while the first one writes: as where a worker was only cut off."""
+    prepare_flow(FLOW, in_shards(zoo, FLOW, 0))
+    alone = prepared(zoo, FLOW)
+    zoo.lake.forget(("zoo", "prepared", "Animal"))
+    run = in_shards(zoo, FLOW, 100)
+    shards = plan_flow(FLOW, run)
+    began = []
+
+    def meanwhile(inputs):
+        if not began:
+            began.append(shards[0])
+            prepare_shard(FLOW, run, shards[0])
+        return FLOW.run(inputs)
+
+    prepare_shard(replace(FLOW, run=meanwhile), run, shards[0])
+    for shard in shards[1:]:
+        prepare_shard(FLOW, run, shard)
+    finish_flow(FLOW, run)
+    assert began
+    assert prepared(zoo, FLOW) == alone
+    assert finish_flow(FLOW, run).keys() == {"Animal"}
+
+
+def test_shards_of_tables_that_were_landed_anew_are_refused(zoo):
+    run = in_shards(zoo, FLOW, 200)
+    first, second = plan_flow(FLOW, run)
+    prepare_shard(FLOW, run, first)
+    zoo.land("visit", VISITS[:10])
+    with pytest.raises(StructureError, match="not what it was when its shards were planned"):
+        prepare_shard(FLOW, run, second)
+    assert do(FLOW, in_shards(zoo, FLOW, 200)) == 2
+    assert left_of_shards(zoo) == []
