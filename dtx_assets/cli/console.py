@@ -48,8 +48,14 @@ FORMULA = re.compile(r"^(?=[\t\r\n])|(?:^|[;\t\r\n])(?=[\s\0-\x1f\ufeff\u200b-\u
 
 
 def step_title(step: str, system: str) -> str:
-    """`dtx_prepare_exemption` → `prepare exemption`."""
-    return step.removeprefix(f"{system}_").replace("__", "/").replace("_", " ", 1)
+    """`dtx_prepare_exemption` → `prepare exemption`, `dtx_prepare_exemption.shard[1_of_3]` → `…, shard 1 of 3`."""
+    name, dot, part = step.removeprefix(f"{system}_").partition(".")
+    title = name.replace("__", "/").replace("_", " ", 1)
+    return f"{title}, {' '.join(PART.findall(part))}" if dot else title
+
+
+PART = re.compile(r"[^\W_]+")
+"""A word or number of a part of a step, such as those of `shard[1_of_3]`."""
 
 
 class RunDisplay:
@@ -71,7 +77,7 @@ class RunDisplay:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console, self.system, self.steps = console, system, len(steps)
-        self._ahead = dict.fromkeys(steps)
+        self._ahead, self._known = dict.fromkeys(steps), set(steps)
         self._before, self._clock = before or {}, clock
         self.done = self.failed = 0
         self._live = console.is_terminal
@@ -106,6 +112,12 @@ class RunDisplay:
     def __call__(self, event: Any) -> None:
         with self._lock:
             if event.is_step_start:
+                if event.step_key not in self._known:
+                    # A shard: how many there are is known when they start.
+                    self._known.add(event.step_key)
+                    self.steps += 1
+                    self._ahead[event.step_key] = None
+                    self._progress.update(self._all, total=self.steps)
                 self._started[event.step_key] = self._clock()
                 # A task of its own: its clock is the step's, not the run's.
                 self._progress.remove_task(self._current)

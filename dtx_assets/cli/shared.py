@@ -203,11 +203,11 @@ def perform(
     from dtx_assets.machinery.base.progress import listening
     from dtx_assets.machinery.dagster.handing_over import hand_over_job, is_handed_over
     from dtx_assets.machinery.dagster.last_times import seconds_before
-    from dtx_assets.machinery.dagster.run import make_state_directory, open_instance, planned_job, run_job
+    from dtx_assets.machinery.dagster.run import make_state_directory, open_instance, planned_job, run_job, steps_of
 
     job = planned_job(location.defs, job_name, selection, checks)
     make_state_directory(settings.home)
-    names = [node.name for node in job.nodes]
+    names = steps_of(job)
     with (
         interrupts.unwinding(),
         open_instance(settings.home) as instance,

@@ -154,6 +154,22 @@ def test_a_terminal_gets_a_live_display():
 
 def test_step_titles():
     assert step_title("dtx_check_legacy_notification_webhook", "dtx") == "check legacy_notification_webhook"
+    assert step_title("dtx_prepare_repo_file.shard[2_of_3]", "dtx") == "prepare repo_file, shard 2 of 3"
+    assert step_title("dtx_prepare_repo_file.finish", "dtx") == "prepare repo_file, finish"
+
+
+def test_shards_are_counted_when_they_start():
+    console = plain_console()
+    with RunDisplay(console, "dtx", ["dtx_prepare_x.plan", "dtx_prepare_x.finish"]) as display:
+        for step in ("plan", "shard[1_of_2]", "shard[2_of_2]", "finish"):
+            display(event(f"dtx_prepare_x.{step}", "is_step_start"))
+            display(event(f"dtx_prepare_x.{step}", "is_step_success"))
+    assert text_of(console).splitlines() == [
+        "[1/2] prepare x, plan: 0.0 s",
+        "[2/3] prepare x, shard 1 of 2: 0.0 s",
+        "[3/4] prepare x, shard 2 of 2: 0.0 s",
+        "[4/4] prepare x, finish: 0.0 s",
+    ]
 
 
 def test_the_summary_has_rows_findings_failures_and_where_to_look():

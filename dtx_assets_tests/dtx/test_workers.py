@@ -23,6 +23,8 @@ from dtx_assets_tests.patience import PATIENCE
 
 CUTOVER_AT = "2026-11-21T00:00:00Z"
 POINT = "load.after_copy"
+BATCH_ROWS, SHARD_ROWS = "40", "80"
+"""So that tables of the sample are prepared in shards."""
 
 
 def as_new(url: str) -> str:
@@ -41,6 +43,8 @@ def by_workers(tmp_path, target, broker_url) -> Command:
         "SHARED": "this-machine",
         "TARGET_URL": target,
         "CUTOVER_AT": CUTOVER_AT,
+        "BATCH_ROWS": BATCH_ROWS,
+        "SHARD_ROWS": SHARD_ROWS,
     }
     # Queues are of an environment: tests share the broker.
     (tmp_path / f".env.{tmp_path.name}").touch()
@@ -98,6 +102,7 @@ def test_the_sample_on_two_workers_of_which_one_is_killed_is_as_in_one_process(
     assert proof.read_text().startswith(f"{POINT}:1 killed process")
     # What others did is told here.
     assert "load NotificationSchedule: " in done.stdout
+    assert "prepare exemption, shard 2 of " in done.stdout
     url = dtx.environment["DTX_TARGET_URL"]
     with psycopg.connect(url) as connection:
         [(status, ended)] = connection.execute("SELECT status, finished_at IS NOT NULL FROM migration.run").fetchall()
@@ -119,7 +124,8 @@ def test_the_sample_on_two_workers_of_which_one_is_killed_is_as_in_one_process(
         name = "sample_in_one_process"
         undisturbed = as_new(postgres_server.create_database(name))
         stack.callback(postgres_server.drop_database, name)
-        alone = Command(tmp_path / "alone", {"DTX_TARGET_URL": undisturbed, "DTX_CUTOVER_AT": CUTOVER_AT})
+        place = {"TARGET_URL": undisturbed, "CUTOVER_AT": CUTOVER_AT, "BATCH_ROWS": BATCH_ROWS}
+        alone = Command(tmp_path / "alone", {f"DTX_{name}": value for name, value in place.items()})
         alone.directory.mkdir()
         assert alone("run").returncode == EXIT_CHECK_FAILED
         assert first_differences(target_state(undisturbed), target_state(url)) == []

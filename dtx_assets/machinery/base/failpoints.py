@@ -29,6 +29,8 @@ POINTS = {
     "lake.after_manifest": "a dataset is in place, and old versions are not removed",
     "prepare.after_part": "the rows of one part of a model are written",
     "prepare.before_publish": "all parts of a flow are written, none of its datasets is in place",
+    "shards.before_plan": "the rows of a flow are spread over shards, and no plan says so",
+    "shards.before_done": "a shard is prepared, and does not say so",
     "load.opened": "a load has begun and written nothing",
     "load.files_sent": "the files of a part are there, and their rows are not",
     "load.batch_opened": "a transaction holds its batch and nothing else",

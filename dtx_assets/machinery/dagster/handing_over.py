@@ -25,6 +25,7 @@ from dtx_assets.machinery.dagster.run import (
     log_file,
     open_instance,
     read_outcome,
+    steps_of,
     this_process,
 )
 from dtx_assets.machinery.dagster.run_log import EventListener, logging_runs
@@ -71,8 +72,7 @@ def hand_over_job(
     ended = instance.get_run_by_id(run.run_id)
     succeeded = ended is not None and ended.status == dg.DagsterRunStatus.SUCCESS
     events = [entry.dagster_event for entry in instance.all_logs(run.run_id) if entry.dagster_event]
-    steps = [node.name for node in job.nodes]
-    return read_outcome(run.run_id, succeeded, events, steps, time.monotonic() - started)
+    return read_outcome(run.run_id, succeeded, events, steps_of(job), time.monotonic() - started)
 
 
 @contextmanager

@@ -285,8 +285,19 @@ def run_job(
             raise_on_error=False,
             tags={PROCESS_TAG: this_process()},
         )
-    steps = [node.name for node in job.nodes]
-    return read_outcome(result.run_id, result.success, result.all_events, steps, time.monotonic() - started)
+    return read_outcome(result.run_id, result.success, result.all_events, steps_of(job), time.monotonic() - started)
+
+
+def steps_of(job: dg.JobDefinition) -> list[str]:
+    """The steps of a job, by name; but for those of which nobody knows before the run how many there are."""
+    names = []
+    for node in job.nodes:
+        if isinstance(graph := node.definition, dg.GraphDefinition):
+            mapped = graph.dependency_structure.is_dynamic_mapped
+            names += [f"{node.name}.{each.name}" for each in graph.nodes if not mapped(each.name)]
+        else:
+            names.append(node.name)
+    return names
 
 
 def log_file(home: Path) -> Path:

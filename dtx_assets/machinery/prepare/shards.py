@@ -132,7 +132,7 @@ def plan_flow(flow: Flow, run: RunSettings, progress: Progress | None = None) ->
             "versions": versions,
             "files": files,
         }
-        reach("prepare.before_plan")
+        reach("shards.before_plan")
     return shards
 
 
@@ -216,7 +216,7 @@ def prepare_shard(flow: Flow, run: RunSettings, shard: Shard, progress: Progress
             "models": {model: _told(writer) for model, writer in writers.items()},
             "kept": {model: frames.places for model, frames in kept.items()},
         }
-        reach("prepare.before_shard")
+        reach("shards.before_done")
 
 
 def _planned(flow: Flow, run: RunSettings) -> tuple[Manifest, dict[str, Manifest]]:

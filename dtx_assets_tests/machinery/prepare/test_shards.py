@@ -1,18 +1,22 @@
 """A flow in shards: what is in place at the end is what one process prepares, whatever died or was done twice."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from dtx_assets.machinery.base.errors import StructureError
-from dtx_assets.machinery.base.lake import Lake, Manifest
-from dtx_assets.machinery.base.workers import Workers
+from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.prepare import preparation
-from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
+from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.machinery.prepare.shards import finish_flow, plan_flow, prepare_shard
-from dtx_assets.machinery.system.flow import Flow
+from dtx_assets_tests.machinery.shard_by_shard import (
+    assert_equal_in_shards,
+    in_one_process,
+    in_place,
+    in_shards,
+    wipe,
+    with_shards,
+)
 from dtx_assets_tests.machinery.zoo import FLOW, ONLY_ANIMALS, SPECIES_FLOW, Zoo, animal, failing_late
 
 UGLY = [
@@ -39,30 +43,8 @@ def zoo(tmp_path) -> Zoo:
     return zoo
 
 
-def in_shards(zoo: Zoo, flow: Flow, rows: int, **changes: Any) -> RunSettings:
-    run = zoo.settings_of_a_run(batch_rows=20, workers=Workers(shard_rows=rows), **changes)
-    return replace(run, lake=Lake(run.lake.url))
-
-
-def told(manifest: Manifest) -> dict[str, Any]:
-    """What is said of a preparation, but for who made it and where its parts lie."""
-    facts = {name: value for name, value in manifest.metadata.items() if name != "preparation"}
-    parts = [{name: value for name, value in part.items() if name != "file"} for part in facts.pop("parts")]
-    return {**facts, "parts": parts, "rows": {name: files.rows for name, files in manifest.tables.items()}}
-
-
-def prepared(zoo: Zoo, flow: Flow) -> Any:
-    manifest = zoo.lake.require(("zoo", "prepared", flow.targets[0]))
-    return told(manifest), zoo.content(manifest)
-
-
-def do(flow: Flow, run: RunSettings, order: Sequence[int] | None = None) -> int:
-    """Plans, prepares all shards, in some order, and finishes; gives how many shards there were."""
-    shards = plan_flow(flow, run)
-    for number in order or range(len(shards)):
-        prepare_shard(flow, run, shards[number])
-    finish_flow(flow, run)
-    return len(shards)
+def a_run(zoo: Zoo, rows: int) -> RunSettings:
+    return with_shards(zoo.settings_of_a_run(batch_rows=20), rows)
 
 
 def left_of_shards(zoo: Zoo) -> list[str]:
@@ -77,23 +59,18 @@ def left_of_shards(zoo: Zoo) -> list[str]:
 @pytest.mark.parametrize(("rows", "least"), [(200, 2), (100, 3), (1, 8)])
 def test_shards_prepare_what_one_process_does(zoo, flow, rows, least, monkeypatch):
     monkeypatch.setattr(preparation, "STRETCH_ROWS", 40)
-    prepare_flow(flow, in_shards(zoo, flow, 0))
-    alone = prepared(zoo, flow)
-    for layer in ("prepared", "rejected"):
-        zoo.lake.forget(("zoo", layer, flow.targets[0]))
-    assert do(flow, in_shards(zoo, flow, rows)) >= least
-    assert prepared(zoo, flow) == alone
+    assert_equal_in_shards(a_run(zoo, rows), flow, rows, least)
     assert left_of_shards(zoo) == []
 
 
 def test_one_shard_is_prepared_by_who_plans(zoo):
-    assert plan_flow(FLOW, in_shards(zoo, FLOW, 1_000_000)) == []
+    assert plan_flow(FLOW, a_run(zoo, 1_000_000)) == []
     assert zoo.lake.manifest(("zoo", "prepared", "Animal"))
     assert left_of_shards(zoo) == []
 
 
 def test_a_shard_that_dies_leaves_nothing_and_is_done_alone_by_the_next_run(zoo):
-    run = in_shards(zoo, FLOW, 100)
+    run = a_run(zoo, 100)
     first, second, third, fourth = plan_flow(FLOW, run)
     prepare_shard(FLOW, run, first)
     before = {path for path in (zoo.directory / "lake").rglob("*") if path.is_file()}
@@ -104,33 +81,30 @@ def test_a_shard_that_dies_leaves_nothing_and_is_done_alone_by_the_next_run(zoo)
     with pytest.raises(StructureError, match="shard 2 of 4 of animal is not prepared"):
         finish_flow(FLOW, run)
     assert zoo.lake.manifest(("zoo", "prepared", "Animal")) is None
-    again = in_shards(zoo, FLOW, 100)
+    again = a_run(zoo, 100)
     assert plan_flow(FLOW, again) == [second, fourth]
     for shard in (fourth, second):
         prepare_shard(FLOW, again, shard)
     finish_flow(FLOW, again)
-    found = prepared(zoo, FLOW)
-    zoo.lake.forget(("zoo", "prepared", "Animal"))
-    prepare_flow(FLOW, in_shards(zoo, FLOW, 0))
-    assert prepared(zoo, FLOW) == found
+    found = in_place(again, FLOW)
+    assert in_one_process(again, FLOW) == found
     assert left_of_shards(zoo) == []
 
 
 def test_a_shard_whose_files_are_gone_is_done_again(zoo):
-    run = in_shards(zoo, FLOW, 200)
+    run = a_run(zoo, 200)
     for shard in plan_flow(FLOW, run):
         prepare_shard(FLOW, run, shard)
     lost = next((zoo.directory / "lake" / "zoo" / "rejected" / "Animal").rglob("rejected-*.parquet"))
     lost.unlink()
-    assert len(plan_flow(FLOW, in_shards(zoo, FLOW, 200))) == 1
+    assert len(plan_flow(FLOW, a_run(zoo, 200))) == 1
 
 
 def test_two_executions_of_a_shard_do_not_mix(zoo):
     """The second ends while the first one writes: as where a worker was only cut off."""
-    prepare_flow(FLOW, in_shards(zoo, FLOW, 0))
-    alone = prepared(zoo, FLOW)
-    zoo.lake.forget(("zoo", "prepared", "Animal"))
-    run = in_shards(zoo, FLOW, 100)
+    run = a_run(zoo, 100)
+    alone = in_one_process(run, FLOW)
+    wipe(run, FLOW)
     shards = plan_flow(FLOW, run)
     began = []
 
@@ -145,16 +119,39 @@ def test_two_executions_of_a_shard_do_not_mix(zoo):
         prepare_shard(FLOW, run, shard)
     finish_flow(FLOW, run)
     assert began
-    assert prepared(zoo, FLOW) == alone
+    assert in_place(run, FLOW) == alone
     assert finish_flow(FLOW, run).keys() == {"Animal"}
 
 
 def test_shards_of_tables_that_were_landed_anew_are_refused(zoo):
-    run = in_shards(zoo, FLOW, 200)
+    run = a_run(zoo, 200)
     first, second = plan_flow(FLOW, run)
     prepare_shard(FLOW, run, first)
     zoo.land("visit", VISITS[:10])
     with pytest.raises(StructureError, match="not what it was when its shards were planned"):
         prepare_shard(FLOW, run, second)
-    assert do(FLOW, in_shards(zoo, FLOW, 200)) == 2
+    assert in_shards(a_run(zoo, 200), FLOW) == 2
     assert left_of_shards(zoo) == []
+
+
+def test_shards_meet_in_a_lake_on_s3(zoo, s3_server, s3_bucket, monkeypatch):
+    """No process has anything of another one but what lies there."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    zoo.lake = Lake(f"s3://{s3_bucket}/lake")
+    zoo.land_keepers({str(number): number for number in range(20)})
+    zoo.land("animal", UGLY)
+    zoo.land("visit", VISITS)
+    run = a_run(zoo, 200)
+    alone = in_one_process(run, FLOW)
+    wipe(run, FLOW)
+
+    def elsewhere(name: str) -> RunSettings:
+        settings = replace(run.settings, home=zoo.directory / name)
+        return replace(run, run_id=name, settings=settings, lake=Lake(zoo.lake.url))
+
+    for shard in plan_flow(FLOW, elsewhere("one")):
+        prepare_shard(FLOW, elsewhere(shard.name), shard)
+    finish_flow(FLOW, elsewhere("four"))
+    assert in_place(run, FLOW) == alone
+    assert {version.key[1] for version in zoo.lake.versions("zoo")} == {"legacy", "mapping", "prepared", "rejected"}
