@@ -21,6 +21,7 @@ from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.dagster.run import LOG_DIRECTORY
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.prepare.batches import SCRATCH
+from dtx_assets.machinery.prepare.shards import SHARDS
 
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 YOUNGEST = timedelta(hours=1)
@@ -60,10 +61,12 @@ def parse_age(text: str) -> timedelta:
 def stale_datasets(lake: Lake, system: str, before: datetime, *, current: bool = False) -> Iterator[Stale]:
     """Versions of the system's datasets that were written before then; `current`: those that count now as well."""
     for version in lake.versions(system):
-        if version.touched >= before or (version.is_current and not current):
+        # Of shards nothing counts once they are old: a run that goes on with them makes them young.
+        counts = version.is_current and version.key[1] != SHARDS
+        if version.touched >= before or (counts and not current):
             continue
         yield Stale(
-            "dataset that counts now" if version.is_current else "earlier version of a dataset",
+            "dataset that counts now" if counts else "earlier version of a dataset",
             f"{'/'.join(version.key)} {version.name}",
             version.touched,
             lambda version=version: lake.remove(version),  # type: ignore[misc]

@@ -1,5 +1,7 @@
 """What `dtx run crm` makes of the shipped sample: each ugly document ends as the contract says, and is counted."""
 
+import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4, uuid5
@@ -11,11 +13,13 @@ from dtx_assets.crm.transforms import NAMESPACE
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.base.settings import Settings
 from dtx_assets.machinery.mapping.decisions import load_decisions
+from dtx_assets.machinery.prepare import preparation
 from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets_tests.crm.conftest import Ran
 from dtx_assets_tests.machinery.run.cells import changed_cells
 from dtx_assets_tests.machinery.run.personal import DRY, explained, personal_values, said, values_told
+from dtx_assets_tests.machinery.shard_by_shard import assert_equal_in_shards
 from dtx_assets_tests.paper import SHEETS, TELEPHONE, sheets_of, width_on_a_telephone
 
 pytestmark = pytest.mark.timeout(1200)
@@ -179,3 +183,15 @@ def test_the_page_is_six_sheets_of_paper_and_fits_a_telephone(ran, browser):
 
 def home_of(ran: Ran) -> Path:
     return Path(ran.command.environment["CRM_HOME"])
+
+
+def test_documents_in_shards_are_what_one_process_makes_of_them(ran, tmp_path, monkeypatch):
+    """Pairs of all shards meet, whichever side named them, and bad members are told as often."""
+    monkeypatch.setattr(preparation, "STRETCH_ROWS", 2)
+    lake = Lake(str(shutil.copytree(ran.command.environment["CRM_LAKE_URL"], tmp_path / "lake")))
+    settings = Settings.from_environment("crm", environ={}, project_dir=tmp_path, sample_dir=SYSTEM.sample_dir)
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    run = RunSettings("a-run", SYSTEM, replace(settings, batch_rows=2), SYSTEM.decisions, now, lake)
+    for model in ("AccountWatchers", "Users", "crm_campaigns"):
+        assert_equal_in_shards(run, SYSTEM.flow_of(model), 3)
+        assert lake.require(run.key("rejected", model)).tables["rows"].rows, model

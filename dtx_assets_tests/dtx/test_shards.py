@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dtx_assets.dtx.decided_system import SYSTEM
-from dtx_assets.machinery.base.exit_codes import EXIT_STEP_FAILED
+from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_STEP_FAILED
 from dtx_assets.machinery.base.failpoints import FAILPOINT
 from dtx_assets.machinery.prepare.preparation import RunSettings
+from dtx_assets.machinery.prepare.shards import LAYERS
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets_tests.machinery.shard_by_shard import assert_equal_in_shards, in_place, wipe
 
@@ -29,28 +30,26 @@ def a_run(environment: dict[str, str], monkeypatch, models: tuple[str, ...]) -> 
 def test_shards_of_the_sample_are_what_one_process_prepares(tmp_path, dtx, monkeypatch):
     home = Path(tmp_path, ".dtx")
     dtx.environment |= {"DTX_HOME": str(home), "DTX_BATCH_ROWS": "20"}
-    selected = " or ".join(
-        f"+{layer}/{flow.targets[0]}" for flow in (EXEMPTIONS, SCHEDULES) for layer in ("prepared", "rejected")
-    )
-    assert dtx("run", "--select", selected).returncode == 0
+    selected = " or ".join(f"+prepared/{flow.targets[0]}" for flow in (EXEMPTIONS, SCHEDULES))
+    assert dtx("run", "--select", selected).returncode == EXIT_CHECK_FAILED
     with a_run(dtx.environment, monkeypatch, EXEMPTIONS.targets) as run:
         alone = in_place(run, EXEMPTIONS)
         assert alone["rejected", "ManualOverride"]["tables"]["rows"] > 20
-        for rows, least in ((130, 2), (60, 4)):
-            assert_equal_in_shards(run, EXEMPTIONS, rows, least)
+        for shards in (2, 4):
+            assert_equal_in_shards(run, EXEMPTIONS, shards)
         wipe(run, EXEMPTIONS)
     with a_run(dtx.environment, monkeypatch, SCHEDULES.targets) as run:
-        assert_equal_in_shards(run, SCHEDULES, 130, 4)
+        assert_equal_in_shards(run, SCHEDULES, 4)
 
     by_processes = {"DTX_EXECUTOR": "multiprocess", "DTX_SHARD_ROWS": "130"}
-    step = "prepared/ManualOverride or rejected/ManualOverride"
+    step = " or ".join(f"{layer}/{model}" for layer in LAYERS for model in EXEMPTIONS.targets)
     killed = dtx("run", "--select", step, **by_processes, **{FAILPOINT: "shards.before_done"})
     assert killed.returncode == EXIT_STEP_FAILED, killed.stdout + killed.stderr
     assert "FAILED prepare exemption, shard 1 of 2" in killed.stdout
     assert "Not done because of that: prepare exemption, finish" in killed.stdout
     assert not (home / "lake" / "dtx" / "prepared" / "ManualOverride" / "manifest.json").exists()
     done = dtx("run", "--select", step, **by_processes)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == EXIT_CHECK_FAILED, done.stdout + done.stderr
     assert "prepare exemption, shard 2 of 2: " in done.stdout
     with a_run(dtx.environment, monkeypatch, EXEMPTIONS.targets) as run:
         assert in_place(run, EXEMPTIONS) == alone

@@ -6,7 +6,7 @@ from typing import Any
 
 from dtx_assets.machinery.base.lake import Manifest
 from dtx_assets.machinery.base.workers import Workers
-from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
+from dtx_assets.machinery.prepare.preparation import RunSettings, inputs_of, prepare_flow, total_rows
 from dtx_assets.machinery.prepare.shards import LAYERS, finish_flow, plan_flow, prepare_shard
 from dtx_assets.machinery.system.flow import Flow
 
@@ -56,11 +56,12 @@ def in_one_process(run: RunSettings, flow: Flow) -> dict[tuple[str, ...], Any]:
     return in_place(run, flow)
 
 
-def assert_equal_in_shards(run: RunSettings, flow: Flow, rows: int, least: int) -> None:
-    """What shards of so many rows prepare, at least so many of them, is what one process does."""
+def assert_equal_in_shards(run: RunSettings, flow: Flow, shards: int) -> None:
+    """What so many shards prepare is what one process does."""
     alone = in_one_process(run, flow)
     wipe(run, flow)
-    assert in_shards(with_shards(run, rows), flow) >= least
+    sources, _ = inputs_of(flow, run)
+    assert in_shards(with_shards(run, -(-total_rows(sources) // shards)), flow) == shards
     found = in_place(run, flow)
     assert found.keys() == alone.keys()
     assert {name for name, value in found.items() if value != alone[name]} == set()
