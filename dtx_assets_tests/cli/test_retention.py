@@ -78,6 +78,17 @@ def test_earlier_versions_go_and_the_one_that_counts_stays(lake, tmp_path):
     assert lake.scan(KEY).collect()["name"].to_list() == ["Berta"]
 
 
+def test_old_rows_of_shards_go_though_nothing_took_their_place(lake, tmp_path):
+    with lake.write(("toy", "shards", "pet", "plan"), run_id="r") as writer:
+        writer.add(pl.DataFrame({"name": ["Anna"]}))
+    assert list(stale_datasets(lake, "toy", BEFORE)) == []
+    age(tmp_path)
+    [listed] = stale_datasets(lake, "toy", BEFORE)
+    assert listed.name == f"toy/shards/pet/plan {writer.version}"
+    listed.remove()
+    assert lake.manifest(("toy", "shards", "pet", "plan")) is None
+
+
 def test_a_version_that_a_run_reads_stays(lake, tmp_path):
     write(lake, "Anna")
     held = lake.require(KEY)

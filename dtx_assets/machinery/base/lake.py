@@ -5,14 +5,13 @@ then replaces the manifest, so a dataset is replaced whole or not at all, and wh
 the version it names. Nothing here knows what a dataset means.
 """
 
-import errno
 import json
 import os
-import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,23 +23,19 @@ import obstore
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from obstore.exceptions import BaseError as ObjectStoreError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.base.names import dagster_name
 from dtx_assets.machinery.base.private import make_private_directory
-from dtx_assets.machinery.base.settings import mask_url
+from dtx_assets.machinery.base.told_stores import told, told_when_full
 
 LEASE_SECONDS = 24 * 3600
 """A lease older than this belongs to a run that died."""
 
 COPY_BYTES = 8 << 20
 """What is fetched at once of an object that is copied."""
-
-_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-"""What only writing fails with: a full disk or quota, a limit of the file system, one that became read-only."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +285,8 @@ class Lake:
         """Removes a dataset with all its versions: it was never written then."""
         self._delete([f"{_path(key)}/manifest.json"])
         self._delete([entry["path"] for entry in self._list(f"{_path(key)}/")])
+        if self._directory:
+            shutil.rmtree(self._directory / _path(key), ignore_errors=True)
 
     def versions(self, system: str) -> Iterator[StoredVersion]:
         """What lies in the lake of a system's datasets, but for versions that a run holds a lease on."""
@@ -356,47 +353,11 @@ class Lake:
         with self._told():
             return [entry for page in obstore.list(self.store, prefix) for entry in page]
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """A store that cannot be used is told without what it said, which may hold credentials."""
-        try:
-            yield
-        except (ObjectStoreError, OSError) as error:
-            remedy = (
-                "check that the directory can be made and written, and that the disk is not full"
-                if self._directory
-                else "check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials"
-            )
-            number = _number_of(error) if self._directory else None
-            said = os.strerror(number) if number else type(error).__name__
-            raise ConfigurationError(
-                f"{self.called} cannot be used ({said})", where=mask_url(self.url), remedy=remedy
-            ) from None
+    def _told(self) -> AbstractContextManager[None]:
+        return told(self.called, self.url, in_directory=self._directory is not None)
 
-    @contextmanager
-    def _told_when_full(self) -> Iterator[None]:
-        """What a writer says where there is no place to write; any other error of the writing block is its own."""
-        try:
-            yield
-        except (OSError, pl.exceptions.ComputeError) as error:
-            number = _number_of(error)
-            if number is None or number not in _CANNOT_WRITE:
-                raise
-            raise ConfigurationError(
-                f"{self.called} cannot be written: {os.strerror(number)}",
-                where=mask_url(self.url) if self._directory else tempfile.gettempdir(),
-                remedy=f"make room there, or give another place to {self.called}"
-                if self._directory
-                else "make room there, or set TMPDIR to a larger place",
-            ) from None
-
-
-def _number_of(error: Exception) -> int | None:
-    """What the operating system said; Polars and obstore keep the number in their messages only."""
-    if isinstance(error, OSError) and error.errno:
-        return error.errno
-    said = re.search(r"\(os error (\d+)\)", str(error)) or re.search(r"\bcode: (\d+), kind:", str(error))
-    return int(said[1]) if said else None
+    def _told_when_full(self) -> AbstractContextManager[None]:
+        return told_when_full(self.called, self.url, in_directory=self._directory is not None)
 
 
 class DatasetWriter:

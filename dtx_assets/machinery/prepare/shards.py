@@ -221,11 +221,13 @@ def prepare_shard(flow: Flow, run: RunSettings, shard: Shard, progress: Progress
 
 def _planned(flow: Flow, run: RunSettings) -> tuple[Manifest, dict[str, Manifest]]:
     """The plan, and the mappings that it was made with."""
-    plan = run.lake.require(_key(flow, run, PLAN))
+    plan = run.lake.manifest(_key(flow, run, PLAN))
     sources, mappings = inputs_of(flow, run)
-    if plan.metadata["fingerprint"] != fingerprint_of(flow, run, sources, mappings):
+    if plan is None or plan.metadata["fingerprint"] != fingerprint_of(flow, run, sources, mappings):
         raise StructureError(
-            f"what {flow.name} is prepared from is not what it was when its shards were planned",
+            f"what {flow.name} is prepared from is not what it was when its shards were planned"
+            if plan
+            else f"the plan of the shards of {flow.name} is gone: another run has prepared it, or begun to",
             where=run.system.name,
             remedy="nothing was prepared; run again",
         )
