@@ -25,6 +25,7 @@ FIRST = tuple(
         "dtx/test_ui.py",
         "dtx/test_ui_and_other_pages.py",
         "dtx/test_workers.py",
+        "dtx/test_shards.py",
         "cli/test_sakila.py",
         "test_demo.py",
         "test_how_to.py",
