@@ -268,8 +268,23 @@ def test_what_is_accepted_stands_in_a_file_that_a_plan_began(library):
     assert re.search(r"The last cutover, of .* was rolled back", page(library))
     # A cutover that finds what a rehearsal wrote stands on it, and on nothing else.
     library("run")
+    table = library.directory / "legacy" / "book.csv"
+    table.write_text(f"{BOOKS}5,10,Later,novel,,2019-03-01 10:00:00\n")
+    library("run")
     assert "Cut over." in cut_over([entry for entry in whole if entry["name"] != "restore_point"]).stdout
     assert "Cut over at" in page(library)
+    undone = library("rollback", "last", "--system", "library", "--yes")
+    assert "stands on these rows" in undone.stdout
+    told = page(library)
+    assert "Undone in part The cutover no longer stands as it was" in told
+    assert re.search(r"these were undone since, the last at \S+ \S+ UTC : 1 of Book", told), told
+    stands = next(run for run in json.loads(library("runs", "--json").stdout) if run["mode"] == "cutover")
+    assert stands["undone"] == {"Book": 1}
+    # What is known of a run that another Dagster history has is the bookkeeping's.
+    elsewhere = json.loads(library("runs", "--json", LIBRARY_HOME="elsewhere").stdout)
+    [again] = [run for run in elsewhere if run["run_id"] == stands["run_id"]]
+    assert (again["by"], again["failed_checks"], again["undone"]) == (stands["by"], None, {"Book": 1})
+    assert again["ended"].startswith("loaded; another Dagster history knows")
     undone = library("rollback", "last", "--system", "library", "--yes")
     assert re.search(r"run \w{8}: .*, rehearsal", undone.stdout), undone.stdout
     assert re.search(r"run \w{8}, .* UTC, cutover .*, 0 rows inserted .* stands on these rows", undone.stdout)

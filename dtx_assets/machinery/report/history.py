@@ -112,6 +112,10 @@ class RunHistory:
         run = self.instance.get_run_by_id(run_id)
         return asked_option(run, "accepted_by") if run else ""
 
+    def remembers(self, run_id: str) -> bool:
+        """Whether this history has a run: one that another machine started, or before it was emptied, is elsewhere."""
+        return self.instance.has_run(run_id)
+
     def was_killed(self, run_id: str) -> bool:
         """Whether a run ended without success; of one that says it goes on, it was killed before it could say so."""
         run = self.instance.get_run_by_id(run_id)
@@ -161,7 +165,7 @@ class RunHistory:
 
     def failed_checks(self, run_id: str) -> int | None:
         """How many checks of a run failed at ERROR; None where the history does not have it any more."""
-        if not self.instance.has_run(run_id):
+        if not self.remembers(run_id):
             return None
         return sum(check_result(evaluation).is_error for evaluation in failed_evaluations(self.instance, run_id))
 
