@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from dtx_assets.machinery.base.masking import mask_emails
 from dtx_assets.machinery.checks.obstacles import KINDS, Obstacle, by_owner, is_go
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.figures import RUNS_SHOWN, Figures, Loaded, RunFigures
-from dtx_assets.machinery.report.history import Check, History, Phase
+from dtx_assets.machinery.report.history import Check, History, Phase, RunHistory
 from dtx_assets.machinery.report.standing import rows_by_model, stands_still, undone_since
 from dtx_assets.machinery.system.system import System
 
@@ -159,11 +159,35 @@ def readiness(
     obstacles: Sequence[Obstacle],
 ) -> Readiness:
     """Go where nothing is in the way that was not accepted, and all rows of a whole run are accounted for."""
-    last = next((run for run in figures.runs if run.status != "rolled back"), None)
-    accepted = accepted_obstacles(last)
+    accepted = accepted_obstacles(last_run(figures))
     left = [found for found in obstacles if not found.is_accepted(accepted)]
     checks = history.checks(accepted, findings_of_checks(left), remedies_of_checks(left))
-    runs = run_rows(history, figures, accounts)
+    areas = tuple(area_readiness(group, title, checks) for group, title in all_areas(system, checks).items())
+    found = Readiness((), tuple(left), areas, (), (), None, accepted, tally(checks))
+    return with_runs(found, history, figures, accounts)
+
+
+def last_run(figures: Figures) -> RunFigures | None:
+    """The last one that was not undone."""
+    return next((run for run in figures.runs if run.status != "rolled back"), None)
+
+
+def with_runs(found: Readiness, history: RunHistory, figures: Figures, accounts: Accounts) -> Readiness:
+    """The same with the runs as they are now: all that the end of a run changes after its last check."""
+    runs = run_rows(history, figures, accounts, {run.run_id: run.failed_checks for run in found.runs})
+    whole = [run for run in runs if run.whole]
+    return replace(
+        found,
+        reasons=tuple(reasons_of_runs(history, last_run(figures), accounts)),
+        runs=runs,
+        phases=history.phases(whole[0].run_id) if whole else (),
+        window=cutover_window(runs),
+        attempt=last_attempt(history, runs, figures.loaded),
+    )
+
+
+def reasons_of_runs(history: RunHistory, last: RunFigures | None, accounts: Accounts) -> list[Reason]:
+    """What speaks against a cutover beside what is in the way of one."""
     reasons = []
     if last is None:
         reasons.append(Reason("nothing loaded", 1, "nothing has been loaded yet: rehearse first", "runs"))
@@ -178,18 +202,7 @@ def readiness(
     lost = sum(not entry.balances for entry in accounts.current.values())
     if lost:
         reasons.append(Reason("unaccounted", lost, "flows in which rows are unaccounted for", "flow"))
-    whole = [run for run in runs if run.whole]
-    return Readiness(
-        reasons=tuple(reasons),
-        todo=tuple(left),
-        areas=tuple(area_readiness(group, title, checks) for group, title in all_areas(system, checks).items()),
-        runs=runs,
-        phases=history.phases(whole[0].run_id) if whole else (),
-        window=cutover_window(runs),
-        accepted=accepted,
-        tally=tally(checks),
-        attempt=last_attempt(history, runs, figures.loaded),
-    )
+    return reasons
 
 
 def accepted_obstacles(run: RunFigures | None) -> dict[str, str]:
@@ -242,8 +255,14 @@ def tally(checks: Iterable[Check]) -> dict[str, int]:
     return {state: counts[state] for state in STATES if counts[state]}
 
 
-def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[RunRow, ...]:
-    """The last runs, the latest first."""
+def run_rows(
+    history: RunHistory, figures: Figures, accounts: Accounts, failed_checks: Mapping[str, int | None]
+) -> tuple[RunRow, ...]:
+    """The last runs, the latest first; `failed_checks` are known already of some."""
+
+    def failed(run_id: str) -> int | None:
+        return failed_checks[run_id] if run_id in failed_checks else history.failed_checks(run_id)
+
     seconds = history.seconds(figures.runs)
     points = history.in_the_way_of([run.run_id for run in figures.runs])
     rows = [
@@ -253,7 +272,7 @@ def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[Ru
             run,
             seconds[run.run_id],
             whole=accounts.expected <= set(run.flows) and not run.limited,
-            failed_checks=history.failed_checks(run.run_id) if place < RUNS_WITH_CHECKS else None,
+            failed_checks=failed(run.run_id) if place < RUNS_WITH_CHECKS else None,
             refused=history.refused(run.run_id),
             points=points.get(run.run_id),
             remembered=history.remembers(run.run_id),
@@ -268,7 +287,7 @@ def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[Ru
     return tuple(sorted(rows, key=lambda row: row.started_at, reverse=True)[:RUNS_SHOWN])
 
 
-def last_attempt(history: History, runs: Iterable[RunRow], loaded: Sequence[Loaded] = ()) -> Attempt | None:
+def last_attempt(history: RunHistory, runs: Iterable[RunRow], loaded: Sequence[Loaded] = ()) -> Attempt | None:
     """The last of the runs that was to cut over; `loaded` is what all runs wrote into which model."""
     for run in runs:
         figures = run.figures
