@@ -280,7 +280,11 @@ def test_what_is_accepted_stands_in_a_file_that_a_plan_began(library):
 
     assert untimed(page(library)) == untimed(there)
     assert "Cut over." in cut_over([entry for entry in whole if entry["name"] != "restore_point"]).stdout
-    assert "Cut over at" in page(library)
+    told = page(library)
+    assert "Cut over at" in told
+    assert re.search(
+        r"It stands on rows that earlier runs had written, too: 1 of \w{8} , 1 of \w{8} \. Who undoes", told
+    ), told
     undone = library("rollback", "last", "--system", "library", "--yes")
     assert "stands on these rows" in undone.stdout
     told = page(library)

@@ -11,7 +11,7 @@ from dtx_assets.machinery.checks.obstacles import KINDS, Obstacle, by_owner, is_
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.figures import RUNS_SHOWN, Figures, Loaded, RunFigures
 from dtx_assets.machinery.report.history import Check, History, Phase, RunHistory
-from dtx_assets.machinery.report.standing import rows_by_model, stands_still, undone_since
+from dtx_assets.machinery.report.standing import found_of_others, rows_by_model, stands_still, undone_since
 from dtx_assets.machinery.system.system import System
 
 WHOLE_RUNS = 5
@@ -96,6 +96,8 @@ class Attempt:
     undone: Mapping[str, int] = field(default_factory=dict)
     """How many rows were undone since of those that it wrote, or found of earlier runs, by model."""
     undone_at: datetime | None = None
+    found: Mapping[str, int] = field(default_factory=dict)
+    """How many rows that it stands on earlier runs had written, by run, the latest first: its own undo leaves them."""
 
 
 @dataclass(frozen=True)
@@ -306,6 +308,7 @@ def last_attempt(history: RunHistory, runs: Iterable[RunRow], loaded: Sequence[L
             bool(figures and figures.demonstration),
             rows_by_model(undone),
             max((each.undone_at for each in undone if each.undone_at), default=None),
+            found_of_others(figures, loaded) if figures else {},
         )
     return None
 

@@ -24,6 +24,15 @@ def undone_since(run: RunFigures, loaded: Sequence[Loaded]) -> list[Loaded]:
     return [each for each in stands_on(run, loaded) if each.undone]
 
 
+def found_of_others(run: RunFigures, loaded: Sequence[Loaded]) -> dict[str, int]:
+    """How many rows of that other runs wrote, by run, the latest first."""
+    rows: dict[str, int] = {}
+    for each in stands_on(run, loaded):
+        if each.run_id != run.run_id and (left := each.rows - each.undone):
+            rows[each.run_id] = rows.get(each.run_id, 0) + left
+    return rows
+
+
 def stands_still(run: RunFigures, loaded: Sequence[Loaded]) -> bool:
     """Whether any row is left of those that a run stands on; where it stands on none, whether it was undone itself."""
     beneath = stands_on(run, loaded)

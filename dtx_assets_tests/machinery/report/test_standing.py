@@ -75,6 +75,7 @@ def test_what_an_undo_of_an_earlier_run_makes_of_a_cutover_is_what_was_warned_of
 def test_a_phase_of_a_cutover_that_was_undone_is_told_and_one_of_a_rehearsal_is_warned_of_before(monkeypatch):
     written = [Loaded("c", AT, "Animal", 3), Loaded("r", BEFORE, "Keeper", 4), Loaded("c", AT, "Keeper", 0)]
     assert outcome(written) == ("cut over", {})
+    assert last_attempt(HISTORY, [RunRow("c", AT, CUTOVER, 1.0, True, 0)], written).found == {"r": 4}
     assert outcome([Loaded("c", AT, "Animal", 3, 3, AFTER), *written[1:]]) == ("undone in part", {"Animal": 3})
     assert warned_of(monkeypatch, written, ["r"], ["Keeper"])
     assert not warned_of(monkeypatch, written, ["r"], ["Animal"])
