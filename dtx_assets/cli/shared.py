@@ -262,7 +262,8 @@ def summarise(
         output(),
         [obstacle for obstacle in found if not obstacle.is_accepted(asked.get("accept", ()))],
         cut_over=asked.get("mode") == "cutover" and bool(outcome.loads) and outcome.succeeded,
-        undone_by=typed(f"rollback {outcome.run_id[:8]}", system) if outcome.loads else None,
+        # One that found all rows there wrote none, and there is nothing of it to undo.
+        undone_by=typed(f"rollback {outcome.run_id[:8]}", system) if outcome.wrote else None,
         system=system,
         demonstration=location.SYSTEM.decisions.demonstration,
         reasons=reasons,

@@ -279,7 +279,9 @@ def test_what_is_accepted_stands_in_a_file_that_a_plan_began(library):
         return re.sub(r"as of \S+ \S+ UTC|\b(now|\d+ min)\b", "", told)
 
     assert untimed(page(library)) == untimed(there)
-    assert "Cut over." in cut_over([entry for entry in whole if entry["name"] != "restore_point"]).stdout
+    done = cut_over([entry for entry in whole if entry["name"] != "restore_point"])
+    assert "Cut over. It wrote nothing: the page says which runs had written what it stands on." in done.stdout
+    assert "undoes this run" not in done.stdout
     told = page(library)
     assert "Cut over at" in told
     assert re.search(

@@ -88,7 +88,10 @@ class RunHistory:
         self.system, self.instance = system, instance
 
     def seconds(self, runs: Sequence[RunFigures]) -> dict[str, float | None]:
-        """How long each run took from its start to its end, None while it goes on."""
+        """How long each run took from its start to its end, None while it goes on.
+
+        Where this history does not have it, how long it loaded; of one that was undone only that is known, when it was.
+        """
         if not runs:
             return {}
         filters = dg.RunsFilter(run_ids=[run.run_id for run in runs])
@@ -99,7 +102,8 @@ class RunHistory:
             if record and record.start_time:
                 seconds[run.run_id] = record.end_time - record.start_time if record.end_time else None
             else:
-                seconds[run.run_id] = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
+                loaded_until = None if run.status == "rolled back" else run.finished_at
+                seconds[run.run_id] = (loaded_until - run.started_at).total_seconds() if loaded_until else None
         return seconds
 
     def refused(self, run_id: str) -> str:
