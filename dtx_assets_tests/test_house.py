@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,3 +49,13 @@ def test_what_a_run_of_each_system_makes_is_ignored_by_git_and_removed_by_clean(
     loop = cleaned.stdout.partition("for state in ")[2].partition(";")[0]
     assert sorted(loop.split()) == sorted(made)
     assert {f"{name}/" for name in made} <= set(ignored)
+
+
+def test_whatever_the_package_reads_is_installed_with_it():
+    """Here it is read from where it lies; `package-data` says what of it an installation has."""
+    [patterns] = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"].values()
+    suffixes = {".py", *(Path(pattern).suffix for pattern in patterns if "/" not in pattern)}
+    listed = subprocess.run(["git", "ls-files", "-z", "dtx_assets"], cwd=PROJECT, check=True, capture_output=True)
+    files = [Path(name) for name in listed.stdout.decode().split("\0") if name]
+    assert len(files) > 100
+    assert [str(path) for path in files if "sample" not in path.parts and path.suffix not in suffixes] == []

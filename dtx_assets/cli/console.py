@@ -328,7 +328,7 @@ def print_runs(console: Console, system: str, runs: Sequence["ListedRun"]) -> No
         took = "" if run.seconds is None else f", {duration_text(run.seconds)}"
         when = f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         told = f"{short(run.run_id)}  {when}  {run.what}{by}{took}: "
-        style = styles.get(run.state, "yellow" if run.failed_checks else "green")
+        style = styles.get(run.state, "green" if run.failed_checks == 0 and not run.undone else "yellow")
         console.print(Text(told) + Text(run.ended, style=style), soft_wrap=True)
         if run.read is not None or run.inserted or run.updated:
             counted = {"read": run.read, "rejected": run.rejected, "inserted": run.inserted, "updated": run.updated}

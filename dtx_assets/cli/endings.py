@@ -224,7 +224,8 @@ def print_verdict(
     undo = f"; `{undone_by}` undoes this run" if undone_by else ""
     if cut_over:
         print_demonstration(console, demonstration)
-        console.print("Cut over.")
+        stands_on = "" if undone_by else " It wrote nothing: the page says which runs had written what it stands on."
+        console.print(Text(f"Cut over.{stands_on}"), soft_wrap=True)
     else:
         print_in_the_way(console, found, demonstration, reasons)
     after = f"`{typed('report', system)}` writes the page for who has to know"

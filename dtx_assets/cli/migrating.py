@@ -510,6 +510,7 @@ def confirm_undo(environment: "RunEnvironment", run_ids: list[str], *, phase: in
     from dtx_assets.machinery.dagster.run import make_state_directory, open_instance
     from dtx_assets.machinery.report.history import RunHistory
     from dtx_assets.machinery.report.runs import cutovers_upon, runs_named
+    from dtx_assets.machinery.run.operations import models_since
 
     make_state_directory(environment.settings.home)
     with open_instance(environment.settings.home) as instance:
@@ -517,7 +518,8 @@ def confirm_undo(environment: "RunEnvironment", run_ids: list[str], *, phase: in
         for run in runs_named(history, environment.target_url, run_ids):
             part = "" if phase is None else f"; of it what phase {phase} and those after it loaded"
             typer.echo(f"run {run.run_id[:8]}: {run.told}{part}")
-        for cutover in cutovers_upon(history, environment.target_url, run_ids):
+        models = models_since(environment.system, phase)
+        for cutover in cutovers_upon(history, environment.target_url, run_ids, models):
             typer.echo(f"run {cutover.run_id[:8]}, {cutover.told}, stands on these rows: without them it is undone too")
     if ask and sys.stdin.isatty() and not typer.confirm("Undo it?" if len(run_ids) == 1 else "Undo them?"):
         typer.echo("Nothing was undone.")

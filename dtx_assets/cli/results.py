@@ -177,7 +177,7 @@ def rejected(
     from dtx_assets.machinery.run.rejected_log import require_asked
     from dtx_assets.machinery.run.rejected_owners import CSV_COLUMNS, examples_of, rejected_kinds, rows_to_send
 
-    require_asked(system_module(system).SYSTEM, table, reason)
+    require_asked(system_module(system).SYSTEM, table, reason, place="TABLE")
     with ExitStack() as stack:
         environment = stack.enter_context(environment_of(system))
         connection = stack.enter_context(loaded_target(environment))

@@ -5,7 +5,7 @@ import getpass
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.checks.obstacles import Obstacle
     from dtx_assets.machinery.dagster.gate import GateOfInstance
     from dtx_assets.machinery.dagster.run import RunOutcome
+    from dtx_assets.machinery.report.asset import Page
     from dtx_assets.machinery.run.environment import RunEnvironment
 
 WORKSPACE = Path(__file__).parents[1] / "workspace.yaml"
@@ -234,22 +235,24 @@ def summarise(
     from dtx_assets.cli.endings import print_summary, print_verdict
     from dtx_assets.machinery.base.errors import MigrationError
     from dtx_assets.machinery.dagster.run import LOG_DIRECTORY
-    from dtx_assets.machinery.report.asset import page_path
+    from dtx_assets.machinery.report.asset import page_of_last_step, page_path
 
-    page = {"Cutover page": f"{page_path(settings)} (`{typed('report', system)}` writes it anew)"}
+    place = {"Cutover page": f"{page_path(settings)} (`{typed('report', system)}` writes it anew)"}
     everywhere = {
         "Rejected rows": "table migration.rejected of the target database"
         f" (`{typed('psql', system)}` opens the embedded one)",
         "Lake": settings.masked()["lake_url"],
         "Archive": f"{settings.masked()['archive_url']} (`{typed('archive list', system)}`)",
         "Log": str(settings.home / LOG_DIRECTORY),
-        **page,
+        **place,
         "The graph with this history": "`make ui` or `dtx ui`",
     }
-    print_summary(output(), system, outcome, everywhere if whole else page, whole=whole)
+    print_summary(output(), system, outcome, everywhere if whole else place, whole=whole)
     asked = options or {}
     try:
-        reasons, found = page_written_anew(location, system, restore_point=asked.get("restore_point"))
+        steps = list(outcome.seconds_of) if outcome.succeeded else []
+        page = page_of_last_step(outcome.run_id, steps)
+        reasons, found = page_written_anew(location, system, restore_point=asked.get("restore_point"), page=page)
     except MigrationError as error:
         # What keeps the lake or the settings from being read has ended the run already, and is told above.
         if outcome.succeeded:
@@ -259,7 +262,8 @@ def summarise(
         output(),
         [obstacle for obstacle in found if not obstacle.is_accepted(asked.get("accept", ()))],
         cut_over=asked.get("mode") == "cutover" and bool(outcome.loads) and outcome.succeeded,
-        undone_by=typed(f"rollback {outcome.run_id[:8]}", system) if outcome.loads else None,
+        # One that found all rows there wrote none, and there is nothing of it to undo.
+        undone_by=typed(f"rollback {outcome.run_id[:8]}", system) if outcome.wrote else None,
         system=system,
         demonstration=location.SYSTEM.decisions.demonstration,
         reasons=reasons,
@@ -274,18 +278,22 @@ def in_the_way_now(location: ModuleType, system: str) -> "list[Obstacle]":
 
 
 def page_written_anew(
-    location: ModuleType, system: str, *, restore_point: str | None = None
-) -> "tuple[list[str], list[Obstacle]]":
+    location: ModuleType, system: str, *, restore_point: str | None = None, page: "Page | None" = None
+) -> "tuple[list[str], Sequence[Obstacle]]":
     """Write the cutover page as things are after a run, an undo or whatever else; gives what speaks against a cutover:
     of the runs so far, and what is in the way.
 
-    A run writes it too, while it goes on itself: where it is killed, or started from the UI, that one is there.
+    A run writes it too, while it goes on itself: where it is killed, or started from the UI, that one is there. Of the
+    `page` that its last step wrote only what the end of the run changes is asked anew.
     """
-    from dtx_assets.machinery.report.asset import write_cutover_page
+    from dtx_assets.machinery.report.asset import write_after_its_run, write_cutover_page
 
     with gate_now(location, system, restore_point) as (environment, gate):
-        report, found, _ = write_cutover_page(environment, gate, location.defs.resolve_asset_graph())
-        return [reason.text for reason in report.readiness.reasons], found
+        if page is None or gate.instance is None:
+            page = write_cutover_page(environment, gate, location.defs.resolve_asset_graph())
+        else:
+            page = write_after_its_run(environment, gate.instance, page)
+        return [reason.text for reason in page.report.readiness.reasons], page.found
 
 
 @contextmanager

@@ -279,3 +279,22 @@ def test_the_verdict_is_that_of_the_page_where_the_runs_so_far_speak_against_a_c
         "No-go: 2 in the way of a cutover (1 decision to confirm, 1 question to answer); besides, the last run failed.",
         "Next: `dtx todo` lists all of it by owner.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "wrote"),
+    [
+        ({"inserted": 1}, True),
+        ({"inserted": 0, "updated": 2}, True),
+        ({"adopted": 3}, True),
+        ({"files sent": 1}, True),
+        ({"unchanged": 9, "status": "succeeded"}, False),
+    ],
+)
+def test_a_run_that_found_all_rows_there_has_nothing_to_undo_and_its_cutover_says_so(counts, wrote):
+    outcome = RunOutcome("r", succeeded=True, seconds=1, loads={"Animal": {"unchanged": 1}, "Keeper": counts})
+    assert outcome.wrote is wrote
+    console = plain_console()
+    print_verdict(console, [], cut_over=True, undone_by="dtx rollback r" if outcome.wrote else None)
+    said = text_of(console)
+    assert ("`dtx rollback r` undoes this run" in said, "Cut over. It wrote nothing" in said) == (wrote, not wrote)

@@ -96,7 +96,8 @@ def planned_assets(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey
 def note_refusal(instance: dg.DagsterInstance | None, run_id: str, left: Sequence[Obstacle]) -> None:
     """Leave with a run that it was refused, and for how much."""
     if instance is not None and instance.has_run(run_id):
-        instance.add_run_tags(run_id, {REFUSED_TAG: count_of_kinds(left)})
+        # The report tells the same of a run that comes to it.
+        instance.add_run_tags(run_id, {REFUSED_TAG: count_of_kinds(left), "mode": "cutover", "verdict": "no-go"})
 
 
 def asked_option(run: dg.DagsterRun, option: str) -> str:

@@ -316,7 +316,9 @@ def _readable(fact: Any) -> Any:
 
 POINTS = "points in the way"
 """The entry of the report that says how many, run by run."""
-OBSTACLES_SHOWN = ("what", "found", "rows", "owner", "do", "accepted")
+OBSTACLES_SHOWN = ("owner", "found", "do", "rows", "what", "accepted")
+"""Who, and for what, first: of a table wider than its cell the UI shows the first columns, and a name is as wide as it
+is long."""
 RED_SHOWN = OBSTACLES_SHOWN[:-1]
 RED_FOR, ACCEPTING = "closes the gate for", "accept it with"
 """The entries of a red check's evaluation that people read first."""
@@ -325,7 +327,8 @@ RED_FOR, ACCEPTING = "closes the gate for", "accept it with"
 def obstacle_row(obstacle: "Obstacle", *, accepted: bool) -> tuple[Any, ...]:
     """What stands in the way, as a row under OBSTACLES_SHOWN."""
     rows = "" if obstacle.rows is None else f"{obstacle.rows:,}"
-    told = (obstacle.name, obstacle.finding, rows, obstacle.answers_for_it, obstacle.remedy)
+    found = f"{obstacle.about}: {obstacle.finding}" if obstacle.about else obstacle.finding
+    told = (obstacle.answers_for_it, found, obstacle.remedy, rows, obstacle.name)
     return (*told, "yes" if accepted else "no")
 
 

@@ -102,6 +102,12 @@ class RunOutcome:
     """How long each step took that succeeded."""
 
     @property
+    def wrote(self) -> bool:
+        """Whether any load changed the target, or what is remembered of its rows."""
+        changes = ("inserted", "updated", "adopted", "files sent")
+        return any(facts.get(name, 0) for facts in self.loads.values() for name in changes)
+
+    @property
     def exit_code(self) -> int:
         if any(failure.message == INTERRUPTED for failure in self.failures):
             return EXIT_INTERRUPTED

@@ -1,6 +1,7 @@
 """The asset `report/cutover`: the cutover page, made at the end of a run, and by `dtx report` at any time."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,13 +17,28 @@ from dtx_assets.machinery.dagster.graph import REPORTS, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import POINTS, obstacles_table, table
 from dtx_assets.machinery.dagster.served_pages import page_address
 from dtx_assets.machinery.report import gather, write_page
-from dtx_assets.machinery.report.figures import read_figures
-from dtx_assets.machinery.report.gather import Report
+from dtx_assets.machinery.report.figures import RUNS_SHOWN, Figures, read_figures, read_runs
+from dtx_assets.machinery.report.gather import Report, after_its_run
 from dtx_assets.machinery.run.environment import RunEnvironment
 
 CUTOVER = "cutover"
+STEP = "_cutover_report"
 SERVED = "page in the browser"
 AT_THE_END = {"dagster/priority": "-30"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page as it was written, and what it was made of; `found` is what is in the way, accepted or not."""
+
+    report: Report
+    figures: Figures
+    found: tuple[Obstacle, ...]
+    path: Path
+
+
+_written: dict[str, Page] = {}
+"""The page of the run that a step of this process wrote last, by the run's id: for who runs it in this process."""
 
 
 def page_path(settings: Settings) -> Path:
@@ -52,7 +68,7 @@ def build_report(
     )
 
     # Steps of one name have to be the same in all jobs.
-    name = f"{system.name}_cutover_report" + ("" if of_run else "_after_all")
+    name = f"{system.name}{STEP}" + ("" if of_run else "_after_all")
 
     @dg.multi_asset(name=name, specs=[spec], required_resource_keys=RESOURCES, op_tags=AT_THE_END)
     def cutover_report(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
@@ -60,7 +76,10 @@ def build_report(
         with told(environment):
             gate = GateOfInstance(graph, check_groups, context.instance)
             shown = whole_graph()
-            report, _, path = write_cutover_page(environment, gate, shown)
+            page = write_cutover_page(environment, gate, shown)
+            report, path = page.report, page.path
+            _written.clear()
+            _written[environment.run_id] = page
             rejected = sum(group.figures.rows for group in report.rejected if not group.figures.partial)
             context.instance.add_run_tags(
                 environment.run_id,
@@ -105,20 +124,41 @@ def reported_on(graph: Graph) -> list[dg.AssetKey]:
     ]
 
 
-def write_cutover_page(
-    environment: RunEnvironment, gate: GateOfInstance, whole_graph: AssetGraph
-) -> tuple[Report, list[Obstacle], Path]:
-    """Write the page as things are now; gives what it says, what is in the way, accepted or not, and where it is."""
+def page_of_last_step(run_id: str, steps: Sequence[str]) -> Page | None:
+    """The page that the last step of a run wrote, if that was in this process; `steps` are those of the run in order,
+    all of which succeeded.
+
+    After it nothing was loaded or checked, so that a run's end changes no more than what is said of runs.
+    """
+    page = _written.get(run_id)
+    if page is None or not steps or not steps[-1].endswith(STEP):
+        return None
+    is_open = any("running" in area.tally for area in page.report.readiness.areas)
+    return None if is_open else page
+
+
+def write_after_its_run(environment: RunEnvironment, instance: dg.DagsterInstance, page: Page) -> Page:
+    """Write the page of a run's last step anew, now that the run has ended."""
+    system = environment.system
+    runs, loaded = read_runs(environment.target_url, system.name, RUNS_SHOWN)
+    figures = replace(page.figures, runs=runs, loaded=loaded)
+    report = after_its_run(page.report, system, instance, figures, now=datetime.now(UTC))
+    return replace(page, report=report, figures=figures, path=write_page(report, page.path))
+
+
+def write_cutover_page(environment: RunEnvironment, gate: GateOfInstance, whole_graph: AssetGraph) -> Page:
+    """Write the page as things are now."""
     system, settings, masked = environment.system, environment.settings, environment.settings.masked()
     if gate.instance is None:
         raise TypeError("there is no page without a history")
     models = [target.model for target in system.filled_targets]
     found = gate.in_the_way(environment, models, cutover=True)
+    figures = read_figures(environment.target_url, system.name)
     report = gather(
         system,
         whole_graph,
         gate.instance,
-        read_figures(environment.target_url, system.name),
+        figures,
         found,
         now=datetime.now(UTC),
         source="the shipped sample"
@@ -126,4 +166,4 @@ def write_cutover_page(
         else masked["legacy_url"],
         target=masked["target_url"] if settings.target_url else "the embedded database",
     )
-    return report, found, write_page(report, page_path(settings))
+    return Page(report, figures, tuple(found), write_page(report, page_path(settings)))

@@ -42,6 +42,21 @@ WHERE run.system = %(system)s
 ORDER BY run.started_at DESC
 LIMIT %(runs)s
 """
+LOADED = """
+SELECT run.run_id, run.started_at, coalesce(nullif(load.model, ''), load.target_table) AS model,
+    coalesce(sum(batch.rows_inserted + batch.rows_updated), 0)::bigint AS rows,
+    coalesce(sum(batch.rows_inserted + batch.rows_updated) FILTER (WHERE batch.undone_at IS NOT NULL), 0)::bigint
+        AS undone,
+    max(batch.undone_at) AS undone_at
+FROM migration.run
+JOIN migration.load ON load.run_id = run.run_id
+LEFT JOIN migration.batch ON batch.load_id = load.id
+WHERE run.system = %(system)s
+GROUP BY 1, 2, 3
+HAVING run.mode = 'cutover' OR sum(batch.rows_inserted + batch.rows_updated) > 0
+ORDER BY run.started_at DESC, 3
+"""
+"""Of all runs, not the last ones alone: what a cutover found in the target may be of any."""
 ACCOUNTING = """
 SELECT DISTINCT ON (entry.source_table, entry.target_table)
     entry.source_table, entry.target_table, entry.read, entry.migrated, entry.rejected, entry.dropped, entry.coerced
@@ -137,6 +152,24 @@ class RunFigures:
     demonstration: bool = False
     """A file stood for the people who had to say something."""
 
+    @property
+    def accepted_by(self) -> str:
+        """Who started it, where something was accepted for it: its history may lie elsewhere."""
+        return next((str(said["by"]) for said in self.accepted.values() if isinstance(said, Mapping)), "")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a run loaded into a model: the rows that it wrote, how many of them were undone since, and when."""
+
+    run_id: str
+    started_at: datetime
+    """Of the run."""
+    model: str
+    rows: int
+    undone: int = 0
+    undone_at: datetime | None = None
+
 
 @dataclass(frozen=True)
 class RejectedKind:
@@ -182,6 +215,8 @@ class Figures:
     vanished: tuple[Listed, ...] = ()
     owned: Mapping[str, int] = field(default_factory=dict)
     """Rows of each target table that legacy rows became: written, or found with equal values."""
+    loaded: tuple[Loaded, ...] = ()
+    """Of all runs that wrote, and of all cutovers."""
 
 
 def read_figures(target_url: str, system: str) -> Figures:
@@ -200,17 +235,19 @@ def read_figures(target_url: str, system: str) -> Figures:
             tuple(Listed(**row) for row in ask(CONFLICTS)),
             tuple(Listed(**row) for row in ask(VANISHED)),
             {row["target_table"]: row["rows"] for row in ask(OWNED)},
+            tuple(Loaded(**row) for row in ask(LOADED)),
         )
 
 
-def read_runs(target_url: str, system: str, limit: int | None) -> tuple[RunFigures, ...]:
-    """The last runs that loaded, the latest first, or all of them; none where nothing was loaded."""
+def read_runs(target_url: str, system: str, limit: int | None) -> tuple[tuple[RunFigures, ...], tuple[Loaded, ...]]:
+    """The last runs that loaded, the latest first, or all of them, and what all runs wrote into which model; none where
+    nothing was loaded."""
     with refusals_told(), connect(target_url) as connection, connection.transaction():
         connection.execute("SET TRANSACTION READ ONLY")
         if connection.execute("SELECT to_regclass('migration.activation')").fetchone() == (None,):
-            return ()
+            return (), ()
         ask = _Asking(connection, {"system": system, "runs": limit})
-        return tuple(run_figures(ask(RUNS)))
+        return tuple(run_figures(ask(RUNS))), tuple(Loaded(**row) for row in ask(LOADED))
 
 
 def run_figures(answer: list[dict[str, Any]]) -> Iterator[RunFigures]:

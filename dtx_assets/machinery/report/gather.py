@@ -4,7 +4,7 @@ Each section has its module. Everything personal is masked there, before anythin
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -26,9 +26,9 @@ from dtx_assets.machinery.report.book import (
 from dtx_assets.machinery.report.decisions import DecisionRow, decision_rows
 from dtx_assets.machinery.report.figures import Figures, Listed
 from dtx_assets.machinery.report.flow import Became, CoercionRow, TableFlow, became, coercion_rows, table_flows
-from dtx_assets.machinery.report.history import History
+from dtx_assets.machinery.report.history import History, RunHistory
 from dtx_assets.machinery.report.lineage import Node, lineage_nodes
-from dtx_assets.machinery.report.readiness import Readiness, readiness
+from dtx_assets.machinery.report.readiness import Readiness, readiness, with_runs
 from dtx_assets.machinery.report.rejected import RejectedGroup, rejected_group
 from dtx_assets.machinery.report.undecided import UndecidedRow, undecided_rows
 from dtx_assets.machinery.system.system import System
@@ -76,6 +76,14 @@ class Report:
 
     def model_of(self, table: str) -> str:
         return self.models.get(table, table)
+
+
+def after_its_run(
+    report: Report, system: System, instance: dg.DagsterInstance, figures: Figures, *, now: datetime
+) -> Report:
+    """What the page says once the run has ended whose last step gathered it: the runs alone are asked anew."""
+    found = with_runs(report.readiness, RunHistory(system, instance), figures, Accounts(system, figures))
+    return replace(report, now=now, readiness=found)
 
 
 def gather(

@@ -88,7 +88,10 @@ class RunHistory:
         self.system, self.instance = system, instance
 
     def seconds(self, runs: Sequence[RunFigures]) -> dict[str, float | None]:
-        """How long each run took from its start to its end, None while it goes on."""
+        """How long each run took from its start to its end, None while it goes on.
+
+        Where this history does not have it, how long it loaded; of one that was undone only that is known, when it was.
+        """
         if not runs:
             return {}
         filters = dg.RunsFilter(run_ids=[run.run_id for run in runs])
@@ -99,7 +102,8 @@ class RunHistory:
             if record and record.start_time:
                 seconds[run.run_id] = record.end_time - record.start_time if record.end_time else None
             else:
-                seconds[run.run_id] = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
+                loaded_until = None if run.status == "rolled back" else run.finished_at
+                seconds[run.run_id] = (loaded_until - run.started_at).total_seconds() if loaded_until else None
         return seconds
 
     def refused(self, run_id: str) -> str:
@@ -111,6 +115,10 @@ class RunHistory:
         """Who started a run, as far as its options say."""
         run = self.instance.get_run_by_id(run_id)
         return asked_option(run, "accepted_by") if run else ""
+
+    def remembers(self, run_id: str) -> bool:
+        """Whether this history has a run: one that another machine started, or before it was emptied, is elsewhere."""
+        return self.instance.has_run(run_id)
 
     def was_killed(self, run_id: str) -> bool:
         """Whether a run ended without success; of one that says it goes on, it was killed before it could say so."""
@@ -161,7 +169,7 @@ class RunHistory:
 
     def failed_checks(self, run_id: str) -> int | None:
         """How many checks of a run failed at ERROR; None where the history does not have it any more."""
-        if not self.instance.has_run(run_id):
+        if not self.remembers(run_id):
             return None
         return sum(check_result(evaluation).is_error for evaluation in failed_evaluations(self.instance, run_id))
 

@@ -2,15 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dtx_assets.machinery.base.masking import mask_emails
 from dtx_assets.machinery.checks.obstacles import KINDS, Obstacle, by_owner, is_go
 from dtx_assets.machinery.report.accounts import Accounts
-from dtx_assets.machinery.report.figures import RUNS_SHOWN, Figures, RunFigures
-from dtx_assets.machinery.report.history import Check, History, Phase
+from dtx_assets.machinery.report.figures import RUNS_SHOWN, Figures, Loaded, RunFigures
+from dtx_assets.machinery.report.history import Check, History, Phase, RunHistory
+from dtx_assets.machinery.report.standing import found_of_others, rows_by_model, stands_still, undone_since
 from dtx_assets.machinery.system.system import System
 
 WHOLE_RUNS = 5
@@ -58,6 +59,10 @@ class RunRow:
     """What the gate refused it for, by kind."""
     points: int | None = None
     """How many points stood in the way after it."""
+    remembered: bool = True
+    """Whether the Dagster history has it; else nobody here knows what its checks found."""
+    undone: Mapping[str, int] = field(default_factory=dict)
+    """How many rows were undone since of those that it stands on, by model."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Window:
     written: int
 
 
-Outcome = Literal["cut over", "refused", "rolled back", "failed"]
+Outcome = Literal["cut over", "undone in part", "refused", "rolled back", "failed"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,11 @@ class Attempt:
     updated: int = 0
     demonstration: bool = False
     """Whether a file stood for the people who had to say something."""
+    undone: Mapping[str, int] = field(default_factory=dict)
+    """How many rows were undone since of those that it wrote, or found of earlier runs, by model."""
+    undone_at: datetime | None = None
+    found: Mapping[str, int] = field(default_factory=dict)
+    """How many rows that it stands on earlier runs had written, by run, the latest first: its own undo leaves them."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,8 @@ class Readiness:
         """What the page begins with: before the cutover and after it."""
         if self.attempt and self.attempt.whole and self.attempt.outcome == "cut over":
             return "Cut over"
+        if self.attempt and self.attempt.outcome == "undone in part":
+            return "Undone in part"
         if not self.go:
             return "No-go"
         return "Go with acceptances" if self.accepted else "Go"
@@ -149,11 +161,35 @@ def readiness(
     obstacles: Sequence[Obstacle],
 ) -> Readiness:
     """Go where nothing is in the way that was not accepted, and all rows of a whole run are accounted for."""
-    last = next((run for run in figures.runs if run.status != "rolled back"), None)
-    accepted = accepted_obstacles(last)
+    accepted = accepted_obstacles(last_run(figures))
     left = [found for found in obstacles if not found.is_accepted(accepted)]
     checks = history.checks(accepted, findings_of_checks(left), remedies_of_checks(left))
-    runs = run_rows(history, figures, accounts)
+    areas = tuple(area_readiness(group, title, checks) for group, title in all_areas(system, checks).items())
+    found = Readiness((), tuple(left), areas, (), (), None, accepted, tally(checks))
+    return with_runs(found, history, figures, accounts)
+
+
+def last_run(figures: Figures) -> RunFigures | None:
+    """The last one that was not undone."""
+    return next((run for run in figures.runs if run.status != "rolled back"), None)
+
+
+def with_runs(found: Readiness, history: RunHistory, figures: Figures, accounts: Accounts) -> Readiness:
+    """The same with the runs as they are now: all that the end of a run changes after its last check."""
+    runs = run_rows(history, figures, accounts, {run.run_id: run.failed_checks for run in found.runs})
+    whole = [run for run in runs if run.whole]
+    return replace(
+        found,
+        reasons=tuple(reasons_of_runs(history, last_run(figures), accounts)),
+        runs=runs,
+        phases=history.phases(whole[0].run_id) if whole else (),
+        window=cutover_window(runs),
+        attempt=last_attempt(history, runs, figures.loaded),
+    )
+
+
+def reasons_of_runs(history: RunHistory, last: RunFigures | None, accounts: Accounts) -> list[Reason]:
+    """What speaks against a cutover beside what is in the way of one."""
     reasons = []
     if last is None:
         reasons.append(Reason("nothing loaded", 1, "nothing has been loaded yet: rehearse first", "runs"))
@@ -168,18 +204,7 @@ def readiness(
     lost = sum(not entry.balances for entry in accounts.current.values())
     if lost:
         reasons.append(Reason("unaccounted", lost, "flows in which rows are unaccounted for", "flow"))
-    whole = [run for run in runs if run.whole]
-    return Readiness(
-        reasons=tuple(reasons),
-        todo=tuple(left),
-        areas=tuple(area_readiness(group, title, checks) for group, title in all_areas(system, checks).items()),
-        runs=runs,
-        phases=history.phases(whole[0].run_id) if whole else (),
-        window=cutover_window(runs),
-        accepted=accepted,
-        tally=tally(checks),
-        attempt=last_attempt(history, runs),
-    )
+    return reasons
 
 
 def accepted_obstacles(run: RunFigures | None) -> dict[str, str]:
@@ -232,8 +257,14 @@ def tally(checks: Iterable[Check]) -> dict[str, int]:
     return {state: counts[state] for state in STATES if counts[state]}
 
 
-def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[RunRow, ...]:
-    """The last runs, the latest first."""
+def run_rows(
+    history: RunHistory, figures: Figures, accounts: Accounts, failed_checks: Mapping[str, int | None]
+) -> tuple[RunRow, ...]:
+    """The last runs, the latest first; `failed_checks` are known already of some."""
+
+    def failed(run_id: str) -> int | None:
+        return failed_checks[run_id] if run_id in failed_checks else history.failed_checks(run_id)
+
     seconds = history.seconds(figures.runs)
     points = history.in_the_way_of([run.run_id for run in figures.runs])
     rows = [
@@ -243,9 +274,11 @@ def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[Ru
             run,
             seconds[run.run_id],
             whole=accounts.expected <= set(run.flows) and not run.limited,
-            failed_checks=history.failed_checks(run.run_id) if place < RUNS_WITH_CHECKS else None,
+            failed_checks=failed(run.run_id) if place < RUNS_WITH_CHECKS else None,
             refused=history.refused(run.run_id),
             points=points.get(run.run_id),
+            remembered=history.remembers(run.run_id),
+            undone=rows_by_model(undone_since(run, figures.loaded)),
         )
         for place, run in enumerate(figures.runs)
     ]
@@ -256,39 +289,40 @@ def run_rows(history: History, figures: Figures, accounts: Accounts) -> tuple[Ru
     return tuple(sorted(rows, key=lambda row: row.started_at, reverse=True)[:RUNS_SHOWN])
 
 
-def last_attempt(history: History, runs: Iterable[RunRow]) -> Attempt | None:
-    """The last of the runs that was to cut over."""
-    known = list(runs)
-    for run in known:
+def last_attempt(history: RunHistory, runs: Iterable[RunRow], loaded: Sequence[Loaded] = ()) -> Attempt | None:
+    """The last of the runs that was to cut over; `loaded` is what all runs wrote into which model."""
+    for run in runs:
         figures = run.figures
         if (figures.mode if figures else run.mode) != "cutover":
             continue
-        done: Outcome = "rolled back" if lost_its_rows(run, known) else "cut over"
-        ended: dict[str, Outcome] = {"succeeded": done, "rolled back": "rolled back"}
+        undone = undone_since(figures, loaded) if figures else []
         return Attempt(
             run.run_id,
             run.started_at,
-            mask_emails(history.asked_by(run.run_id)),
-            "refused" if run.refused else ended.get(figures.status, "failed") if figures else "failed",
+            mask_emails(history.asked_by(run.run_id) or (figures.accepted_by if figures else "")),
+            outcome_of(run, loaded),
             run.whole,
             run.refused,
             figures.inserted if figures else 0,
             figures.updated if figures else 0,
             bool(figures and figures.demonstration),
+            rows_by_model(undone),
+            max((each.undone_at for each in undone if each.undone_at), default=None),
+            found_of_others(figures, loaded) if figures else {},
         )
     return None
 
 
-def lost_its_rows(cutover: RunRow, runs: Iterable[RunRow]) -> bool:
-    """Whether a run was undone since that a cutover had found the rows of in the target, and so did not write them."""
-    before = (run.figures for run in runs if run.figures and run.started_at < cutover.started_at)
-    return any(
-        figures.status == "rolled back"
-        and figures.inserted + figures.updated > 0
-        and figures.finished_at is not None
-        and figures.finished_at > cutover.started_at
-        for figures in before
-    )
+def outcome_of(cutover: RunRow, loaded: Sequence[Loaded]) -> Outcome:
+    """How a cutover ended, and whether it stands since."""
+    figures = cutover.figures
+    if cutover.refused:
+        return "refused"
+    if figures is None or figures.status not in ("succeeded", "rolled back"):
+        return "failed"
+    if not stands_still(figures, loaded):
+        return "rolled back"
+    return "undone in part" if undone_since(figures, loaded) else "cut over"
 
 
 def cutover_window(runs: Iterable[RunRow]) -> Window | None:

@@ -4,17 +4,21 @@ Jinja escapes all that comes from data. What the page says is `gather`'s.
 """
 
 import re
+import sys
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import files
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUndefined
+from jinja2.bccache import Bucket
 from markupsafe import Markup
 
 from dtx_assets.machinery.base.private import make_private_directory
@@ -93,10 +97,30 @@ def write_page(report: Report, path: Path) -> Path:
     return path
 
 
+class CompiledTemplates(FileSystemBytecodeCache):
+    """Templates as they were compiled before, beside the bytecode of this module, where Python may write that too.
+
+    To compile them takes longer than to make the page. What they are compiled to hangs on this module as well.
+    """
+
+    def __init__(self) -> None:
+        source = Path(__file__)
+        places = cache_from_source(__file__)
+        super().__init__(
+            str(Path(places).parent), f"{source.stem}.%s.{sha256(source.read_bytes()).hexdigest()[:12]}.cache"
+        )
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if not sys.dont_write_bytecode:
+            with suppress(OSError):
+                super().dump_bytecode(bucket)
+
+
 @cache
 def environment() -> Environment:
     jinja = Environment(
         loader=PackageLoader(__package__),
+        bytecode_cache=CompiledTemplates(),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=visible,
@@ -199,5 +223,7 @@ def visible(value: Any) -> Any:
     if isinstance(value, int | float | datetime):
         raise TypeError(f"{value!r} is shown without a name: use count(), duration(), share(), moment() or age()")
     if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    if value.isprintable():
         return value
     return "".join(sign if sign.isprintable() or sign == "\n" else f"\\u{ord(sign):04x}" for sign in value)

@@ -1,11 +1,14 @@
 """Which runs there were: what the target database remembers of those that loaded, and Dagster of those that did not."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from dtx_assets.machinery.report.figures import RunFigures, read_runs
+from dtx_assets.machinery.report.figures import Loaded, RunFigures, read_runs
 from dtx_assets.machinery.report.history import RunHistory
+from dtx_assets.machinery.report.standing import rows_by_model, stands_still, undone_since, would_lose
+
+ELSEWHERE = "another Dagster history knows what its checks found"
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,9 @@ class ListedRun:
     """A run that loaded, or was to. Rows are those read and rejected, and those written to the target.
 
     `state` is succeeded, failed, running, killed, refused or rolled back; `refused` says for what, by kind.
-    `failed_checks` is None where the history does not have the run any more, and `by` is empty then.
+    `failed_checks` is None where the history does not have the run: what is known of it then is the bookkeeping's, and
+    `by` is who accepted something for it, else empty. `undone` are the rows, by model, that were undone since of those
+    that it stands on: of a cutover also those that earlier runs had written.
     """
 
     run_id: str
@@ -30,15 +35,23 @@ class ListedRun:
     demonstration: bool = False
     failed_checks: int | None = None
     refused: str = ""
+    undone: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ended(self) -> str:
         """How it ended, as people say it."""
         if self.state == "refused":
             return f"refused: {self.refused}"
-        if self.state == "succeeded" and self.failed_checks is not None:
-            return "all checks passed" if not self.failed_checks else f"{self.failed_checks:,} checks failed"
-        return self.state
+        if self.state == "running" and self.failed_checks is None:
+            return "running, or killed: another Dagster history knows which"
+        if self.state != "succeeded":
+            return self.state
+        if self.failed_checks is None:
+            told = f"loaded; {ELSEWHERE}"
+        else:
+            told = "all checks passed" if not self.failed_checks else f"{self.failed_checks:,} checks failed"
+        undone = ", ".join(f"{model} ({rows:,})" for model, rows in self.undone.items())
+        return f"{told}; rows undone since: {undone}" if undone else told
 
     @property
     def what(self) -> str:
@@ -55,7 +68,7 @@ class ListedRun:
 
 def listed_runs(history: RunHistory, target_url: str, limit: int) -> list[ListedRun]:
     """The last runs, the latest first: those that loaded, and those that failed or were refused before."""
-    loaded = read_runs(target_url, history.system.name, limit)
+    runs, loaded = read_runs(target_url, history.system.name, limit)
     early = [
         ListedRun(
             run.run_id,
@@ -66,33 +79,35 @@ def listed_runs(history: RunHistory, target_url: str, limit: int) -> list[Listed
             "refused" if run.refused else "failed",
             refused=run.refused,
         )
-        for run in history.failed_early(loaded, limit)
+        for run in history.failed_early(runs, limit)
     ]
-    return sorted([*_of_target(history, loaded), *early], key=lambda run: run.started_at, reverse=True)[:limit]
+    return sorted([*_of_target(history, runs, loaded), *early], key=lambda run: run.started_at, reverse=True)[:limit]
 
 
 def runs_named(history: RunHistory, target_url: str, run_ids: Sequence[str]) -> list[ListedRun]:
     """Some of the runs that loaded, in the order in which they are named."""
-    loaded = {run.run_id: run for run in read_runs(target_url, history.system.name, None)}
-    return list(_of_target(history, [loaded[run_id] for run_id in run_ids if run_id in loaded]))
+    runs, loaded = read_runs(target_url, history.system.name, None)
+    named = {run.run_id: run for run in runs}
+    return list(_of_target(history, [named[run_id] for run_id in run_ids if run_id in named], loaded))
 
 
-def cutovers_upon(history: RunHistory, target_url: str, run_ids: Sequence[str]) -> list[ListedRun]:
-    """The cutovers that stand, and that found rows of some runs in the target instead of writing them."""
-    loaded = read_runs(target_url, history.system.name, None)
-    first = min((run.started_at for run in loaded if run.run_id in run_ids), default=None)
+def cutovers_upon(
+    history: RunHistory, target_url: str, run_ids: Sequence[str], models: Collection[str] | None = None
+) -> list[ListedRun]:
+    """The cutovers that stand on rows of some runs, of some models alone, which they found in the target."""
+    runs, loaded = read_runs(target_url, history.system.name, None)
     upon = [
         run
-        for run in loaded
-        if run.mode == "cutover" and run.status == "succeeded" and run.run_id not in run_ids
-        if first is not None and run.started_at > first
+        for run in runs
+        if run.mode == "cutover" and run.status == "succeeded" and stands_still(run, loaded)
+        if would_lose(run, loaded, run_ids, models)
     ]
-    return list(_of_target(history, upon))
+    return list(_of_target(history, upon, loaded))
 
 
-def _of_target(history: RunHistory, loaded: Sequence[RunFigures]) -> Iterator[ListedRun]:
-    seconds = history.seconds(loaded)
-    for run in loaded:
+def _of_target(history: RunHistory, runs: Sequence[RunFigures], loaded: Sequence[Loaded]) -> Iterator[ListedRun]:
+    seconds = history.seconds(runs)
+    for run in runs:
         refused = history.refused(run.run_id)
         killed = run.status == "running" and history.was_killed(run.run_id)
         yield ListedRun(
@@ -100,7 +115,7 @@ def _of_target(history: RunHistory, loaded: Sequence[RunFigures]) -> Iterator[Li
             run.started_at,
             seconds[run.run_id],
             run.mode,
-            history.asked_by(run.run_id),
+            history.asked_by(run.run_id) or run.accepted_by,
             "refused" if refused and run.status == "failed" else "killed" if killed else run.status,
             run.read,
             run.rejected,
@@ -110,4 +125,5 @@ def _of_target(history: RunHistory, loaded: Sequence[RunFigures]) -> Iterator[Li
             run.demonstration,
             history.failed_checks(run.run_id),
             refused,
+            rows_by_model(undone_since(run, loaded)),
         )

@@ -45,13 +45,6 @@ def roll_back(
 
     Of a `phase`, what it and those after it loaded is undone.
     """
-    models = None
-    if phase is not None:
-        system = environment.system
-        # What is derived is undone in any case: it hangs on the rows.
-        require_phase(system, phase)
-        undone = [each for each in system.phases if each.number >= phase]
-        models = [target.model for each in undone for target in system.models_of(each)]
     sends = any(target.file_columns for target in environment.system.targets)
     store = environment.file_store() if sends and not dry else None
     return undo_run(
@@ -60,12 +53,23 @@ def roll_back(
         environment.system.targets,
         run_id,
         with_later=with_later,
-        models=models,
+        models=models_since(environment.system, phase),
         dry=dry,
         remove_file=store.remove if store else None,
         first=partial(undo_derivations, environment.system, dry=dry),
         waiting=log,
     )
+
+
+def models_since(system: System, phase: int | None) -> list[str] | None:
+    """What a phase and those after it load; None, for all, where none is named. ConfigurationError where it is unknown.
+
+    What is derived is undone in any case: it hangs on the rows.
+    """
+    if phase is None:
+        return None
+    require_phase(system, phase)
+    return [target.model for each in system.phases if each.number >= phase for target in system.models_of(each)]
 
 
 def named_runs(environment: RunEnvironment, run_id: str) -> list[str]:

@@ -98,12 +98,13 @@ def rejected_entries(
             )
 
 
-def require_asked(system: System, table: str | None, reason: str | None) -> None:
-    """ConfigurationError where no flow has such a table, or no row is ever rejected for such a reason."""
+def require_asked(system: System, table: str | None, reason: str | None, *, place: str = "--table") -> None:
+    """ConfigurationError where no flow has such a table, or no row is ever rejected for such a reason; `place` is where
+    the table was named."""
     targets = {target.name for target in system.targets}
     if table is not None and table not in system.legacy_tables and table not in targets:
         known = [*system.legacy_tables, *sorted(targets - set(system.legacy_tables))]
-        raise ConfigurationError(f"there is no table {table!r}", where="--table", remedy=suggestion(table, known))
+        raise ConfigurationError(f"there is no table {table!r}", where=place, remedy=suggestion(table, known))
 
     if reason is not None and reason not in REMEDIES:
         raise ConfigurationError(

@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from dtx_assets.machinery.checks.obstacles import Obstacle
 from dtx_assets.machinery.dagster.metadata import (
     ACCOUNTING_DATA,
     BEYOND_PREVIEW,
@@ -22,6 +23,8 @@ from dtx_assets.machinery.dagster.metadata import (
     lineage_metadata,
     markdown_table,
     masked_preview,
+    obstacles_table,
+    red_metadata,
     target_column_schema,
 )
 from dtx_assets.machinery.mapping.lineage import PartLineage
@@ -219,3 +222,18 @@ def test_code_references_name_files_relative_to_the_project():
     assert file.label == "dtx_assets_tests/machinery/dagster/test_metadata.py"
     assert file.line_number == 1
     assert function.line_number > 50
+
+
+def test_a_list_of_what_is_in_the_way_begins_with_who_and_for_what():
+    """A table wider than its cell shows its first columns; a name that cannot be broken would fill it alone."""
+    found = [
+        Obstacle("rejected", "Animal/beast/unparseable", "beast → Animal", "2 rows are rejected", "ann", "mend it", 2),
+        Obstacle("question", "asked", "", "is it so?"),
+    ]
+    rows = [list(record.data.values()) for record in obstacles_table(found, ["asked"]).records]
+    assert rows == [
+        ["ann", "beast → Animal: 2 rows are rejected", "mend it", "2", "Animal/beast/unparseable", "no"],
+        ["nobody named", "is it so?", "", "", "asked", "yes"],
+    ]
+    red = red_metadata(found[:1])["closes the gate for"]
+    assert [column.name for column in red.schema.columns] == ["owner", "found", "do", "rows", "what"]

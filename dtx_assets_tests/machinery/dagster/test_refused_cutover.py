@@ -52,6 +52,7 @@ def test_what_needs_no_row_is_asked_before_any_is_read_and_what_was_found_in_row
     with open_instance(library.home) as instance:
         run = instance.get_run_by_id(refused.run_id)
         assert (run.tags[REFUSED_TAG], asked_option(run, "mode")) == ("1 question to answer", "cutover")
+        assert (run.tags["mode"], run.tags["verdict"]) == ("cutover", "no-go")
         [_, early] = RunHistory(SYSTEM, instance).failed_early((), 5)
     assert (early.run_id, early.mode, early.refused) == (refused.run_id, "cutover", "1 question to answer")
 

@@ -8,6 +8,8 @@ from dtx_assets.machinery.base.errors import ConfigurationError, LoadError
 from dtx_assets.machinery.load import activate_target, load_target, undo_run
 from dtx_assets.machinery.load.proof import REFERRED_TO
 from dtx_assets.machinery.load.undo_rows import CHANGED_SINCE
+from dtx_assets.machinery.report.figures import read_runs
+from dtx_assets.machinery.report.standing import rows_by_model, stands_still, undone_since
 from dtx_assets.machinery.run.operations import undo_lines
 from dtx_assets_tests.machinery.load.prepared import (
     OVERRIDE,
@@ -104,6 +106,26 @@ def test_later_runs_are_undone_first_or_the_undo_refuses(shop):
     assert state(shop) == before
     undo(shop, "second")
     assert undo(shop, "first").deleted == {"shop_reminder": 1}
+
+
+def test_a_run_of_which_one_model_was_undone_stands_in_part_and_says_so(shop):
+    """As one phase of a cutover is: the run itself stays what it is called."""
+    prepared(shop, reminder(1, "a"), reminder(2, "a"))
+    shop.load(REMINDER, "night")
+    rows = [{"owner_id": 1, "reason": "agreed", "until": None}]
+    write_prepared(shop.lake, OVERRIDE, [Batch(rows, [Link("exemption", "1", {"": 0})])], sources=["exemption"])
+    shop.load(OVERRIDE, "night")
+    shop.sql("UPDATE migration.run SET mode = 'cutover', status = 'succeeded'")
+    undo(shop, "night", models=["Reminder"], dry=True)
+    [[run], loaded] = read_runs(shop.url, SYSTEM, 1)
+    assert (undone_since(run, loaded), stands_still(run, loaded)) == ([], True)
+    undo(shop, "night", models=["Reminder"])
+    [[run], loaded] = read_runs(shop.url, SYSTEM, 1)
+    assert run.status == "succeeded"
+    assert (rows_by_model(undone_since(run, loaded)), stands_still(run, loaded)) == ({"Reminder": 2}, True)
+    undo(shop, "night")
+    [[run], loaded] = read_runs(shop.url, SYSTEM, 1)
+    assert not stands_still(run, loaded)
 
 
 def test_a_later_run_that_wrote_nothing_is_not_in_the_way(shop):

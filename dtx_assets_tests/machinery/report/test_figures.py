@@ -5,7 +5,7 @@ import pytest
 
 from dtx_assets.machinery.load.runs import prepare_bookkeeping
 from dtx_assets.machinery.postgres.connection import connect
-from dtx_assets.machinery.report.figures import Figures, read_figures
+from dtx_assets.machinery.report.figures import Figures, read_figures, read_runs
 
 RUNS = """
 INSERT INTO migration.run (run_id, system, mode, status, started_at, decisions) VALUES
@@ -81,6 +81,23 @@ def test_of_each_run_it_is_known_what_it_read_and_wrote_but_of_one_that_was_undo
     assert {name: run.flows for name, run in runs.items() if not run.flows} == {"undone": ()}
     assert runs["new"].flows == (("animal", "zoo_animal"),)
     assert {name for name, run in runs.items() if run.limited} == {"canary"}
+
+
+def test_of_each_run_that_wrote_and_of_each_cutover_it_is_known_what_it_wrote_into_which_model_and_what_was_undone(url):
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE migration.batch SET undone_at = '2026-01-09' WHERE load_id = 2 AND id % 2 = 0;"
+            " UPDATE migration.batch SET rows_inserted = 0, rows_updated = 0 WHERE load_id IN (1, 3);"
+            " UPDATE migration.run SET mode = 'cutover' WHERE run_id = 'old'"
+        )
+    loaded = {each.run_id: each for each in read_figures(url, "zoo").loaded}
+    assert {name: (each.model, each.rows, each.undone) for name, each in loaded.items()} == {
+        "old": ("Animal", 0, 0),
+        "new": ("Animal", 44, 22),
+        "undone": ("Animal", 88, 0),
+    }
+    assert [name for name, each in loaded.items() if each.undone_at] == ["new"]
+    assert read_runs(url, "zoo", 1)[1] == read_figures(url, "zoo").loaded, "of all runs, however few are asked for"
 
 
 def test_a_target_row_that_two_legacy_rows_became_is_one(url):

@@ -1,8 +1,13 @@
 """What the page knows of runs that did not end well."""
 
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
 import dagster as dg
 
 from dtx_assets.machinery.dagster.run import check_states
+from dtx_assets.machinery.report.figures import RunFigures
+from dtx_assets.machinery.report.history import RunHistory
 
 
 def test_a_check_that_a_failed_run_did_not_get_to_is_not_running():
@@ -21,3 +26,20 @@ def test_a_check_that_a_failed_run_did_not_get_to_is_not_running():
         definitions.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, raise_on_error=False)
         [state] = check_states(instance, definitions.resolve_asset_graph().asset_check_keys)
     assert (state.name, state.state) == ("sound", "not finished")
+
+
+def test_how_long_a_run_took_that_another_history_has_is_how_long_it_loaded_and_of_an_undone_one_nothing():
+    """The bookkeeping notes when it was undone where it had noted when it ended."""
+    began = datetime(2026, 5, 3, 12, tzinfo=UTC)
+    ended = began + timedelta(seconds=90)
+    runs = [
+        RunFigures(name, "rehearsal", status, began, at, {}, 9, 1, 8, 2, (), limited=False)
+        for name, status, at in (
+            ("ended", "succeeded", ended),
+            ("undone", "rolled back", ended),
+            ("going on", "running", None),
+        )
+    ]
+    with dg.instance_for_test() as instance:
+        seconds = RunHistory(SimpleNamespace(name="zoo"), instance).seconds(runs)
+    assert seconds == {"ended": 90, "undone": None, "going on": None}

@@ -1,6 +1,6 @@
 """What is concluded from the runs, and how the page says what was accepted and what the gate found."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -91,27 +91,6 @@ def test_the_last_cutover_that_was_tried_says_how_it_ended(row, outcome, rows):
     assert (found.outcome, found.inserted, found.updated) == (outcome, *rows)
     assert (found.by, found.refused) == ("a***@e***.org c", row.refused)
     assert last_attempt(BY_ANN, [ran(1), ran(2)]) is None
-
-
-@pytest.mark.parametrize(
-    ("status", "undone_after", "written", "outcome"),
-    [
-        ("rolled back", 1, 5, "rolled back"),
-        ("rolled back", -1, 5, "cut over"),
-        ("rolled back", 1, 0, "cut over"),
-        ("succeeded", 1, 5, "cut over"),
-    ],
-)
-def test_a_cutover_whose_rows_an_earlier_run_had_written_is_none_when_that_one_is_undone(
-    status, undone_after, written, outcome
-):
-    """`dtx rollback last` names the last run that wrote: where a cutover found all rows there, that is a rehearsal."""
-    undone = AT + timedelta(hours=undone_after)
-    figures = RunFigures(
-        "r", "rehearsal", status, AT - timedelta(days=1), undone, {}, 9, 1, written, 0, (), limited=False
-    )
-    earlier = RunRow("r", figures.started_at, figures, 1.0, True, None, "rehearsal", "")
-    assert last_attempt(BY_ANN, [cutover("succeeded"), earlier]).outcome == outcome
 
 
 def standing(attempt: Attempt | None, *found: Obstacle, **accepted: str) -> str:

@@ -1,10 +1,13 @@
 """How the page writes what it is given: numbers as figures only, text that cannot hide what it says."""
 
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import jinja2
 import pytest
 
-from dtx_assets.machinery.report.render import age, environment
+from dtx_assets.machinery.report.render import CompiledTemplates, age, environment
 
 NOW = datetime(2026, 5, 3, 12, tzinfo=UTC)
 
@@ -69,3 +72,27 @@ def test_what_stands_between_backticks_is_code(text, shown):
 
 def test_a_name_of_several_parts_breaks_between_them():
     assert rendered("{{ name|breakable }}", name="A/b<i>/c") == "A/<wbr>b&lt;i&gt;/<wbr>c"
+
+
+def test_templates_are_compiled_once_where_bytecode_may_be_written(tmp_path, monkeypatch):
+    """To compile those of the page takes longer than to make it; elsewhere each process does, and nothing fails."""
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    compiled: list[str] = []
+    real = jinja2.Environment._compile
+    monkeypatch.setattr(
+        jinja2.Environment, "_compile", lambda self, source, name: compiled.append(name) or real(self, source, name)
+    )
+
+    def once_more() -> int:
+        before = len(compiled)
+        jinja = environment.__wrapped__()
+        assert jinja.get_template("macros.html.j2").module.table
+        return len(compiled) - before
+
+    assert [once_more(), once_more()] == [1, 1], "there is no directory to keep them in"
+    Path(CompiledTemplates().directory).mkdir(parents=True)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert [once_more(), once_more()] == [1, 1]
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    assert [once_more(), once_more()] == [1, 0]
