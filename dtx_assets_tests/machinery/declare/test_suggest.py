@@ -139,6 +139,21 @@ def test_bytes_become_no_text():
     assert transform_for(picture, column("picture"), GENERIC) is None
 
 
+@pytest.mark.parametrize(
+    ("holds", "type_name", "made"),
+    [
+        ("", "interval", ("text", {})),
+        ("", "tsvector", ("text", {})),
+        ("", "time", ("text", {})),
+        ("list", "text[]", ("text", {})),
+        ("set", "text[]", ("array", {"separator": ","})),
+        ("bytes", "inet", None),
+    ],
+)
+def test_types_that_read_a_text_by_themselves(holds, type_name, made):
+    assert transform_for(FoundColumn("x", "x", "text", True, holds), column("x", type_name), GENERIC) == made
+
+
 def test_enums_take_texts_and_every_pair_is_of_known_families():
     assert transform_for(legacy("x", a="text").columns[0], column("a", "mood", labels=("so",)), GENERIC) == ("text", {})
     assert all(kinds and families for kinds, families, _, _ in PAIRS)
