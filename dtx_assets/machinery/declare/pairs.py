@@ -36,7 +36,9 @@ TEXTS = ("text", "code", "integer", "decimal", "boolean", "date", "time", "insta
 Settings = dict[str, Any]
 PAIRS: tuple[tuple[tuple[str, ...], tuple[str, ...], str, Settings], ...] = (
     (("integer",), ("integer",), "integer", {}),
-    (("integer", "decimal"), ("numeric", "float"), "numeric", {}),
+    (("integer", "decimal"), ("numeric",), "numeric", {}),
+    # Which reads all that a float can be: NaN, Infinity, and the smallest there is.
+    (("integer", "decimal"), ("float",), "text", {}),
     (("boolean", "integer"), ("boolean",), "boolean", {}),
     (("date", "time"), ("date",), "date", {}),
     (("time", "instant", "date"), ("timestamp",), "local_timestamp", {}),

@@ -26,14 +26,6 @@ def circles(targets: Sequence[TargetTable]) -> list[tuple[TargetTable, ...]]:
     return list(found.values())
 
 
-def loaded_with(targets: Sequence[TargetTable], model: str) -> tuple[TargetTable, ...]:
-    """The targets that a model is loaded together with, itself included."""
-    for circle in circles(targets):
-        if any(target.model == model for target in circle):
-            return circle
-    return tuple(target for target in targets if target.model == model)
-
-
 def loaded_before(targets: Sequence[TargetTable]) -> dict[str, list[str]]:
     """By model, those whose rows its rows refer to. Of models that refer to each other in a circle, none is first."""
     direct = _references(targets)

@@ -134,9 +134,19 @@ def test_a_transform_that_is_not_there_leaves_a_column_undecided():
     assert transform_for(price, wanted, with_it) == ("numeric", {})
 
 
-def test_bytes_become_no_text():
+def test_bytes_become_no_text_and_how_they_would_is_told():
     picture = FoundColumn("picture", "BLOB", "text", True, holds="bytes")
     assert transform_for(picture, column("picture"), GENERIC) is None
+    pair = one(FoundTable("film", None, (picture,), ()), target("film", ID, column("picture")))
+    assert pair.undecided["picture"].endswith("map it with `from: picture`: other bytes are rejected")
+    assert pair.unread == {"picture": "see picture"}
+
+
+def test_floats_are_read_by_the_database_itself():
+    for kind in ("decimal", "integer"):
+        [made] = legacy("x", a=kind).columns
+        assert transform_for(made, column("a", "double precision"), GENERIC) == ("text", {})
+        assert transform_for(made, column("a", "numeric(5,2)"), GENERIC) == ("numeric", {})
 
 
 @pytest.mark.parametrize(
