@@ -2,7 +2,7 @@
 
 import pytest
 
-from dtx_assets.machinery.declare.draft import drafts
+from dtx_assets.machinery.declare.draft import drafts, found_facts
 from dtx_assets.machinery.declare.pairs import PAIRS, transform_for
 from dtx_assets.machinery.declare.suggest import looks_personal, model_names, singular, suggest
 from dtx_assets.machinery.postgres.catalogue import FoundTarget, FoundTargetColumn
@@ -205,6 +205,16 @@ def test_a_target_without_a_key_is_left_out_by_name():
     assert "note: no target looks alike" in made.files["archived.yaml"]
     made = drafts([legacy("book", "id", id="integer")], [target("note", column("words"), key=()), target("book", ID)])
     assert "rows of note apart" in " ".join(made.files["decisions.yaml"].split())
+
+
+def test_keys_of_several_columns_say_what_is_loaded_before():
+    shelf = FoundTarget("shelf", None, (column("a"), column("b")), ("a", "b"))
+    book = FoundTarget("book", None, (ID, column("a"), column("b")), ("id",), refers_to=("shelf",))
+    made = drafts([legacy("shelf", a="text", b="text"), legacy("book", a="text", b="text")], [book, shelf])
+    assert "refers_to: [shelf]" in made.files["targets.yaml"]
+    assert made.files["targets.yaml"].count("refers_to") == 1
+    facts = found_facts([], [book, shelf])["target"]
+    assert (facts["book"]["refers_to"], "refers_to" in facts["shelf"]) == (["shelf"], False)
 
 
 def test_a_column_with_a_dot_in_its_name_is_undecided():
