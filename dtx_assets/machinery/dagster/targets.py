@@ -34,7 +34,6 @@ from dtx_assets.machinery.load import (
 from dtx_assets.machinery.load.extra import keep_extra
 from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.lineage import column_descriptions
-from dtx_assets.machinery.model.references import loaded_before
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.sources.documents import REST
@@ -120,7 +119,7 @@ def _load_spec(
                     graph.key("prepared", target.model),
                     *sorted(graph.made_together("prepared", target.model)),
                     # What rows refer to is loaded before them.
-                    *(graph.key("target", model) for model in loaded_before(graph.system.filled_targets)[target.model]),
+                    *(graph.key("target", model) for model in graph.system.loaded_before[target.model]),
                     *gates_before(graph, target.area),
                     *also_after,
                 ]

@@ -21,7 +21,6 @@ from dtx_assets.machinery.dagster.metadata import (
 from dtx_assets.machinery.load import Verification
 from dtx_assets.machinery.load.samples import Sample
 from dtx_assets.machinery.load.verify import FAULTS
-from dtx_assets.machinery.model.references import loaded_with
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.run.operations import verify_model
@@ -56,7 +55,7 @@ def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefin
         # Which rows are orphans shows in all that are loaded together.
         additional_deps=[
             graph.key(layer, each.model)
-            for each in loaded_with(graph.system.filled_targets, model)
+            for each in graph.system.loaded_with[model]
             for layer in ("prepared", "rejected")
         ],
         metadata={"severity": "ERROR", BLOCKS: True},

@@ -74,6 +74,7 @@ def found_facts(tables: Iterable[FoundTable], targets: Iterable[FoundTarget]) ->
                 "key": list(target.key),
                 "unique": [list(key) for key in target.unique_keys],
                 "references": dict(target.references),
+                **({"refers_to": list(target.refers_to)} if target.refers_to else {}),
                 "columns": {column.name: _spelt(asdict(column)) for column in target.columns},
             }
             for target in targets
@@ -144,6 +145,7 @@ def _target(target: FoundTarget, suggestions: Suggestions) -> dict[str, Any]:
         "key": flow(target.key),
         **({"key_is_written": True} if written else {}),
         **({"natural_key": flow(natural[0])} if len(natural) == 1 else {}),
+        **({"refers_to": flow(target.refers_to)} if target.refers_to else {}),
         **({"meaning": target.comment} if target.comment else {}),
         "columns": columns,
     }

@@ -342,6 +342,10 @@ def _check_names(
             if first not in target.targets:
                 where = targets_file.where(["targets", model, "loaded_after"])
                 findings.add(f"there is no target model {first!r}", where, suggestion(first, target.targets))
+        for referred in declared.refers_to:
+            if referred not in names:
+                where = targets_file.where(["targets", model, "refers_to"])
+                findings.add(f"there is no target table {referred!r}", where, suggestion(referred, names))
         _check_area(targets_file, ["targets", model, "area"], declared.area, areas, findings)
         for name, column in declared.columns.items():
             if column.references and column.references not in names:
@@ -465,6 +469,7 @@ def target_table(model: str, declared: TargetTableFile, first_area: str) -> Targ
         nulls_equal=declared.nulls_equal,
         file_columns=(declared.file.key, declared.file.sha256) if declared.file else None,
         held_column=declared.held,
+        refers_to=declared.refers_to,
         loaded_after=declared.loaded_after,
         decision=declared.decision,
         description=declared.meaning,
@@ -490,6 +495,7 @@ def in_schemas(tables: Sequence[TargetTable], schemas: Schemas) -> tuple[TargetT
                 replace(column, references=names[column.references] if column.references else None)
                 for column in table.columns
             ),
+            refers_to=tuple(names[referred] for referred in table.refers_to),
         )
         for table in placed
     )

@@ -253,6 +253,9 @@ class TargetTableFile(_Strict):
     )
     held: str | None = Field(default=None, description="the column that is false until the rows are activated")
     file: SentFile | None = Field(default=None, description="where a file belongs to each row")
+    refers_to: tuple[str, ...] = Field(
+        default=(), description="the target tables that foreign keys of several columns lead to: they are loaded before"
+    )
     loaded_after: tuple[str, ...] = Field(
         default=(), description="models whose load comes first, if it can, besides those that it refers to"
     )

@@ -29,12 +29,16 @@ FAMILIES = {
     "bytea": "bytes",
 }
 """PostgreSQL types that are made alike; arrays and enums are told by themselves."""
+OTHER = "other"
+"""Any other type, `interval`, `inet` or `tsvector`: it reads a text by itself, and says of each row where it cannot."""
 
 TEXTS = ("text", "code", "integer", "decimal", "boolean", "date", "time", "instant", "uuid", "json", "set", "list")
 Settings = dict[str, Any]
 PAIRS: tuple[tuple[tuple[str, ...], tuple[str, ...], str, Settings], ...] = (
     (("integer",), ("integer",), "integer", {}),
-    (("integer", "decimal"), ("numeric", "float"), "numeric", {}),
+    (("integer", "decimal"), ("numeric",), "numeric", {}),
+    # Which reads all that a float can be: NaN, Infinity, and the smallest there is.
+    (("integer", "decimal"), ("float",), "text", {}),
     (("boolean", "integer"), ("boolean",), "boolean", {}),
     (("date", "time"), ("date",), "date", {}),
     (("time", "instant", "date"), ("timestamp",), "local_timestamp", {}),
@@ -45,19 +49,22 @@ PAIRS: tuple[tuple[tuple[str, ...], tuple[str, ...], str, Settings], ...] = (
     (("bytes",), ("bytes",), "bytes", {}),
     (("set",), ("array",), "array", {"separator": ","}),
     (("json",), ("array",), "array", {}),
+    # As PostgreSQL itself writes one.
+    (("list",), ("array",), "text", {}),
     (("text", "code"), ("enum",), "text", {}),
     (TEXTS, ("text",), "text", {}),
+    (("text", "code"), (OTHER,), "text", {}),
 )
 """Legacy kinds, target families, transform, its settings; the first that fits and is there counts."""
 
 
 def family_of_target(column: FoundTargetColumn) -> str:
-    """What the type of a target column is made like; a type that nothing here makes is its own family."""
+    """What the type of a target column is made like."""
     if column.base.endswith("[]"):
         return "array"
     if column.labels:
         return "enum"
-    return FAMILIES.get(re.sub(r"\(.*\)", "", column.base).rpartition(".")[2], column.base)
+    return FAMILIES.get(re.sub(r"\(.*\)", "", column.base).rpartition(".")[2], OTHER)
 
 
 def transform_for(legacy: FoundColumn, target: FoundTargetColumn, transforms: Registry) -> tuple[str, Settings] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dtx_assets.machinery.declare.documents import Side, document_entry, sides_of
-from dtx_assets.machinery.declare.pairs import transform_for
+from dtx_assets.machinery.declare.pairs import family_of_target, transform_for
 from dtx_assets.machinery.postgres.catalogue import FoundTarget, FoundTargetColumn
 from dtx_assets.machinery.sources.found import FoundColumn, FoundTable
 from dtx_assets.machinery.transforms.columns import Registry
@@ -238,6 +238,11 @@ def _entry(
         entry = {"from": legacy.name, "crosswalk": parent.target.name}
         return {**entry, "allow_null": True} if column.nullable else entry
     made = transform_for(legacy, column, transforms)
+    if made is None and legacy.holds == "bytes" and family_of_target(column) == "text":
+        return (
+            f"{legacy.name} ({legacy.type}) looks alike; where its bytes are text in UTF-8, map it with"
+            f" `from: {legacy.name}`: other bytes are rejected"
+        )
     if made is None:
         return f"{legacy.name} ({legacy.type}) looks alike; no transform makes {column.type} of it"
     transform, settings = made

@@ -90,7 +90,7 @@ class Key:
 
     def text(self, row: str) -> sql.Composable:
         """The key of a row as text."""
-        return key_text(row, self.columns)
+        return key_text(row, self.columns, self.types)
 
     def number_rows(self, connection: Connection, rows: sql.Composable) -> None:
         """Give numbers to rows that have none. `rows` is what follows FROM, and calls a row `t`."""

@@ -201,8 +201,10 @@ class Member:
         target = self.place.target
         if self.place.dry and decision is not None:
             outcome.samples = samples_of(part, decision.yields, decision.fates, decision.current)
-        if self.place.dry and target.key_is_written and len(target.key) == 1:
-            outcome.keys = writing.new.get_column(target.key[0])
+        if self.place.dry:
+            alone = {name for names, _ in self.place.live.unique_keys if len(names) == 1 for name in names}
+            alone |= set(target.key) if target.key_is_written and len(target.key) == 1 else set()
+            outcome.keys = writing.new.select(name for name in writing.new.columns if name in alone)
         outcome.clean = outcome.clean and writing.found.is_empty()
         if self.told.subset:
             outcome.taken = taken_of(part, writing.found)

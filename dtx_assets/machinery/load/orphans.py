@@ -18,8 +18,8 @@ from dtx_assets.machinery.postgres.content import array_parameter
 from dtx_assets.machinery.postgres.ddl import INTEGERS, LiveTarget, live_target, qualified
 from dtx_assets.machinery.prepare.part import Part, without_rows
 
-Planned = dict[str, list[pl.Series]]
-"""By table, the keys of rows that a dry run would have made before."""
+Planned = dict[str, list[pl.DataFrame]]
+"""By table, of rows that a dry run would have made before, the columns that tell them apart: what others refer to."""
 Coming = Mapping[str, Sequence[pl.DataFrame]]
 """By each name of a table, rows of it that the same transaction writes."""
 _REFERENCES = """
@@ -58,9 +58,7 @@ class Orphans:
     `planned`: what a dry run would have made before. `together`: the targets that are loaded in the same transaction.
     """
 
-    def __init__(
-        self, place: Place, planned: Mapping[str, list[pl.Series]], together: Sequence[TargetTable] = ()
-    ) -> None:
+    def __init__(self, place: Place, planned: Planned, together: Sequence[TargetTable] = ()) -> None:
         self.place, self.planned = place, planned
         if len(together) < 2:
             together = [place.target] if refers_to_itself(place.target) else []
@@ -80,13 +78,18 @@ class Orphans:
                 found += self._orphans(part, column, there, coming)
         return found
 
+    def _planned_values(self, column: TargetColumn, referred: Referred) -> list[pl.Series]:
+        """What a column may hold of rows that a dry run would have made before."""
+        made = self.planned.get(column.references or "", [])
+        return [rows.get_column(referred.column) for rows in made if referred.column in rows.columns]
+
     def look_anew(self) -> None:
         """Forget what was there."""
         self._there = {}
 
     def _orphans(self, part: Part, column: TargetColumn, referred: Referred, coming: Coming) -> list[pl.DataFrame]:
         ids = part.rows.select(pl.col(column.name).drop_nulls().unique()).to_series()
-        keys = list(self.planned.get(column.references or "", []))
+        keys = self._planned_values(column, referred)
         if column.name in self.own:
             keys += [values for name, values in self._values(coming) if name == column.name]
             keys += [self._there[column.name]] if column.name in self._there else []
@@ -170,7 +173,8 @@ class Orphans:
     def that_can_be_tried(self, rows: pl.DataFrame) -> pl.DataFrame:
         """In a dry run, the rows that do not refer to what is not there because nothing stays."""
         for column in self.place.target.columns:
-            for keys in self.planned.get(column.references or "", []) if column.name in rows.columns else []:
+            referred = self._referred_by(column) if column.name in rows.columns else None
+            for keys in self._planned_values(column, referred) if referred else []:
                 refers = pl.col(column.name).is_in(keys.cast(rows.schema[column.name]).implode()).fill_null(False)
                 rows = rows.filter(~refers)
         return rows

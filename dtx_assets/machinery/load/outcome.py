@@ -54,8 +54,8 @@ class PartOutcome:
     overwritten: dict[str, int] = field(default_factory=dict)
     """How many rows that carried which xmin were updated."""
     clean: bool = True
-    keys: pl.Series | None = None
-    """Of a dry run: the keys of the rows that it would make, where they are known."""
+    keys: pl.DataFrame | None = None
+    """Of a dry run: what others may refer to of the rows that it would make, where that is known."""
     taken: pl.DataFrame | None = None
     """Of a subset: the source rows (`flow_id`, `source_key`), and whether each is `rejected`."""
     samples: list[Sample] = field(default_factory=list)

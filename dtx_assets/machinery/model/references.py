@@ -8,7 +8,7 @@ from dtx_assets.machinery.model.target import TargetTable
 
 def refers_to_itself(target: TargetTable) -> bool:
     """Whether rows of a target refer to others that the same load makes."""
-    return _knows_its_keys(target) and any(column.references in target.names for column in target.columns)
+    return _knows_its_keys(target) and any(name in target.names for name in _referred(target))
 
 
 def circles(targets: Sequence[TargetTable]) -> list[tuple[TargetTable, ...]]:
@@ -24,14 +24,6 @@ def circles(targets: Sequence[TargetTable]) -> list[tuple[TargetTable, ...]]:
         if len(together) > 1:
             found[together] = tuple(target for target in targets if target.model in together)
     return list(found.values())
-
-
-def loaded_with(targets: Sequence[TargetTable], model: str) -> tuple[TargetTable, ...]:
-    """The targets that a model is loaded together with, itself included."""
-    for circle in circles(targets):
-        if any(target.model == model for target in circle):
-            return circle
-    return tuple(target for target in targets if target.model == model)
 
 
 def loaded_before(targets: Sequence[TargetTable]) -> dict[str, list[str]]:
@@ -69,6 +61,12 @@ def _knows_its_keys(target: TargetTable) -> bool:
     return target.writes == "insert" and target.key_is_written
 
 
+def _referred(target: TargetTable) -> Iterator[str]:
+    """The tables that its foreign keys lead to."""
+    yield from (column.references for column in target.columns if column.references)
+    yield from target.refers_to
+
+
 def _references(targets: Sequence[TargetTable]) -> dict[str, list[str]]:
     """By model, those of them whose tables its columns refer to."""
     models: dict[str, list[str]] = {}
@@ -79,8 +77,8 @@ def _references(targets: Sequence[TargetTable]) -> dict[str, list[str]]:
         target.model: list(
             dict.fromkeys(
                 model
-                for column in target.columns
-                for model in models.get(column.references or "", ())
+                for name in _referred(target)
+                for model in models.get(name, ())
                 # Rows of one table that another model makes are no reason to wait for it.
                 if model not in models[target.name]
             )

@@ -106,6 +106,8 @@ class TargetTable:
     """Where a file belongs to each row: the column of its key in the object store, and that of its SHA-256."""
     held_column: str | None = None
     """The column that is false until the rows are activated; prepared rows say in `_<column>` what it is to be then."""
+    refers_to: tuple[str, ...] = ()
+    """The tables that foreign keys of several columns lead to; those of one column are `references` of it."""
     loaded_after: tuple[str, ...] = ()
     """Models whose load comes first where it can: an order, no dependency."""
     is_junction: bool = False

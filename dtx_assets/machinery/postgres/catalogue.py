@@ -3,7 +3,7 @@
 What a load needs of one table is `ddl`; this is for writing declarations.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from dtx_assets.machinery.postgres.connection import Connection
@@ -53,6 +53,8 @@ class FoundTarget:
     unique_keys: tuple[tuple[str, ...], ...] = ()
     references: Mapping[str, str] = field(default_factory=dict)
     comment: str = ""
+    refers_to: tuple[str, ...] = ()
+    """The tables that foreign keys of several columns lead to."""
 
     @property
     def full_name(self) -> str:
@@ -95,6 +97,10 @@ SELECT f.conrelid::bigint, a.attname::text, f.confrelid::bigint
 FROM pg_constraint AS f JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (f.conrelid, f.conkey[1])
 WHERE f.conrelid = ANY (%s) AND f.contype = 'f' AND cardinality(f.conkey) = 1 ORDER BY f.oid
 """
+_REFERENCES_OF_SEVERAL = """
+SELECT conrelid::bigint, confrelid::bigint FROM pg_constraint
+WHERE conrelid = ANY (%s) AND contype = 'f' AND cardinality(conkey) > 1 ORDER BY oid
+"""
 HIDDEN_SCHEMAS = ("information_schema", "migration")
 """Schemas whose tables are no data of an application: the server's, and this project's bookkeeping."""
 
@@ -114,24 +120,28 @@ def target_catalogue(connection: Connection) -> list[FoundTarget]:
     for oid, column, referred in connection.execute(_REFERENCES, [oids]):
         if referred in names:
             references[oid][column] = names[referred]
+    of_several: dict[int, list[str]] = {oid: [] for oid in oids}
+    for oid, referred in connection.execute(_REFERENCES_OF_SEVERAL, [oids]):
+        if referred in names and names[referred] not in of_several[oid]:
+            of_several[oid].append(names[referred])
     return [
         FoundTarget(
             name,
             schema,
             tuple(columns[oid]),
-            key := _key_of(columns[oid], keys[oid]),
+            key := key_of({column.name for column in columns[oid] if column.nullable}, keys[oid]),
             tuple(unique for _, unique in keys[oid] if unique != key),
             references[oid],
             comment or "",
+            tuple(of_several[oid]),
         )
         for oid, name, schema, comment in tables
     ]
 
 
-def _key_of(columns: Sequence[FoundTargetColumn], keys: Sequence[tuple[bool, tuple[str, ...]]]) -> tuple[str, ...]:
-    """The primary key, or else a unique one that cannot be NULL."""
-    nullable = {column.name for column in columns if column.nullable}
-    usable = [key for is_primary, key in sorted(keys, reverse=True) if is_primary or not nullable & set(key)]
+def key_of(nullable: Set[str], keys: Sequence[tuple[bool, tuple[str, ...]]]) -> tuple[str, ...]:
+    """The primary key of a table, or else a unique one that cannot be NULL; keys with whether they are primary."""
+    usable = [key for is_primary, key in sorted(keys, reverse=True) if key and (is_primary or not nullable & set(key))]
     return usable[0] if usable else ()
 
 

@@ -182,10 +182,20 @@ def array_parameter(values: pl.Series) -> str | list[Any]:
     return f"{{{values.cast(pl.String).str.join(',').item()}}}" if values.dtype.is_integer() else values.to_list()
 
 
-def key_text(row: str, columns: Sequence[str]) -> sql.Composable:
-    """The key of a row as text: one column as PostgreSQL writes it, several as a JSON array."""
-    listed = sql.SQL(", ").join(sql.Identifier(row, name) for name in columns)
-    return sql.SQL("{}::text" if len(columns) == 1 else "jsonb_build_array({})::text").format(listed)
+_UNPADDED = sql.SQL("CASE pg_typeof({0}) WHEN 'character'::regtype THEN to_jsonb({0}::text) ELSE to_jsonb({0}) END")
+
+
+def key_text(row: str, columns: Sequence[str], types: Sequence[str] | None = None) -> sql.Composable:
+    """The key of a row as text: one column as PostgreSQL writes it, several as a JSON array.
+
+    Blanks with which a text is filled up are no part of it. `types`: those of the columns, where they are known.
+    """
+    names = [sql.Identifier(row, name) for name in columns]
+    if len(names) == 1:
+        return sql.SQL("{}::text").format(*names)
+    known = [sql.SQL("{0}::text" if kind in PADDED else "{0}") for kind in types or ()]
+    texts = [form.format(name) for form, name in zip(known or [_UNPADDED] * len(names), names, strict=True)]
+    return sql.SQL("jsonb_build_array({})::text").format(sql.SQL(", ").join(texts))
 
 
 def ids_literal(ids: pl.Expr) -> pl.Expr:

@@ -12,17 +12,25 @@ from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.ddl import Difference, qualified
 
 _FOREIGN_KEYS = """
-SELECT named.place - 1, attname, other.oid::bigint, CASE WHEN pg_table_is_visible(other.oid) THEN other.relname::text
+SELECT named.place - 1, CASE WHEN cardinality(conkey) = 1 THEN key.names ELSE '(' || key.names || ')' END,
+    other.oid::bigint, CASE WHEN pg_table_is_visible(other.oid) THEN other.relname::text
     ELSE other.relnamespace::regnamespace::text || '.' || other.relname::text END
 FROM unnest(%s::text[]) WITH ORDINALITY AS named (name, place)
-JOIN pg_constraint ON conrelid = to_regclass(named.name) AND contype = 'f' AND cardinality(conkey) = 1
-JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
+JOIN pg_constraint ON conrelid = to_regclass(named.name) AND contype = 'f'
+CROSS JOIN LATERAL (
+    SELECT string_agg(attname, ', ' ORDER BY part.place), min(part.attnum)
+    FROM unnest(conkey) WITH ORDINALITY AS part (attnum, place)
+    JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (conrelid, part.attnum)
+) AS key (names, attnum)
 JOIN pg_class AS other ON other.oid = confrelid
-ORDER BY named.place, attnum, pg_constraint.oid
+ORDER BY named.place, key.attnum, pg_constraint.oid
 """
 
 LiveReferences = Mapping[str, Mapping[str, str]]
-"""By model and column, the table that a live foreign key leads to: the name of the target, or its own of any other."""
+"""By model and column, the table that a live foreign key leads to: the name of the target, or its own of any other.
+
+A key of several columns stands there as `(a, b)`.
+"""
 
 
 def live_references(connection: Connection, targets: Sequence[TargetTable]) -> dict[str, dict[str, str]]:
@@ -84,18 +92,24 @@ def _of_order(
     against: list[tuple[str, str, str]] = []
     for target in filled:
         present = before[target.model] | together.get(target.model, {target.model})
-        for column in target.columns_under(decisions):
-            name = found.get(target.model, {}).get(column.name)
-            if name is None or name not in models or name == target.name:
+        expected = {column.name: [column.references] for column in target.columns_under(decisions)}
+        for key, name in found.get(target.model, {}).items():
+            declared = target.refers_to if key.startswith("(") else expected.get(key)
+            if declared is None or name not in models or name == target.name:
                 continue
             edges[target.name].append(name)
-            if not models[name] <= present and not same_table(name, column.references):
-                against.append((target.name, column.name, name))
+            if not models[name] <= present and not any(same_table(name, other) for other in declared):
+                against.append((target.name, key, name))
     told: set[str] = set()
     for table, column_name, name in against:
         circle = {other for other in reached(edges, table) if table in set(reached(edges, other))}
         if not circle:
-            detail = f"its foreign key leads to {name}, which is not loaded before: declare that it `references` that"
+            declares = (
+                "list that in the `refers_to` of the table"
+                if column_name.startswith("(")
+                else "declare that it `references` that"
+            )
+            detail = f"its foreign key leads to {name}, which is not loaded before: {declares}"
             yield Difference("unexpected foreign key", table, column_name, detail, True)
         elif table not in told:
             told |= circle

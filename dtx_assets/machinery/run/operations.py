@@ -23,7 +23,6 @@ from dtx_assets.machinery.load import (
 from dtx_assets.machinery.load.runs import prepare_bookkeeping
 from dtx_assets.machinery.load.undo import runs_to_undo
 from dtx_assets.machinery.load.undo_load import LeftRow
-from dtx_assets.machinery.model.references import loaded_with
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 from dtx_assets.machinery.run.environment import RunEnvironment
@@ -198,7 +197,7 @@ def verify_model(environment: RunEnvironment, target: TargetTable, log: Callable
             environment.dry_load(),
             progress=StepProgress(f"verify {target.model}", log),
             files=files,
-            together=loaded_with(environment.system.filled_targets, target.model),
+            together=environment.system.loaded_with[target.model],
         )
 
 

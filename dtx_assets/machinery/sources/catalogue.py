@@ -20,7 +20,7 @@ from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from dtx_assets.machinery.base.errors import SourceError
 from dtx_assets.machinery.base.settings import mask_url, without_secrets
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
-from dtx_assets.machinery.postgres.catalogue import HIDDEN_SCHEMAS
+from dtx_assets.machinery.postgres.catalogue import HIDDEN_SCHEMAS, key_of
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.document_catalogue import document_catalogue
 from dtx_assets.machinery.sources.found import SAMPLED_ROWS, FoundColumn, FoundTable
@@ -61,13 +61,17 @@ def _reflected(engine: Engine, scheme: str) -> Iterator[FoundTable]:
             parts = {(schema, name) for schema, name in connection.execute(PARTS)}
     for schema in schemas:
         keys = inspector.get_multi_pk_constraint(schema=schema)
+        unique = inspector.get_multi_unique_constraints(schema=schema)
         for (_, name), columns in inspector.get_multi_columns(schema=schema).items():
             if (schema or default, name) in parts:
                 # Its rows are those of the table that it is a part of.
                 continue
             constraint = keys.get((schema, name))
-            key = tuple(constraint["constrained_columns"]) if constraint else ()
-            yield FoundTable(name, schema, tuple(_found_column(column, engine) for column in columns), key)
+            candidates = [(True, tuple(constraint["constrained_columns"]))] if constraint else []
+            candidates += [(False, tuple(other["column_names"])) for other in unique.get((schema, name)) or ()]
+            found = tuple(_found_column(column, engine) for column in columns)
+            key = key_of({column.name for column in found if column.nullable}, candidates)
+            yield FoundTable(name, schema, found, key)
 
 
 def schemas_of(inspector: Inspector) -> list[str | None]:
@@ -81,6 +85,9 @@ def schemas_of(inspector: Inspector) -> list[str | None]:
 
 def _found_column(column: Any, engine: Engine) -> FoundColumn:
     kind, holds = _kind(column["type"])
+    if holds == "bytes" and engine.dialect.name == "postgresql" and isinstance(column["type"], types.NullType):
+        # PostgreSQL gives every type as text, also one that an extension adds.
+        holds = ""
     spelt = "unknown" if isinstance(column["type"], types.NullType) else column["type"].compile(engine.dialect)
     return FoundColumn(column["name"], str(spelt), kind, bool(column["nullable"]), holds)
 
@@ -88,7 +95,11 @@ def _found_column(column: Any, engine: Engine) -> FoundColumn:
 def _kind(kind: types.TypeEngine[Any]) -> tuple[ColumnKind, str]:
     """How the text of a column of a type is read, and what else is known of it."""
     match kind:
+        case postgresql.DOMAIN():
+            return _kind(kind.data_type)
         case types.NullType() | types.LargeBinary() | types.BINARY() | types.VARBINARY() | postgresql.BYTEA():
+            return "text", "bytes"
+        case mysql.TINYBLOB() | mysql.MEDIUMBLOB() | mysql.LONGBLOB():
             return "text", "bytes"
         case mysql.SET():
             return "text", "set"
@@ -102,7 +113,7 @@ def _kind(kind: types.TypeEngine[Any]) -> tuple[ColumnKind, str]:
             return "uuid", ""
         case types.JSON():
             return "json", ""
-        case types.Numeric() | types.Float():
+        case types.Numeric() | types.Float() | postgresql.MONEY():
             return "decimal", ""
         case mysql.TIMESTAMP():
             return "instant", ""

@@ -13,6 +13,7 @@ from dtx_assets.machinery.base.yaml_file import suggestion
 from dtx_assets.machinery.mapping.lineage import PartLineage, lineage_by_part, value_origins
 from dtx_assets.machinery.mapping.model import Part, SourceMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
+from dtx_assets.machinery.model.references import circles, loaded_before
 from dtx_assets.machinery.model.target import OTHER_AREAS, TargetTable
 from dtx_assets.machinery.postgres.untouched import that_must_stay
 
@@ -187,6 +188,17 @@ class System:
     def filled_targets(self) -> tuple[TargetTable, ...]:
         """The targets that flows fill, in the order of their declarations."""
         return tuple(target for target in self.targets if self.flow_of(target.model))
+
+    @cached_property
+    def loaded_before(self) -> Mapping[str, list[str]]:
+        """By model of those, the models whose rows its rows refer to. Of hundreds it is not to be found for each."""
+        return loaded_before(self.filled_targets)
+
+    @cached_property
+    def loaded_with(self) -> Mapping[str, tuple[TargetTable, ...]]:
+        """By model of those, the targets that it is loaded together with, itself included."""
+        alone = {target.model: (target,) for target in self.filled_targets}
+        return alone | {target.model: circle for circle in circles(self.filled_targets) for target in circle}
 
     def models_of(self, phase: "Phase") -> tuple[TargetTable, ...]:
         """The targets that flows fill in a phase."""

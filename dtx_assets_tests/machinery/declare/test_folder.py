@@ -195,6 +195,7 @@ def test_checks_of_its_own_are_handed_in(tmp_path):
         ),
         ("targets.yaml", "  Site:\n", "  Si/te:\n", "targets.yaml:11: 'Si/te' names no file"),
         ("targets.yaml", "area: other_areas", "area: others", "targets.yaml:13: there is no area 'others'"),
+        ("targets.yaml", "    meaning: A book.", "    refers_to: [sight]", "there is no target table 'sight'"),
         ("targets.yaml", "    meaning: A book.", "    natural_key: [isbn]", "a key names 'isbn'"),
         ("targets.yaml", "    meaning: A book.", "    key: [title]", "a key that the target gives is one column"),
         ("targets.yaml", "pages: { type: integer, nullable: true }", "pages: { nullable: true }", "'type' is missing"),
@@ -261,12 +262,13 @@ def test_what_targets_say_of_options_loads_and_files(tmp_path):
     }
     said = {
         "    meaning: A book.": "    meaning: A book.\n    when: { decision: rows, option: long }\n    held: pages\n"
-        "    file: { key: title, sha256: genre }\n    loaded_after: [Site]",
+        "    file: { key: title, sha256: genre }\n    loaded_after: [Site]\n    refers_to: [site]",
         "length: 80 }": "length: 80, when: { decision: rows, option: [long, short] } }",
     }
     system = made(tmp_path, {"targets.yaml": said, "decisions.yaml": chosen})
     book = system.target("Book")
     assert (book.held_column, book.file_columns, book.loaded_after) == ("pages", ("title", "genre"), ("Site",))
+    assert book.refers_to == ("site",)
     assert [column.name for column in book.columns_under({"rows": "short"})] == ["title"]
     [question] = system.questions
     assert (question.asked_when({"rows": "short"}), question.asked_when({"rows": "long"})) == (True, False)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dtx_assets.machinery.declare.draft import drafts
+from dtx_assets.machinery.declare.draft import drafts, found_facts
 from dtx_assets.machinery.declare.pairs import PAIRS, transform_for
 from dtx_assets.machinery.declare.suggest import looks_personal, model_names, singular, suggest
 from dtx_assets.machinery.postgres.catalogue import FoundTarget, FoundTargetColumn
@@ -134,9 +134,34 @@ def test_a_transform_that_is_not_there_leaves_a_column_undecided():
     assert transform_for(price, wanted, with_it) == ("numeric", {})
 
 
-def test_bytes_become_no_text():
+def test_bytes_become_no_text_and_how_they_would_is_told():
     picture = FoundColumn("picture", "BLOB", "text", True, holds="bytes")
     assert transform_for(picture, column("picture"), GENERIC) is None
+    pair = one(FoundTable("film", None, (picture,), ()), target("film", ID, column("picture")))
+    assert pair.undecided["picture"].endswith("map it with `from: picture`: other bytes are rejected")
+    assert pair.unread == {"picture": "see picture"}
+
+
+def test_floats_are_read_by_the_database_itself():
+    for kind in ("decimal", "integer"):
+        [made] = legacy("x", a=kind).columns
+        assert transform_for(made, column("a", "double precision"), GENERIC) == ("text", {})
+        assert transform_for(made, column("a", "numeric(5,2)"), GENERIC) == ("numeric", {})
+
+
+@pytest.mark.parametrize(
+    ("holds", "type_name", "made"),
+    [
+        ("", "interval", ("text", {})),
+        ("", "tsvector", ("text", {})),
+        ("", "time", ("text", {})),
+        ("list", "text[]", ("text", {})),
+        ("set", "text[]", ("array", {"separator": ","})),
+        ("bytes", "inet", None),
+    ],
+)
+def test_types_that_read_a_text_by_themselves(holds, type_name, made):
+    assert transform_for(FoundColumn("x", "x", "text", True, holds), column("x", type_name), GENERIC) == made
 
 
 def test_enums_take_texts_and_every_pair_is_of_known_families():
@@ -180,6 +205,16 @@ def test_a_target_without_a_key_is_left_out_by_name():
     assert "note: no target looks alike" in made.files["archived.yaml"]
     made = drafts([legacy("book", "id", id="integer")], [target("note", column("words"), key=()), target("book", ID)])
     assert "rows of note apart" in " ".join(made.files["decisions.yaml"].split())
+
+
+def test_keys_of_several_columns_say_what_is_loaded_before():
+    shelf = FoundTarget("shelf", None, (column("a"), column("b")), ("a", "b"))
+    book = FoundTarget("book", None, (ID, column("a"), column("b")), ("id",), refers_to=("shelf",))
+    made = drafts([legacy("shelf", a="text", b="text"), legacy("book", a="text", b="text")], [book, shelf])
+    assert "refers_to: [shelf]" in made.files["targets.yaml"]
+    assert made.files["targets.yaml"].count("refers_to") == 1
+    facts = found_facts([], [book, shelf])["target"]
+    assert (facts["book"]["refers_to"], "refers_to" in facts["shelf"]) == (["shelf"], False)
 
 
 def test_a_column_with_a_dot_in_its_name_is_undecided():

@@ -382,3 +382,24 @@ def test_rows_of_others_are_filled_by_keys_that_are_no_numbers(shop):
         ("task 2", "theirs", False),
         ("task 3", None, False),
     ]
+
+
+def test_a_key_of_several_columns_is_one_whether_its_text_is_padded_or_not(shop):
+    code, part = TargetColumn("code", "character(3)", ""), TargetColumn("part", "integer", "")
+    padded = Kind(
+        table("padded", code, part, key=("code", "part")),
+        "CREATE TABLE padded (code char(3), part integer, note text, PRIMARY KEY (code, part))",
+        lambda number: {"code": "a" * number, "part": number},
+    )
+    shop.sql(padded.ddl)
+    prepare(shop, padded, [padded.row(n) for n in (1, 2, 3)])
+    assert shop.load(padded.target).inserted == 3
+    found = verified(shop, padded)
+    assert (found.rows, found.counts) == (3, {})
+    assert shop.sql("SELECT target_key FROM migration.mapping ORDER BY 1") == [
+        ('["a", 1]',),
+        ('["aa", 2]',),
+        ('["aaa", 3]',),
+    ]
+    undone(shop, padded, "first")
+    assert shop.sql("SELECT count(*) FROM padded") == [(0,)]

@@ -147,3 +147,21 @@ def test_a_dry_run_knows_what_the_run_would_insert_first(shop):
     assert units(shop) == []
     real = shop.load(UNIT), shop.load(MEMBER, "second")
     assert [(summary.inserted, summary.rejected) for summary in real] == [(2, 2), (2, 3)]
+
+
+def test_a_dry_run_knows_what_is_referred_to_by_another_key_than_the_primary_one(shop):
+    create(shop)
+    shop.sql(
+        "ALTER TABLE unit ADD UNIQUE (name); DROP TABLE member;"
+        "CREATE TABLE member (code text PRIMARY KEY, unit text NOT NULL REFERENCES unit (name))"
+    )
+    named = replace(MEMBER, columns=(MEMBER.columns[0], TargetColumn("unit", "text", "", references="unit")))
+    prepare_units(shop, [(1, None, "a"), (2, 1, "b"), (3, None, "bad")])
+    rows = [{"code": code, "unit": unit} for code, unit in (("x", "a"), ("y", "b"), ("z", "bad"), ("1", "1"))]
+    links = [Link("person", row["code"], {"": n}, number=n + 1) for n, row in enumerate(rows)]
+    write_prepared(shop.lake, named, [Batch(rows, links)], sources=["person"])
+    dry, planned = replace(shop.run("dry"), dry=True), {}
+    tried = [load_target(SYSTEM, each, shop.lake, shop.url, dry, planned=planned) for each in (UNIT, named)]
+    assert [(summary.inserted, summary.rejected) for summary in tried] == [(2, 1), (2, 2)]
+    real = shop.load(UNIT), shop.load(named, "second")
+    assert [(summary.inserted, summary.rejected) for summary in real] == [(2, 1), (2, 2)]

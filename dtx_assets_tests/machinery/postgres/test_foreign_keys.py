@@ -1,9 +1,12 @@
 """Foreign keys of a live target that are not the declared ones: told by name, and refused where no order holds."""
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 
 from dtx_assets.machinery.base.errors import StructureError
+from dtx_assets.machinery.model.references import in_load_order
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.foreign_keys import live_references, reference_differences, require_order
 
@@ -69,6 +72,17 @@ def test_a_declared_circle_is_loaded_together():
     assert reference_differences({"A": {"b": "b"}, "B": {"a": "a"}}, circle, {}) == []
 
 
+def test_a_key_of_several_columns_to_what_is_loaded_later_refuses_until_that_is_declared():
+    [(where, told, fatal)] = differences(Board={"owner": "user", "(theme, owner)": "note"}, Note={})[1:]
+    assert (where, fatal) == ("board.(theme, owner)", True)
+    assert "list that in the `refers_to` of the table" in told
+    first, board, last = TARGETS
+    found = {"User": {}, "Board": {"owner": "user", "(theme, owner)": "note"}, "Note": {}}
+    declared = [first, replace(board, refers_to=("note",)), replace(last, columns=last.columns[:1])]
+    assert reference_differences(found, declared, {}) == []
+    assert [target.model for some in in_load_order(declared) for target in some] == ["User", "Note", "Board"]
+
+
 def test_a_table_that_is_not_there_is_told_elsewhere():
     assert reference_differences({}, TARGETS, {}) == []
 
@@ -80,6 +94,7 @@ def test_a_table_that_is_not_there_is_told_elsewhere():
         ('ALTER TABLE note ADD FOREIGN KEY (author) REFERENCES "user"', None),
         ('ALTER TABLE "user" ADD FOREIGN KEY (boss) REFERENCES note', "circle: board, note, user"),
         ("ALTER TABLE board ADD FOREIGN KEY (theme) REFERENCES note", "circle: board, note"),
+        ("ALTER TABLE board ADD FOREIGN KEY (owner, theme) REFERENCES note (board, id)", "circle: board, note"),
     ],
 )
 def test_the_keys_of_a_database(database_url, statement, refused):
@@ -87,7 +102,8 @@ def test_the_keys_of_a_database(database_url, statement, refused):
         connection.execute(
             'CREATE TABLE "user" (id bigint PRIMARY KEY, boss bigint);'
             'CREATE TABLE board (id bigint PRIMARY KEY, owner bigint REFERENCES "user", theme bigint);'
-            "CREATE TABLE note (id bigint PRIMARY KEY, board bigint REFERENCES board, author bigint);"
+            "CREATE TABLE note (id bigint PRIMARY KEY, board bigint REFERENCES board, author bigint,"
+            " UNIQUE (board, id));"
         )
         assert live_references(connection, TARGETS) == DECLARED
         connection.execute(statement.encode())

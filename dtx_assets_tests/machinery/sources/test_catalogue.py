@@ -16,7 +16,9 @@ MYSQL = """
 CREATE TABLE `all` (
   a SMALLINT UNSIGNED NOT NULL AUTO_INCREMENT, b BIGINT, c DECIMAL(5,2), d DOUBLE, e CHAR(3), f VARCHAR(9) NOT NULL,
   g TEXT, h DATE, i DATETIME, j TIMESTAMP NULL, k TIME, l YEAR, m ENUM('x','y'), n SET('x','y'), o BLOB, p GEOMETRY,
-  q TINYINT(1), r BIT(3), s VARBINARY(4), PRIMARY KEY (f, a), KEY (a))
+  q TINYINT(1), r BIT(3), s VARBINARY(4), t TINYBLOB, u MEDIUMBLOB, v LONGBLOB, PRIMARY KEY (f, a), KEY (a));
+CREATE TABLE unkeyed (a INT NOT NULL, b INT NOT NULL, c INT, UNIQUE (c), UNIQUE (a, b));
+CREATE TABLE untold (a INT NOT NULL, b INT, UNIQUE (a, b))
 """
 
 
@@ -31,12 +33,14 @@ def test_mysql(mariadb_url):
         cursor.execute("CREATE DATABASE catalogue")
         try:
             cursor.execute("USE catalogue")
-            cursor.execute(MYSQL)
+            for statement in MYSQL.split(";\n"):
+                cursor.execute(statement)
             cursor.execute("CREATE VIEW seen AS SELECT a FROM `all`")
-            [table] = legacy_catalogue(url.render_as_string(hide_password=False))
+            table, unkeyed, untold = legacy_catalogue(url.render_as_string(hide_password=False))
         finally:
             cursor.execute("DROP DATABASE catalogue")
     assert (table.name, table.schema, table.key) == ("all", None, ("f", "a"))
+    assert (unkeyed.key, untold.key) == (("a", "b"), ()), "NULLs are not told apart"
     assert kinds(table) == {
         "a": "integer",
         "b": "integer",
@@ -57,6 +61,9 @@ def test_mysql(mariadb_url):
         "q": "integer",
         "r": "integer",
         "s": "bytes",
+        "t": "bytes",
+        "u": "bytes",
+        "v": "bytes",
     }
     assert [column.name for column in table.columns if not column.nullable] == ["a", "f"]
     assert table.columns[2].type == "DECIMAL(5, 2)"
@@ -65,9 +72,10 @@ def test_mysql(mariadb_url):
 def test_postgresql_in_all_its_schemas(database_url):
     with psycopg.connect(database_url) as connection:
         connection.execute("CREATE TYPE mood AS ENUM ('so', 'la')")
+        connection.execute("CREATE DOMAIN worth AS numeric(10,2)")
         connection.execute(
             "CREATE TABLE one (a bigint PRIMARY KEY, b numeric, c boolean, d uuid, e jsonb, f timestamptz, g timestamp,"
-            " h date, i text[], j bytea, k mood, l inet, m interval)"
+            " h date, i text[], j bytea, k mood, l inet, m interval, n worth, o money, p xml, q pg_snapshot)"
         )
         connection.execute('CREATE SCHEMA "Old"')
         connection.execute('CREATE TABLE "Old"."Two" (x int) PARTITION BY RANGE (x)')
@@ -92,6 +100,10 @@ def test_postgresql_in_all_its_schemas(database_url):
         "k": "text",
         "l": "text",
         "m": "text",
+        "n": "decimal",
+        "o": "decimal",
+        "p": "text",
+        "q": "text",
     }
 
 
