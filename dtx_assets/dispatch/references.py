@@ -11,7 +11,7 @@ from dtx_assets.machinery.declare.own_rows import keys_of
 from dtx_assets.machinery.look_ups.assets import MappingContext, References
 from dtx_assets.machinery.mapping.execute import no_text
 from dtx_assets.machinery.prepare.generic_key import rows_that_count
-from dtx_assets.machinery.transforms.columns import TransformContext, canonical_integer, integer_value, uuid_value
+from dtx_assets.machinery.transforms.columns import canonical_integer, integer_value, uuid_value, with_reads
 from dtx_assets.machinery.transforms.keys import field
 
 REFERENCES = References("phase_1_core")
@@ -134,13 +134,13 @@ def course(context: MappingContext) -> pl.LazyFrame:
 )
 def latest_state(context: MappingContext) -> pl.LazyFrame:
     """Instructions and the code of their latest state row that is on and can be migrated."""
-    reading = TransformContext({}, context.mappings.value_maps, context.chosen, context.timezone, context.cutover_at)
+    reading = context.reading()
     code = state_code([c("status")], reading, context.chosen["unknown_status"])
     at = moment([c("changed_at")], reading)
     wrong = [problem.when.fill_null(False) for problem in (*code.problems, *at.problems)]
     number, actor = (integer_value(c(name)).is_between(-LARGEST - 1, LARGEST) for name in ("id", "actor_id"))
     wrong += [c("actor_id").is_not_null() & actor.fill_null(False).not_(), c("status").is_null()]
-    rows = rows_that_count(context, "dispatch_state").filter(
+    rows = with_reads(rows_that_count(context, "dispatch_state"), reading.reads or {}).filter(
         (field(c("on"), "boolean") == "true").fill_null(False), number.fill_null(False), ~pl.any_horizontal(wrong)
     )
     rows = rows.select(

@@ -33,7 +33,7 @@ from dtx_assets.machinery.load.samples import merged_samples, with_keys
 from dtx_assets.machinery.load.skip import is_untouched, latest_batches, xmins_of
 from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
 from dtx_assets.machinery.model.target import TargetTable
-from dtx_assets.machinery.postgres.connection import connect, refusals_told
+from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 from dtx_assets.machinery.postgres.ddl import require_prepared_for, require_target
 from dtx_assets.machinery.postgres.untouched import Watch
 from dtx_assets.machinery.prepare.part import Part
@@ -43,6 +43,8 @@ CONNECTIONS = 2
 Answer = tuple[int, list[PartOutcome]] | BaseException
 WHOLE_PART = 0
 """The number of the only part of a target that is loaded whole."""
+MANY_ROWS = 1000
+"""Fewer are found in no time, however the server looks for them."""
 
 
 def load_target(
@@ -145,13 +147,25 @@ def load_together(
             send = None if run.dry else (sends or {}).get(place.target.model)
             loads.append(TargetLoad(place, source, run, on_conflict == "overwrite", send, planned))
         summaries = _run(loads, progress)
-        for place in places:
-            summary = summaries[place.target.model]
-            if summary.inserted + summary.updated and not run.dry:
-                connection.execute(sql.SQL("ANALYZE {}").format(place.table))
+        if not run.dry:
+            _analyze(connection, [(place, summaries[place.target.model]) for place in places])
     for summary in summaries.values():
         summary.seconds = time.monotonic() - started
     return summaries
+
+
+def _analyze(connection: Connection, loaded: Sequence[tuple[Place, LoadSummary]]) -> None:
+    """Has the server count what was written, before anybody asks for it.
+
+    Of the bookkeeping too: it is shared, and by what was counted when it had no row of this target, the server expects
+    a single one, and compares each number that is asked for with each row.
+    """
+    written = [(place.table, summary.inserted + summary.updated) for place, summary in loaded]
+    tables: list[sql.Composable] = [table for table, rows in written if rows]
+    if sum(rows for _, rows in written) >= MANY_ROWS:
+        tables += [sql.Identifier("migration", name) for name in ("mapping_entry", "target_row")]
+    for table in tables:
+        connection.execute(sql.SQL("ANALYZE {}").format(table))
 
 
 def _run(loads: Sequence["TargetLoad"], progress: Callable[[int, int], None] | None) -> dict[str, LoadSummary]:

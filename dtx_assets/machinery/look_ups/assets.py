@@ -27,7 +27,7 @@ from dtx_assets.machinery.postgres.content import copy_out, key_text
 from dtx_assets.machinery.postgres.ddl import qualified
 from dtx_assets.machinery.postgres.sessions import ROWS_REMEDY, would_hide_rows
 from dtx_assets.machinery.sources.frames import legacy_frame
-from dtx_assets.machinery.transforms.columns import canonical_id, integer_value, kind_of_ids
+from dtx_assets.machinery.transforms.columns import TransformContext, canonical_id, integer_value, kind_of_ids
 
 HASHED_ROWS = 100_000
 """More rows than this are not written out as text to tell whether they changed."""
@@ -55,6 +55,10 @@ class MappingContext:
     """The instant that counts as now."""
     own_rows: bool = True
     """Whether rows that this migration inserted count among the rows of the target."""
+
+    def reading(self) -> TransformContext:
+        """What a transform is told that makes a look-up; `with_reads` has to add what it puts into `reads`."""
+        return TransformContext({}, self.mappings.value_maps, self.chosen, self.timezone, self.cutover_at, reads={})
 
     def legacy(self, name: str) -> pl.LazyFrame:
         return legacy_frame(self.lake, self.system, self.legacy_tables[name])

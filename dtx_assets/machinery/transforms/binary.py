@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 from uuid import NAMESPACE_DNS, NAMESPACE_OID, NAMESPACE_URL, NAMESPACE_X500, UUID
 
@@ -89,8 +90,7 @@ def uuid5(inputs: Sequence[pl.Expr], context: TransformContext, namespace: str) 
     """
     space = str(NAMESPACES.get(namespace) or UUID(namespace))
     name = inputs[0] if len(inputs) == 1 else _json_array(inputs)
-    value = name.map_batches(lambda names: uuids_of(names, space), pl.String(), is_elementwise=True)
-    return Outcome(value)
+    return Outcome(context.read(name, partial(uuids_of, namespace=space), pl.String()))
 
 
 def _json_array(texts: Sequence[pl.Expr]) -> pl.Expr:

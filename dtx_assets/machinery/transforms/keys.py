@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import polars as pl
@@ -71,13 +72,18 @@ def key_of(inputs: Sequence[pl.Expr], context: TransformContext, namespace: str,
     with colons between. An id has no leading zeros; NULL where one of them is none.
     """
     texts = [canonical_id(source, "integer") for source in inputs] if what else list(inputs)
-    return Outcome(named_uuid(namespace, what, *texts), takes_any_bytes=True)
+    made = context.read(_name(what, *texts), partial(uuids_of, namespace=namespace), pl.String())
+    return Outcome(made, takes_any_bytes=True)
 
 
 def named_uuid(namespace: str, what: str, *ids: pl.Expr) -> pl.Expr:
     """The UUID version 5 of `what:<id>:…`."""
-    name = pl.concat_str(*([pl.lit(what)] if what else []), *ids, separator=":")
-    return name.map_batches(lambda names: uuids_of(names, namespace), pl.String(), is_elementwise=True)
+    made = partial(uuids_of, namespace=namespace)
+    return _name(what, *ids).map_batches(made, pl.String(), is_elementwise=True)
+
+
+def _name(what: str, *ids: pl.Expr) -> pl.Expr:
+    return pl.concat_str(*([pl.lit(what)] if what else []), *ids, separator=":")
 
 
 @GENERIC.transform("object")

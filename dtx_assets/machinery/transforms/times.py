@@ -22,7 +22,6 @@ from dtx_assets.machinery.transforms.columns import (
     clock_changes,
     localized,
     reading,
-    remembered,
     shown,
 )
 
@@ -52,11 +51,12 @@ class IsoTime:
     loses_digits: pl.Expr
 
     @classmethod
-    def of(cls, text: pl.Expr, digits: int, seconds: Literal["required", "optional"]) -> "IsoTime":
+    def of(
+        cls, text: pl.Expr, context: TransformContext, digits: int, seconds: Literal["required", "optional"]
+    ) -> "IsoTime":
         if not 0 <= digits <= MICROSECOND_DIGITS:
             raise ValueError(f"{digits} digits of a second; give 0 to {MICROSECOND_DIGITS}")
-        read = remembered(partial(_read, digits=digits, without_seconds=seconds == "optional"))
-        parts = text.map_batches(read, PARTS, is_elementwise=True).struct
+        parts = context.read(text, partial(_read, digits=digits, without_seconds=seconds == "optional"), PARTS).struct
         return cls(
             parts.field("clock"),
             parts.field("has_offset"),
@@ -133,7 +133,7 @@ def instant(
     0. So is a time that the clock of the zone showed twice, or never; the earlier one is meant, or an hour later.
     """
     (source,) = inputs
-    time = IsoTime.of(source, digits, seconds)
+    time = IsoTime.of(source, context, digits, seconds)
     value = time.in_utc(context.timezone)
     coercions = (
         Coercion("fraction_cut", value.is_not_null() & time.loses_digits),
@@ -158,7 +158,7 @@ def local_timestamp(
     of UTC or of the legacy zone.
     """
     (source,) = inputs
-    time = IsoTime.of(source, digits, seconds)
+    time = IsoTime.of(source, context, digits, seconds)
     zone = {"reject": "UTC", "utc": "UTC", "legacy": context.timezone}[offset]
     local = time.of_offset().dt.convert_time_zone(zone).dt.replace_time_zone(None)
     clock = pl.when(~time.has_offset).then(time.clock).otherwise(local)

@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 import pytest
 
 from dtx_assets.machinery.base.errors import StructureError
-from dtx_assets.machinery.load import load_target, undo_run, verify_target
+from dtx_assets.machinery.load import load_target, target_load, undo_run, verify_target
 from dtx_assets.machinery.load.ownership import KEY_TAKEN, TAKEN
 from dtx_assets.machinery.load.preview import first_rows
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
@@ -311,6 +311,19 @@ def test_of_rows_some_of_which_have_numbers_the_others_get_theirs_in_order(shop)
     added = sorted(second.keys() - first.keys(), key=second.__getitem__)
     assert added == [kind.key_text(n) for n in (9, 4, 2, 8)]
     assert verified(shop, kind).is_clean
+
+
+def test_after_a_load_the_server_knows_how_many_entries_of_the_bookkeeping_are_of_its_table(shop, monkeypatch):
+    monkeypatch.setattr(target_load, "MANY_ROWS", 3)
+    kinds = [KINDS["uuid"], KINDS["text"]]
+    for kind in kinds:
+        shop.sql(kind.ddl)
+        prepare(shop, kind, [kind.row(number) for number in range(1, 4)])
+        shop.load(kind.target, kind.target.name)
+    # Of so few rows, autovacuum counts nothing.
+    known = "SELECT most_common_vals::text FROM pg_stats WHERE (tablename, attname) = ('target_row', 'target_table')"
+    assert {name for [names] in shop.sql(known) for name in names.strip("{}").split(",")} == {"marked", "coded"}
+    assert shop.sql("SELECT reltuples FROM pg_class WHERE oid = 'migration.mapping_entry'::regclass") == [(6,)]
 
 
 def test_keys_that_the_target_makes_itself_may_be_no_numbers(shop):

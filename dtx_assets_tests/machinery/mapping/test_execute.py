@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_DNS
 
 import polars as pl
 import pytest
@@ -13,6 +14,7 @@ from dtx_assets.machinery.base.yaml_file import Findings
 from dtx_assets.machinery.mapping.execute import apply_columns
 from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.mapping.value_map import read_value_map
+from dtx_assets.machinery.transforms import binary, keys, times
 from dtx_assets.machinery.transforms.columns import GENERIC, TransformContext
 
 UNDECODABLE = pl.List(pl.Struct({"column": pl.String, "bytes": pl.Binary}))
@@ -252,3 +254,29 @@ def test_value_maps_look_up_as_a_dict_of_folded_keys_does(
     expected = [listed.get(value.strip().lower(), (None, None))[1] if value is not None else None for value in values]
     assert frame[":species"].to_list() == expected
     assert [bool(found) for found in frame["_problems"].to_list()] == [value is None for value in expected]
+
+
+@pytest.mark.parametrize(
+    ("module", "reader", "column"),
+    [
+        (times, "_read", {"transform": "instant"}),
+        (times, "_read", {"transform": "local_timestamp"}),
+        (keys, "uuids_of", {"transform": "key_of", "with": {"namespace": str(NAMESPACE_DNS)}}),
+        (binary, "uuids_of", {"transform": "uuid5", "with": {"namespace": "dns"}}),
+    ],
+)
+def test_what_python_reads_of_a_column_is_read_once(
+    monkeypatch: pytest.MonkeyPatch, module: Any, reader: str, column: dict[str, Any]
+) -> None:
+    """Value, problems and coercions are an expression each; of 300,000 rows each reading costs half a second."""
+    read, asked = getattr(module, reader), []
+
+    def counting(texts: pl.Series, **settings: Any) -> pl.Series:
+        asked.append(len(texts))
+        result: pl.Series = read(texts, **settings)
+        return result
+
+    monkeypatch.setattr(module, reader, counting)
+    rows = {"at": ["2024-01-02 03:04:05.678", "2024-01-02 03:04:05+01", "never", None]}
+    apply(rows, {"seen": {"from": "at", **column}})
+    assert [count for count in asked if count] == [4]
