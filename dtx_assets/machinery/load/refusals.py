@@ -176,7 +176,9 @@ class Refusals:
         return refused.join(units, left_on="_id", right_on="target_id").select("_row", "reason", "detail")
 
     def _of_inserts(self, parts: Sequence[Part], decided: Sequence["Decision | None"]) -> list[pl.DataFrame]:
-        """A source row is rejected whole, so all that it gives is tried at once; so are rows that need each other."""
+        """A source row is rejected whole, so all that it gives is tried at once, unless it gives pairs of a junction; so
+        are rows that need each other.
+        """
         rows = self._new_rows(parts, decided)
         units = self._units(rows)
         rows = [some.join(units, on="_node").sort("unit", "_row") for some in rows]
@@ -197,7 +199,9 @@ class Refusals:
         ]
 
     def _new_rows(self, parts: Sequence[Part], decided: Sequence["Decision | None"]) -> list[pl.DataFrame]:
-        """Columns of the rows that are not there, `_row`, `_node` (the source row) and how many `_owners` they have."""
+        """Columns of the rows that are not there, `_row`, `_node` (the source row, or the pair) and how many `_owners`
+        they have.
+        """
         before, rows = 0, []
         tried = that_can_be_tried(self.orphans, [part.rows for part in parts])
         for member, part, decision, some in zip(self.members, parts, decided, tried, strict=True):
@@ -205,17 +209,18 @@ class Refusals:
             numbers = numbers.join(some, on="_row", how="semi", maintain_order="left")
             made = member.place.new_columns
             new = numbers.hstack(member.decisions.ids.reserve(numbers.height).select(made)) if made else numbers
+            node = "rows" if part.is_of_pairs else "_link"
             places = (
                 part.links.with_row_index("_link")
                 .filter("owns")
-                .select((pl.col("_link").cast(pl.Int64) + before).alias("_node"), pl.col("rows").alias("_row"))
-                .explode("_row")
+                .explode("rows")
+                .select((pl.col(node).cast(pl.Int64) + before).alias("_node"), pl.col("rows").alias("_row"))
                 .group_by("_row")
                 .agg(pl.col("_node").min(), pl.len().alias("_owners"))
             )
             values = part.rows.select("_row", *(column.name for column in part.columns))
             rows.append(new.join(places, on="_row").join(values, on="_row"))
-            before += part.links.height
+            before += max(part.links.height, part.rows.height)
         return rows
 
     def _units(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -69,6 +69,11 @@ class Part:
     dropped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SOURCE_KEY))
     fits: bool = False
 
+    @property
+    def is_of_pairs(self) -> bool:
+        """Whether its rows are pairs of a junction, each of which is taken or refused by itself."""
+        return "total" in self.links.columns and bool(self.links.get_column("total").is_not_null().any())
+
     def with_ids(self, ids: pl.Series) -> "Part":
         ids = ids.alias("_id")
         return replace(self, rows=self.rows.with_columns(ids), comparable=self.comparable.with_columns(ids))
@@ -349,7 +354,7 @@ def without_rows(part: Part, found: Sequence[pl.DataFrame]) -> Part:
     if not found:
         return part
     refused = pl.concat(found).group_by("_row").agg(pl.col("reason").first(), pl.col("detail").first())
-    if "total" in part.links.columns and part.links.get_column("total").is_not_null().any():
+    if part.is_of_pairs:
         return _without_pairs(part, refused)
     exploded = part.links.select(
         pl.int_range(pl.len()).alias("_link"), "flow_id", "source_key", "source_row", "bucket", "owns", "rows"
