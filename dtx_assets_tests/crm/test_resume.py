@@ -27,7 +27,8 @@ GATE = 4711
 PAIRS = 'SELECT count(*) FROM "AccountWatchers"'
 WRITTEN = (
     "SELECT coalesce(sum(rows_inserted + rows_updated), 0) FROM migration.batch"
-    " JOIN migration.load ON load.id = load_id WHERE run_id = (SELECT run_id FROM migration.run ORDER BY started_at DESC LIMIT 1)"
+    " JOIN migration.load ON load.id = load_id"
+    " WHERE run_id = (SELECT run_id FROM migration.run ORDER BY started_at DESC LIMIT 1)"
 )
 GUARD = f"""
 CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$

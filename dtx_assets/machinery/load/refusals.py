@@ -176,8 +176,9 @@ class Refusals:
         return refused.join(units, left_on="_id", right_on="target_id").select("_row", "reason", "detail")
 
     def _of_inserts(self, parts: Sequence[Part], decided: Sequence["Decision | None"]) -> list[pl.DataFrame]:
-        """A source row is rejected whole, so all that it gives is tried at once, but for the pairs of a junction; so are
-        rows that need each other.
+        """A source row is rejected whole: all that it gives is tried at once, as are rows that need each other.
+
+        Pairs of a junction are tried one by one.
         """
         rows = self._new_rows(parts, decided)
         units = self._units(rows)
