@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from dtx_assets.machinery.base.errors import ConfigurationError
+from dtx_assets.machinery.base.yaml_file import suggestion
 from dtx_assets.machinery.mapping.cases import case_value
 from dtx_assets.machinery.mapping.conditions import holds
 from dtx_assets.machinery.mapping.model import ColumnMapping, RowMapping, SourceMapping
@@ -123,6 +125,8 @@ def apply_columns(
         local = column.local
         inputs = [pl.col(part) for part in column.input or local]
         label = ", ".join(local) or name
+        if active:
+            _require_shaped(frame, name, column)
         if (column.crosswalk and not column.transform) or column.value_map:
             rows, outcome, made = _look_up(rows, name, column, inputs[0], context)
             joined += made
@@ -166,6 +170,17 @@ def apply_columns(
     mapped = _with_listed(mapped, hit, problems)
     kinds = [(label, entry.kind) for label, entry in coercions]
     return _with_coercions(mapped.drop(reads), coerced, kinds, times).drop(joined)
+
+
+def _require_shaped(frame: pl.DataFrame, name: str, column: ColumnMapping) -> None:
+    """ConfigurationError where a column reads what no shape function makes: only its rows show what it makes."""
+    for part in column.input:
+        if part not in frame.columns:
+            made = [each for each in frame.columns if not each.startswith("_")]
+            raise ConfigurationError(
+                f"the mapping of {name!r} reads {part!r}, which is no legacy column and nothing that a function made",
+                remedy=suggestion(part, made),
+            )
 
 
 def _where(outcome: Outcome, when: pl.Expr) -> Outcome:

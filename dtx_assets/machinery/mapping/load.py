@@ -16,7 +16,7 @@ from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.lineage import accounted_for
 from dtx_assets.machinery.mapping.model import ArchivedFile, TargetMapping
 from dtx_assets.machinery.mapping.validate import Known, check_accounted_for, check_target
-from dtx_assets.machinery.mapping.validate_rules import check_parents, check_rules
+from dtx_assets.machinery.mapping.validate_rules import check_followed, check_parents, check_rules
 from dtx_assets.machinery.mapping.value_map import read_value_map
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
@@ -123,6 +123,7 @@ def load_mappings(
             check_rules(file, mapping, known, findings)
     if len(loaded) == len(paths):
         check_parents(loaded, findings)
+        check_followed(loaded, findings)
     archived_file = _read(directory / ARCHIVED, findings)
     archived = parse_model(archived_file, ArchivedFile, findings) if archived_file else None
     mappings = Mappings(

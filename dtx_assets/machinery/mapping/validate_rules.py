@@ -19,6 +19,7 @@ from dtx_assets.machinery.mapping.model import (
     TargetMapping,
 )
 from dtx_assets.machinery.mapping.validate import (
+    FOLLOWED,
     OF_PARENT,
     Known,
     Place,
@@ -306,6 +307,38 @@ def check_parents(files: Mapping[str, tuple[YamlFile, TargetMapping]], findings:
             parent = mappings.get(parent.parent)
         if parent is not None and parent.target in seen:
             place.wrong(f"{mapping.target} is its own ancestor", "remove one of the `parent`s")
+
+
+def check_followed(files: Mapping[str, tuple[YamlFile, TargetMapping]], findings: Findings) -> None:
+    """Each part that a row follows is one of a mapped model, of the same table, and has the columns that are read."""
+    mappings = {mapping.target: mapping for _, mapping in files.values()}
+    for file, mapping in files.values():
+        for table, source in mapping.sources.items():
+            for number, row in enumerate(source.rows):
+                _check_followed(Place(file, ("sources", table, "rows", number), findings), table, row, mappings)
+
+
+def _check_followed(place: Place, table: str, row: RowMapping, mappings: Mapping[str, TargetMapping]) -> None:
+    entries = (*row.columns.values(), *row.helpers.values())
+    read = list(dict.fromkeys(name for entry in entries for name in entry.input if name.startswith(FOLLOWED)))
+    if row.follows is None:
+        if read:
+            place.wrong(f"it reads {read[0]}, and follows no part", "name it: `follows: { model: …, part: … }`")
+        return
+    model, part = row.follows.model, row.follows.part
+    if model not in mappings:
+        (place / "follows" / "model").unknown("mapped model", model, list(mappings))
+        return
+    source = mappings[model].sources.get(table)
+    parts = {each.part: each for each in source.rows} if source else {}
+    if source is None or part not in parts:
+        (place / "follows" / "part").unknown(f"part of {table} in {model}", part, list(parts))
+        return
+    made = [*source.columns, *source.helpers, *parts[part].columns, *parts[part].helpers]
+    for name in read:
+        if name.removeprefix(FOLLOWED) not in made:
+            known = [f"{FOLLOWED}{each}" for each in made]
+            (place / "columns").wrong(f"part {part!r} of {model} has no {name!r}", suggestion(name, known))
 
 
 def read_of_parent(source: SourceMapping) -> list[str]:

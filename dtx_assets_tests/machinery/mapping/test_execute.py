@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.yaml_file import Findings
 from dtx_assets.machinery.mapping.execute import apply_columns
 from dtx_assets.machinery.mapping.model import SourceMapping
@@ -280,3 +281,8 @@ def test_what_python_reads_of_a_column_is_read_once(
     rows = {"at": ["2024-01-02 03:04:05.678", "2024-01-02 03:04:05+01", "never", None]}
     apply(rows, {"seen": {"from": "at", **column}})
     assert [count for count in asked if count] == [4]
+
+
+def test_a_column_that_no_function_made_is_named_with_what_there_is() -> None:
+    with pytest.raises(ConfigurationError, match=r"mapping of 'kind' reads 'shapd'.*\n?.*'shaped'"):
+        apply({"name": ["a"], "shaped": ["b"]}, {"kind": {"from": "name", "input": "shapd"}})

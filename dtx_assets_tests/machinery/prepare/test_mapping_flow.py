@@ -243,3 +243,38 @@ def test_a_function_sees_no_more_than_the_mapping_says(tmp_path):
     other = Plain(tmp_path / "other", {**PLAIN, "Request.yaml": told})
     assert len(other.run([request(1, remark="peek")])["Request"].rows) == 1
     assert other.flow().decisions == ("deleted",)
+
+
+FOLLOWS = "        follows: { model: Approval, part: manager }\n"
+FOLLOWING = {
+    "        only: { column: manager, is: given }\n": FOLLOWS,
+    "{ from: manager_at, ": "{ from: manager_at, input: followed.decided_at, ",
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("model: Approval,", "model: Approvals,", "unknown mapped model 'Approvals'"),
+        ("part: manager }", "part: boss }", "unknown part of request in Approval 'boss'"),
+        ("followed.decided_at", "followed.decided", "part 'manager' of Approval has no 'followed.decided'"),
+        (
+            "        follows: { model: Approval, part: manager }\n",
+            "",
+            "it reads followed.decided_at, and follows no part",
+        ),
+    ],
+)
+def test_what_a_row_follows_is_there(tmp_path, old, new, told):
+    """Else the preparation ended with an error of Polars, hours later perhaps."""
+    entry = FILES["Entry.yaml"]
+    for before, after in FOLLOWING.items():
+        assert before in entry
+        entry = entry.replace(before, after)
+    Requests(tmp_path, {**FILES, "Entry.yaml": entry})
+    assert old in entry
+    (tmp_path / "wrong").mkdir()
+    with pytest.raises(ConfigurationError) as refused:
+        Requests(tmp_path / "wrong", {**FILES, "Entry.yaml": entry.replace(old, new)})
+    assert told in str(refused.value)
+    assert "Entry.yaml:" in str(refused.value)
