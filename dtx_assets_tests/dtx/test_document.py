@@ -29,6 +29,7 @@ from dtx_assets.machinery.load import (
     undo_run,
     verify_target,
 )
+from dtx_assets.machinery.load.write import Writer
 from dtx_assets_tests.dtx.oracle import RawRow, Result, Value
 from dtx_assets_tests.dtx.running import SMALL_WORLD, Migration, World, reasons, rows
 from dtx_assets_tests.forking import run_script
@@ -432,6 +433,35 @@ def test_the_file_of_a_row_that_a_constraint_refuses_stays_until_the_run_is_undo
     undone = undo_run(migration.database_url, "dtx", SYSTEM.targets, "first", remove_file=store.remove)
     assert (undone.files_removed, undone.files_in_use) == (2, 0)
     assert sent(store) == {}
+
+
+def test_what_a_run_sent_is_its_own_when_its_load_is_done_again(migration, store):
+    """A worker that died leaves the step to another one, in the same run."""
+    prepare(migration, file("1"), file("2", name="b"))
+    theirs, ours = "documents/101/2/b", "documents/101/1/scan.pdf"
+    with psycopg.connect(migration.database_url) as connection:
+        connection.execute(f"ALTER TABLE {TABLE} ALTER original_filename TYPE varchar(5)")
+    load(migration, store, "before")
+    with psycopg.connect(migration.database_url) as connection:
+        connection.execute(f"ALTER TABLE {TABLE} ALTER original_filename TYPE text")
+    prepare(migration, file("1"), file("2", name="b"))
+
+    def dies(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Writer, "close_batch", dies)
+        with pytest.raises(KeyboardInterrupt):
+            load(migration, store, "again")
+    assert set(sent(store)) == {ours, theirs}
+    summary, sender = load(migration, store, "again")
+    assert (summary.inserted, dict(sender.counts)) == (1, {"present": 1})
+    with psycopg.connect(migration.database_url) as connection:
+        noted = connection.execute("SELECT run_id, object_key FROM migration.sent_file ORDER BY 1").fetchall()
+    assert noted == [("again", ours), ("before", theirs)]
+    undone = undo_run(migration.database_url, "dtx", SYSTEM.targets, "again", remove_file=store.remove)
+    assert undone.files_removed == 1
+    assert set(sent(store)) == {theirs}
 
 
 @pytest.mark.parametrize("moment", ["between files", "within a file", "before the transaction ends"])

@@ -17,7 +17,9 @@ from dtx_assets.machinery.model.target import TargetTable
 class SentFiles(Protocol):
     """Who remembers what a run sends, so that it can be taken back."""
 
-    def about_to_send(self, keys: pl.Series, digests: pl.Series) -> None: ...
+    def about_to_send(self, keys: pl.Series, digests: pl.Series) -> set[str]:
+        """Gives the keys of those that the run has not tried before."""
+        ...
 
     def not_sent(self, keys: Sequence[str]) -> None: ...
 
@@ -55,8 +57,9 @@ class FileSender:
         # A row may have no file.
         rows = rows.filter(pl.col(self.key).is_not_null())
         numbers = dict(zip(rows.get_column(self.key), rows.get_column("_row"), strict=True))
+        new: set[str] = set()
         if self.noted:
-            self.noted.about_to_send(rows.get_column(self.key), rows.get_column(self.sha256))
+            new = self.noted.about_to_send(rows.get_column(self.key), rows.get_column(self.sha256))
         wanted = rows.select("_path", self.key, "_size", self.sha256, "_content_type").iter_rows()
         files = (FileToSend(bytes.fromhex(path), key, size, digest, kind) for path, key, size, digest, kind in wanted)
         results = []
@@ -65,7 +68,8 @@ class FileSender:
                 raise refused(f"no row of this part is written: {result.detail}", self.store.url)
             results.append(result)
         if self.noted:
-            self.noted.not_sent([result.file.key for result in results if result.status != "sent"])
+            others = [result.file.key for result in results if result.status != "sent"]
+            self.noted.not_sent([key for key in others if key in new])
             self.noted.told({result.file.key: result.e_tag for result in results if result.e_tag})
         rejected = [
             (numbers[result.file.key], FileMissing.reason, f"{self.key}: {result.detail}")

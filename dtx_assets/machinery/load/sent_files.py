@@ -14,13 +14,18 @@ class SentFilesOfRun:
     def __init__(self, run: RunContext, target_table: str) -> None:
         self.run, self.target_table = run, target_table
 
-    def about_to_send(self, keys: pl.Series, digests: pl.Series) -> None:
+    def about_to_send(self, keys: pl.Series, digests: pl.Series) -> set[str]:
+        """Notes files and gives the keys of those that the run has not tried before.
+
+        What it finds of the others may be what it sent itself: a load that is killed or refused is done again.
+        """
         with refusals_told(), connect(self.run.connection_url) as connection:
-            connection.execute(
+            noted = connection.execute(
                 "INSERT INTO migration.sent_file (run_id, target_table, object_key, sha256)"
-                " SELECT %s, %s, * FROM unnest(%s::text[], %s::text[]) ON CONFLICT DO NOTHING",
+                " SELECT %s, %s, * FROM unnest(%s::text[], %s::text[]) ON CONFLICT DO NOTHING RETURNING object_key",
                 [self.run.run_id, self.target_table, keys.to_list(), digests.to_list()],
             )
+            return {str(key) for (key,) in noted}
 
     def not_sent(self, keys: Sequence[str]) -> None:
         """They were there already, or could not be sent."""

@@ -140,8 +140,9 @@ class Noted:
     def __init__(self) -> None:
         self.keys: list[str] = []
 
-    def about_to_send(self, keys: pl.Series, _digests: pl.Series) -> None:
+    def about_to_send(self, keys: pl.Series, _digests: pl.Series) -> set[str]:
         self.keys = keys.to_list()
+        return set(self.keys)
 
     def not_sent(self, _keys: Any) -> None:
         raise AssertionError("nothing was settled")
