@@ -27,14 +27,7 @@ def catches(pid: int, number: signal.Signals) -> bool:
 
 def interrupted(dtx: Command, after: str | float, *numbers: signal.Signals) -> tuple[int, str]:
     """Exit code and output of a run that gets signals: so long after it began to listen, or when it says something."""
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "dtx_assets.cli.main", "run"],
-        cwd=dtx.directory,
-        env={**os.environ, **dtx.environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = dtx.started("run")
     assert process.stdout
     said = ""
     if isinstance(after, float):

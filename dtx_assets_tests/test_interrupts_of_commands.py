@@ -1,6 +1,5 @@
 """Interrupts of commands that are no run: one line, exit code 130 (of a server 0), no traceback, and it goes on."""
 
-import os
 import re
 import signal
 import subprocess
@@ -42,14 +41,7 @@ OF_A_CODE_SERVER = re.compile(
 
 def interrupted(dtx: Command, arguments: list[str], number: signal.Signals, ready: Callable[[str], bool]) -> str:
     """What a command said that got a signal when it was ready, and its exit code as the last line."""
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "dtx_assets.cli.main", *arguments],
-        cwd=dtx.directory,
-        env={**os.environ, **dtx.environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = dtx.started(*arguments)
     assert process.stdout
     try:
         said = ""

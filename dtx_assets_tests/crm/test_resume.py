@@ -1,10 +1,7 @@
 """A load of CRM that is interrupted between the parts of a junction goes on where it was, as section 6 of its contract
 says; pairs that the target refuses, in several parts, are told, and come when it takes them."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,14 +99,7 @@ def test_an_interrupted_junction_goes_on_and_refused_pairs_come_when_they_are_ta
             return int(found)
 
         application.execute("SELECT pg_advisory_lock(%s)", [GATE])
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "dtx_assets.cli.main", *command],
-            cwd=crm.directory,
-            env={**os.environ, **crm.environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        process = crm.started(*command)
         until = time.monotonic() + PATIENCE
         while not number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
             assert process.poll() is None, (number(PAIRS), "".join(process.communicate()[0]))

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,17 @@ class Command:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("DTX_", "DAGSTER_"))}
         given = {**clean, **self.environment, **environment}
         return run_dtx(*arguments, directory=self.directory, environment=given, seconds=self.seconds)
+
+    def started(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command as a process that goes on, says all in one stream, line by line, and takes signals."""
+        return subprocess.Popen(
+            [sys.executable, "-u", "-m", "dtx_assets.cli.main", *arguments],
+            cwd=self.directory,
+            env={**os.environ, **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def states(self) -> dict[str, dict[str, dict[str, object]]]:
         done = self("status", "--json")

@@ -319,11 +319,12 @@ def check_followed(files: Mapping[str, tuple[YamlFile, TargetMapping]], findings
 
 
 def _check_followed(place: Place, table: str, row: RowMapping, mappings: Mapping[str, TargetMapping]) -> None:
-    entries = (*row.columns.values(), *row.helpers.values())
-    read = list(dict.fromkeys(name for entry in entries for name in entry.input if name.startswith(FOLLOWED)))
+    read = read_of_followed(row)
     if row.follows is None:
         if read:
-            place.wrong(f"it reads {read[0]}, and follows no part", "name it: `follows: { model: …, part: … }`")
+            place.wrong(
+                f"it reads {FOLLOWED}{read[0]}, and follows no part", "name it: `follows: { model: …, part: … }`"
+            )
         return
     model, part = row.follows.model, row.follows.part
     if model not in mappings:
@@ -336,9 +337,16 @@ def _check_followed(place: Place, table: str, row: RowMapping, mappings: Mapping
         return
     made = [*source.columns, *source.helpers, *parts[part].columns, *parts[part].helpers]
     for name in read:
-        if name.removeprefix(FOLLOWED) not in made:
-            known = [f"{FOLLOWED}{each}" for each in made]
-            (place / "columns").wrong(f"part {part!r} of {model} has no {name!r}", suggestion(name, known))
+        if name not in made:
+            there, known = f"{FOLLOWED}{name}", [f"{FOLLOWED}{each}" for each in made]
+            (place / "columns").wrong(f"part {part!r} of {model} has no {there!r}", suggestion(there, known))
+
+
+def read_of_followed(row: RowMapping) -> list[str]:
+    """The columns that a row reads of the part that it follows."""
+    entries = (*row.columns.values(), *row.helpers.values())
+    names = (name for entry in entries for name in entry.input if name.startswith(FOLLOWED))
+    return list(dict.fromkeys(name.removeprefix(FOLLOWED) for name in names))
 
 
 def read_of_parent(source: SourceMapping) -> list[str]:

@@ -137,9 +137,6 @@ class SourceRows:
         owners = self.owners.get_column("owner").gather(place)
         return owners.set(keys.ne_missing(every.gather(place)), None)
 
-    def named(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return named(self.table, rows)
-
 
 def named(table: LegacyTable, rows: pl.DataFrame) -> pl.DataFrame:
     """The rows of one batch in their order, with `_source_key`; all rows that share a repeating key are in it."""
@@ -184,7 +181,7 @@ def legacy_batches(
                 "00000",
                 bucket_range(0, 1),
                 {
-                    source.table.name: source.named(source.placed(source.frame.collect(engine="streaming")))
+                    source.table.name: named(source.table, source.placed(source.frame.collect(engine="streaming")))
                     for source in sources
                 },
             )

@@ -14,7 +14,7 @@ from dtx_assets.machinery.mapping.conditions import drop_rules, holds, is_active
 from dtx_assets.machinery.mapping.execute import NO_PROBLEMS, RowProblem, add_problems, apply_columns
 from dtx_assets.machinery.mapping.model import RejectRule, RowMapping, SourceMapping, TargetMapping
 from dtx_assets.machinery.mapping.validate import FOLLOWED, OF_PARENT
-from dtx_assets.machinery.mapping.validate_rules import PLACEHOLDER, read_of_parent
+from dtx_assets.machinery.mapping.validate_rules import PLACEHOLDER, read_of_followed, read_of_parent
 from dtx_assets.machinery.prepare.assess import assess, is_sound, settle_duplicates
 from dtx_assets.machinery.prepare.generic_key import with_generic_key
 from dtx_assets.machinery.system.flow import FlowInputs, Outcome
@@ -192,11 +192,8 @@ def _following(made: pl.DataFrame, row: RowMapping, frame: pl.DataFrame) -> pl.D
     """The rows that gave the part which a row follows, with its columns, and what is wrong with it as `_followed`."""
     assert row.follows
     part = made.filter(pl.col("_part") == row.follows.part)
-    mine = (*row.columns.values(), *row.helpers.values())
-    read = (name for column in mine for name in column.input)
-    names = {name.removeprefix(FOLLOWED) for name in read if name.startswith(FOLLOWED)}
     problems = part.select("_row", pl.col("_problems").alias("_followed"))
-    return _beside(_joined(frame, part, sorted(names), FOLLOWED, "inner"), problems, "inner")
+    return _beside(_joined(frame, part, sorted(read_of_followed(row)), FOLLOWED, "inner"), problems, "inner")
 
 
 def _parts_of(inputs: FlowInputs, row: RowMapping, frame: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping
 from dtx_assets.machinery.mapping.provenance import OF, Cell, MadeOf, declared_cells
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.prepare.assess import is_sound
-from dtx_assets.machinery.prepare.batches import SourceRows, number_of_id
+from dtx_assets.machinery.prepare.batches import SourceRows, named, number_of_id
 from dtx_assets.machinery.prepare.buckets import BUCKET
 from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.machinery.sources.frames import legacy_frame
@@ -92,7 +92,7 @@ def traced(system: System, flow: Flow, legacy: Rows, context: TransformContext) 
         placed = source.frame.with_columns(pl.lit(0, BUCKET).alias("_bucket")).join(
             source.fates.lazy(), on=ROW, how="left"
         )
-        rows[name] = source.named(placed.collect())
+        rows[name] = named(source.table, placed.collect())
     outcome = flow.run(FlowInputs(system, rows, context.crosswalks, context, is_traced=True))
     return Trace(rows, outcome)
 
