@@ -4,7 +4,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -114,13 +114,39 @@ def pooled_url(database_url: str, server_directory: Path) -> Iterator[Callable[[
 
 @pytest.fixture(scope="session")
 def mariadb_url(server_directory: Path) -> Iterator[str]:
-    """`mysql+pymysql://` URL of the database `legacy` of a real MariaDB, shared by all tests: drop what you create."""
+    """`mysql+pymysql://` URL of the database `legacy` of a real MariaDB, shared by all tests: drop what you create.
+
+    `empty_mariadb_url` is for those that need it empty, or leave it full.
+    """
     directory = server_directory / "mariadb"
     directory.mkdir()
     with _skipped_where_missing():
         servers.find_program("mariadbd", "mysqld")
     with servers.mariadb(directory) as url:
         yield url
+
+
+@pytest.fixture
+def empty_mariadb_url(mariadb_url: str) -> Iterator[str]:
+    """The same, with the database made anew before and after the test."""
+    import pymysql
+    from sqlalchemy import make_url
+
+    url = make_url(mariadb_url)
+
+    def made_anew() -> None:
+        with (
+            closing(
+                pymysql.connect(host=url.host, port=url.port or 0, user=url.username, password=url.password or "")
+            ) as server,
+            server.cursor() as cursor,
+        ):
+            cursor.execute(f"DROP DATABASE {url.database}")
+            cursor.execute(f"CREATE DATABASE {url.database} CHARACTER SET utf8mb4")
+
+    made_anew()
+    yield mariadb_url
+    made_anew()
 
 
 @pytest.fixture(scope="session")

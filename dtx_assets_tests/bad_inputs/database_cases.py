@@ -19,7 +19,7 @@ STORE = "check bucket, prefix, AWS_ENDPOINT_URL, AWS_REGION and the AWS_* creden
 
 
 def mariadb(place: Place, **changes: Any) -> None:
-    read_from(place, place.request.getfixturevalue("mariadb_url"), **changes)
+    read_from(place, place.request.getfixturevalue("empty_mariadb_url"), **changes)
 
 
 def postgresql(place: Place, **changes: Any) -> None:
@@ -37,13 +37,12 @@ def of(plant: Callable[..., None], **changes: Any) -> Callable[[Place], None]:
 
 
 def mariadb_server(place: Place) -> Any:
-    """A connection that drops the table at the end."""
-    url = make_url(place.request.getfixturevalue("mariadb_url"))
+    """A cursor of the database, which is made anew for each case."""
+    url = make_url(place.request.getfixturevalue("empty_mariadb_url"))
     server = pymysql.connect(
         host=url.host, port=url.port, user=url.username, password=url.password, database=url.database, autocommit=True
     )
     place.at_end(server.close)
-    place.at_end(lambda: server.cursor().execute("DROP TABLE IF EXISTS keyword"))
     return server.cursor()
 
 
@@ -134,7 +133,6 @@ def mariadb_with_a_broken_view(place: Place) -> None:
     cursor.execute("CREATE TABLE base2 (customer_id INT)")
     cursor.execute("CREATE VIEW keyword AS SELECT * FROM base2")
     cursor.execute("DROP TABLE base2")
-    place.at_end(lambda: cursor.execute("DROP VIEW keyword"))
 
 
 def sqlite(place: Place, content: bytes | None = None) -> None:

@@ -87,7 +87,6 @@ def put_into_mariadb(url: str, lake: Lake) -> None:
             names, blobs, rows = as_the_csv_means_it(lake, table)
             quoted = ["`" + name.replace("`", "``") + "`" for name in names]
             types = ["LONGBLOB" if name in blobs else "LONGTEXT" for name in names]
-            cursor.execute(f"DROP TABLE IF EXISTS `{table.name}`")
             listed = ", ".join(f"{name} {kind}" for name, kind in zip(quoted, types, strict=True))
             cursor.execute(f"CREATE TABLE `{table.name}` ({listed}) CHARACTER SET utf8mb4")
             places = ", ".join(["%s"] * len(names))
@@ -120,7 +119,7 @@ def as_the_csv_means_it(lake: Lake, table: LegacyTable) -> tuple[list[str], set[
     return names, blobs, rows
 
 
-def test_csv_s3_and_mariadb_give_the_same_rows(run, tmp_path, s3_bucket, s3_server, mariadb_url):
+def test_csv_s3_and_mariadb_give_the_same_rows(run, tmp_path, s3_bucket, s3_server, empty_mariadb_url):
     from_csv = run("csv", DTX_LEGACY_URL=str(SYSTEM.sample_dir))
     assert len(from_csv["docutrax_utils_notificationschedule"]) > 500
     assert len(from_csv["migration.rejected"]) > 100
@@ -135,7 +134,7 @@ def test_csv_s3_and_mariadb_give_the_same_rows(run, tmp_path, s3_bucket, s3_serv
     for name, rows in from_csv.items():
         assert from_s3[name] == rows, name
 
-    put_into_mariadb(mariadb_url, Lake(str(tmp_path / "put")))
-    from_mariadb = run("mariadb", DTX_LEGACY_URL=mariadb_url)
+    put_into_mariadb(empty_mariadb_url, Lake(str(tmp_path / "put")))
+    from_mariadb = run("mariadb", DTX_LEGACY_URL=empty_mariadb_url)
     for name, rows in from_csv.items():
         assert from_mariadb[name] == rows, name

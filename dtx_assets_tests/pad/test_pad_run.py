@@ -66,7 +66,7 @@ def target(database_url, tmp_path):
     return database_url
 
 
-def test_csv_postgres_mariadb_and_sqlite_give_the_same_rows(target, tmp_path, mariadb_url):
+def test_csv_postgres_mariadb_and_sqlite_give_the_same_rows(target, tmp_path, empty_mariadb_url):
     import sqlite3
 
     import pymysql
@@ -81,14 +81,13 @@ def test_csv_postgres_mariadb_and_sqlite_give_the_same_rows(target, tmp_path, ma
     with sqlite3.connect(tmp_path / "legacy.sqlite") as connection:
         connection.execute(f"CREATE TABLE personal_account_dealing ({', '.join(f'{name} text' for name in COLUMNS)})")
         connection.executemany(f"INSERT INTO personal_account_dealing VALUES ({marks})", values)
-    at = make_url(mariadb_url)
+    at = make_url(empty_mariadb_url)
     with (
         pymysql.connect(
             host=at.host, port=at.port, user=at.username, password=at.password or "", database=at.database
         ) as connection,
         connection.cursor() as cursor,
     ):
-        cursor.execute("DROP TABLE IF EXISTS personal_account_dealing")
         cursor.execute(f"CREATE TABLE personal_account_dealing ({', '.join(f'`{name}` text' for name in COLUMNS)})")
         cursor.executemany(
             f"INSERT INTO personal_account_dealing VALUES ({marks.replace('?', '%s')})", [tuple(row) for row in values]
@@ -97,7 +96,7 @@ def test_csv_postgres_mariadb_and_sqlite_give_the_same_rows(target, tmp_path, ma
     put_into_postgres(target, "old", ROWS)
     sources = {
         "sqlite": {"LEGACY_URL": f"sqlite:///{tmp_path / 'legacy.sqlite'}"},
-        "mariadb": {"LEGACY_URL": mariadb_url},
+        "mariadb": {"LEGACY_URL": empty_mariadb_url},
         "postgres": {"LEGACY_URL": target, "LEGACY_SCHEMA": "old"},
     }
     for name, settings in sources.items():

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.prepare import members
-from dtx_assets.machinery.prepare.batches import SourceRows
+from dtx_assets.machinery.prepare.batches import SourceRows, named
 from dtx_assets.machinery.prepare.books import Books
 from dtx_assets.machinery.prepare.members import PairParts
 from dtx_assets.machinery.system.flow import FlowInputs
@@ -201,7 +201,7 @@ def made(system: System, people: Sequence[Document], club: Sequence[Document], o
     frames = {}
     for name, given_documents in documents.items():
         source = SourceRows.of(system.legacy_tables[name], texts(given_documents, name), len(given_documents))
-        frames[name] = source.named(source.placed(source.frame.collect()))
+        frames[name] = named(source.table, source.placed(source.frame.collect()))
     books = Books("values")
     with ExitStack() as held:
         parts = PairParts(Path("/nonexistent"), held)

@@ -20,7 +20,7 @@ from dtx_assets.machinery.checks.tables import columns_of_source, schema_drift_o
 from dtx_assets.machinery.mapping.execute import apply_columns
 from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.model.legacy import LegacyTable
-from dtx_assets.machinery.prepare.batches import SourceRows
+from dtx_assets.machinery.prepare.batches import SourceRows, named
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.csv_files import CsvDirectory
 from dtx_assets.machinery.sources.extended_json import (
@@ -273,7 +273,7 @@ def test_a_row_without_a_value_is_rejected_for_what_its_document_has(dump, place
     table = LegacyTable("t", "area", ("_id", "a"), key=("_id",))
     place.land(str(dump), table)
     source = SourceRows.of(table, legacy_frame(place.lake, "toy", table), 2)
-    rows = source.named(source.placed(source.frame.collect()))
+    rows = named(table, source.placed(source.frame.collect()))
     assert rows["_source_key"].to_list() == ["1", "2"]
     mapping = SourceMapping.model_validate({"columns": {"b": {"from": ["a"], "transform": "integer"}}})
     found = apply_columns(rows, mapping, CONTEXT, GENERIC)
@@ -473,7 +473,7 @@ def test_keys_that_are_ids_and_which_of_several_documents_counts(dump, place):
     )
     place.land(str(dump), table)
     source = SourceRows.of(table, legacy_frame(place.lake, "toy", table), len(lines))
-    rows = source.named(source.placed(source.frame.collect()))
+    rows = named(table, source.placed(source.frame.collect()))
     assert rows["_source_key"].to_list() == [ID, ID, other, other, other, "5", '"short"', "#8", other]
     fates = [None, "duplicate_key", "duplicate_key", "identical", None, None, None, None, None]
     assert rows["_key_fate"].to_list() == fates
