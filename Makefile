@@ -1,6 +1,6 @@
 # What people and CI type. `make` alone lists it. ARGS is handed on: make run ARGS="--select exemption"
 .DEFAULT_GOAL := help
-.PHONY: help install run ui ui-readonly test check audit docs bench kill lock clean
+.PHONY: help install run ui ui-readonly test check audit docs bench kill kill-workers lock clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -56,6 +56,9 @@ bench: $(INSTALLED_DEV) ## Measure flows and documents beside a plain COPY, a ta
 
 kill: $(INSTALLED_DEV) ## Kill N (200) loads at random moments, PostgreSQL with some; run again, compare with an undisturbed one
 	$(BIN)/python -m dtx_assets_tests.kill --times $(or $(N),200) $(ARGS)
+
+kill-workers: $(INSTALLED_DEV) ## Kill workers, their children, runs by them, or their broker N (100) times; run again, compare
+	$(BIN)/python -m dtx_assets_tests.kill_workers --times $(or $(N),100) $(ARGS)
 
 lock: $(INSTALLED_DEV) ## Write the versions that are installed now to requirements.lock
 	$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable > requirements.lock

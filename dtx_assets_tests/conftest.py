@@ -187,10 +187,22 @@ def broker_url(server_directory: Path) -> Iterator[str]:
     """`amqp://` URL of a real RabbitMQ."""
     directory = server_directory / "rabbitmq"
     directory.mkdir()
+    broker = _rabbitmq_in(directory)
+    with broker.running():
+        yield broker.url
+
+
+@pytest.fixture
+def broker(server_directory: Path) -> servers.RabbitMQ:
+    """A real RabbitMQ that a test starts, ends and starts again itself."""
+    directory = server_directory / f"rabbitmq_{uuid4().hex[:8]}"
+    directory.mkdir()
+    return _rabbitmq_in(directory)
+
+
+def _rabbitmq_in(directory: Path) -> servers.RabbitMQ:
     with _skipped_where_missing():
-        servers.find_rabbitmq()
-    with servers.rabbitmq(directory) as url:
-        yield url
+        return servers.RabbitMQ(directory)
 
 
 @pytest.fixture(scope="module")

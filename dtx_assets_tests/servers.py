@@ -131,7 +131,11 @@ def running(
             time.sleep(0.05)
         yield
     finally:
-        process.send_signal(ended_by)
+        if ended_by is signal.SIGKILL:
+            # A server may be the child of a script, to which nobody can hand that on.
+            os.killpg(process.pid, ended_by)
+        else:
+            process.send_signal(ended_by)
         try:
             process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
@@ -304,54 +308,66 @@ def find_rabbitmq() -> str:
     return program
 
 
-@contextmanager
-def rabbitmq(directory: Path) -> Iterator[str]:
-    """A RabbitMQ server in an empty directory, by Erlang on loopback ports alone; yields the URL of its broker.
+class RabbitMQ:
+    """A RabbitMQ server in an empty directory, by Erlang on loopback ports alone.
 
-    What it is told to keep it keeps: it may be started again in the same directory.
+    What it is told to keep it keeps: it may be ended, whichever way, and run again.
     """
-    program = find_rabbitmq()
-    port, epmd, distribution = free_ports(3)
-    password, cookie = secrets.token_hex(16), directory / ".erlang.cookie"
-    settings = directory / "rabbitmq.conf"
-    settings.write_text(
-        f"listeners.tcp.local = 127.0.0.1:{port}\ndefault_user = tests\ndefault_pass = {password}\n"
-        "log.console = true\nlog.console.level = warning\n"
-    )
-    (directory / "enabled_plugins").write_text("[].\n")
-    cookie.write_text(secrets.token_hex(20))
-    cookie.chmod(0o400)
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(directory),
-        "LANG": "C.UTF-8",
-        "RABBITMQ_NODENAME": f"tests{port}@localhost",
-        "RABBITMQ_CONFIG_FILE": str(settings),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
-        "RABBITMQ_CONF_ENV_FILE": str(directory / "no-such.conf"),
-        "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
-        "RABBITMQ_LOG_BASE": str(directory / "log"),
-        "RABBITMQ_LOGS": "-",
-        "RABBITMQ_DIST_PORT": str(distribution),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none"
-        " -kernel inet_dist_use_interface {127,0,0,1}",
-        "ERL_EPMD_PORT": str(epmd),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "ERL_MAX_PORTS": "4096",
-    }
 
-    def ready() -> bool:
-        with socket.socket() as asked:
-            return asked.connect_ex(("127.0.0.1", port)) == 0
+    def __init__(self, directory: Path) -> None:
+        self.program = find_rabbitmq()
+        self.directory = directory
+        self.port, self.names_port, distribution = free_ports(3)
+        password, cookie = secrets.token_hex(16), directory / ".erlang.cookie"
+        self.url = f"amqp://tests:{password}@127.0.0.1:{self.port}//"
+        settings = directory / "rabbitmq.conf"
+        settings.write_text(
+            f"listeners.tcp.local = 127.0.0.1:{self.port}\ndefault_user = tests\ndefault_pass = {password}\n"
+            "log.console = true\nlog.console.level = warning\n"
+        )
+        (directory / "enabled_plugins").write_text("[].\n")
+        cookie.write_text(secrets.token_hex(20))
+        cookie.chmod(0o400)
+        self.environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(directory),
+            "LANG": "C.UTF-8",
+            "RABBITMQ_NODENAME": f"tests{self.port}@localhost",
+            "RABBITMQ_CONFIG_FILE": str(settings),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
+            "RABBITMQ_CONF_ENV_FILE": str(directory / "no-such.conf"),
+            "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(directory / "log"),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_DIST_PORT": str(distribution),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none"
+            " -kernel inet_dist_use_interface {127,0,0,1}",
+            "ERL_EPMD_PORT": str(self.names_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_MAX_PORTS": "4096",
+        }
 
-    def names_answer() -> bool:
-        with socket.socket() as asked:
-            return asked.connect_ex(("127.0.0.1", epmd)) == 0
+    @contextmanager
+    def running(self, ended_by: signal.Signals = signal.SIGTERM) -> Iterator[None]:
+        def answers(port: int) -> bool:
+            with socket.socket() as asked:
+                return asked.connect_ex(("127.0.0.1", port)) == 0
 
-    # Else the server would start it, and leave it.
-    names = [find_program("epmd"), "-port", str(epmd), "-address", "127.0.0.1"]
-    with (
-        running(names, log=directory / "names.log", ready=names_answer, environment=environment),
-        running([program], log=directory / "server.log", ready=ready, environment=environment),
-    ):
-        yield f"amqp://tests:{password}@127.0.0.1:{port}//"
+        # Else the server would start it, and leave it.
+        names = [find_program("epmd"), "-port", str(self.names_port), "-address", "127.0.0.1"]
+        with (
+            running(
+                names,
+                log=self.directory / "names.log",
+                ready=lambda: answers(self.names_port),
+                environment=self.environment,
+            ),
+            running(
+                [self.program],
+                log=self.directory / "server.log",
+                ready=lambda: answers(self.port),
+                environment=self.environment,
+                ended_by=ended_by,
+            ),
+        ):
+            yield

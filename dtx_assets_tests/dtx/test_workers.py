@@ -3,11 +3,9 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -19,6 +17,7 @@ from dtx_assets.machinery.base.failpoints import FAILPOINT, PROOF
 from dtx_assets.machinery.load import create_target
 from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.dtx.killing import first_differences, target_state
+from dtx_assets_tests.dtx.working import worker
 from dtx_assets_tests.patience import PATIENCE
 
 CUTOVER_AT = "2026-11-21T00:00:00Z"
@@ -51,30 +50,6 @@ def by_workers(tmp_path, target, broker_url) -> Command:
     return Command(
         tmp_path, {**{f"DTX_{name}": value for name, value in place.items()}, "APP_ENV": tmp_path.name}, seconds=900
     )
-
-
-@contextmanager
-def worker(dtx: Command, name: str, *arguments: str, **more: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`dtx worker`, in a group of its own; what it says is in a file of that name."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("DTX_", "DAGSTER_"))}
-    with (dtx.directory / name).open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dtx_assets.cli.main", "worker", *arguments],
-            cwd=dtx.directory,
-            env={**clean, **dtx.environment, **more},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 def kill_once_there(process: subprocess.Popen[bytes], proof: Path) -> None:

@@ -1,0 +1,35 @@
+"""Workers as users start them, each in a group of processes of its own that can be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dtx_assets_tests.dtx.commands import Command
+from dtx_assets_tests.patience import PATIENCE
+
+
+@contextmanager
+def worker(dtx: Command, name: str, *arguments: str, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`dtx worker`, in a group of its own; what it says is in a file of that name."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("DTX_", "DAGSTER_"))}
+    with (dtx.directory / name).open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dtx_assets.cli.main", "worker", *arguments],
+            cwd=dtx.directory,
+            env={**clean, **dtx.environment, **more},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
