@@ -129,11 +129,11 @@ def commands_of(command: Any, name: str = "dtx") -> Iterator[tuple[str, Any]]:
 def test_every_command_is_listed_in_one_group_with_its_whole_first_sentence():
     root = typer.main.get_command(cli.app)
     grouped = [name for names in GROUPS.values() for name in names]
-    assert sorted(grouped) == sorted(root.commands)
+    assert sorted(grouped) == sorted(root.commands)  # type: ignore[attr-defined]
     shown = " ".join(CliRunner().invoke(cli.app, ["--help"]).output.split())
     for title, names in GROUPS.items():
         assert f"{title}: {names[0]} " in shown
-    for name, command in root.commands.items():
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
         assert first_sentence(command.help) in shown, name
     assert "..." not in shown.replace("COMMAND [ARGS]...", "")
 

@@ -124,7 +124,7 @@ def test_a_cutover_is_refused_until_each_thing_in_its_way_is_accepted(dtx, targe
     )
     assert (point, mode) == ("snap-7", "cutover")
     assert set(accepted) == names - {"restore_point"}
-    assert all(entry["reason"] == "the sample is ugly" and entry["by"] and entry["at"] for entry in accepted.values())
+    assert all(entry["reason"] == "the sample is ugly" and entry["by"] and entry["at"] for entry in accepted.values())  # type: ignore[attr-defined]
 
 
 def test_acceptance_of_what_there_is_not_is_wrong_usage(dtx):

@@ -25,7 +25,7 @@ def explain(dtx, target):
             cursor = connection.execute(query)
             return cursor.fetchall() if cursor.description else []
 
-    run.rows, run.command = rows, dtx
+    run.rows, run.command = rows, dtx  # type: ignore[attr-defined]
     return run
 
 

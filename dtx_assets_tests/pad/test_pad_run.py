@@ -86,7 +86,7 @@ def test_csv_postgres_mariadb_and_sqlite_give_the_same_rows(target, tmp_path, em
         pymysql.connect(
             host=at.host, port=at.port, user=at.username, password=at.password or "", database=at.database
         ) as connection,
-        connection.cursor() as cursor,
+        connection.cursor() as cursor,  # type: ignore[attr-defined]
     ):
         cursor.execute(f"CREATE TABLE personal_account_dealing ({', '.join(f'`{name}` text' for name in COLUMNS)})")
         cursor.executemany(

@@ -50,7 +50,7 @@ def deriving(place, embedder=None, **options):
         "clock": place.clock,
     }
     run = Deriving(**{**given, **options})
-    run.said = said
+    run.said = said  # type: ignore[attr-defined]
     return run
 
 

@@ -87,7 +87,7 @@ def test_templates_are_compiled_once_where_bytecode_may_be_written(tmp_path, mon
     def once_more() -> int:
         before = len(compiled)
         jinja = environment.__wrapped__()
-        assert jinja.get_template("macros.html.j2").module.table
+        assert jinja.get_template("macros.html.j2").module.table  # type: ignore[attr-defined]
         return len(compiled) - before
 
     assert [once_more(), once_more()] == [1, 1], "there is no directory to keep them in"

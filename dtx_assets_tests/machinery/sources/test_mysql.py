@@ -467,7 +467,7 @@ def test_a_table_of_another_database(server, mariadb_url, place):
             assert source.columns(letter) == ["id", "note", "at"]
             assert source.columns(LegacyTable("letter", "area", ())) == ["v"]
             assert source.stored_bytes([letter]) >= 4096
-            said = {remark.subject: remark.says for remark in source.remarks([letter], "UTC")}
+            said = {remark.subject: remark.says for remark in source.remarks([letter], "UTC")}  # type: ignore[attr-defined]
             assert said["table old `books.letter.note"].startswith("1 of 1 values beyond ASCII")
             assert place.land_from(source, letter).metadata["instants"] == ["at"]
             with pytest.raises(SourceError, match=r"the table old `books[.]note is missing") as caught:

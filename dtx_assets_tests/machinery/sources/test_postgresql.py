@@ -345,7 +345,7 @@ def test_a_table_of_another_schema(server, database_url, place):
         assert source.columns(LegacyTable("letter", "area", ())) == ["v"]
         assert source.tables() == ["letter"]
         assert source.stored_bytes([letter]) >= 8192
-        assert [remark.subject for remark in source.remarks([letter], "UTC")] == []
+        assert [remark.subject for remark in source.remarks([letter], "UTC")] == []  # type: ignore[attr-defined]
         assert place.land_from(source, letter).metadata["row_count_matches"]
     assert place.rows("letter") == [("1", "Café", r"\xff"), ("2", None, None)]
 
@@ -376,8 +376,8 @@ def test_what_there_is_to_know_of_tables_in_another_schema(server, database_url)
     )
     tables = [LegacyTable(name, "area", (), schema="old") for name in ("parent", "child")]
     with open_source(database_url) as source:
-        found = {remark.subject: remark.says for remark in source.remarks(tables, "UTC")}
-        assert source.remarks([LegacyTable("parent", "area", ())], "UTC") == []
+        found = {remark.subject: remark.says for remark in source.remarks(tables, "UTC")}  # type: ignore[attr-defined]
+        assert source.remarks([LegacyTable("parent", "area", ())], "UTC") == []  # type: ignore[attr-defined]
     assert found["table parent"].startswith("the rows of child are read twice")
     assert found["table old.parent.note"].startswith("1 of 1 values beyond ASCII")
 

@@ -20,7 +20,7 @@ from dtx_assets_tests import servers
 def said(url, tables, timezone="UTC"):
     with open_source(url) as source:
         declared = [LegacyTable(table, "area", ()) for table in tables]
-        return {(each.subject, each.says.split(":")[0]): each for each in source.remarks(declared, timezone)}
+        return {(each.subject, each.says.split(":")[0]): each for each in source.remarks(declared, timezone)}  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -189,8 +189,8 @@ def test_a_table_of_sqlite_is_gone_through_once(tmp_path):
         file.execute("INSERT INTO many VALUES (1, 2, 3, x'00')")
     with open_source(f"sqlite:///{path}") as source:
         asked = []
-        source._connection.set_trace_callback(asked.append)
-        assert source.remarks([LegacyTable("many", "area", ())], "UTC") == []
+        source._connection.set_trace_callback(asked.append)  # type: ignore[attr-defined]
+        assert source.remarks([LegacyTable("many", "area", ())], "UTC") == []  # type: ignore[attr-defined]
     assert len([each for each in asked if "sum(typeof" in each]) == 1
 
 
@@ -249,9 +249,9 @@ def test_nulls_as_mysql_writes_them_in_a_file_that_is_read_as_rfc_4180(tmp_path)
     (tmp_path / "paths.csv").write_text("id,path\n1,C:\\New\n")
     tables = [LegacyTable(name, "area", (), null_markers=("NULL",)) for name in ("mixed", "paths")]
     with open_source(str(tmp_path)) as source:
-        found = {remark.subject: remark for remark in source.remarks(tables, "UTC")}
+        found = {remark.subject: remark for remark in source.remarks(tables, "UTC")}  # type: ignore[attr-defined]
         # Where it stands for NULL, which it does unless the table says otherwise, there is nothing to say.
-        assert source.remarks([LegacyTable("mixed", "area", ())], "UTC") == []
+        assert source.remarks([LegacyTable("mixed", "area", ())], "UTC") == []  # type: ignore[attr-defined]
     assert {subject: remark.says for subject, remark in found.items()} == {
         "table mixed.note": "\\N, as MySQL writes NULL, stands in 2 of the first rows, and is read as that text",
         "table mixed.path": "\\N, as MySQL writes NULL, stands in 1 of the first rows, and is read as that text",
@@ -259,7 +259,7 @@ def test_nulls_as_mysql_writes_them_in_a_file_that_is_read_as_rfc_4180(tmp_path)
     assert r'`escape: "\\"`' in found["table mixed.note"].remedy
     # As the remedy says, it is NULL, and there is nothing to say of it.
     with open_source(str(tmp_path), dialects=Dialects(CsvDialect(escape="\\"))) as source:
-        assert source.remarks(tables, "UTC") == []
+        assert source.remarks(tables, "UTC") == []  # type: ignore[attr-defined]
 
 
 def test_of_a_csv_file_that_says_its_encoding(tmp_path):
@@ -267,6 +267,6 @@ def test_of_a_csv_file_that_says_its_encoding(tmp_path):
     (tmp_path / "mixed.csv").write_text("id,note\n1,Café\n")
     dialects = Dialects(CsvDialect(encoding="cp1252"))
     with open_source(str(tmp_path), dialects=dialects) as source:
-        [remark] = source.remarks([LegacyTable("mixed", "area", ())], "UTC")
+        [remark] = source.remarks([LegacyTable("mixed", "area", ())], "UTC")  # type: ignore[attr-defined]
     assert remark.subject == "table mixed.note"
     assert "encoding" in remark.remedy

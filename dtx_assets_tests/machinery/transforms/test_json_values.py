@@ -101,7 +101,7 @@ def test_a_server_reads_and_prints_arrays_alike(database_url: str) -> None:
     }
     with psycopg.connect(database_url) as connection:
         for kind, values in cases.items():
-            literals = applied("array", [json.dumps(value) for value in values]).values
+            literals = applied("array", [json.dumps(value) for value in values]).values  # type: ignore[attr-defined]
             for value, literal in zip(values, literals, strict=True):
                 printed, back = connection.execute(
                     f"SELECT %(a)s::{kind}::text, to_jsonb(%(a)s::{kind})", {"a": literal}
