@@ -5,6 +5,7 @@ A step that was handed out again after its end, or after that of its run, is not
 
 import importlib
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -31,6 +32,8 @@ from dtx_assets.machinery.load.step_attempts import ATTEMPTS, alone, attempt, di
 from dtx_assets.machinery.system.system import System, settings_of
 
 DEFINITIONS = "defs"
+HISTORY = "DAGSTER_HOME"
+"""Set by `dtx worker`, so that a worker that cannot read its settings can tell."""
 LOG = logging.getLogger(__name__)
 History = Callable[[Path], AbstractContextManager[dg.DagsterInstance]]
 
@@ -45,10 +48,18 @@ def do_step(
     history: History | None = None,
 ) -> None:
     """Do a step of a run of the code location `module`."""
-    apply_environment_files()
-    system: System = importlib.import_module(module).SYSTEM
-    settings = settings_of(system)
-    with (history or open_instance)(settings.home) as instance:
+    history = history or open_instance
+    try:
+        apply_environment_files()
+        system: System = importlib.import_module(module).SYSTEM
+        settings = settings_of(system)
+    except Exception as error:  # whatever it is, somebody waits for the end of the step
+        LOG.exception("step %s of run %s is not done", step, run_id)
+        with history(Path(os.environ[HISTORY])) as instance:
+            if run := instance.get_run_by_id(run_id):
+                fail(instance, run, step, error if isinstance(error, MigrationError) else unexpected(error))
+        return
+    with history(settings.home) as instance:
         run = instance.get_run_by_id(run_id)
         if run is None:
             LOG.error(
@@ -138,11 +149,15 @@ def _do(
         _execute(instance, run, job, step, known_state)
     except Exception as error:  # whatever it is, somebody waits for the end of the step
         LOG.exception("step %s of run %s was ended", step, run.run_id)
-        first: BaseException = error
-        while first.__cause__ is not None:
-            first = first.__cause__
-        said = first.description if isinstance(first, dg.Failure) else f"{type(first).__name__}: {first}"
-        fail(instance, run, step, MigrationError(mask_emails(said or "failed without a message")))
+        fail(instance, run, step, unexpected(error))
+
+
+def unexpected(error: BaseException) -> MigrationError:
+    """What an error was that nobody foresaw, in words."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = error.description if isinstance(error, dg.Failure) else f"{type(error).__name__}: {error}"
+    return MigrationError(mask_emails(said or "failed without a message"))
 
 
 def _execute(

@@ -184,3 +184,21 @@ def test_a_worker_with_another_history_leaves_the_step(handed_out, monkeypatch, 
     handed_out.do()
     assert "is in another history than that of this worker" in caplog.text
     assert handed_out.ends() == []
+
+
+def test_a_worker_that_cannot_read_its_settings_or_files_ends_the_step_with_words(handed_out, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(handed_out.library.home))
+    with monkeypatch.context() as broken:
+        broken.setenv("LIBRARY_BATCH_ROWS", "many")
+        handed_out.do()
+    [told] = handed_out.ends()
+    assert "LIBRARY_BATCH_ROWS" in told
+    assert "many" in told
+    assert handed_out.library.sql("SELECT count(*) FROM reader") == [(0,)]
+
+
+def test_a_worker_without_the_code_of_a_run_ends_the_step_with_words(handed_out, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(handed_out.library.home))
+    do_step("dtx_assets_tests.library.gone", handed_out.run.run_id, LOAD, handed_out.job, None, "one")
+    [told] = handed_out.ends()
+    assert "No module named 'dtx_assets_tests.library.gone'" in told
