@@ -107,7 +107,7 @@ def test_the_sample_on_two_workers_of_which_one_is_killed_is_as_in_one_process(
 
 
 def test_a_run_without_workers_fails_with_words(by_workers):
-    done = by_workers("run", "--select", "target/ManualOverride", DTX_WORKER_SECONDS="5")
+    done = by_workers("run", "--select", "target/ManualOverride", DTX_WORKER_SECONDS="15")
     assert done.returncode == EXIT_STEP_FAILED, done.stdout + done.stderr
     assert "no worker has taken steps from the queue dtx-" in done.stdout
     assert "dtx worker dtx" in done.stdout

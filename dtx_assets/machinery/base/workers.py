@@ -18,7 +18,8 @@ from dtx_assets.machinery.base.variable import Variable
 Executor = Literal["in_process", "multiprocess", "celery"]
 EVERYTHING = "this-machine"
 """Stands for all places of a machine, where all workers are on it."""
-LEAST_SECONDS, MOST_SECONDS = 5, 86_400
+LEAST_SECONDS, MOST_SECONDS = 15, 86_400
+"""Of news of a step: its process imports the code before there is any."""
 DEFAULT_SECONDS = 60
 DEFAULT_SHARD_ROWS, MOST_SHARD_ROWS = 2_000_000, 1_000_000_000
 
