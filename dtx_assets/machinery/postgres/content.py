@@ -265,8 +265,7 @@ def _copied(connection: Connection, statement: bytes) -> bytes:
     result = libpq.exec_(statement)
     if result.status == pq.ExecStatus.COPY_OUT:
         try:
-            for block in _blocks(libpq):
-                content.write(block)
+            _write_rows(libpq, content)
         except BaseException:
             # Interrupted: what follows, a rollback at least, needs the connection.
             with suppress(psycopg.Error):
@@ -283,13 +282,17 @@ def _copied(connection: Connection, statement: bytes) -> bytes:
     return content.getvalue()
 
 
-def _blocks(libpq: pq.abc.PGconn) -> Iterator[bytes]:
+def _write_rows(libpq: pq.abc.PGconn, content: BytesIO) -> None:
     """Rows as libpq has them. It is not let wait for the server itself: all other threads of Python would wait too."""
+    give, write = libpq.get_copy_data, content.write
     with DefaultSelector() as selector:
         selector.register(libpq.socket, EVENT_READ)
-        while (block := libpq.get_copy_data(1))[0] >= 0:
-            if block[0]:
-                yield bytes(block[1])
+        while True:
+            size, row = give(1)
+            if size > 0:
+                write(row)
+            elif size < 0:
+                return
             else:
                 selector.select()
                 libpq.consume_input()

@@ -102,17 +102,31 @@ def _json_array(texts: Sequence[pl.Expr]) -> pl.Expr:
 def uuids_of(names: pl.Series, namespace: str) -> pl.Series:
     """The UUIDs version 5 of names in a namespace, itself a UUID."""
     distinct = names.drop_nulls().unique()
+    if len(distinct) == len(names):
+        return _made_of(names, namespace)
+    return names.replace_strict(distinct, _made_of(distinct, namespace), default=None, return_dtype=pl.String)
+
+
+def _made_of(names: pl.Series, namespace: str) -> pl.Series:
     begun = hashlib.sha1(UUID(namespace).bytes, usedforsecurity=False)
     digests = []
-    for name in distinct:
+    for name in names:
         whole = begun.copy()
         whole.update(name.encode())
-        digests.append(whole.hexdigest()[:32])
-    digits = pl.Series(digests, dtype=pl.String)
-    # Version 5, and the two bits of the variant.
-    variant = digits.str.slice(16, 1).replace_strict(
+        digests.append(whole.hexdigest())
+    digits = pl.col("digits").str
+    # Version 5, and the two bits of the variant. Cut by place, which is quicker than by pattern.
+    variant = digits.slice(16, 1).replace_strict(
         {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}, return_dtype=pl.String
     )
-    marked = digits.str.slice(0, 12) + "5" + digits.str.slice(13, 3) + variant + digits.str.slice(17)
-    made = pl.DataFrame({"digits": marked}).select(uuid_value(pl.col("digits"))).to_series()
-    return names.replace_strict(distinct, made, default=None, return_dtype=pl.String)
+    made = pl.format(
+        "{}-{}-5{}-{}{}-{}",
+        digits.head(8),
+        digits.slice(8, 4),
+        digits.slice(13, 3),
+        variant,
+        digits.slice(17, 3),
+        digits.slice(20, 12),
+    )
+    of_names = pl.DataFrame({"digits": digests}, schema={"digits": pl.String}).select(made)
+    return of_names.to_series().alias(names.name)

@@ -9,13 +9,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid5
 
+import polars as pl
 import pytest
+from psycopg import sql
 
 from dtx_assets.machinery.base.errors import StructureError
+from dtx_assets.machinery.load import key as key_module
 from dtx_assets.machinery.load import load_target, target_load, undo_run, verify_target
+from dtx_assets.machinery.load.key import Key
 from dtx_assets.machinery.load.ownership import KEY_TAKEN, TAKEN
 from dtx_assets.machinery.load.preview import first_rows
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
+from dtx_assets.machinery.postgres.connection import connect
 from dtx_assets_tests.forking import run_script
 from dtx_assets_tests.machinery.load.prepared import SYSTEM, Batch, Link, write_prepared
 
@@ -416,3 +421,39 @@ def test_a_key_of_several_columns_is_one_whether_its_text_is_padded_or_not(shop)
     ]
     undone(shop, padded, "first")
     assert shop.sql("SELECT count(*) FROM padded") == [(0,)]
+
+
+@pytest.mark.parametrize("printed", [str, lambda uuid: str(uuid).upper()])
+def test_many_new_uuids_are_numbered_in_the_order_of_their_rows_however_they_are_written(shop, monkeypatch, printed):
+    monkeypatch.setattr(key_module, "MANY", 1)
+    kind = KINDS["uuid"]
+    shop.sql(kind.ddl)
+    texts = [uuid5(NAMESPACE, str(number)) for number in range(40)]
+    rows = [{"id": printed(text), "note": str(number)} for number, text in enumerate(texts)]
+    prepare(shop, kind, rows)
+    assert load_target(SYSTEM, kind.target, shop.lake, shop.url, shop.run("first")).inserted == 40
+    numbered = shop.sql("SELECT no, key FROM migration.target_row ORDER BY no")
+    assert [key for _, key in numbered] == list(map(str, texts))
+    assert shop.sql("SELECT source_key, target_id FROM migration.mapping ORDER BY source_key::int") == [
+        (str(number), str(text)) for number, text in enumerate(texts)
+    ]
+    assert verified(shop, kind).rows == 40
+
+
+def test_uuids_of_which_later_ones_have_numbers_keep_them(shop, monkeypatch):
+    monkeypatch.setattr(key_module, "MANY", 1)
+    monkeypatch.setattr(key_module, "PROBED", 2)
+    kind = KINDS["uuid"]
+    shop.sql(kind.ddl)
+    texts = [str(uuid5(NAMESPACE, str(number))) for number in range(10)]
+    place = Key(sql.Identifier("marked"), "marked", ("id",), ("uuid",))
+    shop.run("bookkeeping")
+    with connect(shop.url) as connection, connection.transaction():
+        known = place.numbers(connection, pl.DataFrame({"id": texts[6:]})).to_list()
+        both = place.numbers(connection, pl.DataFrame({"id": texts})).to_list()
+        twice = place.numbers(connection, pl.DataFrame({"id": [*texts[:2], *texts[:2]]})).to_list()
+        doubled = place.numbers(connection, pl.DataFrame({"id": [str(NAMESPACE)] * 2})).to_list()
+    assert both[6:] == known
+    assert len(set(both)) == 10
+    assert twice == both[:2] * 2
+    assert doubled[0] == doubled[1]

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dtx_assets.machinery.transforms.columns import (
@@ -83,6 +83,8 @@ def python_time(text: str | None) -> datetime | None:
 
 
 @given(NEARLY_TEXTS)
+@example("+5")
+@example("+5.0")
 def test_integers_are_read_as_python_reads_them(text: str | None) -> None:
     assert read(integer_value(pl.col("x")), text) == python_integer(text)
 
