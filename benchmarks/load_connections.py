@@ -1,6 +1,6 @@
 """The four tables of PAD from the lake into PostgreSQL, over 1, 2 and 4 connections for the ranges of each table.
 
-    .venv/bin/python -m benchmarks.load_connections [--rows 400000] [--connections 1 2 4] [--times 2]
+    .venv/bin/python -m benchmarks.load_connections [--rows 150000] [--connections 1 2 4] [--times 2]
 
 The rows are prepared once. Every load is a process of its own into an empty database of one embedded PostgreSQL, in
 turns, so that what else the machine does is in all of them; the rows and the mapping of all have to be equal.
@@ -98,8 +98,8 @@ def contents(url: str) -> list[Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=400_000, help="trading requests")
-    parser.add_argument("--batch-rows", type=int, default=50_000)
+    parser.add_argument("--rows", type=int, default=150_000, help="trading requests")
+    parser.add_argument("--batch-rows", type=int, default=20_000)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--times", type=int, default=2)
     parser.add_argument("--step", help=argparse.SUPPRESS)
