@@ -28,6 +28,7 @@ Mode = Literal["rehearsal", "cutover"]
 NIGHTLY = "0 2 * * *"
 DEFAULT_BATCH_ROWS = 100_000
 LARGEST_BATCH_ROWS = 10_000_000
+DEFAULT_LOAD_CONNECTIONS, MOST_LOAD_CONNECTIONS = 2, 8
 
 _STORE = ("s3",)
 _POSTGRES = ("postgresql", "postgres")
@@ -115,6 +116,11 @@ VARIABLES = {
         "source rows of one transaction",
         f"what `tables.yaml` says, else {DEFAULT_BATCH_ROWS}",
         f"a whole number from 1 to {LARGEST_BATCH_ROWS}",
+    ),
+    "LOAD_CONNECTIONS": Variable(
+        "connections over which ranges of one target table are loaded at once (docs/scale.md)",
+        str(DEFAULT_LOAD_CONNECTIONS),
+        f"a whole number from 1 to {MOST_LOAD_CONNECTIONS}",
     ),
     **DERIVED_VARIABLES,
     "MODE": Variable("rehearsal or cutover", "rehearsal", " or ".join(get_args(Mode))),
@@ -205,6 +211,7 @@ class Settings:
     legacy_dialect_path: Path | None = None
     demonstration_path: Path | None = None
     workers: Workers = field(default_factory=Workers)
+    load_connections: int = DEFAULT_LOAD_CONNECTIONS
 
     @classmethod
     def from_environment(
@@ -251,6 +258,8 @@ class Settings:
             legacy_dialect_path=read.existing_file("LEGACY_DIALECT"),
             demonstration_path=read.existing_file("DEMONSTRATION"),
             workers=read_workers(read),
+            load_connections=read.whole_number("LOAD_CONNECTIONS", 1, MOST_LOAD_CONNECTIONS)
+            or DEFAULT_LOAD_CONNECTIONS,
         )
 
     def masked(self) -> dict[str, str]:

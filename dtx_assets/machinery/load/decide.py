@@ -5,8 +5,8 @@ import polars as pl
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.load.current import CurrentRows
 from dtx_assets.machinery.load.findings import Findings
-from dtx_assets.machinery.load.identity import Ids
 from dtx_assets.machinery.load.inserts import insert_fates
+from dtx_assets.machinery.load.kept_ids import KeptIds
 from dtx_assets.machinery.load.outcome import Decision
 from dtx_assets.machinery.load.ownership import CHANGED, PLACE, YIELDS, identity_of, yields_of
 from dtx_assets.machinery.load.place import Place
@@ -22,7 +22,7 @@ class Decisions:
 
     def __init__(self, place: Place, findings: Findings, *, overwrite: bool) -> None:
         self.place, self.findings, self.overwrite = place, findings, overwrite
-        self.current, self.ids = CurrentRows(place), Ids(place)
+        self.current, self.ids = CurrentRows(place), KeptIds(place)
         self.sliced = NOTHING_SLICED
         """What slices updated of the part that is decided on."""
 

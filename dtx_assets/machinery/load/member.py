@@ -5,14 +5,14 @@ Holding it, and trying again where others were quicker, is `part_load`. A load h
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import polars as pl
 from psycopg import sql
 
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load import slices
-from dtx_assets.machinery.load.decide import Decisions
+from dtx_assets.machinery.load.decide import NOTHING_SLICED, Decisions
 from dtx_assets.machinery.load.entries import (
     PartLists,
     copy_entries,
@@ -86,17 +86,27 @@ class Writing:
 class Member:
     """One target of a load, over one connection."""
 
-    def __init__(self, place: Place, findings: Findings, told: Told) -> None:
+    def __init__(self, place: Place, findings: Findings, told: Told, holder: int | None = None) -> None:
+        """`holder`: the session that holds the lock of the target, where it is not that of the place."""
         self.place, self.findings, self.told = place, findings, told
-        self.decisions, self.writer = Decisions(place, findings, overwrite=told.overwrite), Writer(place)
+        self.decisions, self.writer = Decisions(place, findings, overwrite=told.overwrite), Writer(place, holder)
         self.orphans = Orphans(place, told.planned, told.together)
         self.lists = PartLists(place.connection)
 
-    def over(self, connection: Connection) -> "Member":
-        """The same over a connection of its own."""
+    def over(self, connection: Connection, holder: int) -> "Member":
+        """The same over a connection of its own, while the session `holder` holds the lock of the target."""
         findings = copy(self.findings)
         findings.connection = connection
-        return Member(self.place.over(connection), findings, replace(self.told))
+        return Member(self.place.over(connection), findings, self.told, holder)
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether a part is copied only when it was looked whether some of its rows are there.
+
+        The unique indexes of the keys tell it too, unless something of the table keeps rows out without a word. What
+        they refuse is undone, so it is looked first where they did.
+        """
+        return bool(self.place.dry or self.place.suspects or self.told.some_are_there)
 
     @property
     def copies(self) -> bool:
@@ -116,6 +126,11 @@ class Member:
             part = self.decisions.ids.numbered(part)
             self.decisions.current.number_present(part)
         return part
+
+    def begin(self, part: Part, *, takes_keys: bool) -> None:
+        """A part is about to be written; `takes_keys`: those of all of its rows, as if all were new."""
+        self.decisions.sliced = NOTHING_SLICED
+        self.decisions.ids.begin(part.rows.height if takes_keys and self.place.new_columns else 0)
 
     def sent(self, part: Part) -> Part:
         """The part without those rows of which what belongs to them could not be sent."""
@@ -237,10 +252,7 @@ class Member:
             ).fetchone()
             if known:
                 raise SlowPathNeeded
-        # The unique indexes of the keys tell it too, unless something of the table keeps rows out without a word. What
-        # they refuse is undone, so it is looked first where they did.
-        looks_first = self.place.dry or self.place.suspects or self.told.some_are_there
-        if looks_first and self.decisions.current.has_some_row(part):
+        if self.looks_first and self.decisions.current.has_some_row(part):
             raise SlowPathNeeded
 
     def _all_new(self, part: Part) -> pl.DataFrame:

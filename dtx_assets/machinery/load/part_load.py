@@ -5,6 +5,7 @@ What is tried again and how often is said here; reading a part is `prepare.part`
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import polars as pl
 import psycopg
@@ -12,7 +13,7 @@ import psycopg
 from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load import slices
-from dtx_assets.machinery.load.decide import NOTHING_SLICED
+from dtx_assets.machinery.load.at_once import ALONE, GiveWay, Turn, session_of
 from dtx_assets.machinery.load.member import Member, SlowPathNeeded, Writing
 from dtx_assets.machinery.load.orphans import by_name, settled, that_can_be_tried, unwritten
 from dtx_assets.machinery.load.outcome import Decision, PartOutcome
@@ -55,32 +56,38 @@ class PartLoad:
 
     def over(self, connection: Connection) -> "PartLoad":
         """The same over a connection of its own."""
-        return PartLoad([member.over(connection) for member in self.members])
+        return PartLoad([member.over(connection, self.session) for member in self.members])
 
-    def load(self, *parts: Part) -> list[PartOutcome]:
-        """Load a part of each member, in the order of the members."""
+    @cached_property
+    def session(self) -> int:
+        return session_of(self.connection)
+
+    def load(self, *parts: Part, turn: Turn = ALONE) -> list[PartOutcome]:
+        """Load a part of each member, in the order of the members; where others of the target go at once, in `turn`."""
         fit = settled(self.orphans, [member.fitting(part) for member, part in self._each(parts)])
-        fit = [member.numbered(part) for member, part in self._each(fit)]
+        with turn.in_order("numbers"):
+            fit = [member.numbered(part) for member, part in self._each(fit)]
         current = [member.sent(part) for member, part in self._each(fit)]
         if any(sent is not part for sent, part in zip(current, fit, strict=True)):
             # What could not be sent takes along what refers to it.
             current = settled(self.orphans, current)
+        with turn.in_order("keys"):
+            for member, part in self._each(current):
+                member.begin(part, takes_keys=turn.ahead)
         fast = [member.copies for member in self.members]
-        for member in self.members:
-            member.decisions.sliced = NOTHING_SLICED
         self._whole_updates = slices.SLICE_ROWS
         self._isolate(psycopg.IsolationLevel.REPEATABLE_READ)
         tries_left = TRIES
         try:
             while True:
                 try:
-                    with self.members[0].place.transaction():
-                        outcomes = self._write_parts(current, fast)
-                        reach("load.before_commit")
+                    outcomes = self._write(current, fast, turn)
                     reach("load.after_commit")
                     for member, outcome in zip(self.members, outcomes, strict=True):
                         member.note_xmins(outcome)
                     return outcomes
+                except GiveWay:
+                    turn.wait()
                 except SlowPathNeeded:
                     continue
                 except OrphansFound as found:
@@ -93,15 +100,22 @@ class PartLoad:
                 except psycopg.Error as error:
                     if not is_refusal(error) and not isinstance(error, RACES):
                         raise
+                    # Whose row it is that cannot be there is to be seen when all parts before are committed.
+                    turn.wait()
                     if any(fast) and isinstance(error, psycopg.errors.UniqueViolation):
                         for member in self.members:
                             member.told.some_are_there = True
                         fast = [False for _ in fast]
                         continue
                     if is_refusal(error):
-                        before, current = current, self._without_refused(current, fast)
-                        if current is not before:
-                            continue
+                        try:
+                            before, current = current, self._without_refused(current, fast)
+                        except RACES:
+                            # Among what is refused is a key that a row has by now: of the others it is told later.
+                            fast = [False for _ in fast]
+                        else:
+                            if current is not before:
+                                continue
                     # Somebody else wrote at the same time: look again. Of parts that are loaded together one may have
                     # written a list of parts that the other needs; its rows are nobody's still.
                     fast = [was and member.told.first_load for was, member in zip(fast, self.members, strict=True)]
@@ -111,8 +125,24 @@ class PartLoad:
                         if isinstance(error, psycopg.errors.LockNotAvailable):
                             raise
                         raise self._given_up(current, error) from None
+                    if tries_left < TRIES - 1:
+                        turn.wait_alone()
         finally:
             self._isolate(None)
+
+    def _write(self, parts: Sequence[Part], fast: list[bool], turn: Turn) -> list[PartOutcome]:
+        """Write parts in one transaction. GiveWay where those before them have to be committed first."""
+        looks = not all(fast) or any(member.looks_first for member in self.members)
+        if looks:
+            turn.wait()
+        with turn.writing(self.session if turn.ahead else 0), self.members[0].place.transaction():
+            outcomes = self._write_parts(parts, fast)
+            reach("load.before_commit")
+            turn.wait_to_commit(self.connection)
+            if not looks and any(member.looks_first for member in self.members):
+                # A part before turned out to have rows that are there.
+                raise GiveWay
+        return outcomes
 
     def _each(self, parts: Sequence[Part]) -> list[tuple[Member, Part]]:
         return list(zip(self.members, parts, strict=True))
@@ -147,10 +177,7 @@ class PartLoad:
 
     def _without_refused(self, parts: list[Part], fast: Sequence[bool]) -> list[Part]:
         """The parts without the rows that a target refuses; the same where none is refused by itself."""
-        try:
-            found = self.refusals.of_parts(parts, all_new=fast)
-        except RACES:
-            return parts
+        found = self.refusals.of_parts(parts, all_new=fast)
         return self._without(parts, found) if any(rows.height for rows in found) else parts
 
     def _in_slices(self, parts: list[Part], needed: SlicesNeeded) -> list[Part]:

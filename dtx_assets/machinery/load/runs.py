@@ -13,6 +13,7 @@ from zlib import crc32
 import psycopg
 
 from dtx_assets.machinery.base.errors import LoadError, StructureError
+from dtx_assets.machinery.base.settings import DEFAULT_LOAD_CONNECTIONS
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 
@@ -50,6 +51,8 @@ class RunContext:
     subset: "Subset | None" = None
     must_stay: tuple[TargetTable, ...] = field(default=(), compare=False)
     demonstration: Mapping[str, Any] | None = field(default=None, compare=False)
+    connections: int = field(default=DEFAULT_LOAD_CONNECTIONS, compare=False)
+    """Over how many the parts of one target go at once."""
 
 
 def prepare_bookkeeping(connection: Connection) -> None:
@@ -103,6 +106,7 @@ def open_run(
     subset: "Subset | None" = None,
     must_stay: tuple[TargetTable, ...] = (),
     demonstration: Mapping[str, Any] | None = None,
+    connections: int = DEFAULT_LOAD_CONNECTIONS,
 ) -> RunContext:
     """Record a run in `migration.run`; the same run may be opened again, by another process too."""
     run = RunContext(
@@ -118,6 +122,7 @@ def open_run(
         subset=subset,
         must_stay=must_stay,
         demonstration=demonstration,
+        connections=connections,
     )
     with refusals_told(), connect(run.connection_url) as connection:
         prepare_bookkeeping(connection)
@@ -255,6 +260,17 @@ def _is_held(connection: Connection, system: str, target_table: str) -> bool:
     if free:
         connection.execute("SELECT pg_advisory_unlock(%s, %s)", key)
     return not free
+
+
+def is_held_by(connection: Connection, system: str, target_table: str, session: int) -> bool:
+    """Whether the lock of a target is held by this session of the database."""
+    # pg_locks shows the two keys as unsigned numbers.
+    found = connection.execute(
+        "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+        " AND (classid::bigint, objid::bigint, pid) = (%s, %s, %s)",
+        [LOCK_CLASS % (1 << 32), _lock_key(system, target_table) % (1 << 32), session],
+    )
+    return found.fetchone() is not None
 
 
 def _holder(connection: Connection, key: int) -> str:

@@ -6,10 +6,9 @@ What is done to one part is `part_load`.
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from queue import Empty, Queue
+from threading import Lock
 from typing import Any
 
 import polars as pl
@@ -17,6 +16,7 @@ from psycopg import sql
 
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.load.at_once import TurnOfMany, load_at_once
 from dtx_assets.machinery.load.findings import LegacyRows
 from dtx_assets.machinery.load.found import found_by_load
 from dtx_assets.machinery.load.identity import Ids
@@ -30,7 +30,7 @@ from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
 from dtx_assets.machinery.load.rules import rules_of, surprising
 from dtx_assets.machinery.load.runs import RunContext, prepare_bookkeeping, record_run, target_lock
 from dtx_assets.machinery.load.samples import merged_samples, with_keys
-from dtx_assets.machinery.load.skip import is_untouched, latest_batches, xmins_of
+from dtx_assets.machinery.load.skip import Batches, is_untouched, latest_batches, xmins_of
 from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
@@ -38,9 +38,6 @@ from dtx_assets.machinery.postgres.ddl import require_prepared_for, require_targ
 from dtx_assets.machinery.postgres.untouched import Watch
 from dtx_assets.machinery.prepare.part import Part
 
-CONNECTIONS = 2
-"""Over which the parts of a first load go: COPY keeps one core of the server busy."""
-Answer = tuple[int, list[PartOutcome]] | BaseException
 WHOLE_PART = 0
 """The number of the only part of a target that is loaded whole."""
 MANY_ROWS = 1000
@@ -211,6 +208,9 @@ class TargetLoad:
         self.parts, self.subset = source.parts, run.subset
         self.sizes = [int(part["rows"]) for part in self.parts.described]
         self.taken: list[pl.DataFrame] = []
+        # Of parts in one file, the next one finds it read.
+        in_one_file = any("stretch" in part for part in self.parts.described)
+        self._reading = Lock() if in_one_file else nullcontext()
 
     def open(self, together: Sequence[TargetTable]) -> None:
         """Record the load and look what there is to do; `together`: the targets of a circle that are loaded with it."""
@@ -233,6 +233,13 @@ class TargetLoad:
             for number, part in enumerate(self.parts.described)
             if looks or not is_untouched(batches, tuple(part["buckets"]), self.parts.digest(number), xmins or {})
         ]
+        # Rows of others are updated, and what is there already is compared: there, parts may read what others write.
+        self.goes_at_once = (
+            self.run_context.connections > 1
+            and self.place.target.writes == "insert"
+            and not self.place.dry
+            and (first_load or self._are_new(batches))
+        )
         self.summary.skipped_parts = len(self.sizes) - len(self.numbers)
         self.summary.unchanged = sum(size for number, size in enumerate(self.sizes) if number not in self.numbers)
         told = Told(
@@ -260,47 +267,34 @@ class TargetLoad:
         return self.summary
 
     def load_parts(self, loads: PartLoad) -> Iterator[tuple[int, list[PartOutcome]]]:
-        """Load parts; those of a first load over several connections, because nothing in them can depend on another.
+        """Load parts; those of which nothing was ever there over several connections, as nothing in them can depend on
+        another.
 
         The first one goes alone: it writes most of what parts share, the lists of parts, which would make others wait.
         """
-        told, numbers = self.member.told, self.numbers
-        # Where rows of two parts may be in each other's way, it is always the later one that is refused.
-        rivals = any(rule.sees_other_rows for rule in surprising(told.rules, self.place.target))
-        several = told.first_load and self.place.target.writes == "insert" and not self.place.dry and not rivals
-        alone = 1 if several else len(numbers)
-        with confirmed_later(self.place.connection):
-            for number in numbers[:alone]:
+        alone, rest = self.numbers, []
+        if self.goes_at_once:
+            alone, rest = self.numbers[:1], self.numbers[1:]
+        with confirmed_later(self.place.connection), ExitStack() as connections:
+            for number in alone:
                 yield number, loads.load(self.read(number))
-        rest = numbers[alone:]
-        if not rest:
-            return
-        todo: Queue[int] = Queue()
-        for number in rest:
-            todo.put(number)
-        done: Queue[Answer] = Queue()
-        with ExitStack() as connections, ThreadPoolExecutor(CONNECTIONS) as threads:
-            for _ in range(min(CONNECTIONS, len(rest))):
-                connection = connections.enter_context(
+            each = [loads]
+            for _ in range(min(self.run_context.connections, len(rest)) - 1):
+                other = connections.enter_context(
                     connect(self.run_context.connection_url, loads=self.run_context.system)
                 )
-                connections.enter_context(confirmed_later(connection))
-                other = loads.over(connection)
-                threads.submit(self._work, todo, done, other)
-            try:
-                for _ in rest:
-                    answer = done.get()
-                    if isinstance(answer, BaseException):
-                        raise answer
-                    yield answer
-            finally:
-                # Failed or interrupted: what is being written is finished, nothing more is begun.
-                with todo.mutex:
-                    todo.queue.clear()
+                connections.enter_context(confirmed_later(other))
+                each.append(loads.over(other))
+            if rest:
+                yield from load_at_once(rest, self.sizes, [self._loaded_by(one) for one in each])
+
+    def _loaded_by(self, loads: PartLoad) -> Callable[[TurnOfMany], list[PartOutcome]]:
+        return lambda turn: loads.load(self.read(turn.number), turn=turn)
 
     def read(self, number: int) -> Part:
         """A part, or what the load takes of it. Such a batch never stands for the whole part."""
-        part = self.parts.read(number)
+        with self._reading:
+            part = self.parts.read(number)
         if self.subset is None:
             return part
         part = replace(part, digest=f"{self.subset} of {part.digest}")
@@ -309,16 +303,6 @@ class TargetLoad:
         low, high = part.buckets
         dropped = self.dropped.filter(pl.col("bucket").is_between(low, high)).select(part.dropped.columns)
         return replace(rows_of_keys(part, self.wanted), dropped=dropped)
-
-    def _work(self, todo: "Queue[int]", done: "Queue[Answer]", loads: PartLoad) -> None:
-        try:
-            while True:
-                number = todo.get_nowait()
-                done.put((number, loads.load(self.read(number))))
-        except Empty:
-            return
-        except BaseException as error:  # it is raised where the results are read
-            done.put(error)
 
     def _open_load(self) -> int:
         """Holding the lock, any other load of this target that says it is running was killed."""
@@ -374,6 +358,12 @@ class TargetLoad:
             counted = {"read": read, "migrated": read - rejected, "rejected": rejected}
             booked.append({**entry, **counted, "dropped": {}, "coerced": {}})
         return booked
+
+    def _are_new(self, batches: Batches) -> bool:
+        """Whether nothing was ever written into the buckets of the parts that are left, as after a load that ended in
+        the middle."""
+        left = [self.parts.described[number]["buckets"] for number in self.numbers]
+        return not any(low <= written[1] and written[0] <= high for low, high in left for written in batches)
 
     def _has_entries(self) -> bool:
         return bool(

@@ -176,6 +176,13 @@ def _undo(
             # Always in the same order, so that no two wait for each other.
             for name in sorted(target.name for _, target in together):
                 held.enter_context(target_lock(connection, system, name, wait_seconds=wait_seconds, waiting=waiting))
+            if not dry:
+                # Where only its lock was lost, it writes no more from here on, over whichever of its connections.
+                connection.execute(
+                    "UPDATE migration.load SET status = 'killed', finished_at = now()"
+                    " WHERE id = ANY (%s) AND status = 'running'",
+                    [[load for load, _ in together]],
+                )
             undone = [LoadUndo(_place(connection, system, target, dry), load, run_id) for load, target in together]
             undo_loads(undone, summary)
             reach("undo.after_settling")

@@ -13,6 +13,7 @@ from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.load.left_out import refuse_update
 from dtx_assets.machinery.load.outcome import PartOutcome
 from dtx_assets.machinery.load.place import Place, in_one_statement
+from dtx_assets.machinery.load.runs import is_held_by
 from dtx_assets.machinery.load.slices import LOCK_TIMEOUT
 from dtx_assets.machinery.load.unwritten import filled_by_database
 from dtx_assets.machinery.postgres.connection import Connection
@@ -23,8 +24,9 @@ from dtx_assets.machinery.prepare.part import Part
 class Writer:
     """Writes into one target, over one connection."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, place: Place, holder: int | None = None) -> None:
+        """`holder`: the session that holds the lock of the target, where it is another one."""
+        self.place, self.holder = place, holder
 
     def open_batch(self, part: Part, load_id: int) -> tuple[int, str]:
         """The id of a new batch, and what the rows carry that are written with it, as `xmin`."""
@@ -44,6 +46,13 @@ class Writer:
 
     def _require_running(self, load_id: int) -> None:
         """LoadError where another load of the target has found this one dead; until the end of the batch none can."""
+        place = self.place
+        if self.holder is not None and not is_held_by(place.connection, place.system, place.target.name, self.holder):
+            raise LoadError(
+                f"the session that held the lock of {place.target.name} is gone, so that this load writes no more",
+                where=f"load {load_id} in migration.load",
+                remedy="batches that are written stay: run again",
+            )
         running = "SELECT FROM migration.load WHERE id = %s AND status = 'running' FOR SHARE"
         if self.place.connection.execute(running, [load_id]).fetchone() is None:
             raise LoadError(

@@ -52,7 +52,7 @@ class ModelWriter:
             self.prepared.add(frame, table=STANDS_FOR, file=self._file(f"{STANDS_FOR}-{part}-{number}"))
 
     def add_part(self, part: str, buckets: tuple[int, int], prepared: Prepared, rejected: pl.DataFrame | None) -> None:
-        self.linked.update(dict(prepared.links.get_column("source_table").value_counts().iter_rows()))
+        self._count(prepared)
         self.prepared.add(prepared.rows, table="rows", file=self._file(f"rows-{part}"))
         self.prepared.add(prepared.links, table="links", file=self._file(f"links-{part}"))
         digest = hashlib.sha256()
@@ -71,6 +71,9 @@ class ModelWriter:
             }
         )
 
+    def _count(self, prepared: Prepared) -> None:
+        self.linked.update(dict(prepared.links.get_column("source_table").value_counts().iter_rows()))
+
     def _lies_in(self, file: str) -> dict[str, str]:
         """Where that is not what the part says of itself."""
         return {"file": self._file(file)} if self.share else {}
@@ -82,6 +85,7 @@ class ModelWriter:
         if len(ranges) == 1:
             self.add_part(stretch, ranges[0], prepared, rejected)
             return
+        self._count(prepared)
         prepared, rejected, slices = taken_apart(prepared, rejected, ranges)
         self.prepared.add(prepared.rows, table="rows", file=self._file(f"rows-{stretch}"))
         self.prepared.add(prepared.links, table="links", file=self._file(f"links-{stretch}"))

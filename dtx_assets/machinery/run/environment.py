@@ -248,6 +248,7 @@ class RunEnvironment:
                 subset=self.options.subset,
                 must_stay=self.system.tables_that_must_stay,
                 demonstration=self.decisions.demonstration.noted if self.decisions.demonstration else None,
+                connections=self.settings.load_connections,
             )
         return self._load
 

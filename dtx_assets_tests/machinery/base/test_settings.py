@@ -55,8 +55,8 @@ def test_defaults_are_the_sample_and_the_state_directory(settings_of: SettingsOf
 
 
 def test_each_system_has_its_own_variables(settings_of: SettingsOf, tmp_path: Path) -> None:
-    pad = settings_of("pad", PAD_BATCH_ROWS="7", DTX_BATCH_ROWS="8")
-    assert (pad.batch_rows, pad.home) == (7, tmp_path / ".pad")
+    pad = settings_of("pad", PAD_BATCH_ROWS="7", DTX_BATCH_ROWS="8", PAD_LOAD_CONNECTIONS="4")
+    assert (pad.batch_rows, pad.load_connections, pad.home) == (7, 4, tmp_path / ".pad")
 
 
 def test_every_variable_has_its_effect(settings_of: SettingsOf, tmp_path: Path) -> None:
@@ -185,6 +185,8 @@ def test_cutover_instants(settings_of: SettingsOf, given: str, understood: datet
         ("BATCH_ROWS", "1e5", "a whole number from 1"),
         ("BATCH_ROWS", "٣", "a whole number from 1"),
         ("BATCH_ROWS", "99999999999", "to 10000000"),
+        ("LOAD_CONNECTIONS", "0", "a whole number from 1 to 8"),
+        ("LOAD_CONNECTIONS", "9", "a whole number from 1 to 8"),
         ("MODE", "live", "rehearsal or cutover"),
     ],
 )

@@ -185,6 +185,18 @@ def test_the_later_of_two_parts_is_refused_what_the_earlier_one_has(shop):
     assert set(listed(shop)) == {"2", "3"}
 
 
+def test_a_row_that_is_refused_beside_a_key_that_is_there_is_told_as_both_are(shop):
+    shop.sql("ALTER TABLE shop_reminder ADD CONSTRAINT few_days CHECK (days < 100)")
+    shop.sql("INSERT INTO shop_reminder (owner_id, stage, days, addresses, is_active) VALUES (2, 'a', 55, '[]', true)")
+    prepare(shop, {"bad": reminder(1, "a", days=500), "taken": reminder(2, "a"), "ok": reminder(3, "a")})
+    summary = shop.load(REMINDER)
+    assert (summary.inserted, summary.conflicts, summary.rejected) == (1, 1, 2)
+    assert {key: told[0] for key, told in listed(shop).items()} == {
+        "bad": "schema_violation",
+        "taken": "target_conflict",
+    }
+
+
 def test_units_of_a_row_of_others_that_it_refuses_are_rejected(shop):
     shop.sql("INSERT INTO shop_requirement (is_exempted) SELECT false FROM generate_series(1, 3)")
     shop.sql("ALTER TABLE shop_requirement ADD CONSTRAINT polite CHECK (note <> 'rude' AND settings::text <> '{}')")
