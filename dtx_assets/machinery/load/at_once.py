@@ -20,7 +20,7 @@ Stage = Literal["numbers", "keys", "commit"]
 SECONDS_BETWEEN_LOOKS = 0.1
 """How often a part that waits for its turn looks whether an earlier one waits for it."""
 ROWS_AT_ONCE = 400_000
-"""Of all parts that are in memory; a single one may have more."""
+"""Of all parts that are in memory; two of them may have more."""
 _KEEPS_WAITING = "SELECT bool_or(pg_backend_pid() = ANY (pg_blocking_pids(pid))) FROM unnest(%s::integer[]) AS pid"
 
 
@@ -74,7 +74,7 @@ class Turns:
         self.one_by_one = False
         self.failed_at = len(self._numbers)
         """The place of the first part that failed."""
-        self._begun, self._in_memory = 0, 0
+        self._begun = self._going = self._in_memory = 0
 
     def next(self) -> "TurnOfMany | None":
         """The next part, when there is memory for it; None where nothing more is to be begun."""
@@ -82,8 +82,9 @@ class Turns:
             while self._begun < len(self._numbers):
                 place = self._begun
                 rows = self._rows[self._numbers[place]]
-                if not self._in_memory or self._in_memory + rows <= ROWS_AT_ONCE:
+                if self._going < 2 or self._in_memory + rows <= ROWS_AT_ONCE:
                     self._begun += 1
+                    self._going += 1
                     self._in_memory += rows
                     return TurnOfMany(self, place, self._numbers[place])
                 self.changed.wait()
@@ -97,6 +98,7 @@ class Turns:
 
     def ended(self, number: int, place: int, *, failed: bool) -> None:
         with self.changed:
+            self._going -= 1
             self._in_memory -= self._rows[number]
             if failed:
                 self.failed_at = min(self.failed_at, place)

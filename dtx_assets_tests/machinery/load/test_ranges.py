@@ -12,8 +12,8 @@ import pytest
 
 from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.base.failpoints import FAILPOINT
-from dtx_assets.machinery.load import LoadSummary, load_target, target_load
-from dtx_assets.machinery.load.at_once import GiveWay, TurnOfMany
+from dtx_assets.machinery.load import LoadSummary, at_once, load_target, target_load
+from dtx_assets.machinery.load.at_once import GiveWay, TurnOfMany, load_at_once
 from dtx_assets.machinery.load.member import Member
 from dtx_assets.machinery.load.write import Writer
 from dtx_assets_tests.machinery.load.prepared import (
@@ -211,6 +211,25 @@ def test_without_the_session_that_holds_the_lock_the_others_write_no_more(shop, 
     assert len(done) < PARTS
 
 
+def test_more_than_two_parts_are_in_memory_only_where_they_are_small(monkeypatch):
+    monkeypatch.setattr(at_once, "ROWS_AT_ONCE", 25)
+    for rows, expected in ((12, 2), (8, 3), (100, 2)):
+        in_memory, most, full = [], [], threading.Event()
+
+        def one(turn, in_memory=in_memory, most=most, full=full, expected=expected):
+            in_memory.append(turn.number)
+            most.append(len(in_memory))
+            if most[-1] == expected:
+                full.set()
+            assert full.wait(PATIENCE)
+            turn.wait()
+            in_memory.remove(turn.number)
+            return []
+
+        assert [number for number, _ in load_at_once(range(12), [rows] * 12, [one] * 5)] == list(range(12))
+        assert max(most) == expected
+
+
 @pytest.mark.parametrize("point", ["load.after_copy:4", "load.after_commit:3"])
 def test_a_kill_in_the_middle_leaves_the_first_parts_and_the_rest_goes_at_once(shop, monkeypatch, point):
     prepare(shop)
@@ -221,16 +240,16 @@ def test_a_kill_in_the_middle_leaves_the_first_parts_and_the_rest_goes_at_once(s
     done = parts_done(shop)
     assert 1 <= len(done) < PARTS
     assert done == names_of(len(done))
-    real, at_once = target_load.load_at_once, []
+    real, went = target_load.load_at_once, []
 
     def noted(numbers, rows, loads):
-        at_once.append((list(numbers), len(loads)))
+        went.append((list(numbers), len(loads)))
         return real(numbers, rows, loads)
 
     monkeypatch.setattr(target_load, "load_at_once", noted)
     left = PARTS - len(done)
     assert load(shop, 4, "second", wait_seconds=PATIENCE).inserted == left * OWNERS
-    assert at_once == [(list(range(len(done) + 1, PARTS)), min(4, left - 1))]
+    assert went == [(list(range(len(done) + 1, PARTS)), min(4, left - 1))]
     assert parts_done(shop) == names_of(PARTS)
     again, whole = load(shop, 4, "third"), outcome(shop, keys=False)
     assert again.skipped_parts == PARTS
