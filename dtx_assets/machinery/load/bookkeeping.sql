@@ -92,11 +92,14 @@ CREATE TABLE migration.target_row (
     no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     target_table text NOT NULL,
     key text NOT NULL,
+    whole_key text,
     UNIQUE (target_table, key)
 );
 COMMENT ON TABLE migration.target_row IS
     'The numbers by which rows are called whose keys are no whole numbers. A number stays, whatever becomes of its row.';
-COMMENT ON COLUMN migration.target_row.key IS 'As text: of several columns, a JSON array.';
+COMMENT ON COLUMN migration.target_row.key IS
+    'As text: of several columns, a JSON array. Of one of more than 2,000 bytes, how it begins and its digest.';
+COMMENT ON COLUMN migration.target_row.whole_key IS 'The key where that is not all of it.';
 
 CREATE TABLE migration.mapping_entry (
     lowest_id bigint NOT NULL,
@@ -118,6 +121,8 @@ CREATE INDEX mapping_entry_places ON migration.mapping_entry
 CREATE INDEX mapping_entry_batch ON migration.mapping_entry USING brin (batch_id) WITH (pages_per_range = 16);
 COMMENT ON TABLE migration.mapping_entry IS
     'One row a source row: which target rows it gave. Of a junction, one a source row and bucket of its pairs.';
+COMMENT ON COLUMN migration.mapping_entry.source_key IS
+    'Of a text of more than 2,000 bytes, how it begins and its digest; so in all that names source rows.';
 COMMENT ON COLUMN migration.mapping_entry.portion IS 'Of a junction, the bucket; else 0.';
 COMMENT ON COLUMN migration.mapping_entry.target_ids IS 'In the order of the parts; NULL when they ascend by one from lowest_id.';
 COMMENT ON COLUMN migration.mapping_entry.hashes IS
@@ -253,8 +258,9 @@ COMMENT ON TABLE migration.left_entry IS 'What the undo of a run left as it is, 
 
 CREATE VIEW migration.mapping AS
 SELECT flow.system, flow.source_table, entry.source_key, flow.target_table, listed.part,
-    coalesce(numbered.key, target_row.id::text) AS target_id, load.run_id, batch.committed_at AS migrated_at,
-    coalesce(numbered.key, target_row.id::text) AS target_key
+    coalesce(numbered.whole_key, numbered.key, target_row.id::text) AS target_id, load.run_id,
+    batch.committed_at AS migrated_at,
+    coalesce(numbered.whole_key, numbered.key, target_row.id::text) AS target_key
 FROM migration.mapping_entry AS entry
 JOIN migration.flow ON flow.id = entry.flow_id
 JOIN migration.batch ON batch.id = entry.batch_id
@@ -310,7 +316,8 @@ JOIN migration.flow ON flow.id = entry.flow_id;
 
 CREATE VIEW migration.journal AS
 SELECT load.system, load.run_id, load.target_table, entry.target_id::text AS target_id, entry.before,
-    batch.committed_at AS written_at, coalesce(numbered.key, entry.target_id::text) AS target_key
+    batch.committed_at AS written_at,
+    coalesce(numbered.whole_key, numbered.key, entry.target_id::text) AS target_key
 FROM migration.journal_entry AS entry
 JOIN migration.batch ON batch.id = entry.batch_id
 JOIN migration.load ON load.id = batch.load_id
@@ -319,7 +326,8 @@ LEFT JOIN migration.target_row AS numbered
 
 CREATE VIEW migration.conflict AS
 SELECT flow.system, flow.source_table, entry.source_key, flow.target_table, entry.part, entry.target_id::text AS target_id,
-    entry.cause, entry.columns, load.run_id AS since, coalesce(numbered.key, entry.target_id::text) AS target_key
+    entry.cause, entry.columns, load.run_id AS since,
+    coalesce(numbered.whole_key, numbered.key, entry.target_id::text) AS target_key
 FROM migration.conflict_entry AS entry
 JOIN migration.flow ON flow.id = entry.flow_id
 JOIN migration.load ON load.id = entry.since
@@ -328,7 +336,8 @@ LEFT JOIN migration.target_row AS numbered
 
 CREATE VIEW migration.vanished AS
 SELECT flow.system, flow.source_table, entry.source_key, flow.target_table, entry.part, entry.target_id::text AS target_id,
-    entry.cause, load.run_id AS since, coalesce(numbered.key, entry.target_id::text) AS target_key
+    entry.cause, load.run_id AS since,
+    coalesce(numbered.whole_key, numbered.key, entry.target_id::text) AS target_key
 FROM migration.vanished_entry AS entry
 JOIN migration.flow ON flow.id = entry.flow_id
 JOIN migration.load ON load.id = entry.since
@@ -347,4 +356,4 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION migration.sources_of IS 'The source rows that a target row came from.';
 
-INSERT INTO migration.schema_version (version) VALUES (9);
+INSERT INTO migration.schema_version (version) VALUES (10);

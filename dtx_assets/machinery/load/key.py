@@ -15,9 +15,9 @@ import psycopg
 from psycopg import sql
 
 from dtx_assets.machinery.model.target import TargetTable
-from dtx_assets.machinery.model.types import INTEGERS
+from dtx_assets.machinery.model.types import FLOATS, INTEGERS
 from dtx_assets.machinery.postgres.connection import Connection
-from dtx_assets.machinery.postgres.content import copy_in, copy_out, key_text
+from dtx_assets.machinery.postgres.content import copy_in, copy_out, kept_key, key_text, whole_key
 from dtx_assets.machinery.postgres.ddl import LiveTarget, qualified
 
 PROBED = 20
@@ -25,6 +25,9 @@ PROBED = 20
 MANY = 1000
 """Keys of which new ones are written in the order of their index."""
 PRINTED_UUID = "^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+
+NEVER_LONG = frozenset({*INTEGERS, *FLOATS, "boolean", "date", "uuid", "oid", "money", "inet", "cidr", "macaddr"})
+"""Types whose texts are few bytes, whatever the value; times are among the others."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class Key:
     @property
     def is_number(self) -> bool:
         return len(self.types) == 1 and self.types[0] in INTEGERS
+
+    @property
+    def may_be_long(self) -> bool:
+        """Whether a key may be longer than what an index takes of it as text."""
+        return not NEVER_LONG.issuperset(self.types)
 
     @property
     def number(self) -> sql.Composable:
@@ -80,7 +88,9 @@ class Key:
 
     def _numbered(self, row: str, entry: str) -> sql.Composable:
         """Whether an entry of migration.target_row is that of a row. An index of the table on its key can answer."""
-        key = sql.Identifier(entry, "key")
+        key: sql.Composable = sql.Identifier(entry, "key")
+        if self.may_be_long:
+            key = sql.SQL("coalesce({}, {})").format(sql.Identifier(entry, "whole_key"), key)
         texts: list[sql.Composable] = [key]
         if len(self.columns) > 1:
             texts = [sql.SQL("({}::jsonb ->> {})").format(key, sql.Literal(n)) for n in range(len(self.columns))]
@@ -96,6 +106,10 @@ class Key:
         """The key of a row as text."""
         return key_text(row, self.columns, self.types)
 
+    def kept(self, row: str) -> sql.Composable:
+        """What `key` of migration.target_row is of a row."""
+        return kept_key(self.text(row)) if self.may_be_long else self.text(row)
+
     def number_rows(self, connection: Connection, rows: sql.Composable) -> None:
         """Give numbers to rows that have none. `rows` is what follows FROM, and calls a row `t`."""
         if not self.is_number:
@@ -103,17 +117,22 @@ class Key:
 
     def _numbering(self, rows: sql.Composable) -> sql.Composed:
         return sql.SQL(
-            "INSERT INTO migration.target_row (target_table, key) SELECT {}, {} FROM {}"
+            "INSERT INTO migration.target_row (target_table, key, whole_key) SELECT {}, {}, {} FROM {}"
             " ON CONFLICT (target_table, key) DO NOTHING"
-        ).format(sql.Literal(self.name), self.text("t"), rows)
+        ).format(
+            sql.Literal(self.name),
+            self.kept("t"),
+            whole_key(self.text("t")) if self.may_be_long else sql.NULL,
+            rows,
+        )
 
     def _without_number(self, rows: sql.Composable) -> sql.Composed:
         """For rows that mostly have one: to be refused by an index costs as much as to be written into it."""
         return sql.SQL(
             "{} WHERE NOT EXISTS (SELECT FROM migration.target_row AS had WHERE (had.target_table, had.key) = ({},"
             # A key may have a collation of its own, by which the index of the numbers has no order.
-            ' {} COLLATE "default"))'
-        ).format(rows, sql.Literal(self.name), self.text("t"))
+            ' ({}) COLLATE "default"))'
+        ).format(rows, sql.Literal(self.name), self.kept("t"))
 
     def numbers(self, connection: Connection, keys: pl.DataFrame) -> pl.Series:
         """The numbers of rows whose keys are given, in their order; new ones where they have none."""
@@ -179,7 +198,7 @@ class Key:
             sql.SQL(
                 "SELECT FROM migration.target_row WHERE target_table = {} AND key = ANY (ARRAY(SELECT {} FROM {}"
                 " LIMIT {})) LIMIT 1"
-            ).format(sql.Literal(self.name), self.text("t"), rows, sql.Literal(PROBED))
+            ).format(sql.Literal(self.name), self.kept("t"), rows, sql.Literal(PROBED))
         )
         return found.fetchone() is not None
 
@@ -191,7 +210,7 @@ class Key:
             sql.SQL(
                 "SELECT t._place, numbered.no FROM {} LEFT JOIN migration.target_row AS numbered"
                 " ON (numbered.target_table, numbered.key) = ({}, {})"
-            ).format(wanted, sql.Literal(self.name), self.text("t")),
+            ).format(wanted, sql.Literal(self.name), self.kept("t")),
             pl.Schema({"_place": pl.Int64(), "_id": pl.Int64()}),
         )
         return found.sort("_place").get_column("_id")
@@ -205,7 +224,9 @@ class Key:
             with suppress(ValueError):
                 text = json.dumps(json.loads(text), ensure_ascii=False)
         found = connection.execute(
-            "SELECT no FROM migration.target_row WHERE (target_table, key) = (%s, %s)", [self.name, text]
+            sql.SQL("SELECT no FROM migration.target_row WHERE (target_table, key) = ({}, {})").format(
+                sql.Literal(self.name), kept_key(sql.Literal(text))
+            )
         ).fetchone()
         return int(found[0]) if found else None
 
@@ -213,7 +234,9 @@ class Key:
         """The keys that numbers stand for, where the numbers are not the keys themselves."""
         if self.is_number or not numbers:
             return {}
-        rows = connection.execute("SELECT no, key FROM migration.target_row WHERE no = ANY (%s)", [list(numbers)])
+        rows = connection.execute(
+            "SELECT no, coalesce(whole_key, key) FROM migration.target_row WHERE no = ANY (%s)", [list(numbers)]
+        )
         return {int(number): str(key) for number, key in rows}
 
 

@@ -38,9 +38,9 @@ MAPPED = (
     " AS led JOIN migration.flow ON flow.id = led.flow_id"
     " LEFT JOIN (SELECT {found} FROM {table} AS t{beside} WHERE {same}) AS present ON present.no = led.row),"
     " wrong (asked, of_what, row) AS ({wrong})"
-    " SELECT asked, of_what, coalesce(numbered.key, wrong.row::text) FROM wrong"
+    " SELECT asked, of_what, coalesce(numbered.whole_key, numbered.key, wrong.row::text) FROM wrong"
     " LEFT JOIN migration.target_row AS numbered ON (numbered.no, numbered.target_table) = (wrong.row, {name})"
-    " WHERE coalesce(numbered.key, wrong.row::text) NOT IN {touched}"
+    " WHERE coalesce(numbered.whole_key, numbered.key, wrong.row::text) NOT IN {touched}"
 )
 ABSENT = "SELECT 'record_counts', {name}, row FROM mapped WHERE NOT is_there GROUP BY row"
 FEWER = (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.load.subset import Subset
 
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 LOCK_CLASS = crc32(b"dtx_assets migration") - (1 << 31)
 SECONDS_BETWEEN_TRIES = 0.5
 Mode = Literal["rehearsal", "cutover"]

@@ -23,7 +23,7 @@ from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect
-from dtx_assets.machinery.postgres.content import copy_out, key_text
+from dtx_assets.machinery.postgres.content import copy_out, kept_key, key_text
 from dtx_assets.machinery.postgres.ddl import qualified
 from dtx_assets.machinery.postgres.sessions import ROWS_REMEDY, would_hide_rows
 from dtx_assets.machinery.sources.frames import legacy_frame
@@ -332,7 +332,7 @@ def not_inserted_by(system: str, table: str, key: Sequence[str]) -> sql.Composab
     number = sql.SQL(
         "(SELECT numbered.no FROM migration.target_row AS numbered"
         " WHERE (numbered.target_table, numbered.key) = ({}, {}))"
-    ).format(name, text)
+    ).format(name, kept_key(text))
     if len(key) == 1:
         # A key that is a whole number is its own number.
         number = sql.SQL(

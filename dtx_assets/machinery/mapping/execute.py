@@ -138,7 +138,16 @@ def apply_columns(
             settings = column.settings(context.decisions)
             its_reads: dict[str, pl.Expr] = {}
             made_for = replace(context, column=name, reads=its_reads)
-            outcome = transforms[column.transform or "text"](inputs, made_for, **settings)
+            try:
+                outcome = transforms[column.transform or "text"](inputs, made_for, **settings)
+            except pl.exceptions.ColumnNotFoundError as error:
+                # What a look-up has is not known before it is made.
+                raise ConfigurationError(
+                    f"transform {column.transform} reads a column of a look-up that is not there: "
+                    + str(error).partition("\n")[0],
+                    where=name,
+                    remedy="name one that it has in `with` or `uses`",
+                ) from None
             if name in source.columns or column.written:
                 outcome = _refusing_what_is_no_text(with_reads(rows, its_reads), outcome, local, inputs)
             reads |= its_reads if active else {}

@@ -308,6 +308,9 @@ def _check_transform(place: Place, entry: ColumnMapping, known: Known) -> None:
         known.transforms[name](inputs, context, **entry.settings(known.decisions.chosen))
     except KeyError as error:
         (place / "transform").wrong(f"transform {name} needs {error}", "put the value map there")
+    except pl.exceptions.ColumnNotFoundError as error:
+        column = str(error).partition("\n")[0]
+        (place / "with").wrong(f"transform {name} reads a column that its value map lacks: {column}", "name one it has")
     except (TypeError, ValueError):
         (place / "transform").wrong(
             f"transform {name} cannot be made of {len(inputs)} column{'s' * (len(inputs) != 1)} with these settings",

@@ -70,6 +70,14 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
         _check_row(place / "rows" / index, legacy, source, row, table, made, known)
     _check_several_rows(place, source)
     everywhere = {name for name, _ in source.made}
+    if source.duplicates and source.duplicates.references_follow:
+        check_when(place / "duplicates" / "references_follow", source.duplicates.references_follow, known)
+    if source.existing:
+        if source.existing.adopt:
+            check_when(place / "existing" / "adopt", source.existing.adopt, known)
+        _check_named(place / "existing" / "key", (source.existing.key,), everywhere, "column or helper")
+        if source.existing.column:
+            _check_named(place / "existing" / "column", (source.existing.column,), legacy.columns, "legacy column")
     if source.duplicates:
         _check_duplicates(place / "duplicates", legacy, source, source.duplicates, everywhere)
     if source.duplicate_rows:

@@ -22,6 +22,7 @@ from psycopg import pq, sql
 from dtx_assets.machinery.model.target import PYTHON_TIMES, TargetColumn, polars_type
 from dtx_assets.machinery.model.types import PADDED
 from dtx_assets.machinery.postgres.connection import Connection
+from dtx_assets.machinery.transforms.long_keys import BEGINNING, LONGEST, MARK
 
 INSTANT = pl.Datetime("us", "UTC")
 ROWS_A_BLOCK = 50_000
@@ -196,6 +197,19 @@ def key_text(row: str, columns: Sequence[str], types: Sequence[str] | None = Non
     known = [sql.SQL("{0}::text" if kind in PADDED else "{0}") for kind in types or ()]
     texts = [form.format(name) for form, name in zip(known or [_UNPADDED] * len(names), names, strict=True)]
     return sql.SQL("jsonb_build_array({})::text").format(sql.SQL(", ").join(texts))
+
+
+def kept_key(text: sql.Composable) -> sql.Composable:
+    """What the bookkeeping calls a row whose key as text may be too long for an index: `short_key`, by the server."""
+    return sql.SQL(
+        "CASE WHEN octet_length({key}) > {longest} THEN left({key}, {beginning}) || {mark}"
+        " || encode(sha256(convert_to({key}, 'UTF8')), 'hex') ELSE {key} END"
+    ).format(key=text, longest=sql.Literal(LONGEST), beginning=sql.Literal(BEGINNING), mark=sql.Literal(MARK))
+
+
+def whole_key(text: sql.Composable) -> sql.Composable:
+    """The key as text where `kept_key` is not all of it."""
+    return sql.SQL("CASE WHEN octet_length({0}) > {1} THEN {0} END").format(text, sql.Literal(LONGEST))
 
 
 def ids_literal(ids: pl.Expr) -> pl.Expr:

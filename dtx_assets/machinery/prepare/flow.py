@@ -145,7 +145,8 @@ class _ModelRun:
         sound = made.parts.filter(
             pl.col("_problems").list.len() == 0, pl.col("_row").is_in(_rows_where(made, is_sound()).implode())
         )
-        rows = self._select(sound, self._written(sound))
+        # Constants alone would be one row.
+        rows = self._select(sound, ["_unit", *self._written(sound)]).drop("_unit")
         failures = schema_failures(target_schema(self.target), rows)
         by = "_unit" if made.entry.rows else "_row"
         numbered = sound.select(by).with_row_index("index")

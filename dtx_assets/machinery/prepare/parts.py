@@ -95,6 +95,9 @@ def made_or_legacy(inputs: FlowInputs, source: str, rows: pl.DataFrame, name: st
 def _refuse_unknown(entry: SourceMapping, frame: pl.DataFrame, where: str) -> None:
     """ConfigurationError where a rule asks of a column that neither the legacy table nor its shape function has."""
     asked = {condition.column for condition in entry.asked if condition.column}
+    made = {name for name, _ in entry.made}
+    ordered = (spec.order for spec in (entry.duplicates, entry.duplicate_rows, entry.united) if spec)
+    asked |= {name for names in ordered for name in names} - made
     unknown = sorted(asked - set(frame.columns))
     if unknown:
         raise ConfigurationError(

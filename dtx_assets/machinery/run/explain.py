@@ -31,6 +31,7 @@ from dtx_assets.machinery.run.ways import (
     shown_values,
     texts,
 )
+from dtx_assets.machinery.sources.frames import key_in_bookkeeping
 
 CAME_FROM = """
 SELECT flow.source_table, flow.model, entry.source_key, listed.part, entry.hashes IS NOT NULL AS owns,
@@ -156,6 +157,7 @@ def explain_target_row(
 
 def explain_legacy_row(environment: RunEnvironment, table: LegacyTable, key: str) -> Facts:
     """Where a legacy row went, or why it did not go; ConfigurationError where nobody knows it."""
+    key = key_in_bookkeeping(table, key)
     place = {"system": environment.system.name, "table": table.name, "key": key}
     with loaded_target(environment) as connection:
         went_to, refused, listed, booked = (

@@ -15,6 +15,7 @@ from dtx_assets.machinery.sources.extended_json import relaxed
 from dtx_assets.machinery.sources.landing import DOCUMENTS, ESCAPED, ROW, UNDECODABLE
 from dtx_assets.machinery.transforms.columns import HEX_ID, canonical_id, canonical_integer, json_text, object_id_value
 from dtx_assets.machinery.transforms.json_values import plain_text
+from dtx_assets.machinery.transforms.long_keys import beginning_of, short_key
 
 IN_EXTENDED_JSON = r'^(?:\{"\$|")'
 """How fields of documents begin, whose text is not yet what flows read."""
@@ -116,12 +117,12 @@ def source_key(table: LegacyTable, frame: pl.LazyFrame) -> pl.LazyFrame:
 
     A key of one column is its text (integers without `.0` and leading zeros); one of several columns a JSON array of
     texts, to which the second and later rows of a key that repeats add their ordinal. Without a key, it is the row's
-    ordinal in the table.
+    ordinal in the table. For a text that is too long stands `short_key`.
     """
     if not table.key:
         return frame.with_columns(pl.col(ROW).cast(pl.String).alias("_source_key"))
     texts = [key_text(table, name) for name in table.key]
-    if len(texts) == 1 and table.has_unique_key:
+    if _is_plain(table):
         return frame.with_columns(texts[0].alias("_source_key"))
     elements = [json_text(text) for text in texts]
     if table.key_repeats:
@@ -142,7 +143,7 @@ def key_elements(table: LegacyTable, key: str) -> list[str | None] | None:
     """What a source key says of the key columns, and the ordinal where it has one; None where it can be no key."""
     if not table.key:
         return None
-    if len(table.key) == 1 and table.has_unique_key:
+    if _is_plain(table):
         return [key]
     try:
         elements = json.loads(key)
@@ -153,6 +154,21 @@ def key_elements(table: LegacyTable, key: str) -> list[str | None] | None:
     ordinal = elements[len(table.key) :]
     fits = not ordinal or (table.key_repeats and len(ordinal) == 1 and str(ordinal[0]).isdecimal())
     return elements if fits and len(elements) >= len(table.key) else None
+
+
+def key_in_bookkeeping(table: LegacyTable, key: str) -> str:
+    """What the bookkeeping calls a row: its key may be given whole, or as it is called."""
+    elements = key_elements(table, key)
+    if not elements:
+        return key
+    of_key = len(table.key)
+    given = [pl.lit(element, pl.String) for element in elements]
+    short = [*(_short(table, text) for text in given[:of_key]), *given[of_key:]]
+    if pl.select(pl.all_horizontal(a.eq_missing(b) for a, b in zip(given, short, strict=True))).item():
+        return key
+    if _is_plain(table):
+        return str(pl.select(short[0]).item())
+    return str(pl.select(pl.format("[{}]", pl.concat_str(map(json_text, short), separator=","))).item())
 
 
 def has_key(table: LegacyTable, elements: Sequence[str | None]) -> pl.Expr:
@@ -178,6 +194,8 @@ def may_have_key(table: LegacyTable, elements: Sequence[str | None]) -> pl.Expr:
 
 def _may_be(table: LegacyTable, name: str, element: str) -> pl.Expr:
     column = pl.col(name)
+    if (beginning := beginning_of(element)) is not None:
+        return column.str.len_bytes() > len(beginning)
     match table.kind_of(name):
         case "integer":
             return column.str.contains(element.removeprefix("-"), literal=True)
@@ -194,11 +212,27 @@ def _hex_digits(text: pl.Expr) -> pl.Expr:
     return text.str.replace_all("[-{}]", "").str.to_lowercase()
 
 
+def _is_plain(table: LegacyTable) -> bool:
+    """Whether the text of the one key column is the key; else it is in a JSON array."""
+    return len(table.key) == 1 and table.has_unique_key
+
+
 def key_text(table: LegacyTable, name: str) -> pl.Expr:
     """The text of a key column: integers and UUIDs are written the one way, anything else is as it came.
 
-    An ObjectId is its hex digits; what should be one and is none is compact relaxed Extended JSON.
+    An ObjectId is its hex digits; what should be one and is none is compact relaxed Extended JSON. For one that is too
+    long stands `short_key`.
     """
+    return _short(table, _whole_key_text(table, name))
+
+
+def _short(table: LegacyTable, text: pl.Expr) -> pl.Expr:
+    if _is_plain(table):
+        return short_key(text)
+    return short_key(text, columns=len(table.key), written=json_text)
+
+
+def _whole_key_text(table: LegacyTable, name: str) -> pl.Expr:
     column = pl.col(name)
     match table.kind_of(name):
         case "integer":

@@ -19,6 +19,7 @@ from dtx_assets.machinery.base.masking import QUOTED
 from dtx_assets.machinery.model.legacy import ColumnKind
 from dtx_assets.machinery.model.target import TargetColumn
 from dtx_assets.machinery.model.types import ColumnType
+from dtx_assets.machinery.transforms.long_keys import short_key
 
 DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?: 00:00:00)?$"
 IN_UTC = r"\+00(?::00)?$"
@@ -246,17 +247,20 @@ def canonical_integer(text: pl.Expr) -> pl.Expr:
 
 
 def canonical_id(text: pl.Expr, kind: ColumnKind) -> pl.Expr:
-    """An id as the text that crosswalks hold: null where it should be an integer or an ObjectId and is none."""
+    """An id as the text that crosswalks hold: null where it should be an integer or an ObjectId and is none.
+
+    For a text that is too long to be a key, what stands for it.
+    """
     match kind:
         case "integer":
             return canonical_integer(text)
         case "code":
             return code(text)
         case "uuid":
-            return pl.coalesce(uuid_value(text), text)
+            return pl.coalesce(uuid_value(text), short_key(text))
         case "object_id":
             return object_id_value(text)
-    return text
+    return short_key(text)
 
 
 def object_id_value(value: pl.Expr) -> pl.Expr:

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 import polars as pl
 import polars_hash  # noqa: F401
 
+from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.model.target import TargetColumn, polars_type
 from dtx_assets.machinery.transforms.bson_values import (
     _Fault,
@@ -163,6 +164,10 @@ def _time_of_id(key: pl.Expr) -> pl.Expr:
 
 def document_time(inputs: Sequence[pl.Expr], context: TransformContext, rules: DocumentRules, column: str) -> Outcome:
     """The milliseconds since 1970 of what a field becomes in a column of times: to sort by."""
+    if context.held and column not in context.held:
+        raise ConfigurationError(
+            f"there is no column {column} whose times a helper could have", where=context.column, remedy="name one"
+        )
     times = {column: TargetColumn(column, "timestamp", "", nullable=True)}
     made = document_value(inputs, replace(context, column=column, held={**times, **context.held}), rules)
     return Outcome(made.value.map_batches(_milliseconds, pl.Int64(), is_elementwise=True), takes_any_bytes=True)

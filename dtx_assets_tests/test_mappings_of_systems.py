@@ -1,0 +1,29 @@
+"""In the mapping files of CRM, too, no kind of key can be changed without consequence."""
+
+from importlib import import_module
+
+import pytest
+
+from dtx_assets_tests.machinery.mapping_keys import kinds_that_do_nothing
+from dtx_assets_tests.machinery.real_mappings import prepared
+
+SYSTEMS = {
+    "crm": "dtx_assets.crm.decided_system",
+}
+OF_OTHER_ROWS = {
+    "crm": {
+        # Of users that the new system has already (`test_ugly.py`), and of ids that an earlier load gave.
+        "altered sources.*.existing.detail",
+        "without sources.*.existing.column",
+        "altered sources.*.columns.*.with.document_id:of",
+    },
+}
+"""Kinds that say something of rows which the sample does not have."""
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_kind_of_key_counts(system, tmp_path, database_url):
+    """It is altered and taken out in up to three places: in one of them something else comes out, or it is refused."""
+    there = prepared(import_module(SYSTEMS[system]), tmp_path, database_url)
+    found = kinds_that_do_nothing(there, tmp_path / "changed")
+    assert {kind: places for kind, places in found.items() if kind not in OF_OTHER_ROWS[system]} == {}
