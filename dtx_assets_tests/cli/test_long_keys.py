@@ -131,11 +131,11 @@ def test_rows_with_long_keys_are_migrated_verified_explained_and_undone(shop):
         ("leaf", json.dumps([LONGER, '"1"'], separators=(",", ":")), None),
         ("leaf", json.dumps(["one", LONG * 2], separators=(",", ":")), None),
     ):
-        told = went(shop, table, key)
-        assert (told["is_there"], len(told["went_to"])) == (True, 1), told
-        assert stands in (None, told["source_key"])
-        assert len(told["source_key"].encode()) <= 2100
-        assert went(shop, table, told["source_key"])["went_to"] == told["went_to"]
+        way = went(shop, table, key)
+        assert (way["is_there"], len(way["went_to"])) == (True, 1), way
+        assert stands in (None, way["source_key"])
+        assert len(way["source_key"].encode()) <= 2100
+        assert went(shop, table, way["source_key"])["went_to"] == way["went_to"]
     [(number,)] = query(shop, "SELECT id FROM label WHERE name = 'n3'")
     [source] = json.loads(shop("explain", "label", str(number), "--json").stdout)["sources"]
     assert source["source_key"] == called(LONGER)
