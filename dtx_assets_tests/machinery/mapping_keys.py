@@ -156,6 +156,7 @@ def _declarations(system: System, model: str, root: str, cases: Sequence[Case]) 
     yield repr(column_lineage(mapping, system.name))
     yield repr(column_descriptions(mapping))
     yield mapping.decision
+    yield mapping.description
     for table in mapping.sources:
         yield repr(_sorted(accounted_for(system.mappings, table)))
     make = derived_flow(system.mappings, system.legacy_tables, root)

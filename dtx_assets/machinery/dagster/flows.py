@@ -54,18 +54,17 @@ def build_flow(graph: Graph, flow: Flow, *, in_shards: bool = False) -> dg.Asset
         for model in flow.targets
     }
     for model in flow.targets:
-        target = system.target(model)
+        target, mapping = system.target(model), system.mappings.for_target(model)
         upstream = flow_upstream(graph, flow, lineages[model])
         references = code_references(graph.project, flow.run, mapping_file(system, model))
-        descriptions = column_descriptions(
-            system.mappings.for_target(model), flow.sources, system.lineage_by_part(model)
-        )
+        descriptions = column_descriptions(mapping, flow.sources, system.lineage_by_part(model))
         prepared, rejected = graph.key("prepared", model), graph.key("rejected", model)
         specs[prepared] = graph.spec(
             prepared,
             target.area,
             graph.described(
-                f"The rows of `{target.name}` as they would be written. {flow.description}", target.decision
+                f"The rows of `{target.name}` as they would be written. {mapping.description or flow.description}",
+                target.decision,
             ),
             skippable=True,
             deps=upstream,
