@@ -65,7 +65,8 @@ ALIKE = "as undisturbed"
 
 @dataclass(frozen=True)
 class Trial:
-    """Who is killed at which share of the time that an undisturbed run takes."""
+    """Who is killed when: after which share of the time that an undisturbed run takes from its first failpoint on, or,
+    where it is negative, from its start."""
 
     number: int
     export: Export
@@ -92,7 +93,7 @@ class Ended:
 def trials(times: int, seed: int) -> Iterator[Trial]:
     chance = random.Random(seed)
     for number in range(1, times + 1):
-        yield Trial(number, EXPORTS[number % 2], VICTIMS[number // 2 % 4], chance.uniform(0.02, 1.0))
+        yield Trial(number, EXPORTS[number % 2], VICTIMS[number // 2 % 4], chance.uniform(-0.25, 1.0))
 
 
 class WorkedOn:
@@ -126,10 +127,13 @@ class WorkedOn:
             self.expected[export] = state(place)
         for export in EXPORTS:
             with self.place(export) as place, self.workers(self.command(place, export)):
-                started = time.monotonic()
-                done = self.command(place, export)("run", "--select", SELECTED)
-                self.seconds[export] = time.monotonic() - started
-                assert done.returncode == EXIT_CHECK_FAILED, done.stdout + done.stderr
+                output = place.home / "run.txt"
+                process = started(self.command(place, export), output)
+                wait_for_a_point(process, place)
+                began = time.monotonic()
+                code = process.wait(PATIENCE)
+                self.seconds[export] = time.monotonic() - began
+                assert code == EXIT_CHECK_FAILED, output.read_text(errors="replace")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -197,9 +201,11 @@ class WorkedOn:
     def _disturbed(self, trial: Trial, place: Place, command: Command, workers: list[subprocess.Popen[bytes]]) -> Ended:
         output = place.home / "run.txt"
         process = started(command, output)
+        if trial.share > 0:
+            wait_for_a_point(process, place)
         with ExitStack() as more:
             try:
-                process.wait(trial.share * self.seconds[trial.export])
+                process.wait(abs(trial.share) * self.seconds[trial.export])
                 hit = ENDED
             except subprocess.TimeoutExpired:
                 trace = place.home / "trace"
@@ -233,6 +239,12 @@ class WorkedOn:
             os.killpg(run.pid, signal.SIGKILL)
         else:
             self.crash_broker()
+
+
+def wait_for_a_point(process: subprocess.Popen[bytes], place: Place) -> None:
+    """Until a worker has reached a failpoint, or the run has ended."""
+    while process.poll() is None and not (place.home / "trace").exists():
+        time.sleep(0.02)
 
 
 def children(pid: int) -> list[int]:
