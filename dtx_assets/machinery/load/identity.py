@@ -3,6 +3,7 @@
 import polars as pl
 from psycopg import sql
 
+from dtx_assets.machinery.load.key import new_numbers
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.postgres.content import copy_out
 from dtx_assets.machinery.prepare.part import Part
@@ -50,30 +51,10 @@ class Ids:
         if self.place.dry:
             self._dry_ids -= count
             return pl.int_range(self._dry_ids, self._dry_ids + count, eager=True, dtype=pl.Int64).alias("_id")
-        reserved = pl.Series("_id", [], dtype=pl.Int64)
         give = sql.SQL("nextval({}::regclass)").format(sql.Literal(self.place.live.id_sequence))
         if self.place.live.id_sequence is None:
             give = sql.SQL("({})").format(sql.SQL(self.place.key_default))
-        while len(reserved) < count:
-            rows = self.place.connection.execute(
-                sql.SQL(
-                    "WITH given AS MATERIALIZED (SELECT {give} AS id FROM generate_series(1, %s)),"
-                    " range AS MATERIALIZED (SELECT min(id) AS low, max(id) AS high, count(*) AS rows FROM given)"
-                    " SELECT low, high, CASE WHEN high - low + 1 <> rows THEN (SELECT array_agg(id) FROM given) END,"
-                    " ARRAY(SELECT {key} FROM {table} WHERE {key} BETWEEN low AND high) FROM range"
-                ).format(give=give, key=sql.Identifier(self.place.key.columns[0]), table=self.place.table),
-                [count - len(reserved)],
-            ).fetchone()
-            low, high, scattered, taken = rows or (0, -1, None, [])
-            fresh = (
-                pl.Series("_id", scattered, dtype=pl.Int64)
-                if scattered
-                else pl.int_range(int(low), int(high) + 1, eager=True, dtype=pl.Int64).alias("_id")
-            )
-            if taken:
-                fresh = fresh.filter(~fresh.is_in(taken))
-            reserved = pl.concat([reserved, fresh])
-        return reserved.sort()
+        return new_numbers(self.place.connection, give, count, self.place.key.columns[0], self.place.table)
 
     def raise_sequence(self) -> None:
         """The sequence behind keys that are written stands at the highest of them or above; it is never lowered."""

@@ -26,6 +26,8 @@ MANY = 1000
 """Keys of which new ones are written in the order of their index."""
 PRINTED_UUID = "^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
+TARGET_ROW = sql.Identifier("migration", "target_row")
+
 NEVER_LONG = frozenset({*INTEGERS, *FLOATS, "boolean", "date", "uuid", "oid", "money", "inet", "cidr", "macaddr"})
 """Types whose texts are few bytes, whatever the value; times are among the others."""
 
@@ -183,12 +185,13 @@ class Key:
         )
         if found.fetchone() is not None:
             return None
-        numbers = _new_numbers(connection, keys.height)
+        give = sql.SQL("nextval(pg_get_serial_sequence('migration.target_row', 'no'))")
+        numbers = new_numbers(connection, give, keys.height, "no", TARGET_ROW)
         # In the order of their index, of which each page is written once then. The numbers keep that of the rows.
         rows = pl.DataFrame([numbers.alias("no"), texts]).sort("key")
         with suppress(psycopg.errors.UniqueViolation), connection.transaction():
             named = rows.with_columns(pl.lit(self.name).alias("target_table"))
-            copy_in(connection, sql.Identifier("migration", "target_row"), named)
+            copy_in(connection, TARGET_ROW, named)
             return numbers
         return None
 
@@ -240,16 +243,26 @@ class Key:
         return {int(number): str(key) for number, key in rows}
 
 
-def _new_numbers(connection: Connection, count: int) -> pl.Series:
-    """Numbers that no row has, ascending."""
-    [low, high, scattered] = connection.execute(
-        "WITH given AS MATERIALIZED"
-        " (SELECT nextval(pg_get_serial_sequence('migration.target_row', 'no')) AS no FROM generate_series(1, %s)),"
-        " range AS (SELECT min(no) AS low, max(no) AS high FROM given)"
-        " SELECT low, high, CASE WHEN high - low + 1 <> %s THEN (SELECT array_agg(no ORDER BY no) FROM given) END"
-        " FROM range",
-        [count, count],
-    ).fetchone() or (0, -1, None)
-    if scattered:
-        return pl.Series("_id", scattered, dtype=pl.Int64)
-    return pl.int_range(low, high + 1, eager=True, dtype=pl.Int64).alias("_id")
+def new_numbers(connection: Connection, give: sql.Composable, count: int, key: str, table: sql.Composable) -> pl.Series:
+    """So many whole numbers as the expression `give` gives them, ascending; those that a row has are passed over."""
+    reserved = pl.Series("_id", [], dtype=pl.Int64)
+    while len(reserved) < count:
+        rows = connection.execute(
+            sql.SQL(
+                "WITH given AS MATERIALIZED (SELECT {give} AS id FROM generate_series(1, %s)),"
+                " range AS MATERIALIZED (SELECT min(id) AS low, max(id) AS high, count(*) AS rows FROM given)"
+                " SELECT low, high, CASE WHEN high - low + 1 <> rows THEN (SELECT array_agg(id) FROM given) END,"
+                " ARRAY(SELECT {key} FROM {table} WHERE {key} BETWEEN low AND high) FROM range"
+            ).format(give=give, key=sql.Identifier(key), table=table),
+            [count - len(reserved)],
+        ).fetchone()
+        low, high, scattered, taken = rows or (0, -1, None, [])
+        fresh = (
+            pl.Series("_id", scattered, dtype=pl.Int64)
+            if scattered
+            else pl.int_range(int(low), int(high) + 1, eager=True, dtype=pl.Int64).alias("_id")
+        )
+        if taken:
+            fresh = fresh.filter(~fresh.is_in(taken))
+        reserved = pl.concat([reserved, fresh])
+    return reserved.sort()

@@ -70,8 +70,6 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
         _check_row(place / "rows" / index, legacy, source, row, table, made, known)
     _check_several_rows(place, source)
     everywhere = {name for name, _ in source.made}
-    if source.duplicates and source.duplicates.references_follow:
-        check_when(place / "duplicates" / "references_follow", source.duplicates.references_follow, known)
     if source.existing:
         if source.existing.adopt:
             check_when(place / "existing" / "adopt", source.existing.adopt, known)
@@ -79,6 +77,8 @@ def _check_source(place: Place, legacy: LegacyTable, source: SourceMapping, tabl
         if source.existing.column:
             _check_named(place / "existing" / "column", (source.existing.column,), legacy.columns, "legacy column")
     if source.duplicates:
+        if source.duplicates.references_follow:
+            check_when(place / "duplicates" / "references_follow", source.duplicates.references_follow, known)
         _check_duplicates(place / "duplicates", legacy, source, source.duplicates, everywhere)
     if source.duplicate_rows:
         _check_duplicates(place / "duplicate_rows", legacy, source, source.duplicate_rows, made)
