@@ -25,9 +25,11 @@ from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.document_catalogue import document_catalogue
 from dtx_assets.machinery.sources.found import SAMPLED_ROWS, FoundColumn, FoundTable
 from dtx_assets.machinery.sources.undeclared import DocumentSource
-from dtx_assets.machinery.transforms.columns import date_value, naive_time
+from dtx_assets.machinery.transforms.columns import code, date_value, naive_time
+from dtx_assets.machinery.transforms.numbers import FALSE_TEXTS, TRUE_TEXTS
+from dtx_assets.machinery.transforms.times import ISO_PARTS, iso_parts
 
-PARTS = text(
+PARTITIONS = text(
     "SELECT nspname::text, relname::text FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace"
     " WHERE relispartition"
 )
@@ -58,7 +60,7 @@ def _reflected(engine: Engine, scheme: str) -> Iterator[FoundTable]:
     if scheme.startswith("postgres"):
         schemas = schemas_of(inspector)
         with engine.connect() as connection:
-            parts = {(schema, name) for schema, name in connection.execute(PARTS)}
+            parts = {(schema, name) for schema, name in connection.execute(PARTITIONS)}
     for schema in schemas:
         keys = inspector.get_multi_pk_constraint(schema=schema)
         unique = inspector.get_multi_unique_constraints(schema=schema)
@@ -199,11 +201,15 @@ def _guessed_kind(values: pl.Series) -> ColumnKind:
     if given.is_empty():
         return "text"
     value = pl.col("value")
+    iso = value.map_batches(iso_parts, ISO_PARTS, is_elementwise=True).struct
     # A leading zero is no number's: a postal code's, say.
     readings: dict[ColumnKind, pl.Expr] = {
         "integer": value.str.contains(r"^(0|-?[1-9][0-9]{0,17})$"),
+        "decimal": value.str.contains(r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$"),
+        "boolean": code(value).is_in([text for text in (*TRUE_TEXTS, *FALSE_TEXTS) if text.isalpha()]),
         "date": value.str.contains(r"^\d{4}-\d{2}-\d{2}$") & date_value(value).is_not_null(),
         "time": naive_time(value).is_not_null(),
+        "instant": iso.field("clock").is_not_null() & iso.field("has_offset"),
     }
     read = given.select(reading.all().alias(kind) for kind, reading in readings.items()).row(0, named=True)
     return next((kind for kind in readings if read[kind]), "text")

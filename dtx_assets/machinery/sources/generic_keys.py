@@ -20,7 +20,7 @@ from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model
 from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.postgres.sessions import ROWS_REFUSED
 from dtx_assets.machinery.sources import open_source
-from dtx_assets.machinery.sources.catalogue import PARTS, refusals_told, schemas_of, source_engine
+from dtx_assets.machinery.sources.catalogue import PARTITIONS, refusals_told, schemas_of, source_engine
 
 CONTENT_TYPES = "django_content_type"
 TABLES_BY_MODEL: Mapping[str, str] = {
@@ -326,7 +326,7 @@ def _catalogue(connection: sa.Connection, schema: str | None) -> dict[str, Djang
     references = inspector.get_multi_foreign_keys(schema=schema)
     parts: Collection[tuple[str | None, str]] = ()
     if connection.dialect.name == "postgresql":
-        parts = {(part_schema, name) for part_schema, name in connection.execute(PARTS)}
+        parts = {(part_schema, name) for part_schema, name in connection.execute(PARTITIONS)}
     found = {}
     for (_, name), columns in sorted(inspector.get_multi_columns(schema=schema).items(), key=lambda item: item[0][1]):
         if (schema or inspector.default_schema_name, name) in parts:

@@ -31,7 +31,7 @@ OFFSET = r"Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?"
 MICROSECOND_DIGITS = 6
 WHOLE_SECONDS = len("2000-01-01 00:00:00")
 
-PARTS = pl.Struct(
+ISO_PARTS = pl.Struct(
     {"clock": pl.Datetime("us"), "has_offset": pl.Boolean, "offset": pl.Int64, "loses_digits": pl.Boolean}
 )
 """A text as it is read; the offset in minutes, 0 where there is none."""
@@ -56,7 +56,9 @@ class IsoTime:
     ) -> "IsoTime":
         if not 0 <= digits <= MICROSECOND_DIGITS:
             raise ValueError(f"{digits} digits of a second; give 0 to {MICROSECOND_DIGITS}")
-        parts = context.read(text, partial(_read, digits=digits, without_seconds=seconds == "optional"), PARTS).struct
+        parts = context.read(
+            text, partial(iso_parts, digits=digits, without_seconds=seconds == "optional"), ISO_PARTS
+        ).struct
         return cls(
             parts.field("clock"),
             parts.field("has_offset"),
@@ -79,8 +81,8 @@ class IsoTime:
         return clock_changes(pl.when(~self.has_offset).then(self.clock), timezone)
 
 
-def _read(texts: pl.Series, *, digits: int, without_seconds: bool) -> pl.Series:
-    """PARTS of each text; what only some texts have, an offset and a fraction, is looked for where one may have it."""
+def iso_parts(texts: pl.Series, *, digits: int = MICROSECOND_DIGITS, without_seconds: bool = False) -> pl.Series:
+    """ISO_PARTS of each text; an offset and a fraction, which only some have, are looked for where one may have it."""
     seconds = f"(?:{SECONDS})?" if without_seconds else SECONDS
     pattern = ISO_TIME.replace("SECONDS", seconds).replace("OFFSET", OFFSET)
     times = texts.set(~texts.str.contains(pattern).fill_null(False), None)

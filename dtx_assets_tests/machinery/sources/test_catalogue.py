@@ -127,12 +127,38 @@ def test_csv_files_are_sampled(tmp_path):
         "isbn": "text",
         "added": "time",
         "born": "date",
-        "price": "text",
+        "price": "decimal",
         "note": "text",
     }
     assert (book.key, book.guessed) == (("book_id",), True)
     assert (again.key, empty.key) == ((), ())
     assert kinds(empty) == {"a": "text", "b": "text"}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (("0", "-12", "3.50"), "decimal"),
+        (("12345678901234567890",), "decimal"),
+        # No number's: a version, a code.
+        (("1.10", "1.10.2"), "text"),
+        (("01.5",), "text"),
+        (("1e5", "1.5"), "text"),
+        (("t", "f"), "boolean"),
+        (("True", "FALSE"), "boolean"),
+        (("y", "n"), "boolean"),
+        (("yes", "no"), "text"),
+        # As COPY of PostgreSQL writes a timestamptz, and as JSON has it.
+        (("2020-01-01 10:00:00+00", "2020-06-01 10:00:00.123456+02"), "instant"),
+        (("2020-01-01T10:00:00Z",), "instant"),
+        # Of some it is not known where the clock hung.
+        (("2020-01-01 10:00:00", "2020-01-01 10:00:00+00"), "text"),
+    ],
+)
+def test_what_a_column_of_a_csv_holds_is_seen_in_its_values(tmp_path, values, kind):
+    (tmp_path / "a.csv").write_text("\n".join(("id,x", *(f"{n},{value}" for n, value in enumerate(values)))))
+    [table] = legacy_catalogue(str(tmp_path))
+    assert kinds(table) == {"id": "integer", "x": kind}
 
 
 def test_what_cannot_be_read_is_told_without_a_password(tmp_path):
