@@ -171,7 +171,7 @@ class RunDisplay:
 def print_verifications(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """How many rows of each target were compared, what is wrong with them, and examples."""
     table = Table("target", title="Target and mapping", title_justify="left")
-    names = ("rows", "lost", "extra", "changed", "owned_by_others")
+    names = ("rows", "lost", "extra", "changed", "refused", "owned_by_others")
     of_files = ("files", "files_lost", "files_changed")
     for name in (*names, *of_files):
         table.add_column(name.replace("_", " "), justify="right")

@@ -112,7 +112,12 @@ def unlike(found: Verification, key: dg.AssetKey, environment: RunEnvironment) -
 def verification_metadata(found: Verification, target: TargetTable, system: System) -> dict[str, Any]:
     """What a verification found, its examples masked: as tables for people, and whole as data."""
     samples = [masked_sample(sample, target, system) for sample in found.samples]
-    facts = {"rows": found.rows, "owned_by_others": found.owned_by_others, "vanished": found.vanished}
+    facts = {
+        "rows": found.rows,
+        "owned_by_others": found.owned_by_others,
+        "refused": found.refused,
+        "vanished": found.vanished,
+    }
     if target.file_columns:
         facts |= {"files": found.files, "files_read": found.files_read}
     facts |= {fault: found.counts[fault] for fault in FAULTS if target.file_columns or not fault.startswith("files_")}

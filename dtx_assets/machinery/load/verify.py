@@ -65,6 +65,8 @@ class Verification:
     files_read: int = 0
     """Of the files, those that were compared by reading; the store told of the others."""
     owned_by_others: int = 0
+    refused: int = 0
+    """Rows that a load rejected, and that are listed with their reasons: they are not there, and nothing is lost."""
     vanished: int = 0
     """Of the extra ones: their source row is gone, and a load leaves and lists them (migration.vanished)."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -203,7 +205,12 @@ class _Rows:
             place = source.place
             [other] = [source.parts.read(number) for number in range(len(source.parts.described))]
             parts.append(without_violations(place.connection, place.target, place.live, other))
-        absent = [_refused(source, part) for source, part in zip(self.sources, parts, strict=True)]
+        absent = [
+            part.rows.filter(pl.col("_row").is_in(_refused(source, part, orphans=False).implode())).select(
+                source.place.target.key
+            )
+            for source, part in zip(self.sources, parts, strict=True)
+        ]
         return settled(self.orphans, parts, absent)[0]
 
     def _compared(self, part: Part) -> _Compared:
@@ -218,6 +225,11 @@ class _Rows:
         with self.lock, self.place.connection.transaction(force_rollback=True):
             found = self.current.of_part(here.part, here.stored, ids=pl.DataFrame(schema=IDS), keys=keys)
         return replace(here, current=pl.concat([here.current, found]).unique("_id", maintain_order=True))
+
+    def refused(self, part: Part) -> set[int]:
+        """The numbers of those rows of a part whose legacy rows a load rejected, wholly or some of their rows."""
+        with self.lock:
+            return set(_refused(self.sources[0], part))
 
     def note_files(self, rows: pl.DataFrame) -> None:
         """Has the files of rows compared: `key`, `sha256`, `size`, and where they come from and are."""
@@ -246,18 +258,18 @@ class _Rows:
         self.files.add(wanted.with_columns(pl.lit(None, pl.Int64).alias("size")))
 
 
-def _refused(source: PreparedTarget, part: Part) -> pl.DataFrame:
-    """The keys of rows that a load rejected by themselves: what refers to them is rejected with them."""
+def _refused(source: PreparedTarget, part: Part, *, orphans: bool = True) -> pl.Series:
+    """The numbers of those rows of a part whose legacy rows a load rejected, as orphans too or by themselves alone."""
+    by_themselves = sql.SQL(" AND NOT partial AND {} <> ALL (reasons)").format(sql.Literal(ORPHAN))
     listed = copy_out(
         source.place.connection,
         sql.SQL(
             "SELECT flow_id, source_key FROM migration.rejected_entry WHERE closed_by IS NULL AND found_by_load"
-            " AND NOT partial AND flow_id = ANY ({}::smallint[]) AND {} <> ALL (reasons)"
-        ).format(sql.Literal(list(source.parts.flows.values())), sql.Literal(ORPHAN)),
+            " AND flow_id = ANY ({}::smallint[]){}"
+        ).format(sql.Literal(list(source.parts.flows.values())), sql.SQL("") if orphans else by_themselves),
         SOURCE_KEY,
     )
-    numbers = part.links.join(listed, on=SOURCE_KEY.names(), how="semi").get_column("rows").explode()
-    return part.rows.filter(pl.col("_row").is_in(numbers.implode())).select(source.place.target.key)
+    return part.links.join(listed, on=SOURCE_KEY.names(), how="semi").get_column("rows").explode()
 
 
 def _ahead(items: Iterator[Item]) -> Iterator[Item]:
@@ -284,10 +296,16 @@ def _compare(rows: _Rows, here: _Compared, found: Verification) -> tuple[pl.Data
     theirs = (pl.col("fate") == "conflict") & pl.col("cause").is_in([THEIRS, KEY_TAKEN])
     found.owned_by_others += fates.filter(theirs).height
     wrong = fates.filter(pl.col("fate").is_in(["insert", "update", "conflict"]) & ~theirs)
+    # What was never loaded has no entry in the mapping.
+    never_loaded = (pl.col("fate") == "insert") & pl.col("cause").is_null()
+    refused = rows.refused(part) if wrong.select(never_loaded.any()).item() else set()
+    is_refused = never_loaded & pl.col("_row").is_in(list(refused))
+    absent = fates.filter(theirs | is_refused).get_column("_row").to_list()
+    found.refused += wrong.filter(is_refused).height
+    wrong = wrong.filter(~is_refused)
     places = {row["_row"]: row for row in _of(yields.unique("_row"), "_row", wrong.get_column("_row"))}
     there = {row["_id"]: row for row in _of(current, "_id", wrong.get_column("target_id").drop_nulls())}
     should = {row["_row"]: row for row in _of(wanted, "_row", wrong.get_column("_row"))}
-    absent = fates.filter(theirs).get_column("_row").to_list()
     for fate in wrong.iter_rows(named=True):
         lost = fate["target_id"] is None or fate["cause"] in (DELETED, MISSING) or fate["fate"] == "insert"
         before = there.get(fate["target_id"], {})
