@@ -180,6 +180,10 @@ def _fill(pair: Suggestion, suggestions: Suggestions, transforms: Registry, in_c
             if guessed:
                 pair.guesses.append(f"{pair.legacy.name}.{legacy.name} → {pair.target.full_name}.{column.name}")
     read = {entry["from"] for entry in pair.columns.values()}
+    computed = {
+        legacy.name: name
+        for name, (legacy, _) in _alike(pair, [column for column in pair.target.columns if column.generated]).items()
+    }
     for unread in pair.legacy.columns:
         if unread.name in read:
             continue
@@ -187,7 +191,12 @@ def _fill(pair: Suggestion, suggestions: Suggestions, transforms: Registry, in_c
             pair.dropped[unread.name] = "the legacy key; kept in migration.mapping"
         else:
             claimed = next((name for name, (column, _) in alike.items() if column is unread), None)
-            pair.unread[unread.name] = f"see {claimed}" if claimed else f"{NOTHING_ALIKE} in {pair.target.full_name}"
+            nothing = f"{NOTHING_ALIKE} in {pair.target.full_name}"
+            if unread.name in computed:
+                nothing = (
+                    f"{pair.target.full_name} computes {computed[unread.name]} by itself; `dropped` leaves this one"
+                )
+            pair.unread[unread.name] = f"see {claimed}" if claimed else nothing
 
 
 def _alike(pair: Suggestion, wanted: Sequence[FoundTargetColumn]) -> dict[str, tuple[FoundColumn, bool]]:

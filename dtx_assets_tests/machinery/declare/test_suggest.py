@@ -142,6 +142,12 @@ def test_bytes_become_no_text_and_how_they_would_is_told():
     assert pair.unread == {"picture": "see picture"}
 
 
+def test_what_the_target_computes_is_told_and_not_left_in_silence():
+    pair = one(legacy("person", Full_Name="text"), target("person", ID, column("full_name", generated=True)))
+    assert (pair.columns, pair.undecided) == ({}, {})
+    assert pair.unread == {"Full_Name": "person computes full_name by itself; `dropped` leaves this one"}
+
+
 def test_floats_are_read_by_the_database_itself():
     for kind in ("decimal", "integer"):
         [made] = legacy("x", a=kind).columns
