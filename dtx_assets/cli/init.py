@@ -12,6 +12,7 @@ import typer
 from dtx_assets.cli.shared import app
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
+from dtx_assets.machinery.mapping.load import TARGET_SQL
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.base.settings import Settings
@@ -30,8 +31,6 @@ Examples:
 """
 FOUND = "found.json"
 """What was found on both sides when the files were written."""
-SQL = "target.sql"
-"""The target as SQL, where that is what was given."""
 DEFINITIONS = '''"""The code location `{system}`, made of what lies in mappings/{system}."""
 
 from pathlib import Path
@@ -96,7 +95,7 @@ def init(
     written = write_drafts(
         {
             **{folder / name: content for name, content in made.files.items()},
-            **({folder / SQL: found.sql} if found.sql else {}),
+            **({folder / TARGET_SQL: found.sql} if found.sql else {}),
             package / "__init__.py": f'"""The migration `{system}`."""\n',
             package / "definitions.py": DEFINITIONS.format(system=system),
         }
@@ -136,7 +135,7 @@ def _look(folder: Path, settings: "Settings", legacy: str | None, target: str | 
             where="--legacy",
             remedy="give an account that sees one of them, or one a view of another name",
         )
-    url = target or settings.target_url or (str(folder / SQL) if (folder / SQL).is_file() else None)
+    url = target or settings.target_url or (str(folder / TARGET_SQL) if (folder / TARGET_SQL).is_file() else None)
     if url is None:
         raise ConfigurationError(
             "nobody says what the target is",

@@ -264,12 +264,11 @@ def report(
 @target_app.command("ddl", epilog="Example:\n\n  dtx target ddl | psql rehearsal")
 def target_ddl(system: SystemArgument = FIRST) -> None:
     """Print the target tables as SQL, to set up a rehearsal database by hand."""
-    from dtx_assets.cli.init import SQL
     from dtx_assets.machinery.load import target_ddl as render
 
     migration = code_location(system).SYSTEM
-    given = migration.mappings_dir / SQL
-    typer.echo(given.read_text("utf-8") if given.is_file() else render(migration.targets))
+    given = migration.target_sql
+    typer.echo(given.read_text("utf-8") if given else render(migration.targets))
     if migration.derived:
         from dtx_assets.machinery.derived.schema import EMBEDDINGS_SQL, QUEUE_SQL
 

@@ -20,5 +20,4 @@ SYSTEM = system_from_folder(
     references=REFERENCES,
     checks=CHECKS,
     write_sample=write_sample,
-    target_sql=MAPPINGS / "target.sql",
 )

@@ -24,7 +24,6 @@ SYSTEM = replace(
         functions=FUNCTIONS,
         references=REFERENCES,
         checks=CHECKS,
-        target_sql=MAPPINGS / "target.sql",
     ),
     derived=load_derived(MAPPINGS / DERIVED),
 )

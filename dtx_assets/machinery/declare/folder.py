@@ -31,7 +31,7 @@ from dtx_assets.machinery.feeds.load import FeedContext, Feeds, load_feeds
 from dtx_assets.machinery.look_ups.assets import MappingAsset, crosswalk_asset, look_up_asset, value_map_asset
 from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.decisions import Asked, Decisions, decisions_under, load_decisions
-from dtx_assets.machinery.mapping.load import DECISIONS, FEEDS, TABLES, TARGETS, Mappings, load_mappings
+from dtx_assets.machinery.mapping.load import DECISIONS, FEEDS, TABLES, TARGET_SQL, TARGETS, Mappings, load_mappings
 from dtx_assets.machinery.mapping.model import When
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.model.references import load_order
@@ -71,14 +71,13 @@ def declared_system(
     checks: OwnChecks | None = None,
     sample_functions: Mapping[str, Callable[..., object]] | None = None,
     write_sample: Callable[..., dict[str, int]] | None = None,
-    target_sql: Path | None = None,
 ) -> System:
     """The system that a folder declares, under the decisions that the folder itself chooses.
 
     `code_dir`: where the system's Python lies; `sample_dir`: the legacy tables where no URL names others, by default
     `legacy` beside the folder of all mappings; `references`: look-ups that code makes; `seed_embedded` fills the tables
-    of others in the embedded database; `checks`: those that the declarations do not call for; `target_sql`: the schema
-    of the target as its application makes it, for the embedded database.
+    of others in the embedded database; `checks`: those that the declarations do not call for. Where the folder has the
+    schema of the target as its application makes it, TARGET_SQL, the embedded database is made of that.
     ConfigurationError names all that is wrong, with file and line.
     """
     tables, targets = read_declarations(mappings_dir)
@@ -188,7 +187,7 @@ def declared_system(
         checks=checks,
         sample_functions=sample_functions or {},
         write_sample=write_sample,
-        target_sql=target_sql,
+        target_sql=target_sql if (target_sql := mappings_dir / TARGET_SQL).is_file() else None,
         extra=tables.extra,
         phases=tuple(Phase(number, entry.area, entry.rules) for number, entry in enumerate(tables.phases, 1)),
         sources={

@@ -23,7 +23,8 @@ COUNTED = (KEYS, "rows", DROPPED)
 def own_crosswalk(target: TargetTable, mappings: Mappings, legacy_tables: Mapping[str, LegacyTable]) -> MappingAsset:
     """Legacy ids of a table to the ids that its rows were given in the target, as earlier loads and this run have it.
 
-    Frame: `source_id` (canonical text), `target_id` (Int64), `missing_id` (null: all of them are there).
+    Frame: `source_id` (canonical text), `target_id` (Int64, or text where the target's ids are no integers),
+    `missing_id` (null: all of them are there).
     """
     mapping = mappings.targets.get(target.model)
     sources = list(mapping.sources) if mapping else []
@@ -37,7 +38,7 @@ def own_crosswalk(target: TargetTable, mappings: Mappings, legacy_tables: Mappin
 
     def build(context: MappingContext) -> pl.LazyFrame:
         return (
-            context.own_mapping(table.name, target.name)
+            context.own_mapping(table.name, target.name, context.kind_of_own_ids(target))
             .select(pl.col("source_key").alias("source_id"), "target_id", pl.lit(None, pl.Int64).alias("missing_id"))
             .sort("source_id")
         )

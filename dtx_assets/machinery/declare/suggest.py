@@ -55,7 +55,7 @@ def suggest(tables: Sequence[FoundTable], targets: Sequence[FoundTarget], transf
     targets = [target for target in targets if target.key]
     matched = _matched(tables, targets)
     pairs = [
-        Suggestion(table, target, _key_is_kept(table, target), table_is_guessed=guessed)
+        Suggestion(table, target, _key_is_kept(table, target, transforms), table_is_guessed=guessed)
         for table, target, guessed in matched
     ]
     suggestions = Suggestions(
@@ -130,14 +130,19 @@ def _matched(
     return sorted(matched, key=lambda pair: order.index(pair[1].full_name))
 
 
-def _key_is_kept(table: FoundTable, target: FoundTarget) -> bool:
-    """Whether the target's key is made from the legacy row: where it has the same name, or the target gives none."""
+def _key_is_kept(table: FoundTable, target: FoundTarget, transforms: Registry) -> bool:
+    """Whether the target's key is made from the legacy row: where one of its name can be, or the target gives none."""
     if len(target.key) != 1:
         return True
     [key] = (column for column in target.columns if column.name == target.key[0])
     if key.identity == "always" or key.generated:
         return False
-    same = any(plain_name(name) == plain_name(key.name) for name in table.key)
+    same = any(
+        plain_name(column.name) == plain_name(key.name)
+        and (table.documents or transform_for(column, key, transforms) is not None)
+        for column in table.columns
+        if column.name in table.key
+    )
     return same or not key.is_given
 
 

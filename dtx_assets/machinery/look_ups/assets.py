@@ -22,9 +22,10 @@ from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.model.types import INTEGERS
 from dtx_assets.machinery.postgres.connection import connect
 from dtx_assets.machinery.postgres.content import copy_out, kept_key, key_text
-from dtx_assets.machinery.postgres.ddl import qualified
+from dtx_assets.machinery.postgres.ddl import live_target, qualified
 from dtx_assets.machinery.postgres.sessions import ROWS_REMEDY, would_hide_rows
 from dtx_assets.machinery.sources.frames import legacy_frame
 from dtx_assets.machinery.transforms.columns import TransformContext, canonical_id, integer_value, kind_of_ids
@@ -83,9 +84,11 @@ class MappingContext:
         """The same of the table of a target model."""
         return self.target_rows(self.mappings.table_names[model], columns)
 
-    def own_mapping(self, source_table: str, target_table: str) -> pl.LazyFrame:
-        """What source rows became in earlier loads and in this run: `source_key`, `target_id` (Int64)."""
-        schema = {"source_key": pl.String(), "target_id": pl.Int64()}
+    def own_mapping(
+        self, source_table: str, target_table: str, ids: type[pl.Int64 | pl.String] = pl.Int64
+    ) -> pl.LazyFrame:
+        """What source rows became in earlier loads and in this run: `source_key`, `target_id` (`ids`)."""
+        schema = {"source_key": pl.String(), "target_id": ids()}
         query = sql.SQL(
             "SELECT source_key, target_id FROM migration.mapping"
             " WHERE (system, source_table, target_table) = ({}, {}, {})"
@@ -94,6 +97,13 @@ class MappingContext:
             if connection.execute("SELECT to_regclass('migration.mapping')").fetchone() == (None,):
                 return pl.LazyFrame(schema=schema)
             return copy_out(connection, query, pl.Schema(schema)).lazy()
+
+    def kind_of_own_ids(self, target: TargetTable) -> type[pl.Int64 | pl.String]:
+        """What the ids are that a target gives its rows: integers, or else texts, such as those of a uuid."""
+        [name] = target.key
+        with connect(self.target_url) as connection:
+            live = live_target(connection, target)
+        return pl.String if live and live.columns[name].plain_type not in INTEGERS else pl.Int64
 
     def rows_of_others(self, model: str) -> pl.LazyFrame:
         """All columns, as text, of the rows of a target that no load of this migration inserted."""

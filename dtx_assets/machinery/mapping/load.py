@@ -24,6 +24,8 @@ from dtx_assets.machinery.transforms.columns import Registry
 
 DECISIONS = "decisions.yaml"
 ARCHIVED = "archived.yaml"
+TARGET_SQL = "target.sql"
+"""The schema of the target as its application makes it, where that is SQL and was given."""
 TABLES = "tables.yaml"
 TARGETS = "targets.yaml"
 FEEDS = "feeds"

@@ -84,12 +84,7 @@ class SourceRows:
             rows,
             owner_column,
             key_fates(table, source_key(table, frame)) if table.has_unique_key else NO_FATES,
-            owners.select(
-                number_of_id(pl.col("source_id"), owner_kind).alias("key"), pl.col("target_id").alias("owner")
-            )
-            .drop_nulls()
-            .sort("key")
-            .collect(engine="streaming"),
+            owners_by_key(owners, owner_kind).sort("key").collect(engine="streaming"),
             owner_kind,
         )
 
@@ -276,7 +271,6 @@ def _remove_left_over_scratch(home: Path) -> None:
 
 # --- keys that occur twice --------------------------------------------------------------------------------------------
 
-NO_OWNERS = pl.LazyFrame(schema={"source_id": pl.String, "target_id": pl.Int64})
 BEFORE_ALL = 1 << 48
 """More than a table has rows."""
 NO_FATES = pl.DataFrame(schema={ROW: pl.Int64, "_key_fate": pl.String})
@@ -322,6 +316,14 @@ def number_of_id(text: pl.Expr, kind: ColumnKind) -> pl.Expr:
     if kind == "integer":
         return integer_value(text.str.strip_chars())
     return pl.when(text.is_not_null()).then(text_digest(canonical_id(text, kind)))
+
+
+def owners_by_key(crosswalk: pl.LazyFrame, kind: ColumnKind) -> pl.LazyFrame:
+    """The numbers of the ids of a crosswalk and those of their owners (Int64): `key`, `owner`."""
+    owner = pl.col("target_id")
+    if crosswalk.collect_schema()["target_id"] == pl.String:
+        owner = text_digest(owner)
+    return crosswalk.select(number_of_id(pl.col("source_id"), kind).alias("key"), owner.alias("owner")).drop_nulls()
 
 
 def text_digest(text: pl.Expr) -> pl.Expr:

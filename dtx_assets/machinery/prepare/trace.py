@@ -13,7 +13,7 @@ from dtx_assets.machinery.mapping.model import ColumnMapping, SourceMapping
 from dtx_assets.machinery.mapping.provenance import OF, Cell, MadeOf, declared_cells
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.prepare.assess import is_sound
-from dtx_assets.machinery.prepare.batches import SourceRows, named, number_of_id
+from dtx_assets.machinery.prepare.batches import SourceRows, named, number_of_id, owners_by_key
 from dtx_assets.machinery.prepare.buckets import BUCKET
 from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.machinery.sources.frames import legacy_frame
@@ -142,7 +142,7 @@ def _owners_of(
     ids = set(frame.select(number.alias("key")).to_series().drop_nulls())
     if not crosswalk:
         return ids
-    known = _entries(context, crosswalk, kind).filter(_among(pl.col("key"), ids)).collect()
+    known = owners_by_key(context.crosswalks[crosswalk], kind).filter(_among(pl.col("key"), ids)).collect()
     return {*known.get_column("owner"), *(ids - {*known.get_column("key")})}
 
 
@@ -152,15 +152,13 @@ def _is_owned(
     number, crosswalk, kind = _owner_id(flow, tables, name, context)
     ids = set(owners)
     if crosswalk:
-        ids |= {*_entries(context, crosswalk, kind).filter(_among(pl.col("owner"), owners)).collect().get_column("key")}
+        ids |= {
+            *owners_by_key(context.crosswalks[crosswalk], kind)
+            .filter(_among(pl.col("owner"), owners))
+            .collect()
+            .get_column("key")
+        }
     return _among(number, ids)
-
-
-def _entries(context: TransformContext, crosswalk: str, kind: ColumnKind) -> pl.LazyFrame:
-    ids = context.crosswalks[crosswalk]
-    return ids.select(
-        number_of_id(pl.col("source_id"), kind).alias("key"), pl.col("target_id").alias("owner")
-    ).drop_nulls()
 
 
 def _among(number: pl.Expr, ids: Iterable[int]) -> pl.Expr:

@@ -41,7 +41,7 @@ from dtx_assets.machinery.load.legacy_views import prepare_legacy_views
 from dtx_assets.machinery.mapping.decisions import Decisions, decisions_under
 from dtx_assets.machinery.mapping.demonstration import require_it_stands
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
-from dtx_assets.machinery.postgres.ddl import live_target
+from dtx_assets.machinery.postgres.ddl import live_target, run_sql_file
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
 from dtx_assets.machinery.postgres.foreign_keys import require_order
 from dtx_assets.machinery.prepare.preparation import RunSettings
@@ -311,7 +311,7 @@ class RunEnvironment:
             if self.system.target_sql is None:
                 create_target(connection, self.system.targets)
             elif all(live_target(connection, target) is None for target in self.system.targets):
-                connection.execute(self.system.target_sql.read_text("utf-8").encode())
+                run_sql_file(connection, self.system.target_sql)
             if isinstance(self.system.derived, DerivedDeclaration):
                 create_derived(connection, self.system.derived, self.system.mappings_dir)
             rows = local_directory(self.settings.legacy_url)
