@@ -84,6 +84,8 @@ def connect(url: str, *, loads: str | None = None) -> Connection:
         "jit": "off",
         # What a part is joined with is sorted and hashed in memory: 4 MB, as servers come, go to disk again and again.
         "work_mem": WORK_MEMORY,
+        # An index leads to the rows of a part; at the price of a disk that seeks all of a table is read for each part.
+        "random_page_cost": "1.1",
         "lock_timeout": LOCK_TIMEOUT,
         "statement_timeout": STATEMENT_TIMEOUT,
         **DEAD_SOON,
