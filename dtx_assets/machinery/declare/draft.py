@@ -237,8 +237,8 @@ def _decisions(
         ),
         (
             "kinds_of_files",
-            "Kinds and keys of files",
-            f"A CSV does not say them; they were concluded from rows of {_listed(sampled)}.",
+            "Kinds and keys that only rows show",
+            f"A CSV does not say them, and SQLite no times; they were concluded from rows of {_listed(sampled)}.",
             every if sampled else [],
         ),
         (

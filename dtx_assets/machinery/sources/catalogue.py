@@ -5,14 +5,17 @@ Reading rows is the readers' business; what becomes of the tables is decided els
 
 import sqlite3
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import polars as pl
-from sqlalchemy import Engine, Inspector, create_engine, inspect, text, types
+from sqlalchemy import Engine, Inspector, create_engine, inspect, select, text, types
+from sqlalchemy import column as sa_column
+from sqlalchemy import table as sa_table
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
@@ -73,7 +76,26 @@ def _reflected(engine: Engine, scheme: str) -> Iterator[FoundTable]:
             candidates += [(False, tuple(other["column_names"])) for other in unique.get((schema, name)) or ()]
             found = tuple(_found_column(column, engine) for column in columns)
             key = key_of({column.name for column in found if column.nullable}, candidates)
-            yield FoundTable(name, schema, found, key)
+            seen = _times_seen(engine, name, found) if scheme == "sqlite" else {}
+            found = tuple(replace(column, kind=seen.get(column.name, column.kind)) for column in found)
+            yield FoundTable(name, schema, found, key, guessed=bool(seen))
+
+
+def _times_seen(engine: Engine, table: str, columns: Sequence[FoundColumn]) -> dict[str, ColumnKind]:
+    """The columns of a table of SQLite, which has no type for a time, whose texts are days or times."""
+    texts = [column.name for column in columns if column.kind == "text" and not column.holds]
+    if not texts:
+        return {}
+    wanted: list[Any] = [sa_column(name) for name in texts]
+    query = select(*wanted).select_from(sa_table(table)).limit(SAMPLED_ROWS)
+    with engine.connect() as connection:
+        rows = pl.DataFrame(
+            [[value if isinstance(value, str | None) else "" for value in row] for row in connection.execute(query)],
+            dict.fromkeys(texts, pl.String()),
+            orient="row",
+        )
+    kinds = {name: _guessed_kind(rows[name]) for name in texts}
+    return {name: kind for name, kind in kinds.items() if kind in ("date", "time", "instant")}
 
 
 def schemas_of(inspector: Inspector) -> list[str | None]:

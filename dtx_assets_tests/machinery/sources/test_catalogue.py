@@ -115,6 +115,32 @@ def test_sqlite(tmp_path):
     assert kinds(table) == {"id": "integer", "at": "time", "price": "decimal", "x": "bytes", "odd": "decimal"}
 
 
+def test_times_in_the_texts_of_sqlite_are_seen(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "a.db")) as file:
+        file.execute(
+            'CREATE TABLE "b c" (id INTEGER PRIMARY KEY, day TEXT, at TEXT, sent VARCHAR, name TEXT, empty TEXT)'
+        )
+        file.execute(
+            """INSERT INTO "b c" VALUES (1, '2020-02-29', '2020-01-01 10:00:00', '2020-01-01T10:00:00Z', 'x', NULL),
+                (2, NULL, '2020-01-01 10:00:00.5', '2020-01-01 10:00:00+02:00', '12', NULL)"""
+        )
+        file.commit()
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    [table] = legacy_catalogue(url)
+    assert kinds(table) == {
+        "id": "integer", "day": "date", "at": "time", "sent": "instant", "name": "text", "empty": "text"
+    }  # fmt: skip
+    assert table.guessed
+    with closing(sqlite3.connect(tmp_path / "a.db")) as file:
+        file.execute('UPDATE "b c" SET day = 7 WHERE id = 2')
+        file.execute("UPDATE \"b c\" SET at = 'yesterday', sent = x'00'")
+        file.commit()
+    [table] = legacy_catalogue(url)
+    # SQLite holds what it was given: a number among the days of a text column is the text of one.
+    assert [kinds(table)[name] for name in ("day", "at", "sent")] == ["text", "text", "text"]
+    assert not table.guessed
+
+
 def test_csv_files_are_sampled(tmp_path):
     (tmp_path / "book.csv").write_text(
         "book_id,isbn,added,born,price,note\n1,007,2020-01-01 10:00:00,2020-01-01,1.50,\n2,12,,\\N,NULL,x\n"
