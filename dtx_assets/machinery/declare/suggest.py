@@ -257,6 +257,11 @@ def _entry(
             f"{legacy.name} ({legacy.type}) looks alike; where its bytes are text in UTF-8, map it with"
             f" `from: {legacy.name}`: other bytes are rejected"
         )
+    if made is None and legacy.kind == "integer" and family_of_target(column) == "instant":
+        return (
+            f"{legacy.name} ({legacy.type}) looks alike; where it counts seconds since 1970, map it with"
+            f" `{{from: {legacy.name}, transform: epoch}}`"
+        )
     if made is None:
         return f"{legacy.name} ({legacy.type}) looks alike; no transform makes {column.type} of it"
     transform, settings = made

@@ -5,6 +5,7 @@ The zone of times without one, and what is done where its clock was changed, are
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 
@@ -20,6 +21,7 @@ from dtx_assets.machinery.transforms.columns import (
     TransformContext,
     Unreadable,
     clock_changes,
+    integer_value,
     localized,
     reading,
     shown,
@@ -142,6 +144,33 @@ def instant(
         *time.clock_changes(context.timezone),
     )
     return reading(source, value, "time", unreadable, blank, coercions=coercions if counted else ())
+
+
+UNITS = {"seconds": 1_000_000, "milliseconds": 1_000}
+"""How many microseconds each is."""
+FIRST_SECOND = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())
+LAST_SECOND = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+
+
+@GENERIC.transform("epoch")
+def epoch(
+    inputs: Sequence[pl.Expr],
+    context: TransformContext,
+    unit: Literal["seconds", "milliseconds"] = "seconds",
+    unreadable: Unreadable = "reject",
+    blank: Blank = "reject",
+) -> Outcome:
+    """A whole number of seconds or milliseconds since 1970 (UTC) as that instant; else `unparseable`.
+
+    So is an instant outside of the years 1 to 9999. What a legacy system writes for no time at all, often 0, is left
+    out by `only`.
+    """
+    (source,) = inputs
+    number = integer_value(source)
+    of_a_second = 1_000_000 // UNITS[unit]
+    beyond = (LAST_SECOND + 1) * of_a_second
+    readable = pl.when(number.is_between(FIRST_SECOND * of_a_second, beyond, closed="left")).then(number)
+    return reading(source, (readable * UNITS[unit]).cast(INSTANT), "time", unreadable, blank)
 
 
 @GENERIC.transform("local_timestamp")

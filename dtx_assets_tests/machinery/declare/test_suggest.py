@@ -148,6 +148,26 @@ def test_what_the_target_computes_is_told_and_not_left_in_silence():
     assert pair.unread == {"Full_Name": "person computes full_name by itself; `dropped` leaves this one"}
 
 
+def test_a_number_is_no_time_before_somebody_says_of_what():
+    pair = one(legacy("post", at="integer"), target("post", ID, column("at", "timestamptz")))
+    assert "`{from: at, transform: epoch}`" in pair.undecided["at"]
+    assert pair.unread == {"at": "see at"}
+
+
+def test_ids_that_cannot_be_kept_are_given_anew_where_the_target_gives_them():
+    user, post = legacy("user", "id", id="integer"), legacy("post", user_id="integer")
+    for default, kept in (("gen_random_uuid()", False), (None, True)):
+        users = target("user", column("id", "uuid", default=default))
+        posts = target("post", ID, column("user_id", "uuid"), user_id="user")
+        of_users, of_posts = suggest([user, post], [users, posts], GENERIC).pairs
+        assert of_users.key_is_written is kept
+        if kept:
+            assert "no transform makes uuid" in of_users.undecided["id"]
+        else:
+            assert (of_users.columns, of_users.undecided) == ({}, {})
+            assert of_posts.columns == {"user_id": {"from": "user_id", "crosswalk": "user"}}
+
+
 def test_floats_are_read_by_the_database_itself():
     for kind in ("decimal", "integer"):
         [made] = legacy("x", a=kind).columns

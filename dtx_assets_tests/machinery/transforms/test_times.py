@@ -165,6 +165,21 @@ def test_a_server_prints_times_without_a_zone_alike(database_url: str) -> None:
             assert connection.execute("SELECT %s::timestamp::text", [text]).fetchone() == (value,)
 
 
+@pytest.mark.parametrize(("unit", "of_a_second"), [("seconds", 1), ("milliseconds", 1000)])
+def test_numbers_since_1970_are_those_of_python(unit: str, of_a_second: int) -> None:
+    first, last = -62_135_596_800 * of_a_second, 253_402_300_800 * of_a_second - 1
+    numbers = [0, -1, 1577872800, 1577872800 * of_a_second + 1, first, last]
+    made = applied("epoch", [str(number) for number in numbers], unit=unit)
+    assert made.values == [datetime(1970, 1, 1, tzinfo=UTC) + timedelta(**{unit: n}) for n in numbers]
+    assert (made.told, made.counted) == ([], [])
+    others = [str(first - 1), str(last + 1), "9223372036854775807", "-9223372036854775808", "1.5", "x", "", " ", None]
+    refused = applied("epoch", others, unit=unit)
+    assert refused.values == [None] * len(others)
+    assert [(row, reason) for row, reason, _ in refused.told] == [
+        (row, "unparseable") for row in range(len(others) - 1)
+    ]
+
+
 def test_dates_and_integers_that_cannot_be_read_may_be_null() -> None:
     made = applied("date", ["2024-02-30", "", "2024-02-29"], unreadable="null", blank="null")
     assert [str(value) for value in made.values] == ["None", "None", "2024-02-29"]
