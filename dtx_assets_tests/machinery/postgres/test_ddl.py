@@ -97,6 +97,12 @@ def test_a_table_with_nothing_to_tell_its_rows_apart_is_refused(connection):
     assert 'PRIMARY KEY ("line")' in target_ddl([keyed])
 
 
+def test_a_key_that_nothing_fills_is_told():
+    table = TargetTable("User", "user", "all", (TargetColumn("name", "text", ""),), key=("id",), key_is_written=True)
+    with pytest.raises(StructureError, match=r"(?s)nothing fills id.*table user.*key_is_written"):
+        target_ddl([table])
+
+
 def test_a_written_key_has_to_be_one(connection):
     connection.execute("CREATE TABLE language (code char(2) NOT NULL, region text NOT NULL, name text NOT NULL)")
     [difference] = compare_target(live_target(connection, LANGUAGE), LANGUAGE)

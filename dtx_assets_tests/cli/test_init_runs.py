@@ -1,0 +1,99 @@
+"""What `dtx init` drafts runs as it is: in the embedded database, of the schema that was given, with ids given anew."""
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from dtx_assets_tests.dtx.commands import Command
+from dtx_assets_tests.pages import PROJECT
+
+pytestmark = pytest.mark.timeout(300)
+
+LEGACY = """
+CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, joined TEXT, score REAL, admin INTEGER NOT NULL);
+CREATE TABLE posts (id INTEGER PRIMARY KEY, user_id INTEGER, title TEXT);
+CREATE TABLE likes (user_id INTEGER, post_id INTEGER, PRIMARY KEY (user_id, post_id));
+INSERT INTO users VALUES (1, 'Ada', '2020-01-01T10:00:00Z', 1.5, 1), (2, 'Bo', NULL, NULL, 0), (3, '', NULL, NULL, 0);
+INSERT INTO posts VALUES (1, 1, 'first'), (2, 2, 'second'), (3, 9, 'of nobody'), (4, 3, 'of one that is refused');
+INSERT INTO likes VALUES (1, 1), (2, 1), (2, 2), (3, 2);
+"""
+SCHEMA = """
+CREATE TABLE users (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text NOT NULL CHECK (name <> ''),
+    joined timestamptz, score double precision, admin boolean NOT NULL);
+CREATE TABLE posts (id bigserial PRIMARY KEY, user_id uuid REFERENCES users, title text NOT NULL);
+CREATE TABLE likes (id bigserial PRIMARY KEY, user_id uuid NOT NULL REFERENCES users,
+    post_id bigint NOT NULL REFERENCES posts, UNIQUE (user_id, post_id));
+"""
+JOINED = "SELECT name, title, joined, users.id FROM users LEFT JOIN posts ON user_id = users.id ORDER BY name"
+LIKED = "SELECT name, title FROM likes JOIN users ON users.id = user_id JOIN posts ON posts.id = post_id ORDER BY 1, 2"
+
+
+@pytest.fixture(scope="module")
+def blog(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    directory = tmp_path_factory.mktemp("blog")
+    with closing(sqlite3.connect(directory / "legacy.db")) as file:
+        file.executescript(LEGACY)
+    (directory / "schema.sql").write_text(SCHEMA)
+    dtx = Command(directory, {"BLOG_LEGACY_URL": "sqlite:///legacy.db", "PYTHONPATH": str(PROJECT)})
+    done = dtx("init", "blog", "--target", "schema.sql")
+    assert done.returncode == 0, done.stderr
+    assert "undecided: 0 target columns,\n0 legacy columns" in done.stdout
+    return dtx
+
+
+def asked(blog: Command, statement: str) -> list[str]:
+    answer = blog("psql", "--system", "blog", "--", "-qAt", "-c", statement)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.splitlines()
+
+
+def test_ids_that_the_target_makes_are_looked_up_whatever_they_are(blog):
+    run = blog("run", "blog")
+    # Its decisions are open, and rows are rejected.
+    assert run.returncode == 3, run.stderr[-3000:]
+    (ada, bo) = (line.split("|") for line in asked(blog, JOINED))
+    assert (ada[:3], bo[:3]) == (["Ada", "first", "2020-01-01 10:00:00+00"], ["Bo", "second", ""])
+    assert asked(blog, LIKED) == ["Ada|first", "Bo|first", "Bo|second"]
+    again = blog("run", "blog")
+    assert "0 inserted, 0 updated" in again.stdout
+    assert asked(blog, JOINED) == ["|".join(ada), "|".join(bo)]
+
+
+def test_the_embedded_database_has_the_constraints_of_the_schema_that_was_given(blog):
+    wanted = "SELECT source_table, source_key, array_to_string(reasons, ',') FROM migration.rejected ORDER BY 1, 2"
+    assert asked(blog, wanted) == [
+        'likes|["3","2"]|orphan_reference',
+        "posts|3|orphan_reference",
+        "posts|4|orphan_reference",
+        "users|3|schema_violation",
+    ]
+
+
+def test_a_row_that_the_load_refused_is_not_lost_besides(blog):
+    verified = blog("verify", "blog", "--json")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    told = {target["model"]: target for target in json.loads(verified.stdout)}
+    assert {model: (found["lost"], found["refused"]) for model, found in told.items()} == {
+        "Users": (0, 1),
+        "Posts": (0, 0),
+        "Likes": (0, 0),
+    }
+    asked(blog, "DELETE FROM likes")
+    verified = blog("verify", "blog", "--json")
+    assert verified.returncode == 3
+    assert {target["model"]: target["lost"] for target in json.loads(verified.stdout)}["Likes"] == 3
+
+
+def test_a_schema_that_the_embedded_database_refuses_is_told_with_its_line(blog):
+    file = blog.directory / "mappings" / "blog" / "target.sql"
+    kept = file.read_text()
+    file.write_text(kept + "\nCREATE TABLE broken (x nonsense);\n")
+    run = blog("run", "blog", BLOG_HOME="another")
+    file.write_text(kept)
+    assert run.returncode == 1
+    said = run.stdout + run.stderr
+    assert 'the target\'s schema cannot be made: type "nonsense" does not exist' in said
+    assert f"target.sql:{kept.count(chr(10)) + 2}" in said
+    assert "Traceback" not in said
