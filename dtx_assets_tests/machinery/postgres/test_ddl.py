@@ -99,7 +99,7 @@ def test_a_table_with_nothing_to_tell_its_rows_apart_is_refused(connection):
 
 def test_a_key_that_nothing_fills_is_told():
     table = TargetTable("User", "user", "all", (TargetColumn("name", "text", ""),), key=("id",), key_is_written=True)
-    with pytest.raises(StructureError, match=r"(?s)nothing fills id.*table user.*key_is_written"):
+    with pytest.raises(StructureError, match=r"(?s)nothing fills id.*table User.*key_is_written"):
         target_ddl([table])
 
 
