@@ -28,7 +28,10 @@ NOBODY = "nobody named"
 REMEDIES = {
     "unmapped_value": "Add the value to the value map that is named, or correct it in the source.",
     "unparseable": "Correct the value in the source; the sentence says which column and what was expected.",
-    "orphan_reference": "Ask the area that owns the crosswalk to add the id, or leave the row behind on purpose.",
+    "orphan_reference": (
+        "What it refers to is not there: mend that row, have the id added to the crosswalk, or leave this one behind on"
+        " purpose."
+    ),
     "duplicate_key": "Another row of this key counts. Nothing to do, unless it is the wrong one: correct it then.",
     "no_matching_row": "What to link to is not there: see whether it was rejected itself, or is another area's.",
     "invalid_email": "Correct the address in the source; valid addresses of the same row were kept.",
