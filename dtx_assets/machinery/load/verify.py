@@ -126,19 +126,14 @@ def verify_target(
         ]
         source, place = sources[0], sources[0].place
         total = sum(int(part["rows"]) for part in source.parts.described)
-        vanished, yielded = [], []
+        vanished = []
         rows = _Rows(sources, files)
-        parts = _ahead(source.parts.read(number) for number in range(len(source.parts.described)))
-        # While a part is compared, the database gives the next, and the one after it is read from the lake.
-        for here in _ahead(map(rows.mapped, parts)):
-            gone, given = _compare(rows, here, found)
-            vanished.append(gone)
-            yielded.append(given)
+        for here in rows.parts():
+            vanished.append(_compare(rows, here, found))
             found.rows += here.part.rows.height
             if progress:
                 progress(found.rows, total)
-        gone_for_good = pl.concat(vanished).join(pl.concat(yielded), on=identity_of(target), how="anti")
-        _note_extra(rows, gone_for_good, found)
+        _note_extra(rows, _not_given_elsewhere(rows, pl.concat(vanished), len(vanished)), found)
         if target.writes == "insert":
             _note_unmapped(place, list(source.parts.flows.values()), found)
         found.samples = with_keys(connection, place.key, found.samples)
@@ -187,6 +182,13 @@ class _Rows:
         self.current, self.ids = CurrentRows(self.place), Ids(self.place)
         together = [source.place.target for source in sources]
         self.orphans = [Orphans(source.place, {}, together) for source in sources]
+
+    def parts(self) -> Iterator[_Compared]:
+        """All parts of the target, with the rows that the mapping leads to."""
+        of_target = self.sources[0].parts
+        parts = _ahead(of_target.read(number) for number in range(len(of_target.described)))
+        # While a part is compared, the database gives the next, and the one after it is read from the lake.
+        return _ahead(map(self.mapped, parts))
 
     def mapped(self, part: Part) -> _Compared:
         """A part with the rows that the mapping leads to: where all is well there are no others."""
@@ -281,8 +283,8 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def _compare(rows: _Rows, here: _Compared, found: Verification) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Notes what is lost or changed of a part; gives what is mapped and not yielded, and what is yielded."""
+def _fates(rows: _Rows, here: _Compared) -> tuple[_Compared, pl.DataFrame]:
+    """What a load would do with the rows of a part, once those that have their natural keys are looked at too."""
     target = rows.place.target
     fates = here.fates(target)
     if target.writes == "insert" and (target.natural_key or target.key_is_written):
@@ -290,6 +292,26 @@ def _compare(rows: _Rows, here: _Compared, found: Verification) -> tuple[pl.Data
         if len(unlike):
             here = rows.of_keys(here, unlike)
             fates = here.fates(target)
+    return here, fates
+
+
+def _not_given_elsewhere(rows: _Rows, vanished: pl.DataFrame, parts: int) -> pl.DataFrame:
+    """Of what one part gives no more, that which no other one gives: a source row may have moved to it."""
+    if vanished.is_empty() or parts == 1:
+        return vanished
+    # Read again, which is seldom: what all parts give would take memory with every row.
+    identity = identity_of(rows.place.target)
+    for here in rows.parts():
+        compared, fates = _fates(rows, here)
+        given = given_by(yields_of(compared.part.links), fates, compared.stored, identity).yielded
+        vanished = vanished.join(given, on=identity, how="anti")
+    return vanished
+
+
+def _compare(rows: _Rows, here: _Compared, found: Verification) -> pl.DataFrame:
+    """Notes what is lost or changed of a part; gives what is mapped and not yielded."""
+    target = rows.place.target
+    here, fates = _fates(rows, here)
     part, stored, current = here.part, here.stored, here.current
     wanted = part.comparable if target.writes == "insert" else part.rows
     yields = yields_of(part.links)
@@ -324,8 +346,7 @@ def _compare(rows: _Rows, here: _Compared, found: Verification) -> tuple[pl.Data
             .join(fates.select("_row", "target_id"), on="_row")
             .join(yields.unique("_row").select("_row", "source_key", "part"), on="_row")
         )
-    given = given_by(yields, fates, stored, identity_of(target))
-    return given.vanished, given.yielded
+    return given_by(yields, fates, stored, identity_of(target)).vanished
 
 
 def _of(frame: pl.DataFrame, column: str, values: pl.Series) -> list[dict[str, Any]]:

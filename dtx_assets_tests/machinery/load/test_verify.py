@@ -36,8 +36,12 @@ FAULTS = {
 
 
 def migrate(shop: Shop) -> None:
-    """ROWS reminders in two batches, each with its own note, time and days."""
-    batches: list[list[int]] = [list(range(0, ROWS, 2)), list(range(1, ROWS, 2))]
+    prepare(shop, [list(range(0, ROWS, 2)), list(range(1, ROWS, 2))])
+    shop.load(REMINDER, "first")
+
+
+def prepare(shop: Shop, batches: list[list[int]]) -> None:
+    """Reminders in two batches, each with its own note, time and days."""
     written = []
     for half, numbers in enumerate(batches):
         rows = [
@@ -53,7 +57,6 @@ def migrate(shop: Shop) -> None:
         links = [Link("n", str(n), {"": at}, half * 2048 + at, number=n) for at, n in enumerate(numbers)]
         written.append(Batch(rows, links))
     write_prepared(shop.lake, REMINDER, written, sources=["n"])
-    shop.load(REMINDER, "first")
 
 
 def verify(shop: Shop, target=REMINDER):
@@ -68,6 +71,18 @@ def test_a_clean_migration_gives_no_alarm_and_nothing_is_written(shop):
     assert found.is_clean
     assert (found.rows, found.owned_by_others) == (ROWS, 1)
     assert shop.state() == before
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_row_that_another_part_gives_now_is_not_extra_and_one_that_none_gives_is(shop, last):
+    migrate(shop)
+    even, odd = list(range(0, ROWS, 2)), list(range(1, ROWS, 2))
+    # One moves to the other part, one is gone.
+    batches = [[*even, odd.pop()], odd[1:]] if last else [even[2:], [even[0], *odd]]
+    prepare(shop, batches)
+    found = verify(shop)
+    assert (dict(found.counts), found.vanished) == ({"extra": 1}, 1)
+    assert [sample.target_id is not None for sample in found.samples] == [True]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
