@@ -50,6 +50,7 @@ bench: $(INSTALLED_DEV) ## Measure flows and documents beside a plain COPY, a ta
 	$(BIN)/python benchmarks/cutover_page.py
 	$(BIN)/python -m benchmarks.verify_and_explain
 	$(BIN)/python -m benchmarks.pad_requests
+	$(BIN)/python -m benchmarks.straight_slopes --second
 	$(BIN)/python -m benchmarks.load_connections
 	$(BIN)/python -m benchmarks.crm_accounts
 	$(BIN)/python -m benchmarks.dispatch_phases
