@@ -373,8 +373,23 @@ def _note_extra(rows: _Rows, vanished: pl.DataFrame, found: Verification) -> Non
 
 def _note_unmapped(place: Place, flows: list[int], found: Verification) -> None:
     """Rows that no entry of the mapping leads to, and that are ours by their id or a copy of one of ours."""
-    key = place.key
-    key.number_rows(place.connection, sql.SQL("{} AS t").format(place.table))
+    key, table = place.key, place.table
+    if not key.is_number:
+        # Mostly there is none, and the others need no number to be known.
+        table = sql.Identifier("pg_temp", "unmapped_row")
+        place.connection.execute(
+            sql.SQL(
+                "CREATE TEMPORARY TABLE unmapped_row ON COMMIT DROP AS WITH {mapped} SELECT {columns} FROM {table} AS t"
+                " WHERE NOT EXISTS (SELECT FROM migration.target_row AS numbered JOIN _mapped_ids"
+                " ON _mapped_ids.id = numbered.no WHERE {same})"
+            ).format(
+                mapped=_mapped(place, flows),
+                columns=sql.SQL(", ").join(sql.Identifier("t", name) for name in key.columns),
+                table=place.table,
+                same=key.same,
+            )
+        )
+        key.number_rows(place.connection, sql.SQL("{} AS t").format(table))
     unmapped = copy_out(
         place.connection,
         sql.SQL(
@@ -382,7 +397,7 @@ def _note_unmapped(place: Place, flows: list[int], found: Verification) -> None:
             " (EXISTS (SELECT 1 FROM _made_ids WHERE {number} >= low AND {number} < beyond))::int"
             " FROM {table} AS t{beside}"
             " WHERE {same} AND NOT EXISTS (SELECT 1 FROM _mapped_ids WHERE _mapped_ids.id = {number})"
-        ).format(mapped=_mapped(place, flows), table=place.table, number=key.number, beside=key.beside, same=key.same),
+        ).format(mapped=_mapped(place, flows), table=table, number=key.number, beside=key.beside, same=key.same),
         pl.Schema({"_id": pl.Int64(), "ours": pl.Int64()}),
     )
     copies = _copies(place, flows, unmapped.filter(pl.col("ours") == 0).get_column("_id"))

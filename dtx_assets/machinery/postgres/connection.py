@@ -9,6 +9,7 @@ import psycopg
 
 from dtx_assets.machinery.base.errors import ConfigurationError, LoadError
 from dtx_assets.machinery.base.settings import mask_url, require_escaped, without_secrets
+from dtx_assets.machinery.postgres.kept import KeptConnection, idle_connection
 from dtx_assets.machinery.postgres.sessions import (
     POOLER,
     POOLER_REMEDY,
@@ -56,8 +57,19 @@ def connect(url: str, *, loads: str | None = None) -> Connection:
     One that `loads` a system says so to triggers of the target, as the setting `<system>.loading`.
     """
     require_escaped(url)
+    connection = idle_connection((url, loads))
+    if connection is not None:
+        try:
+            return _told(connection, loads)
+        except psycopg.OperationalError:
+            # Its server has ended, or has ended its session: whether there is another shows in a moment.
+            connection.close()
+    return _told(_opened(url, loads), loads)
+
+
+def _opened(url: str, loads: str | None) -> KeptConnection:
     try:
-        connection: Connection = psycopg.connect(url, autocommit=True, application_name="dtx_assets load")
+        connection = KeptConnection.connect(url, autocommit=True, application_name="dtx_assets load")
     except psycopg.ProgrammingError:
         raise ConfigurationError(
             "the URL of the target database cannot be read",
@@ -70,12 +82,18 @@ def connect(url: str, *, loads: str | None = None) -> Connection:
             where=mask_url(url),
             remedy="check that it is up and that the URL, the user and its password are right",
         ) from None
+    connection.use = url, loads
     try:
         if is_shared(connection, url):
             raise LoadError(f"the target database cannot be used: {POOLER}", where=mask_url(url), remedy=POOLER_REMEDY)
     except BaseException:
         connection.close()
         raise
+    return connection
+
+
+def _told(connection: KeptConnection, loads: str | None) -> Connection:
+    """The connection, with the settings of this session."""
     connection.execute(ROWS_REFUSED)
     settings = {
         **PRINTING,

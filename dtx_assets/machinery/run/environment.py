@@ -44,6 +44,7 @@ from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.postgres.ddl import live_target, run_sql_file
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
 from dtx_assets.machinery.postgres.foreign_keys import require_order
+from dtx_assets.machinery.postgres.kept import keeping_connections
 from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180, Dialects, read_dialects
 from dtx_assets.machinery.system.system import System, settings_of
@@ -117,18 +118,20 @@ class RunEnvironment:
         self._refused_first: tuple[str, frozenset[str]] | None = None
         self.failures: list[str] = []
         self._resources = ExitStack()
+        self._connections = ExitStack()
         self._load: RunContext | None = None
         self._order_holds = False
 
     def __enter__(self) -> Self:
         # Dagster starts steps in processes of their own, by other commands than `dtx` too.
         write_privately()
+        self._connections.enter_context(keeping_connections())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._resources:
+        with self._resources, self._connections:
             failed = bool(self.failures or error)
             if self._load is not None:
                 finish_run(

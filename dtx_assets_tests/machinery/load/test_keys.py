@@ -19,6 +19,8 @@ from dtx_assets.machinery.load import load_target, target_load, undo_run, verify
 from dtx_assets.machinery.load.key import Key
 from dtx_assets.machinery.load.ownership import KEY_TAKEN, TAKEN
 from dtx_assets.machinery.load.preview import first_rows
+from dtx_assets.machinery.load.verify import NOT_MAPPED
+from dtx_assets.machinery.look_ups.assets import not_inserted_by
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
 from dtx_assets.machinery.postgres.connection import connect
 from dtx_assets_tests.forking import run_script
@@ -138,6 +140,40 @@ def test_a_second_run_writes_nothing_and_all_is_verified(shop, kind):
     assert shop.sql(f"SELECT xmin::text, t::text FROM {kind.target.name} AS t ORDER BY 2") == before
     found = verified(shop, kind)
     assert (found.is_clean, found.rows, found.owned_by_others) == (True, 5, 0)
+
+
+def test_rows_that_no_mapping_leads_to_are_found_by_whatever_key(shop, kind):
+    """One of others is theirs, also where its key has no number yet; one that this system made and forgot is extra."""
+    prepare(shop, kind, [kind.row(n) for n in range(1, 6)])
+    shop.load(kind.target)
+
+    def not_ours() -> int:
+        query = sql.SQL("SELECT count(*) FROM {} AS t WHERE {}").format(
+            sql.Identifier(kind.target.name), not_inserted_by(SYSTEM, kind.target.name, kind.target.key)
+        )
+        with connect(shop.url) as connection:
+            [count] = connection.execute(query).fetchone() or (0,)
+        return int(count)
+
+    assert not_ours() == 0
+    theirs = kind.row(8, note="theirs")
+    with connect(shop.url) as connection:
+        connection.execute(
+            sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+                sql.Identifier(kind.target.name),
+                sql.SQL(", ").join(map(sql.Identifier, theirs)),
+                sql.SQL(", ").join(map(sql.Literal, theirs.values())),
+            )
+        )
+    assert not_ours() == 1
+    for _ in range(2):
+        found = verified(shop, kind)
+        assert (found.is_clean, found.owned_by_others) == (True, 1)
+    shop.sql("DELETE FROM migration.mapping_entry WHERE source_key = '3'")
+    found = verified(shop, kind)
+    assert {sample.cause for sample in found.samples} >= {NOT_MAPPED}
+    assert found.counts["extra"] == 1
+    assert not_ours() == 1
 
 
 def test_the_views_show_keys(shop, kind):
