@@ -35,7 +35,6 @@ def require_entry(gate: GateOfInstance, environment: RunEnvironment) -> None:
         require_restore_point(gate.graph.system.name, environment.options.restore_point)
     if environment.mode != "cutover":
         return
-    environment.mend_killed_loads()
     reads = any(key.path[1] in ("legacy", "crosswalk") for key in planned)
     asked = each_once([*places_in_the_way(environment, source=reads, models=loaded), *gate.without_rows(environment)])
     left = not_accepted(asked, environment.options.accept)
@@ -44,6 +43,8 @@ def require_entry(gate: GateOfInstance, environment: RunEnvironment) -> None:
         found = gate.in_the_way(environment, loaded, cutover=True, but_of_run=environment.run_id)
         in_rows = [each for each in found if each.kind in ("rejected", "check") and each.name != NEVER_EVALUATED]
         require_nothing_but_rows(asked, in_rows, environment.options.accept)
+    # Rows are prepared for the target as it is with them.
+    environment.mend_killed_loads()
 
 
 def job_of_mode(system: str, mode: Mode) -> str:
