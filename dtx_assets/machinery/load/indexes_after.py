@@ -28,7 +28,7 @@ from dtx_assets.machinery.load.runs import TargetInUse, target_lock
 from dtx_assets.machinery.load.undo_load import LoadUndo, UndoSummary, undo_loads
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told, words_of
-from dtx_assets.machinery.postgres.ddl import live_target
+from dtx_assets.machinery.postgres.ddl import live_target, qualified
 
 Log = Callable[[str], None]
 
@@ -145,7 +145,7 @@ def drop_for_load(place: Place, load_id: int) -> After:
             place.connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(place.table))
             some = place.connection.execute(sql.SQL("SELECT 1 FROM ONLY {} LIMIT 1").format(place.table))
             if some.fetchone() is not None:
-                return After(stays=["the table has rows of others"])
+                return After(stays=["the table has rows"])
             after = After()
             for piece in droppable(place.connection, place.live.oid):
                 if why := _why_it_does_not_come_back(place.connection, place.live.oid, piece):
@@ -341,7 +341,10 @@ def _make(connection: Connection, number: int, piece: Piece) -> None:
 
 
 def _limit_waiting(connection: Connection) -> None:
-    connection.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+    """An index over many rows takes longer than a statement of a load may."""
+    connection.execute(
+        "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', '0', true)", [LOCK_TIMEOUT]
+    )
 
 
 def _found(connection: Connection, piece: Piece) -> Piece | None:
@@ -384,6 +387,8 @@ def mend(connection: Connection, system: str, targets: Sequence[TargetTable], lo
         if target is None:
             continue
         if dropped.system != system:
+            if not _is_of(connection, dropped, target):
+                continue
             raise LoadError(
                 f"a load of the migration {dropped.system} dropped what belongs to {dropped}",
                 where=f"load {dropped.load_id} in migration.load",
@@ -401,6 +406,12 @@ def mend(connection: Connection, system: str, targets: Sequence[TargetTable], lo
             take_back(Place(connection, system, of_model, live), dropped.load_id, dropped.run_id)
             taken_back.append(dropped.model)
     return taken_back
+
+
+def _is_of(connection: Connection, dropped: Dropped, target: TargetTable) -> bool:
+    """Whether it was dropped of this table, and not of one of the same name in another schema."""
+    names = [qualified(target).as_string(connection), dropped.pieces[0][1].table]
+    return connection.execute("SELECT to_regclass(%s) = to_regclass(%s)", names).fetchone() == (True,)
 
 
 def take_back(place: Place, load_id: int, run_id: str) -> None:

@@ -19,7 +19,7 @@ from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.load import indexes_after
-from dtx_assets.machinery.load.at_once import TurnOfMany, load_at_once
+from dtx_assets.machinery.load.at_once import TurnOfMany, load_at_once, session_of
 from dtx_assets.machinery.load.findings import LegacyRows
 from dtx_assets.machinery.load.found import found_by_load
 from dtx_assets.machinery.load.identity import Ids
@@ -42,7 +42,7 @@ from dtx_assets.machinery.load.part_load import PartLoad
 from dtx_assets.machinery.load.place import Place, confirmed_later
 from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
 from dtx_assets.machinery.load.rules import rules_of, surprising
-from dtx_assets.machinery.load.runs import RunContext, prepare_bookkeeping, record_run, target_lock
+from dtx_assets.machinery.load.runs import RunContext, is_held_by, prepare_bookkeeping, record_run, target_lock
 from dtx_assets.machinery.load.samples import merged_samples, with_keys
 from dtx_assets.machinery.load.skip import Batches, is_untouched, latest_batches, xmins_of
 from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
@@ -193,9 +193,10 @@ def _run(
         # The next run would do it too.
         with suppress(psycopg.Error, LoadError):
             for load in loads:
-                load.make_again()
+                if load.to_make and load.holds_lock:
+                    load.make_again(log)
         raise
-    if len(loads) == 1 and (cannot := loads[0].make_again()):
+    if len(loads) == 1 and (cannot := loads[0].make_again(log)):
         loads[0].take_back(cannot, log)
         _load_parts(loads, progress, log)
     return {load.place.target.model: load.finish() for load in loads}
@@ -301,9 +302,16 @@ class TargetLoad:
         for stays in after.stays:
             log(f"{table}: not made after the load, {stays}")
 
-    def make_again(self) -> CannotBeMade | None:
+    @property
+    def holds_lock(self) -> bool:
+        """Whether no other load can have begun to write into the table."""
+        connection, name = self.place.connection, self.place.target.name
+        return is_held_by(connection, self.place.system, name, session_of(connection))
+
+    def make_again(self, log: Log) -> CannotBeMade | None:
         """Make what was dropped; gives why rows of the load do not fit to it, where they do not."""
         if self.to_make:
+            log(f"{self.place.target.name}: making {len(self.to_make)} indexes and foreign keys")
             dropped = [each for each in dropped_by_loads(self.place.connection) if each.load_id == self.load_id]
             try:
                 for each in dropped:

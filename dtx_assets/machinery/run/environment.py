@@ -250,7 +250,9 @@ class RunEnvironment:
                 must_stay=self.system.tables_that_must_stay,
                 demonstration=self.decisions.demonstration.noted if self.decisions.demonstration else None,
                 connections=self.settings.load_connections,
-                indexes_after=self.settings.indexes_after_load,
+                # A run that loads without a restore point is refused at its entry; others, as that of an activation,
+                # are not asked for one.
+                indexes_after=self.settings.indexes_after_load and bool(self.options.restore_point),
             )
             self.mend_killed_loads()
         return self._load
