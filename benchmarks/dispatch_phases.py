@@ -1,9 +1,10 @@
 """Phases 1 to 4 of Dispatch at the size of the real system, from CSV files into PostgreSQL, as people run them.
 
-    .venv/bin/python -m benchmarks.dispatch_phases [--users 9839]
+    .venv/bin/python -m benchmarks.dispatch_phases [--users 9839] [--indexes-after]
 
 With 9,839 users there are 24,996 orders, 61,000 messages and 300,000 rows of states. `dtx run` is a process of its own,
 checks, gates, verification and cutover page included, into an embedded PostgreSQL; the second run has nothing to write.
+With `--indexes-after` indexes and foreign keys of empty tables are made after their first load.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from benchmarks.dispatch_sample import write_sample
 from dtx_assets.dispatch.decided_system import SYSTEM
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
 
+COMMAND = [sys.executable, "-m", "dtx_assets.cli.main"]
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -45,17 +47,28 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def run(directory: Path, url: str, server: int) -> Took:
+def run(directory: Path, url: str, server: int, *, indexes_after: bool) -> Took:
     environment = os.environ | {
         "DISPATCH_LEGACY_URL": str(directory / "legacy"),
         "DISPATCH_FILES_URL": str(directory / "legacy" / "files"),
         "DISPATCH_TARGET_URL": url,
         "DISPATCH_HOME": str(directory / "home"),
+        "DISPATCH_INDEXES_AFTER_LOAD": str(indexes_after).lower(),
     }
     before, children = processor_seconds(server), os.times()
     started = time.perf_counter()
     finished = subprocess.run(
-        [sys.executable, "-m", "dtx_assets.cli.main", "run", "dispatch", "--through-phase", "4"],
+        [
+            sys.executable,
+            "-m",
+            "dtx_assets.cli.main",
+            "run",
+            "dispatch",
+            "--through-phase",
+            "4",
+            "--restore-point",
+            "none",
+        ],
         env=environment,
         check=False,
         capture_output=True,
@@ -74,17 +87,18 @@ def run(directory: Path, url: str, server: int) -> Took:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=9_839)
-    users = parser.parse_args().users
+    parser.add_argument("--indexes-after", action="store_true")
+    options = parser.parse_args()
     assert SYSTEM.target_sql is not None
     with tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("BENCH_DIR")) as scratch:
         directory = Path(scratch)
-        rows = write_sample(directory / "legacy", users, 1)
+        rows = write_sample(directory / "legacy", options.users, 1)
         with embedded_postgres(directory / "state") as server:
             url = server.create_database("dispatch")
             with psycopg.connect(url) as connection:
                 connection.execute(SYSTEM.target_sql.read_text("utf-8").encode())
                 pid = parent_of(connection.info.backend_pid)
-            first, again = run(directory, url, pid), run(directory, url, pid)
+            first, again = (run(directory, url, pid, indexes_after=options.indexes_after) for _ in range(2))
             rewritten = written(url)
     total = sum(rows.values())
     print(f"{total:,} rows, phases 1 to 4    {first.seconds:6.1f} s (at most 60)")

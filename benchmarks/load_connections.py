@@ -1,6 +1,8 @@
 """The four tables of PAD from the lake into PostgreSQL, over 1, 2 and 4 connections for the ranges of each table.
 
-    .venv/bin/python -m benchmarks.load_connections [--rows 150000] [--connections 1 2 4] [--times 2]
+    .venv/bin/python -m benchmarks.load_connections [--rows 150000] [--connections 1 2 4] [--times 2] [--indexes-after]
+
+With `--indexes-after` each load is done with the indexes and foreign keys there, and with those made after it.
 
 The rows are prepared once. Every load is a process of its own into an empty database of one embedded PostgreSQL, in
 turns, so that what else the machine does is in all of them; the rows and the mapping of all have to be equal.
@@ -16,6 +18,7 @@ import tempfile
 import time
 from collections import defaultdict
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +29,14 @@ from benchmarks.dispatch_phases import parent_of, processor_seconds
 from benchmarks.pad_requests import TABLE, TARGETS, fresh_database
 
 
-def environment(url: str, home: Path, batch_rows: int, connections: int) -> dict[str, str]:
+def environment(url: str, home: Path, batch_rows: int, connections: int, *, after: bool = False) -> dict[str, str]:
     return {
         "PAD_LEGACY_URL": url,
         "PAD_TARGET_URL": url,
         "PAD_BATCH_ROWS": str(batch_rows),
         "PAD_HOME": str(home),
         "PAD_LOAD_CONNECTIONS": str(connections),
+        "PAD_INDEXES_AFTER_LOAD": str(after).lower(),
     }
 
 
@@ -61,11 +65,22 @@ def step(name: str, variables: dict[str, str]) -> dict[str, Any]:
         server = parent_of(connection.info.backend_pid)
     of_server, before, started = processor_seconds(server), time.process_time(), time.perf_counter()
     chosen = dict(SYSTEM.decisions.chosen)
-    run = open_run(url, "pad", run_id, mode="rehearsal", decisions=chosen, connections=settings.load_connections)
-    rows = sum(load_target("pad", SYSTEM.target(model), lake, url, run).inserted for model in TARGETS)
+    run = open_run(
+        url,
+        "pad",
+        run_id,
+        mode="rehearsal",
+        decisions=chosen,
+        connections=settings.load_connections,
+        indexes_after=settings.indexes_after_load,
+        restore_point="none",
+    )
+    summaries = [load_target("pad", SYSTEM.target(model), lake, url, run) for model in TARGETS]
+    rows = sum(summary.inserted for summary in summaries)
     finish_run(run, "succeeded")
     return {
         "rows": rows,
+        "made_after": sum(len(summary.made_after) for summary in summaries),
         "seconds": time.perf_counter() - started,
         "of_load": time.process_time() - before,
         "of_server": processor_seconds(server) - of_server,
@@ -102,6 +117,7 @@ def main() -> None:
     parser.add_argument("--batch-rows", type=int, default=20_000)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--times", type=int, default=2)
+    parser.add_argument("--indexes-after", action="store_true")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
@@ -119,18 +135,20 @@ def main() -> None:
             prepared = fresh_database(server, "prepared", directory / "sample")
             in_process("prepare", environment(prepared, directory / "home", options.batch_rows, 1))
             for time_of_all in range(options.times):
-                for connections in options.connections:
-                    name = f"load_{time_of_all}_{connections}"
+                for connections, after in product(options.connections, [False, True][: 1 + options.indexes_after]):
+                    name = f"load_{time_of_all}_{connections}{'_after' if after else ''}"
                     url = fresh_database(server, name, directory / "sample", legacy=False)
-                    variables = environment(url, directory / "home", options.batch_rows, connections)
-                    took[connections].append(in_process("load", variables))
+                    variables = environment(url, directory / "home", options.batch_rows, connections, after=after)
+                    took[connections, after].append(in_process("load", variables))
                     found.append(contents(url))
     assert all(each == found[0] for each in found), "what was loaded differs"
-    print(f"{took[options.connections[0]][0]['rows']:,} rows of four tables, the best of {options.times}")
-    for connections, loads in took.items():
+    print(f"{took[options.connections[0], False][0]['rows']:,} rows of four tables, the best of {options.times}")
+    for (connections, after), loads in took.items():
         best = {name: min(load[name] for load in loads) for name in ("seconds", "of_load", "of_server", "peak")}
+        told = f", {loads[0]['made_after']} indexes and foreign keys after" if after else ""
         print(
-            f"{connections} connections: {best['seconds']:6.1f} s; of processors: the load {best['of_load']:.1f} s,"
+            f"{connections} connections{told}:"
+            f" {best['seconds']:6.1f} s; of processors: the load {best['of_load']:.1f} s,"
             f" PostgreSQL {best['of_server']:.1f} s; peak memory {best['peak']:,.0f} MiB"
         )
 

@@ -59,7 +59,7 @@ from dtx_assets_tests.forking import started, write_to
 from dtx_assets_tests.patience import PATIENCE
 
 Export = Literal["first", "delta"]
-LOAD_POINTS = tuple(point for point in POINTS if not point.startswith(("derived.", "shards.")))
+LOAD_POINTS = tuple(point for point in POINTS if not point.startswith(("derived.", "shards.", "indexes.")))
 """The failpoints of loads, archives and undoing; those of texts are reached by systems that embed some."""
 EXPORTS: tuple[Export, ...] = ("first", "delta")
 Stage = Literal["first", "delta", "undo"]

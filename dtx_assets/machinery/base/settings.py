@@ -122,6 +122,9 @@ VARIABLES = {
         str(DEFAULT_LOAD_CONNECTIONS),
         f"a whole number from 1 to {MOST_LOAD_CONNECTIONS}",
     ),
+    "INDEXES_AFTER_LOAD": Variable(
+        "whether indexes and foreign keys of an empty table are made after its first load", "false", "false or true"
+    ),
     **DERIVED_VARIABLES,
     "MODE": Variable("rehearsal or cutover", "rehearsal", " or ".join(get_args(Mode))),
     "REHEARSAL_CRON": Variable(
@@ -212,6 +215,7 @@ class Settings:
     demonstration_path: Path | None = None
     workers: Workers = field(default_factory=Workers)
     load_connections: int = DEFAULT_LOAD_CONNECTIONS
+    indexes_after_load: bool = False
 
     @classmethod
     def from_environment(
@@ -260,6 +264,7 @@ class Settings:
             workers=read_workers(read),
             load_connections=read.whole_number("LOAD_CONNECTIONS", 1, MOST_LOAD_CONNECTIONS)
             or DEFAULT_LOAD_CONNECTIONS,
+            indexes_after_load=read.one_of("INDEXES_AFTER_LOAD", ("false", "true")) == "true",
         )
 
     def masked(self) -> dict[str, str]:
@@ -338,8 +343,7 @@ def _raw_passwords(url: str) -> list[str]:
 def read_environment(environ: Mapping[str, str] | None = None, project_dir: Path | None = None) -> dict[str, str]:
     """All variables: those of `.env`, over them those of `.env.<APP_ENV>`, over both `environ`.
 
-    Values are taken as they are, without `${…}` substitution. Raises ConfigurationError for a line that cannot be
-    read, and when `APP_ENV` names a file that is not there.
+    Values are taken as they are, `${…}` too. ConfigurationError for a line that is none, or `APP_ENV` without a file.
     """
     environ = os.environ if environ is None else environ
     project_dir = project_dir or Path.cwd()
@@ -370,8 +374,7 @@ def is_production(environ: Mapping[str, str] | None = None) -> bool:
 def decisions_paths(
     system: str, *, environ: Mapping[str, str] | None = None, project_dir: Path | None = None
 ) -> tuple[Path | None, Path | None]:
-    """The file that overrides decisions, and the one of a demonstration: the graph is built from them before anything
-    else is read."""
+    """The file that overrides decisions, and that of a demonstration: the graph is built from them, first of all."""
     project_dir = (project_dir or Path.cwd()).absolute()
     read = _Reader(system, read_environment(environ, project_dir), project_dir)
     return read.existing_file("DECISIONS"), read.existing_file("DEMONSTRATION")

@@ -12,6 +12,7 @@ from dtx_assets.machinery.checks.obstacles import Obstacle, count_of_kinds, each
 from dtx_assets.machinery.dagster.gate import GateOfInstance
 from dtx_assets.machinery.dagster.run import REFUSED_TAG
 from dtx_assets.machinery.dagster.worlds import require_same_world
+from dtx_assets.machinery.load.runs import require_restore_point
 from dtx_assets.machinery.run.environment import ENVIRONMENT, RunEnvironment
 from dtx_assets.machinery.run.preflight.places_of_cutover import places_in_the_way
 
@@ -20,13 +21,19 @@ ENTRY_TAG = "migration/entry"
 
 
 def require_entry(gate: GateOfInstance, environment: RunEnvironment) -> None:
-    """LoadError where a run is to cut over and something is in its way that needs no row."""
-    if environment.mode != "cutover" or gate.instance is None:
+    """LoadError where a run is to cut over and something is in its way that needs no row; ConfigurationError where it
+    is to make indexes after its loads and nothing to go back to is named."""
+    after = environment.settings.indexes_after_load
+    if gate.instance is None or (environment.mode != "cutover" and not after):
         return
     planned = planned_assets(gate.instance, environment.run_id)
     models = [target.model for target in gate.graph.system.filled_targets]
     loaded = [model for model in models if gate.graph.key("target", model) in planned]
     if not loaded:
+        return
+    if after:
+        require_restore_point(gate.graph.system.name, environment.options.restore_point)
+    if environment.mode != "cutover":
         return
     reads = any(key.path[1] in ("legacy", "crosswalk") for key in planned)
     asked = each_once([*places_in_the_way(environment, source=reads, models=loaded), *gate.without_rows(environment)])
@@ -36,6 +43,8 @@ def require_entry(gate: GateOfInstance, environment: RunEnvironment) -> None:
         found = gate.in_the_way(environment, loaded, cutover=True, but_of_run=environment.run_id)
         in_rows = [each for each in found if each.kind in ("rejected", "check") and each.name != NEVER_EVALUATED]
         require_nothing_but_rows(asked, in_rows, environment.options.accept)
+    # Rows are prepared for the target as it is with them.
+    environment.mend_killed_loads()
 
 
 def job_of_mode(system: str, mode: Mode) -> str:
@@ -68,7 +77,7 @@ def enter(environment: RunEnvironment, instance: dg.DagsterInstance | None) -> N
         require_mode_of_job(environment, run.job_name)
     before = run.tags.get(ENTRY_TAG) if run else None
     if before == refused:
-        raise LoadError("this cutover was refused before its first step, and none of its steps is done")
+        raise LoadError("this run was refused before its first step, and none of its steps is done")
     if before == asked:
         return
     try:

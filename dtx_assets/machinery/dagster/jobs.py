@@ -17,8 +17,10 @@ from dtx_assets.machinery.dagster.metadata import PLAN_DATA, counts_text, obstac
 from dtx_assets.machinery.dagster.targets import load_models
 from dtx_assets.machinery.dagster.verification import masked_sample, verification_checks
 from dtx_assets.machinery.load import LoadSummary, Planned
+from dtx_assets.machinery.load.indexes_after import left_out
 from dtx_assets.machinery.model.references import in_load_order
 from dtx_assets.machinery.model.target import TargetTable
+from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.run.environment import ENVIRONMENT, RunEnvironment
 from dtx_assets.machinery.run.operations import activate_targets, roll_back, undo_lines
 from dtx_assets.machinery.run.preflight.places_of_cutover import places_in_the_way
@@ -57,7 +59,7 @@ def build_plan(graph: Graph) -> dg.AssetsDefinition:
                 )
             planned = [planned_load(graph, target, summaries[target.model]) for target in system.filled_targets]
             in_the_way = with_what_loads_found(environment, summaries)
-            notes = planning_notes(system, planned)
+            notes = [*planning_notes(system, planned), *index_notes(environment, summaries)]
             with environment.lake.write(tuple(key.path), run_id=environment.run_id) as writer:
                 writer.add(
                     pl.DataFrame([{**load, "changes": None, "may_refuse": None} for load in planned]).drop(
@@ -124,6 +126,23 @@ def planning_notes(system: System, planned: Sequence[Mapping[str, Any]]) -> list
         if inserted.get(first)
         for model in flow.targets
     ]
+
+
+def index_notes(environment: RunEnvironment, summaries: Mapping[str, LoadSummary]) -> list[str]:
+    """What the loads would drop and make again, where that is asked for, and what killed ones left out."""
+    notes = [
+        f"{model}, loaded into an empty table: made after it are {', '.join(summary.made_after)}, unless they would not"
+        " come back as they are"
+        for model, summary in summaries.items()
+        if summary.made_after
+    ]
+    notes += [
+        f"{model}: not made after the load, {'; '.join(summary.not_made_after)}"
+        for model, summary in summaries.items()
+        if summary.not_made_after
+    ]
+    with refusals_told(), connect(environment.target_url) as connection:
+        return [*notes, *(f"{each.told}: {each.remedy}" for each in left_out(connection, environment.system.name))]
 
 
 def plan_metadata(

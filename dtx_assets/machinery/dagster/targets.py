@@ -241,10 +241,21 @@ def load_metadata(summary: Any) -> dict[str, Any]:
             for name in ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished", "rejected")
         },
         "parts left as they are": facts["skipped_parts"],
+        **after_load_metadata(summary),
         "time": duration_text(seconds),
         "rows per second": round(touched / seconds) if seconds else 0,
         **accounting_metadata(facts["accounting"]),
     }
+
+
+def after_load_metadata(summary: Any) -> dict[str, Any]:
+    """What was made after the load, where that was asked for and there was something."""
+    told = {
+        "made after the load": ", ".join(summary.made_after),
+        "not made after the load": "; ".join(summary.not_made_after),
+        "loaded twice": summary.loaded_twice,
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def build_unfilled_target(graph: Graph, target: TargetTable) -> dg.AssetSpec:

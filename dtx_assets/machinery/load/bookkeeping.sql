@@ -19,10 +19,14 @@ CREATE TABLE migration.run (
     decisions jsonb NOT NULL,
     accepted jsonb NOT NULL DEFAULT '{}',
     restore_point text,
-    demonstration jsonb
+    demonstration jsonb,
+    indexes_after boolean NOT NULL DEFAULT false
 );
 COMMENT ON COLUMN migration.run.accepted IS 'Check or question → reason, by whom and when it was accepted.';
-COMMENT ON COLUMN migration.run.restore_point IS 'Where the target database can be put back to, noted before a cutover.';
+COMMENT ON COLUMN migration.run.restore_point IS
+    'Where the target database can be put back to, noted before a cutover, and where indexes are made after a load.';
+COMMENT ON COLUMN migration.run.indexes_after IS
+    'Whether it was asked to make indexes and foreign keys of empty tables after their first load.';
 COMMENT ON COLUMN migration.run.demonstration IS
     'What a file stood for that nobody had confirmed, done or answered, and the digest of its sample; NULL is in earnest.';
 
@@ -80,6 +84,24 @@ COMMENT ON COLUMN migration.batch.witness IS
 COMMENT ON COLUMN migration.batch.clean IS 'Nothing was in conflict, so equal input needs no second look.';
 COMMENT ON COLUMN migration.batch.filled IS
     'What the database filled columns with that the batch did not write: [value], or [] where that cannot be known.';
+
+CREATE TABLE migration.made_after (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    load_id integer NOT NULL REFERENCES migration.load,
+    live_table text NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('index', 'foreign key')),
+    name text NOT NULL,
+    definition text NOT NULL,
+    valid boolean NOT NULL,
+    facts jsonb NOT NULL,
+    noted_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE migration.made_after IS
+    'Indexes and foreign keys that were dropped for the first load of a table, and are not made again yet.';
+COMMENT ON COLUMN migration.made_after.live_table IS 'With its schema, quoted as SQL wants it.';
+COMMENT ON COLUMN migration.made_after.definition IS 'The statement that makes it; names of tables have their schema.';
+COMMENT ON COLUMN migration.made_after.valid IS 'Of a foreign key: whether it was checked for all rows.';
+COMMENT ON COLUMN migration.made_after.facts IS 'What the catalogue said of it: it is to say the same again.';
 
 CREATE TABLE migration.part_list (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -356,4 +378,4 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION migration.sources_of IS 'The source rows that a target row came from.';
 
-INSERT INTO migration.schema_version (version) VALUES (10);
+INSERT INTO migration.schema_version (version) VALUES (11);

@@ -86,18 +86,21 @@ class Writing:
 class Member:
     """One target of a load, over one connection."""
 
-    def __init__(self, place: Place, findings: Findings, told: Told, holder: int | None = None) -> None:
+    def __init__(
+        self, place: Place, findings: Findings, told: Told, holder: int | None = None, orphans: Orphans | None = None
+    ) -> None:
         """`holder`: the session that holds the lock of the target, where it is not that of the place."""
         self.place, self.findings, self.told = place, findings, told
         self.decisions, self.writer = Decisions(place, findings, overwrite=told.overwrite), Writer(place, holder)
-        self.orphans = Orphans(place, told.planned, told.together)
+        self.orphans = orphans or Orphans(place, told.planned, told.together)
         self.lists = PartLists(place.connection)
 
     def over(self, connection: Connection, holder: int) -> "Member":
         """The same over a connection of its own, while the session `holder` holds the lock of the target."""
         findings = copy(self.findings)
         findings.connection = connection
-        return Member(self.place.over(connection), findings, self.told, holder)
+        place = self.place.over(connection)
+        return Member(place, findings, self.told, holder, self.orphans.over(place))
 
     @property
     def looks_first(self) -> bool:

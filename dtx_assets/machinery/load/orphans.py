@@ -5,6 +5,7 @@ table that refers to itself, and tables that refer to each other in a circle, ar
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -69,6 +70,12 @@ class Orphans:
         self._columns = {str(column): str(referred) for column, referred in rows}
         self._referred: dict[str, Referred | None] = {}
         self._there: dict[str, pl.Series] = {}
+
+    def over(self, place: Place) -> "Orphans":
+        """The same over the connection of another place of the table, of which a foreign key may be gone meanwhile."""
+        other = copy(self)
+        other.place, other._referred, other._there = place, dict(self._referred), {}
+        return other
 
     def found(self, part: Part, coming: Coming) -> list[pl.DataFrame]:
         """The rows of a part that refer to what neither is there nor comes: `_row`, `reason`, `detail`."""

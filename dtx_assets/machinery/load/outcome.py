@@ -35,6 +35,12 @@ class LoadSummary:
     """What the live target has that may refuse rows, beyond what is declared of it."""
     found: list[FoundByLoad] = field(default_factory=list)
     """What is rejected because of the target, by this load or by an earlier one."""
+    made_after: list[str] = field(default_factory=list)
+    """The indexes and foreign keys that are made after the load, where that was asked for."""
+    not_made_after: list[str] = field(default_factory=list)
+    """What stays meanwhile, or all of them, with reasons."""
+    loaded_twice: str = ""
+    """Where rows did not fit to one of them: which, and why. Then they were taken back, and loaded with all of them."""
     seconds: float = 0.0
 
 

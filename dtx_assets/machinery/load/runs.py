@@ -12,7 +12,7 @@ from zlib import crc32
 
 import psycopg
 
-from dtx_assets.machinery.base.errors import LoadError, StructureError
+from dtx_assets.machinery.base.errors import ConfigurationError, LoadError, StructureError
 from dtx_assets.machinery.base.settings import DEFAULT_LOAD_CONNECTIONS
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from dtx_assets.machinery.load.subset import Subset
 
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 LOCK_CLASS = crc32(b"dtx_assets migration") - (1 << 31)
 SECONDS_BETWEEN_TRIES = 0.5
 Mode = Literal["rehearsal", "cutover"]
 Gate = Callable[[str], None]
+
+
+class TargetInUse(LoadError):
+    """Another load holds the lock of a target."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class RunContext:
     demonstration: Mapping[str, Any] | None = field(default=None, compare=False)
     connections: int = field(default=DEFAULT_LOAD_CONNECTIONS, compare=False)
     """Over how many the parts of one target go at once."""
+    indexes_after: bool = field(default=False, compare=False)
+    """Whether indexes and foreign keys of an empty table are made after its first load."""
 
 
 def prepare_bookkeeping(connection: Connection) -> None:
@@ -107,8 +113,14 @@ def open_run(
     must_stay: tuple[TargetTable, ...] = (),
     demonstration: Mapping[str, Any] | None = None,
     connections: int = DEFAULT_LOAD_CONNECTIONS,
+    indexes_after: bool = False,
 ) -> RunContext:
-    """Record a run in `migration.run`; the same run may be opened again, by another process too."""
+    """Record a run in `migration.run`; the same run may be opened again, by another process too.
+
+    ConfigurationError where it is to make `indexes_after` a load and names no restore point.
+    """
+    if indexes_after:
+        require_restore_point(system, restore_point)
     run = RunContext(
         connection_url,
         system,
@@ -123,6 +135,7 @@ def open_run(
         must_stay=must_stay,
         demonstration=demonstration,
         connections=connections,
+        indexes_after=indexes_after,
     )
     with refusals_told(), connect(run.connection_url) as connection:
         prepare_bookkeeping(connection)
@@ -131,10 +144,21 @@ def open_run(
     return run
 
 
+def require_restore_point(system: str, restore_point: str | None) -> None:
+    """ConfigurationError where a run is to drop indexes of the application, and nothing to go back to is named."""
+    if not restore_point:
+        raise ConfigurationError(
+            "indexes and foreign keys of empty tables are to be made after their first load, and no restore point of"
+            " the target database is named",
+            where=f"{system.upper()}_INDEXES_AFTER_LOAD",
+            remedy="make a snapshot, and give its name or id: --restore-point NAME; or unset the variable",
+        )
+
+
 def record_run(connection: Connection, run: RunContext) -> None:
     connection.execute(
         "INSERT INTO migration.run (run_id, system, mode, decisions, cutover_at, accepted, restore_point,"
-        " demonstration) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+        " demonstration, indexes_after) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
         " ON CONFLICT (run_id) DO UPDATE SET finished_at = NULL,"
         # One of its processes failed: that stays, whichever goes on.
         " status = CASE WHEN run.status = 'failed' THEN 'failed' ELSE 'running' END",
@@ -147,6 +171,7 @@ def record_run(connection: Connection, run: RunContext) -> None:
             json.dumps(run.accepted),
             run.restore_point,
             json.dumps(run.demonstration) if run.demonstration else None,
+            run.indexes_after,
         ],
     )
 
@@ -227,14 +252,14 @@ def target_lock(
     wait_seconds: float,
     waiting: Callable[[str], None] | None = None,
 ) -> Iterator[None]:
-    """Only one load of a target at a time, on all machines; LoadError where another holds it for too long."""
+    """Only one load of a target at a time, on all machines; TargetInUse where another holds it for too long."""
     key = _lock_key(system, target_table)
     deadline = time.monotonic() + wait_seconds
     told = False
     while connection.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, key]).fetchone() != (True,):
         message = f"{target_table} is being loaded by another run ({_holder(connection, key)})"
         if time.monotonic() >= deadline:
-            raise LoadError(
+            raise TargetInUse(
                 f"{message}, and it did not end within {wait_seconds:g} s",
                 remedy="wait until that run has ended, then run again",
             )

@@ -6,20 +6,34 @@ What is done to one part is `part_load`.
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from threading import Lock
 from typing import Any
 
 import polars as pl
+import psycopg
 from psycopg import sql
 
+from dtx_assets.machinery.base.errors import LoadError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.base.lake import Lake
-from dtx_assets.machinery.load.at_once import TurnOfMany, load_at_once
+from dtx_assets.machinery.load import indexes_after
+from dtx_assets.machinery.load.at_once import TurnOfMany, load_at_once, session_of
 from dtx_assets.machinery.load.findings import LegacyRows
 from dtx_assets.machinery.load.found import found_by_load
 from dtx_assets.machinery.load.identity import Ids
+from dtx_assets.machinery.load.indexes_after import (
+    CannotBeMade,
+    Log,
+    Piece,
+    drop_for_load,
+    dropped_by_loads,
+    make_again,
+    mend,
+    take_back,
+    to_be_made_after,
+)
 from dtx_assets.machinery.load.member import Member, Send, Told
 from dtx_assets.machinery.load.orphans import Planned
 from dtx_assets.machinery.load.outcome import LoadSummary, PartOutcome
@@ -28,12 +42,12 @@ from dtx_assets.machinery.load.part_load import PartLoad
 from dtx_assets.machinery.load.place import Place, confirmed_later
 from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
 from dtx_assets.machinery.load.rules import rules_of, surprising
-from dtx_assets.machinery.load.runs import RunContext, prepare_bookkeeping, record_run, target_lock
+from dtx_assets.machinery.load.runs import RunContext, is_held_by, prepare_bookkeeping, record_run, target_lock
 from dtx_assets.machinery.load.samples import merged_samples, with_keys
 from dtx_assets.machinery.load.skip import Batches, is_untouched, latest_batches, xmins_of
 from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
 from dtx_assets.machinery.model.target import TargetTable
-from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
+from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told, words_of
 from dtx_assets.machinery.postgres.ddl import require_prepared_for, require_target
 from dtx_assets.machinery.postgres.untouched import Watch
 from dtx_assets.machinery.prepare.part import Part
@@ -107,6 +121,7 @@ def load_together(
     """
     started = time.monotonic()
     planned = {} if planned is None else planned
+    log = waiting or (lambda _message: None)
     datasets = {
         target.model: (
             lake.require((system, "prepared", target.model)),
@@ -124,6 +139,7 @@ def load_together(
         # Always in the same order, so that no two wait for each other.
         for name in sorted(target.name for target in targets):
             held.enter_context(target_lock(connection, system, name, wait_seconds=wait_seconds, waiting=waiting))
+        taken_back = [] if run.dry else mend(connection, system, targets, log)
         if run.dry:
             held.enter_context(connection.transaction(force_rollback=True))
             prepare_bookkeeping(connection)
@@ -143,7 +159,9 @@ def load_together(
             source = PreparedTarget(place, lake, prepared, rejected, legacy_rows, whole=len(targets) > 1)
             send = None if run.dry else (sends or {}).get(place.target.model)
             loads.append(TargetLoad(place, source, run, on_conflict == "overwrite", send, planned))
-        summaries = _run(loads, progress)
+            # What did not fit once does not fit now.
+            loads[-1].may_drop = run.indexes_after and len(targets) == 1 and not taken_back
+        summaries = _run(loads, progress, log)
         if not run.dry:
             _analyze(connection, [(place, summaries[place.target.model]) for place in places])
     for summary in summaries.values():
@@ -165,10 +183,28 @@ def _analyze(connection: Connection, loaded: Sequence[tuple[Place, LoadSummary]]
         connection.execute(sql.SQL("ANALYZE {}").format(table))
 
 
-def _run(loads: Sequence["TargetLoad"], progress: Callable[[int, int], None] | None) -> dict[str, LoadSummary]:
+def _run(
+    loads: Sequence["TargetLoad"], progress: Callable[[int, int], None] | None, log: Log
+) -> dict[str, LoadSummary]:
     """The loads of one target, part by part, or those of a circle, in one transaction."""
+    try:
+        _load_parts(loads, progress, log)
+    except Exception:
+        # The next run would do it too.
+        with suppress(psycopg.Error, LoadError):
+            for load in loads:
+                if load.to_make and load.holds_lock:
+                    load.make_again(log)
+        raise
+    if len(loads) == 1 and (cannot := loads[0].make_again(log)):
+        loads[0].take_back(cannot, log)
+        _load_parts(loads, progress, log)
+    return {load.place.target.model: load.finish() for load in loads}
+
+
+def _load_parts(loads: Sequence["TargetLoad"], progress: Callable[[int, int], None] | None, log: Log) -> None:
     for load in loads:
-        load.open([each.place.target for each in loads] if len(loads) > 1 else [])
+        load.open([each.place.target for each in loads] if len(loads) > 1 else [], log)
     total, done = sum(sum(load.sizes) for load in loads), sum(load.summary.unchanged for load in loads)
     if progress:
         progress(done, total)
@@ -180,7 +216,6 @@ def _run(loads: Sequence["TargetLoad"], progress: Callable[[int, int], None] | N
             done += load.sizes[number]
         if progress:
             progress(done, total)
-    return {load.place.target.model: load.finish() for load in loads}
 
 
 def _written(loads: Sequence["TargetLoad"]) -> Iterator[tuple[int, list[PartOutcome]]]:
@@ -207,15 +242,20 @@ class TargetLoad:
         self.overwrite, self.send, self.planned = overwrite, send, planned
         self.parts, self.subset = source.parts, run.subset
         self.sizes = [int(part["rows"]) for part in self.parts.described]
-        self.taken: list[pl.DataFrame] = []
+        self.may_drop = False
+        """Whether indexes and foreign keys of its table may be made after it."""
+        self.to_make: list[Piece] = []
+        self.loaded_twice = ""
         # Of parts in one file, the next one finds it read.
         in_one_file = any("stretch" in part for part in self.parts.described)
         self._reading = Lock() if in_one_file else nullcontext()
 
-    def open(self, together: Sequence[TargetTable]) -> None:
+    def open(self, together: Sequence[TargetTable], log: Log) -> None:
         """Record the load and look what there is to do; `together`: the targets of a circle that are loaded with it."""
+        self.taken: list[pl.DataFrame] = []
         rules = rules_of(self.place.connection, self.place.live)
-        self.summary = LoadSummary(may_refuse=[str(rule) for rule in surprising(rules, self.place.target)])
+        may_refuse = [str(rule) for rule in surprising(rules, self.place.target)]
+        self.summary = LoadSummary(may_refuse=may_refuse, loaded_twice=self.loaded_twice)
         self.load_id = self._open_load()
         reach("load.opened")
         self.findings = self.source.findings(self.load_id)
@@ -246,6 +286,48 @@ class TargetLoad:
             self.load_id, rules, self.overwrite, self.subset, self.send, first_load, xmins, self.planned, together
         )
         self.member = Member(self.place, self.findings, told)
+        if self.may_drop and first_load and self.subset is None and not self.member.orphans.own:
+            self._drop(log)
+
+    def _drop(self, log: Log) -> None:
+        """Drop what is made again after the load; of a dry one, it is only told."""
+        if sum(self.sizes) < indexes_after.LEAST_ROWS:
+            return
+        after = to_be_made_after(self.place) if self.place.dry else drop_for_load(self.place, self.load_id)
+        self.to_make = [] if self.place.dry else after.pieces
+        self.summary.made_after, self.summary.not_made_after = [str(piece) for piece in after.pieces], after.stays
+        table = self.place.target.name
+        if after.pieces:
+            log(f"{table}: made after the load are {', '.join(self.summary.made_after)}")
+        for stays in after.stays:
+            log(f"{table}: not made after the load, {stays}")
+
+    @property
+    def holds_lock(self) -> bool:
+        """Whether no other load can have begun to write into the table."""
+        connection, name = self.place.connection, self.place.target.name
+        return is_held_by(connection, self.place.system, name, session_of(connection))
+
+    def make_again(self, log: Log) -> CannotBeMade | None:
+        """Make what was dropped; gives why rows of the load do not fit to it, where they do not."""
+        if self.to_make:
+            log(f"{self.place.target.name}: making {len(self.to_make)} indexes and foreign keys")
+            dropped = [each for each in dropped_by_loads(self.place.connection) if each.load_id == self.load_id]
+            try:
+                for each in dropped:
+                    make_again(self.place.connection, each)
+            except CannotBeMade as cannot:
+                return cannot
+            self.to_make = []
+        return None
+
+    def take_back(self, cannot: CannotBeMade, log: Log) -> None:
+        """Take back all that was written, to load it again with everything in place: then the rows are told that do
+        not fit, one by one."""
+        self.loaded_twice = f"{cannot.piece}: {words_of(cannot.error)}"
+        log(f"{self.place.target.name}: rows do not fit to {self.loaded_twice}; all are taken back and loaded again")
+        take_back(self.place, self.load_id, self.run_context.run_id)
+        self.may_drop, self.to_make = False, []
 
     def add(self, outcome: PartOutcome) -> None:
         """A part is written."""

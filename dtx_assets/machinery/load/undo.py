@@ -11,6 +11,7 @@ from psycopg import sql
 
 from dtx_assets.machinery.base.errors import ConfigurationError, LoadError, StructureError
 from dtx_assets.machinery.base.failpoints import reach
+from dtx_assets.machinery.load.indexes_after import Log, dropped_by_loads, mended_alone, require_made_again
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.proof import require_counts
 from dtx_assets.machinery.load.runs import prepare_bookkeeping, target_lock
@@ -50,6 +51,9 @@ def undo_run(
     `models`: those alone of which the loads are undone; the run stays as it is called until none of its loads is left.
     `first` undoes what depends on the rows of these runs, the last one first, and adds what it did to the summary.
 
+    What killed loads dropped to make it after them is made again before, or where their rows do not fit to it, when
+    these are gone.
+
     ConfigurationError where the run is unknown, LoadError where later runs built on it.
     """
     with (
@@ -67,6 +71,9 @@ def undo_run(
                 remedy="undo those first, or say --with-later to undo them too, the last one first",
             )
         summary = UndoSummary(runs)
+        log = waiting or (lambda _message: None)
+        if not dry:
+            _mend(connection, system, runs, models, log)
         targets = [target for target in targets if models is None or target.model in models]
         first(connection, runs, summary)
         for undone in runs:
@@ -83,6 +90,14 @@ def undo_run(
                 [undone],
             )
     return summary
+
+
+def _mend(connection: Connection, system: str, runs: Sequence[str], models: Collection[str] | None, log: Log) -> None:
+    """Make again what is missing: who refers to what is seen by the foreign keys. LoadError where rows do not fit to it
+    that stay."""
+    for dropped, cannot in mended_alone(connection, dropped_by_loads(connection, system), log):
+        if dropped.run_id not in runs or (models is not None and dropped.model not in models):
+            raise cannot.told(dropped)
 
 
 def runs_to_undo(connection: Connection, system: str, run_id: str) -> list[str]:
@@ -185,6 +200,9 @@ def _undo(
                 )
             undone = [LoadUndo(_place(connection, system, target, dry), load, run_id) for load, target in together]
             undo_loads(undone, summary)
+            if not dry:
+                for load, _ in together:
+                    require_made_again(connection, load)
             reach("undo.after_settling")
 
 

@@ -37,6 +37,7 @@ from dtx_assets.machinery.load import (
     open_run,
     read_live_targets,
 )
+from dtx_assets.machinery.load.indexes_after import mend_killed
 from dtx_assets.machinery.load.legacy_views import prepare_legacy_views
 from dtx_assets.machinery.mapping.decisions import Decisions, decisions_under
 from dtx_assets.machinery.mapping.demonstration import require_it_stands
@@ -252,8 +253,17 @@ class RunEnvironment:
                 must_stay=self.system.tables_that_must_stay,
                 demonstration=self.decisions.demonstration.noted if self.decisions.demonstration else None,
                 connections=self.settings.load_connections,
+                # A run that loads without a restore point is refused at its entry; others, as that of an activation,
+                # are not asked for one.
+                indexes_after=self.settings.indexes_after_load and bool(self.options.restore_point),
             )
+            self.mend_killed_loads()
         return self._load
+
+    def mend_killed_loads(self, log: Callable[[str], None] = lambda _message: None) -> None:
+        """Make again the indexes and foreign keys that killed loads left out; LoadError where rows do not fit to one of
+        them and this is a cutover."""
+        mend_killed(self.target_url, self.system.name, log, strictly=self.mode == "cutover")
 
     def dry_load(self) -> RunContext:
         """The same load, of which nothing stays; the gate is not asked."""
@@ -267,6 +277,7 @@ class RunEnvironment:
             self.settings.cutover_at,
             subset=self.options.subset,
             dry=True,
+            indexes_after=self.settings.indexes_after_load,
         )
 
     def _require_order(self) -> None:

@@ -49,6 +49,7 @@ def world_of(environment: RunEnvironment) -> dict[str, str]:
         "mode": environment.mode,
         "zone of legacy times": settings.legacy_timezone,
         "rows of a batch": str(settings.batch_rows),
+        "indexes after a first load": str(settings.indexes_after_load),
         "rows of a shard": str(settings.workers.shard_rows or "all"),
     }
 

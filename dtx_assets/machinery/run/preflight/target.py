@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from dtx_assets.machinery.load import compare_target, live_target
+from dtx_assets.machinery.load.indexes_after import left_out
 from dtx_assets.machinery.load.rules import rules_of, surprising
 from dtx_assets.machinery.load.runs import SCHEMA_VERSION
 from dtx_assets.machinery.model.target import TargetTable
@@ -56,6 +57,7 @@ class Target:
                 self._found(f"table {table.name}", "no", says, "let this user see and use the table")
         with refusal(self.findings, "target", "foreign keys"):
             self._foreign_keys(self.connection)
+            self.findings += findings_of_left_out(self.connection, self.environment.system.name)
         with refusal(self.findings, "target", "rights on reference tables"):
             self._rights_on_reference_tables(self.connection)
 
@@ -330,6 +332,14 @@ class Target:
         except psycopg.errors.InsufficientPrivilege:
             # Told by its own line.
             return True
+
+
+def findings_of_left_out(connection: Connection, system: str) -> list[Finding]:
+    """What loads dropped and have not made again."""
+    return [
+        Finding("target", f"table {dropped.target_table}", "warn", dropped.told, dropped.remedy)
+        for dropped in left_out(connection, system)
+    ]
 
 
 def with_time_limit(url: str) -> str:
