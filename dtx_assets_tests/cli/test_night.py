@@ -264,6 +264,8 @@ def test_what_is_accepted_stands_in_a_file_that_a_plan_began(library):
     assert re.search(r"Cut over at \S+ \S+ UTC by", told), told
     [(run_id,)] = query_of(library, "SELECT run_id FROM migration.run WHERE mode = 'cutover' AND status = 'succeeded'")
     assert f"dtx rollback {run_id[:8]} --system library" in told
+    assert "The whole target can be put back to what it was before: its restore point is snapshot-7 ." in told
+    assert "were made after their load" not in told
     assert library("rollback", run_id, "--system", "library", "--yes").returncode == 0
     assert re.search(r"The last cutover, of .* was rolled back", page(library))
     # A cutover that finds what a rehearsal wrote stands on it, and on nothing else.
@@ -299,6 +301,7 @@ def test_what_is_accepted_stands_in_a_file_that_a_plan_began(library):
     elsewhere = json.loads(library("runs", "--json", LIBRARY_HOME="elsewhere").stdout)
     [again] = [run for run in elsewhere if run["run_id"] == stands["run_id"]]
     assert (again["by"], again["failed_checks"], again["undone"]) == (stands["by"], None, {"Book": 1})
+    assert (again["restore_point"], again["indexes_after"]) == ("snapshot-7", False)
     assert again["ended"].startswith("loaded; another Dagster history knows")
     undone = library("rollback", "last", "--system", "library", "--yes")
     assert re.search(r"run \w{8}: .*, rehearsal", undone.stdout), undone.stdout

@@ -21,7 +21,7 @@ EXAMPLES = 3
 
 RUNS = """
 SELECT run.run_id, run.mode, run.status, run.started_at, run.finished_at, run.accepted,
-    run.demonstration IS NOT NULL AS demonstration,
+    run.demonstration IS NOT NULL AS demonstration, run.restore_point, run.indexes_after,
     accounted.read, accounted.rejected,
     coalesce(loaded.inserted, 0) AS inserted, coalesce(loaded.updated, 0) AS updated,
     coalesce(accounted.flows, '{}') AS flows, coalesce(loaded.limited, false) AS limited
@@ -151,6 +151,10 @@ class RunFigures:
     """It took the first rows of each table only."""
     demonstration: bool = False
     """A file stood for the people who had to say something."""
+    restore_point: str | None = None
+    """Where the target database could be put back to when it began."""
+    indexes_after: bool = False
+    """It was asked to make indexes and foreign keys of empty tables after their first load."""
 
     @property
     def accepted_by(self) -> str:

@@ -98,6 +98,9 @@ class Attempt:
     undone_at: datetime | None = None
     found: Mapping[str, int] = field(default_factory=dict)
     """How many rows that it stands on earlier runs had written, by run, the latest first: its own undo leaves them."""
+    restore_point: str = ""
+    indexes_after: bool = False
+    """Whether it was to make indexes and foreign keys of empty tables after their first load."""
 
 
 @dataclass(frozen=True)
@@ -309,6 +312,8 @@ def last_attempt(history: RunHistory, runs: Iterable[RunRow], loaded: Sequence[L
             rows_by_model(undone),
             max((each.undone_at for each in undone if each.undone_at), default=None),
             found_of_others(figures, loaded) if figures else {},
+            (figures.restore_point or "") if figures else "",
+            bool(figures and figures.indexes_after),
         )
     return None
 

@@ -18,7 +18,8 @@ class ListedRun:
     `state` is succeeded, failed, running, killed, refused or rolled back; `refused` says for what, by kind.
     `failed_checks` is None where the history does not have the run: what is known of it then is the bookkeeping's, and
     `by` is who accepted something for it, else empty. `undone` are the rows, by model, that were undone since of those
-    that it stands on: of a cutover also those that earlier runs had written.
+    that it stands on: of a cutover also those that earlier runs had written. `restore_point` is where the target could
+    be put back to when it began; with `indexes_after` it made indexes of empty tables after their first load.
     """
 
     run_id: str
@@ -36,6 +37,8 @@ class ListedRun:
     failed_checks: int | None = None
     refused: str = ""
     undone: Mapping[str, int] = field(default_factory=dict)
+    restore_point: str | None = None
+    indexes_after: bool = False
 
     @property
     def ended(self) -> str:
@@ -126,4 +129,6 @@ def _of_target(history: RunHistory, runs: Sequence[RunFigures], loaded: Sequence
             history.failed_checks(run.run_id),
             refused,
             rows_by_model(undone_since(run, loaded)),
+            run.restore_point,
+            run.indexes_after,
         )
