@@ -1,6 +1,7 @@
 """Runs whose steps are done by workers that RabbitMQ hands them to: the sample on two, one of which is killed."""
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -78,6 +79,11 @@ def test_the_sample_on_two_workers_of_which_one_is_killed_is_as_in_one_process(
     # What others did is told here.
     assert "load NotificationSchedule: " in done.stdout
     assert "prepare exemption, shard 2 of " in done.stdout
+    page = (tmp_path / ".dtx" / "report" / "cutover.html").read_text("utf-8")
+    shards = re.findall(r"prepare exemption, (shard \d+ of \d+): ", done.stdout)
+    table = page[page.index("Flows that were prepared in shards") :].partition("</table>")[0]
+    rows = re.findall(r'<tr><th scope="row">exemption</th>.*?</tr>', table)
+    assert len(rows) == len(set(shards)) > 1
     url = dtx.environment["DTX_TARGET_URL"]
     with psycopg.connect(url) as connection:
         [(status, ended)] = connection.execute("SELECT status, finished_at IS NOT NULL FROM migration.run").fetchall()

@@ -22,6 +22,7 @@ from dtx_assets.machinery.dagster.run import (
     check_result,
     check_states,
 )
+from dtx_assets.machinery.prepare.shards import Shard
 from dtx_assets.machinery.report.figures import RunFigures
 from dtx_assets.machinery.system.system import System
 
@@ -79,6 +80,16 @@ class Phase:
     name: str
     steps: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class SharedStep:
+    """A shard of a flow: how long it took, None where it did not end, and how many times it was begun."""
+
+    flow: str
+    shard: Shard
+    seconds: float | None
+    attempts: int
 
 
 class RunHistory:
@@ -184,6 +195,21 @@ class RunHistory:
                 steps[phase] += 1
         longest_first = sorted(seconds.items(), key=lambda entry: -entry[1])
         return tuple(Phase(name, steps[name], spent) for name, spent in longest_first)
+
+    def shards(self, run_id: str) -> tuple[SharedStep, ...]:
+        """The shards in which flows were prepared in a run, by flow and number."""
+        key = re.compile(rf"{re.escape(self.system.name)}_prepare_(?P<flow>.+)\.shard\[(?P<shard>\d+_of_\d+)\]")
+        found = [
+            SharedStep(
+                told["flow"],
+                Shard.named(told["shard"]),
+                step.end_time - step.start_time if step.start_time and step.end_time else None,
+                step.attempts or 0,
+            )
+            for step in self.instance.get_run_step_stats(run_id)
+            if (told := key.fullmatch(step.step_key))
+        ]
+        return tuple(sorted(found, key=lambda each: (each.flow, each.shard.number)))
 
 
 class History(RunHistory):

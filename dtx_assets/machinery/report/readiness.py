@@ -10,7 +10,7 @@ from dtx_assets.machinery.base.masking import mask_emails
 from dtx_assets.machinery.checks.obstacles import KINDS, Obstacle, by_owner, is_go
 from dtx_assets.machinery.report.accounts import Accounts
 from dtx_assets.machinery.report.figures import RUNS_SHOWN, Figures, Loaded, RunFigures
-from dtx_assets.machinery.report.history import Check, History, Phase, RunHistory
+from dtx_assets.machinery.report.history import Check, History, Phase, RunHistory, SharedStep
 from dtx_assets.machinery.report.standing import found_of_others, rows_by_model, stands_still, undone_since
 from dtx_assets.machinery.system.system import System
 
@@ -117,6 +117,8 @@ class Readiness:
     tally: Mapping[str, int]
     attempt: Attempt | None = None
     """The last cutover that was tried."""
+    shards: tuple[SharedStep, ...] = ()
+    """In which flows were prepared in the last whole run."""
 
     @property
     def verdict(self) -> str:
@@ -186,6 +188,7 @@ def with_runs(found: Readiness, history: RunHistory, figures: Figures, accounts:
         reasons=tuple(reasons_of_runs(history, last_run(figures), accounts)),
         runs=runs,
         phases=history.phases(whole[0].run_id) if whole else (),
+        shards=history.shards(whole[0].run_id) if whole else (),
         window=cutover_window(runs),
         attempt=last_attempt(history, runs, figures.loaded),
     )
