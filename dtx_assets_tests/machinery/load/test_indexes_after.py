@@ -16,6 +16,7 @@ from dtx_assets.machinery.base.failpoints import FAILPOINT
 from dtx_assets.machinery.load import LoadSummary, indexes_after, load_target, undo_run
 from dtx_assets.machinery.load.indexes_after import dropped_by_loads, mend_killed
 from dtx_assets.machinery.postgres.connection import connect
+from dtx_assets.machinery.run.preflight.target import findings_of_left_out
 from dtx_assets_tests.machinery.load.prepared import (
     REMINDER,
     SYSTEM,
@@ -276,6 +277,15 @@ def test_whatever_loads_another_table_makes_again_what_it_can(ruled, as_ever, mo
     definitions, *_ = as_ever
     prepare(ruled, planted=False)
     killed_with_nothing_made(ruled, monkeypatch)
+    with connect(ruled.url) as connection:
+        [missing] = findings_of_left_out(connection, SYSTEM)
+        assert findings_of_left_out(connection, "another") == []
+    assert missing.state == "warn"
+    # As `dtx diagnose` and `dtx plan` say it.
+    assert missing.subject == "table shop_reminder"
+    assert "shop_reminder is without " in missing.says
+    assert all(name in missing.says for name in MADE_AFTER)
+    assert "the next run makes them, or dtx rollback killed" in missing.remedy
     told: list[str] = []
     mend_killed(ruled.url, SYSTEM, told.append, strictly=True)
     assert told[0].startswith("making again what load 1, which was killed, dropped of shop_reminder: index Stage")
