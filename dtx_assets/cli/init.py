@@ -12,7 +12,6 @@ import typer
 from dtx_assets.cli.shared import app
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
-from dtx_assets.machinery.mapping.load import TARGET_SQL
 
 if TYPE_CHECKING:
     from dtx_assets.machinery.base.settings import Settings
@@ -81,6 +80,7 @@ def init(
     from dtx_assets.cli.workspace import add_to_workspace, read_workspace
     from dtx_assets.machinery.declare.draft import drafts, found_facts
     from dtx_assets.machinery.declare.write import write_drafts
+    from dtx_assets.machinery.mapping.load import TARGET_SQL
 
     package, workspace = here / f"{system}_assets", here / "workspace.yaml"
     module = f"{package.name}.definitions"
@@ -121,6 +121,7 @@ class _Found:
 def _look(folder: Path, settings: "Settings", legacy: str | None, target: str | None) -> _Found:
     """What is there on both sides; ConfigurationError where one of them is not named, or holds no table."""
     from dtx_assets.machinery.declare.sql_file import scratch_database
+    from dtx_assets.machinery.mapping.load import TARGET_SQL
     from dtx_assets.machinery.postgres.catalogue import target_catalogue
     from dtx_assets.machinery.postgres.connection import connect, refusals_told
     from dtx_assets.machinery.sources.catalogue import legacy_catalogue
