@@ -260,8 +260,8 @@ def test_value_maps_look_up_as_a_dict_of_folded_keys_does(
 @pytest.mark.parametrize(
     ("module", "reader", "column"),
     [
-        (times, "_read", {"transform": "instant"}),
-        (times, "_read", {"transform": "local_timestamp"}),
+        (times, "iso_parts", {"transform": "instant"}),
+        (times, "iso_parts", {"transform": "local_timestamp"}),
         (keys, "uuids_of", {"transform": "key_of", "with": {"namespace": str(NAMESPACE_DNS)}}),
         (binary, "uuids_of", {"transform": "uuid5", "with": {"namespace": "dns"}}),
     ],
