@@ -98,7 +98,8 @@ def measure(rows: int, legacy_url: str, server: object, directory: Path) -> None
     written = count(target)
     if written != rows:
         raise SystemExit(f"{written:,} of {rows:,} rows were written; see `dtx status` in {directory}")
-    alone = seconds_of_steps(directory / "home")
+    taken = seconds_of_steps(directory / "home", SYSTEM)
+    alone = {what: taken[step] for what, step in STEPS.items()}
     second = timed_run(directory, environment)
 
     piped = pipe(legacy_url, fresh("pipe"))
@@ -134,18 +135,17 @@ def run_quietly(
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
-def seconds_of_steps(home: Path) -> dict[str, float]:
-    """How long the steps of the last run took by themselves."""
+def seconds_of_steps(home: Path, system: str) -> dict[str, float]:
+    """How long the steps of the last run took by themselves, called without their system."""
     from dtx_assets.machinery.dagster.run import open_instance
 
     with open_instance(home) as instance:
         [record] = instance.get_run_records(limit=1)
-        taken = {
-            stats.step_key: stats.end_time - stats.start_time
+        return {
+            stats.step_key.removeprefix(f"{system}_"): stats.end_time - stats.start_time
             for stats in instance.get_run_step_stats(record.dagster_run.run_id)
             if stats.start_time and stats.end_time
         }
-    return {what: taken[f"{SYSTEM}_{step}"] for what, step in STEPS.items()}
 
 
 def count(url: str) -> int:

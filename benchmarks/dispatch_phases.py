@@ -58,17 +58,7 @@ def run(directory: Path, url: str, server: int, *, indexes_after: bool) -> Took:
     before, children = processor_seconds(server), os.times()
     started = time.perf_counter()
     finished = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "dtx_assets.cli.main",
-            "run",
-            "dispatch",
-            "--through-phase",
-            "4",
-            "--restore-point",
-            "none",
-        ],
+        [*COMMAND, "run", "dispatch", "--through-phase", "4", "--restore-point", "none"],
         env=environment,
         check=False,
         capture_output=True,

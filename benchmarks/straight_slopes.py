@@ -21,9 +21,8 @@ from pathlib import Path
 import polars as pl
 import psycopg
 
-from benchmarks.any_table import DTX
+from benchmarks.any_table import DTX, seconds_of_steps
 from benchmarks.dispatch_phases import parent_of, processor_seconds
-from dtx_assets.machinery.dagster.run import open_instance
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
 
 SYSTEM = "narrow"
@@ -126,7 +125,7 @@ def run(directory: Path, environment: dict[str, str], server: int) -> Took:
         time.perf_counter() - started,
         used.ru_utime + used.ru_stime,
         processor_seconds(server) - before,
-        seconds_of_steps(directory / "home"),
+        seconds_of_steps(directory / "home", SYSTEM),
         used.ru_maxrss / 1024,
     )
 
@@ -143,17 +142,6 @@ def called(arguments: list[str], directory: Path, environment: dict[str, str]) -
             output.seek(0)
             sys.exit(f"dtx {' '.join(arguments)} ended with {child.returncode}:\n{output.read()[-3000:]}")
     return used
-
-
-def seconds_of_steps(home: Path) -> dict[str, float]:
-    """Of the last run."""
-    with open_instance(home) as instance:
-        [record] = instance.get_run_records(limit=1)
-        return {
-            stats.step_key.removeprefix(f"{SYSTEM}_"): stats.end_time - stats.start_time
-            for stats in instance.get_run_step_stats(record.dagster_run.run_id)
-            if stats.start_time and stats.end_time
-        }
 
 
 def tell(rows: int, what: str, took: Took) -> None:

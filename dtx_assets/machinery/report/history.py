@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from dtx_assets.machinery.system.system import System
 
 if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+    from dagster._core.execution.stats import RunStepKeyStatsSnapshot
 
 
 EVALUATIONS_SHOWN = 5
@@ -184,11 +185,15 @@ class RunHistory:
             return None
         return sum(check_result(evaluation).is_error for evaluation in failed_evaluations(self.instance, run_id))
 
-    def phases(self, run_id: str) -> tuple[Phase, ...]:
+    def steps(self, run_id: str) -> Sequence["RunStepKeyStatsSnapshot"]:
+        """When the steps of a run began and ended, and how often they were begun."""
+        return self.instance.get_run_step_stats(run_id)
+
+    def phases(self, of_run: Iterable["RunStepKeyStatsSnapshot"]) -> tuple[Phase, ...]:
         """How long the steps of a run took, by what they do: the first word of their names, the longest first."""
         seconds: dict[str, float] = {}
         steps: Counter[str] = Counter()
-        for step in self.instance.get_run_step_stats(run_id):
+        for step in of_run:
             if step.start_time and step.end_time:
                 phase = step.step_key.removeprefix(f"{self.system.name}_").split("_")[0]
                 seconds[phase] = seconds.get(phase, 0.0) + step.end_time - step.start_time
@@ -196,8 +201,8 @@ class RunHistory:
         longest_first = sorted(seconds.items(), key=lambda entry: -entry[1])
         return tuple(Phase(name, steps[name], spent) for name, spent in longest_first)
 
-    def shards(self, run_id: str) -> tuple[SharedStep, ...]:
-        """The shards in which flows were prepared in a run, by flow and number."""
+    def shards(self, of_run: Iterable["RunStepKeyStatsSnapshot"]) -> tuple[SharedStep, ...]:
+        """The shards in which flows were prepared, of the steps of a run, by flow and number."""
         key = re.compile(rf"{re.escape(self.system.name)}_prepare_(?P<flow>.+)\.shard\[(?P<shard>\d+_of_\d+)\]")
         found = [
             SharedStep(
@@ -206,7 +211,7 @@ class RunHistory:
                 step.end_time - step.start_time if step.start_time and step.end_time else None,
                 step.attempts or 0,
             )
-            for step in self.instance.get_run_step_stats(run_id)
+            for step in of_run
             if (told := key.fullmatch(step.step_key))
         ]
         return tuple(sorted(found, key=lambda each: (each.flow, each.shard.number)))

@@ -183,12 +183,13 @@ def with_runs(found: Readiness, history: RunHistory, figures: Figures, accounts:
     """The same with the runs as they are now: all that the end of a run changes after its last check."""
     runs = run_rows(history, figures, accounts, {run.run_id: run.failed_checks for run in found.runs})
     whole = [run for run in runs if run.whole]
+    steps = history.steps(whole[0].run_id) if whole else ()
     return replace(
         found,
         reasons=tuple(reasons_of_runs(history, last_run(figures), accounts)),
         runs=runs,
-        phases=history.phases(whole[0].run_id) if whole else (),
-        shards=history.shards(whole[0].run_id) if whole else (),
+        phases=history.phases(steps),
+        shards=history.shards(steps),
         window=cutover_window(runs),
         attempt=last_attempt(history, runs, figures.loaded),
     )

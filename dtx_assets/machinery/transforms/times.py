@@ -5,12 +5,12 @@ The zone of times without one, and what is done where its clock was changed, are
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 
 import polars as pl
 
+from dtx_assets.machinery.transforms.bson_values import YEARS_1_TO_9999
 from dtx_assets.machinery.transforms.columns import (
     GENERIC,
     INSTANT,
@@ -146,10 +146,8 @@ def instant(
     return reading(source, value, "time", unreadable, blank, coercions=coercions if counted else ())
 
 
-UNITS = {"seconds": 1_000_000, "milliseconds": 1_000}
-"""How many microseconds each is."""
-FIRST_SECOND = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())
-LAST_SECOND = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+MILLISECONDS = {"seconds": 1_000, "milliseconds": 1}
+"""How many each is."""
 
 
 @GENERIC.transform("epoch")
@@ -167,10 +165,10 @@ def epoch(
     """
     (source,) = inputs
     number = integer_value(source)
-    of_a_second = 1_000_000 // UNITS[unit]
-    beyond = (LAST_SECOND + 1) * of_a_second
-    readable = pl.when(number.is_between(FIRST_SECOND * of_a_second, beyond, closed="left")).then(number)
-    return reading(source, (readable * UNITS[unit]).cast(INSTANT), "time", unreadable, blank)
+    milliseconds = MILLISECONDS[unit]
+    first, last = (bound // milliseconds for bound in YEARS_1_TO_9999)
+    readable = pl.when(number.is_between(first, last)).then(number)
+    return reading(source, (readable * milliseconds * 1_000).cast(INSTANT), "time", unreadable, blank)
 
 
 @GENERIC.transform("local_timestamp")
