@@ -282,6 +282,11 @@ def dropped_by_loads(connection: Connection, system: str | None = None) -> list[
     ]
 
 
+def dropped_for_load(connection: Connection, load_id: int) -> list[Dropped]:
+    """The same of one load; nothing where all is made again."""
+    return [dropped for dropped in dropped_by_loads(connection) if dropped.load_id == load_id]
+
+
 def left_out(connection: Connection, system: str) -> list[Dropped]:
     """What is not made again yet; nothing where this version of the bookkeeping is not there, or may not be read."""
     may_be_read = (
@@ -427,12 +432,11 @@ def take_back(place: Place, load_id: int, run_id: str) -> None:
 
 def require_made_again(connection: Connection, load_id: int) -> None:
     """Make again what a load dropped; LoadError where rows do not fit to it."""
-    for dropped in dropped_by_loads(connection):
-        if dropped.load_id == load_id:
-            try:
-                make_again(connection, dropped)
-            except CannotBeMade as cannot:
-                raise cannot.told(dropped) from None
+    for dropped in dropped_for_load(connection, load_id):
+        try:
+            make_again(connection, dropped)
+        except CannotBeMade as cannot:
+            raise cannot.told(dropped) from None
 
 
 def mend_killed(connection_url: str, system: str, log: Log, *, strictly: bool = False) -> None:

@@ -28,7 +28,7 @@ from dtx_assets.machinery.load.indexes_after import (
     Log,
     Piece,
     drop_for_load,
-    dropped_by_loads,
+    dropped_for_load,
     make_again,
     mend,
     take_back,
@@ -312,10 +312,9 @@ class TargetLoad:
         """Make what was dropped; gives why rows of the load do not fit to it, where they do not."""
         if self.to_make:
             log(f"{self.place.target.name}: making {len(self.to_make)} indexes and foreign keys")
-            dropped = [each for each in dropped_by_loads(self.place.connection) if each.load_id == self.load_id]
             try:
-                for each in dropped:
-                    make_again(self.place.connection, each)
+                for dropped in dropped_for_load(self.place.connection, self.load_id):
+                    make_again(self.place.connection, dropped)
             except CannotBeMade as cannot:
                 return cannot
             self.to_make = []
