@@ -17,6 +17,7 @@ from dtx_assets.machinery.postgres.content import (
     readable,
     readable_schema,
 )
+from dtx_assets.machinery.postgres.digests import DIGEST, NO_ROWS
 from dtx_assets.machinery.prepare.part import Part
 
 PROBED_KEYS = 1000
@@ -28,9 +29,17 @@ class CurrentRows:
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.led_to = NO_ROWS
+        """The digest of the keys of the rows that the mapping leads to, of the parts of which it was `counted`."""
 
     def of_part(
-        self, part: Part, stored: pl.DataFrame, *, ids: pl.DataFrame | None = None, keys: pl.DataFrame | None = None
+        self,
+        part: Part,
+        stored: pl.DataFrame,
+        *,
+        ids: pl.DataFrame | None = None,
+        keys: pl.DataFrame | None = None,
+        counted: bool = False,
     ) -> pl.DataFrame:
         """The rows of the target that have a key of the part, or that its source rows led to before.
 
@@ -47,7 +56,7 @@ class CurrentRows:
         if ids is None:
             led_to = stored.select(pl.col("target_id").alias("_id"))
             ids = pl.concat([led_to, part.rows.select("_id")]) if fills else led_to
-        if target.writes == "insert" and target.key_is_written:
+        if target.writes == "insert" and target.key_is_written and keys.height:
             ids = pl.concat([ids, keys.select("_id")])
         ids = ids.unique()
         place.stage("staged_id", ids, ["_id"])
@@ -69,6 +78,11 @@ class CurrentRows:
             ) + sql.SQL(" WHERE {} AND {}").format(place.key.same, same)
             between = sql.SQL("")
         columns = list(needed.values())
+        values = [readable(column, "t") for column in columns]
+        schema: dict[str, pl.DataType] = {"_id": pl.Int64(), "_xmin": pl.Int64(), **readable_schema(columns)}
+        if counted:
+            values.append(place.key.digest)
+            schema["_digest"] = DIGEST
         current = copy_out(
             place.connection,
             sql.SQL(
@@ -76,15 +90,18 @@ class CurrentRows:
                 " WHERE {same} AND {number} IN ({found}){between}"
             ).format(
                 number=place.key.number,
-                values=sql.SQL(", ").join(readable(column, "t") for column in columns),
+                values=sql.SQL(", ").join(values),
                 table=place.table,
                 beside=place.key.beside,
                 same=place.key.same,
                 found=found,
                 between=between,
             ),
-            pl.Schema({"_id": pl.Int64(), "_xmin": pl.Int64(), **readable_schema(columns)}),
+            pl.Schema(schema),
         )
+        if counted:
+            self.led_to = self.led_to.with_rows(current.get_column("_digest"))
+            current = current.drop("_digest")
         raw = current.select(pl.col(c.name).alias(f"{c.name}@raw") for c in columns if c.kind.is_json)
         current = as_prepared(current, columns).hstack(raw)
         if fills:

@@ -16,17 +16,34 @@ class Ids:
         self.place = place
         self._dry_ids = 0
 
-    def numbered(self, part: Part) -> Part:
-        """The part with the numbers of its rows, `_id`, where their keys are known before they are written."""
+    def numbered(self, part: Part, present: pl.DataFrame | None = None) -> Part:
+        """The part with the numbers of its rows, `_id`, where their keys are known before they are written.
+
+        `present`: rows of the target with their numbers. For a key that is among them nobody is asked.
+        """
         target, key = self.place.target, self.place.key
         if target.writes == "insert" and target.key_is_written:
-            numbers = key.numbers(self.place.connection, part.rows.select(key.columns))
+            keys = part.rows.select(key.columns)
+            if present is None or key.is_number or not key.is_printed_in_one_way:
+                numbers = key.numbers(self.place.connection, keys)
+            else:
+                numbers = self._numbers_by(present, keys)
         elif target.writes == "update" and not key.is_number:
             keys = part.rows.select(pl.col("_id").cast(pl.String).alias(key.columns[0]))
             numbers = key.numbers(self.place.connection, keys)
         else:
             return part
         return part.with_ids(numbers)
+
+    def _numbers_by(self, present: pl.DataFrame, keys: pl.DataFrame) -> pl.Series:
+        key = self.place.key
+        known = present.select(*key.columns, "_id").unique(key.columns)
+        numbers = keys.join(known, on=key.columns, how="left", maintain_order="left").get_column("_id")
+        if numbers.null_count():
+            unknown = key.numbers(self.place.connection, keys.filter(numbers.is_null()))
+            at = numbers.is_null().arg_true()
+            numbers = numbers.scatter(at, unknown)
+        return numbers
 
     def reserve(self, count: int) -> pl.DataFrame:
         """`_id` and the key of new rows of a table that gives its keys itself."""

@@ -19,6 +19,7 @@ from dtx_assets.machinery.model.types import FLOATS, INTEGERS
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import copy_in, copy_out, kept_key, key_text, whole_key
 from dtx_assets.machinery.postgres.ddl import LiveTarget, qualified
+from dtx_assets.machinery.postgres.digests import row_digest
 
 PROBED = 20
 """Of keys that are numbered: how many of them tell whether they may have numbers already."""
@@ -30,6 +31,7 @@ TARGET_ROW = sql.Identifier("migration", "target_row")
 
 NEVER_LONG = frozenset({*INTEGERS, *FLOATS, "boolean", "date", "uuid", "oid", "money", "inet", "cidr", "macaddr"})
 """Types whose texts are few bytes, whatever the value; times are among the others."""
+PRINTED_IN_ONE_WAY = frozenset({*INTEGERS, "uuid"})
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,16 @@ class Key:
         ]
         of_table = sql.SQL("{} = {}").format(sql.Identifier(entry, "target_table"), sql.Literal(self.name))
         return sql.SQL(" AND ").join([of_table, *values])
+
+    @property
+    def digest(self) -> sql.Composable:
+        """A hash of the key of a row."""
+        return row_digest("t", self.columns, dict(zip(self.columns, self.types, strict=True)))
+
+    @property
+    def is_printed_in_one_way(self) -> bool:
+        """Whether no two texts stand for keys that the server holds for equal."""
+        return PRINTED_IN_ONE_WAY.issuperset(self.types)
 
     def text(self, row: str) -> sql.Composable:
         """The key of a row as text."""
@@ -185,7 +197,8 @@ class Key:
         )
         if found.fetchone() is not None:
             return None
-        give = sql.SQL("nextval(pg_get_serial_sequence('migration.target_row', 'no'))")
+        # Looked up once, not for each number.
+        give = sql.SQL("nextval((SELECT pg_get_serial_sequence('migration.target_row', 'no')::regclass))")
         numbers = new_numbers(connection, give, keys.height, "no", TARGET_ROW)
         # In the order of their index, of which each page is written once then. The numbers keep that of the rows.
         rows = pl.DataFrame([numbers.alias("no"), texts]).sort("key")

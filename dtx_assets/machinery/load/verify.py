@@ -35,6 +35,7 @@ from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
 from dtx_assets.machinery.postgres.content import copy_out, python_rows
 from dtx_assets.machinery.postgres.ddl import require_target
+from dtx_assets.machinery.postgres.digests import RowsDigest, digest_of, has_digests
 from dtx_assets.machinery.prepare.part import SOURCE_KEY, Part, without_violations
 
 Item = TypeVar("Item")
@@ -133,8 +134,9 @@ def verify_target(
             found.rows += here.part.rows.height
             if progress:
                 progress(found.rows, total)
+        led_to = rows.current.led_to
         _note_extra(rows, _not_given_elsewhere(rows, pl.concat(vanished), len(vanished)), found)
-        if target.writes == "insert":
+        if target.writes == "insert" and not (rows.are_counted and led_to == _digest_of_keys(place)):
             _note_unmapped(place, list(source.parts.flows.values()), found)
         found.samples = with_keys(connection, place.key, found.samples)
     if files:
@@ -180,6 +182,7 @@ class _Rows:
         self.sources, self.place, self.files, self.lock = sources, sources[0].place, files, Lock()
         self.findings = sources[0].findings(0)
         self.current, self.ids = CurrentRows(self.place), Ids(self.place)
+        self.are_counted = self.place.target.writes == "insert" and has_digests(self.place.connection)
         together = [source.place.target for source in sources]
         self.orphans = [Orphans(source.place, {}, together) for source in sources]
 
@@ -195,8 +198,10 @@ class _Rows:
         place = self.place
         with self.lock:
             part = self._settled(without_violations(place.connection, place.target, place.live, part))
-            part = self.ids.numbered(part)
-            return self._compared(part)
+            if place.target.writes != "insert":
+                return self._compared(self.ids.numbered(part))
+            here = self._compared(part)
+            return replace(here, part=self.ids.numbered(part, here.current))
 
     def _settled(self, part: Part) -> Part:
         """The part without the orphans that a load would find."""
@@ -219,7 +224,8 @@ class _Rows:
         place = self.place
         with place.connection.transaction(force_rollback=True):
             stored = self.findings.links(part)
-            return _Compared(part, stored, self.current.of_part(part, stored, keys=part.rows.head(0)))
+            current = self.current.of_part(part, stored, keys=part.rows.head(0), counted=self.are_counted)
+            return _Compared(part, stored, current)
 
     def of_keys(self, here: _Compared, numbers: pl.Series) -> _Compared:
         """The same part with the rows that have the natural keys of some of its rows, by their numbers, as well."""
@@ -369,6 +375,10 @@ def _note_extra(rows: _Rows, vanished: pl.DataFrame, found: Verification) -> Non
         if target_id in there:
             found.note("extra", Sample("extra", key, part, target_id, NOT_MAPPED, ()))
             found.vanished += 1
+
+
+def _digest_of_keys(place: Place) -> RowsDigest:
+    return digest_of(place.connection, place.key.digest, sql.SQL("{} AS t").format(place.table))
 
 
 def _note_unmapped(place: Place, flows: list[int], found: Verification) -> None:

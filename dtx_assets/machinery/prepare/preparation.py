@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import polars as pl
 
+from dtx_assets.machinery.base.digests import digest_of_files
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.base.lake import Lake, Manifest
@@ -433,12 +434,12 @@ def fingerprint_of(
         "batch_rows": run.settings.batch_rows,
         "live": {model: held_values(run.live.get(model), run.system.target(model)) for model in flow.targets},
         "put there by the target": {model: _given_by(run.live.get(model)) for model in flow.targets},
-        "files": _digest_of_files(run.system.mappings.files[model] for model in flow.targets),
+        "files": digest_of_files(run.system.mappings.files[model] for model in flow.targets),
         "declared": [_declared(run.system, source) for source in flow.sources],
         "generic keys": [
             generic_key_names(run.lake, run.system.name, run.system.legacy_tables[source]) for source in flow.sources
         ],
-        "code": [_digest_of_files(sorted(package.rglob("*.py"))) for package in (*PREPARING, run.system.code_dir)],
+        "code": [digest_of_files(sorted(package.rglob("*.py"))) for package in (*PREPARING, run.system.code_dir)],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -454,10 +455,3 @@ def _declared(system: System, source: str) -> list[Any]:
     table = system.legacy_tables[source]
     kinds = [table.kind_of(column) for column in table.columns]
     return [table.columns, kinds, table.key, table.key_repeats, table.null_markers]
-
-
-def _digest_of_files(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
