@@ -21,7 +21,7 @@ from dtx_assets.machinery.load import LoadSummary, RunContext, load_target, open
 from dtx_assets.machinery.load.orphans import Planned
 from dtx_assets.machinery.load.subset import Subset
 from dtx_assets.machinery.load.undo_load import UndoSummary
-from dtx_assets.machinery.load.verify import Verification
+from dtx_assets.machinery.load.verification import Verification
 from dtx_assets.machinery.look_ups.assets import MappingAsset, MappingContext, build_mapping_asset
 from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
 from dtx_assets.machinery.system.system import System

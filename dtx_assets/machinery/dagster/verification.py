@@ -20,7 +20,7 @@ from dtx_assets.machinery.dagster.metadata import (
 )
 from dtx_assets.machinery.load import Verification
 from dtx_assets.machinery.load.samples import Sample
-from dtx_assets.machinery.load.verify import FAULTS
+from dtx_assets.machinery.load.verification import FAULTS
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.run.operations import verify_model
@@ -28,6 +28,7 @@ from dtx_assets.machinery.system.system import System
 
 VERIFIED = "holds_what_the_mapping_gives"
 SHOWN = 50
+BY_DIGEST = "unchanged by the digest of each row since they were compared by value in run"
 
 
 def verification_checks(graph: Graph) -> list[dg.AssetCheckKey]:
@@ -45,8 +46,9 @@ def build_verification(graph: Graph, target: TargetTable) -> dg.AssetChecksDefin
     said = (
         "Each row of the target is compared by value with what the mapping gives from the legacy data: none is lost,"
         " extra or changed. Where files belong to the rows, each is compared with the object store by size and"
-        " checksum. Rows that others own are left out; that source rows vanished is a warning. `dtx verify` evaluates"
-        " it at any time."
+        " checksum. Rows that others own are left out; that source rows vanished is a warning. In a rehearsal, where no"
+        " row changed since a clean comparison, by a digest of each, that one holds. `dtx verify` compares all by value"
+        " at any time."
     )
     spec = dg.AssetCheckSpec(
         VERIFIED,
@@ -112,7 +114,7 @@ def unlike(found: Verification, key: dg.AssetKey, environment: RunEnvironment) -
 def verification_metadata(found: Verification, target: TargetTable, system: System) -> dict[str, Any]:
     """What a verification found, its examples masked: as tables for people, and whole as data."""
     samples = [masked_sample(sample, target, system) for sample in found.samples]
-    facts = {
+    facts: dict[str, Any] = {
         "rows": found.rows,
         "owned_by_others": found.owned_by_others,
         "refused": found.refused,
@@ -121,9 +123,12 @@ def verification_metadata(found: Verification, target: TargetTable, system: Syst
     if target.file_columns:
         facts |= {"files": found.files, "files_read": found.files_read}
     facts |= {fault: found.counts[fault] for fault in FAULTS if target.file_columns or not fault.startswith("files_")}
+    told: dict[str, Any] = {"count": found.counts.total()}
+    if found.compared_in:
+        facts["compared_in"] = told[BY_DIGEST] = found.compared_in
     return {
-        "count": found.counts.total(),
-        **{name.replace("_", " "): number for name, number in facts.items()},
+        **told,
+        **{name.replace("_", " "): number for name, number in facts.items() if name != "compared_in"},
         "found, masked": table(
             ("what", "source row", "id", "column", "is", "should be"),
             [

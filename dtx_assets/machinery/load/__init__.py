@@ -11,7 +11,8 @@ from dtx_assets.machinery.load.sent_files import SentFilesOfRun
 from dtx_assets.machinery.load.subset import Subset
 from dtx_assets.machinery.load.target_load import load_target, load_together
 from dtx_assets.machinery.load.undo import UndoSummary, undo_run
-from dtx_assets.machinery.load.verify import Verification, verify_target
+from dtx_assets.machinery.load.verification import Verification
+from dtx_assets.machinery.load.verify import verify_target
 from dtx_assets.machinery.postgres.ddl import (
     LiveTarget,
     compare_target,

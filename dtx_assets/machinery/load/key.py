@@ -109,7 +109,7 @@ class Key:
     @property
     def digest(self) -> sql.Composable:
         """A hash of the key of a row."""
-        return row_digest("t", self.columns, dict(zip(self.columns, self.types, strict=True)))
+        return row_digest("t", self.columns)
 
     @property
     def is_printed_in_one_way(self) -> bool:

@@ -176,6 +176,18 @@ def record_run(connection: Connection, run: RunContext) -> None:
     )
 
 
+def is_loaded_by(connection: Connection, run: RunContext, target: TargetTable) -> bool:
+    """Whether a run has loaded a target, wholly."""
+    if _version(connection) is None:
+        return False
+    found = connection.execute(
+        "SELECT FROM migration.load WHERE (run_id, system, target_table, model, status) = (%s, %s, %s, %s, 'succeeded')"
+        " AND subset IS NULL",
+        [run.run_id, run.system, target.name, target.model],
+    )
+    return found.fetchone() is not None
+
+
 def finish_run(run: RunContext, status: Literal["succeeded", "failed"], *, goes_on: bool = False) -> None:
     """Record how a process of a run ended: how the run did follows from all of them and from their loads.
 

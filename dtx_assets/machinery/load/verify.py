@@ -4,18 +4,19 @@ What others own is left out: rows that this system did not write, and of rows of
 Where files belong to the rows, the store has to hold each of them as it was sent: `files.stored` compares them.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
+import psycopg
 from psycopg import sql
 
-from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.files.stored import StoredFiles
 from dtx_assets.machinery.load.current import CurrentRows
 from dtx_assets.machinery.load.entries import LED_TO
@@ -27,20 +28,20 @@ from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
 from dtx_assets.machinery.load.refusals import ORPHAN
 from dtx_assets.machinery.load.relink import given_by
-from dtx_assets.machinery.load.runs import RunContext, prepare_bookkeeping, record_run
+from dtx_assets.machinery.load.runs import RunContext, is_loaded_by, prepare_bookkeeping
 from dtx_assets.machinery.load.samples import Sample, with_keys
 from dtx_assets.machinery.load.sent_files import sent_before
 from dtx_assets.machinery.load.units import update_fates
+from dtx_assets.machinery.load.verification import Fault, Verification
+from dtx_assets.machinery.load.verified_before import VerifiedBefore
 from dtx_assets.machinery.model.target import TargetTable
-from dtx_assets.machinery.postgres.connection import connect, refusals_told
+from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 from dtx_assets.machinery.postgres.content import copy_out, python_rows
 from dtx_assets.machinery.postgres.ddl import require_target
-from dtx_assets.machinery.postgres.digests import RowsDigest, digest_of, has_digests
+from dtx_assets.machinery.postgres.digests import RowsDigest, digest_of
 from dtx_assets.machinery.prepare.part import SOURCE_KEY, Part, without_violations
 
 Item = TypeVar("Item")
-Fault = Literal["lost", "extra", "changed", "files_lost", "files_changed"]
-FAULTS: tuple[Fault, ...] = ("lost", "extra", "changed", "files_lost", "files_changed")
 PUT_BACK: dict[Fault, str] = {
     "files_lost": "put it back, from the legacy files or a backup of the store",
     "files_changed": "find out who replaced it, and put back what has the SHA-256 that should be",
@@ -48,39 +49,7 @@ PUT_BACK: dict[Fault, str] = {
 DOUBLED = "an equal row that this system did not write"
 NOT_MAPPED = "this system wrote it, and nothing gives it any more"
 NEVER_LOADED = "the mapping gives it, and it was not loaded"
-SHOWN_FAULTS = 1000
 IDS = pl.Schema({"_id": pl.Int64()})
-
-
-@dataclass
-class Verification:
-    """What was found in one target: `rows` were compared; `samples` name the first SHOWN_FAULTS faults.
-
-    `lost` should be there and are not, `extra` are there and should not be, `changed` hold other values; `files_lost`
-    and `files_changed` are of rows that are there. A sample's `fate` is its fault; its columns give the value that is
-    there and the one that should be.
-    """
-
-    rows: int = 0
-    files: int = 0
-    files_read: int = 0
-    """Of the files, those that were compared by reading; the store told of the others."""
-    owned_by_others: int = 0
-    refused: int = 0
-    """Rows that a load rejected, and that are listed with their reasons: they are not there, and nothing is lost."""
-    vanished: int = 0
-    """Of the extra ones: their source row is gone, and a load leaves and lists them (migration.vanished)."""
-    counts: Counter[str] = field(default_factory=Counter)
-    samples: list[Sample] = field(default_factory=list)
-
-    @property
-    def is_clean(self) -> bool:
-        return not self.counts.total()
-
-    def note(self, fault: Fault, sample: Sample) -> None:
-        self.counts[fault] += 1
-        if len(self.samples) < SHOWN_FAULTS:
-            self.samples.append(sample)
 
 
 def verify_target(
@@ -96,25 +65,52 @@ def verify_target(
 ) -> Verification:
     """Compare a target with its prepared rows, in a transaction that is rolled back; what `load_target` raises.
 
+    In a rehearsal that loaded it, what was compared by value before and did not change is found by digests.
     `files`: the store in which the files of its rows are, where there are any; LoadError where it cannot be asked.
     `together`: the targets that it is loaded together with: which of its rows are orphans shows in all of them.
     """
     targets = [target, *(other for other in together if other.model != target.model)]
-    datasets = [
-        (lake.require((system, "prepared", each.model)), lake.require((system, "rejected", each.model)))
-        for each in targets
-    ]
-    found = Verification()
     with ExitStack() as held:
         held.enter_context(refusals_told())
-        for prepared, rejected in datasets:
-            check_preparation(run, prepared, rejected)
-            held.enter_context(lake.lease(prepared, run.run_id))
-            held.enter_context(lake.lease(rejected, run.run_id))
+        datasets = []
+        for each in targets:
+            dataset = lake.require((system, "prepared", each.model)), lake.require((system, "rejected", each.model))
+            check_preparation(run, *dataset)
+            for manifest in dataset:
+                held.enter_context(lake.lease(manifest, run.run_id))
+            datasets.append(dataset)
         connection = held.enter_context(connect(connection_url))
-        held.enter_context(connection.transaction(force_rollback=True))
+        compare = partial(_verified, connection, system, targets, datasets, lake, run, progress, files)
+        try:
+            # Where files are compared too, no digest says how they are.
+            found = compare(by_digests=files is None)
+        except (psycopg.errors.UndefinedFunction, psycopg.errors.SerializationFailure):
+            # A type without a binary form; or somebody wrote what a first look at the bookkeeping writes.
+            found = compare(by_digests=False)
+    if files:
+        # Reading may take long, and no transaction of the target waits for it.
+        _note_files(target, files, found)
+    return found
+
+
+def _verified(
+    connection: Connection,
+    system: str,
+    targets: Sequence[TargetTable],
+    datasets: Sequence[tuple[Manifest, Manifest]],
+    lake: Lake,
+    run: RunContext,
+    progress: Callable[[int, int], None] | None,
+    files: StoredFiles | None,
+    *,
+    by_digests: bool,
+) -> Verification:
+    may_be_earlier = by_digests and _may_be_earlier(connection, run, targets[0])
+    with connection.transaction(force_rollback=True):
+        if may_be_earlier:
+            # What is compared and what its digest is made of are the same rows, whoever writes meanwhile.
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         prepare_bookkeeping(connection)
-        record_run(connection, run)
         sources = [
             PreparedTarget(
                 Place(connection, system, each, require_target(connection, each, run.decisions)),
@@ -125,23 +121,34 @@ def verify_target(
             )
             for each, (prepared, rejected) in zip(targets, datasets, strict=True)
         ]
-        source, place = sources[0], sources[0].place
-        total = sum(int(part["rows"]) for part in source.parts.described)
-        vanished = []
-        rows = _Rows(sources, files)
-        for here in rows.parts():
-            vanished.append(_compare(rows, here, found))
-            found.rows += here.part.rows.height
-            if progress:
-                progress(found.rows, total)
-        led_to = rows.current.led_to
-        _note_extra(rows, _not_given_elsewhere(rows, pl.concat(vanished), len(vanished)), found)
-        if target.writes == "insert" and not (rows.are_counted and led_to == _digest_of_keys(place)):
-            _note_unmapped(place, list(source.parts.flows.values()), found)
-        found.samples = with_keys(connection, place.key, found.samples)
-    if files:
-        # Reading may take long, and no transaction of the target waits for it.
-        _note_files(target, files, found)
+        earlier = VerifiedBefore(lake, run.run_id, sources) if may_be_earlier else None
+        if earlier and (before := earlier.found()):
+            return before
+        found = _compare_all(_Rows(sources, files, by_digests=by_digests), progress)
+        if earlier and found.is_clean:
+            earlier.note(found)
+        return found
+
+
+def _may_be_earlier(connection: Connection, run: RunContext, target: TargetTable) -> bool:
+    """Whether the run is a rehearsal that has loaded the target: whoever verifies alone, or cuts over, has all read."""
+    return run.mode == "rehearsal" and is_loaded_by(connection, run, target)
+
+
+def _compare_all(rows: "_Rows", progress: Callable[[int, int], None] | None) -> Verification:
+    source, place, found = rows.sources[0], rows.place, Verification()
+    total = sum(int(part["rows"]) for part in source.parts.described)
+    vanished = []
+    for here in rows.parts():
+        vanished.append(_compare(rows, here, found))
+        found.rows += here.part.rows.height
+        if progress:
+            progress(found.rows, total)
+    led_to = rows.current.led_to
+    _note_extra(rows, _not_given_elsewhere(rows, pl.concat(vanished), len(vanished)), found)
+    if place.target.writes == "insert" and not (rows.are_counted and led_to == _digest_of_keys(place)):
+        _note_unmapped(place, list(source.parts.flows.values()), found)
+    found.samples = with_keys(place.connection, place.key, found.samples)
     return found
 
 
@@ -177,12 +184,12 @@ class _Compared:
 class _Rows:
     """The rows of the target that belong to parts, over one connection for several threads."""
 
-    def __init__(self, sources: Sequence[PreparedTarget], files: StoredFiles | None) -> None:
+    def __init__(self, sources: Sequence[PreparedTarget], files: StoredFiles | None, *, by_digests: bool) -> None:
         """`sources`: the target, and those that it is loaded together with."""
         self.sources, self.place, self.files, self.lock = sources, sources[0].place, files, Lock()
         self.findings = sources[0].findings(0)
         self.current, self.ids = CurrentRows(self.place), Ids(self.place)
-        self.are_counted = self.place.target.writes == "insert" and has_digests(self.place.connection)
+        self.are_counted = by_digests and self.place.target.writes == "insert"
         together = [source.place.target for source in sources]
         self.orphans = [Orphans(source.place, {}, together) for source in sources]
 
