@@ -1,5 +1,6 @@
 """What people should see of Dispatch beside what any declaration calls for; the checks stand in `checks.csv`."""
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,8 +45,9 @@ def asked(check: str, show: list[str], look: Look) -> Find | CheckOutcome:
         [entry] = look.manifest("prepared", look.asset[1]).metadata["accounting"]
         return found(entry["coerced"].get(check, 0))
     if check == "legacy_id_preservation":
-        with look.target() as connection:
-            lost = legacy_ids_lost(connection, look.system)
+        with ExitStack() as held:
+            connection, *beside = [held.enter_context(look.target()) for _ in range(look.settings.load_connections)]
+            lost = legacy_ids_lost(connection, look.system, beside)
         return found(sum(lost.values()), **lost)
     if check == "legacy_untouched":
         tables = (table for name, table in look.system.legacy_tables.items() if name not in look.system.sources)

@@ -1,6 +1,7 @@
 """The gates between phases: each is a step after the loads of its phase, and the loads of later ones wait for it."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import dagster as dg
 
@@ -54,8 +55,10 @@ def build_phase(graph: Graph, phase: Phase) -> dg.AssetsDefinition:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
             environment.load()
-            with refusals_told(), connect(environment.target_url) as connection:
-                found = phase_findings(connection, graph.system, phase)
+            with refusals_told(), ExitStack() as held:
+                connections = range(environment.settings.load_connections)
+                connection, *beside = [held.enter_context(connect(environment.target_url)) for _ in connections]
+                found = phase_findings(connection, graph.system, phase, beside)
             for name, findings in found.items():
                 yield dg.AssetCheckResult(
                     passed=not findings.count,

@@ -1,8 +1,11 @@
 """What is asked of the target when a phase is loaded: that its rows are there, refer to rows, and are found by their
 legacy ids; and what a system says of them besides. All by value, against the mapping and the accounting."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TypeVar
 
 from psycopg import sql
 
@@ -15,6 +18,9 @@ from dtx_assets.machinery.postgres.ddl import LiveTarget, live_target, qualified
 from dtx_assets.machinery.system.phase import Phase
 from dtx_assets.machinery.system.system import System
 
+Answer = TypeVar("Answer")
+Lack = tuple[str, str, list[str]]
+"""Which check of NAMES, of what, and the rows."""
 SHOWN = 5
 STRUCTURE = ("record_counts", "referential_integrity", "legacy_ids")
 """What fails by a fault of structure: the next phase does not start."""
@@ -78,29 +84,56 @@ class PhaseFindings:
         return sum(self.counts.values())
 
 
-def phase_findings(connection: Connection, system: System, phase: Phase) -> dict[str, PhaseFindings]:
-    """What each of NAMES finds of the targets of a phase that are there."""
+def phase_findings(
+    connection: Connection, system: System, phase: Phase, beside: Sequence[Connection] = ()
+) -> dict[str, PhaseFindings]:
+    """What each of NAMES finds of the targets of a phase that are there; `beside`: connections to ask at once."""
     found = {name: PhaseFindings() for name in NAMES}
     schemas = [target.schema for target in system.models_of(phase) if target.schema]
-    if schemas:
-        connection.execute(sql.SQL("SET search_path TO {}, public").format(sql.Identifier(schemas[0])))
-    for target in system.models_of(phase):
-        live = live_target(connection, target)
-        if live is None:
-            found["record_counts"].add(target.name, ["the table is not there"])
-            continue
-        if not _is_loaded(connection, system, target):
-            found["record_counts"].add(target.name, ["it was not loaded, or that is undone"])
-        for column in target.columns:
-            if column.references:
-                lost = _lost_references(connection, system, target, column.name, column.references)
-                found["referential_integrity"].add(f"{target.name}.{column.name}", lost)
-        for check, name, rows in _by_the_mapping(connection, system, target, live):
+    for each in (connection, *beside) if schemas else ():
+        each.execute(sql.SQL("SET search_path TO {}, public").format(sql.Identifier(schemas[0])))
+    targets = system.models_of(phase)
+    for lacking in _of_each([connection, *beside], targets, lambda over, target: _lacking(over, system, target)):
+        for check, name, rows in lacking:
             found[check].add(name, rows)
     is_whole = all(live_target(connection, target) for target in system.targets if system.flow_of(target.model))
     for name, query in phase.rules.items() if is_whole else ():
         found["business_rules"].add(name, _texts(connection, sql.SQL(query)))
     return found
+
+
+def _lacking(connection: Connection, system: System, target: TargetTable) -> list[Lack]:
+    """What the rows of one target lack."""
+    live = live_target(connection, target)
+    if live is None:
+        return [("record_counts", target.name, ["the table is not there"])]
+    lacking: list[Lack] = []
+    if not _is_loaded(connection, system, target):
+        lacking.append(("record_counts", target.name, ["it was not loaded, or that is undone"]))
+    for column in target.columns:
+        if column.references:
+            lost = _lost_references(connection, system, target, column.name, column.references)
+            lacking.append(("referential_integrity", f"{target.name}.{column.name}", lost))
+    return lacking + _by_the_mapping(connection, system, target, live)
+
+
+def _of_each(
+    connections: Sequence[Connection], targets: Iterable[TargetTable], ask: Callable[[Connection, TargetTable], Answer]
+) -> list[Answer]:
+    """What is asked of each target, in their order; of as many at once as there are connections."""
+    idle: SimpleQueue[Connection] = SimpleQueue()
+    for connection in connections:
+        idle.put(connection)
+
+    def of_one(target: TargetTable) -> Answer:
+        connection = idle.get()
+        try:
+            return ask(connection, target)
+        finally:
+            idle.put(connection)
+
+    with ThreadPoolExecutor(len(connections), "phase") as threads:
+        return list(threads.map(of_one, targets))
 
 
 def legacy_id_of(entry: SourceMapping, key: Sequence[str]) -> str | None:
@@ -127,19 +160,20 @@ def _named(system: System, target: TargetTable) -> dict[str, sql.Composable]:
     return {**names, **rows}
 
 
-def legacy_ids_lost(connection: Connection, system: System) -> dict[str, int]:
+def legacy_ids_lost(connection: Connection, system: System, beside: Sequence[Connection] = ()) -> dict[str, int]:
     """By target column: how many migrated rows are not found by their legacy ids, of all targets that are there."""
-    lost: dict[str, int] = {}
-    for target in system.filled_targets:
-        if (live := live_target(connection, target)) is not None:
-            found = _by_the_mapping(connection, system, target, live, ids_only=True)
-            lost |= {name: len(rows) for _, name, rows in found}
-    return lost
+
+    def of_target(over: Connection, target: TargetTable) -> list[Lack]:
+        live = live_target(over, target)
+        return [] if live is None else _by_the_mapping(over, system, target, live, ids_only=True)
+
+    found = _of_each([connection, *beside], system.filled_targets, of_target)
+    return {name: len(rows) for lacking in found for _, name, rows in lacking}
 
 
 def _by_the_mapping(
     connection: Connection, system: System, target: TargetTable, live: LiveTarget, *, ids_only: bool = False
-) -> list[tuple[str, str, list[str]]]:
+) -> list[Lack]:
     """What the rows of a target lack by its mapping, or their legacy ids only, as (check, of what, rows)."""
     key, named = Key.of(target, live), _named(system, target)
     sources = system.mappings.for_target(target.model).sources
