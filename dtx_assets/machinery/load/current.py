@@ -30,7 +30,7 @@ class CurrentRows:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.led_to = NO_ROWS
-        """The digest of the keys of the rows that the mapping leads to, of the parts of which it was `counted`."""
+        """The digest of the keys of the rows that were found last, where they were `counted`."""
 
     def of_part(
         self,
@@ -100,7 +100,7 @@ class CurrentRows:
             pl.Schema(schema),
         )
         if counted:
-            self.led_to = self.led_to.with_rows(current.get_column("_digest"))
+            self.led_to = NO_ROWS.with_rows(current.get_column("_digest"))
             current = current.drop("_digest")
         raw = current.select(pl.col(c.name).alias(f"{c.name}@raw") for c in columns if c.kind.is_json)
         current = as_prepared(current, columns).hstack(raw)

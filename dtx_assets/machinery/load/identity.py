@@ -35,6 +35,14 @@ class Ids:
             return part
         return part.with_ids(numbers)
 
+    def are_known(self, part: Part, present: pl.DataFrame) -> bool:
+        """Whether `numbered` asks nobody."""
+        target, key = self.place.target, self.place.key
+        if not target.key_is_written or key.is_number:
+            return True
+        unknown = part.rows.join(present, on=list(key.columns), how="anti")
+        return key.is_printed_in_one_way and unknown.is_empty()
+
     def _numbers_by(self, present: pl.DataFrame, keys: pl.DataFrame) -> pl.Series:
         key = self.place.key
         known = present.select(*key.columns, "_id").unique(key.columns)

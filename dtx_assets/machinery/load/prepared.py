@@ -1,6 +1,7 @@
 """What a load or a comparison of a target starts from: its prepared and rejected rows, and what they were made for."""
 
 from collections.abc import Mapping
+from copy import copy
 from datetime import datetime
 
 from dtx_assets.machinery.base.errors import StructureError
@@ -11,6 +12,7 @@ from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.runs import RunContext
 from dtx_assets.machinery.load.whole import WholeParts
 from dtx_assets.machinery.model.references import refers_to_itself
+from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.prepare.part import PreparedParts
 
 
@@ -41,6 +43,12 @@ class PreparedTarget:
         )
         whole = whole or refers_to_itself(place.target)
         self.parts: PreparedParts | WholeParts = WholeParts(parts) if whole else parts
+
+    def over(self, connection: Connection) -> "PreparedTarget":
+        """The same over another connection; what is read of the parts is shared."""
+        other = copy(self)
+        other.place = self.place.over(connection)
+        return other
 
     def findings(self, load_id: int) -> Findings:
         """The lists that a load writes to, or that are read for one that is none."""

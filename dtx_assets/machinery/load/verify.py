@@ -4,12 +4,9 @@ What others own is left out: rows that this system did not write, and of rows of
 Where files belong to the rows, the store has to hold each of them as it was sent: `files.stored` compares them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from functools import partial
-from threading import Lock
 from typing import Any, TypeVar
 
 import polars as pl
@@ -18,34 +15,28 @@ from psycopg import sql
 
 from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.files.stored import StoredFiles
-from dtx_assets.machinery.load.current import CurrentRows
 from dtx_assets.machinery.load.entries import LED_TO
-from dtx_assets.machinery.load.identity import Ids
-from dtx_assets.machinery.load.inserts import insert_fates
-from dtx_assets.machinery.load.orphans import Orphans, settled
+from dtx_assets.machinery.load.mapped_rows import MappedPart, MappedRows, can_be_shared
 from dtx_assets.machinery.load.ownership import DELETED, KEY_TAKEN, MISSING, THEIRS, identity_of, yields_of
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
-from dtx_assets.machinery.load.refusals import ORPHAN
 from dtx_assets.machinery.load.relink import given_by
 from dtx_assets.machinery.load.runs import RunContext, is_loaded_by, prepare_bookkeeping
 from dtx_assets.machinery.load.samples import Sample, with_keys
-from dtx_assets.machinery.load.sent_files import sent_before
-from dtx_assets.machinery.load.units import update_fates
 from dtx_assets.machinery.load.verification import Fault, Verification
 from dtx_assets.machinery.load.verified_before import VerifiedBefore
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 from dtx_assets.machinery.postgres.content import copy_out, python_rows
 from dtx_assets.machinery.postgres.ddl import require_target
-from dtx_assets.machinery.postgres.digests import RowsDigest, digest_of
-from dtx_assets.machinery.prepare.part import SOURCE_KEY, Part, without_violations
+from dtx_assets.machinery.postgres.digests import NO_ROWS, RowsDigest, digest_of
 
 Item = TypeVar("Item")
 PUT_BACK: dict[Fault, str] = {
     "files_lost": "put it back, from the legacy files or a backup of the store",
     "files_changed": "find out who replaced it, and put back what has the SHA-256 that should be",
 }
+ONE_STATE = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 DOUBLED = "an equal row that this system did not write"
 NOT_MAPPED = "this system wrote it, and nothing gives it any more"
 NEVER_LOADED = "the mapping gives it, and it was not loaded"
@@ -80,7 +71,7 @@ def verify_target(
                 held.enter_context(lake.lease(manifest, run.run_id))
             datasets.append(dataset)
         connection = held.enter_context(connect(connection_url))
-        compare = partial(_verified, connection, system, targets, datasets, lake, run, progress, files)
+        compare = partial(_verified, connection, connection_url, system, targets, datasets, lake, run, progress, files)
         try:
             # Where files are compared too, no digest says how they are.
             found = compare(by_digests=files is None)
@@ -95,6 +86,7 @@ def verify_target(
 
 def _verified(
     connection: Connection,
+    connection_url: str,
     system: str,
     targets: Sequence[TargetTable],
     datasets: Sequence[tuple[Manifest, Manifest]],
@@ -106,10 +98,11 @@ def _verified(
     by_digests: bool,
 ) -> Verification:
     may_be_earlier = by_digests and _may_be_earlier(connection, run, targets[0])
-    with connection.transaction(force_rollback=True):
+    with ExitStack() as held:
+        held.enter_context(connection.transaction(force_rollback=True))
         if may_be_earlier:
             # What is compared and what its digest is made of are the same rows, whoever writes meanwhile.
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            connection.execute(ONE_STATE)
         prepare_bookkeeping(connection)
         sources = [
             PreparedTarget(
@@ -124,10 +117,23 @@ def _verified(
         earlier = VerifiedBefore(lake, run.run_id, sources) if may_be_earlier else None
         if earlier and (before := earlier.found()):
             return before
-        found = _compare_all(_Rows(sources, files, by_digests=by_digests), progress)
+        several = min(run.connections, len(sources[0].parts.described)) if can_be_shared(sources) else 1
+        beside = [_beside(held, connection, connection_url, one_state=may_be_earlier) for _ in range(several - 1)]
+        found = _compare_all(MappedRows(sources, files, are_counted=by_digests, beside=beside), progress)
         if earlier and found.is_clean:
             earlier.note(found)
         return found
+
+
+def _beside(held: ExitStack, connection: Connection, url: str, *, one_state: bool) -> Connection:
+    """Another connection in a transaction; in `one_state` with that of `connection`."""
+    other = held.enter_context(connect(url))
+    held.enter_context(other.transaction(force_rollback=True))
+    if one_state:
+        [snapshot] = connection.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
+        other.execute(ONE_STATE)
+        other.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+    return other
 
 
 def _may_be_earlier(connection: Connection, run: RunContext, target: TargetTable) -> bool:
@@ -135,16 +141,16 @@ def _may_be_earlier(connection: Connection, run: RunContext, target: TargetTable
     return run.mode == "rehearsal" and is_loaded_by(connection, run, target)
 
 
-def _compare_all(rows: "_Rows", progress: Callable[[int, int], None] | None) -> Verification:
+def _compare_all(rows: MappedRows, progress: Callable[[int, int], None] | None) -> Verification:
     source, place, found = rows.sources[0], rows.place, Verification()
     total = sum(int(part["rows"]) for part in source.parts.described)
-    vanished = []
+    vanished, led_to = [], NO_ROWS
     for here in rows.parts():
+        led_to += here.led_to
         vanished.append(_compare(rows, here, found))
         found.rows += here.part.rows.height
         if progress:
             progress(found.rows, total)
-    led_to = rows.current.led_to
     _note_extra(rows, _not_given_elsewhere(rows, pl.concat(vanished), len(vanished)), found)
     if place.target.writes == "insert" and not (rows.are_counted and led_to == _digest_of_keys(place)):
         _note_unmapped(place, list(source.parts.flows.values()), found)
@@ -164,139 +170,7 @@ def _note_files(target: TargetTable, files: StoredFiles, found: Verification) ->
     found.files, found.files_read = files.compared.total(), files.compared["read"]
 
 
-@dataclass(frozen=True)
-class _Compared:
-    """A part of the prepared rows, with what the mapping and the target hold of it."""
-
-    part: Part
-    stored: pl.DataFrame
-    current: pl.DataFrame
-
-    def fates(self, target: TargetTable) -> pl.DataFrame:
-        yields = yields_of(self.part.links)
-        if target.writes == "insert":
-            rows = self.part.comparable
-            return insert_fates(target, self.part.columns, rows, yields, self.stored, self.current, overwrite=False)
-        rows = self.part.rows
-        return update_fates(self.part.columns, rows, yields, self.stored, self.current, overwrite=False).fates
-
-
-class _Rows:
-    """The rows of the target that belong to parts, over one connection for several threads."""
-
-    def __init__(self, sources: Sequence[PreparedTarget], files: StoredFiles | None, *, by_digests: bool) -> None:
-        """`sources`: the target, and those that it is loaded together with."""
-        self.sources, self.place, self.files, self.lock = sources, sources[0].place, files, Lock()
-        self.findings = sources[0].findings(0)
-        self.current, self.ids = CurrentRows(self.place), Ids(self.place)
-        self.are_counted = by_digests and self.place.target.writes == "insert"
-        together = [source.place.target for source in sources]
-        self.orphans = [Orphans(source.place, {}, together) for source in sources]
-
-    def parts(self) -> Iterator[_Compared]:
-        """All parts of the target, with the rows that the mapping leads to."""
-        of_target = self.sources[0].parts
-        parts = _ahead(of_target.read(number) for number in range(len(of_target.described)))
-        # While a part is compared, the database gives the next, and the one after it is read from the lake.
-        return _ahead(map(self.mapped, parts))
-
-    def mapped(self, part: Part) -> _Compared:
-        """A part with the rows that the mapping leads to: where all is well there are no others."""
-        place = self.place
-        with self.lock:
-            part = self._settled(without_violations(place.connection, place.target, place.live, part))
-            if place.target.writes != "insert":
-                return self._compared(self.ids.numbered(part))
-            here = self._compared(part)
-            return replace(here, part=self.ids.numbered(part, here.current))
-
-    def _settled(self, part: Part) -> Part:
-        """The part without the orphans that a load would find."""
-        if not self.orphans[0].own:
-            return settled(self.orphans, [part])[0]
-        parts = [part]
-        for source in self.sources[1:]:
-            place = source.place
-            [other] = [source.parts.read(number) for number in range(len(source.parts.described))]
-            parts.append(without_violations(place.connection, place.target, place.live, other))
-        absent = [
-            part.rows.filter(pl.col("_row").is_in(_refused(source, part, orphans=False).implode())).select(
-                source.place.target.key
-            )
-            for source, part in zip(self.sources, parts, strict=True)
-        ]
-        return settled(self.orphans, parts, absent)[0]
-
-    def _compared(self, part: Part) -> _Compared:
-        place = self.place
-        with place.connection.transaction(force_rollback=True):
-            stored = self.findings.links(part)
-            current = self.current.of_part(part, stored, keys=part.rows.head(0), counted=self.are_counted)
-            return _Compared(part, stored, current)
-
-    def of_keys(self, here: _Compared, numbers: pl.Series) -> _Compared:
-        """The same part with the rows that have the natural keys of some of its rows, by their numbers, as well."""
-        keys = here.part.rows.filter(pl.col("_row").is_in(numbers.implode()))
-        with self.lock, self.place.connection.transaction(force_rollback=True):
-            found = self.current.of_part(here.part, here.stored, ids=pl.DataFrame(schema=IDS), keys=keys)
-        return replace(here, current=pl.concat([here.current, found]).unique("_id", maintain_order=True))
-
-    def refused(self, part: Part) -> set[int]:
-        """The numbers of those rows of a part whose legacy rows a load rejected, wholly or some of their rows."""
-        with self.lock:
-            return set(_refused(self.sources[0], part))
-
-    def note_files(self, rows: pl.DataFrame) -> None:
-        """Has the files of rows compared: `key`, `sha256`, `size`, and where they come from and are."""
-        if self.files is None or rows.is_empty():
-            return
-        with self.lock:
-            sent = sent_before(self.place.connection, self.place.target.name, rows.get_column("key"))
-        wanted = rows.join(sent, on=["key", "sha256"], how="left", maintain_order="left")
-        self.files.add(wanted.with_columns(pl.col("e_tags").fill_null([])))
-
-    def files_of_extra(self, rows: pl.DataFrame) -> None:
-        """The same of rows that nothing gives any more: their files, where a run sent them, are theirs still."""
-        place = self.place
-        if self.files is None or place.target.file_columns is None or rows.is_empty():
-            return
-        key = place.key
-        query = sql.SQL("SELECT {number}, {}, {} FROM {} AS t{} WHERE {} AND {number} = ANY (%s)").format(
-            *map(sql.Identifier, place.target.file_columns), place.table, key.beside, key.same, number=key.number
-        )
-        schema = {"target_id": pl.Int64(), "key": pl.String(), "sha256": pl.String()}
-        there = pl.DataFrame(
-            place.connection.execute(query, [rows.get_column("target_id").to_list()]).fetchall(), schema, orient="row"
-        )
-        sent = sent_before(place.connection, place.target.name, there.get_column("key"))
-        wanted = there.join(sent, on=["key", "sha256"]).join(rows, on="target_id")
-        self.files.add(wanted.with_columns(pl.lit(None, pl.Int64).alias("size")))
-
-
-def _refused(source: PreparedTarget, part: Part, *, orphans: bool = True) -> pl.Series:
-    """The numbers of those rows of a part whose legacy rows a load rejected, as orphans too or by themselves alone."""
-    by_themselves = sql.SQL(" AND NOT partial AND {} <> ALL (reasons)").format(sql.Literal(ORPHAN))
-    listed = copy_out(
-        source.place.connection,
-        sql.SQL(
-            "SELECT flow_id, source_key FROM migration.rejected_entry WHERE closed_by IS NULL AND found_by_load"
-            " AND flow_id = ANY ({}::smallint[]){}"
-        ).format(sql.Literal(list(source.parts.flows.values())), sql.SQL("") if orphans else by_themselves),
-        SOURCE_KEY,
-    )
-    return part.links.join(listed, on=SOURCE_KEY.names(), how="semi").get_column("rows").explode()
-
-
-def _ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The items, each made in a thread while the one before it is used."""
-    with ThreadPoolExecutor(1, "verify") as worker:
-        coming = worker.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = worker.submit(next, items, None)
-            yield item
-
-
-def _fates(rows: _Rows, here: _Compared) -> tuple[_Compared, pl.DataFrame]:
+def _fates(rows: MappedRows, here: MappedPart) -> tuple[MappedPart, pl.DataFrame]:
     """What a load would do with the rows of a part, once those that have their natural keys are looked at too."""
     target = rows.place.target
     fates = here.fates(target)
@@ -308,7 +182,7 @@ def _fates(rows: _Rows, here: _Compared) -> tuple[_Compared, pl.DataFrame]:
     return here, fates
 
 
-def _not_given_elsewhere(rows: _Rows, vanished: pl.DataFrame, parts: int) -> pl.DataFrame:
+def _not_given_elsewhere(rows: MappedRows, vanished: pl.DataFrame, parts: int) -> pl.DataFrame:
     """Of what one part gives no more, that which no other one gives: a source row may have moved to it."""
     if vanished.is_empty() or parts == 1:
         return vanished
@@ -321,7 +195,7 @@ def _not_given_elsewhere(rows: _Rows, vanished: pl.DataFrame, parts: int) -> pl.
     return vanished
 
 
-def _compare(rows: _Rows, here: _Compared, found: Verification) -> pl.DataFrame:
+def _compare(rows: MappedRows, here: MappedPart, found: Verification) -> pl.DataFrame:
     """Notes what is lost or changed of a part; gives what is mapped and not yielded."""
     target = rows.place.target
     here, fates = _fates(rows, here)
@@ -366,7 +240,7 @@ def _of(frame: pl.DataFrame, column: str, values: pl.Series) -> list[dict[str, A
     return python_rows(frame.filter(pl.col(column).is_in(values.implode())))
 
 
-def _note_extra(rows: _Rows, vanished: pl.DataFrame, found: Verification) -> None:
+def _note_extra(rows: MappedRows, vanished: pl.DataFrame, found: Verification) -> None:
     """What the mapping knows and nothing gives any more, where it is there still."""
     if vanished.is_empty():
         return

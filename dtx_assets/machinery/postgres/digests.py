@@ -18,6 +18,9 @@ class RowsDigest:
     rows: int
     total: int
 
+    def __add__(self, other: "RowsDigest") -> "RowsDigest":
+        return RowsDigest(self.rows + other.rows, self.total + other.total)
+
     def with_rows(self, digests: pl.Series) -> "RowsDigest":
         """This with the hashes of more rows."""
         # In halves: a column of 64 bits has no room for the sum.

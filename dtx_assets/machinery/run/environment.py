@@ -277,6 +277,7 @@ class RunEnvironment:
             self.settings.cutover_at,
             subset=self.options.subset,
             dry=True,
+            connections=self.settings.load_connections,
             indexes_after=self.settings.indexes_after_load,
         )
 

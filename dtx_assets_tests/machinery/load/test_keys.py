@@ -176,6 +176,21 @@ def test_rows_that_no_mapping_leads_to_are_found_by_whatever_key(shop, kind):
     assert not_ours() == 1
 
 
+def test_rows_that_are_gone_with_all_that_was_said_of_them_are_lost_whichever_connection_looks(shop, kind):
+    """Keys that have no number any more are given one by one connection alone: two would wait for each other."""
+    prepare(shop, kind, [kind.row(n) for n in range(1, 7)])
+    shop.load(kind.target)
+    # One in each of the two parts.
+    for number in (2, 5):
+        same = " AND ".join(f'"{name}" = %s' for name in kind.key(number))
+        shop.sql(f"DELETE FROM {kind.target.name} WHERE {same}", *kind.key(number).values())
+    entries = "migration.mapping_entry WHERE source_key IN ('1', '4')"
+    shop.sql(f"DELETE FROM migration.target_row WHERE no IN (SELECT lowest_id FROM {entries})")
+    shop.sql(f"DELETE FROM {entries}")
+    found = verified(shop, kind)
+    assert (dict(found.counts), found.rows) == ({"lost": 2}, 6)
+
+
 def test_the_views_show_keys(shop, kind):
     prepare(shop, kind, [kind.row(1)])
     shop.load(kind.target)
