@@ -14,6 +14,7 @@ from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
 from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.execute import PROBLEM
 from dtx_assets.machinery.mapping.model import SourceMapping
+from dtx_assets.machinery.mapping.places import told_where
 from dtx_assets.machinery.mapping.provenance import OF
 from dtx_assets.machinery.model.target import TargetColumn, polars_type
 from dtx_assets.machinery.model.types import ColumnType
@@ -95,27 +96,33 @@ class _ModelRun:
     def run(self) -> None:
         merge = next(((name, entry) for name, entry in self.sources.items() if entry.merge), None)
         for source in self.sources:
-            inputs = replace(self.inputs, migrated=dict(self.migrated))
-            made = source_parts(self.outcome, inputs, self.model, self.mapping, source)
-            if made.entry.added_to:
-                made.rows = with_rows_to_add_to(made, self.target, self.migrated)
-            if not merge:
-                # What is merged is judged as one: by the live target, and by the load.
-                self._reject_what_does_not_fit(made)
-            made.parts = _marked(made)
-            if made.entry.duplicates or not merge:
-                made.parts = self._settled(made)
-            if made.entry.taken_by:
-                made.parts = without_taken(made, self.target, self.migrated)
-            for pairs in (judged_by_existing(made, self.target, self.inputs), those_that_count(made, self.inputs)):
-                if pairs is not None:
-                    self.outcome.stands_for.setdefault(self.model, []).append(pairs)
-            self.outcome.made[self.model, source] = made.parts
-            self.migrated[source] = self._booked(made)
-        if any(entry.united for entry in self.sources.values()):
-            self.outcome.prepared[self.model] = self._to_be_united()
-        else:
-            self.outcome.prepared[self.model] = self._merged(*merge) if merge else self._as_they_are()
+            with told_where(self.inputs.system.mappings, self.model, "sources", source):
+                self._run_source(source, is_merged=merge is not None)
+        with told_where(self.inputs.system.mappings, self.model, "sources", *(merge[:1] if merge else ())):
+            if any(entry.united for entry in self.sources.values()):
+                self.outcome.prepared[self.model] = self._to_be_united()
+            else:
+                self.outcome.prepared[self.model] = self._merged(*merge) if merge else self._as_they_are()
+
+    def _run_source(self, source: str, *, is_merged: bool) -> None:
+        """Makes, judges and books what one source gives."""
+        inputs = replace(self.inputs, migrated=dict(self.migrated))
+        made = source_parts(self.outcome, inputs, self.model, self.mapping, source)
+        if made.entry.added_to:
+            made.rows = with_rows_to_add_to(made, self.target, self.migrated)
+        if not is_merged:
+            # What is merged is judged as one: by the live target, and by the load.
+            self._reject_what_does_not_fit(made)
+        made.parts = _marked(made)
+        if made.entry.duplicates or not is_merged:
+            made.parts = self._settled(made)
+        if made.entry.taken_by:
+            made.parts = without_taken(made, self.target, self.migrated)
+        for pairs in (judged_by_existing(made, self.target, self.inputs), those_that_count(made, self.inputs)):
+            if pairs is not None:
+                self.outcome.stands_for.setdefault(self.model, []).append(pairs)
+        self.outcome.made[self.model, source] = made.parts
+        self.migrated[source] = self._booked(made)
 
     # --- what the target takes ----------------------------------------------------------------------------------------
 
@@ -323,7 +330,7 @@ class _ModelRun:
             how="diagonal_relaxed",
         )
         key = self._identity()
-        merged = call(self.inputs, source, entry, "merge", parts)
+        merged = call(self.inputs, self.model, source, "merge", parts)
         rows = merged.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_target_row"))
         pairs = parts.join(
             rows.select(*key, "_target_row"), on=key, how="left", nulls_equal=True, maintain_order="left"
