@@ -16,8 +16,9 @@ from dtx_assets.machinery.mapping.execute import PROBLEM
 from dtx_assets.machinery.mapping.model import SourceMapping
 from dtx_assets.machinery.mapping.places import told_where
 from dtx_assets.machinery.mapping.provenance import OF
-from dtx_assets.machinery.model.target import TargetColumn, polars_type
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable, polars_type
 from dtx_assets.machinery.model.types import ColumnType
+from dtx_assets.machinery.postgres.ddl import LiveTarget
 from dtx_assets.machinery.prepare.assess import (
     LINKS_SCHEMA,
     add_schema_problems,
@@ -60,6 +61,21 @@ def _run(models: Sequence[str], inputs: FlowInputs) -> Outcome:
     return outcome
 
 
+def _types(target: TargetTable, live: LiveTarget | None) -> dict[str, ColumnType]:
+    """The types of the target's columns as they are live, of those not known as they are declared."""
+    declared = {column.name: column.kind for column in target.columns}
+    return declared | {name: column.kind for name, column in (live.columns.items() if live else ())}
+
+
+def _held(target: TargetTable, live: LiveTarget | None) -> dict[str, TargetColumn]:
+    """The target's columns as they are live, those not known as they are declared."""
+    columns = live.columns if live else {}
+    return {
+        column.name: columns[column.name].as_declared(column) if column.name in columns else column
+        for column in target.columns
+    }
+
+
 class _ModelRun:
     """Makes the rows of one target model from one batch."""
 
@@ -68,7 +84,8 @@ class _ModelRun:
         self.mapping = inputs.system.mappings.for_target(model)
         self.target = inputs.system.target(model)
         self.columns = self.target.columns_under(inputs.context.decisions)
-        context = replace(inputs.context, columns=self._types(inputs), held=self._held(inputs))
+        live = inputs.live.get(model)
+        context = replace(inputs.context, columns=_types(self.target, live), held=_held(self.target, live))
         self.inputs = replace(inputs, context=context)
         chosen = inputs.context.decisions
         self.sources = {
@@ -77,21 +94,6 @@ class _ModelRun:
             if is_active(entry.when, chosen) and not entry.only_read
         }
         self.migrated: dict[str, pl.DataFrame] = {}
-
-    def _types(self, inputs: FlowInputs) -> dict[str, ColumnType]:
-        """The types of the target's columns as they are live, of those not known as they are declared."""
-        live = inputs.live.get(self.model)
-        declared = {column.name: column.kind for column in self.target.columns}
-        return declared | {name: column.kind for name, column in (live.columns.items() if live else ())}
-
-    def _held(self, inputs: FlowInputs) -> dict[str, TargetColumn]:
-        """The target's columns as they are live, those not known as they are declared."""
-        live = inputs.live.get(self.model)
-        columns = live.columns if live else {}
-        return {
-            column.name: columns[column.name].as_declared(column) if column.name in columns else column
-            for column in self.target.columns
-        }
 
     def run(self) -> None:
         merge = next(((name, entry) for name, entry in self.sources.items() if entry.merge), None)
