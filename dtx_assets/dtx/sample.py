@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from dtx_assets.dtx.sample_rows import MAKERS, SAMPLE_FILES, file_names
-from dtx_assets.dtx.sample_ugly import CASES
 
 
 def write_files(directory: Path, ugly: bool) -> None:
@@ -23,4 +22,3 @@ def write_files(directory: Path, ugly: bool) -> None:
 FUNCTIONS: dict[str, Callable[..., Any]] = {"write_files": write_files}
 """What `sample.yaml` names."""
 FUNCTIONS |= {function.__name__: function for function in MAKERS}
-FUNCTIONS |= {function.__name__: function for function in CASES}
