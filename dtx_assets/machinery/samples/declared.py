@@ -143,8 +143,8 @@ class SampleFile(_Strict):
         default={},
         description="ugly rows that belong together, step by step: `new` makes one of a kind, `table` a row, each as"
         " usual but for the cells that follow; `as` names it, `set` a value; `listed` makes one for each of"
-        " `ugly_rows`, `times` so many. A cell is a text, `{ the: name }`, `{ id: counter }`, `{ new: kind, … }`, `{ bytes: … }` or"
-        " `{ written: … }`",
+        " `ugly_rows`, `times` so many. A cell is a text, `{ the: name }`, `{ id: counter }`, `{ new: kind, … }`,"
+        " `{ bytes: … }` or `{ written: … }`",
     )
     ugly_ids_from: int = Field(default=900_000_001, description="the first id that stories count, of each counter")
     lists: dict[str, tuple[Scalar, ...]] = Field(default={}, description="values that functions ask for by name")
