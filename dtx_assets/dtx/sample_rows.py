@@ -1,6 +1,6 @@
 """What no declaration says of plausible rows of DTX 1.0: what rows of several tables have to agree on, and PHP values.
 
-The rest is in `mappings/dtx/sample.yaml`, which names these functions; ugly rows are in `sample_ugly`.
+The rest is in `mappings/dtx/sample.yaml`, which names these functions; ugly rows are told there, too.
 """
 
 from collections.abc import Sequence
