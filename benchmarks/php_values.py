@@ -8,7 +8,7 @@ import time
 
 import polars as pl
 
-from dtx_assets.dtx.php import php_strings
+from dtx_assets.machinery.transforms.php import php_strings
 
 
 def address_lists(rows: int, distinct: int) -> pl.Series:

@@ -1,14 +1,21 @@
 """PHP-serialised e-mail addresses, as notification_webhook and reviewer_address hold them (spec 4.1 and 4.4)."""
 
+from collections.abc import Mapping
+
 import polars as pl
 
-from dtx_assets.dtx.php import php_strings
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
 from dtx_assets.machinery.prepare.assess import rejected_rows
 from dtx_assets.machinery.system.flow import FlowInputs, Outcome
+from dtx_assets.machinery.transforms.php import php_strings
 
 ADDRESS = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
 """One `@` with something before it, a dot inside the part after it, no white space (spec 4.1)."""
+
+
+def counts_latin1(chosen: Mapping[str, str]) -> bool:
+    """Whether the lengths of PHP strings may count bytes of latin1 (decision `php_string_lengths`)."""
+    return chosen["php_string_lengths"] == "latin1_bytes"
 
 
 def read_addresses(serialised: pl.Series, *, latin1_lengths: bool) -> pl.DataFrame:

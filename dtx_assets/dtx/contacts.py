@@ -1,21 +1,16 @@
 """The contact that envelope.vendor_data holds, PHP-serialised once or twice, as JSON (spec 4.6, Area 8 decision 6)."""
 
-import json
-import math
 import re
 from functools import partial
-from typing import Any
 
 import polars as pl
 
-from dtx_assets.dtx.php import PhpError, PhpValue, decode_distinct, flatten_leaves, parse
 from dtx_assets.machinery.mapping.execute import RowProblem
+from dtx_assets.machinery.transforms.php import PhpError, PhpValue, decode_distinct, flatten_leaves, parse
+from dtx_assets.machinery.transforms.php_json import NUL, document_of, json_of, text_of
 
 CONTACT = pl.Struct({":contact": pl.String, "_why_not": pl.String})
 """The contact as compact JSON with its keys sorted, or why there is none."""
-
-MAX_NESTING = 100
-"""Arrays within one another; what is deeper is no contact, and JSON readers have their limits."""
 
 _LOOKS_SERIALISED = re.compile(rb'a:[0-9]+:\{|[sSOCE]:[0-9]+:"')
 
@@ -54,14 +49,11 @@ def read_contact(payload: bytes, *, latin1_lengths: bool = False) -> dict[str, s
             value = parse(value, latin1_lengths=latin1_lengths)
         if not isinstance(value, dict):
             raise PhpError("the value is no array", 0)
-        contact = _json_value(value)
+        contact = document_of(value)
         contact["email"] = _addresses(value.get(b"email"), latin1_lengths)
+        return {":contact": json_of(contact), "_why_not": None}
     except PhpError as error:
-        return {":contact": None, "_why_not": str(error)}
-    text = json.dumps(contact, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    if "\\u0000" in text and "\x00" in _texts(contact):
-        return {":contact": None, "_why_not": "holds a NUL, which PostgreSQL cannot hold"}
-    return {":contact": text, "_why_not": None}
+        return {":contact": None, "_why_not": error.why if error.why == NUL else str(error)}
 
 
 def _addresses(value: PhpValue, latin1_lengths: bool) -> list[str]:
@@ -76,34 +68,4 @@ def _addresses(value: PhpValue, latin1_lengths: bool) -> list[str]:
                 raise
     if value == b"":
         return []
-    return [_text(leaf) for leaf in flatten_leaves(value) if leaf is not None]
-
-
-def _text(leaf: PhpValue) -> str:
-    if isinstance(leaf, bytes):
-        try:
-            return leaf.decode()
-        except UnicodeDecodeError:
-            raise PhpError("holds bytes that are no text", 0) from None
-    return json.dumps(leaf)
-
-
-def _json_value(value: PhpValue, depth: int = 0) -> Any:
-    if isinstance(value, bytes):
-        return _text(value)
-    if isinstance(value, dict):
-        if depth == MAX_NESTING:
-            raise PhpError(f"arrays are nested more than {MAX_NESTING} deep", 0)
-        return {_text(key): _json_value(element, depth + 1) for key, element in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        raise PhpError("holds a number that JSON does not have", 0)
-    return value
-
-
-def _texts(value: Any) -> str:
-    """All texts of a document one after the other."""
-    if isinstance(value, dict):
-        return "".join(f"{key}{_texts(inner)}" for key, inner in value.items())
-    if isinstance(value, list):
-        return "".join(map(_texts, value))
-    return value if isinstance(value, str) else ""
+    return [text_of(leaf) for leaf in flatten_leaves(value) if leaf is not None]

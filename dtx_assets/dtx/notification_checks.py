@@ -9,14 +9,14 @@ from functools import partial
 
 import polars as pl
 
-from dtx_assets.dtx.addresses import ADDRESS
+from dtx_assets.dtx.addresses import ADDRESS, counts_latin1
 from dtx_assets.dtx.flows.notification_schedule import LONGEST_WAIT, LOOKUP_PREFIX, STAGES, Stage, counted_lookups
-from dtx_assets.dtx.php import counts_latin1, fits_latin1_only, php_strings
 from dtx_assets.machinery.checks.crosswalks import unmatched_ids
 from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Found, Look, Values
 from dtx_assets.machinery.checks.spec import CheckOutcome, Severity, found
 from dtx_assets.machinery.checks.survey import RepeatedKeys, repeated_keys, shown_values
 from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value, timestamp_value
+from dtx_assets.machinery.transforms.php import fits_latin1_only, php_strings
 
 NOTIFICATION_CHECKS = Checks()
 

@@ -5,8 +5,7 @@ The first paragraph of a function's docstring is what people are told of it.
 
 import polars as pl
 
-from dtx_assets.dtx.addresses import with_addresses
-from dtx_assets.dtx.php import counts_latin1
+from dtx_assets.dtx.addresses import counts_latin1, with_addresses
 from dtx_assets.dtx.repo_files import inventory_of_files, with_source_ids
 from dtx_assets.machinery.look_ups.assets import MappingContext, References, refuse_contradictions
 from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value

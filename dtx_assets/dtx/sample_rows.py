@@ -1,16 +1,14 @@
 """What no declaration says of plausible rows of DTX 1.0: what rows of several tables have to agree on, and PHP values.
 
-The rest is in `mappings/dtx/sample.yaml`, which names these functions; ugly rows are in `sample_ugly`.
+The rest is in `mappings/dtx/sample.yaml`, which names these functions; ugly rows are told there, too.
 """
 
-import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
-import phpserialize
 import polars as pl
 
-from dtx_assets.machinery.samples.rows import Rows, choose, join, text
+from dtx_assets.machinery.samples.rows import Rows, choose, join, php, text
 
 Columns = dict[str, pl.Expr]
 
@@ -44,40 +42,6 @@ NO_SUCH_ID = 500_000_000
 SAMPLE_FILES = 12
 """How many files the file repository of a sample has; unlinked rows of repo_file share them."""
 
-_USUAL = {
-    "CRFRRSetting": "14",
-    "CRSRRSetting": "14",
-    "CRNRAlertSetting": "5",
-    "CRRestartSetting": "30",
-    "CESTESetting": "30",
-    "CEFERSetting": "14",
-    "CEFERTiming": "Before",
-    "CEEXPSetting": "1",
-    "CEEXPTiming": "After",
-    "CESERSetting": "14",
-    "CESERTiming": "After",
-    "CEEXPAlertSetting": "5",
-    "CEEXPAlertTiming": "After",
-    "CERestartSetting": "30",
-    "CNCFSetting": "14",
-    "CNCSSetting": "14",
-    "CNCAlertSetting": "5",
-    "CNCRestartSetting": "30",
-    "DRFRRSetting": "14",
-    "DRSRRSetting": "14",
-    "DRNRAlertSetting": "5",
-}
-"""The homogeneous settings that the plan saw."""
-_OTHER = ("7", "10", "14", "21", "30", "45", "3", "1", "0")
-_SPOILT = ("CRFRRSetting=abc", "CESTESetting=3651", "CNCFSetting=-1", "CEEXPTiming=Sometimes", "send_hold=MAYBE")
-_SPOILT_WEBHOOKS = (
-    ("webhook", 'a:1:{i:0;s:99:"cut'),
-    ("webhook", 'a:1:{i:0;s:10:"no-at-sign";}'),
-    ("webhook", 'O:8:"stdClass":0:{}'),
-    ("selector", "WHO_KNOWS"),
-    ("webhook", ""),
-)
-
 
 # --- ids, names and PHP values ----------------------------------------------------------------------------------------
 
@@ -106,22 +70,6 @@ def mailbox(rows: Rows, index: pl.Expr, which: int) -> pl.Expr:
     return join(choose(rows.lists["mailboxes"], index + 3 * which), "@customer", index + 1, ".example.com")
 
 
-def php(value: pl.Expr) -> pl.Expr:
-    """A list of texts, or a struct of them, as PHP serializes it; each distinct value once."""
-
-    def written(texts: pl.Series) -> pl.Series:
-        distinct = texts.unique()
-        values = (json.loads(each)["php"] for each in distinct)
-        made = pl.Series([phpserialize.dumps(each).decode() for each in values], dtype=pl.String)
-        return texts.replace_strict(distinct, made, return_dtype=pl.String)
-
-    return pl.struct(value.alias("php")).struct.json_encode().map_batches(written, pl.String(), is_elementwise=True)
-
-
-def php_addresses(*addresses: object) -> str:
-    return phpserialize.dumps(list(addresses)).decode()
-
-
 def requirements_group_of(record: pl.Expr) -> pl.Expr:
     """Index of the group that a record is a member of: every tenth record shares that of the one before it."""
     return record - (record % 10 == 9).cast(pl.Int64)
@@ -138,10 +86,10 @@ def notification(rows: Rows) -> Columns:
         "customer_id": numbered("customer", rows.position // 2),
         "type": choose(("COI", "DOCUMENT"), rows.position),
     }
-    for name, usual in _USUAL.items():
+    for name, usual in (str(setting).split("=") for setting in rows.lists["usual_settings"]):
         column = text(usual)
         if not name.endswith("Timing"):
-            column = pl.when(varied).then(rows.pick(name, _OTHER)).otherwise(column)
+            column = pl.when(varied).then(rows.pick(name, rows.lists["other_settings"])).otherwise(column)
         columns[name] = (
             pl.when(~varied | rows.chance(f"{name} is set", 0.5)).then(column) if "Restart" in name else column
         )
@@ -153,12 +101,19 @@ def notification(rows: Rows) -> Columns:
     }
     if not rows.ugly_share:
         return columns
-    kind = pl.when(rows.chance("spoilt", rows.ugly_share)).then(rows.below("spoilt how", len(_SPOILT) + 2))
-    cells = [(number, *cell.partition("=")[::2]) for number, cell in enumerate(_SPOILT)]
-    for number, name, value in (*cells, (0, "DRFRRSetting", "abc"), (len(_SPOILT), "type", "FAX")):
-        columns[name] = pl.when(kind == number).then(pl.lit(value)).otherwise(columns[name])
-    columns["customer_id"] += pl.when(kind == len(_SPOILT) + 1).then(NO_SUCH_ID).otherwise(0)
+    cells = [str(cell).partition("=")[::2] for cell in rows.lists["spoilt_notifications"]]
+    kind = _spoil(rows, columns, cells, more=1)
+    columns["DRFRRSetting"] = pl.when(kind == 0).then(pl.lit("abc")).otherwise(columns["DRFRRSetting"])
+    columns["customer_id"] += pl.when(kind == len(cells)).then(NO_SUCH_ID).otherwise(0)
     return columns
+
+
+def _spoil(rows: Rows, columns: Columns, cells: Sequence[tuple[str, str]], more: int = 0) -> pl.Expr:
+    """Puts cells in place of those of spoilt rows; gives which of them, or of so many more, a row has."""
+    kind = pl.when(rows.chance("spoilt", rows.ugly_share)).then(rows.below("spoilt how", len(cells) + more))
+    for number, (name, value) in enumerate(cells):
+        columns[name] = pl.when(kind == number).then(pl.lit(value)).otherwise(columns[name])
+    return kind
 
 
 def notification_audit(rows: Rows) -> Columns:
@@ -184,9 +139,7 @@ def notification_webhook(rows: Rows) -> Columns:
         "webhook": php(addresses),
     }
     if rows.ugly_share:
-        kind = pl.when(rows.chance("spoilt", rows.ugly_share)).then(rows.below("spoilt how", len(_SPOILT_WEBHOOKS)))
-        for number, (name, value) in enumerate(_SPOILT_WEBHOOKS):
-            columns[name] = pl.when(kind == number).then(pl.lit(value)).otherwise(columns[name])
+        _spoil(rows, columns, [str(cell).partition("=")[::2] for cell in rows.lists["spoilt_webhooks"]])
     return columns
 
 
@@ -481,20 +434,13 @@ def certificate(rows: Rows) -> Columns:
     return {"id": pl.when(_file_link(rows) == CERTIFICATE).then(numbered("certificate", rows.position))}
 
 
-MAKERS: tuple[Callable[[Rows], Any], ...] = (
-    *(notification, notification_audit, notification_webhook, notification_lookup, letter, messagequeue, envelope),
-    *(
-        repo_file,
-        repo_file_audit,
-        imap_upload,
-        form_field,
-        keyword,
-        exemption,
-        reviewer_address,
-        work_log,
-        vornado_feed,
-    ),
-    *(snapshot, customer_id, vendor_id, customer_name, vendor_name, crosswalk_account, crosswalk_repo_file, directory),
-    *(group_member, document_requirement, account_email, document, certificate),
-)
-"""What `sample.yaml` names."""
+def write_files(directory: Path, ugly: bool) -> None:
+    """The file repository: small text files that are named like certificates."""
+    folder = directory / "files" / "unlinked"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(file_names(), start=1):
+        content = f"%PDF-1.4\n% Certificate {number} of {SAMPLE_FILES} of the sample\n%%EOF\n" * number
+        (folder / name).write_bytes(content.encode())
+    if ugly:
+        (folder / "empty.txt").write_bytes(b"")
+        (folder / "r\u00e9sum\u00e9 & co.pdf").write_bytes(b"%PDF-1.4\n%%EOF\n")

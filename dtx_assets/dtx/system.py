@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from dtx_assets.dtx import flows
+from dtx_assets.dtx import flows, sample_rows
 from dtx_assets.dtx.checks import CHECKS
 from dtx_assets.dtx.functions import FUNCTIONS
 from dtx_assets.dtx.references import REFERENCES
-from dtx_assets.dtx.sample import FUNCTIONS as SAMPLE_FUNCTIONS
 from dtx_assets.dtx.transforms import TRANSFORMS
 from dtx_assets.machinery.declare.folder import declared_system
 from dtx_assets.machinery.postgres.connection import Connection
+from dtx_assets.machinery.samples.rows import functions_of
 from dtx_assets.machinery.system.system import System
 
 PROJECT_DIR = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def build_system(mappings_dir: Path = MAPPINGS_DIR) -> System:
         functions=FUNCTIONS,
         references=REFERENCES,
         checks=CHECKS,
-        sample_functions=SAMPLE_FUNCTIONS,
+        sample_functions=functions_of(sample_rows),
     )
 
 

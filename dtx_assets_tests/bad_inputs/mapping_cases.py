@@ -70,7 +70,7 @@ CASES: tuple[Case, ...] = (
         '{ "null": "" }',
         '{ "nul": "" }',
         "trimmed_end has no setting 'nul'",
-        35,
+        34,
         "did you mean 'null'?",
     ),
     edited(
@@ -79,7 +79,7 @@ CASES: tuple[Case, ...] = (
         "value_map: coverage_type, output: coverage_type",
         "value_map: coverage_typ, output: coverage_type",
         "unknown value map 'coverage_typ'",
-        32,
+        31,
         "did you mean 'coverage_type'?",
     ),
     edited(
@@ -88,7 +88,7 @@ CASES: tuple[Case, ...] = (
         "output: coverage_subtype",
         "output: coverage_subtipe",
         "value map coverage_type has no column 'coverage_subtipe'",
-        33,
+        32,
         "did you mean 'coverage_subtype'?",
     ),
     edited(
@@ -97,7 +97,7 @@ CASES: tuple[Case, ...] = (
         "crosswalk: requirements,",
         "crosswalk: requirement,",
         "unknown crosswalk 'requirement'",
-        31,
+        30,
         "did you mean 'requirements'?",
     ),
     edited(
@@ -124,7 +124,7 @@ CASES: tuple[Case, ...] = (
         "      reason: {",
         "      raison: {",
         "ManualOverride has no column 'raison'",
-        35,
+        34,
         "did you mean 'reason'?",
     ),
     edited(
@@ -151,7 +151,7 @@ CASES: tuple[Case, ...] = (
         LAST,
         f'      item_type: "no"\n{LAST}',
         "exemption.item_type is both used and dropped",
-        44,
+        43,
         "take it out of `dropped`",
     ),
     edited(

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from dtx_assets.dtx.contacts import MAX_NESTING, read_contact
+from dtx_assets.dtx.contacts import read_contact
 from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.load import LoadSummary, load_target, open_run
+from dtx_assets.machinery.transforms.php_json import MAX_NESTING
 from dtx_assets_tests.dtx.oracle import RawRow
 from dtx_assets_tests.dtx.running import DECISIONS, Migration, envelope, php, reasons
 

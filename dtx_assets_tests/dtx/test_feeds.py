@@ -209,7 +209,10 @@ def test_a_feed_whose_file_is_missing_stops_only_itself(project):
     (project.mappings / "feeds" / "harbor.csv").unlink()
     outcome = project.run("feed:harbor or feed:harbor_numbers", **UNDER_FEEDS)
     assert outcome.exit_code == 1
-    assert "the file of feed_harbor is missing" in outcome.failures[0].message
+    assert re.search(
+        r"the file of feed_harbor is missing\n  at: \S*harbor\.csv, which \S*harbor\.yaml:8 names",
+        outcome.failures[0].message,
+    )
     assert outcome.loads["RecordHarborNumbers"]["updated"] == 2
     assert "RecordHarbor" not in outcome.loads
 
@@ -219,7 +222,9 @@ def test_a_file_without_a_column_that_the_feed_names_says_which(project):
     csv.write_bytes(csv.read_bytes().replace(b"Sq. Ft.", b"Sq Ft", 1))
     outcome = project.run("feed:harbor", **UNDER_FEEDS)
     assert outcome.exit_code == 1
-    assert "feed_harbor lacks the required column Sq. Ft." in outcome.failures[0].message
+    message = outcome.failures[0].message
+    assert "feed_harbor lacks the required column Sq. Ft." in message
+    assert re.search(r"harbor\.csv, of which \S*harbor\.yaml:10 names columns", message)
 
 
 # --- the same rows as code gives --------------------------------------------------------------------------------------

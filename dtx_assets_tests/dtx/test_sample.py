@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from dtx_assets.dtx import sample as sample_module
 from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
 from dtx_assets.machinery.samples import write as write_module
@@ -18,7 +17,7 @@ from dtx_assets.machinery.samples.csv_output import Verbatim, csv_line
 from dtx_assets.machinery.samples.sample import Sample
 from dtx_assets.machinery.samples.write import TARGET_DIRECTORY, write_sample
 
-SHIPPED = Path(sample_module.__file__).parent / "sample"
+SHIPPED = SYSTEM.sample_dir
 CONTROL_TOTALS = Path(__file__).parent / "sample_control_totals.csv"
 NULLS = {r"\N", "NULL"}
 TARGET_ROWS = {SYSTEM.target(model).name for model in Sample(SYSTEM).others}

@@ -1,7 +1,7 @@
 """The mapping files of a shipped system with what its flows are run with: its sample, prepared once in this process."""
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +15,14 @@ from dtx_assets.machinery.dagster.extraction import extracted
 from dtx_assets.machinery.dagster.look_ups import mapping_context
 from dtx_assets.machinery.look_ups.assets import MappingAsset, build_mapping_asset
 from dtx_assets.machinery.mapping import load
+from dtx_assets.machinery.mapping.decisions import decisions_under
+from dtx_assets.machinery.mapping.load import DECISIONS
 from dtx_assets.machinery.mapping.validate import Known
 from dtx_assets.machinery.postgres.ddl import create_target
 from dtx_assets.machinery.prepare.preparation import prepare_flow
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.sources import open_source
-from dtx_assets.machinery.system.flow import Flow, FlowInputs
+from dtx_assets.machinery.system.flow import Flow, FlowInputs, Outcome
 from dtx_assets.machinery.system.system import System
 
 
@@ -70,12 +72,21 @@ def prepared(module: ModuleType, directory: Path, target_url: str) -> Prepared:
         patch.dict("os.environ", variables),
         RunEnvironment(system, uuid4().hex, datetime.now(UTC)) as environment,
     ):
-        _land(environment)
+        land(environment)
         for step in _in_order(system):
             if isinstance(step, Flow):
-                _prepare(environment, step, seen)
+                seen[step.name], _ = run(environment, step)
             else:
                 build_mapping_asset(step, mapping_context(environment, step))
+    for path, other in _others(system, directory):
+        new = [flow for flow in other.flows if flow.name not in seen]
+        with (
+            patch.dict("os.environ", variables | {f"{name}_DECISIONS": str(path)}),
+            RunEnvironment(other, uuid4().hex, datetime.now(UTC)) as environment,
+        ):
+            land(environment, {table for flow in new for table in flow.sources} - system.legacy_tables.keys())
+            for flow in new:
+                seen[flow.name], _ = run(environment, flow)
     everything = {table: frame for inputs in seen.values() for table, frame in inputs.legacy.items()}
     mappings = {name: frame for inputs in seen.values() for name, frame in inputs.mappings.items()}
     crosswalks = {name: frame for inputs in seen.values() for name, frame in inputs.context.crosswalks.items()}
@@ -94,20 +105,38 @@ def prepared(module: ModuleType, directory: Path, target_url: str) -> Prepared:
     )
 
 
-def _prepare(environment: RunEnvironment, flow: Flow, seen: dict[str, FlowInputs]) -> None:
-    def look(inputs: FlowInputs):
-        seen[flow.name] = inputs
-        return flow.run(inputs)
+def run(environment: RunEnvironment, flow: Flow) -> tuple[FlowInputs, Outcome]:
+    """Prepares what was landed by a flow; what it was run with, and what it made of that."""
+    seen: list[tuple[FlowInputs, Outcome]] = []
+
+    def look(inputs: FlowInputs) -> Outcome:
+        seen.append((inputs, flow.run(inputs)))
+        return seen[-1][1]
 
     live = environment.live_targets(flow.targets, lambda _: None)
     prepare_flow(replace(flow, run=look), replace(environment.run_settings, live=live))
+    return seen[-1]
 
 
-def _land(environment: RunEnvironment) -> None:
+def _others(system: System, directory: Path) -> Iterator[tuple[Path, System]]:
+    """The system under each other option, one at a time, with the file that chooses it."""
+    for entry in system.decisions.entries:
+        for option in entry.options:
+            if option != system.decisions.chosen.get(entry.key):
+                path = directory / f"{entry.key}-{option}.yaml"
+                path.write_text(f'{entry.key}: "{option}"\n')
+                decisions = decisions_under(system.mappings_dir / DECISIONS, system.name, path, None)
+                yield path, system.under(decisions)
+
+
+def land(environment: RunEnvironment, only: Collection[str] | None = None) -> None:
+    """Lands the tables of a system, or some of them, from its sample."""
     system, url = environment.system, environment.settings.legacy_url
     with open_source(url) as there:
         for layer, tables in (("legacy", system.legacy_tables), ("crosswalk", system.crosswalk_tables)):
             for name, table in tables.items():
+                if only is not None and name not in only:
+                    continue
                 source = system.sources[name](None) if name in system.sources else there
                 extracted(environment, source, url, table, layer, None)
 

@@ -2,9 +2,8 @@
 
 import polars as pl
 
-from dtx_assets.dtx.addresses import address_problems, invalid_addresses, with_addresses
+from dtx_assets.dtx.addresses import address_problems, counts_latin1, invalid_addresses, with_addresses
 from dtx_assets.dtx.functions import FUNCTIONS
-from dtx_assets.dtx.php import counts_latin1
 from dtx_assets.machinery.mapping.execute import add_problems
 from dtx_assets.machinery.system.flow import FlowInputs
 

@@ -3,12 +3,12 @@
 import polars as pl
 
 from dtx_assets.dtx.functions import FUNCTIONS
-from dtx_assets.dtx.php import decode_distinct
 from dtx_assets.dtx.repo_files import path_bytes, with_handled
 from dtx_assets.machinery.files.content_types import content_type_of
 from dtx_assets.machinery.files.paths import object_name
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems
 from dtx_assets.machinery.system.flow import FlowInputs
+from dtx_assets.machinery.transforms.php import decode_distinct
 
 
 @FUNCTIONS.register

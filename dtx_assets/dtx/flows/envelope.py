@@ -5,9 +5,9 @@ The sums need no contact: under `aggregate` vendor_data is not read, so that one
 
 import polars as pl
 
+from dtx_assets.dtx.addresses import counts_latin1
 from dtx_assets.dtx.contacts import CONTACT_PROBLEM, with_contacts
 from dtx_assets.dtx.functions import FUNCTIONS
-from dtx_assets.dtx.php import counts_latin1
 from dtx_assets.machinery.mapping.execute import add_problems
 from dtx_assets.machinery.system.flow import FlowInputs
 

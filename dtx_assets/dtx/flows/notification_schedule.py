@@ -10,9 +10,8 @@ from typing import Literal
 
 import polars as pl
 
-from dtx_assets.dtx.addresses import address_problems, invalid_addresses, with_addresses
+from dtx_assets.dtx.addresses import address_problems, counts_latin1, invalid_addresses, with_addresses
 from dtx_assets.dtx.functions import FUNCTIONS
-from dtx_assets.dtx.php import counts_latin1
 from dtx_assets.machinery.mapping.execute import RowProblem, add_problems, listed_value
 from dtx_assets.machinery.mapping.provenance import OF, Cell, MadeOf, cell, cells, made_of, told_of
 from dtx_assets.machinery.system.flow import FlowInputs

@@ -191,7 +191,7 @@ def declared_system(
         extra=tables.extra,
         phases=tuple(Phase(number, entry.area, entry.rules) for number, entry in enumerate(tables.phases, 1)),
         sources={
-            table: partial(_own_file, str(mappings_dir / declared.file))
+            table: partial(_own_file, mappings_dir, table, declared.file)
             for table, declared in tables.tables.items()
             if declared.file
         },
@@ -201,9 +201,10 @@ def declared_system(
     return system.under(decisions)
 
 
-def _own_file(path: str, _s3: object) -> CsvAlone:
+def _own_file(mappings_dir: Path, table: str, file: str, _s3: object) -> CsvAlone:
     """A table that lies beside the mapping files."""
-    return CsvAlone(path)
+    named_at = YamlFile(mappings_dir / TABLES).where(("tables", table, "file"))
+    return CsvAlone(str(mappings_dir / file), named_at=named_at)
 
 
 def under_environment(make: Callable[Given, System]) -> Callable[Given, System]:

@@ -194,7 +194,7 @@ def load_feeds(directory: Path, context: FeedContext) -> Feeds:
             before = len(findings.errors)
             check_feed(yaml, file, context, findings)
             if len(findings.errors) == before:
-                feeds.append((yaml, compile_feed(path, file, context)))
+                feeds.append((yaml, compile_feed(yaml, file, context)))
     _check_together(feeds, context, findings)
     findings.raise_if_any()
     return Feeds(tuple(feed for _, feed in feeds), context.decision.key, context.option)
@@ -360,7 +360,7 @@ def model_name(file: FeedFile) -> str:
     return file.target.model + "".join(word.capitalize() for word in file.feed.split("_"))
 
 
-def compile_feed(path: Path, file: FeedFile, context: FeedContext) -> Feed:
+def compile_feed(yaml: YamlFile, file: FeedFile, context: FeedContext) -> Feed:
     """What the machinery runs for a feed file that was found sound."""
     decision = context.decision
     base = context.base(file.target.model)
@@ -372,6 +372,7 @@ def compile_feed(path: Path, file: FeedFile, context: FeedContext) -> Feed:
         existing = None
     landed = context.legacy_tables.get(file.source.table or "")
     table = replace(landed, all_personal=True) if landed else _own_table(file, context.area, numbered)
+    table = replace(table, named_at=yaml.where(("columns",)))
     target = existing or replace(
         base,
         model=model,
@@ -394,7 +395,7 @@ def compile_feed(path: Path, file: FeedFile, context: FeedContext) -> Feed:
     )
     return Feed(
         file.feed,
-        path,
+        yaml.path,
         file,
         table,
         target,
@@ -402,7 +403,7 @@ def compile_feed(path: Path, file: FeedFile, context: FeedContext) -> Feed:
             {"target": model, "decision": numbered, "sources": {table.name: _source_mapping(file, table)}}
         ),
         flow,
-        _opener(path, file),
+        _opener(yaml, file),
     )
 
 
@@ -457,10 +458,11 @@ def _column_mapping(column: FeedColumn) -> FeedColumnMapping:
     )
 
 
-def _opener(path: Path, file: FeedFile) -> Callable[[Any], Source] | None:
+def _opener(yaml: YamlFile, file: FeedFile) -> Callable[[Any], Source] | None:
     source = file.source
     if source.file is None:
         return None
-    url = source.file if source.file.startswith("s3://") else str((path.parent / source.file).absolute())
+    url = source.file if source.file.startswith("s3://") else str((yaml.path.parent / source.file).absolute())
     dialect = source.dialect.as_dialect(source.names)
-    return lambda s3: CsvAlone(url, dialect, s3)
+    named_at = yaml.where(("source", "file"))
+    return lambda s3: CsvAlone(url, dialect, s3, named_at=named_at)

@@ -423,7 +423,9 @@ class SourceMapping(_Strict):
         None, description="function that makes several rows of one, or values of several columns"
     )
     no_rows: str | None = Field(
-        None, description="the rule that drops a legacy row of which `rows` or `expand` make none"
+        None,
+        description="the rule that drops a legacy row of which `rows` or `expand` make none; none where another target"
+        " counts the rows",
     )
     duplicates: Duplicates | None = Field(
         None,

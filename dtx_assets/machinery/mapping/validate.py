@@ -311,7 +311,7 @@ def _check_transform(place: Place, entry: ColumnMapping, known: Known) -> None:
     except pl.exceptions.ColumnNotFoundError as error:
         column = str(error).partition("\n")[0]
         (place / "with").wrong(f"transform {name} reads a column that its value map lacks: {column}", "name one it has")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, IndexError):
         (place / "transform").wrong(
             f"transform {name} cannot be made of {len(inputs)} column{'s' * (len(inputs) != 1)} with these settings",
             f"see what it does: {described}",

@@ -254,12 +254,15 @@ def _check_several_rows(place: Place, source: SourceMapping) -> None:
         for index, row in enumerate(source.rows):
             if row.part in parts[:index]:
                 (place / "rows" / index / "part").wrong(f"two rows are the part {row.part!r}", "name one otherwise")
-        if not source.no_rows and all(row.only or row.when or row.drop for row in source.rows):
+        may_be_none = all(row.only or row.when or row.drop for row in source.rows)
+        if source.counted and not source.no_rows and may_be_none:
             (place / "rows").wrong(
                 "a legacy row may give none of these rows, and no rule drops it then", "name the rule: `no_rows: …`"
             )
     elif source.no_rows and not source.expand:
         (place / "no_rows").wrong("`no_rows` says nothing here; each legacy row gives a row", "remove it")
+    if source.no_rows and not source.counted:
+        (place / "no_rows").wrong("`no_rows` says nothing here; another target counts the rows", "remove it")
 
 
 def _check_identity(place: Place, source: SourceMapping, table: TargetTable) -> None:

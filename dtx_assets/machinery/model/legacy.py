@@ -65,6 +65,8 @@ class LegacyTable:
     of: str | None = None
     each: str | None = None
     """Where its rows are the elements of an array: the collection of the documents, and their field."""
+    named_at: str = field(default="", compare=False, repr=False)
+    """The file and line that name the columns that are read, where one of them alone does."""
 
     def __post_init__(self) -> None:
         if (self.of is None) != (self.each is None):

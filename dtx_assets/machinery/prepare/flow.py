@@ -14,9 +14,11 @@ from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
 from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.execute import PROBLEM
 from dtx_assets.machinery.mapping.model import SourceMapping
+from dtx_assets.machinery.mapping.places import told_where
 from dtx_assets.machinery.mapping.provenance import OF
-from dtx_assets.machinery.model.target import TargetColumn, polars_type
+from dtx_assets.machinery.model.target import TargetColumn, TargetTable, polars_type
 from dtx_assets.machinery.model.types import ColumnType
+from dtx_assets.machinery.postgres.ddl import LiveTarget
 from dtx_assets.machinery.prepare.assess import (
     LINKS_SCHEMA,
     add_schema_problems,
@@ -59,6 +61,21 @@ def _run(models: Sequence[str], inputs: FlowInputs) -> Outcome:
     return outcome
 
 
+def _types(target: TargetTable, live: LiveTarget | None) -> dict[str, ColumnType]:
+    """The types of the target's columns as they are live, of those not known as they are declared."""
+    declared = {column.name: column.kind for column in target.columns}
+    return declared | {name: column.kind for name, column in (live.columns.items() if live else ())}
+
+
+def _held(target: TargetTable, live: LiveTarget | None) -> dict[str, TargetColumn]:
+    """The target's columns as they are live, those not known as they are declared."""
+    columns = live.columns if live else {}
+    return {
+        column.name: columns[column.name].as_declared(column) if column.name in columns else column
+        for column in target.columns
+    }
+
+
 class _ModelRun:
     """Makes the rows of one target model from one batch."""
 
@@ -67,7 +84,8 @@ class _ModelRun:
         self.mapping = inputs.system.mappings.for_target(model)
         self.target = inputs.system.target(model)
         self.columns = self.target.columns_under(inputs.context.decisions)
-        context = replace(inputs.context, columns=self._types(inputs), held=self._held(inputs))
+        live = inputs.live.get(model)
+        context = replace(inputs.context, columns=_types(self.target, live), held=_held(self.target, live))
         self.inputs = replace(inputs, context=context)
         chosen = inputs.context.decisions
         self.sources = {
@@ -77,45 +95,36 @@ class _ModelRun:
         }
         self.migrated: dict[str, pl.DataFrame] = {}
 
-    def _types(self, inputs: FlowInputs) -> dict[str, ColumnType]:
-        """The types of the target's columns as they are live, of those not known as they are declared."""
-        live = inputs.live.get(self.model)
-        declared = {column.name: column.kind for column in self.target.columns}
-        return declared | {name: column.kind for name, column in (live.columns.items() if live else ())}
-
-    def _held(self, inputs: FlowInputs) -> dict[str, TargetColumn]:
-        """The target's columns as they are live, those not known as they are declared."""
-        live = inputs.live.get(self.model)
-        columns = live.columns if live else {}
-        return {
-            column.name: columns[column.name].as_declared(column) if column.name in columns else column
-            for column in self.target.columns
-        }
-
     def run(self) -> None:
         merge = next(((name, entry) for name, entry in self.sources.items() if entry.merge), None)
         for source in self.sources:
-            inputs = replace(self.inputs, migrated=dict(self.migrated))
-            made = source_parts(self.outcome, inputs, self.model, self.mapping, source)
-            if made.entry.added_to:
-                made.rows = with_rows_to_add_to(made, self.target, self.migrated)
-            if not merge:
-                # What is merged is judged as one: by the live target, and by the load.
-                self._reject_what_does_not_fit(made)
-            made.parts = _marked(made)
-            if made.entry.duplicates or not merge:
-                made.parts = self._settled(made)
-            if made.entry.taken_by:
-                made.parts = without_taken(made, self.target, self.migrated)
-            for pairs in (judged_by_existing(made, self.target, self.inputs), those_that_count(made, self.inputs)):
-                if pairs is not None:
-                    self.outcome.stands_for.setdefault(self.model, []).append(pairs)
-            self.outcome.made[self.model, source] = made.parts
-            self.migrated[source] = self._booked(made)
-        if any(entry.united for entry in self.sources.values()):
-            self.outcome.prepared[self.model] = self._to_be_united()
-        else:
-            self.outcome.prepared[self.model] = self._merged(*merge) if merge else self._as_they_are()
+            with told_where(self.inputs.system.mappings, self.model, "sources", source):
+                self._run_source(source, is_merged=merge is not None)
+        with told_where(self.inputs.system.mappings, self.model, "sources", *(merge[:1] if merge else ())):
+            if any(entry.united for entry in self.sources.values()):
+                self.outcome.prepared[self.model] = self._to_be_united()
+            else:
+                self.outcome.prepared[self.model] = self._merged(*merge) if merge else self._as_they_are()
+
+    def _run_source(self, source: str, *, is_merged: bool) -> None:
+        """Makes, judges and books what one source gives."""
+        inputs = replace(self.inputs, migrated=dict(self.migrated))
+        made = source_parts(self.outcome, inputs, self.model, self.mapping, source)
+        if made.entry.added_to:
+            made.rows = with_rows_to_add_to(made, self.target, self.migrated)
+        if not is_merged:
+            # What is merged is judged as one: by the live target, and by the load.
+            self._reject_what_does_not_fit(made)
+        made.parts = _marked(made)
+        if made.entry.duplicates or not is_merged:
+            made.parts = self._settled(made)
+        if made.entry.taken_by:
+            made.parts = without_taken(made, self.target, self.migrated)
+        for pairs in (judged_by_existing(made, self.target, self.inputs), those_that_count(made, self.inputs)):
+            if pairs is not None:
+                self.outcome.stands_for.setdefault(self.model, []).append(pairs)
+        self.outcome.made[self.model, source] = made.parts
+        self.migrated[source] = self._booked(made)
 
     # --- what the target takes ----------------------------------------------------------------------------------------
 
@@ -323,7 +332,7 @@ class _ModelRun:
             how="diagonal_relaxed",
         )
         key = self._identity()
-        merged = call(self.inputs, source, entry, "merge", parts)
+        merged = call(self.inputs, self.model, source, "merge", parts)
         rows = merged.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_target_row"))
         pairs = parts.join(
             rows.select(*key, "_target_row"), on=key, how="left", nulls_equal=True, maintain_order="left"

@@ -3,16 +3,19 @@
 What is done is what the mapping says: `shape`, columns, rules, the fate of the parent, then `rows` or `expand`.
 """
 
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from dtx_assets.machinery.base.errors import ConfigurationError, StructureError
+from dtx_assets.machinery.base.errors import ConfigurationError, MigrationError, StructureError
 from dtx_assets.machinery.mapping.conditions import drop_rules, holds, is_active
 from dtx_assets.machinery.mapping.execute import NO_PROBLEMS, RowProblem, add_problems, apply_columns
 from dtx_assets.machinery.mapping.model import RejectRule, RowMapping, SourceMapping, TargetMapping
+from dtx_assets.machinery.mapping.places import told_where
 from dtx_assets.machinery.mapping.validate import FOLLOWED, OF_PARENT
 from dtx_assets.machinery.mapping.validate_rules import PLACEHOLDER, read_of_followed, read_of_parent
 from dtx_assets.machinery.prepare.assess import assess, is_sound, settle_duplicates
@@ -48,7 +51,7 @@ def source_parts(outcome: Outcome, inputs: FlowInputs, model: str, mapping: Targ
     if mapping.parent and (names := read_of_parent(entry)):
         frame = _joined(frame, outcome.made[mapping.parent, source], names, OF_PARENT, "left")
     if entry.shape:
-        frame = call(inputs, source, entry, "shape", frame)
+        frame = call(inputs, model, source, "shape", frame)
     _refuse_unknown(entry, frame, f"{model}, {source}")
     shaped = "_problems" in frame.columns
     if shaped:
@@ -68,10 +71,11 @@ def source_parts(outcome: Outcome, inputs: FlowInputs, model: str, mapping: Targ
         rows, parts = _each_row(outcome, inputs, source, entry, rows)
     elif entry.expand:
         sound = rows.filter(is_sound()).with_columns(NO_COERCIONS.alias("_coercions"))
-        parts = call(inputs, source, entry, "expand", sound)
+        parts = call(inputs, model, source, "expand", sound)
         nothing = {"_problems": NO_PROBLEMS, "_coercions": NO_COERCIONS}
         parts = parts.with_columns(value.alias(name) for name, value in nothing.items() if name not in parts.columns)
-        rows = _without_parts(rows, parts, is_sound(), pl.lit(entry.no_rows), f"{model}, {entry.expand} of {source}")
+        rule = pl.lit(entry.no_rows)
+        rows = _without_parts(entry, rows, parts, is_sound(), rule, f"{model}, {entry.expand} of {source}")
     else:
         parts = rows.filter(is_sound()).with_columns(NO_COERCIONS.alias("_coercions"))
     return SourceParts(source, entry, rows, _named(parts.select(_kept(entry, parts)), entry).with_row_index("_unit"))
@@ -188,7 +192,7 @@ def _each_row(
     rows = rows.join(gone, on="_row", how="left", maintain_order="left")
     parts = parts.filter(pl.col("_dropped").is_null()).drop("_dropped")
     rule = pl.coalesce("_dropped", pl.lit(entry.no_rows, pl.String))
-    return _without_parts(rows, parts, pl.col("_rule").is_null(), rule, "rows").drop("_dropped"), parts
+    return _without_parts(entry, rows, parts, pl.col("_rule").is_null(), rule, "rows").drop("_dropped"), parts
 
 
 def _following(made: pl.DataFrame, row: RowMapping, frame: pl.DataFrame) -> pl.DataFrame:
@@ -213,13 +217,16 @@ def _parts_of(inputs: FlowInputs, row: RowMapping, frame: pl.DataFrame) -> pl.Da
 
 
 def _without_parts(
-    rows: pl.DataFrame, parts: pl.DataFrame, expected: pl.Expr, rule: pl.Expr, what: str
+    entry: SourceMapping, rows: pl.DataFrame, parts: pl.DataFrame, expected: pl.Expr, rule: pl.Expr, what: str
 ) -> pl.DataFrame:
-    """The rows with `rule` on those that should give parts and give none; StructureError where it has no name."""
+    """The rows with `rule` on those that should give parts and give none; StructureError where it has no name.
+
+    Of rows that another target counts none needs one.
+    """
     without = expected & pl.col("_row").is_in(parts["_row"].unique().implode()).not_()
     rows = rows.with_columns(pl.when(without).then(rule.cast(pl.String)).otherwise("_rule").alias("_without"))
     lost = rows.filter(without & pl.col("_without").is_null()).height
-    if lost:
+    if lost and entry.counted:
         raise StructureError(
             f"{what} makes nothing of {lost} rows, and no rule drops them",
             where="the mapping",
@@ -241,22 +248,37 @@ def _named(parts: pl.DataFrame, entry: SourceMapping) -> pl.DataFrame:
 # --- functions that a mapping names -----------------------------------------------------------------------------------
 
 
-def call(inputs: FlowInputs, source: str, entry: SourceMapping, role: str, frame: pl.DataFrame) -> pl.DataFrame:
+def call(inputs: FlowInputs, model: str, source: str, role: str, frame: pl.DataFrame) -> pl.DataFrame:
     """What a function of a source makes of a frame. It sees no more than the mapping says that it reads."""
+    mappings = inputs.system.mappings
+    entry = mappings.for_target(model).sources[source]
     name = getattr(entry, role)
-    try:
-        made = inputs.system.mappings.functions[name](frame, _declared(inputs, source, entry, name))
-    except pl.exceptions.PolarsError as error:
-        raise ConfigurationError(
-            f"function {name} cannot read what the mapping gives it: {str(error).partition(chr(10))[0]}",
-            where=source,
-            remedy="let the mapping make the columns and helpers that the function reads",
-        ) from error
-    if not isinstance(made, pl.DataFrame):
-        raise StructureError(
-            f"function {name} gives {type(made).__name__}, not a frame", where=source, remedy="let it give a DataFrame"
-        )
+    with told_where(mappings, model, "sources", source, role):
+        try:
+            made = mappings.functions[name](frame, _declared(inputs, source, entry, name))
+        except (MigrationError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            raise ConfigurationError(
+                f"function {name} cannot read what the mapping gives it: {_said(error)}",
+                where=source,
+                remedy="let the mapping make the columns and helpers that the function reads, of values that it takes",
+            ) from error
+        if not isinstance(made, pl.DataFrame):
+            raise StructureError(
+                f"function {name} gives {type(made).__name__}, not a frame",
+                where=source,
+                remedy="let it give a DataFrame",
+            )
     return made
+
+
+def _said(error: Exception) -> str:
+    """What an error says without values of rows: its first line, of Polars; of others their kind and where in code."""
+    if isinstance(error, pl.exceptions.PolarsError):
+        return str(error).partition("\n")[0]
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} ({Path(last.filename).name}, line {last.lineno})"
 
 
 class _Declared(dict[str, Any]):

@@ -25,7 +25,7 @@ def _weighted(value: Any) -> Any:
     return value
 
 
-def _cell(value: Any) -> Any:
+def cell_of(value: Any) -> Any:
     """A cell of an ugly row: text, or what YAML cannot say of bytes."""
     if isinstance(value, dict):
         [(how, written)] = value.items() if len(value) == 1 else [("", "")]
@@ -37,7 +37,7 @@ def _cell(value: Any) -> Any:
 
 
 def _cells(value: Any) -> Any:
-    return [_cell(each) for each in value] if isinstance(value, list) else _cell(value)
+    return [cell_of(each) for each in value] if isinstance(value, list) else cell_of(value)
 
 
 UglyCells = Annotated[Any, BeforeValidator(_cells)]
@@ -106,6 +106,25 @@ class TableSample(_Strict):
     )
 
 
+class Kind(_Strict):
+    """What there is in the tables for one thing of a kind, in ugly rows."""
+
+    let: dict[str, Any] = Field(
+        default={}, description="names that its rows refer to as `{ the: name }`, each with what it usually is"
+    )
+    rows: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = Field(
+        description="its rows: `table`, or `new` for one of another kind, and cells; with `for: { name: names }` one"
+        " for each. The cells that a step names are those of the last one"
+    )
+    gives: str | None = Field(default=None, description="which of the names stands for it elsewhere")
+
+    @model_validator(mode="after")
+    def _known(self) -> "Kind":
+        if self.gives is not None and self.gives not in self.let:
+            raise ValueError(f"gives {self.gives!r}, which `let` does not name; name one that it does")
+        return self
+
+
 class SampleFile(_Strict):
     """`sample.yaml`."""
 
@@ -119,6 +138,15 @@ class SampleFile(_Strict):
         default={},
         description="cells of ugly rows, by the name that those functions ask for; a list is a row for each value",
     )
+    kinds: dict[str, Kind] = Field(default={}, description="what there is for one of a kind, for stories")
+    stories: dict[str, tuple[dict[str, Any], ...]] = Field(
+        default={},
+        description="ugly rows that belong together, step by step: `new` makes one of a kind, `table` a row, each as"
+        " usual but for the cells that follow; `as` names it, `set` a value; `listed` makes one for each of"
+        " `ugly_rows`, `times` so many. A cell is a text, `{ the: name }`, `{ id: counter }`, `{ new: kind, … }`,"
+        " `{ bytes: … }` or `{ written: … }`",
+    )
+    ugly_ids_from: int = Field(default=900_000_001, description="the first id that stories count, of each counter")
     lists: dict[str, tuple[Scalar, ...]] = Field(default={}, description="values that functions ask for by name")
     own_ugly_only: bool = Field(default=False, description="whether rules are broken by those functions alone")
 

@@ -3,10 +3,15 @@
 So any slice of a table of any size can be made by itself, and ids fit between tables.
 """
 
+import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import isfunction
+from types import ModuleType
+from typing import Any
 
+import phpserialize
 import polars as pl
 
 POSITION = "_position"
@@ -88,8 +93,26 @@ def join(*parts: pl.Expr | str) -> pl.Expr:
     return pl.concat_str([pl.lit(part) if isinstance(part, str) else part.cast(pl.String) for part in parts])
 
 
+def php(value: pl.Expr) -> pl.Expr:
+    """A list of texts, or a struct of them, as PHP serializes it; each distinct value once."""
+
+    def written(texts: pl.Series) -> pl.Series:
+        distinct = texts.unique()
+        values = (json.loads(each)["php"] for each in distinct)
+        made = pl.Series([phpserialize.dumps(each).decode() for each in values], dtype=pl.String)
+        return texts.replace_strict(distinct, made, return_dtype=pl.String)
+
+    return pl.struct(value.alias("php")).struct.json_encode().map_batches(written, pl.String(), is_elementwise=True)
+
+
 def evaluated(columns: Columns, positions: Sequence[int] | range) -> pl.DataFrame:
     """The columns at some positions, all as text; NULL is null."""
     return pl.DataFrame({POSITION: pl.Series(positions, dtype=pl.Int64)}).select(
         value.cast(pl.String).alias(name) for name, value in columns.items()
     )
+
+
+def functions_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The functions that a module defines for others, by name: what `sample.yaml` may name."""
+    own = {name: each for name, each in vars(module).items() if isfunction(each) and each.__module__ == module.__name__}
+    return {name: each for name, each in own.items() if not name.startswith("_")}

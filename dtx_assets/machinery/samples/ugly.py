@@ -1,7 +1,7 @@
 """Ugly rows of a sample: each breaks one rule, or seems to, and says which one and what should become of the row."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -231,23 +231,18 @@ class UglyRows:
         """A row that is as usual but for `cells`; one whose names are not identifiers goes through `add_row`."""
         self.add_row(table, cells)
 
-    def add_row(self, table: str, cells: Row) -> None:
+    def columns(self, table: str) -> list[str]:
+        """The columns of a table of the sample."""
         if table not in self._usual:
             self._usual[table] = self.sample.frame(table, 0, 100).row(0, named=True)
+        return list(self._usual[table])
+
+    def add_row(self, table: str, cells: Row) -> None:
+        self.columns(table)
         unknown = cells.keys() - self._usual[table].keys()
         if unknown:
             raise KeyError(f"{table} has no column {', '.join(sorted(unknown))}")
         self.tables[table].append({**self._usual[table], **cells})
-
-
-def rows_by_functions(
-    sample: "Sample", names: Sequence[str], functions: Mapping[str, Callable[..., Any]]
-) -> dict[str, list[Row]]:
-    """By table, what the functions of a system add."""
-    ugly = UglyRows(sample)
-    for name in names:
-        functions[name](ugly)
-    return dict(ugly.tables)
 
 
 def spoilt_cells(cases: Sequence[Case], plan: TablePlan) -> Iterator[tuple[str, str | int | None]]:

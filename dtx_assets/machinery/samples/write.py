@@ -11,7 +11,8 @@ from pathlib import Path
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.samples.csv_output import NULL, csv_line
 from dtx_assets.machinery.samples.sample import DEFAULT_ROWS, DEFAULT_SEED, Sample
-from dtx_assets.machinery.samples.ugly import Row, rows_by_functions
+from dtx_assets.machinery.samples.stories import own_ugly_rows
+from dtx_assets.machinery.samples.ugly import Row
 from dtx_assets.machinery.system.system import System
 
 SLICE = 100_000
@@ -48,7 +49,7 @@ def write_sample(
     paths = {name: directory / f"{name}.csv" for name in sample.tables}
     others = {model: directory / TARGET_DIRECTORY / f"{system.target(model).name}.csv" for model in sample.others}
     _refuse_overwriting(directory, [*paths.values(), *others.values()], overwrite)
-    own = rows_by_functions(sample, sample.declared.ugly, system.sample_functions) if ugly else {}
+    own = own_ugly_rows(sample, system.sample_functions) if ugly else {}
     counts = {}
     for name, path in {**paths, **others}.items():
         _make_directory(path.parent)

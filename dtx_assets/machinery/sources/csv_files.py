@@ -222,10 +222,15 @@ class CsvPrefix:
 
 
 class CsvAlone:
-    """One CSV file of its own dialect: a path, or `s3://bucket/key`. It is the table that is asked for."""
+    """One CSV file of its own dialect: a path, or `s3://bucket/key`. It is the table that is asked for.
 
-    def __init__(self, url: str, dialect: CsvDialect = RFC_4180, s3_resource: Any = None) -> None:
-        self.url, self.dialect, self._s3 = url, dialect, s3_resource
+    `named_at`: the file and line that name it, where one does.
+    """
+
+    def __init__(
+        self, url: str, dialect: CsvDialect = RFC_4180, s3_resource: Any = None, *, named_at: str | None = None
+    ) -> None:
+        self.url, self.dialect, self._s3, self._named_at = url, dialect, s3_resource, named_at
 
     def __enter__(self) -> Self:
         return self
@@ -263,7 +268,10 @@ class CsvAlone:
             return CsvPrefix(prefix, self._s3).fetch(name, scratch)
         path = Path(self.url)
         if not path.is_file():
+            named = f", which {self._named_at} names" if self._named_at else ""
             raise SourceError(
-                f"the file of {table.name} is missing", where=self.url, remedy="put it there, or correct `file`"
+                f"the file of {table.name} is missing",
+                where=f"{self.url}{named}",
+                remedy="put it there, or correct `file`",
             )
         return path, None

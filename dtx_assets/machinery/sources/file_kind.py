@@ -107,9 +107,10 @@ LOG = re.compile(
 )
 MARKED_WITHIN = {
     (257, b"ustar"): ("is an archive (tar)", UNPACK),
-    (8, b"DUCK"): ("is a database of DuckDB", EXPORT),
+    # With a version of eight bytes: a row of a CSV may begin with that word.
+    (8, rb"(?s)DUCK..\x00{6}"): ("is a database of DuckDB", EXPORT),
 }
-"""The same of marks that stand at an offset."""
+"""The same of marks that stand at an offset, as patterns."""
 
 
 def other_kind(start: bytes, *, has_header: bool) -> tuple[str, str] | None:
@@ -144,7 +145,7 @@ def other_kind(start: bytes, *, has_header: bool) -> tuple[str, str] | None:
 def no_text(start: bytes) -> tuple[str, str] | None:
     """The same of files that are no text in any encoding."""
     for (place, mark), told in MARKED_WITHIN.items():
-        if start[place:].startswith(mark):
+        if re.match(mark, start[place:]):
             return told
     return next((told for beginning, told in BINARY.items() if start.startswith(beginning)), None)
 

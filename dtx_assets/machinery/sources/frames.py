@@ -46,12 +46,15 @@ def legacy_frame(
     if table.generic_key and manifest.tables["rows"].rows:
         frame = _with_generic_key(frame, table.generic_key, generic_key_names(lake, system, table))
     present = [name for name in frame.collect_schema().names() if name not in (ROW, UNDECODABLE)]
-    missing = [name for name in table.required if name not in present]
+    missing = [name for name in dict.fromkeys(table.required) if name not in present]
     if missing:
+        named, correct = "", ""
+        if table.named_at:
+            named, correct = f", of which {table.named_at} names columns", ", or correct the name"
         raise SourceError(
             f"{table.name} lacks the required column{'s' * (len(missing) > 1)} {', '.join(missing)}",
-            where=str(manifest.metadata.get("source")),
-            remedy=f"export the table whole; it has the columns {', '.join(present)}",
+            where=f"{manifest.metadata.get('source')}{named}",
+            remedy=f"export the table whole{correct}; it has the columns {', '.join(present)}",
         )
     absent = [name for name in table.columns if name not in present]
     frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)

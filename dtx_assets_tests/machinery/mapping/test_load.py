@@ -212,6 +212,13 @@ BROKEN = [
         "remove `when`",
     ),
     ("value_map: species, output: species", "value_map: species", 7, "names a value map but not", "add `output: …`"),
+    (
+        "{ from: name }",
+        '{ from: name, transform: filled_name, with: { form: "no {}" } }',
+        6,
+        "transform filled_name cannot be made of 1 column with these settings",
+        "see what it does",
+    ),
     ("{ from: name }", "{ transform: text }", 6, "says transform but not of which column", "add `from: …`"),
     ("{ from: name }", "{ from: name, missing: keep }", 6, "`missing` says nothing here", "value_map or crosswalk"),
     ("{ from: name }", "{ from: name, uses: species.latin }", 6, "has no column 'latin'", "species.kind"),

@@ -202,9 +202,12 @@ class Plain(Requests):
 
 @Plain.functions.register
 def twice(rows: pl.DataFrame, inputs) -> pl.DataFrame:
-    """Nothing for a remark of `none`, what is not declared for `peek`."""
+    """Nothing for a remark of `none`, what is not declared for `peek`; it cannot have NULL, nor `gone`."""
     if rows["remark"].eq("peek").any():
         inputs.decision("deleted")
+    if rows["remark"].eq("gone").any():
+        raise FileNotFoundError("gone")
+    assert all(remark.islower() for remark in rows["remark"])
     return rows.filter(pl.col("remark").ne_missing("none")).with_columns(pl.col("remark").alias(":remark"))
 
 
@@ -230,8 +233,40 @@ def test_a_function_that_gives_no_row_needs_a_rule_that_says_so(tmp_path):
     assert fates(plain.run(rows)["Request"])["dropped"] == {"nothing": 1}
     (tmp_path / "other").mkdir()
     silent = {**PLAIN, "Request.yaml": PLAIN["Request.yaml"].replace("    no_rows: nothing\n", "")}
-    with pytest.raises(StructureError, match="makes nothing of 1 rows"):
+    with pytest.raises(StructureError, match="makes nothing of 1 rows") as caught:
         Plain(tmp_path / "other", silent).run(rows)
+    assert "Request.yaml:5, " in str(caught.value.where)
+
+
+def test_rows_that_another_target_counts_need_no_rule_where_they_give_none(tmp_path):
+    uncounted = PLAIN["Request.yaml"].replace("    no_rows: nothing\n", "    counted: false\n")
+    plain = Plain(tmp_path, {**PLAIN, "Request.yaml": uncounted})
+    flow = plain.flow()
+    assert flow.accounted == ()
+    (tmp_path / "other").mkdir()
+    named = PLAIN["Request.yaml"].replace("    expand: twice\n", "    counted: false\n    expand: twice\n")
+    with pytest.raises(ConfigurationError, match=r"(?s)another target counts the rows.*Request.yaml:8.*remove it"):
+        Plain(tmp_path / "other", {**PLAIN, "Request.yaml": named})
+
+
+def test_a_function_that_cannot_have_what_the_mapping_makes_is_told_with_file_and_line(tmp_path):
+    with pytest.raises(ConfigurationError) as caught:
+        Plain(tmp_path, PLAIN).run([request(1, remark=None)])
+    assert caught.value.what.startswith("function twice cannot read what the mapping gives it: AttributeError (test_")
+    assert str(caught.value.where) == f"{tmp_path / 'files' / 'Request.yaml'}:6, request"
+    assert isinstance(caught.value.__cause__, ConfigurationError)
+
+
+def test_what_a_function_says_of_rows_is_not_told(tmp_path):
+    with pytest.raises(ConfigurationError) as caught:
+        Plain(tmp_path, PLAIN).run([request(1, remark="Mrs Miller")])
+    assert "Miller" not in str(caught.value)
+    assert "AssertionError" in caught.value.what
+
+
+def test_what_the_machine_lacks_is_no_fault_of_the_mapping(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Plain(tmp_path, PLAIN).run([request(1, remark="gone")])
 
 
 def test_a_function_sees_no_more_than_the_mapping_says(tmp_path):

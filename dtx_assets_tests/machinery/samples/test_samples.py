@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.samples import write as write_module
-from dtx_assets.machinery.samples.rows import Rows, join
+from dtx_assets.machinery.samples.rows import Rows, functions_of, join, php
 from dtx_assets.machinery.samples.sample import Sample
 from dtx_assets.machinery.samples.ugly import Fate, UglyRows
 from dtx_assets.machinery.samples.write import write_sample
@@ -67,6 +68,27 @@ def test_what_is_said_of_columns_counts(tmp_path):
     assert set(books["branch_id"]) == set(branches["branch_id"])
     assert set(branches["site_id"]) <= set(sample.frame("Site", 0, 400)["id"])
     assert set(sample.frame("shelf", 0, 3)["place"]) <= set(books["book_id"])
+
+
+def test_functions_of_a_module_are_those_that_it_defines_for_others():
+    assert functions_of(import_module("dtx_assets.dtx.sample_rows")).keys() >= {"notification", "write_files"}
+    found = functions_of(import_module(lost_books.__module__))
+    assert {"donor", "lost_books", "said"} <= found.keys()
+    assert not {"join", "made", "_private"} & found.keys()
+
+
+def _private() -> None:
+    """None of them."""
+
+
+def test_php_values_are_written_as_php_does():
+    frame = pl.DataFrame({"name": ["Acme", "Caf\u00e9"]})
+    as_list = php(pl.concat_list("name", "name"))
+    assert frame.select(as_list.alias("x"))["x"].to_list() == [
+        'a:2:{i:0;s:4:"Acme";i:1;s:4:"Acme";}',
+        'a:2:{i:0;s:5:"Caf\u00e9";i:1;s:5:"Caf\u00e9";}',
+    ]
+    assert frame.select(php(pl.struct("name")).alias("x"))["x"][0] == 'a:1:{s:4:"name";s:4:"Acme";}'
 
 
 def test_functions_add_ugly_rows(tmp_path):

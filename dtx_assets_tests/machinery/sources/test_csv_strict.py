@@ -255,7 +255,7 @@ CSV = b"a,b\n1,2\n"
         (lzma.compress(CSV, lzma.FORMAT_ALONE), "is compressed (lzma)"),
         (b"\x28\xb5\x2f\xfd\x20\x08\x41\x00\x00a,b\n1,2\n", "is compressed (zstd)"),
         (b"a" * 257 + b"ustar\x0000", "is an archive (tar)"),
-        (b"a" * 8 + b"DUCK@", "is a database of DuckDB"),
+        (b"a" * 8 + b"DUCK@" + bytes(7), "is a database of DuckDB"),
         (b"Salted__" + bytes(range(8)), "is encrypted"),
         (b"-----BEGIN PGP MESSAGE-----\n\nabc\n", "is encrypted"),
         (b"<stata_dta><header>", "is a file of Stata"),
@@ -323,6 +323,7 @@ def test_compressed_files_are_told_where_another_encoding_is_declared(directory,
         b"<TICKER>,<PER>\n1,2\n",
         b"shell: sh,mysql: x\n1,2\n",
         b"---,-\n1,2\n",
+        b"id,name\nDUCK,2\n",
     ],
 )
 def test_csv_is_not_taken_for_something_else(directory, place, content):

@@ -54,10 +54,13 @@ def test_missing_columns(place):
     frame = legacy_frame(place.lake, "toy", table("id", "text", required=("id",))).collect()
     assert frame.drop("_row").to_dicts() == [{"id": "1", "extra": "e", "text": None}]
     assert frame.schema["text"] == pl.String
-    with pytest.raises(SourceError, match="t lacks the required columns text, day") as caught:
-        legacy_frame(place.lake, "toy", table("id", required=("id", "text", "day")))
+    with pytest.raises(SourceError, match="t lacks the required columns text, day\n") as caught:
+        legacy_frame(place.lake, "toy", table("id", required=("id", "text", "day", "text")))
     assert caught.value.where == "where it was"
     assert "id, extra" in caught.value.remedy
+    named = replace(table("id", required=("day",)), named_at="feed.yaml:3")
+    with pytest.raises(SourceError, match=r"at: where it was, of which feed\.yaml:3 names columns\n.*correct the name"):
+        legacy_frame(place.lake, "toy", named)
 
 
 def test_a_table_that_was_not_landed(place):

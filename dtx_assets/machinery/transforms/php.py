@@ -1,7 +1,7 @@
 """Values that PHP's `serialize` wrote, read without PHP and without ever making an object.
 
 Here live `parse` (one payload), `flatten_leaves`, and their way into Polars: `decode_distinct` and the expression
-`php_strings`. What a leaf means (an e-mail address, a contact) does not live here.
+`php_strings`. What a leaf means (an e-mail address, a contact) does not live here; `php_json` has a value as JSON.
 
 The reader accepts and refuses what `unserialize` of PHP 8.2 does with classes disallowed. It is written from scratch:
 `phpserialize` 1.3 knows no references, no `S:` strings and no depth limit, takes keys as they are spelled (PHP makes
@@ -16,7 +16,7 @@ is deliberately stricter than PHP in five points:
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
@@ -100,11 +100,6 @@ def parse(payload: bytes, *, allow_trailing: bool = False, latin1_lengths: bool 
         if counted is None:
             raise
         return _parse(counted, allow_trailing)
-
-
-def counts_latin1(chosen: Mapping[str, str]) -> bool:
-    """Whether the decision `php_string_lengths`, where a system has it, is that lengths may count bytes of latin1."""
-    return chosen.get("php_string_lengths") == "latin1_bytes"
 
 
 def fits_latin1_only(column: pl.Expr) -> pl.Expr:

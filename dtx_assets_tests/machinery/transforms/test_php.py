@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dtx_assets.dtx.php import (
+from dtx_assets.machinery.transforms.php import (
     PHP_STRINGS,
     PhpError,
     PhpValue,
@@ -26,7 +26,7 @@ from dtx_assets.dtx.php import (
     php_strings,
 )
 
-CORPUS = Path(__file__).parents[1] / "data" / "php"
+CORPUS = Path(__file__).parents[2] / "data" / "php"
 INT_MAX = 2**63 - 1
 INT_MIN = -(2**63)
 
