@@ -10,6 +10,7 @@ from pathlib import Path
 from dtx_assets.dtx.decided_system import SYSTEM
 from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_STEP_FAILED
 from dtx_assets.machinery.base.failpoints import FAILPOINT
+from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.prepare.preparation import RunSettings
 from dtx_assets.machinery.prepare.shards import LAYERS
 from dtx_assets.machinery.run.environment import RunEnvironment
@@ -17,6 +18,7 @@ from dtx_assets_tests.machinery.shard_by_shard import assert_equal_in_shards, in
 
 EXEMPTIONS = SYSTEM.flow_of("ManualOverride")
 SCHEDULES = SYSTEM.flow_of("NotificationSchedule")
+LISTING = ("dtx", "mapping", "file_inventory")
 
 
 @contextmanager
@@ -55,3 +57,34 @@ def test_shards_of_the_sample_are_what_one_process_prepares(tmp_path, dtx, monke
         assert in_place(run, EXEMPTIONS) == alone
     assert not [path for path in (home / "lake" / "dtx" / "shards").rglob("*") if path.is_file()]
     shutil.rmtree(home)
+
+
+def test_files_of_the_sample_listed_by_processes_are_what_one_lists(tmp_path, dtx):
+    home = Path(tmp_path, ".dtx")
+    dtx.environment["DTX_HOME"] = str(home)
+    lake = Lake(str(home / "lake"))
+    selected = ("run", "--select", "+mapping/file_inventory")
+    assert dtx(*selected).returncode == EXIT_CHECK_FAILED
+    alone = lake.require(LISTING)
+    rows = lake.scan(LISTING, manifest=alone).collect()
+    assert rows.height > 15
+    lake.forget(LISTING)
+
+    by_processes = {"DTX_EXECUTOR": "multiprocess", "DTX_SHARD_FILES": str(rows.height // 2 + 1), "DTX_SHARD_ROWS": "0"}
+    step = ("run", "--select", "mapping/file_inventory")
+    killed = dtx(*step, **by_processes, **{FAILPOINT: "shards.before_done"})
+    assert killed.returncode == EXIT_STEP_FAILED, killed.stdout + killed.stderr
+    assert all(f"mapping file_inventory, shard {number} of 2: failed" in killed.stdout for number in (1, 2))
+    assert lake.manifest(LISTING) is None
+    done = dtx(*step, **by_processes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "mapping file_inventory, shard 2 of 2: " in done.stdout
+    listed = lake.require(LISTING)
+    assert listed.metadata["digest"] == alone.metadata["digest"]
+    assert lake.scan(LISTING, manifest=listed).collect().equals(rows)
+    assert not [path for path in (home / "lake" / "dtx" / "shards").rglob("*") if path.is_file()]
+    # Of as few files as one process looks at there are no shards, and what is equal stays.
+    again = dtx(*step, **by_processes | {"DTX_SHARD_FILES": "1000"})
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "shard" not in again.stdout
+    assert lake.require(LISTING) == listed

@@ -81,8 +81,8 @@ def test_the_sample_on_two_workers_of_which_one_is_killed_is_as_in_one_process(
     assert "prepare exemption, shard 2 of " in done.stdout
     page = (tmp_path / ".dtx" / "report" / "cutover.html").read_text("utf-8")
     shards = re.findall(r"prepare exemption, (shard \d+ of \d+): ", done.stdout)
-    table = page[page.index("Flows that were prepared in shards") :].partition("</table>")[0]
-    rows = re.findall(r'<tr><th scope="row">exemption</th>.*?</tr>', table)
+    table = page[page.index("Steps that were done in shards") :].partition("</table>")[0]
+    rows = re.findall(r'<tr><th scope="row">prepare exemption</th>.*?</tr>', table)
     assert len(rows) == len(set(shards)) > 1
     url = dtx.environment["DTX_TARGET_URL"]
     with psycopg.connect(url) as connection:
