@@ -31,6 +31,7 @@ POINTS = {
     "prepare.before_publish": "all parts of a flow are written, none of its datasets is in place",
     "shards.before_plan": "the rows of a flow, or paths of files, are spread over shards, and no plan says so",
     "shards.before_done": "a shard is done, and does not say so",
+    "shards.files_sent": "the files of a part are sent by a shard, which does not say so",
     "load.opened": "a load has begun and written nothing",
     "indexes.before_dropped": "indexes and foreign keys are dropped and noted, and nothing is committed",
     "indexes.dropped": "they are dropped and noted, and no row is written",

@@ -51,7 +51,7 @@ WORKER_VARIABLES = {
         f"a whole number up to {MOST_SHARD_ROWS}; 0 for all",
     ),
     "SHARD_FILES": Variable(
-        "legacy files that one step looks at; of more, several do at once (docs/scale.md)",
+        "legacy files that one step looks at or sends; of more, several do at once (docs/scale.md)",
         f"{DEFAULT_SHARD_FILES} where several processes do the steps, else all",
         f"a whole number up to {MOST_SHARD_ROWS}; 0 for all",
     ),
@@ -89,7 +89,7 @@ class Workers:
     shard_rows: int = 0
     """Legacy rows that one step prepares at most; 0: all, and no graph has steps for shards."""
     shard_files: int = 0
-    """The same of legacy files that one step looks at."""
+    """The same of legacy files that one step looks at, or sends."""
 
     @property
     def are_several(self) -> bool:

@@ -3,7 +3,7 @@
 What is planned and done is the step's own. Of one shard the plan does everything, and no process has to be started.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -17,16 +17,24 @@ Specs = Mapping[dg.AssetKey, dg.AssetSpec]
 Plan = Callable[[RunEnvironment, dg.OpExecutionContext], Iterable[Shard]]
 """Gives the shards that are left to do; none where everything is done."""
 Do = Callable[[RunEnvironment, dg.OpExecutionContext, Shard], object]
-Finish = Callable[[RunEnvironment, dg.OpExecutionContext], Iterable[tuple[dg.AssetKey, Mapping[str, Any]]]]
-"""Puts in place what the shards made; gives each asset, with what is told of it."""
+Made = tuple[dg.AssetKey, Mapping[str, Any]] | dg.AssetCheckResult
+Finish = Callable[[RunEnvironment, dg.OpExecutionContext], Iterable[Made]]
+"""Puts in place what the shards made; gives each asset, with what is told of it, and what checks of them found."""
 
 
 def build_shared_step(
-    name: str, specs: Specs, plan: Plan, do: Do, finish: Finish, tags: Mapping[str, str] | None = None
+    name: str,
+    specs: Specs,
+    plan: Plan,
+    do: Do,
+    finish: Finish,
+    tags: Mapping[str, str] | None = None,
+    checks: Sequence[dg.AssetCheckSpec] = (),
 ) -> dg.AssetsDefinition:
-    """The assets by a graph: `plan`, a `shard[1_of_4]` for each, `finish`."""
+    """The assets by a graph: `plan`, a `shard[1_of_4]` for each, `finish`, which evaluates the checks too."""
     wait_for = {f"after_{number}": key for number, key in enumerate(_waited_for(specs))}
     made = {f"made_{number}": key for number, key in enumerate(specs)}
+    checked = {f"checked_{number}": check for number, check in enumerate(checks)}
     shared: dict[str, Any] = {"required_resource_keys": RESOURCES, "tags": tags}
 
     @dg.op(
@@ -50,14 +58,18 @@ def build_shared_step(
     @dg.op(
         name=f"{name}_finish",
         ins={"shards": dg.In(dg.Nothing)},
-        out={each: dg.Out(dg.Nothing, is_required=False) for each in made},
+        out={each: dg.Out(dg.Nothing, is_required=False) for each in (*made, *checked)},
         **shared,
     )
-    def finish_step(context: dg.OpExecutionContext) -> Iterator[dg.Output]:
+    def finish_step(context: dg.OpExecutionContext) -> Iterator[dg.Output | dg.AssetCheckResult]:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
             outputs = {key: output for output, key in made.items()}
-            for key, metadata in finish(environment, context):
+            for each in finish(environment, context):
+                if isinstance(each, dg.AssetCheckResult):
+                    yield each
+                    continue
+                key, metadata = each
                 if outputs[key] in context.selected_output_names:
                     yield dg.Output(None, output_name=outputs[key], metadata=metadata)
                 else:
@@ -81,7 +93,7 @@ def build_shared_step(
         ],
         output_mappings=[
             dg.OutputMapping(graph_output_name=each, mapped_node_name="finish", mapped_node_output_name=each)
-            for each in made
+            for each in (*made, *checked)
         ],
     )
     return dg.AssetsDefinition(
@@ -89,7 +101,8 @@ def build_shared_step(
         keys_by_output_name=made,
         node_def=steps,
         specs=list(specs.values()),
-        can_subset=len(specs) > 1,
+        check_specs_by_output_name=checked,
+        can_subset=len(specs) + len(checks) > 1,
     )
 
 
