@@ -58,8 +58,9 @@ def extract(run: Any, flow: Any, target_url: str) -> int:
 
 def do(step: str, run: Any, flow: Any) -> list[str]:
     """One step; gives the shards that are left."""
+    from dtx_assets.machinery.base.shard import Shard
     from dtx_assets.machinery.prepare.preparation import prepare_flow
-    from dtx_assets.machinery.prepare.shards import Shard, finish_flow, plan_flow, prepare_shard
+    from dtx_assets.machinery.prepare.shards import finish_flow, plan_flow, prepare_shard
 
     if step == "prepare":
         prepare_flow(flow, run)

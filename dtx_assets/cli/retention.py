@@ -18,10 +18,10 @@ from psycopg import sql
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.base.scratch import SCRATCH
+from dtx_assets.machinery.base.shard import SHARDS
 from dtx_assets.machinery.dagster.run import LOG_DIRECTORY
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
-from dtx_assets.machinery.prepare.batches import SCRATCH
-from dtx_assets.machinery.prepare.shards import SHARDS
 
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 YOUNGEST = timedelta(hours=1)

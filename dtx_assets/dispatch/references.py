@@ -164,14 +164,7 @@ def used_status(context: MappingContext) -> pl.LazyFrame:
     return used.unique().sort(c("code").cast(pl.Int64))
 
 
-@REFERENCES.register(("legacy", "dispatch_project"))
-def project_file_inventory(context: MappingContext) -> pl.LazyFrame:
+@REFERENCES.register_files("dispatch_project", may_be_missing=True)
+def project_file_inventory(_context: MappingContext, rows: pl.LazyFrame) -> pl.LazyFrame:
     """What the files of projects hold: size, time and SHA-256, or why a file cannot be had."""
-    assert context.files is not None
-    names = context.legacy("dispatch_project").select(uuid_value(c("uid"))).drop_nulls().unique().collect().to_series()
-    key = (context.system, "mapping", "project_file_inventory")
-    before = context.lake.manifest(key)
-    known = (
-        context.lake.scan(key, manifest=before).with_columns(c("path").str.decode("hex")).collect() if before else None
-    )
-    return context.files.objects(names.cast(pl.Binary), known).lazy().with_columns(c("path").bin.encode("hex"))
+    return rows.select(uuid_value(c("uid")).cast(pl.Binary).alias("path"))

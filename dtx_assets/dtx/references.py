@@ -6,7 +6,7 @@ The first paragraph of a function's docstring is what people are told of it.
 import polars as pl
 
 from dtx_assets.dtx.addresses import counts_latin1, with_addresses
-from dtx_assets.dtx.repo_files import inventory_of_files, with_source_ids
+from dtx_assets.dtx.repo_files import paths_of_files, with_source_ids
 from dtx_assets.machinery.look_ups.assets import MappingContext, References, refuse_contradictions
 from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value
 
@@ -121,7 +121,7 @@ def handled_file(context: MappingContext) -> pl.LazyFrame:
     return with_source_ids(context.crosswalk("crosswalk_repo_file"))
 
 
-@REFERENCES.register(("legacy", "repo_file"), ("legacy", "crosswalk_repo_file"))
-def file_inventory(context: MappingContext) -> pl.LazyFrame:
+@REFERENCES.register_files("repo_file", ("legacy", "crosswalk_repo_file"))
+def file_inventory(context: MappingContext, rows: pl.LazyFrame) -> pl.LazyFrame:
     """What the files hold that this migration moves: size, time and SHA-256, or why a file cannot be had."""
-    return inventory_of_files(context)
+    return paths_of_files(context, rows)

@@ -41,16 +41,9 @@ def with_source_ids(crosswalk: pl.LazyFrame) -> pl.LazyFrame:
     return files.drop_nulls().unique().sort("source_id")
 
 
-def inventory_of_files(context: MappingContext) -> pl.LazyFrame:
-    """INVENTORY of the files of the rows that no rule drops, `path` in hexadecimal; only what changed is read again."""
-    key = (context.system, "mapping", "file_inventory")
-    before = context.lake.manifest(key)
-    known = None
-    if before:
-        known = context.lake.scan(key, manifest=before).with_columns(pl.col("path").str.decode("hex")).collect()
-    rows = with_handled(context.legacy(SOURCE), with_source_ids(context.crosswalk("crosswalk_repo_file")))
+def paths_of_files(context: MappingContext, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The `path` of each row that no rule drops."""
+    rows = with_handled(rows, with_source_ids(context.crosswalk("crosswalk_repo_file")))
     drop = context.mappings.for_target("Document").sources[SOURCE].drop
     dropped = pl.any_horizontal(drop_rules(drop, {}).values())
-    paths = rows.filter(~dropped).select(path_bytes().alias("path")).collect(engine="streaming").to_series()
-    assert context.files is not None
-    return context.files.inventory(paths, known).lazy().with_columns(pl.col("path").bin.encode("hex"))
+    return rows.filter(~dropped).select(path_bytes().alias("path"))

@@ -12,26 +12,17 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.base.exit_codes import EXIT_CHECK_FAILED, EXIT_STEP_FAILED, EXIT_USAGE
 from dtx_assets.machinery.base.failpoints import FAILPOINT, PROOF
-from dtx_assets.machinery.load import create_target
 from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.dtx.killing import first_differences, target_state
-from dtx_assets_tests.dtx.working import worker
+from dtx_assets_tests.dtx.working import as_new, worker
 from dtx_assets_tests.patience import PATIENCE
 
 CUTOVER_AT = "2026-11-21T00:00:00Z"
 POINT = "load.after_copy"
 BATCH_ROWS, SHARD_ROWS = "40", "80"
 """So that tables of the sample are prepared in shards."""
-
-
-def as_new(url: str) -> str:
-    with psycopg.connect(url) as connection:
-        create_target(connection, SYSTEM.targets)
-        load_other_areas(connection, SYSTEM.sample_dir / "target")
-    return url
 
 
 @pytest.fixture
@@ -81,8 +72,8 @@ def test_the_sample_on_two_workers_of_which_one_is_killed_is_as_in_one_process(
     assert "prepare exemption, shard 2 of " in done.stdout
     page = (tmp_path / ".dtx" / "report" / "cutover.html").read_text("utf-8")
     shards = re.findall(r"prepare exemption, (shard \d+ of \d+): ", done.stdout)
-    table = page[page.index("Flows that were prepared in shards") :].partition("</table>")[0]
-    rows = re.findall(r'<tr><th scope="row">exemption</th>.*?</tr>', table)
+    table = page[page.index("Steps that were done in shards") :].partition("</table>")[0]
+    rows = re.findall(r'<tr><th scope="row">prepare exemption</th>.*?</tr>', table)
     assert len(rows) == len(set(shards)) > 1
     url = dtx.environment["DTX_TARGET_URL"]
     with psycopg.connect(url) as connection:

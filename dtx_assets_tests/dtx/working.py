@@ -7,8 +7,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
+
+from dtx_assets.dtx.system import SYSTEM, load_other_areas
+from dtx_assets.machinery.load import create_target
 from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.patience import PATIENCE
+
+
+def as_new(url: str) -> str:
+    """A database with the tables of the target and the rows of other areas."""
+    with psycopg.connect(url) as connection:
+        create_target(connection, SYSTEM.targets)
+        load_other_areas(connection, SYSTEM.sample_dir / "target")
+    return url
 
 
 @contextmanager

@@ -22,6 +22,7 @@ LEAST_SECONDS, MOST_SECONDS = 15, 86_400
 """Of news of a step: its process imports the code before there is any."""
 DEFAULT_SECONDS = 60
 DEFAULT_SHARD_ROWS, MOST_SHARD_ROWS = 2_000_000, 1_000_000_000
+DEFAULT_SHARD_FILES = 1_000_000
 
 WORKER_VARIABLES = {
     "EXECUTOR": Variable(
@@ -47,6 +48,11 @@ WORKER_VARIABLES = {
     "SHARD_ROWS": Variable(
         "legacy rows that one step prepares; of more, several do at once (docs/scale.md)",
         f"{DEFAULT_SHARD_ROWS} where several processes do the steps, else all",
+        f"a whole number up to {MOST_SHARD_ROWS}; 0 for all",
+    ),
+    "SHARD_FILES": Variable(
+        "legacy files that one step looks at or sends; of more, several do at once (docs/scale.md)",
+        f"{DEFAULT_SHARD_FILES} where several processes do the steps, else all",
         f"a whole number up to {MOST_SHARD_ROWS}; 0 for all",
     ),
 }
@@ -82,6 +88,8 @@ class Workers:
     queue: str = field(default="", compare=False)
     shard_rows: int = 0
     """Legacy rows that one step prepares at most; 0: all, and no graph has steps for shards."""
+    shard_files: int = 0
+    """The same of legacy files that one step looks at, or sends."""
 
     @property
     def are_several(self) -> bool:
@@ -111,10 +119,11 @@ def read_workers(read: Reader) -> Workers:
         read.fail("SHARED")
     environment = re.sub(r"[^\w.-]", "_", read.environ.get("APP_ENV") or "development")
     seconds = read.whole_number("WORKER_SECONDS", LEAST_SECONDS, MOST_SECONDS) or DEFAULT_SECONDS
-    shard_rows = read.whole_number("SHARD_ROWS", 0, MOST_SHARD_ROWS)
-    if shard_rows is None:
-        shard_rows = 0 if executor == "in_process" else DEFAULT_SHARD_ROWS
-    return Workers(executor, broker, shared, seconds, f"{read.system}-{environment}", shard_rows)
+    sizes = {"SHARD_ROWS": DEFAULT_SHARD_ROWS, "SHARD_FILES": DEFAULT_SHARD_FILES}
+    for name, usual in sizes.items():
+        asked = read.whole_number(name, 0, MOST_SHARD_ROWS)
+        sizes[name] = asked if asked is not None else 0 if executor == "in_process" else usual
+    return Workers(executor, broker, shared, seconds, f"{read.system}-{environment}", *sizes.values())
 
 
 def require_celery(system: str) -> None:

@@ -16,7 +16,8 @@ from dtx_assets.machinery.model.references import in_load_order
 
 
 def build_assets(graph: Graph) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    in_shards = workers_of(graph.system.name).shard_rows > 0
+    workers = workers_of(graph.system.name)
+    in_shards, lists_in_shards = workers.shard_rows > 0, workers.shard_files > 0
     value_maps = [asset for asset in graph.system.mapping_assets if asset.kind == "value_map"]
     return [
         *build_handed_over_specs(graph),
@@ -27,7 +28,7 @@ def build_assets(graph: Graph) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *([build_undeclared_archive(graph)] if graph.system.reads_documents else []),
         *([build_mapping_step(graph, "value_maps", value_maps)] if value_maps else []),
         *(
-            build_mapping_step(graph, asset.name, [asset])
+            build_mapping_step(graph, asset.name, [asset], in_shards=lists_in_shards and asset.listing is not None)
             for asset in graph.system.mapping_assets
             if asset.kind != "value_map"
         ),

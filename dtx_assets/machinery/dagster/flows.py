@@ -7,12 +7,12 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-from dagster._core.definitions.dependency import DynamicCollectDependencyDefinition, IDependencyDefinition
 
 from dtx_assets.machinery.base.lake import Manifest
 from dtx_assets.machinery.base.masking import mask_emails, masked_detail
 from dtx_assets.machinery.base.names import dagster_name
 from dtx_assets.machinery.base.progress import StepProgress
+from dtx_assets.machinery.base.shard import Shard
 from dtx_assets.machinery.dagster.extraction import first_rows_of
 from dtx_assets.machinery.dagster.graph import RESOURCES, Graph, mapping_file, priority, told
 from dtx_assets.machinery.dagster.metadata import (
@@ -28,15 +28,15 @@ from dtx_assets.machinery.dagster.metadata import (
     table,
     target_column_schema,
 )
+from dtx_assets.machinery.dagster.shared_steps import Specs, build_shared_step
 from dtx_assets.machinery.mapping.lineage import column_descriptions, column_lineage
 from dtx_assets.machinery.prepare.assess import DROPPED, REJECTED_SCHEMA
 from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
-from dtx_assets.machinery.prepare.shards import Shard, finish_flow, plan_flow, prepare_shard
+from dtx_assets.machinery.prepare.shards import finish_flow, plan_flow, prepare_shard
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.system.flow import Flow
 from dtx_assets.machinery.system.system import System
 
-Specs = Mapping[dg.AssetKey, dg.AssetSpec]
 Lineages = Mapping[str, Mapping[str, Sequence[tuple[Sequence[str], str]]]]
 
 REJECTED_SHOWN = ("source", "key", "reasons", "of", "what is wrong")
@@ -116,81 +116,23 @@ def _by_one_step(graph: Graph, flow: Flow, specs: Specs, lineages: Lineages) -> 
 
 
 def _in_shards(graph: Graph, flow: Flow, specs: Specs, lineages: Lineages) -> dg.AssetsDefinition:
-    """The same assets by a graph: `plan`, a `shard[1_of_4]` for each, `finish`; of one shard the plan prepares all."""
-    name = _name(graph, flow)
-    wait_for = {f"after_{number}": key for number, key in enumerate(_waited_for(specs))}
-    made = {f"made_{number}": key for number, key in enumerate(specs)}
-    shared: dict[str, Any] = {"required_resource_keys": RESOURCES, "tags": priority(graph, flow.targets)}
+    """The same assets in shards; of one shard the plan prepares all."""
 
-    @dg.op(
-        name=f"{name}_plan",
-        ins={each: dg.In(dg.Nothing) for each in wait_for},
-        out=dg.DynamicOut(dg.Nothing),
-        **shared,
-    )
-    def plan(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput]:
-        environment: RunEnvironment = context.resources.migration
-        with told(environment):
-            progress = StepProgress(f"prepare {flow.name}", context.log.info)
-            for shard in plan_flow(flow, _settings(environment, flow, context), progress):
-                yield dg.DynamicOutput(None, mapping_key=shard.name)
+    def plan(environment: RunEnvironment, context: dg.OpExecutionContext) -> list[Shard]:
+        progress = StepProgress(f"prepare {flow.name}", context.log.info)
+        return plan_flow(flow, _settings(environment, flow, context), progress)
 
-    @dg.op(name=f"{name}_shard", ins={"planned": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing), **shared)
-    def prepare(context: dg.OpExecutionContext) -> None:
-        environment: RunEnvironment = context.resources.migration
-        with told(environment):
-            shard = Shard.named(context.get_mapping_key() or "")
-            progress = StepProgress(f"prepare {flow.name}, {shard.told}", context.log.info)
-            prepare_shard(flow, _settings(environment, flow, context), shard, progress)
+    def prepare(environment: RunEnvironment, context: dg.OpExecutionContext, shard: Shard) -> None:
+        progress = StepProgress(f"prepare {flow.name}, {shard.told}", context.log.info)
+        prepare_shard(flow, _settings(environment, flow, context), shard, progress)
 
-    @dg.op(
-        name=f"{name}_finish",
-        ins={"shards": dg.In(dg.Nothing)},
-        out={each: dg.Out(dg.Nothing, is_required=False) for each in made},
-        **shared,
-    )
-    def finish(context: dg.OpExecutionContext) -> Iterator[dg.Output]:
-        environment: RunEnvironment = context.resources.migration
-        with told(environment):
-            manifests = finish_flow(flow, _settings(environment, flow, context))
-            outputs = {key: output for output, key in made.items()}
-            for key, metadata in _results(graph, flow, environment, manifests, lineages):
-                if outputs[key] in context.selected_output_names:
-                    yield dg.Output(None, output_name=outputs[key], metadata=metadata)
-                else:
-                    context.log_event(dg.AssetMaterialization(asset_key=key, metadata=metadata))
+    def finish(
+        environment: RunEnvironment, context: dg.OpExecutionContext
+    ) -> Iterator[tuple[dg.AssetKey, dict[str, Any]]]:
+        manifests = finish_flow(flow, _settings(environment, flow, context))
+        yield from _results(graph, flow, environment, manifests, lineages)
 
-    order: dict[dg.NodeInvocation, Mapping[str, IDependencyDefinition]] = {
-        dg.NodeInvocation(plan.name, alias="plan"): {},
-        dg.NodeInvocation(prepare.name, alias="shard"): {"planned": dg.DependencyDefinition("plan")},
-        dg.NodeInvocation(finish.name, alias="finish"): {
-            "shards": DynamicCollectDependencyDefinition("shard", "result")
-        },
-    }
-    steps = dg.GraphDefinition(
-        name=name,
-        node_defs=[plan, prepare, finish],
-        dependencies=order,
-        input_mappings=[
-            dg.InputMapping(graph_input_name=each, mapped_node_name="plan", mapped_node_input_name=each)
-            for each in wait_for
-        ],
-        output_mappings=[
-            dg.OutputMapping(graph_output_name=each, mapped_node_name="finish", mapped_node_output_name=each)
-            for each in made
-        ],
-    )
-    return dg.AssetsDefinition(
-        keys_by_input_name=wait_for,
-        keys_by_output_name=made,
-        node_def=steps,
-        specs=list(specs.values()),
-        can_subset=True,
-    )
-
-
-def _waited_for(specs: Specs) -> list[dg.AssetKey]:
-    return list(dict.fromkeys(dep.asset_key for spec in specs.values() for dep in spec.deps))
+    return build_shared_step(_name(graph, flow), specs, plan, prepare, finish, priority(graph, flow.targets))
 
 
 def _settings(

@@ -9,6 +9,7 @@ import dagster as dg
 from dtx_assets.machinery.base.lake import Manifest
 from dtx_assets.machinery.base.names import dagster_name
 from dtx_assets.machinery.base.progress import StepProgress
+from dtx_assets.machinery.base.shard import Shard
 from dtx_assets.machinery.dagster.extraction import first_rows_of
 from dtx_assets.machinery.dagster.graph import RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import (
@@ -18,13 +19,21 @@ from dtx_assets.machinery.dagster.metadata import (
     dataset_metadata,
     masked_preview,
 )
+from dtx_assets.machinery.dagster.shared_steps import Specs, build_shared_step
 from dtx_assets.machinery.look_ups.assets import MappingAsset, MappingContext, build_mapping_asset
+from dtx_assets.machinery.look_ups.listing_shards import finish_listing, list_shard, plan_listing
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.system.system import System
 
 
-def build_mapping_step(graph: Graph, name: str, assets: Sequence[MappingAsset]) -> dg.AssetsDefinition:
-    """One step for mapping assets that stop together: a crosswalk alone, or all value maps."""
+def build_mapping_step(
+    graph: Graph, name: str, assets: Sequence[MappingAsset], *, in_shards: bool = False
+) -> dg.AssetsDefinition:
+    """One step for mapping assets that stop together: a crosswalk alone, or all value maps.
+
+    Where several processes do the steps and there are more files than one is to look at, they share the listing of
+    them `in_shards`.
+    """
     system = graph.system
     by_key = {graph.key("mapping", asset.name): asset for asset in assets}
     specs = [
@@ -42,8 +51,13 @@ def build_mapping_step(graph: Graph, name: str, assets: Sequence[MappingAsset]) 
         for key, asset in by_key.items()
     ]
 
+    called = f"{system.name}_mapping_{dagster_name(name)}"
+    if in_shards:
+        [(key, asset)] = by_key.items()
+        return _in_shards(called, asset, {key: specs[0]})
+
     @dg.multi_asset(
-        name=f"{system.name}_mapping_{dagster_name(name)}",
+        name=called,
         specs=specs,
         can_subset=len(specs) > 1,
         required_resource_keys=RESOURCES,
@@ -61,6 +75,25 @@ def build_mapping_step(graph: Graph, name: str, assets: Sequence[MappingAsset]) 
     return mapping_step
 
 
+def _in_shards(called: str, asset: MappingAsset, specs: Specs) -> dg.AssetsDefinition:
+    [key] = specs
+
+    def plan(environment: RunEnvironment, context: dg.OpExecutionContext) -> list[Shard]:
+        progress = StepProgress(f"read {asset.name}", context.log.info)
+        return plan_listing(asset, mapping_context(environment, asset, progress))
+
+    def look(environment: RunEnvironment, context: dg.OpExecutionContext, shard: Shard) -> None:
+        progress = StepProgress(f"read {asset.name}, {shard.told}", context.log.info)
+        list_shard(asset, mapping_context(environment, asset), shard, progress)
+
+    def finish(
+        environment: RunEnvironment, _context: dg.OpExecutionContext
+    ) -> Iterator[tuple[dg.AssetKey, dict[str, Any]]]:
+        yield key, mapping_metadata(environment, finish_listing(asset, mapping_context(environment, asset)))
+
+    return build_shared_step(called, specs, plan, look, finish)
+
+
 def mapping_upstream(graph: Graph, asset: MappingAsset) -> list[dg.AssetKey]:
     """What a mapping is made from. Rows of other areas that this migration updates are read as they are before that."""
     read = [
@@ -73,7 +106,7 @@ def mapping_upstream(graph: Graph, asset: MappingAsset) -> list[dg.AssetKey]:
 
 def mapping_sources(system: System, asset: MappingAsset) -> list[Path | Callable[..., Any]]:
     file = system.mappings_dir / f"{asset.name}.csv"
-    return [file] if file.exists() else [asset.build]
+    return [file] if file.exists() else [asset.made_by or asset.build]
 
 
 def mapping_context(
@@ -94,6 +127,8 @@ def mapping_context(
         keys={target.model: target.key for target in system.targets},
         timezone=environment.settings.legacy_timezone,
         cutover_at=environment.cutover_at,
+        shard_files=environment.settings.workers.shard_files,
+        home=environment.settings.home,
     )
 
 

@@ -9,6 +9,8 @@ import polars as pl
 
 from dtx_assets.machinery.base.names import dagster_name
 from dtx_assets.machinery.base.progress import StepProgress, duration_text
+from dtx_assets.machinery.base.settings import workers_of
+from dtx_assets.machinery.base.shard import Shard
 from dtx_assets.machinery.dagster.checks import check_result, check_spec
 from dtx_assets.machinery.dagster.graph import LOADS, OTHER_AREAS, RESOURCES, Graph, mapping_file, priority, told
 from dtx_assets.machinery.dagster.load_checks import load_check, load_outcome
@@ -21,6 +23,7 @@ from dtx_assets.machinery.dagster.metadata import (
     target_column_schema,
 )
 from dtx_assets.machinery.dagster.phases import gates_before
+from dtx_assets.machinery.dagster.shared_steps import Finish, Specs, build_shared_step
 from dtx_assets.machinery.files.sending import FileSender
 from dtx_assets.machinery.load import (
     LoadSummary,
@@ -32,6 +35,8 @@ from dtx_assets.machinery.load import (
     read_found_by_load,
 )
 from dtx_assets.machinery.load.extra import keep_extra
+from dtx_assets.machinery.load.member import Send
+from dtx_assets.machinery.load.sent_ahead import Sending, is_sent_by_part
 from dtx_assets.machinery.mapping.conditions import is_active
 from dtx_assets.machinery.mapping.lineage import column_descriptions
 from dtx_assets.machinery.model.target import TargetTable
@@ -54,49 +59,101 @@ def build_load(
     system = graph.system
     by_key = {graph.key("target", target.model): target for target in targets}
     columns = {target.model: _columns(graph, target) for target in targets}
+    # Where several processes do the steps and there are more files than one is to send, they share the sending.
+    in_shards = len(targets) == 1 and is_sent_by_part(targets[0]) and workers_of(system.name).shard_files > 0
+
+    # Dagster wants steps that wait for different things to have different names.
+    name = f"{system.name}_load_{_step_name(targets)}{'_after_gate' if also_after else ''}"
+    specs = {key: _load_spec(graph, target, columns[target.model], also_after) for key, target in by_key.items()}
+    checks = [check_spec(key, load_check(target.model), []) for key, target in by_key.items()]
+    tags = priority(graph, [target.model for target in targets], LOADS)
+
+    def load_and_check(
+        environment: RunEnvironment, context: dg.AssetExecutionContext | dg.OpExecutionContext
+    ) -> Iterator[tuple[dg.AssetKey, dict[str, Any]] | dg.AssetCheckResult]:
+        selected = {key: target for key, target in by_key.items() if key in context.selected_asset_keys}
+        if selected:
+            senders = {
+                target.model: sender
+                for target in selected.values()
+                if (sender := file_sender(context, environment, target))
+            }
+            sends = {
+                model: sending_of(environment, system.target(model)).ahead(sender) if in_shards else sender
+                for model, sender in senders.items()
+            }
+            summaries = load_models(
+                environment, list(selected.values()), environment.load(), context.log.info, senders=sends
+            )
+        for target in selected.values():
+            keep_undeclared(environment, target)
+        for key, target in selected.items():
+            names = list(columns[target.model])
+            rows = first_rows(environment.target_url, system.name, target, names, PREVIEW_ROWS)
+            yield (
+                key,
+                {
+                    **load_metadata(summaries[target.model]),
+                    **sending_metadata(senders.get(target.model)),
+                    **masked_preview(rows, system.personal_columns(target)),
+                    **lineage_metadata(_lineage(graph, target, columns[target.model])),
+                },
+            )
+        for key, target in by_key.items():
+            if any(check.asset_key == key for check in context.selected_asset_check_keys):
+                outcome = load_outcome(read_found_by_load(environment.target_url, system.name, target))
+                yield check_result(key, load_check(target.model), outcome, outcome.severity or "ERROR", system)
+        if in_shards and selected:
+            sending_of(environment, targets[0]).forget()
+
+    if in_shards:
+        return _in_shards(graph, targets[0], name, specs, load_and_check, tags, checks)
 
     @dg.multi_asset(
-        # Dagster wants steps that wait for different things to have different names.
-        name=f"{system.name}_load_{_step_name(targets)}{'_after_gate' if also_after else ''}",
-        specs=[_load_spec(graph, target, columns[target.model], also_after) for target in targets],
-        check_specs=[check_spec(key, load_check(target.model), []) for key, target in by_key.items()],
+        name=name,
+        specs=list(specs.values()),
+        check_specs=checks,
         can_subset=True,
         required_resource_keys=RESOURCES,
-        op_tags=priority(graph, [target.model for target in targets], LOADS),
+        op_tags=tags,
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         environment: RunEnvironment = context.resources.migration
         with told(environment):
-            selected = {key: target for key, target in by_key.items() if key in context.selected_asset_keys}
-            if selected:
-                senders = {
-                    target.model: sender
-                    for target in selected.values()
-                    if (sender := file_sender(context, environment, target))
-                }
-                summaries = load_models(
-                    environment, list(selected.values()), environment.load(), context.log.info, senders=senders
-                )
-            for target in selected.values():
-                keep_undeclared(environment, target)
-            for key, target in selected.items():
-                names = list(columns[target.model])
-                rows = first_rows(environment.target_url, system.name, target, names, PREVIEW_ROWS)
-                yield dg.MaterializeResult(
-                    asset_key=key,
-                    metadata={
-                        **load_metadata(summaries[target.model]),
-                        **sending_metadata(senders.get(target.model)),
-                        **masked_preview(rows, system.personal_columns(target)),
-                        **lineage_metadata(_lineage(graph, target, columns[target.model])),
-                    },
-                )
-            for key, target in by_key.items():
-                if any(check.asset_key == key for check in context.selected_asset_check_keys):
-                    outcome = load_outcome(read_found_by_load(environment.target_url, system.name, target))
-                    yield check_result(key, load_check(target.model), outcome, outcome.severity or "ERROR", system)
+            for made in load_and_check(environment, context):
+                if isinstance(made, dg.AssetCheckResult):
+                    yield made
+                else:
+                    yield dg.MaterializeResult(asset_key=made[0], metadata=made[1])
 
     return load
+
+
+def _in_shards(
+    graph: Graph,
+    target: TargetTable,
+    name: str,
+    specs: Specs,
+    load_and_check: Finish,
+    tags: Mapping[str, str],
+    checks: Sequence[dg.AssetCheckSpec],
+) -> dg.AssetsDefinition:
+    """The same, whose files are sent in shards before."""
+    key = graph.key("target", target.model)
+
+    def plan(environment: RunEnvironment, context: dg.OpExecutionContext) -> list[Shard]:
+        if key not in context.selected_asset_keys:
+            return []
+        return sending_of(environment, target).plan(environment.settings.workers.shard_files)
+
+    def send(environment: RunEnvironment, context: dg.OpExecutionContext, shard: Shard) -> None:
+        sender = file_sender(context, environment, target, f", {shard.told}")
+        assert sender is not None
+        sending_of(environment, target).send(
+            shard, sender, overwrite=overwrites(environment), legacy_rows=legacy_rows(environment)
+        )
+
+    return build_shared_step(name, specs, plan, send, load_and_check, tags, checks)
 
 
 def _step_name(targets: Sequence[TargetTable]) -> str:
@@ -152,7 +209,7 @@ def load_models(
     run: RunContext,
     log: Callable[[str], None],
     *,
-    senders: Mapping[str, FileSender] | None = None,
+    senders: Mapping[str, Send] | None = None,
     planned: Planned | None = None,
 ) -> dict[str, LoadSummary]:
     """Load a model, or those of a circle together, or try to where the run is dry: then `planned` remembers what it
@@ -164,13 +221,22 @@ def load_models(
         environment.lake,
         environment.target_url,
         run,
-        on_conflict=environment.decisions.chosen.get("on_target_conflict", "keep_target"),
+        on_conflict="overwrite" if overwrites(environment) else "keep_target",
         progress=StepProgress(f"{'plan' if run.dry else 'load'} {models}", log),
         legacy_rows=legacy_rows(environment),
         sends=senders,
         waiting=log,
         planned=planned,
     )
+
+
+def overwrites(environment: RunEnvironment) -> bool:
+    """Whether rows are overwritten that somebody edited."""
+    return environment.decisions.chosen.get("on_target_conflict", "keep_target") == "overwrite"
+
+
+def sending_of(environment: RunEnvironment, target: TargetTable) -> Sending:
+    return Sending(environment.system.name, target, environment.lake, environment.load())
 
 
 def keep_undeclared(environment: RunEnvironment, target: TargetTable) -> None:
@@ -192,7 +258,10 @@ def keep_undeclared(environment: RunEnvironment, target: TargetTable) -> None:
 
 
 def file_sender(
-    context: dg.AssetExecutionContext, environment: RunEnvironment, target: TargetTable
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    environment: RunEnvironment,
+    target: TargetTable,
+    of: str = "",
 ) -> FileSender | None:
     """Sends the files of a target's rows, where it has any; what killed runs left half sent is removed first."""
     if target.file_columns is None:
@@ -203,7 +272,7 @@ def file_sender(
             context.log.info(f"{abandoned} half-sent files of earlier runs were removed")
     except Exception as error:  # a store may not let them be listed, and a run can do without
         context.log.warning(f"half-sent files of earlier runs cannot be looked for ({type(error).__name__})")
-    progress = StepProgress(f"send files of {target.model}", context.log.info)
+    progress = StepProgress(f"send files of {target.model}{of}", context.log.info)
     noted = SentFilesOfRun(environment.load(), target.name)
     return FileSender(target, store, environment.legacy_files(), progress, noted)
 

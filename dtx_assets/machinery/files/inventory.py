@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -41,6 +41,18 @@ def open_below(root: Root, relative: bytes) -> BinaryIO | StoredFile:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """How many files there should be and how many are missing. Where all are: the first of them, at most two different
+    reasons, and whether the root has what the path of any begins with."""
+
+    files: int
+    missing: int
+    details: tuple[str, ...] = ()
+    first: str = ""
+    has_beginnings: bool = True
+
+
+@dataclass(frozen=True)
 class LegacyFiles:
     """Where legacy files are: their root, a mount point that was stored with their paths, whether to read all again."""
 
@@ -51,21 +63,18 @@ class LegacyFiles:
 
     def inventory(self, paths: pl.Series, known: pl.DataFrame | None) -> pl.DataFrame:
         """INVENTORY of the paths; StructureError where the root is not there, or is not the one that they are below."""
+        found = self.share(paths, known)
+        self.judge([self.missing_of(found)])
+        return found
+
+    def share(self, paths: pl.Series, known: pl.DataFrame | None) -> pl.DataFrame:
+        """INVENTORY of some of the paths. Whether the root is the one that they are below is judged of all of them."""
         if len(paths):
             self.require_root()
-        found = inventory(self.root, paths, known, prefix=self.prefix, verify=self.verify, progress=self.progress)
-        missing = found.filter(pl.col("problem") == FileMissing.reason)
-        if missing.height:
+        found = self._inventory(paths, known)
+        if found["problem"].eq(FileMissing.reason).any():
             # It may have gone meanwhile.
             self.require_root()
-        if 1 < missing.height == found.height and missing["detail"].n_unique() == 1 and missing["detail"][0] in DENIED:
-            raise self._unusable(f"none of the {found.height:,} legacy files can be read: {missing['detail'][0]}")
-        if 1 < missing.height == found.height and not self._any_beginning(missing["path"]):
-            first = os.fsdecode(without_prefix(missing["path"][0], self.prefix))
-            raise self._unusable(
-                f"none of the {found.height:,} legacy files is there, nor the directory of any, as of {first!r}",
-                "name the root that their paths begin at (FILES_URL), or what is to be taken off them (FILES_PREFIX)",
-            )
         return found
 
     def objects(self, names: pl.Series, known: pl.DataFrame | None) -> pl.DataFrame:
@@ -74,7 +83,35 @@ class LegacyFiles:
             return pl.DataFrame(schema=INVENTORY)
         if isinstance(self.root, Path) and not self.root.is_dir():
             raise self._unusable("the root of the legacy files is not a directory that is there")
-        return inventory(self.root, names, known, prefix=self.prefix, verify=self.verify, progress=self.progress)
+        return self._inventory(names, known)
+
+    def _inventory(self, paths: pl.Series, known: pl.DataFrame | None) -> pl.DataFrame:
+        return inventory(self.root, paths, known, prefix=self.prefix, verify=self.verify, progress=self.progress)
+
+    def missing_of(self, found: pl.DataFrame) -> "Missing":
+        """What is judged of an INVENTORY."""
+        missing = found.filter(pl.col("problem") == FileMissing.reason)
+        if not 0 < missing.height == found.height:
+            return Missing(found.height, missing.height)
+        paths = missing["path"]
+        details = tuple(missing["detail"].unique(maintain_order=True).head(2))
+        return Missing(found.height, missing.height, details, os.fsdecode(paths[0]), self._any_beginning(paths))
+
+    def judge(self, shares: Sequence["Missing"]) -> None:
+        """StructureError where of all shares together no file is there, and that is no fault of the files."""
+        files, missing = sum(share.files for share in shares), sum(share.missing for share in shares)
+        if not 1 < missing == files:
+            return
+        shares = [share for share in shares if share.files]
+        details = {detail for share in shares for detail in share.details}
+        if len(details) == 1 and details <= set(DENIED):
+            raise self._unusable(f"none of the {files:,} legacy files can be read: {details.pop()}")
+        if not any(share.has_beginnings for share in shares):
+            first = os.fsdecode(without_prefix(os.fsencode(shares[0].first), self.prefix))
+            raise self._unusable(
+                f"none of the {files:,} legacy files is there, nor the directory of any, as of {first!r}",
+                "name the root that their paths begin at (FILES_URL), or what is to be taken off them (FILES_PREFIX)",
+            )
 
     def _any_beginning(self, paths: pl.Series) -> bool:
         """Whether the root has what any of the paths begins with: files that are lost leave their directories."""

@@ -27,6 +27,10 @@ class SentFiles(Protocol):
 
 
 REFUSED = pl.Schema({"_row": pl.Int64(), "reason": pl.String(), "detail": pl.String()})
+RESULTS = pl.Schema(
+    {"key": pl.String(), "sha256": pl.String(), "size": pl.Int64(), "status": pl.String(), "detail": pl.String()}
+)
+"""What became of files: `FileResult`."""
 
 
 class FileSender:
@@ -53,10 +57,24 @@ class FileSender:
         self.bytes_sent = self.bytes_done = 0
         self._lock = threading.Lock()
 
-    def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def __call__(self, rows: pl.DataFrame, _part: str = "") -> pl.DataFrame:
+        results = self.results_of(rows)
+        return self.refused(rows, results.rename({"key": self.key, "sha256": self.sha256}))
+
+    def refused(self, rows: pl.DataFrame, results: pl.DataFrame) -> pl.DataFrame:
+        """Those of the rows (REFUSED) whose file was rejected; the key of `results` is called as that of the rows."""
+        rejected = results.filter(pl.col("status") == "rejected").select(self.key, "detail")
+        found = rows.select("_row", self.key).unique(self.key, keep="last", maintain_order=True)
+        return found.join(rejected, on=self.key, maintain_order="left").select(
+            pl.col("_row").cast(pl.Int64),
+            pl.lit(FileMissing.reason).alias("reason"),
+            pl.format(f"{self.key}: {{}}", "detail").alias("detail"),
+        )
+
+    def results_of(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Sends; gives what became of each file (RESULTS), in no order."""
         # A row may have no file.
         rows = rows.filter(pl.col(self.key).is_not_null())
-        numbers = dict(zip(rows.get_column(self.key), rows.get_column("_row"), strict=True))
         new: set[str] = set()
         if self.noted:
             new = self.noted.about_to_send(rows.get_column(self.key), rows.get_column(self.sha256))
@@ -71,14 +89,22 @@ class FileSender:
             others = [result.file.key for result in results if result.status != "sent"]
             self.noted.not_sent([key for key in others if key in new])
             self.noted.told({result.file.key: result.e_tag for result in results if result.e_tag})
-        rejected = [
-            (numbers[result.file.key], FileMissing.reason, f"{self.key}: {result.detail}")
-            for result in results
-            if result.status == "rejected"
-        ]
-        if rejected:
+        if any(result.status == "rejected" for result in results):
             self.files.require_root()
-        return pl.DataFrame(rejected, schema=REFUSED, orient="row")
+        return pl.DataFrame(
+            [(each.file.key, each.file.sha256, each.file.size, each.status, each.detail) for each in results],
+            schema=RESULTS,
+            orient="row",
+        )
+
+    def count(self, results: pl.DataFrame) -> None:
+        """Files that others have sent count among those of this one."""
+        with self._lock:
+            self.counts.update(results.get_column("status").to_list())
+            self.bytes_sent += int(results.filter(pl.col("status") == "sent").get_column("size").sum())
+            self.bytes_done += int(results.get_column("size").sum())
+            if self.progress and results.height:
+                self.progress(self.counts.total(), None, self.bytes_done)
 
     def _note(self, result: FileResult) -> None:
         with self._lock:

@@ -35,8 +35,9 @@ from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.prepare.part import Part, without_rows, without_violations
 
-Send = Callable[[pl.DataFrame], pl.DataFrame]
-"""Takes the prepared rows that are to be written; gives those that could not be sent: `_row`, `reason`, `detail`."""
+Send = Callable[[pl.DataFrame, str], pl.DataFrame]
+"""Takes the prepared rows of a part that are to be written, and its name; gives those that could not be sent: `_row`,
+`reason`, `detail`."""
 
 
 class SlowPathNeeded(Exception):
@@ -139,7 +140,7 @@ class Member:
         """The part without those rows of which what belongs to them could not be sent."""
         if not self.told.send or not part.rows.height:
             return part
-        refused = self.told.send(self.decisions.to_be_written(part))
+        refused = self.told.send(self.decisions.to_be_written(part), part.name)
         reach("load.files_sent")
         return without_rows(part, [refused] if refused.height else [])
 

@@ -44,7 +44,7 @@ from dtx_assets.machinery.load.prepared import PreparedTarget, check_preparation
 from dtx_assets.machinery.load.rules import rules_of, surprising
 from dtx_assets.machinery.load.runs import RunContext, is_held_by, prepare_bookkeeping, record_run, target_lock
 from dtx_assets.machinery.load.samples import merged_samples, with_keys
-from dtx_assets.machinery.load.skip import Batches, is_untouched, latest_batches, xmins_of
+from dtx_assets.machinery.load.skip import Batches, left_to_load
 from dtx_assets.machinery.load.subset import first_rows, rows_of_keys
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told, words_of
@@ -263,16 +263,10 @@ class TargetLoad:
         if self.subset and self.subset.kind == "rejected":
             self.wanted = self.findings.rejected_keys()
             self.dropped = self.parts.absent(self.wanted)
-        batches = latest_batches(self.place)
-        first_load = not batches and not self._has_entries()
-        xmins = None if first_load else xmins_of(self.place)
         # How many of the first source rows a part has is not known before it is read.
         looks = self.subset is not None and self.subset.kind == "first"
-        self.numbers = [
-            number
-            for number, part in enumerate(self.parts.described)
-            if looks or not is_untouched(batches, tuple(part["buckets"]), self.parts.digest(number), xmins or {})
-        ]
+        left = left_to_load(self.place, self.parts, looks=looks)
+        batches, first_load, xmins, self.numbers = left.batches, left.first_load, left.xmins, left.numbers
         # Rows of others are updated, and what is there already is compared: there, parts may read what others write.
         self.goes_at_once = (
             self.run_context.connections > 1
@@ -445,11 +439,3 @@ class TargetLoad:
         the middle."""
         left = [self.parts.described[number]["buckets"] for number in self.numbers]
         return not any(low <= written[1] and written[0] <= high for low, high in left for written in batches)
-
-    def _has_entries(self) -> bool:
-        return bool(
-            self.place.number(
-                "SELECT count(*) FROM (SELECT 1 FROM migration.mapping_entry WHERE flow_id = ANY(%s) LIMIT 1) AS found",
-                [list(self.parts.flows.values())],
-            )
-        )

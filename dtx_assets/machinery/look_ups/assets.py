@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import Literal, overload
+from pathlib import Path
+from typing import Any, Literal, overload
 
 import polars as pl
 import psycopg
@@ -19,6 +20,7 @@ from psycopg import sql
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.lake import Lake, Manifest
 from dtx_assets.machinery.files.inventory import LegacyFiles
+from dtx_assets.machinery.look_ups.listings import Listing, ListingDigest
 from dtx_assets.machinery.mapping.load import Mappings
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.model.target import TargetTable
@@ -56,6 +58,10 @@ class MappingContext:
     """The instant that counts as now."""
     own_rows: bool = True
     """Whether rows that this migration inserted count among the rows of the target."""
+    shard_files: int = 0
+    """Legacy files that one process looks at, where several share them."""
+    home: Path = Path()
+    """The state directory."""
 
     def reading(self) -> TransformContext:
         """What a transform is told that makes a look-up; `with_reads` has to add what it puts into `reads`."""
@@ -158,9 +164,14 @@ class MappingAsset:
     """Models that this migration fills first: what it wrote is part of the mapping."""
     pieces: Callable[[MappingContext], Iterator[pl.LazyFrame]] | None = None
     """The rows of `build` a part at a time, where there may be more of them than memory should hold."""
+    listing: Listing | None = None
+    """Where it says what files hold: those that rows name."""
+    made_by: Callable[..., Any] | None = None
+    """The function to be shown as its code, where that is not `build`."""
 
 
 Build = Callable[[MappingContext], pl.LazyFrame]
+Paths = Callable[[MappingContext, pl.LazyFrame], pl.LazyFrame]
 
 
 class References(Sequence[MappingAsset]):
@@ -176,19 +187,44 @@ class References(Sequence[MappingAsset]):
         """Decorates a function that makes the look-up of its name from `upstream` (layer, name)."""
 
         def add(build: Build) -> Build:
-            described = " ".join((build.__doc__ or "").partition("\n\n")[0].split())
             asset = MappingAsset(
                 build.__name__,
                 "reference",
                 self._area,
                 upstream,
-                described,
+                _described(build),
                 build,
                 is_crosswalk=is_crosswalk,
                 after=tuple(after),
             )
             self._assets.append(asset)
             return build
+
+        return add
+
+    def register_files(
+        self, source: str, *upstream: tuple[str, str], may_be_missing: bool = False
+    ) -> Callable[[Paths], Paths]:
+        """Decorates a function that gives the paths of the files that rows of a legacy table name (`Listing.paths`).
+
+        The look-up of its name says what the files hold. `upstream`: what the paths depend on beside the table.
+        """
+
+        def add(paths: Paths) -> Paths:
+            name, listing = paths.__name__, Listing(source, paths, may_be_missing)
+            self._assets.append(
+                MappingAsset(
+                    name,
+                    "reference",
+                    self._area,
+                    (("legacy", source), *upstream),
+                    _described(paths),
+                    lambda context: listing.build(context, name),
+                    listing=listing,
+                    made_by=paths,
+                )
+            )
+            return paths
 
         return add
 
@@ -203,6 +239,10 @@ class References(Sequence[MappingAsset]):
 
     def __len__(self) -> int:
         return len(self._assets)
+
+
+def _described(function: Callable[..., Any]) -> str:
+    return " ".join((function.__doc__ or "").partition("\n\n")[0].split())
 
 
 def crosswalk_asset(
@@ -297,12 +337,16 @@ def build_mapping_asset(asset: MappingAsset, context: MappingContext) -> Manifes
     pieces = asset.pieces(context) if asset.pieces else iter([asset.build(context)])
     try:
         with context.lake.write(key, run_id=context.run_id) as writer:
-            digests = []
+            digests, listed = [], ListingDigest()
             for piece in pieces:
                 frame = piece.collect(engine="streaming")
-                digests.append(_content_digest(frame))
+                if asset.listing:
+                    listed.add(frame)
+                else:
+                    digests.append(_content_digest(frame))
                 writer.add(frame)
             digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+            digest = str(listed) if asset.listing else digest
             if before and before.metadata.get("digest") == digest:
                 raise _Unchanged
             writer.metadata.update(digest=digest, kind=asset.kind)

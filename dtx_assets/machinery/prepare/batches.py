@@ -4,11 +4,8 @@ not grow with the tables.
 What becomes of the rows of a batch is `prepare`; which buckets there are is `buckets`.
 """
 
-import shutil
-import tempfile
-import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -17,8 +14,8 @@ import polars as pl
 import polars_hash as plh
 import pyarrow.ipc
 
-from dtx_assets.machinery.base.lake import LEASE_SECONDS, Manifest
-from dtx_assets.machinery.base.private import make_state_directory
+from dtx_assets.machinery.base.lake import Manifest
+from dtx_assets.machinery.base.scratch import scratch_directory
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.prepare.buckets import batch_count, bucket_of, bucket_range
 from dtx_assets.machinery.sources.documents import BSON
@@ -31,9 +28,6 @@ from dtx_assets.machinery.transforms.json_values import plain_text
 
 EXTRA = "extra:"
 """Stands before the name of a column that no one named, so that it meets no column that a flow makes."""
-
-SCRATCH = "batches-"
-"""Begins the names of directories with the rows of a run's batches."""
 
 BATCH_BYTES = 24 * 1024 * 1024
 """Compressed bytes of legacy rows in one batch at most, so that tables of long texts come in smaller batches."""
@@ -205,15 +199,10 @@ def batch_of(batch: int, batches: int, streams: Sequence[tuple[LegacyTable, Path
 @contextmanager
 def scattered(sources: Sequence[SourceRows], batches: int, home: Path) -> Iterator[Path]:
     """A directory under `home` with the rows of each source in a directory of its own, one file a batch."""
-    make_state_directory(home)
-    _remove_left_over_scratch(home)
-    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=home))
-    try:
+    with scratch_directory(home) as scratch:
         for source in sources:
             _scatter(source, scratch / source.table.name, batches)
         yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _scatter(source: SourceRows, directory: Path, batches: int) -> None:
@@ -259,14 +248,6 @@ class _Appended:
         if not self.closed:
             self.flush()
             self.closed = True
-
-
-def _remove_left_over_scratch(home: Path) -> None:
-    """Removes what runs that were killed have left in the state directory."""
-    for path in home.glob(f"{SCRATCH}*"):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > LEASE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
 
 
 # --- keys that occur twice --------------------------------------------------------------------------------------------

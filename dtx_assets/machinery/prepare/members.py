@@ -14,13 +14,14 @@ from pathlib import Path
 import polars as pl
 
 from dtx_assets.machinery.base.private import make_state_directory
+from dtx_assets.machinery.base.scratch import SCRATCH
 from dtx_assets.machinery.mapping.conditions import drop_rules, is_active
 from dtx_assets.machinery.mapping.execute import PROBLEM, RowProblem, add_problems
 from dtx_assets.machinery.mapping.model import Members, SourceMapping
 from dtx_assets.machinery.model.legacy import ColumnKind
 from dtx_assets.machinery.model.target import polars_type
 from dtx_assets.machinery.prepare.assess import LINKS_SCHEMA, finish_source, rejected_rows
-from dtx_assets.machinery.prepare.batches import SCRATCH, text_digest
+from dtx_assets.machinery.prepare.batches import text_digest
 from dtx_assets.machinery.prepare.buckets import BUCKETS, batch_count, bucket_of, bucket_range
 from dtx_assets.machinery.sources.landing import UNREADABLE
 from dtx_assets.machinery.system.flow import FlowInputs, Outcome, Prepared

@@ -10,7 +10,7 @@ that is to prepare the same, with the shards that are done.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +21,7 @@ import polars as pl
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.base.failpoints import reach
 from dtx_assets.machinery.base.lake import DatasetWriter, FileEntry, Manifest, TableFiles, new_version
+from dtx_assets.machinery.base.shard import PLAN, SHARDS, Shard, shards_in_all
 from dtx_assets.machinery.prepare.batches import Batch, batch_of, count_of_batches, scattered
 from dtx_assets.machinery.prepare.books import Books
 from dtx_assets.machinery.prepare.members import pair_parts
@@ -46,35 +47,9 @@ from dtx_assets.machinery.prepare.preparation import (
 )
 from dtx_assets.machinery.system.flow import Flow
 
-SHARDS, PLAN = "shards", "plan"
-"""Where in the lake the rows of shards lie until all are prepared, and the name of their plan."""
 LAYERS = ("prepared", "rejected")
 Streams = Sequence[tuple[int, int]]
 """Where in a file each of several frames begins, and how many bytes it has."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One of `of` shards, counted from 1."""
-
-    number: int
-    of: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.number}_of_{self.of}"
-
-    @property
-    def told(self) -> str:
-        return f"shard {self.number} of {self.of}"
-
-    @classmethod
-    def named(cls, name: str) -> "Shard":
-        number, of = name.split("_of_")
-        return cls(int(number), int(of))
-
-    def batches(self, batches: int) -> range:
-        return range(batches * (self.number - 1) // self.of, batches * self.number // self.of)
 
 
 def shards_of(flow: Flow, run: RunSettings, sources: Mapping[str, Manifest]) -> list[Shard]:
@@ -84,7 +59,7 @@ def shards_of(flow: Flow, run: RunSettings, sources: Mapping[str, Manifest]) -> 
         return [Shard(1, 1)]
     wanted = -(-total_rows(sources) // size)
     count = max(min(wanted, count_of_batches(sources.values(), rows_of_batch(flow, run))), 1)
-    return [Shard(number, count) for number in range(1, count + 1)]
+    return shards_in_all(count)
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
@@ -148,8 +123,7 @@ def _versions(run: RunSettings, versions: Mapping[str, Mapping[str, str]]) -> It
 
 
 def _all(plan: Manifest) -> list[Shard]:
-    count = plan.metadata["shards"]
-    return [Shard(number, count) for number in range(1, count + 1)]
+    return shards_in_all(plan.metadata["shards"])
 
 
 def _is_of(plan: Manifest, fingerprint: str, shards: int) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from dtx_assets.machinery.base.shard import Shard
 from dtx_assets.machinery.dagster.attempts import asked_option, planned_assets
 from dtx_assets.machinery.dagster.graph import AREA_TAG
 from dtx_assets.machinery.dagster.history import failed_evaluations
@@ -22,7 +23,6 @@ from dtx_assets.machinery.dagster.run import (
     check_result,
     check_states,
 )
-from dtx_assets.machinery.prepare.shards import Shard
 from dtx_assets.machinery.report.figures import RunFigures
 from dtx_assets.machinery.system.system import System
 
@@ -85,9 +85,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class SharedStep:
-    """A shard of a flow: how long it took, None where it did not end, and how many times it was begun."""
+    """A shard of a step, such as `prepare exemption`: how long it took, None where it did not end,
+    and how many times it was begun."""
 
-    flow: str
+    step: str
     shard: Shard
     seconds: float | None
     attempts: int
@@ -202,11 +203,11 @@ class RunHistory:
         return tuple(Phase(name, steps[name], spent) for name, spent in longest_first)
 
     def shards(self, of_run: Iterable["RunStepKeyStatsSnapshot"]) -> tuple[SharedStep, ...]:
-        """The shards in which flows were prepared, of the steps of a run, by flow and number."""
-        key = re.compile(rf"{re.escape(self.system.name)}_prepare_(?P<flow>.+)\.shard\[(?P<shard>\d+_of_\d+)\]")
+        """The shards of the steps of a run that several processes shared, by step and number."""
+        key = re.compile(rf"{re.escape(self.system.name)}_(?P<step>.+)\.shard\[(?P<shard>\d+_of_\d+)\]")
         found = [
             SharedStep(
-                told["flow"],
+                told["step"].replace("_", " ", 1),
                 Shard.named(told["shard"]),
                 step.end_time - step.start_time if step.start_time and step.end_time else None,
                 step.attempts or 0,
@@ -214,7 +215,7 @@ class RunHistory:
             for step in of_run
             if (told := key.fullmatch(step.step_key))
         ]
-        return tuple(sorted(found, key=lambda each: (each.flow, each.shard.number)))
+        return tuple(sorted(found, key=lambda each: (each.step, each.shard.number)))
 
 
 class History(RunHistory):

@@ -51,6 +51,7 @@ def world_of(environment: RunEnvironment) -> dict[str, str]:
         "rows of a batch": str(settings.batch_rows),
         "indexes after a first load": str(settings.indexes_after_load),
         "rows of a shard": str(settings.workers.shard_rows or "all"),
+        "files of a shard": str(settings.workers.shard_files or "all"),
     }
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.settings import reader
-from dtx_assets.machinery.base.workers import DEFAULT_SHARD_ROWS, Workers, read_workers
+from dtx_assets.machinery.base.workers import DEFAULT_SHARD_FILES, DEFAULT_SHARD_ROWS, Workers, read_workers
 
 CELERY = {"DTX_EXECUTOR": "celery", "DTX_BROKER_URL": "amqp://user:geheim@broker/vhost"}
 
@@ -29,7 +29,12 @@ def test_each_variable_has_its_effect(tmp_path):
         )
     )
     assert several == Workers(
-        "celery", CELERY["DTX_BROKER_URL"], ("/mnt/a", "/mnt/b"), 90, shard_rows=DEFAULT_SHARD_ROWS
+        "celery",
+        CELERY["DTX_BROKER_URL"],
+        ("/mnt/a", "/mnt/b"),
+        90,
+        shard_rows=DEFAULT_SHARD_ROWS,
+        shard_files=DEFAULT_SHARD_FILES,
     )
     assert (several.queue, several.are_several) == ("dtx-qa", True)
     assert several.have("/mnt/a/lake")
@@ -41,6 +46,8 @@ def test_each_variable_has_its_effect(tmp_path):
 def test_tables_are_shared_by_several_processes_or_where_it_is_asked_for():
     assert read().shard_rows == 0
     assert read(DTX_SHARD_ROWS="500").shard_rows == 500
+    assert (read().shard_files, read(DTX_SHARD_FILES="70").shard_files) == (0, 70)
+    assert read(DTX_SHARD_FILES="70").shard_rows == 0
     assert read(DTX_EXECUTOR="multiprocess").shard_rows == DEFAULT_SHARD_ROWS
     assert read(**CELERY, DTX_SHARD_ROWS="0").shard_rows == 0
 
@@ -55,6 +62,7 @@ def test_tables_are_shared_by_several_processes_or_where_it_is_asked_for():
         ({**CELERY, "DTX_SHARED": "lake"}, "DTX_SHARED"),
         ({**CELERY, "DTX_WORKER_SECONDS": "0"}, "DTX_WORKER_SECONDS"),
         ({"DTX_SHARD_ROWS": "1e6"}, "DTX_SHARD_ROWS"),
+        ({"DTX_SHARD_FILES": "-1"}, "DTX_SHARD_FILES"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_its_name_and_without_a_password(variables, name):

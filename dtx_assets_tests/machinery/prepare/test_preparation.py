@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from dtx_assets.machinery.base import lake as lake_module
 from dtx_assets.machinery.base.errors import SourceError, StructureError
 from dtx_assets.machinery.base.lake import LEASE_SECONDS
-from dtx_assets.machinery.prepare.batches import SCRATCH
+from dtx_assets.machinery.base.scratch import SCRATCH
 from dtx_assets.machinery.prepare.digests import content_digest
 from dtx_assets.machinery.prepare.preparation import prepare_flow
 from dtx_assets_tests.forking import run_script
