@@ -118,7 +118,7 @@ VARIABLES = {
         f"a whole number from 1 to {LARGEST_BATCH_ROWS}",
     ),
     "LOAD_CONNECTIONS": Variable(
-        "connections over which ranges of one target table are loaded at once (docs/scale.md)",
+        "connections over which ranges of one target table are loaded, and verified, at once (docs/scale.md)",
         str(DEFAULT_LOAD_CONNECTIONS),
         f"a whole number from 1 to {MOST_LOAD_CONNECTIONS}",
     ),
