@@ -7,13 +7,13 @@ Where files belong to the rows, the store has to hold each of them as it was sen
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
 import psycopg
 from psycopg import sql
 
-from dtx_assets.machinery.base.lake import Lake, Manifest
+from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.files.stored import StoredFiles
 from dtx_assets.machinery.load.entries import LED_TO
 from dtx_assets.machinery.load.mapped_rows import MappedPart, MappedRows, can_be_shared
@@ -31,7 +31,6 @@ from dtx_assets.machinery.postgres.content import copy_out, python_rows
 from dtx_assets.machinery.postgres.ddl import require_target
 from dtx_assets.machinery.postgres.digests import NO_ROWS, RowsDigest, digest_of
 
-Item = TypeVar("Item")
 PUT_BACK: dict[Fault, str] = {
     "files_lost": "put it back, from the legacy files or a backup of the store",
     "files_changed": "find out who replaced it, and put back what has the SHA-256 that should be",
@@ -40,7 +39,6 @@ ONE_STATE = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 DOUBLED = "an equal row that this system did not write"
 NOT_MAPPED = "this system wrote it, and nothing gives it any more"
 NEVER_LOADED = "the mapping gives it, and it was not loaded"
-IDS = pl.Schema({"_id": pl.Int64()})
 
 
 def verify_target(
@@ -71,13 +69,29 @@ def verify_target(
                 held.enter_context(lake.lease(manifest, run.run_id))
             datasets.append(dataset)
         connection = held.enter_context(connect(connection_url))
-        compare = partial(_verified, connection, connection_url, system, targets, datasets, lake, run, progress, files)
+
+        def sources() -> list[PreparedTarget]:
+            prepare_bookkeeping(connection)
+            return [
+                PreparedTarget(
+                    Place(connection, system, each, require_target(connection, each, run.decisions)),
+                    lake,
+                    *dataset,
+                    whole=len(targets) > 1,
+                )
+                for each, dataset in zip(targets, datasets, strict=True)
+            ]
+
+        # Where files are compared too, no digest says how they are.
+        by_digests = files is None
+        # Whoever verifies alone, or cuts over, has all rows compared.
+        knows_earlier = by_digests and run.mode == "rehearsal" and is_loaded_by(connection, run, target)
+        compare = partial(_verified, connection, sources, run, lake, files, progress)
         try:
-            # Where files are compared too, no digest says how they are.
-            found = compare(by_digests=files is None)
+            found = compare(by_digests=by_digests, knows_earlier=knows_earlier)
         except (psycopg.errors.UndefinedFunction, psycopg.errors.SerializationFailure):
             # A type without a binary form; or somebody wrote what a first look at the bookkeeping writes.
-            found = compare(by_digests=False)
+            found = compare(by_digests=False, knows_earlier=False)
     if files:
         # Reading may take long, and no transaction of the target waits for it.
         _note_files(target, files, found)
@@ -86,39 +100,28 @@ def verify_target(
 
 def _verified(
     connection: Connection,
-    connection_url: str,
-    system: str,
-    targets: Sequence[TargetTable],
-    datasets: Sequence[tuple[Manifest, Manifest]],
-    lake: Lake,
+    sources_of_target: Callable[[], list[PreparedTarget]],
     run: RunContext,
-    progress: Callable[[int, int], None] | None,
+    lake: Lake,
     files: StoredFiles | None,
+    progress: Callable[[int, int], None] | None,
     *,
     by_digests: bool,
+    knows_earlier: bool,
 ) -> Verification:
-    may_be_earlier = by_digests and _may_be_earlier(connection, run, targets[0])
+    """`by_digests`: rows that nothing leads to show in digests of keys; `knows_earlier`: what was verified before may
+    show in those of rows."""
     with ExitStack() as held:
         held.enter_context(connection.transaction(force_rollback=True))
-        if may_be_earlier:
+        if knows_earlier:
             # What is compared and what its digest is made of are the same rows, whoever writes meanwhile.
             connection.execute(ONE_STATE)
-        prepare_bookkeeping(connection)
-        sources = [
-            PreparedTarget(
-                Place(connection, system, each, require_target(connection, each, run.decisions)),
-                lake,
-                prepared,
-                rejected,
-                whole=len(targets) > 1,
-            )
-            for each, (prepared, rejected) in zip(targets, datasets, strict=True)
-        ]
-        earlier = VerifiedBefore(lake, run.run_id, sources) if may_be_earlier else None
+        sources = sources_of_target()
+        earlier = VerifiedBefore(lake, run.run_id, sources) if knows_earlier else None
         if earlier and (before := earlier.found()):
             return before
         several = min(run.connections, len(sources[0].parts.described)) if can_be_shared(sources) else 1
-        beside = [_beside(held, connection, connection_url, one_state=may_be_earlier) for _ in range(several - 1)]
+        beside = [_beside(held, connection, run.connection_url, one_state=knows_earlier) for _ in range(several - 1)]
         found = _compare_all(MappedRows(sources, files, are_counted=by_digests, beside=beside), progress)
         if earlier and found.is_clean:
             earlier.note(found)
@@ -134,11 +137,6 @@ def _beside(held: ExitStack, connection: Connection, url: str, *, one_state: boo
         other.execute(ONE_STATE)
         other.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
     return other
-
-
-def _may_be_earlier(connection: Connection, run: RunContext, target: TargetTable) -> bool:
-    """Whether the run is a rehearsal that has loaded the target: whoever verifies alone, or cuts over, has all read."""
-    return run.mode == "rehearsal" and is_loaded_by(connection, run, target)
 
 
 def _compare_all(rows: MappedRows, progress: Callable[[int, int], None] | None) -> Verification:
