@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import psycopg
 import pytest
 
 from dtx_assets.dispatch.decided_system import SYSTEM
+from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.derived.gate import NAMES, evaluate_gate
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
+from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets_tests.dispatch.compare import differences, found_in
 from dtx_assets_tests.dispatch.second_reading import inputs_of_csv, migrate_and_queue
 from dtx_assets_tests.dtx.commands import Command
@@ -25,6 +29,7 @@ class Ran:
     command: Command
     url: str
     output: str
+    home: Path
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -42,7 +47,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, vector_server: EmbeddedPostgre
     with psycopg.connect(url) as connection:
         connection.execute(printed.stdout.encode())
     done = command("run", "dispatch")
-    yield Ran(command, url, done.stdout + done.stderr)
+    yield Ran(command, url, done.stdout + done.stderr, place / "home")
     vector_server.drop_database("phase_5_of_dispatch")
 
 
@@ -65,11 +70,97 @@ def test_only_the_stand_in_and_the_absence_of_dify_keep_checks_of_the_phase_red_
         "triggers_state": "passed",
         "search_finds_itself": "passed",
         "dify_documents": "failed",
+        **dict.fromkeys((f"phase_5_{name}" for name in NAMES), "passed"),
     }
     assert ran.query("SELECT DISTINCT processing_status FROM dify_documents") == [("pending",)]
     assert "embedding_model" in ran.output
     assert "dify_documents" in ran.output
     assert ran.query("SELECT DISTINCT model_name FROM message_embeddings") == [("standin:hashed-words",)]
+
+
+def gate_after(ran: Ran, *statements: str) -> dict[str, dict[str, int]]:
+    """What the gate finds after some statements, of which nothing stays."""
+    lake = Lake(str(ran.home / "lake"))
+
+    def legacy(table: str) -> pl.LazyFrame:
+        declared = SYSTEM.legacy_tables[table]
+        return source_key(declared, legacy_frame(lake, "dispatch", declared))
+
+    with psycopg.connect(ran.url) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+        found = evaluate_gate(connection, SYSTEM, 5, SYSTEM.decisions.chosen, legacy)
+        connection.rollback()
+    return {name: outcome.metadata["found"] for name, outcome in found.items() if not outcome.passed}
+
+
+ONE = "(SELECT message_id FROM message_embeddings ORDER BY message_id LIMIT 1)"
+UNBOUND = "ALTER TABLE message_embeddings DROP CONSTRAINT message_embeddings_message_id_fkey"
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        ((), {}),
+        (
+            (f"DELETE FROM embedding_queue WHERE source_id = {ONE}",),
+            {
+                "phase_5_record_counts": {
+                    "messages: texts that are not on the queue": 1,
+                    "messages: embeddings of rows that are not on the queue": 1,
+                }
+            },
+        ),
+        (
+            (f"DELETE FROM message_embeddings WHERE message_id = {ONE}",),
+            {"phase_5_record_counts": {"messages: completed without an embedding": 1}},
+        ),
+        (
+            (
+                "ALTER TABLE messages DISABLE TRIGGER ALL",
+                f"UPDATE messages SET body = 'another', subject = 'text' WHERE id = {ONE}",
+                "UPDATE embedding_queue SET status = 'completed'",
+            ),
+            {"phase_5_record_counts": {"messages: completed for another text": 1}},
+        ),
+        (
+            (
+                UNBOUND,
+                "ALTER TABLE messages DISABLE TRIGGER ALL",
+                f"DELETE FROM messages WHERE id = {ONE}",
+            ),
+            {
+                "phase_5_record_counts": {"messages: rows of the queue without a text": 1},
+                "phase_5_referential_integrity": {
+                    "messages: the queue": 1,
+                    "messages: embeddings": 1,
+                    "messages: documents": 1,
+                },
+            },
+        ),
+        (
+            (
+                "ALTER TABLE messages DISABLE TRIGGER ALL",
+                f"UPDATE messages SET legacy_record_id = 987654321 WHERE id = {ONE}",
+            ),
+            {"phase_5_legacy_ids": {"messages": 1}},
+        ),
+        (
+            (f"UPDATE message_embeddings SET chunk_index = chunk_index + 1 WHERE message_id = {ONE}",),
+            {"phase_5_business_rules": {"messages: chunks of several texts or models, or with a gap": 1}},
+        ),
+        (
+            (
+                "INSERT INTO message_embeddings (message_id, content_type, chunk_index, content_text, content_hash,"
+                " embedding, model_name, model_version) SELECT message_id, content_type, 1, content_text, content_hash,"
+                " embedding, 'another', model_version FROM message_embeddings ORDER BY message_id LIMIT 1",
+            ),
+            {"phase_5_business_rules": {"messages: chunks of several texts or models, or with a gap": 1}},
+        ),
+    ],
+)
+def test_each_fault_of_the_phase_is_found_by_its_gate(ran, statements, expected):
+    assert gate_after(ran, *statements) == expected
 
 
 def test_a_search_finds_what_was_said_and_shows_it_masked(ran):

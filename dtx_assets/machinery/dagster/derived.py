@@ -12,6 +12,7 @@ from dtx_assets.machinery.dagster.graph import RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import code_references
 from dtx_assets.machinery.dagster.targets import legacy_rows
 from dtx_assets.machinery.derived.checks import MODEL, QUEUE, derived_checks, evaluate_derived
+from dtx_assets.machinery.derived.gate import evaluate_gate, gate_checks
 from dtx_assets.machinery.derived.model import DerivedDeclaration
 from dtx_assets.machinery.derived.run import Derivation, Deriving
 from dtx_assets.machinery.derived.sending import SendingSummary
@@ -19,6 +20,7 @@ from dtx_assets.machinery.derived.settings import DerivedSettings
 from dtx_assets.machinery.mapping.load import DERIVED
 from dtx_assets.machinery.postgres.connection import Connection, connect, refusals_told
 from dtx_assets.machinery.run.environment import RunEnvironment
+from dtx_assets.machinery.run.operations import derived_phase
 
 AFTER_LOADS = {"dagster/priority": "-15"}
 
@@ -67,7 +69,9 @@ def build_derived(graph: Graph) -> list[dg.AssetsDefinition]:
                 metadata={"dagster/table_name": declared.documents, **references},
             )
         )
-    checks = {spec.name: spec for spec in derived_checks(declared)}
+    phase = derived_phase(graph.system)
+    gate = gate_checks(phase) if phase else ()
+    checks = {spec.name: spec for spec in (*derived_checks(declared), *gate)}
 
     @dg.multi_asset(
         name=f"{graph.system.name}_derive",
@@ -89,7 +93,11 @@ def build_derived(graph: Graph) -> list[dg.AssetsDefinition]:
                 key = graph.key("derived", declared.documents)
                 yield dg.MaterializeResult(asset_key=key, metadata=sending_metadata(derivation.sending))
             dify_url = DerivedSettings.from_environment(graph.system.name).dify_url
-            for name, outcome in evaluate_derived(connection, declared, derivation.model_name, dify_url).items():
+            outcomes = evaluate_derived(connection, declared, derivation.model_name, dify_url)
+            if phase:
+                chosen, legacy = environment.decisions.chosen, legacy_rows(environment)
+                outcomes |= evaluate_gate(connection, graph.system, phase, chosen, legacy)
+            for name, outcome in outcomes.items():
                 yield check_result(queue, checks[name], outcome, checks[name].severity, graph.system)
 
     return [derive]

@@ -171,6 +171,13 @@ def legacy_ids_lost(connection: Connection, system: System, beside: Sequence[Con
     return {name: len(rows) for lacking in found for _, name, rows in lacking}
 
 
+def rows_without_legacy_id(connection: Connection, system: System, target: TargetTable) -> list[str]:
+    """The keys of the migrated rows of a target that are not found by a legacy id."""
+    live = live_target(connection, target)
+    lacking = _by_the_mapping(connection, system, target, live, ids_only=True) if live else []
+    return [row for _, _, rows in lacking for row in rows]
+
+
 def _by_the_mapping(
     connection: Connection, system: System, target: TargetTable, live: LiveTarget, *, ids_only: bool = False
 ) -> list[Lack]:
