@@ -227,5 +227,8 @@ def _overrides(path: Path, entries: tuple[Decision, ...], findings: Findings) ->
         if key not in options:
             findings.add(f"there is no decision {key!r} to choose", where, suggestion(key, options))
         elif option not in options[key]:
-            findings.add(f"decision {key!r} has no option {option!r}", where, suggestion(str(option), options[key]))
+            remedy = suggestion(str(option), options[key])
+            if option is None and "null" in options[key]:
+                remedy = f"put the option in quotes: {key}: 'null'; without them YAML has no text there"
+            findings.add(f"decision {key!r} has no option {option!r}", where, remedy)
     return {key: str(option) for key, option in content.items()}

@@ -96,3 +96,13 @@ def test_a_wrong_file_is_told(file: Path, old: str, new: str, line: int, what: s
 def test_a_missing_override_is_told(file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="a file is missing"):
         load_decisions(file, tmp_path / "nowhere.yaml")
+
+
+def test_an_option_that_is_called_null_has_to_be_in_quotes(file: Path, tmp_path: Path) -> None:
+    file.write_text(file.read_text().replace("[round, flat]", "[round, flat, 'null']"))
+    override = tmp_path / "mine.yaml"
+    override.write_text("shape: 'null'\n")
+    assert load_decisions(file, override).chosen == {"shape": "null"}
+    override.write_text("shape: null\n")
+    with pytest.raises(ConfigurationError, match="put the option in quotes: shape: 'null'"):
+        load_decisions(file, override)
