@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from psycopg import sql
 
 from dtx_assets.machinery.base.digests import digest_of_files
@@ -19,6 +20,8 @@ from dtx_assets.machinery.load.verification import Verification
 from dtx_assets.machinery.postgres.digests import digest_of, row_digest
 
 LAYER = "verified"
+COUNTS = ("rows", "owned_by_others", "refused")
+"""What of a clean verification is not zero."""
 COMPARING = tuple(Path(__file__).parents[1] / package for package in ("load", "postgres", "prepare"))
 """The packages that say what a verification finds: where they change, all is compared by value again."""
 OF_FLOWS = "WHERE flow_id = ANY ({flows}::smallint[])"
@@ -46,17 +49,18 @@ class VerifiedBefore:
         """What it found, where everything is as it was; None where anything differs."""
         manifest = self.lake.manifest(self.key)
         # The rows are read where the rest is equal alone.
-        if manifest is None or manifest.metadata["prepared"] != self.prepared:
+        if manifest is None or not self.lake.is_complete(manifest) or manifest.metadata["prepared"] != self.prepared:
             return None
         if manifest.metadata["stored"] != self.stored:
             return None
-        return Verification(compared_in=manifest.run_id, **manifest.metadata["found"])
+        counts = self.lake.scan(self.key, manifest=manifest).collect().row(0, named=True)
+        return Verification(compared_in=manifest.run_id, **counts)
 
     def note(self, found: Verification) -> None:
         """Keeps a verification that found nothing wrong, made in the transaction in which `stored` is read."""
         with self.lake.write(self.key, run_id=self.run_id) as writer:
-            counts = {"rows": found.rows, "owned_by_others": found.owned_by_others, "refused": found.refused}
-            writer.metadata = {"prepared": self.prepared, "stored": self.stored, "found": counts}
+            writer.metadata = {"prepared": self.prepared, "stored": self.stored}
+            writer.add(pl.DataFrame({name: [getattr(found, name)] for name in COUNTS}))
 
     @cached_property
     def prepared(self) -> dict[str, Any]:
