@@ -15,7 +15,7 @@ ADDRESS = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
 
 def counts_latin1(chosen: Mapping[str, str]) -> bool:
     """Whether the lengths of PHP strings may count bytes of latin1 (decision `php_string_lengths`)."""
-    return chosen["php_string_lengths"] == "latin1_bytes"
+    return chosen.get("php_string_lengths") == "latin1_bytes"
 
 
 def read_addresses(serialised: pl.Series, *, latin1_lengths: bool) -> pl.DataFrame:
