@@ -61,6 +61,8 @@ class Filling:
             self.queue.connection.execute("ANALYZE wanted_text")
             self.queue.note(self._changing())
             created = self._create()
+            # Of a table that the server knows nothing of it would go through all rows for each of another one.
+            self.queue.connection.execute(sql.SQL("ANALYZE {}").format(self.queue.table))
             for entity in self.queue.declared.entities.values():
                 self._create_removals(entity)
             queued = Queued(created, self._update(), self._delete(), *self._to_ask(model))

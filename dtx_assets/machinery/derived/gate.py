@@ -90,6 +90,10 @@ def evaluate_gate(
     declared = system.derived
     assert isinstance(declared, DerivedDeclaration)
     found = {name: PhaseFindings() for name in NAMES}
+    made = [declared.queue, *(entity.embeddings for entity in declared.entities.values())]
+    for table in (*made, declared.documents) if declared.knowledge else made:
+        # Of a table that the server knows nothing of it would go through all rows for each of another one.
+        connection.execute(sql.SQL("ANALYZE {}").format(qualified(table)))
     for name, entity in declared.entities.items():
         with connection.transaction(force_rollback=True):
             connection.execute(_TEXTS)
