@@ -13,13 +13,14 @@ from dtx_assets.machinery.checks.spec import CheckOutcome, CheckSpec
 from dtx_assets.machinery.derived.checks import QUEUE
 from dtx_assets.machinery.derived.model import DerivedDeclaration, Entity
 from dtx_assets.machinery.derived.texts import HASH, SOURCE_ID, LegacyRows, entity_texts
+from dtx_assets.machinery.load import phase_checks
 from dtx_assets.machinery.load.phase_checks import PhaseFindings, rows_without_legacy_id
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.postgres.content import copy_in
 from dtx_assets.machinery.postgres.ddl import qualified
 from dtx_assets.machinery.system.system import System
 
-COUNTS, REFERENCES, LEGACY_IDS, RULES = "record_counts", "referential_integrity", "legacy_ids", "business_rules"
+COUNTS, REFERENCES, LEGACY_IDS, RULES = phase_checks.NAMES
 NAMES: Mapping[str, str] = {
     COUNTS: "Each row that has a text is on the queue, and no other one; what is completed there has its embedding, and"
     " no embedding is of a text that is not there.",
@@ -86,7 +87,7 @@ def gate_checks(phase: int) -> tuple[CheckSpec, ...]:
 def evaluate_gate(
     connection: Connection, system: System, phase: int, chosen: Mapping[str, str], legacy: LegacyRows
 ) -> dict[str, CheckOutcome]:
-    """The outcome of each by its name; what is there is looked at in one transaction, which writes nothing."""
+    """The outcome of each by its name; each entity is looked at in a transaction, of which nothing stays."""
     declared = system.derived
     assert isinstance(declared, DerivedDeclaration)
     found = {name: PhaseFindings() for name in NAMES}

@@ -24,10 +24,12 @@ class Ids:
         target, key = self.place.target, self.place.key
         if target.writes == "insert" and target.key_is_written:
             keys = part.rows.select(key.columns)
-            if present is None or key.is_number or not key.is_printed_in_one_way:
+            numbers = self._numbers_by(present, keys)
+            if numbers is None:
                 numbers = key.numbers(self.place.connection, keys)
-            else:
-                numbers = self._numbers_by(present, keys)
+            elif numbers.null_count():
+                unknown = key.numbers(self.place.connection, keys.filter(numbers.is_null()))
+                numbers = numbers.scatter(numbers.is_null().arg_true(), unknown)
         elif target.writes == "update" and not key.is_number:
             keys = part.rows.select(pl.col("_id").cast(pl.String).alias(key.columns[0]))
             numbers = key.numbers(self.place.connection, keys)
@@ -35,23 +37,21 @@ class Ids:
             return part
         return part.with_ids(numbers)
 
-    def are_known(self, part: Part, present: pl.DataFrame) -> bool:
-        """Whether `numbered` asks nobody."""
-        target, key = self.place.target, self.place.key
-        if not target.key_is_written or key.is_number:
-            return True
-        unknown = part.rows.join(present, on=list(key.columns), how="anti")
-        return key.is_printed_in_one_way and unknown.is_empty()
-
-    def _numbers_by(self, present: pl.DataFrame, keys: pl.DataFrame) -> pl.Series:
+    def numbered_by(self, part: Part, present: pl.DataFrame) -> Part | None:
+        """The same of rows that are inserted, by `present` alone; None where somebody has to be asked."""
         key = self.place.key
+        if not self.place.target.key_is_written or key.is_number:
+            return self.numbered(part)
+        numbers = self._numbers_by(present, part.rows.select(key.columns))
+        return None if numbers is None or numbers.null_count() else part.with_ids(numbers)
+
+    def _numbers_by(self, present: pl.DataFrame | None, keys: pl.DataFrame) -> pl.Series | None:
+        """The numbers of keys that rows of the target have, null of the others; None where such rows say nothing."""
+        key = self.place.key
+        if present is None or key.is_number or not key.is_printed_in_one_way:
+            return None
         known = present.select(*key.columns, "_id").unique(key.columns)
-        numbers = keys.join(known, on=key.columns, how="left", maintain_order="left").get_column("_id")
-        if numbers.null_count():
-            unknown = key.numbers(self.place.connection, keys.filter(numbers.is_null()))
-            at = numbers.is_null().arg_true()
-            numbers = numbers.scatter(at, unknown)
-        return numbers
+        return keys.join(known, on=key.columns, how="left", maintain_order="left").get_column("_id")
 
     def reserve(self, count: int) -> pl.DataFrame:
         """`_id` and the key of new rows of a table that gives its keys itself."""

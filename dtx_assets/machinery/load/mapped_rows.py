@@ -72,7 +72,7 @@ class _Session:
         together = [source.place.target for source in sources]
         self.orphans = [Orphans(source.place, {}, together) for source in sources]
 
-    def mapped(self, part: Part, *, numbers: bool = True) -> MappedPart | None:
+    def mapped(self, part: Part, *, gives_numbers: bool = True) -> MappedPart | None:
         """A part with the rows that the mapping leads to: where all is well there are no others.
 
         None where keys have no number yet, and none are to be given.
@@ -83,9 +83,8 @@ class _Session:
             if place.target.writes != "insert":
                 return self._found(self.ids.numbered(part))
             here = self._found(part)
-            if not numbers and not self.ids.are_known(part, here.current):
-                return None
-            return replace(here, part=self.ids.numbered(part, here.current))
+            numbered = (self.ids.numbered if gives_numbers else self.ids.numbered_by)(part, here.current)
+            return replace(here, part=numbered) if numbered is not None else None
 
     def _settled(self, part: Part) -> Part:
         """The part without the orphans that a load would find."""
@@ -146,7 +145,7 @@ class MappedRows:
         def mapped(part: Part) -> MappedPart:
             session = idle.get()
             try:
-                found = session.mapped(part, numbers=session is self.first)
+                found = session.mapped(part, gives_numbers=session is self.first)
             finally:
                 idle.put(session)
             # Two transactions that gave numbers would wait for each other.

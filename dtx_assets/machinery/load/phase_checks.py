@@ -162,20 +162,20 @@ def _named(system: System, target: TargetTable) -> dict[str, sql.Composable]:
 
 def legacy_ids_lost(connection: Connection, system: System, beside: Sequence[Connection] = ()) -> dict[str, int]:
     """By target column: how many migrated rows are not found by their legacy ids, of all targets that are there."""
-
-    def of_target(over: Connection, target: TargetTable) -> list[Lack]:
-        live = live_target(over, target)
-        return [] if live is None else _by_the_mapping(over, system, target, live, ids_only=True)
-
-    found = _of_each([connection, *beside], system.filled_targets, of_target)
+    found = _of_each(
+        [connection, *beside], system.filled_targets, lambda over, target: _without_legacy_ids(over, system, target)
+    )
     return {name: len(rows) for lacking in found for _, name, rows in lacking}
 
 
 def rows_without_legacy_id(connection: Connection, system: System, target: TargetTable) -> list[str]:
     """The keys of the migrated rows of a target that are not found by a legacy id."""
+    return [row for _, _, rows in _without_legacy_ids(connection, system, target) for row in rows]
+
+
+def _without_legacy_ids(connection: Connection, system: System, target: TargetTable) -> list[Lack]:
     live = live_target(connection, target)
-    lacking = _by_the_mapping(connection, system, target, live, ids_only=True) if live else []
-    return [row for _, _, rows in lacking for row in rows]
+    return [] if live is None else _by_the_mapping(connection, system, target, live, ids_only=True)
 
 
 def _by_the_mapping(
