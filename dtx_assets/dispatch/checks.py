@@ -1,7 +1,6 @@
 """What people should see of Dispatch beside what any declaration calls for; the checks stand in `checks.csv`."""
 
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -32,7 +31,7 @@ NEEDED = {
 
 
 def asked(check: str, show: list[str], look: Look) -> Find | CheckOutcome:
-    now = (look.settings.cutover_at or datetime.now(UTC)).date().isoformat()
+    now = look.now.date().isoformat()
     points_at, email = c("detail").str.contains("content_type_id|object_id"), c("email").str.to_lowercase()
     if check == "tables_not_in_the_plan":
         others = rows_of_others(look.settings.legacy_url, [*look.system.legacy_tables])

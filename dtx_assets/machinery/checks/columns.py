@@ -166,7 +166,11 @@ def looked_up(system: System, columns: Iterable[ColumnMapping]) -> list[str]:
 
 
 def deciding(look: Look) -> TransformContext:
-    settings = look.settings
+    """What transforms look at, the time included."""
+    return _deciding(look, look.now)
+
+
+def _deciding(look: Look, now: datetime) -> TransformContext:
     lake = look.lake
     references = [
         asset.name
@@ -177,15 +181,17 @@ def deciding(look: Look) -> TransformContext:
         {name: look.mapping(name) for name in references},
         look.value_maps,
         look.chosen,
-        settings.legacy_timezone,
-        settings.cutover_at or datetime.now(UTC),
+        look.settings.legacy_timezone,
+        now,
     )
 
 
 def failures_now(look: Look) -> tuple[dict[str, Failures], dict[str, pl.Expr]]:
     """How the columns of the table that is looked at can fail, and what has to be read for it: once for its checks."""
     if (failures, look.asset) not in look.made:
-        context = replace(deciding(look), reads={})
+        # Flows say whether the time makes a difference: where it does not, nobody has to ask for it.
+        asks = any(flow.uses_cutover_time for flow in look.system.flows if look.asset[1] in flow.sources)
+        context = replace(_deciding(look, look.now if asks else datetime.now(UTC)), reads={})
         look.made[failures, look.asset] = failures(look.system, look.asset[1], context, look), context.reads or {}
     found: tuple[dict[str, Failures], dict[str, pl.Expr]] = look.made[failures, look.asset]
     return found

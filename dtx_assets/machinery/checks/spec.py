@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -51,7 +52,8 @@ class CheckOutcome:
     """What a check found: `count` findings, and facts about them that can be written as JSON.
 
     `severity` takes the place of the specification's where it depends on what was found. `obstacles` are the facts that
-    it is red for, where the check knows finer ones than that it is.
+    it is red for, where the check knows finer ones than that it is. `found_in` is the run that found it, where that was
+    an earlier one.
     """
 
     passed: bool
@@ -59,6 +61,7 @@ class CheckOutcome:
     metadata: dict[str, Any] = field(default_factory=dict)
     severity: Severity | None = None
     obstacles: "tuple[Obstacle, ...]" = ()
+    found_in: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ class CheckContext:
     """Where the live target is; asked for by those alone that look at it."""
     made: dict[Any, Any] = field(default_factory=dict)
     """What checks make of the declarations for all those of an asset, by what it is and the asset."""
+
+    @property
+    def now(self) -> datetime:
+        """The time of the cutover; while none is set, that of asking."""
+        return self.settings.cutover_at or datetime.now(UTC)
 
     def manifest(self, layer: str, name: str) -> Manifest:
         """The manifest of a dataset; StructureError where it was not materialised."""

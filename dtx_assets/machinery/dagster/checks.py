@@ -10,6 +10,7 @@ from dtx_assets.machinery.checks.spec import CheckContext, CheckGroup, CheckOutc
 from dtx_assets.machinery.dagster.graph import CHECKS, EVALUATED, LAST, RESOURCES, Graph, told
 from dtx_assets.machinery.dagster.metadata import (
     BLOCKS,
+    FOUND_IN,
     check_metadata,
     check_name,
     described_check,
@@ -20,6 +21,7 @@ from dtx_assets.machinery.load import (
 )
 from dtx_assets.machinery.model.target import TargetTable
 from dtx_assets.machinery.postgres.connection import connect, refusals_told
+from dtx_assets.machinery.run import checked_before
 from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.system.system import System
 
@@ -50,7 +52,10 @@ def build_check_step(graph: Graph, group: CheckGroup) -> dg.AssetChecksDefinitio
                 names = ", ".join("/".join(need.path) for need in missing)
                 context.log.warning(f"not evaluated: {names} has not been materialised")
                 return
-            outcomes = {EVALUATED: CheckOutcome(True, 0), **group.evaluate(check_context(environment))}
+            outcomes = {
+                EVALUATED: CheckOutcome(True, 0),
+                **checked_before.outcomes(group, check_context(environment), environment),
+            }
             for check in context.selected_asset_check_keys:
                 outcome, spec = outcomes[check.name], declared[check.name]
                 severity = outcome.severity or spec.severity
@@ -89,6 +94,7 @@ def check_result(
             **red_metadata(red_for, structure=spec.structure),
             "count": outcome.count,
             **check_metadata(outcome.metadata),
+            **({FOUND_IN: outcome.found_in} if outcome.found_in else {}),
         },
     )
 
