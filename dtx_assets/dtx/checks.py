@@ -107,23 +107,24 @@ def exempted(look: Look) -> pl.LazyFrame:
     parts = parts.explode("part", empty_as_null=False, keep_nulls=False).with_columns(pl.col("part").cast(pl.Int64))
     if look.asset[1] == "DocRequirement":
         groups = look.mapping("doc_requirement").select("requirements_group_id", part="docrequirement_id")
-        parts = parts.join(groups, on="part")
+        parts = parts.join(groups, on="part", maintain_order="left_right")
     else:
         parts = parts.with_columns(pl.col("part").alias("requirements_group_id"))
     legacy = look.legacy("exemption").select("_row", "_source_key", "vendor_id", "ExemptExpDate")
-    return parts.join(legacy, on=["_row", "_source_key"]).drop("_row", "part")
+    return parts.join(legacy, on=["_row", "_source_key"], maintain_order="left").drop("_row", "part")
 
 
 def reached(look: Look) -> pl.LazyFrame:
     """The same, with how many `other vendors` are in the group."""
     others = (pl.col("record_id").n_unique().cast(pl.Int64) - 1).alias("other vendors")
-    members = look.mapping("requirements_group").group_by("requirements_group_id").agg(others)
-    return exempted(look).join(members, on="requirements_group_id", how="left").unique()
+    members = look.mapping("requirements_group").group_by("requirements_group_id", maintain_order=True).agg(others)
+    joined = exempted(look).join(members, on="requirements_group_id", how="left", maintain_order="left")
+    return joined.unique(maintain_order=True)
 
 
 def groups_of_each(look: Look) -> pl.LazyFrame:
     groups = pl.col("requirements_group_id").n_unique().alias("groups")
-    return reached(look).group_by("_source_key").agg(pl.col("vendor_id").first(), groups)
+    return reached(look).group_by("_source_key", maintain_order=True).agg(pl.col("vendor_id").first(), groups)
 
 
 @CHECKS.on("prepared/ManualOverride", rows=reached, needs=(EXEMPTION, GROUPS))
@@ -144,7 +145,7 @@ def exemptions_have_one_group(look: Look) -> Find:
 
 @CHECKS.on(
     "prepared/DocRequirement",
-    rows=lambda look: exempted(look).unique("_source_key"),
+    rows=lambda look: exempted(look).unique("_source_key", maintain_order=True),
     needs=(EXEMPTION, REQUIREMENTS),
 )
 def document_exemptions_keep_their_expiry(look: Look) -> Find:
@@ -275,7 +276,7 @@ def customers_of_accounts(look: Look) -> pl.LazyFrame:
     return (
         look.mapping("account")
         .filter(pl.col("target_id").is_not_null())
-        .group_by("target_id")
+        .group_by("target_id", maintain_order=True)
         .agg(customers.n_unique().alias("number"), customers.sort().head(5).alias("customers"))
         .select(pl.col("target_id").cast(pl.String).alias("account"), "number", pl.col("customers").list.join(", "))
     )

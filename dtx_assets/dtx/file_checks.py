@@ -194,7 +194,7 @@ def statuses_are_known(look: Look) -> Find:
 
 
 def distinct_uploads(look: Look) -> pl.LazyFrame:
-    same = look.legacy("imap_upload").group_by("sender", "filename", "filesize")
+    same = look.legacy("imap_upload").group_by("sender", "filename", "filesize", maintain_order=True)
     return same.agg(pl.len().alias("uploads"), pl.col("_source_key").first())
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import pytest
@@ -16,11 +17,13 @@ from dtx_assets.dtx.system import SYSTEM, load_other_areas
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.base.masking import mask_emails
 from dtx_assets.machinery.checks.spec import CheckContext, CheckOutcome
+from dtx_assets.machinery.dagster.metadata import check_metadata
 from dtx_assets.machinery.files.inventory import LegacyFiles
 from dtx_assets.machinery.look_ups.assets import MappingContext, build_mapping_asset
 from dtx_assets.machinery.postgres.ddl import create_target
 from dtx_assets.machinery.postgres.embedded import EmbeddedPostgres
 from dtx_assets.machinery.prepare.preparation import RunSettings, prepare_flow
+from dtx_assets.machinery.run import checked_before
 from dtx_assets.machinery.sources import open_source
 from dtx_assets_tests.checking import CHECK_GROUPS, DECISIONS, RUN
 
@@ -48,10 +51,8 @@ that the plan calls always the same, the bytes of keywords."""
 
 
 @pytest.fixture(scope="module")
-def outcomes(
-    postgres_server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, dict[str, CheckOutcome]]]:
-    """The outcomes of all checks, by `layer/name` of the asset."""
+def sample(postgres_server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckContext]:
+    """What the checks look at when the sample is prepared."""
     home: Path = tmp_path_factory.mktemp("sample")
     lake, settings = (
         Lake(str(home / "lake")),
@@ -82,8 +83,14 @@ def outcomes(
     for flow in SYSTEM.flows:
         prepare_flow(flow, run)
     context = CheckContext(lake, SYSTEM, DECISIONS, SYSTEM.mappings.value_maps, settings)
-    yield {"/".join(group.asset): group.evaluate(context) for group in CHECK_GROUPS}
+    yield context
     postgres_server.drop_database("checks_on_sample")
+
+
+@pytest.fixture(scope="module")
+def outcomes(sample: CheckContext) -> dict[str, dict[str, CheckOutcome]]:
+    """The outcomes of all checks, by `layer/name` of the asset."""
+    return {"/".join(group.asset): group.evaluate(sample) for group in CHECK_GROUPS}
 
 
 def test_every_check_has_an_outcome(outcomes: dict[str, dict[str, CheckOutcome]]) -> None:
@@ -104,6 +111,30 @@ def test_every_check_that_looks_for_something_finds_it_in_the_sample(
         for outcome in found.values()
         if not outcome.passed
     )
+
+
+def test_what_a_check_found_before_says_the_same(
+    sample: CheckContext, outcomes: dict[str, dict[str, CheckOutcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checked_before, "MANY_ROWS", 0)
+    monkeypatch.setattr(checked_before, "world_of", lambda _environment: {})
+    environment: Any = SimpleNamespace(
+        system=SYSTEM, lake=sample.lake, mode="rehearsal", decisions=DECISIONS, settings=sample.settings
+    )
+    again = {}
+    for environment.run_id in ("first", "second"):
+        again = {"/".join(group.asset): checked_before.outcomes(group, sample, environment) for group in CHECK_GROUPS}
+
+    def shown(found: dict[str, dict[str, CheckOutcome]]) -> list[Any]:
+        return [
+            (asset, name, each.passed, each.count, each.severity, each.obstacles, check_metadata(each.metadata))
+            for asset, of_asset in found.items()
+            for name, each in of_asset.items()
+        ]
+
+    assert shown(again) == shown(outcomes)
+    asked = {f"{asset}:{name}" for asset, found in again.items() for name, each in found.items() if not each.found_in}
+    assert asked == set()
 
 
 def test_what_checks_show_names_no_one(outcomes: dict[str, dict[str, CheckOutcome]]) -> None:

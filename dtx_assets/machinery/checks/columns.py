@@ -171,19 +171,29 @@ def deciding(look: Look) -> TransformContext:
 
 
 def _deciding(look: Look, now: datetime) -> TransformContext:
-    lake = look.lake
-    references = [
-        asset.name
-        for asset in look.system.mapping_assets
-        if asset.kind == "reference" and lake.manifest((look.system.name, "mapping", asset.name))
-    ]
-    return TransformContext(
-        {name: look.mapping(name) for name in references},
-        look.value_maps,
-        look.chosen,
-        look.settings.legacy_timezone,
-        now,
-    )
+    return TransformContext(_References(look), look.value_maps, look.chosen, look.settings.legacy_timezone, now)
+
+
+class _References(Mapping[str, pl.LazyFrame]):
+    """The look-ups in tables of others that were made, each opened when a transform asks for it."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._names = [asset.name for asset in look.system.mapping_assets if asset.kind == "reference"]
+
+    def __getitem__(self, name: str) -> pl.LazyFrame:
+        if name not in self._names or not self._is_made(name):
+            raise KeyError(name)
+        return self._look.mapping(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return filter(self._is_made, self._names)
+
+    def __len__(self) -> int:
+        return sum(map(self._is_made, self._names))
+
+    def _is_made(self, name: str) -> bool:
+        return self._look.lake.manifest((self._look.system.name, "mapping", name)) is not None
 
 
 def failures_now(look: Look) -> tuple[dict[str, Failures], dict[str, pl.Expr]]:

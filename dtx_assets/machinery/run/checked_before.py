@@ -24,8 +24,8 @@ MANY_ROWS = 50_000
 """What reads fewer is asked anew: to keep what it found takes as long."""
 OF_THE_WORLD = frozenset({"mode", "legacy_timezone", "batch_rows", "load_connections"})
 """Settings that are the same in the same world, or say only how fast something is."""
-ASKED_ELSEWHERE = ("target", "options of the target", "cutover_at")
-"""Parts of the world that checks may ask for; who does is asked anew."""
+OF_THE_TARGET = ("target", "options of the target")
+"""Parts of the world that make no difference to who does not ask the target."""
 
 
 def outcomes(group: CheckGroup, context: CheckContext, environment: RunEnvironment) -> dict[str, CheckOutcome]:
@@ -49,8 +49,10 @@ class CheckedBefore:
     def __init__(self, environment: RunEnvironment, group: CheckGroup) -> None:
         self.lake, self.run_id = environment.lake, environment.run_id
         self.key = (environment.system.name, LAYER, ".".join(group.asset))
-        world = {name: part for name, part in world_of(environment).items() if name not in ASKED_ELSEWHERE}
+        world = {name: part for name, part in world_of(environment).items() if name not in OF_THE_TARGET}
         self.world = {**world, "decided": sha256(repr(environment.decisions).encode()).hexdigest()}
+        # While no time is set, it is another one whenever somebody asks.
+        self.told = OF_THE_WORLD | ({"cutover_at"} if environment.settings.cutover_at else set())
         self.kept = self._kept()
         self.has_new = False
 
@@ -78,7 +80,7 @@ class CheckedBefore:
         found = part.evaluate(noting)
         self.kept.pop(place, None)
         self.has_new = True
-        if not target.was_asked and settings.asked <= OF_THE_WORLD and (text := _as_text(found)):
+        if not target.was_asked and settings.asked <= self.told and (text := _as_text(found)):
             self.kept[place] = {"part": place, "run": self.run_id, "read": json.dumps(lake.read), "found": text}
         return found
 
