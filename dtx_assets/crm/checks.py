@@ -9,7 +9,7 @@ from psycopg import sql
 
 from dtx_assets.machinery.checks.own import Checks, Find, Look, OwnCheck
 from dtx_assets.machinery.checks.spec import CheckOutcome, found
-from dtx_assets.machinery.look_ups.assets import not_inserted_by
+from dtx_assets.machinery.look_ups.assets import count_not_inserted_by, not_inserted_by
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.model import ColumnMapping
 from dtx_assets.machinery.model.target import TargetColumn, TargetTable
@@ -158,7 +158,7 @@ def not_ours(look: Look) -> CheckOutcome:
     target = look.system.target(look.asset[1])
     theirs = not_inserted_by(look.system.name, target.name, target.key)
     table = qualified(target)
-    rows = look.select(sql.SQL("SELECT count(*) FROM {} AS t WHERE {}").format(table, theirs)).collect().item()
+    rows = look.select(count_not_inserted_by(look.system.name, target.name, target.key, table)).collect().item()
     twice = {}
     for name in [column.name for column in target.columns if column.name in NAMES] if rows else []:
         shared = sql.SQL(

@@ -152,14 +152,16 @@ class Key:
         """The numbers of rows whose keys are given, in their order; new ones where they have none."""
         if self.is_number:
             return keys.get_column(self.columns[0]).cast(pl.Int64).alias("_id")
-        printed = self._are_printed(keys)
-        given = self._all_new(connection, keys) if printed and keys.height >= MANY else None
+        printed = self._printed(keys)
+        given = self._all_new(connection, printed) if printed is not None and keys.height >= MANY else None
         if given is not None:
             return given
         columns = sql.SQL(", ").join(
             sql.SQL("{} " + kind).format(sql.Identifier(name))
             # To read texts that are as the server prints them, and to print them again, takes half of the time.
-            for name, kind in zip(self.columns, ("text",) if printed else self.types, strict=True)
+            for name, kind in zip(
+                self.columns, self.types if printed is None else ("text",) * len(self.types), strict=True
+            )
         )
         connection.execute("DROP TABLE IF EXISTS pg_temp.wanted_key")
         connection.execute(
@@ -168,7 +170,10 @@ class Key:
         placed = keys.select(self.columns).with_row_index("_place")
         copy_in(connection, sql.Identifier("pg_temp", "wanted_key"), placed)
         wanted = sql.SQL("pg_temp.wanted_key AS t")
-        found = self._numbers_of(connection, wanted) if self._has_number(connection, wanted) else None
+        first = sql.SQL('(SELECT ({}) COLLATE "default" AS key FROM {} LIMIT {}) AS first').format(
+            self.kept("t"), wanted, sql.Literal(PROBED)
+        )
+        found = self._numbers_of(connection, wanted) if self._has_number(connection, first) else None
         if found is None or found.null_count():
             rows = sql.SQL("{} ORDER BY _place").format(wanted if found is None else self._without_number(wanted))
             new = copy_out(
@@ -181,25 +186,31 @@ class Key:
         connection.execute("DROP TABLE pg_temp.wanted_key")
         return found
 
-    def _are_printed(self, keys: pl.DataFrame) -> bool:
-        """Whether keys are UUIDs that are all written as the server prints them."""
-        texts = keys.get_column(self.columns[0])
-        if self.types != ("uuid",) or texts.dtype != pl.String or texts.null_count():
-            return False
-        return texts.str.contains(PRINTED_UUID).all()
+    def _printed(self, keys: pl.DataFrame) -> pl.Series | None:
+        """Keys as the server prints them, as `key`, where each is of UUIDs and numbers that are written so."""
+        printed: list[pl.Expr] = []
+        for name, kind in zip(self.columns, self.types, strict=True):
+            values = keys.get_column(name)
+            if values.null_count():
+                return None
+            if kind in INTEGERS and values.dtype.is_integer():
+                printed.append(pl.col(name).cast(pl.String))
+            elif kind == "uuid" and values.dtype == pl.String and values.str.contains(PRINTED_UUID).all():
+                printed.append(pl.format('"{}"', name) if len(self.columns) > 1 else pl.col(name))
+            else:
+                return None
+        if len(printed) > 1:
+            printed = [pl.format("[{}]", pl.concat_str(printed, separator=", "))]
+        return keys.select(printed[0].alias("key")).to_series()
 
-    def _all_new(self, connection: Connection, keys: pl.DataFrame) -> pl.Series | None:
+    def _all_new(self, connection: Connection, texts: pl.Series) -> pl.Series | None:
         """New numbers of printed keys of which none has one, in their order; None where one may have."""
-        texts = keys.get_column(self.columns[0]).alias("key")
-        found = connection.execute(
-            "SELECT FROM migration.target_row WHERE target_table = %s AND key = ANY (%s::text[]) LIMIT 1",
-            [self.name, texts.head(PROBED).to_list()],
-        )
-        if found.fetchone() is not None:
+        first = sql.SQL("unnest({}::text[]) AS first (key)").format(sql.Literal(texts.head(PROBED).to_list()))
+        if self._has_number(connection, first):
             return None
         # Looked up once, not for each number.
         give = sql.SQL("nextval((SELECT pg_get_serial_sequence('migration.target_row', 'no')::regclass))")
-        numbers = new_numbers(connection, give, keys.height, "no", TARGET_ROW)
+        numbers = new_numbers(connection, give, len(texts), "no", TARGET_ROW)
         # In the order of their index, of which each page is written once then. The numbers keep that of the rows.
         rows = pl.DataFrame([numbers.alias("no"), texts]).sort("key")
         with suppress(psycopg.errors.UniqueViolation), connection.transaction():
@@ -208,15 +219,16 @@ class Key:
             return numbers
         return None
 
-    def _has_number(self, connection: Connection, rows: sql.Composable) -> bool:
-        """Whether one of the first rows has a number; mostly all of them have, or none."""
+    def _has_number(self, connection: Connection, first: sql.Composable) -> bool:
+        """Whether one of the first rows, which have a `key`, has a number; mostly all of them have, or none."""
+        # Each is looked up by itself: of an array the server, which has not counted the rows yet, reads all there are.
         found = connection.execute(
             sql.SQL(
-                "SELECT FROM migration.target_row WHERE target_table = {} AND key = ANY (ARRAY(SELECT {} FROM {}"
-                " LIMIT {})) LIMIT 1"
-            ).format(sql.Literal(self.name), self.kept("t"), rows, sql.Literal(PROBED))
-        )
-        return found.fetchone() is not None
+                "SELECT bool_or((SELECT true FROM migration.target_row AS had"
+                " WHERE (had.target_table, had.key) = ({}, first.key))) FROM {}"
+            ).format(sql.Literal(self.name), first)
+        ).fetchone()
+        return bool(found and found[0])
 
     def _numbers_of(self, connection: Connection, wanted: sql.Composable) -> pl.Series:
         """The numbers of the wanted keys, in their order; null where they have none."""

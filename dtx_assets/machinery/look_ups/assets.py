@@ -379,14 +379,38 @@ def _but_those_inserted_by(
     return sql.SQL(" WHERE {}").format(not_inserted_by(system, table.rpartition(".")[2], key))
 
 
-def not_inserted_by(system: str, table: str, key: Sequence[str]) -> sql.Composable:
-    """Whether a row of a target table, called `t`, is of no load of a system; the bookkeeping must be there."""
-    name, text = sql.Literal(table), key_text("t", key)
-    inserted = sql.SQL(
+def count_not_inserted_by(system: str, table: str, key: Sequence[str], rows: sql.Composable) -> sql.Composable:
+    """A query that counts the rows of a target table which are of no load of a system; the bookkeeping must be there.
+
+    Each is looked for where the sum of the hashes of all keys is not that of the keys which loads gave numbers to.
+    """
+    text = kept_key(key_text("t", key))
+    return sql.SQL(
+        "SELECT CASE WHEN (SELECT ROW(count(*), sum(hashtextextended({key}, 0))) FROM {rows} AS t) IS NOT DISTINCT FROM"
+        " (SELECT ROW(count(*), sum(hashtextextended(numbered.key, 0))) FROM migration.target_row AS numbered"
+        " WHERE numbered.target_table = {name} AND numbered.no <@ {inserted})"
+        " THEN 0 ELSE (SELECT count(*) FROM {rows} AS t WHERE {theirs}) END"
+    ).format(
+        key=sql.SQL('({}) COLLATE "default"').format(text),
+        rows=rows,
+        name=sql.Literal(table),
+        inserted=_inserted_by(system, table),
+        theirs=not_inserted_by(system, table, key),
+    )
+
+
+def _inserted_by(system: str, table: str) -> sql.Composable:
+    """The numbers of the rows that loads of a system inserted into a table, and did not take back."""
+    return sql.SQL(
         "(SELECT range_agg(ids) FROM (SELECT unnest(batch.inserted_ids) AS ids FROM migration.batch"
         " JOIN migration.load ON load.id = batch.load_id"
         " WHERE (load.system, load.target_table) = ({}, {}) AND batch.undone_at IS NULL) AS made)"
-    ).format(sql.Literal(system), name)
+    ).format(sql.Literal(system), sql.Literal(table))
+
+
+def not_inserted_by(system: str, table: str, key: Sequence[str]) -> sql.Composable:
+    """Whether a row of a target table, called `t`, is of no load of a system; the bookkeeping must be there."""
+    name, text, inserted = sql.Literal(table), key_text("t", key), _inserted_by(system, table)
     # Not row by row: the server makes one set of the keys of such rows, and leaves out what is in it.
     not_numbered = sql.SQL(
         "NOT EXISTS (SELECT FROM migration.target_row AS numbered WHERE numbered.target_table = {} AND"

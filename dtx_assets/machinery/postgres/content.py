@@ -20,7 +20,7 @@ import pyarrow as pa
 from psycopg import pq, sql
 
 from dtx_assets.machinery.model.target import PYTHON_TIMES, TargetColumn, polars_type
-from dtx_assets.machinery.model.types import PADDED
+from dtx_assets.machinery.model.types import INTEGERS, PADDED
 from dtx_assets.machinery.postgres.connection import Connection
 from dtx_assets.machinery.transforms.long_keys import BEGINNING, LONGEST, MARK
 
@@ -185,6 +185,8 @@ def array_parameter(values: pl.Series) -> str | list[Any]:
 
 _UNPADDED = sql.SQL("CASE pg_typeof({0}) WHEN 'character'::regtype THEN to_jsonb({0}::text) ELSE to_jsonb({0}) END")
 
+_PLAIN_IN_JSON = frozenset({"uuid", *INTEGERS})
+
 
 def key_text(row: str, columns: Sequence[str], types: Sequence[str] | None = None) -> sql.Composable:
     """The key of a row as text: one column as PostgreSQL writes it, several as a JSON array.
@@ -196,7 +198,18 @@ def key_text(row: str, columns: Sequence[str], types: Sequence[str] | None = Non
         return sql.SQL("{}::text").format(*names)
     known = [sql.SQL("{0}::text" if kind in PADDED else "{0}") for kind in types or ()]
     texts = [form.format(name) for form, name in zip(known or [_UNPADDED] * len(names), names, strict=True)]
-    return sql.SQL("jsonb_build_array({})::text").format(sql.SQL(", ").join(texts))
+    array = sql.SQL("jsonb_build_array({})::text").format(sql.SQL(", ").join(texts))
+    if types and not _PLAIN_IN_JSON.issuperset(types):
+        return array
+    # To put it together takes a third of the time. NULL, which no key is, makes it the server's own again.
+    kinds = types or ["uuid"] * len(names)
+    forms = [sql.SQL("'\"' || {}::text || '\"'" if kind == "uuid" else "{}::text") for kind in kinds]
+    values = [form.format(name) for form, name in zip(forms, names, strict=True)]
+    plain = sql.SQL("coalesce('[' || {} || ']', {})").format(sql.SQL(" || ', ' || ").join(values), array)
+    if types:
+        return plain
+    are_uuids = sql.SQL(" AND ").join(sql.SQL("pg_typeof({}) = 'uuid'::regtype").format(name) for name in names)
+    return sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(are_uuids, plain, array)
 
 
 def kept_key(text: sql.Composable) -> sql.Composable:
