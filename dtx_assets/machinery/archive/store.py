@@ -18,6 +18,7 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -259,16 +260,23 @@ def write_files(
         writer.stream(f"{file}.csv.gz", table="csv") as (stream, note),
         # Without name and time: equal rows make equal files.
         gzip.GzipFile("", "wb", COMPRESSION_LEVEL, stream, mtime=0) as packed,
+        ThreadPoolExecutor(1, "pack") as packing,
     ):
         packed.write(content(csv_records(header(columns), marks_null=marks_null)))
+        written = None
         for batch in rows():
             records = csv_records(originals(batch, columns), marks_null=marks_null)
             longest = max(longest, pc.max(pc.binary_length(records)).as_py())
-            packed.write(content(records))
+            if written:
+                written.result()
+            # The records of one batch are packed while the next one is made, and no more than that are in memory.
+            written = packing.submit(packed.write, content(records))
             parquet.write_batch(pa.RecordBatch.from_arrays(batch.columns[: len(columns)], schema=schema))
             done += batch.num_rows
             if progress:
                 progress(done)
+        if written:
+            written.result()
         note(done)
     writer.metadata["longest_record"] = longest
     if has_exact_documents(landed):
@@ -365,21 +373,22 @@ def differences_of_content(files: dict[str, Path], stored: Manifest, rows: Batch
         f"{file}.parquet": lambda: (texts(batch, columns) for batch in rows()),
         f"{file}.undecodable.parquet": lambda: lost_batches(rows),
     }
-    found = []
-    for name, path in files.items():
+
+    def difference_of(name: str) -> str | None:
         try:
             if name.endswith(EXACT):
-                if not same_bytes(exact_documents(rows, columns), path):
-                    found.append(f"{name} has other documents")
-                continue
-            row = first_difference(expected[name](), stored_batches(name, path, stored))
+                return (
+                    None if same_bytes(exact_documents(rows, columns), files[name]) else f"{name} has other documents"
+                )
+            row = first_difference(expected[name](), stored_batches(name, files[name], stored))
         except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
             # Their words may quote rows.
-            found.append(f"{name} cannot be read ({type(error).__name__})")
-        else:
-            if row is not None:
-                found.append(f"{name} differs in record {row:,}")
-    return found
+            return f"{name} cannot be read ({type(error).__name__})"
+        return None if row is None else f"{name} differs in record {row:,}"
+
+    # A batch of each is in memory.
+    with ThreadPoolExecutor(2, "compare") as comparing:
+        return list(filter(None, comparing.map(difference_of, files)))
 
 
 def same_bytes(expected: Iterable[bytes], path: Path) -> bool:
