@@ -152,7 +152,7 @@ class Key:
         """The numbers of rows whose keys are given, in their order; new ones where they have none."""
         if self.is_number:
             return keys.get_column(self.columns[0]).cast(pl.Int64).alias("_id")
-        printed = self._printed(keys)
+        printed = self.printed(keys)
         given = self._all_new(connection, printed) if printed is not None and keys.height >= MANY else None
         if given is not None:
             return given
@@ -186,7 +186,7 @@ class Key:
         connection.execute("DROP TABLE pg_temp.wanted_key")
         return found
 
-    def _printed(self, keys: pl.DataFrame) -> pl.Series | None:
+    def printed(self, keys: pl.DataFrame) -> pl.Series | None:
         """Keys as the server prints them, as `key`, where each is of UUIDs and numbers that are written so."""
         printed: list[pl.Expr] = []
         for name, kind in zip(self.columns, self.types, strict=True):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from dtx_assets.machinery.load.documents import merge_json
+from dtx_assets.machinery.load.key import Key
 from dtx_assets.machinery.model.target import TargetColumn, polars_type
 from dtx_assets.machinery.postgres import content
 from dtx_assets.machinery.postgres.connection import connect
@@ -191,3 +192,53 @@ def test_times_of_others_that_python_cannot_hold_come_and_go_as_they_are(databas
         content.copy_in(connection, sql.Identifier("again"), content.as_prepared(found, [at]))
         same = "SELECT array_agg(at ORDER BY at) FROM {}"
         assert connection.execute(same.format("there") + " EXCEPT " + same.format("again")).fetchall() == []
+
+
+# --- keys as text -----------------------------------------------------------------------------------------------------
+
+INTEGER_KEYS = {"smallint": 16, "integer": 32, "bigint": 64}
+KEYS = st.lists(st.sampled_from(["uuid", *INTEGER_KEYS]), min_size=2, max_size=4)
+
+
+@settings(max_examples=30)
+@given(KEYS, st.data())
+def test_a_key_that_is_put_together_is_the_text_of_the_servers_own_array(connection, types, data):
+    values = [str(data.draw(st.uuids())) if kind == "uuid" else data.draw(st.integers(*bounds(kind))) for kind in types]
+    columns = [f"c{place}" for place in range(len(types))]
+    row = sql.SQL("(SELECT {}) AS t").format(
+        sql.SQL(", ").join(
+            sql.SQL("CAST({} AS " + kind + ") AS {}").format(sql.Literal(value), sql.Identifier(name))
+            for name, kind, value in zip(columns, types, values, strict=True)
+        )
+    )
+    own = sql.SQL("jsonb_build_array({})::text").format(sql.SQL(", ").join(sql.Identifier("t", n) for n in columns))
+    texts = [own, content.key_text("t", columns, types), content.key_text("t", columns)]
+    found = set(connection.execute(sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(texts), row)).fetchone())
+    key = Key(sql.Identifier("t"), "t", tuple(columns), tuple(types))
+    printed = key.printed(pl.DataFrame({name: [value] for name, value in zip(columns, values, strict=True)}))
+    assert found == {*printed}
+
+
+def bounds(kind: str) -> tuple[int, int]:
+    half = 1 << (INTEGER_KEYS[kind] - 1)
+    return -half, half - 1
+
+
+def test_a_key_with_a_null_is_the_servers_own_array_too(connection):
+    text = content.key_text("t", ["a", "b"], ["uuid", "bigint"])
+    query = sql.SQL("SELECT {} FROM (SELECT NULL::uuid AS a, 7::bigint AS b) AS t").format(text)
+    assert connection.execute(query).fetchone() == ("[null, 7]",)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["6BA7B810-9DAD-11D1-80B4-00C04FD430C8"],
+        ["6ba7b8109dad11d180b400c04fd430c8"],
+        ["{6ba7b810-9dad-11d1-80b4-00c04fd430c8}"],
+        ["6ba7b810-9dad-11d1-80b4-00c04fd430c8", None],
+    ],
+)
+def test_uuids_that_are_written_otherwise_are_left_to_the_server(values):
+    key = Key(sql.Identifier("t"), "t", ("a", "b"), ("uuid", "bigint"))
+    assert key.printed(pl.DataFrame({"a": values, "b": range(len(values))})) is None
