@@ -292,7 +292,7 @@ CASES: tuple[Case, ...] = (
         "not_listed_in: exemption_status",
         "not_listed_in: exemption_state",
         "unknown value map 'exemption_state'",
-        35,
+        34,
         "did you mean 'exemption_status'?",
     ),
     edited(
