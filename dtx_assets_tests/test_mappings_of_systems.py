@@ -6,6 +6,7 @@ import pytest
 
 from dtx_assets_tests.machinery.mapping_keys import kinds_that_do_nothing
 from dtx_assets_tests.machinery.real_mappings import prepared
+from dtx_assets_tests.machinery.written_checks import keys_of_checks_that_do_nothing
 
 SYSTEMS = {
     "crm": "dtx_assets.crm.decided_system",
@@ -46,3 +47,9 @@ def test_every_kind_of_key_counts(system, tmp_path, database_url):
     there = prepared(import_module(SYSTEMS[system]), tmp_path, database_url)
     found = kinds_that_do_nothing(there, tmp_path / "changed")
     assert {kind: places for kind, places in found.items() if kind not in OF_OTHER_ROWS.get(system, ())} == {}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_key_of_a_check_counts(system, tmp_path):
+    """Of checks that are data too: something else is asked or shown, or the file is refused, with its line."""
+    assert keys_of_checks_that_do_nothing(import_module(SYSTEMS[system]).SYSTEM, tmp_path) == []

@@ -25,6 +25,7 @@ from dtx_assets.machinery.code_location.definitions import build_definitions
 from dtx_assets.machinery.dagster.metadata import BLOCKS, asset_name, own_description
 from dtx_assets.machinery.declare.model import TablesFile, TargetsFile
 from dtx_assets.machinery.feeds.model import feed_schema
+from dtx_assets.machinery.mapping.checks import ChecksFile, checks_schema
 from dtx_assets.machinery.mapping.decisions import DecisionsFile
 from dtx_assets.machinery.mapping.model import ArchivedFile, TargetMapping, mapping_schema
 from dtx_assets.machinery.mapping.validate import FUNCTIONS_OF_A_SOURCE
@@ -58,9 +59,10 @@ MAPPING = """\
 # Mapping files
 
 `mappings/<system>/` holds data that is reviewed, and that runs: `<Model>.yaml` maps one target model, `archived.yaml`
-lists the tables that no mapping reads, `decisions.yaml` holds the choices of the plan, and each `<name>.csv` is a value
-map. Whatever is wrong with them is told at once, with file, line and remedy, when the code location loads. Editors
-complete the keys with `mappings/mapping.schema.json`. Feeds have [a page of their own](../feeds.md).\
+lists the tables that no mapping reads, `decisions.yaml` holds the choices of the plan, `checks.yaml` checks that are
+conditions on columns, and each `<name>.csv` is a value map. Whatever is wrong with them is told at once, with file,
+line and remedy, when the code location loads. Editors complete the keys with `mappings/mapping.schema.json` and, of
+checks, `mappings/checks.schema.json`. Feeds have [a page of their own](../feeds.md).\
 """
 
 DECLARATIONS = """
@@ -243,6 +245,7 @@ def mapping_page() -> Lines:
     yield from model_lines("`<Model>.yaml`", TargetMapping)
     yield from model_lines("`archived.yaml`", ArchivedFile)
     yield from model_lines("`decisions.yaml`", DecisionsFile)
+    yield from model_lines("`checks.yaml`", ChecksFile)
     yield DECLARATIONS
     yield from model_lines("`tables.yaml`", TablesFile)
     yield from model_lines("`targets.yaml`", TargetsFile)
@@ -461,7 +464,11 @@ def rendered() -> dict[Path, str]:
         PROJECT_DIR / "docs" / "reference" / name: "\n".join((GENERATED, *page())) + "\n"
         for name, page in PAGES.items()
     }
-    schemas = {"mapping.schema.json": mapping_schema(), "feed.schema.json": feed_schema()}
+    schemas = {
+        "mapping.schema.json": mapping_schema(),
+        "checks.schema.json": checks_schema(),
+        "feed.schema.json": feed_schema(),
+    }
     return pages | {MAPPINGS_DIR.parent / name: json.dumps(schema, indent=2) + "\n" for name, schema in schemas.items()}
 
 

@@ -1,7 +1,8 @@
 """The asset checks of DTX: what the two plans want to know of the full data, and what its rules find there.
 
 What holds for any table, mapped column, crosswalk, flow or target is in `machinery.checks`. Here are those of
-exemptions, letters and accounts, and which check covers which known issue and pre-migration action of the plans.
+exemptions, letters and accounts that are more than conditions on columns (those are in `mappings/dtx/checks.yaml`), and
+which check covers which known issue and pre-migration action of the plans.
 """
 
 import re
@@ -13,10 +14,11 @@ import polars as pl
 from dtx_assets.dtx.exemptions import expiry_date, is_sentinel, sentinel_patterns
 from dtx_assets.dtx.file_checks import FILE_CHECKS
 from dtx_assets.dtx.letters import has_marker, macro_names
-from dtx_assets.dtx.notification_checks import NOTIFICATION_CHECKS, unreadable_time, users_are_found
+from dtx_assets.dtx.notification_checks import NOTIFICATION_CHECKS, users_are_found
 from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Look, Values
 from dtx_assets.machinery.checks.spec import found, undecodable
 from dtx_assets.machinery.checks.survey import listed, shown_values
+from dtx_assets.machinery.checks.written import own_checks
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.system.system import System
 from dtx_assets.machinery.transforms.columns import code, date_value
@@ -34,12 +36,11 @@ CHECKS = Checks(NOTIFICATION_CHECKS, FILE_CHECKS, irrelevant_decisions=irrelevan
 
 # --- legacy/exemption -------------------------------------------------------------------------------------------------
 
-exemption = partial(CHECKS.on, "legacy/exemption")
 IS_COI, IS_DOCUMENT = (code(pl.col("item_type")) == name for name in ("coi", "document"))
 EXPIRY = pl.col("ExemptExpDate")
 
 
-@exemption()
+@CHECKS.on("legacy/exemption")
 def far_future_expiry_dates_are_listed_sentinels(look: Look) -> Asking:
     """A11 pre-migration action 5, known issue 2: a date after 2049 is one that sentinel_dates.csv lists.
     Listed ones become NULL (never expires); others are migrated as they are."""
@@ -48,46 +49,6 @@ def far_future_expiry_dates_are_listed_sentinels(look: Look) -> Asking:
     others, sentinels = yield Find(far, show=EXPIRY, values={"unlisted": EXPIRY}), Find(sentinel, values={"d": EXPIRY})
     dates = shown_values(sentinels.values["d"])
     return others.outcome(**{"sentinels found": sentinels.count, "sentinel dates": dates})
-
-
-@exemption("ERROR", replaces="ExemptExpDate")
-def expiry_dates_can_be_read(look: Look) -> Find:
-    """A11 decision 7: ExemptExpDate is NULL or a real date. 0000-00-00 and anything else rejects the row."""
-    return Find(EXPIRY.is_not_null() & date_value(EXPIRY).is_null(), show=EXPIRY, values={"values": EXPIRY})
-
-
-@exemption("ERROR", blocking=True, replaces="item_name")
-def coverage_names_are_mapped(look: Look) -> Find:
-    """A11 pre-migration action 2, known issue 5: coverage_type.csv lists the item_name of every COI exemption."""
-    name, do = pl.col("item_name"), "add the names to mappings/dtx/coverage_type.csv"
-    unmapped = IS_COI & ~look.lists("coverage_type", name)
-    return Find(unmapped, show=name, values={"names": name.str.strip_chars()}, distinct=True, facts={"do": do})
-
-
-@exemption("ERROR")
-def item_types_are_known(look: Look) -> Find:
-    """A11 decision 7: item_type is COI or DOCUMENT."""
-    known = (IS_COI | IS_DOCUMENT).fill_null(False)
-    return Find(~known, show="item_type", all_values={"types": pl.col("item_type")})
-
-
-@exemption("ERROR", replaces="ExemptReviewStatus")
-def review_statuses_are_mapped(look: Look) -> Find:
-    """A11 decision 7: every ExemptReviewStatus is COMPLIANT, as in the sample, or listed in exemption_status.csv."""
-    status = pl.col("ExemptReviewStatus")
-    return Find(~look.lists("exemption_status", status), show=status, all_values={"statuses": status})
-
-
-@exemption(replaces="ExemptReason")
-def reasons_have_no_trailing_white_space(look: Look) -> Find:
-    """A11 known issue 8: ExemptReason does not end in white space, which is taken off."""
-    return Find(pl.col("ExemptReason").str.contains(r"\s$"), show="ExemptReason")
-
-
-@exemption(replaces="create_time")
-def create_times_can_be_read(look: Look) -> Find:
-    """A11 decision 7: create_time, the time of approval, is a real time."""
-    return unreadable_time("create_time")
 
 
 # --- prepared/ManualOverride, prepared/DocRequirement -----------------------------------------------------------------
@@ -184,7 +145,6 @@ def document_names_are_known(look: Look) -> Find:
 
 letter = partial(CHECKS.on, "legacy/letter")
 BODY, SUBJECT = pl.col("letter_body"), pl.col("subject")
-UNUSED_LETTER_COLUMNS = ("name", "addl_email", "internal_reference_name")
 MACROS = pl.concat_list(macro_names(text).fill_null(pl.lit([], dtype=pl.List(pl.String))) for text in (BODY, SUBJECT))
 
 
@@ -232,19 +192,6 @@ def letters_are_in_one_language(look: Look) -> Find:
     return Find(both, show="subject", all_values={"languages": language}, facts=decision)
 
 
-@letter("ERROR", replaces=("type", "selector", "letter_body"))
-def type_selector_and_body_are_there(look: Look) -> Find:
-    """A8 decision 4: type, selector and letter_body are not NULL; else the row is rejected."""
-    missing = (pl.col(name).is_null() for name in ("type", "selector", "letter_body"))
-    return Find(pl.any_horizontal(missing), show=("type", "selector"))
-
-
-@letter(replaces="edit_time")
-def edit_times_can_be_read(look: Look) -> Find:
-    """A8 decision 4: edit_time is a real time; the latest of several letters counts."""
-    return unreadable_time("edit_time")
-
-
 @letter("ERROR", replaces="subject")
 def subjects_and_bodies_are_clean_text(look: Look) -> Find:
     """A8 decision 4: no subject or body holds a NUL or bytes that are not text; else the row is rejected."""
@@ -253,13 +200,6 @@ def subjects_and_bodies_are_clean_text(look: Look) -> Find:
         for name in ("subject", "letter_body")
     )
     return Find(pl.any_horizontal(ways), show=("type", "selector"))
-
-
-@letter()
-def dropped_columns_are_empty(look: Look) -> Find:
-    """A8 decision 4: name, addl_email and internal_reference_name, which are dropped, are NULL as in the sample."""
-    kept = (pl.col(name).fill_null("").str.strip_chars() != "" for name in UNUSED_LETTER_COLUMNS)
-    return Find(pl.any_horizontal(kept), show=UNUSED_LETTER_COLUMNS)
 
 
 @CHECKS.on("rejected/EmailTemplate", "ERROR")
@@ -309,7 +249,7 @@ def covers(system: System) -> dict[str, tuple[str, ...]]:
             if name == "keyword" or not table.key
         ],
     }
-    for check in CHECKS.own:
+    for check in own_checks(system):
         for item in covered_by(check.spec.description):
             found.setdefault(item, []).append(f"{'/'.join(check.spec.asset)}:{check.spec.name}")
     return {item: tuple(checks) for item, checks in found.items()}

@@ -15,13 +15,9 @@ from dtx_assets.dtx.transforms import NEVER_ENDS, lease_day
 from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Look
 from dtx_assets.machinery.checks.spec import CheckOutcome, found
 from dtx_assets.machinery.checks.survey import shown_values, tally
-from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value
+from dtx_assets.machinery.transforms.columns import canonical_integer, code
 
 FILE_CHECKS = Checks()
-PLANNED_KEYWORDS = ("TRACKED_ITEM_NAME", "GROUP_NAME", *(f"CUSTOM_FIELD_{number}" for number in range(1, 5)))
-"""The labels that the plan names (Area 11 decisions 5 and 6)."""
-
-PLANNED_STATUSES = ("submitted", "deleted", "manual_entry")
 SAMPLED_FORM_FIELD = {"form_name": "vendor_view", "model_name": "Vendorhistory", "property_name": "custom_field_0"}
 """The one combination of the plan's sample."""
 
@@ -73,13 +69,6 @@ def unreadable_php(when: pl.Expr) -> tuple[Find, Count]:
     return Find(when, show=WHY.alias("why"), values={"why": WHY}), Count(pl.col("_latin1"))
 
 
-@FILE_CHECKS.on("legacy/envelope")
-def events_are_known(look: Look) -> Find:
-    """A8 decision 6: each event is Voided, Completed, Declined or NULL; how often each occurs helps to decide."""
-    known = code(pl.col("event")).is_in(["voided", "completed", "declined"]) | ~has_text("event")
-    return Find(~known, show="event", all_values={"events": pl.col("event")})
-
-
 with_vendor_data = partial(FILE_CHECKS.on, "legacy/envelope", rows=envelopes)
 
 
@@ -114,14 +103,6 @@ def reviewers(look: Look) -> pl.LazyFrame:
 
 
 reviewer = partial(FILE_CHECKS.on, "legacy/reviewer_address", rows=reviewers)
-
-
-@FILE_CHECKS.on("legacy/reviewer_address")
-def type_and_level_are_always_empty(look: Look) -> Find:
-    """A11 decision 8: type is empty and level 0 in every row; both are dropped."""
-    level = pl.col("level")
-    has_level = level.is_not_null() & (integer_value(level) != 0).fill_null(True)
-    return Find(has_text("type") | has_level, show=("type", "level"))
 
 
 @reviewer("ERROR")
@@ -183,14 +164,7 @@ def orphans_have_no_attachment(look: Look) -> Find:
     return Find(IS_KEPT & ~IS_LINKED & is_linked("attachment_id"), show="attachment_id")
 
 
-@repo_file()
-def statuses_are_known(look: Look) -> Find:
-    """A11 decision 1: each status is SUBMITTED, DELETED or MANUAL_ENTRY, or NULL."""
-    known = code(pl.col("status")).is_in(PLANNED_STATUSES) | ~has_text("status")
-    return Find(~known, show="status", all_values={"statuses": pl.col("status")})
-
-
-# --- legacy/imap_upload, legacy/form_field, legacy/keyword ------------------------------------------------------------
+# --- legacy/imap_upload, legacy/form_field ----------------------------------------------------------------------------
 
 
 def distinct_uploads(look: Look) -> pl.LazyFrame:
@@ -219,28 +193,9 @@ def form_fields_are_those_of_the_sample(look: Look) -> Find:
     )
 
 
-@FILE_CHECKS.on("legacy/keyword")
-def keywords_are_those_of_the_plan(look: Look) -> Find:
-    """A11 decision 6: each keyword is one of the plan's six."""
-    keyword = pl.col("keyword")
-    return Find(has_text("keyword") & ~keyword.is_in(PLANNED_KEYWORDS), all_values={"keywords": keyword})
-
-
-@FILE_CHECKS.on("legacy/keyword")
-def keywords_and_replacements_are_there(look: Look) -> Find:
-    """A11 decision 6: no keyword or replacement is NULL or blank; a label would be lost."""
-    return Find(~has_text("keyword") | ~has_text("replacement"), show=("keyword", "replacement"))
-
-
 # --- legacy/vornado_feed ----------------------------------------------------------------------------------------------
 
 vornado = partial(FILE_CHECKS.on, "legacy/vornado_feed")
-
-
-@vornado()
-def records_were_not_rejected_at_source(look: Look) -> Find:
-    """A11 decision 11: no PH_ID is -1, a rejected record."""
-    return Find(integer_value(pl.col("PH_ID")) == -1, show="Property Code")
 
 
 @vornado()

@@ -15,15 +15,10 @@ from dtx_assets.machinery.checks.crosswalks import unmatched_ids
 from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Found, Look, Values
 from dtx_assets.machinery.checks.spec import CheckOutcome, Severity, found
 from dtx_assets.machinery.checks.survey import RepeatedKeys, repeated_keys, shown_values
-from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value, timestamp_value
+from dtx_assets.machinery.transforms.columns import canonical_integer, code, integer_value
 from dtx_assets.machinery.transforms.php import fits_latin1_only, php_strings
 
 NOTIFICATION_CHECKS = Checks()
-
-
-def unreadable_time(column: str) -> Find:
-    text = pl.col(column)
-    return Find(text.is_not_null() & timestamp_value(text, "UTC").is_null(), show=column)
 
 
 def repeated_outcome(repeated: RepeatedKeys) -> CheckOutcome:
@@ -77,31 +72,12 @@ BITMAP = integer_value(pl.col("dow_bitmap"))
 
 
 @notification()
-def send_hold_values_are_known(look: Look) -> Find:
-    """A8 pre-migration action 4, known issue 7: the variety of send_hold; each value is SEND or HOLD."""
-    value = pl.col("send_hold")
-    return Find(~look.lists("send_hold", value), show=value, all_values={"values": value})
-
-
-@notification()
 def dow_bitmap_values_are_bitmaps(look: Look) -> Find:
     """A8 pre-migration action 4, known issue 7: the variety of dow_bitmap; each value is NULL or from 0 to 127."""
     value = pl.col("dow_bitmap")
     return Find(
         value.is_not_null() & ~BITMAP.is_between(0, 127).fill_null(False), show=value, all_values={"values": value}
     )
-
-
-@notification(replaces="type")
-def types_are_known(look: Look) -> Find:
-    """A8 pre-migration action 4, known issue 7: the variety of type; each value is COI or DOCUMENT."""
-    return Find(pl.col("_prefix").is_null(), show="type", all_values={"values": pl.col("type")})
-
-
-@notification(replaces="create_time")
-def create_times_can_be_read(look: Look) -> Find:
-    """A8 decision 1: create_time is a real time; others become NULL."""
-    return unreadable_time("create_time")
 
 
 @notification("ERROR")
@@ -401,8 +377,6 @@ def webhooks(look: Look) -> pl.LazyFrame:
     return with_php(look, "webhook").select(
         "_latin1",
         "_source_key",
-        "type",
-        "selector",
         PHP.field("status"),
         PHP.field("detail"),
         strings.eval(pl.element().filter(is_valid)).list.len().alias("_valid"),
@@ -437,22 +411,6 @@ def php_values_can_be_read(look: Look) -> Asking:
     counts = {"empty values": status == "empty", "values": pl.lit(True)}
     unreadable = Find(status == "unparseable", show=detail, values={"why": without_places(detail)}, counts=counts)
     return php_outcome(*(yield unreadable, Count(pl.col("_latin1"))))
-
-
-@webhook("ERROR", blocking=True, replaces="selector")
-def selectors_are_mapped(look: Look) -> Find:
-    """A8 pre-migration action 5, known issue 7: webhook_selector.csv lists every selector."""
-    selector, text = pl.col("selector"), pl.col("selector").str.strip_chars()
-    facts = {"do": "add the selectors to mappings/dtx/webhook_selector.csv"}
-    unmapped = ~look.lists("webhook_selector", selector)
-    return Find(unmapped, selector, values={"unmapped": text}, all_values={"all": text}, distinct=True, facts=facts)
-
-
-@webhook("ERROR", name="types_are_known", replaces="type")
-def types_of_webhooks_are_known(look: Look) -> Find:
-    """A8 decision 1: each type is COI or DOCUMENT."""
-    unknown = ~look.lists("notification_type", pl.col("type"))
-    return Find(unknown, show="type", all_values={"types": pl.col("type")})
 
 
 @webhook()

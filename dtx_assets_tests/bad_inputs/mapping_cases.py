@@ -8,7 +8,7 @@ from dtx_assets_tests.bad_inputs.place import STATUS, Place
 
 TITLE = "Mapping files, value maps, decisions"
 OVERRIDE, META, TYPES, ARCHIVED = "ManualOverride.yaml", "AccountMeta.yaml", "coverage_type.csv", "archived.yaml"
-TABLES = "tables.yaml"
+TABLES, CHECKS = "tables.yaml", "checks.yaml"
 KEY = "      key: { from: keyword }\n"
 FIRST = "GL,GeneralLiability,,\n"
 LAST = '      src: "where'
@@ -276,6 +276,42 @@ CASES: tuple[Case, ...] = (
         "entries are nested more than 50 deep",
         2,
         "write out what is meant, in fewer entries",
+    ),
+    edited(
+        "a check of a column that does not exist",
+        CHECKS,
+        "{ column: ExemptReason, matches",
+        "{ column: ExemptReasons, matches",
+        "exemption has no column 'ExemptReasons'",
+        40,
+        "did you mean 'ExemptReason'?",
+    ),
+    edited(
+        "a check of a value map that does not exist",
+        CHECKS,
+        "not_listed_in: exemption_status",
+        "not_listed_in: exemption_state",
+        "unknown value map 'exemption_state'",
+        34,
+        "did you mean 'exemption_status'?",
+    ),
+    edited(
+        "a check of a table that does not exist",
+        CHECKS,
+        "  keyword:\n",
+        "  keywords:\n",
+        "unknown legacy table 'keywords'",
+        131,
+        "did you mean 'keyword'?",
+    ),
+    edited(
+        "a check that asks two things of a column",
+        CHECKS,
+        "{ column: ExemptReason, matches",
+        "{ column: ExemptReason, is: given, matches",
+        "asks nothing, or several things",
+        40,
+        "give one of `is`, `equals`, `other_than`, `matches`, `unreadable_as`, `listed_in` and `not_listed_in`",
     ),
     override(
         "an override: a list for an option",

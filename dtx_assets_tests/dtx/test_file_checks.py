@@ -7,13 +7,23 @@ import polars as pl
 import pytest
 
 from dtx_assets.dtx import file_checks
-from dtx_assets.dtx.system import SYSTEM
+from dtx_assets.dtx.system import MAPPINGS_DIR, SYSTEM
 from dtx_assets.machinery.checks.own import groups_of
 from dtx_assets.machinery.checks.spec import CheckOutcome
+from dtx_assets.machinery.checks.written import own_checks
 from dtx_assets_tests.checking import Checking, decisions
 from dtx_assets_tests.dtx.running import php
 
-FILE_CHECKS = groups_of(file_checks.FILE_CHECKS.own)
+ELSEWHERE = ("exemption", "letter", "notification", "notification_webhook")
+"""The tables whose checks that are data `test_checks` has."""
+FILE_CHECKS = groups_of(
+    [
+        check
+        for check in own_checks(SYSTEM)
+        if check in file_checks.FILE_CHECKS.own
+        or (check.where.startswith(str(MAPPINGS_DIR)) and check.spec.asset[1] not in ELSEWHERE)
+    ]
+)
 Row = Mapping[str, str | None]
 CONTACT = 'a:2:{s:4:"name";s:4:"Acme";s:5:"email";s:14:"ann@example.com";}'.replace("s:14", "s:15")
 NESTED = f's:{len(php("ann@example.com"))}:"{php("ann@example.com")}";'

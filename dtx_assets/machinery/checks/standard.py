@@ -12,13 +12,14 @@ from dtx_assets.machinery.checks.own import groups_of
 from dtx_assets.machinery.checks.spec import CheckGroup, one_group_an_asset
 from dtx_assets.machinery.checks.tables import landed_table_checks
 from dtx_assets.machinery.checks.undecided import undecided_checks
+from dtx_assets.machinery.checks.written import own_checks
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.system.system import System
 
 
 def check_groups(system: System) -> tuple[CheckGroup, ...]:
     """All checks of a system, one group an asset: those that its declarations call for, and its own."""
-    own = system.checks.of(system) if system.checks else []
+    own = own_checks(system)
     irrelevant = system.checks.irrelevant_decisions if system.checks else lambda _: ()
     return one_group_an_asset(
         [*standard_check_groups(system, irrelevant), *groups_of([*own, *column_checks(system, own)])]

@@ -1,13 +1,26 @@
 """Conditions of mapping files as expressions over the columns of a source, made or not."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from operator import and_, or_
 
 import polars as pl
 
 from dtx_assets.machinery.mapping.model import Condition, DropRule, Scalar, When
-from dtx_assets.machinery.transforms.columns import code, integer_value
+from dtx_assets.machinery.transforms.columns import code, date_value, integer_value, timestamp_value
+
+IS: Mapping[str, Callable[[pl.Expr], pl.Expr]] = {
+    "missing": lambda column: column.is_null(),
+    "given": lambda column: column.is_not_null(),
+    "blank": lambda column: _trimmed(column) == "",
+    "filled": lambda column: _trimmed(column) != "",
+}
+READERS: Mapping[str, Callable[[pl.Expr], pl.Expr]] = {
+    "date": date_value,
+    # What is no time is none in any zone.
+    "time": lambda text: timestamp_value(text, "UTC"),
+    "integer": integer_value,
+}
 
 
 def holds(conditions: Sequence[Condition]) -> pl.Expr:
@@ -18,10 +31,18 @@ def holds(conditions: Sequence[Condition]) -> pl.Expr:
 def _holds(condition: Condition) -> pl.Expr:
     column = pl.col(condition.column or f":{condition.value}")
     if condition.is_:
-        return column.is_null() if condition.is_ == "missing" else column.is_not_null()
+        return IS[condition.is_](column)
+    if condition.matches is not None:
+        return column.cast(pl.String).str.contains(condition.matches).fill_null(False)
+    if condition.unreadable_as:
+        return column.is_not_null() & READERS[condition.unreadable_as](column.cast(pl.String)).is_null()
     listed = condition.equals or condition.other_than
     found = reduce(or_, (_equals(column.cast(pl.String), value, condition.exact) for value in listed))
     return found if condition.equals else ~found
+
+
+def _trimmed(column: pl.Expr) -> pl.Expr:
+    return column.cast(pl.String).fill_null("").str.strip_chars()
 
 
 def _equals(text: pl.Expr, value: Scalar, exact: bool) -> pl.Expr:

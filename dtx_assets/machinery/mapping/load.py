@@ -12,6 +12,7 @@ import polars as pl
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model
+from dtx_assets.machinery.mapping.checks import PlacedCheck, read_checks
 from dtx_assets.machinery.mapping.decisions import Decisions
 from dtx_assets.machinery.mapping.lineage import accounted_for
 from dtx_assets.machinery.mapping.model import ArchivedFile, TargetMapping
@@ -32,7 +33,8 @@ FEEDS = "feeds"
 SAMPLE = "sample.yaml"
 GENERIC_KEYS = "generic_keys.yaml"
 DERIVED = "derived.yaml"
-NO_MAPPINGS = (DECISIONS, ARCHIVED, TABLES, TARGETS, SAMPLE, GENERIC_KEYS, DERIVED)
+CHECKS = "checks.yaml"
+NO_MAPPINGS = (DECISIONS, ARCHIVED, TABLES, TARGETS, SAMPLE, GENERIC_KEYS, DERIVED, CHECKS)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Mappings:
     """What `shape`, `expand` and `merge` name."""
     table_names: Mapping[str, str] = field(default_factory=dict)
     """The table of each target model, mapped or not."""
+    checks: tuple[PlacedCheck, ...] = ()
+    """The system's own checks that are data."""
 
     def for_target(self, model: str) -> TargetMapping:
         """The mapping of a target model; ConfigurationError where no file maps it."""
@@ -97,7 +101,8 @@ def load_mappings(
     `references` are look-ups that are no crosswalks, which functions may read; `must_be_filled`: by model the columns
     that must have a value, by default those of new rows that cannot be NULL.
 
-    `<Model>.yaml` maps a target, `archived.yaml` lists the tables that are not mapped, `<name>.csv` are value maps.
+    `<Model>.yaml` maps a target, `archived.yaml` lists the tables that are not mapped, `checks.yaml` has checks that
+    are conditions, `<name>.csv` are value maps.
     """
     findings = Findings()
     read = {path.name.split(".")[0]: read_value_map(path, findings) for path in sorted(directory.glob("*.csv"))}
@@ -126,6 +131,7 @@ def load_mappings(
     if len(loaded) == len(paths):
         check_parents(loaded, findings)
         check_followed(loaded, findings)
+    checks_file = _read(directory / CHECKS, findings) if (directory / CHECKS).exists() else None
     archived_file = _read(directory / ARCHIVED, findings)
     archived = parse_model(archived_file, ArchivedFile, findings) if archived_file else None
     mappings = Mappings(
@@ -138,6 +144,7 @@ def load_mappings(
         functions=functions,
         decision_keys=frozenset(decisions.chosen),
         table_names={table.model: table.names[0] for table in targets},
+        checks=read_checks(checks_file, known, findings) if checks_file else (),
     )
     # A file that cannot be read would make all its legacy columns look forgotten.
     if archived_file and archived and len(loaded) == len(paths):

@@ -1,8 +1,9 @@
 """What a column mapping file may say. The JSON Schema that editors complete it with is made from these classes."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+import polars as pl
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -36,14 +37,14 @@ class When(_Strict):
         return f"{self.decision}: {' or '.join(self.option)}"
 
 
-def _listed(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
 Scalar = StrictStr | StrictInt | StrictBool | None
 Scalars = Annotated[
     tuple[Scalar, ...],
-    BeforeValidator(_listed),
+    BeforeValidator(as_list),
     WithJsonSchema(
         {
             "anyOf": [
@@ -55,13 +56,26 @@ Scalars = Annotated[
 ]
 
 
+def _wrong_pattern(pattern: str) -> str:
+    """What is wrong with a regular expression, empty where nothing is: Rust knows fewer than Python does."""
+    try:
+        pl.Series([""]).str.contains(pattern)
+    except pl.exceptions.ComputeError as error:
+        said = [line for line in str(error).splitlines() if line.startswith("error: ")]
+        return said[0].removeprefix("error: ") if said else "it cannot be read"
+    return ""
+
+
 class Condition(_Strict):
     """What is asked of one column of a row."""
 
     column: str | None = Field(None, description="a column of the legacy table, or one that the shape function adds")
     value: str | None = Field(None, description="a column or helper of this mapping, as it was made")
-    is_: Literal["given", "missing"] | None = Field(
-        None, alias="is", description="`missing` is NULL, `given` is anything else"
+    is_: Literal["given", "missing", "filled", "blank"] | None = Field(
+        None,
+        alias="is",
+        description="`missing` is NULL, `given` is anything else; `blank` is NULL or nothing but white space, `filled`"
+        " is anything else",
     )
     equals: Scalars = Field(
         (),
@@ -70,20 +84,30 @@ class Condition(_Strict):
     )
     other_than: Scalars = Field((), description="a value or several, none of which it may be")
     exact: bool = Field(False, description="texts are compared as they are, blanks and case included")
+    matches: str | None = Field(
+        None, description="a regular expression that is found in its text, in the syntax of Rust; never in NULL"
+    )
+    unreadable_as: Literal["date", "time", "integer"] | None = Field(
+        None, description="it is not NULL, and cannot be read as `date`, `time` or `integer` as transforms read them"
+    )
+
+    asks: ClassVar[tuple[str, ...]] = ("is_", "equals", "other_than", "matches", "unreadable_as")
 
     @model_validator(mode="after")
     def _asks_one_thing(self) -> "Condition":
         if (self.column is None) == (self.value is None):
             raise ValueError("asks of no column, or of two; give one of `column` and `value`")
-        asked = [name for name in ("is_", "equals", "other_than") if name in self.model_fields_set]
-        if len(asked) != 1:
-            raise ValueError("asks nothing, or several things; give one of `is`, `equals` and `other_than`")
+        if len(set(self.asks) & self.model_fields_set) != 1:
+            *some, last = (f"`{name.rstrip('_')}`" for name in self.asks)
+            raise ValueError(f"asks nothing, or several things; give one of {', '.join(some)} and {last}")
+        if self.matches is not None and (problem := _wrong_pattern(self.matches)):
+            raise ValueError(f"{self.matches!r} is no regular expression: {problem}; mend it")
         if self.exact and not any(isinstance(each, str) for each in (*self.equals, *self.other_than)):
             raise ValueError("`exact` says nothing here; it belongs to a text, remove it")
         return self
 
 
-class _OneOrMore:
+class OneOrMore:
     """Lets one entry stand where a list of them does, in files and in the JSON Schema."""
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
@@ -91,7 +115,7 @@ class _OneOrMore:
         return {"anyOf": [listed["items"], listed]}
 
 
-Conditions = Annotated[tuple[Condition, ...], BeforeValidator(_listed), _OneOrMore()]
+Conditions = Annotated[tuple[Condition, ...], BeforeValidator(as_list), OneOrMore()]
 
 
 _BELONGS_TO = {
@@ -445,7 +469,7 @@ class SourceMapping(_Strict):
     part: Part | None = Field(None, description="the part that a target row is of its legacy row")
     uses: Names = Field((), description="what else functions of this source read: value maps, crosswalks, references")
     decisions: Names = Field((), description="decisions that functions of this source read")
-    cutover_time: Annotated[tuple[When, ...], BeforeValidator(_listed), _OneOrMore()] = Field(
+    cutover_time: Annotated[tuple[When, ...], BeforeValidator(as_list), OneOrMore()] = Field(
         (), description="the options under which functions of this source read the instant that counts as now"
     )
     dropped: dict[str, str] = Field({}, description="legacy column: why it goes nowhere")

@@ -128,10 +128,12 @@ class _Cases:
         """Cells of which all conditions hold; None where they ask of values that are made."""
         cells: dict[str, Cell] = {}
         for condition in conditions:
-            if condition.column is None or condition.column not in self.table.columns or condition.other_than:
+            if condition.column is None or condition.column not in self.table.columns:
                 return None
-            if condition.is_ == "missing":
-                cells[condition.column] = None
+            if condition.other_than or condition.matches is not None or condition.unreadable_as:
+                return None
+            if condition.is_ in ("missing", "blank"):
+                cells[condition.column] = None if condition.is_ == "missing" else " "
             elif condition.equals:
                 value = condition.equals[0]
                 cells[condition.column] = str(value).lower() if isinstance(value, bool) else value

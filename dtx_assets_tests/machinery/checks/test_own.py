@@ -12,12 +12,18 @@ import pytest
 
 from dtx_assets.machinery.base.errors import ConfigurationError, LoadError
 from dtx_assets.machinery.base.lake import Lake
+from dtx_assets.machinery.base.yaml_file import Findings, YamlFile
 from dtx_assets.machinery.checks import own
 from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Look, Values, groups_of
 from dtx_assets.machinery.checks.spec import CheckContext, CheckOutcome, found
 from dtx_assets.machinery.checks.standard import check_groups
 from dtx_assets.machinery.checks.survey import Survey
+from dtx_assets.machinery.checks.written import own_checks
 from dtx_assets.machinery.code_location.definitions import build_definitions
+from dtx_assets.machinery.mapping.checks import read_checks
+from dtx_assets.machinery.mapping.validate import Known
+from dtx_assets.machinery.mapping.value_map import ValueMap
+from dtx_assets.machinery.model.legacy import LegacyTable
 from dtx_assets.machinery.transforms.columns import integer_value
 from dtx_assets_tests.library.definitions import SYSTEM
 from dtx_assets_tests.pages import BLOCK, DOCS
@@ -363,3 +369,32 @@ def test_what_the_page_about_checks_shows_does_what_it_says(tmp_path):
     assert got["genres_are_listed"].metadata["genres"] == {"poem": 2}
     assert got["most_books_have_a_donor"].metadata["novels"] == 1
     assert got["branches_have_a_site"].metadata["examples"] == [{"key": "8", "books": "1"}]
+
+
+def test_checks_that_the_page_has_as_data_find_what_it_says(tmp_path):
+    [text] = [text for name, kind, text in BLOCK.findall((DOCS / "add-a-check.md").read_text()) if kind == "yaml"]
+    path = tmp_path / "checks.yaml"
+    path.write_text(text)
+    genres = pl.DataFrame({"legacy": ["Novel"], "genre": ["fiction"]})
+    book = LegacyTable("book", "catalogue", ("book_id", "title", "genre", "donor_email"), key=("book_id",))
+    value_maps = {"genre": ValueMap(path, genres, (2,))}
+    known = Known({}, {"book": book}, SYSTEM.mappings.transforms, {}, (), value_maps, SYSTEM.decisions)
+    findings = Findings()
+    placed = read_checks(YamlFile(path), known, findings)
+    assert findings.errors == []
+    system = replace(SYSTEM, mappings=replace(SYSTEM.mappings, checks=placed))
+    [group] = groups_of(own_checks(system))
+    rows = [
+        {"book_id": "1", "title": "Dune", "genre": " NOVEL", "donor_email": "a@example.com"},
+        {"book_id": "2", "title": "Emma", "genre": "poem ", "donor_email": "nobody"},
+        {"book_id": "3", "title": "Ulysses", "genre": "poem", "donor_email": " "},
+        {"book_id": "4", "title": "Nana", "genre": None, "donor_email": None},
+    ]
+    got = group.evaluate(context(tmp_path, rows, value_maps={"genre": genres}))
+    assert {name: (outcome.passed, outcome.count) for name, outcome in got.items()} == {
+        "donors_are_addresses": (False, 1),
+        "all_genres_are_listed": (False, 2),
+    }
+    assert got["donors_are_addresses"].metadata == {"examples": [{"key": "2", "title": "Emma"}]}
+    shown = {"rows": 3, "genres": {"poem": 2, "NULL": 1}, "do": "add the genres to genre.csv"}
+    assert shown.items() <= got["all_genres_are_listed"].metadata.items()
