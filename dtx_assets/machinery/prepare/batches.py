@@ -269,7 +269,9 @@ def key_fates(table: LegacyTable, frame: pl.LazyFrame, rows: int = 0, home: Path
             found = [_fates(table, chunks) for chunks in _rows_by_key(table, frame, rows, suspects, scratch)]
         else:
             is_suspect = KEY_DIGEST.is_in(suspects.numbers.implode())
-            found = [_fates(table, [_keyed(table, frame).filter(is_suspect).collect(engine="streaming")])]
+            some = _stretches(frame, rows) if scratch else [frame]
+            few = (_keyed(table, each).filter(is_suspect).collect(engine="streaming") for each in some)
+            found = [_fates(table, map(_by_themselves, few))]
         return pl.concat(found).sort(ROW)
 
 
@@ -294,8 +296,17 @@ def _repeated_keys(table: LegacyTable, frame: pl.LazyFrame, rows: int, scratch: 
         return repeated(digests(frame))
     directory = scratch / "digests"
     directory.mkdir()
-    chunks = (digests(frame.slice(offset, KEYS_HELD)) for offset in range(0, rows, KEYS_HELD))
-    return repeated_of_many(chunks, -(-rows // KEYS_HELD), directory)
+    return repeated_of_many(map(digests, _stretches(frame, rows)), -(-rows // KEYS_HELD), directory)
+
+
+def _stretches(frame: pl.LazyFrame, rows: int) -> Iterator[pl.LazyFrame]:
+    """The rows, as many at a time as there are keys held at once."""
+    return (frame.slice(offset, KEYS_HELD) for offset in range(0, rows, KEYS_HELD))
+
+
+def _by_themselves(rows: pl.DataFrame) -> pl.DataFrame:
+    """The same rows without the memory of all that they were chosen from: a text is only a view of it."""
+    return pl.DataFrame(pl.from_arrow(rows.to_arrow()))
 
 
 def _rows_by_key(
