@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from dtx_assets.machinery.base.lake import LEASE_SECONDS
 from dtx_assets.machinery.base.private import make_state_directory
@@ -32,3 +33,30 @@ def _remove_left_over(home: Path) -> None:
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > LEASE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+class AppendedFile:
+    """A file that is open only while something is appended: there may be more of them than files may be open."""
+
+    closed = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._held.append(bytes(data))
+        return len(self._held[-1])
+
+    def flush(self) -> None:
+        with self._path.open("ab") as stream:
+            stream.writelines(self._held)
+        self._held.clear()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.flush()
+            self.closed = True

@@ -4,20 +4,21 @@ not grow with the tables.
 What becomes of the rows of a batch is `prepare`; which buckets there are is `buckets`.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 import polars as pl
 import polars_hash as plh
 import pyarrow.ipc
 
 from dtx_assets.machinery.base.lake import Manifest
-from dtx_assets.machinery.base.scratch import scratch_directory
+from dtx_assets.machinery.base.scratch import AppendedFile, scratch_directory
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.prepare.buckets import batch_count, bucket_of, bucket_range
+from dtx_assets.machinery.prepare.repeated import Repeated, repeated, repeated_of_many
 from dtx_assets.machinery.sources.documents import BSON
 from dtx_assets.machinery.sources.frames import key_text, source_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE, UNREADABLE
@@ -33,7 +34,10 @@ BATCH_BYTES = 24 * 1024 * 1024
 """Compressed bytes of legacy rows in one batch at most, so that tables of long texts come in smaller batches."""
 
 SCATTERED_ROWS = 100_000
-"""Rows that are held while they are spread over the batches."""
+"""Rows that are held while they are spread over the batches, and of those whose key occurs twice."""
+
+KEYS_HELD = 2_000_000
+"""Digests of keys that are held at once."""
 
 NO_OWNERS = pl.LazyFrame(schema={"source_id": pl.String, "target_id": pl.Int64})
 
@@ -46,7 +50,8 @@ class SourceRows:
     """The rows of one source table on their way into batches.
 
     `fates` is what `key_fates` gives; `owners` has `key` (ascending) and `owner`, both Int64; `owner_kind` is the kind
-    of the ids of owners. Without an `owner_column` nobody owns a row, and it goes by its key.
+    of the ids of owners. Without an `owner_column` nobody owns a row, and it goes by its key. Both are held: 24 bytes
+    for each row that does not count, 16 for each id of the crosswalk of owners.
     """
 
     table: LegacyTable
@@ -66,8 +71,12 @@ class SourceRows:
         owner_column: str | None = None,
         owners: pl.LazyFrame | None = None,
         owner_kind: ColumnKind = "integer",
+        home: Path | None = None,
     ) -> Self:
-        """`frame` has the rows as `legacy_frame` gives them, `owners` is a crosswalk from the column to the owner."""
+        """`frame` has the rows as `legacy_frame` gives them, `owners` is a crosswalk from the column to the owner.
+
+        Under `home` lies what is too much to be held while keys that occur twice are looked for.
+        """
         if owners is None:
             owners = NO_OWNERS
         known = (*table.columns, ROW, UNDECODABLE, UNREADABLE)
@@ -77,7 +86,7 @@ class SourceRows:
             frame,
             rows,
             owner_column,
-            key_fates(table, source_key(table, frame)) if table.has_unique_key else NO_FATES,
+            key_fates(table, source_key(table, frame), rows, home) if table.has_unique_key else NO_FATES,
             owners_by_key(owners, owner_kind).sort("key").collect(engine="streaming"),
             owner_kind,
         )
@@ -90,7 +99,7 @@ class SourceRows:
         """
         if self.owner_column is None:
             return rows.with_columns(bucket_of(self._digest(rows)).alias("_bucket")).join(
-                self.fates, on=ROW, how="left"
+                self._fates_of(rows), on=ROW, how="left"
             )
         column = pl.col(self.owner_column)
         if self.table.kind_of(self.owner_column) == "json":
@@ -104,8 +113,17 @@ class SourceRows:
             rows.with_columns(self._owners_of(keys).alias("_owner"))
             .with_columns(bucket_of(pl.coalesce("_owner", number, nobody)).alias("_bucket"))
             .drop("_owner")
-            .join(self.fates, on=ROW, how="left")
+            .join(self._fates_of(rows), on=ROW, how="left")
         )
+
+    def _fates_of(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The fates that may be of these rows: a join would hash all of them for every chunk of rows."""
+        numbers, every = rows.get_column(ROW), self.fates.get_column(ROW)
+        if numbers.is_empty() or every.is_empty():
+            return self.fates
+        # Both ends lie within.
+        start, end = every.search_sorted(pl.Series([numbers.min(), numbers.max()], dtype=every.dtype), "left")
+        return self.fates.slice(start, end - start + 1)
 
     def _digest(self, rows: pl.DataFrame) -> pl.Expr:
         """A number of the key of each row, of all its columns where the table has none."""
@@ -212,7 +230,7 @@ def _scatter(source: SourceRows, directory: Path, batches: int) -> None:
     schema = source.placed(source.frame.head(0).collect()).to_arrow().schema
     options = pyarrow.ipc.IpcWriteOptions(compression="lz4")
     with ExitStack() as stack:
-        files = [stack.enter_context(closing(_Appended(directory / str(batch)))) for batch in range(batches)]
+        files = [stack.enter_context(closing(AppendedFile(directory / str(batch)))) for batch in range(batches)]
         writers = [stack.enter_context(pyarrow.ipc.new_stream(file, schema, options=options)) for file in files]
         # Not `collect_batches`, which reads ahead of a slow reader without end.
         for offset in range(0, source.rows, SCATTERED_ROWS):
@@ -223,33 +241,6 @@ def _scatter(source: SourceRows, directory: Path, batches: int) -> None:
                 files[int(batch)].flush()
 
 
-class _Appended:
-    """A file that is open only while something is appended: there may be more batches than files may be open."""
-
-    closed = False
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._held: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._held.append(bytes(data))
-        return len(self._held[-1])
-
-    def flush(self) -> None:
-        with self._path.open("ab") as stream:
-            stream.writelines(self._held)
-        self._held.clear()
-
-    def close(self) -> None:
-        if not self.closed:
-            self.flush()
-            self.closed = True
-
-
 # --- keys that occur twice --------------------------------------------------------------------------------------------
 
 BEFORE_ALL = 1 << 48
@@ -257,39 +248,132 @@ BEFORE_ALL = 1 << 48
 NO_FATES = pl.DataFrame(schema={ROW: pl.Int64, "_key_fate": pl.String})
 
 
-def key_fates(table: LegacyTable, frame: pl.LazyFrame) -> pl.DataFrame:
-    """Rows of a table with a unique key that do not count: `_row` and `_key_fate`.
+def key_fates(table: LegacyTable, frame: pl.LazyFrame, rows: int = 0, home: Path | None = None) -> pl.DataFrame:
+    """Rows of a table with a unique key that do not count, ascending: `_row` and `_key_fate`.
 
     `identical`: wholly the same as an earlier row. `duplicate_key`: a later row has the same key and other content. Of
     documents the text counts, an ObjectId goes before text, and one that cannot be read is compared with none.
+
+    With a `home`, and how many `rows` there are, the memory for it does not grow with the rows: the digests of more
+    than `KEYS_HELD` keys, and more than `SCATTERED_ROWS` rows whose key occurs twice, are spread over files there. Then
+    as well are held: of each key that occurs twice 8 bytes, and of one key all rows that differ.
     """
     if not table.has_unique_key:
         return NO_FATES
-    names = frame.collect_schema().names()
+    with ExitStack() as stack:
+        scratch = stack.enter_context(scratch_directory(home)) if home and rows > SCATTERED_ROWS else None
+        suspects = _repeated_keys(table, frame, rows, scratch)
+        if not suspects.rows:
+            return NO_FATES
+        if scratch and suspects.rows > SCATTERED_ROWS:
+            found = [_fates(table, chunks) for chunks in _rows_by_key(table, frame, rows, suspects, scratch)]
+        else:
+            is_suspect = KEY_DIGEST.is_in(suspects.numbers.implode())
+            some = _stretches(frame, rows) if scratch else [frame]
+            few = (_keyed(table, each).filter(is_suspect).collect(engine="streaming") for each in some)
+            found = [_fates(table, map(_by_themselves, few))]
+        return pl.concat(found).sort(ROW)
+
+
+def _keyed(table: LegacyTable, frame: pl.LazyFrame) -> pl.LazyFrame:
+    """The rows that have a key."""
     # What should be an ObjectId and is none is no key, however often it is there.
     is_object_id = [object_id_value(pl.col(name)) for name in table.key if table.kind_of(name) == "object_id"]
     keyed = frame.filter(value.is_not_null() for value in (*map(pl.col, table.key), *is_object_id))
-    if UNREADABLE in names:
+    if UNREADABLE in frame.collect_schema().names():
         keyed = keyed.filter(pl.col(UNREADABLE).is_null())
-    # Numbers, not texts: they alone are held for all rows of the table.
-    digest = text_digest(pl.col("_source_key"))
-    digests = keyed.select(digest.alias("_digest")).collect(engine="streaming").to_series().sort()
-    suspects = digests.filter(digests == digests.shift()).unique()
-    if suspects.is_empty():
-        return NO_FATES
-    rows = keyed.filter(digest.is_in(suspects.implode())).sort(ROW).collect(engine="streaming")
-    columns = [name for name in names if name not in (ROW, "_source_key")]
-    if EXTRA + BSON in names:
-        rows, columns = rows.with_columns(whole_documents(EXTRA + BSON).alias("_document")), ["_document"]
-    is_id = [pl.col(name).str.starts_with(OBJECT_ID) for name in table.key if table.kind_of(name) == "object_id"]
-    rank = pl.sum_horizontal(ROW, *(each.cast(pl.Int64) * BEFORE_ALL for each in is_id))
-    wanted = [name for name in rows.columns if name in (ROW, "_source_key", *columns)]
-    first = rows.select(*wanted, rank.alias("_rank")).unique(columns, keep="first", maintain_order=True)
+    return keyed
+
+
+def _repeated_keys(table: LegacyTable, frame: pl.LazyFrame, rows: int, scratch: Path | None) -> Repeated:
+    """The digests of keys that occur more than once."""
+
+    def digests(some: pl.LazyFrame) -> pl.Series:
+        # Numbers, not texts: they alone are held of many rows.
+        return _keyed(table, some).select(KEY_DIGEST).collect(engine="streaming").to_series()
+
+    if scratch is None or rows <= KEYS_HELD:
+        return repeated(digests(frame))
+    directory = scratch / "digests"
+    directory.mkdir()
+    return repeated_of_many(map(digests, _stretches(frame, rows)), -(-rows // KEYS_HELD), directory)
+
+
+def _stretches(frame: pl.LazyFrame, rows: int) -> Iterator[pl.LazyFrame]:
+    """The rows, as many at a time as there are keys held at once."""
+    return (frame.slice(offset, KEYS_HELD) for offset in range(0, rows, KEYS_HELD))
+
+
+def _by_themselves(rows: pl.DataFrame) -> pl.DataFrame:
+    """The same rows without the memory of all that they were chosen from: a text is only a view of it."""
+    return pl.DataFrame(pl.from_arrow(rows.to_arrow()))
+
+
+def _rows_by_key(
+    table: LegacyTable, frame: pl.LazyFrame, rows: int, suspects: Repeated, scratch: Path
+) -> Iterator[Iterator[pl.DataFrame]]:
+    """The rows of some digests in pieces, each of `SCATTERED_ROWS` in the mean, in chunks; a key is in one of them."""
+    count = min(-(-suspects.rows // SCATTERED_ROWS), len(suspects.numbers))
+    schema = frame.head(0).collect().to_arrow().schema
+    options = pyarrow.ipc.IpcWriteOptions(compression="lz4")
+    paths = [scratch / str(piece) for piece in range(count)]
+    with ExitStack() as stack:
+        files = [stack.enter_context(closing(AppendedFile(path))) for path in paths]
+        writers = [stack.enter_context(pyarrow.ipc.new_stream(file, schema, options=options)) for file in files]
+        for offset in range(0, rows, SCATTERED_ROWS):
+            some = frame.slice(offset, SCATTERED_ROWS)
+            chunk = _keyed(table, some).with_columns(KEY_DIGEST).collect(engine="streaming")
+            # By bisection, as of owners.
+            digests = chunk.get_column("_digest")
+            place = suspects.numbers.search_sorted(digests).clip(upper_bound=len(suspects.numbers) - 1)
+            piece = (place.cast(pl.Int64) * count // len(suspects.numbers)).alias("_piece")
+            of_suspects = chunk.drop("_digest").with_columns(piece).filter(digests == suspects.numbers.gather(place))
+            for (number,), part in of_suspects.partition_by("_piece", include_key=False, as_dict=True).items():
+                writers[int(number)].write_table(part.to_arrow().cast(schema))
+                files[int(number)].flush()
+    for path in paths:
+        with pyarrow.ipc.open_stream(path) as stream:
+            yield (pl.DataFrame(pl.from_arrow(batch)) for batch in stream)
+        path.unlink()
+
+
+def _fates(table: LegacyTable, chunks: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """What `key_fates` says of rows that are all the rows of their keys."""
+    numbers: list[pl.Series] = []
+    held: list[pl.DataFrame] = []
+    height, limit = 0, SCATTERED_ROWS
+    for chunk in chunks:
+        rows = _compared(table, chunk)
+        numbers.append(rows.get_column(ROW))
+        held.append(rows)
+        height += rows.height
+        if height > limit:
+            held = [_first_of_each(held)]
+            height = held[0].height
+            # Not before as many again are there: what differs is compared with all of them each time.
+            limit = SCATTERED_ROWS + 2 * height
+    first = _first_of_each(held)
     losers = first.filter(pl.col("_rank") != pl.col("_rank").max().over("_source_key")).select(
         ROW, pl.lit("duplicate_key").alias("_key_fate")
     )
-    identical = rows.join(first.select(ROW), on=ROW, how="anti").select(ROW, pl.lit("identical").alias("_key_fate"))
-    return pl.concat([losers, identical])
+    identical = pl.concat(numbers).to_frame().join(first.select(ROW), on=ROW, how="anti")
+    return pl.concat([losers, identical.select(ROW, pl.lit("identical").alias("_key_fate"))])
+
+
+def _first_of_each(rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The first of the rows of each content."""
+    every = pl.concat(rows)
+    content = [name for name in every.columns if name not in (ROW, "_source_key", "_rank")]
+    return every.sort(ROW).unique(content, keep="first", maintain_order=True)
+
+
+def _compared(table: LegacyTable, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with what of them is compared, and `_rank`: of the rows of one key the highest counts."""
+    is_id = [pl.col(name).str.starts_with(OBJECT_ID) for name in table.key if table.kind_of(name) == "object_id"]
+    rank = pl.sum_horizontal(ROW, *(each.cast(pl.Int64) * BEFORE_ALL for each in is_id)).alias("_rank")
+    if EXTRA + BSON in rows.columns:
+        return rows.select(ROW, "_source_key", rank, whole_documents(EXTRA + BSON).alias("_document"))
+    return rows.with_columns(rank)
 
 
 def number_of_id(text: pl.Expr, kind: ColumnKind) -> pl.Expr:
@@ -310,3 +394,6 @@ def owners_by_key(crosswalk: pl.LazyFrame, kind: ColumnKind) -> pl.LazyFrame:
 def text_digest(text: pl.Expr) -> pl.Expr:
     """A 64-bit number of a text, the same in every run."""
     return plh.concat_str([text]).nchash.xxhash64().reinterpret(signed=True)
+
+
+KEY_DIGEST = text_digest(pl.col("_source_key")).alias("_digest")

@@ -321,14 +321,15 @@ def _source_rows(
     always = tuple(name for name in table.required if table.all_required or name in read)
     table = replace(table, required=(*always, *flow.required(chosen).get(source, ())))
     frame = legacy_frame(run.lake, run.system.name, table, manifest=manifest)
+    rows, home = manifest.tables["rows"].rows, run.settings.home
     if source not in flow.owner:
-        return SourceRows.of(table, frame, manifest.tables["rows"].rows)
+        return SourceRows.of(table, frame, rows, home=home)
     column, crosswalk = flow.owner[source]
     if not crosswalk:
         kind: ColumnKind = "integer" if table.kind_of(column) == "integer" else "text"
-        return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, owner_kind=kind)
+        return SourceRows.of(table, frame, rows, column, owner_kind=kind, home=home)
     kind = context.id_kinds.get(crosswalk, "integer")
-    return SourceRows.of(table, frame, manifest.tables["rows"].rows, column, context.crosswalks[crosswalk], kind)
+    return SourceRows.of(table, frame, rows, column, context.crosswalks[crosswalk], kind, home)
 
 
 def rules_that_dropped(lake: Lake, system: System, table: str, key: str) -> pl.DataFrame:
