@@ -4,6 +4,7 @@ import json
 import sqlite3
 from contextlib import closing
 
+import psycopg
 import pytest
 
 from dtx_assets_tests.dtx.commands import Command
@@ -97,3 +98,47 @@ def test_a_schema_that_the_embedded_database_refuses_is_told_with_its_line(blog)
     assert 'the target\'s schema cannot be made: type "nonsense" does not exist' in said
     assert f"target.sql:{kept.count(chr(10)) + 2}" in said
     assert "Traceback" not in said
+
+
+# --- PostgreSQL to PostgreSQL -----------------------------------------------------------------------------------------
+
+ODD = """
+CREATE TABLE odd (id bigint PRIMARY KEY, at timestamp, at_ms timestamp(3), day date, amount numeric,
+    price numeric(12,2), ratio double precision, waits interval, span tstzrange, days date[], amounts numeric[])
+"""
+ODD_ROWS = """
+INSERT INTO odd (id) VALUES (1);
+INSERT INTO odd VALUES
+    (2, 'infinity', '-infinity', 'infinity', 'NaN', 'NaN', '-Infinity', '1 year -2 days 03:04:05.123456',
+        '[2020-01-01,infinity)', '{infinity,2020-01-01}', '{NaN,1.50}'),
+    (3, '0044-03-15 12:00 BC', '0044-03-15 12:00:00.123 BC', '4713-01-01 BC', 'Infinity', 9999999999.99, 'NaN',
+        '-178000000 years', 'empty', '{}', '{}'),
+    (4, '294276-12-31 23:59:59.999999', '2020-01-01', '5874897-12-31', '1e1000', -0.00, '4.9e-324', '0', '(,)', NULL,
+        '{NULL}'),
+    (5, '2020-02-03 04:05:06.000001', '2020-02-03', '2020-02-03', '-0.000000000000000000000001', 1.5, 0.1, '1 us',
+        NULL, '{2020-02-03}', '{1.0,1}');
+"""
+
+
+def test_every_value_of_a_type_that_both_sides_have_is_taken_as_it_is(tmp_path, postgres_server):
+    """Among them infinity, NaN and years before Christ."""
+    urls = [postgres_server.create_database(f"odd_{side}") for side in ("legacy", "target")]
+    for url in urls:
+        with psycopg.connect(url) as connection:
+            connection.execute(ODD)
+    with psycopg.connect(urls[0]) as connection:
+        connection.execute(ODD_ROWS)
+    dtx = Command(tmp_path, {"ODD_LEGACY_URL": urls[0], "ODD_TARGET_URL": urls[1], "PYTHONPATH": str(PROJECT)})
+    done = dtx("init", "odd", "--legacy", urls[0], "--target", urls[1])
+    assert done.returncode == 0, done.stderr
+    assert "Rows of 1 target table: 5 inserted" in dtx("run", "odd").stdout
+    assert "0 inserted, 0 updated, 5 unchanged" in dtx("run", "odd").stdout
+    assert dtx("verify", "odd").returncode == 0
+    rows = []
+    for url in urls:
+        with psycopg.connect(url) as connection:
+            rows.append(connection.execute("SELECT odd::text FROM odd ORDER BY id").fetchall())
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 5
+    for side in ("legacy", "target"):
+        postgres_server.drop_database(f"odd_{side}")

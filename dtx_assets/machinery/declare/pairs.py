@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from dtx_assets.machinery.model.types import column_type
 from dtx_assets.machinery.postgres.catalogue import FoundTargetColumn
 from dtx_assets.machinery.sources.found import FoundColumn
 from dtx_assets.machinery.transforms.columns import Registry
@@ -67,8 +68,23 @@ def family_of_target(column: FoundTargetColumn) -> str:
     return FAMILIES.get(re.sub(r"\(.*\)", "", column.base).rpartition(".")[2], OTHER)
 
 
+HELD_AS_TEXT = ("date", "timestamp without time zone", "numeric")
+"""Types of the target whose values are prepared as the text that the type reads."""
+
+
+def _is_its_own(legacy: FoundColumn, target: FoundTargetColumn) -> bool:
+    """Whether a column of PostgreSQL has the type of the target: each of its values fits as it is, infinity, NaN and
+    years before Christ too, which transforms refuse."""
+    if not legacy.is_postgresql:
+        return False
+    held = column_type(target.type)
+    return held.name in HELD_AS_TEXT and not held.is_array and column_type(legacy.type.lower()) == held
+
+
 def transform_for(legacy: FoundColumn, target: FoundTargetColumn, transforms: Registry) -> tuple[str, Settings] | None:
     """The transform that makes one of the other, with its settings; None where there is none."""
+    if _is_its_own(legacy, target):
+        return "text", {}
     kind, family = legacy.holds or legacy.kind, family_of_target(target)
     return next(
         (

@@ -109,11 +109,13 @@ def schemas_of(inspector: Inspector) -> list[str | None]:
 
 def _found_column(column: Any, engine: Engine) -> FoundColumn:
     kind, holds = _kind(column["type"])
-    if holds == "bytes" and engine.dialect.name == "postgresql" and isinstance(column["type"], types.NullType):
+    is_postgresql = engine.dialect.name == "postgresql"
+    if holds == "bytes" and is_postgresql and isinstance(column["type"], types.NullType):
         # PostgreSQL gives every type as text, also one that an extension adds.
         holds = ""
     spelt = "unknown" if isinstance(column["type"], types.NullType) else column["type"].compile(engine.dialect)
-    return FoundColumn(column["name"], str(spelt), kind, bool(column["nullable"]), holds)
+    nullable = bool(column["nullable"])
+    return FoundColumn(column["name"], str(spelt), kind, nullable, holds, is_postgresql=is_postgresql)
 
 
 def _kind(kind: types.TypeEngine[Any]) -> tuple[ColumnKind, str]:

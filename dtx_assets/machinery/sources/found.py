@@ -13,7 +13,7 @@ class FoundColumn:
     """A column of the source. `type`: as the source spells it; `holds`: more than its kind says, where there is more.
 
     `holds` is `bytes`, `set` (names with commas between them), `list` (an array of the database) or `array` (of a
-    document), else empty.
+    document), else empty. `is_postgresql`: whether its values are the text that PostgreSQL makes of the type.
     """
 
     name: str
@@ -23,6 +23,7 @@ class FoundColumn:
     holds: str = ""
     names: str = ""
     """Of a field of documents, the collection whose ids it holds."""
+    is_postgresql: bool = False
 
 
 @dataclass(frozen=True)

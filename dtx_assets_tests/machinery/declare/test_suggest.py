@@ -246,3 +246,28 @@ def test_keys_of_several_columns_say_what_is_loaded_before():
 def test_a_column_with_a_dot_in_its_name_is_undecided():
     pair = one(legacy("book", **{"a.b": "text"}), target("book", ID, column("a.b")))
     assert (set(pair.undecided), set(pair.unread), pair.columns) == ({"a.b"}, {"a.b"}, {})
+
+
+@pytest.mark.parametrize(
+    ("spelt", "kind", "target", "made"),
+    [
+        ("NUMERIC(5, 2)", "decimal", "numeric(5,2)", "text"),
+        ("NUMERIC", "decimal", "numeric", "text"),
+        ("DATE", "date", "date", "text"),
+        ("TIMESTAMP WITHOUT TIME ZONE", "time", "timestamp", "text"),
+        ("TIMESTAMP(3) WITHOUT TIME ZONE", "time", "timestamp(3)", "text"),
+        # The server would round in silence.
+        ("NUMERIC", "decimal", "numeric(5,2)", "numeric"),
+        ("NUMERIC(7, 4)", "decimal", "numeric(5,2)", "numeric"),
+        ("TIMESTAMP WITHOUT TIME ZONE", "time", "timestamp(3)", "local_timestamp"),
+        # It is held as an instant.
+        ("TIMESTAMP WITH TIME ZONE", "instant", "timestamptz", "instant"),
+        ("MONEY", "decimal", "money", "numeric"),
+        ("UUID", "uuid", "uuid", "uuid"),
+    ],
+)
+def test_a_column_of_postgresql_whose_type_the_target_has_is_taken_as_it_is(spelt, kind, target, made):
+    found = FoundColumn("a", spelt, kind, True, is_postgresql=True)
+    assert transform_for(found, column("a", target), GENERIC) == (made, {})
+    # Of other servers the same words mean other values.
+    assert transform_for(FoundColumn("a", spelt, kind, True), column("a", target), GENERIC) != ("text", {})
