@@ -187,7 +187,7 @@ class Key:
         return found
 
     def printed(self, keys: pl.DataFrame) -> pl.Series | None:
-        """Keys as the server prints them, as `key`; None where not all are UUIDs and whole numbers that are written so."""
+        """Keys as the server prints them, `key`; None where not all are UUIDs and whole numbers that are written so."""
         printed: list[pl.Expr] = []
         for name, kind in zip(self.columns, self.types, strict=True):
             values = keys.get_column(name)
