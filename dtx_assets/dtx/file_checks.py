@@ -15,6 +15,7 @@ from dtx_assets.dtx.transforms import NEVER_ENDS, lease_day
 from dtx_assets.machinery.checks.own import Asking, Checks, Count, Find, Look
 from dtx_assets.machinery.checks.spec import CheckOutcome, found
 from dtx_assets.machinery.checks.survey import shown_values, tally
+from dtx_assets.machinery.mapping.conditions import IS
 from dtx_assets.machinery.transforms.columns import canonical_integer, code
 
 FILE_CHECKS = Checks()
@@ -34,10 +35,6 @@ TYPOS = ("reokacnebt", "Noncontributary")
 """Of the feed, for replacement and Noncontributory (Area 11 decision 11)."""
 
 
-def has_text(column: str) -> pl.Expr:
-    return pl.col(column).fill_null("").str.strip_chars() != ""
-
-
 @FILE_CHECKS.on(
     "legacy/repo_file",
     description="A11 decision 1: the columns that are dropped for being NULL in the sample are NULL in every row, and"
@@ -50,7 +47,7 @@ def has_text(column: str) -> pl.Expr:
 def dropped_columns_are_empty(look: Look) -> Asking:
     names = look.legacy(look.asset[1]).collect_schema().names()
     there = [name for name in names if DROPPED_AS_EMPTY[look.asset[1]].fullmatch(name)]
-    says = {name: has_text(name) & (code(pl.col(name)) != SAYS_NOTHING.get(name, "")) for name in there}
+    says = {name: IS["filled"](pl.col(name)) & (code(pl.col(name)) != SAYS_NOTHING.get(name, "")) for name in there}
     counts = yield {name: Count(said) for name, said in says.items()}
     with_values = {name: rows for name, rows in counts.items() if rows}
     return found(len(with_values), columns=with_values, looked_at=", ".join(there))

@@ -377,9 +377,8 @@ def differences_of_content(files: dict[str, Path], stored: Manifest, rows: Batch
     def difference_of(name: str) -> str | None:
         try:
             if name.endswith(EXACT):
-                return (
-                    None if same_bytes(exact_documents(rows, columns), files[name]) else f"{name} has other documents"
-                )
+                is_same = same_bytes(exact_documents(rows, columns), files[name])
+                return None if is_same else f"{name} has other documents"
             row = first_difference(expected[name](), stored_batches(name, files[name], stored))
         except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
             # Their words may quote rows.

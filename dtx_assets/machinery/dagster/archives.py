@@ -179,11 +179,14 @@ def reads_back(key: dg.AssetKey, name: str, held: str) -> dg.AssetCheckSpec:
 
 def found_wrong(environment: RunEnvironment, table: str, *, layer: str = "legacy") -> list[str]:
     """What is wrong with an archive. A cutover compares rows that it did not read back itself when it wrote them."""
-    name, lake, archive = environment.system.name, environment.lake, environment.archive
-    stored = archive.manifest((name, dataset_name(table)))
-    is_own = stored is not None and stored.run_id == environment.run_id
-    by_rows = environment.mode == "cutover" and not is_own
-    return differences(lake, archive, name, table, layer=layer, by_rows=by_rows)
+    name, archive = environment.system.name, environment.archive
+
+    def is_own() -> bool:
+        stored = archive.manifest((name, dataset_name(table)))
+        return stored is not None and stored.run_id == environment.run_id
+
+    by_rows = environment.mode == "cutover" and not is_own()
+    return differences(environment.lake, archive, name, table, layer=layer, by_rows=by_rows)
 
 
 def reading_back(environment: RunEnvironment, key: dg.AssetKey, name: str, wrong: Sequence[str]) -> dg.AssetCheckResult:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from dtx_assets.machinery.base.yaml_file import Findings, YamlFile, parse_model, suggestion
+from dtx_assets.machinery.mapping.decisions import Strict
 from dtx_assets.machinery.mapping.model import Condition, Names, OneOrMore, as_list
 from dtx_assets.machinery.mapping.validate import Known, Place
 from dtx_assets.machinery.model.legacy import LegacyTable
@@ -36,11 +37,7 @@ class CheckCondition(Condition):
 CheckConditions = Annotated[tuple[CheckCondition, ...], BeforeValidator(as_list), OneOrMore()]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class WrittenCheck(_Strict):
+class WrittenCheck(Strict):
     """A check that passes where its conditions hold for no row. Its name says what is so then."""
 
     description: str = Field(min_length=1, description="what is so when it passes: people read it beside the result")
@@ -73,8 +70,13 @@ class WrittenCheck(_Strict):
     def conditions(self) -> tuple[CheckCondition, ...]:
         return self.find or self.find_any
 
+    @property
+    def listed_under(self) -> str:
+        """The key that has them."""
+        return "find" if self.find else "find_any"
 
-class ChecksFile(_Strict):
+
+class ChecksFile(Strict):
     """Checks of landed tables that are conditions; all others are functions."""
 
     legacy: dict[str, dict[str, WrittenCheck]] = Field(description="legacy table: its checks by name")
@@ -111,7 +113,7 @@ def _require_known(place: Place, check: WrittenCheck, table: LegacyTable, known:
     for where, column in _columns(place, check):
         if column not in table.columns:
             where.wrong(f"{table.name} has no column {column!r}", suggestion(column, table.columns))
-    listing = place / ("find" if check.find else "find_any")
+    listing = place / check.listed_under
     for number, condition in enumerate(check.conditions):
         for key in ("listed_in", "not_listed_in"):
             name = getattr(condition, key)
@@ -121,7 +123,7 @@ def _require_known(place: Place, check: WrittenCheck, table: LegacyTable, known:
 
 def _columns(place: Place, check: WrittenCheck) -> Iterator[tuple[Place, str]]:
     """The columns that a check names, and where it does."""
-    listing = place / ("find" if check.find else "find_any")
+    listing = place / check.listed_under
     yield from ((listing / number / "column", str(each.column)) for number, each in enumerate(check.conditions))
     yield from ((place / "show" / number, name) for number, name in enumerate(check.show))
     yield from ((place / "replaces" / number, name) for number, name in enumerate(check.replaces))

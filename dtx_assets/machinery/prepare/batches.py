@@ -136,13 +136,18 @@ class SourceRows:
         return text_digest(pl.concat_str(marked))
 
     def _owners_of(self, keys: pl.Series) -> pl.Series:
-        # By bisection: a join would hash all owners again for every chunk of rows.
         if self.owners.is_empty():
             return pl.repeat(None, len(keys), dtype=pl.Int64, eager=True)
-        every = self.owners.get_column("key")
-        place = every.search_sorted(keys.fill_null(0)).clip(upper_bound=len(every) - 1)
-        owners = self.owners.get_column("owner").gather(place)
-        return owners.set(keys.ne_missing(every.gather(place)), None)
+        return self.owners.get_column("owner").gather(places_in(self.owners.get_column("key"), keys))
+
+
+def places_in(ascending: pl.Series, numbers: pl.Series) -> pl.Series:
+    """At which place of others, of which there are some, each number lies; null where it does not.
+
+    By bisection: a join would hash all of the others again for every chunk of rows.
+    """
+    place = ascending.search_sorted(numbers.fill_null(0)).clip(upper_bound=len(ascending) - 1)
+    return place.set(numbers.ne_missing(ascending.gather(place)), None)
 
 
 def named(table: LegacyTable, rows: pl.DataFrame) -> pl.DataFrame:
@@ -323,11 +328,9 @@ def _rows_by_key(
         for offset in range(0, rows, SCATTERED_ROWS):
             some = frame.slice(offset, SCATTERED_ROWS)
             chunk = _keyed(table, some).with_columns(KEY_DIGEST).collect(engine="streaming")
-            # By bisection, as of owners.
-            digests = chunk.get_column("_digest")
-            place = suspects.numbers.search_sorted(digests).clip(upper_bound=len(suspects.numbers) - 1)
+            place = places_in(suspects.numbers, chunk.get_column("_digest"))
             piece = (place.cast(pl.Int64) * count // len(suspects.numbers)).alias("_piece")
-            of_suspects = chunk.drop("_digest").with_columns(piece).filter(digests == suspects.numbers.gather(place))
+            of_suspects = chunk.drop("_digest").with_columns(piece).filter(place.is_not_null())
             for (number,), part in of_suspects.partition_by("_piece", include_key=False, as_dict=True).items():
                 writers[int(number)].write_table(part.to_arrow().cast(schema))
                 files[int(number)].flush()

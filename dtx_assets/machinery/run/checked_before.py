@@ -30,9 +30,7 @@ OF_THE_TARGET = ("target", "options of the target")
 
 def outcomes(group: CheckGroup, context: CheckContext, environment: RunEnvironment) -> dict[str, CheckOutcome]:
     """The outcome of each check of a group by name; in a cutover, and where all is small, by asking all of them."""
-    needs = [environment.lake.manifest((environment.system.name, *need)) for need in group.needs]
-    rows = sum(table.rows for manifest in needs if manifest for table in manifest.tables.values())
-    if rows < MANY_ROWS or environment.mode == "cutover":
+    if environment.mode == "cutover" or _rows_read(group, environment) < MANY_ROWS:
         return group.evaluate(context)
     before = CheckedBefore(environment, group)
     found: dict[str, CheckOutcome] = {}
@@ -41,6 +39,11 @@ def outcomes(group: CheckGroup, context: CheckContext, environment: RunEnvironme
         found |= known if known is not None else before.asked(place, part, context)
     before.note()
     return found
+
+
+def _rows_read(group: CheckGroup, environment: RunEnvironment) -> int:
+    needs = (environment.lake.manifest((environment.system.name, *need)) for need in group.needs)
+    return sum(table.rows for manifest in needs if manifest for table in manifest.tables.values())
 
 
 class CheckedBefore:
