@@ -1,9 +1,10 @@
-"""The notification flow prepared by one process, and in 1, 2 and 4 shards by two at once: seconds and CPU of all.
+"""The notification flow prepared by one process, and in 1, 2 and 4 shards by two workers: seconds and CPU of all.
 
     .venv/bin/python -m benchmarks.shards [--rows 200000]
 
-The rows are extracted once. Each step is a process of its own, as it is on workers; what a process takes to start is in
-the figures, and said. The digests of all parts are compared.
+The rows are extracted once. Each worker has a core of its own and no more threads than that, so that two of them are to
+one what two machines are; the first line alone is a process that has both cores. Each step is a process of its own; what
+it takes to start, which a worker does once, is not in the seconds. The digests of all parts are compared.
 """
 
 import argparse
@@ -14,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from benchmarks.notification_flow import MODEL, fresh_target, new_sample
@@ -73,26 +76,49 @@ def do(step: str, run: Any, flow: Any) -> list[str]:
     return []
 
 
-def process(home: Path, sample: Path, shard_rows: int, step: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.shards", "--step", step, "--home", str(home), "--sample", str(sample)]
-    command += ["--shard-rows", str(shard_rows)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+class Workers:
+    """Processes with a core each; none of them waits for another one's."""
+
+    def __init__(self, arguments: Sequence[str], cores: Sequence[set[int]]) -> None:
+        self._arguments, self._cores = arguments, SimpleQueue[set[int]]()
+        self.count = len(cores)
+        for core in cores:
+            self._cores.put(core)
+
+    @contextmanager
+    def _core(self) -> Iterator[set[int]]:
+        core = self._cores.get()
+        yield core
+        self._cores.put(core)
+
+    def do(self, step: str, shard_rows: int) -> dict[str, Any]:
+        """What a process says of itself after the step."""
+        with self._core() as core:
+            command = [sys.executable, "-m", "benchmarks.shards", *self._arguments, "--step", step]
+            command += ["--shard-rows", str(shard_rows)]
+            done = subprocess.run(
+                ["taskset", "--cpu-list", ",".join(map(str, core)), *command],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"POLARS_MAX_THREADS": str(len(core))},
+            )
+            return {**json.loads(done.stdout.splitlines()[-1]), "core": min(core)}
 
 
-def measured(home: Path, sample: Path, shard_rows: int, run: Any, flow: Any) -> tuple[float, list[dict[str, Any]]]:
-    """Seconds, and what each process says of itself; in one process where `shard_rows` is 0."""
+def measured(workers: Workers, shard_rows: int, run: Any, flow: Any) -> tuple[float, list[dict[str, Any]]]:
+    """Seconds without starts, and what each process says of itself; one process where `shard_rows` is 0."""
     for model in flow.targets:
         for layer in ("prepared", "rejected"):
             run.lake.forget(run.key(layer, model))
-    start = time.perf_counter()
-    first = process(home, sample, shard_rows, "plan" if shard_rows else "prepare")
-    steps = [first]
-    if shard_rows:
-        with ThreadPoolExecutor(2) as pool:
-            steps += pool.map(lambda shard: process(home, sample, shard_rows, shard), first["left"])
-        steps.append(process(home, sample, shard_rows, "finish"))
-    return time.perf_counter() - start, steps
+    first = workers.do("plan" if shard_rows else "prepare", shard_rows)
+    if not shard_rows:
+        return first["seconds"], [first]
+    with ThreadPoolExecutor(workers.count) as pool:
+        shards = list(pool.map(lambda shard: workers.do(shard, shard_rows), first["left"]))
+    last = workers.do("finish", shard_rows)
+    of_cores = [sum(step["seconds"] for step in shards if step["core"] == core) for core in {s["core"] for s in shards}]
+    return first["seconds"] + max(of_cores, default=0) + last["seconds"], [first, *shards, last]
 
 
 def digests(run: Any) -> list[str]:
@@ -101,8 +127,10 @@ def digests(run: Any) -> list[str]:
 
 def report(what: str, seconds: float, steps: Sequence[dict[str, Any]], idle: float) -> None:
     cpu, peak = sum(step["cpu"] for step in steps), max(step["peak_mib"] for step in steps)
-    started = idle * len(steps)
-    print(f"{what:12} {seconds:7.1f} s  CPU {cpu:6.1f} s, {cpu - started:6.1f} without starts  peak {peak:5,.0f} MiB")
+    told = ", ".join(f"{step['seconds']:.1f}" for step in steps)
+    print(
+        f"{what:32} {seconds:6.1f} s ({told})  CPU {cpu - idle * len(steps):6.1f} s  peak {peak:5,.0f} MiB", flush=True
+    )
 
 
 def main() -> None:
@@ -118,23 +146,35 @@ def main() -> None:
 
     flow = next(flow for flow in SYSTEM.flows if MODEL in flow.targets)
     if options.step:
-        left = do(options.step, run_of(options.home, options.sample, options.shard_rows), flow)
+        run = run_of(options.home, options.sample, options.shard_rows)
+        started = time.perf_counter()
+        left = do(options.step, run, flow)
+        seconds = time.perf_counter() - started
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu, peak = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
-        print(json.dumps({"left": left, "cpu": cpu, "peak_mib": peak}))
+        print(json.dumps({"left": left, "seconds": seconds, "cpu": cpu, "peak_mib": peak}))
         return
     with tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("BENCH_DIR")) as scratch:
         home, sample = Path(scratch, "home"), new_sample(Path(scratch, "sample"), options.rows)
         run = run_of(home, sample, 0)
         with embedded_postgres(Path(scratch, "state")) as server:
             rows = extract(run, flow, fresh_target(server, "shards", sample))
-        idle = process(home, sample, 0, "nothing")["cpu"]
-        print(f"{rows:,} legacy rows; a process takes {idle:.1f} s of CPU to start")
-        report("one process", *measured(home, sample, 0, run, flow), idle)
+        arguments = ["--home", str(home), "--sample", str(sample)]
+        cores = sorted(os.sched_getaffinity(0))[:2]
+        whole, one, two = (
+            Workers(arguments, [set(cores)]),
+            Workers(arguments, [{cores[0]}]),
+            Workers(arguments, [{core} for core in cores]),
+        )
+        idle = one.do("nothing", 0)["cpu"]
+        print(f"{rows:,} legacy rows; a process takes {idle:.1f} s of CPU to start; seconds of the steps in brackets")
+        report("one process, both cores", *measured(whole, 0, run, flow), idle)
+        report("one process, one core", *measured(one, 0, run, flow), idle)
         alone = digests(run)
-        for count in (1, 2, 4):
+        for count, workers in ((1, one), (2, one), (2, two), (4, two)):
             size = -(-rows // count)
-            report(f"{count} shard(s)", *measured(home, sample, size, run, flow), idle)
+            what = f"{count} shard(s), {workers.count} worker(s)"
+            report(what, *measured(workers, size, run, flow), idle)
             assert digests(run) == alone
         print(f"the digests of all {len(alone)} parts are equal")
 
