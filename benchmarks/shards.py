@@ -2,9 +2,9 @@
 
     .venv/bin/python -m benchmarks.shards [--rows 200000]
 
-The rows are extracted once. Each worker has a core of its own and no more threads than that, so that two of them are to
-one what two machines are; the first line alone is a process that has both cores. Each step is a process of its own; what
-it takes to start, which a worker does once, is not in the seconds. The digests of all parts are compared.
+The rows are extracted once. Each worker has a core of its own and no more threads than that, so that two of them are
+to one what two machines are; the first line alone is a process that has both cores. Each step is a process of its own;
+what it takes to start, which a worker does once, is not in the seconds. The digests of all parts are compared.
 """
 
 import argparse

@@ -23,6 +23,7 @@ LEAST_SECONDS, MOST_SECONDS = 15, 86_400
 DEFAULT_SECONDS = 60
 DEFAULT_SHARD_ROWS, MOST_SHARD_ROWS = 2_000_000, 1_000_000_000
 DEFAULT_SHARD_FILES = 1_000_000
+MOST_EXTRACT_CONNECTIONS = 8
 
 WORKER_VARIABLES = {
     "EXECUTOR": Variable(
@@ -54,6 +55,11 @@ WORKER_VARIABLES = {
         "legacy files that one step looks at or sends; of more, several do at once (docs/scale.md)",
         f"{DEFAULT_SHARD_FILES} where several processes do the steps, else all",
         f"a whole number up to {MOST_SHARD_ROWS}; 0 for all",
+    ),
+    "EXTRACT_CONNECTIONS": Variable(
+        "connections over which ranges of one legacy table in PostgreSQL are read at once (docs/scale.md)",
+        "1",
+        f"a whole number from 1 to {MOST_EXTRACT_CONNECTIONS}",
     ),
 }
 """By names without the system's prefix."""
@@ -90,6 +96,8 @@ class Workers:
     """Legacy rows that one step prepares at most; 0: all, and no graph has steps for shards."""
     shard_files: int = 0
     """The same of legacy files that one step looks at, or sends."""
+    extract_connections: int = field(default=1, compare=False)
+    """Over how many of them the process that extracts reads one table."""
 
     @property
     def are_several(self) -> bool:
@@ -123,7 +131,16 @@ def read_workers(read: Reader) -> Workers:
     for name, usual in sizes.items():
         asked = read.whole_number(name, 0, MOST_SHARD_ROWS)
         sizes[name] = asked if asked is not None else 0 if executor == "in_process" else usual
-    return Workers(executor, broker, shared, seconds, f"{read.system}-{environment}", *sizes.values())
+    return Workers(
+        executor,
+        broker,
+        shared,
+        seconds,
+        f"{read.system}-{environment}",
+        shard_rows=sizes["SHARD_ROWS"],
+        shard_files=sizes["SHARD_FILES"],
+        extract_connections=read.whole_number("EXTRACT_CONNECTIONS", 1, MOST_EXTRACT_CONNECTIONS) or 1,
+    )
 
 
 def require_celery(system: str) -> None:

@@ -128,10 +128,7 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                 for url, layer, declared in sources:
                     wanted = {key: table for key, table in declared.items() if key in selected}
                     if not all(table.name in system.sources for table in wanted.values()) and url not in opened:
-                        dialects = environment.dialects_of(url)
-                        opened[url] = stack.enter_context(
-                            open_source(url, s3_resource=environment.s3, dialects=dialects)
-                        )
+                        opened[url] = stack.enter_context(opened_source(environment, url))
                     if wanted and url in opened:
                         own = [table for table in declared.values() if table.name not in system.sources]
                         if any(table.documents for table in own):
@@ -153,10 +150,7 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                 if undeclared in selected:
                     url = environment.settings.legacy_url
                     if url not in opened:
-                        dialects = environment.dialects_of(url)
-                        opened[url] = stack.enter_context(
-                            open_source(url, s3_resource=environment.s3, dialects=dialects)
-                        )
+                        opened[url] = stack.enter_context(opened_source(environment, url))
                     listed = land_undeclared(
                         opened[url],
                         (table for table in system.legacy_tables.values() if table.name not in system.sources),
@@ -179,6 +173,16 @@ def build_extraction(graph: Graph) -> dg.AssetsDefinition:
                 raise extraction_failure(problems)
 
     return extraction
+
+
+def opened_source(environment: RunEnvironment, url: str) -> Source:
+    """What a run reads tables from, before it is entered."""
+    return open_source(
+        url,
+        s3_resource=environment.s3,
+        dialects=environment.dialects_of(url),
+        connections=environment.settings.workers.extract_connections,
+    )
 
 
 def extracted(

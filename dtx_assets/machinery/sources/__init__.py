@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["Source", "open_source"]
 
 
-def open_source(url: str, *, s3_resource: Any = None, dialects: Dialects = EVERY_RFC_4180) -> Source:
+def open_source(
+    url: str, *, s3_resource: Any = None, dialects: Dialects = EVERY_RFC_4180, connections: int = 1
+) -> Source:
     """The source that a URL names, to be used in a `with` block; a path or prefix is a directory of CSV files, or of
     documents where such ones lie there and no CSV, or one archive of mongodump.
 
     `s3_resource`: dagster-aws's S3Resource, for `s3://`; without one the `AWS_*` variables count. `dialects` say how
-    CSV files are written. Raises ConfigurationError for a URL of another kind; what cannot be reached is a SourceError
-    on entering.
+    CSV files are written; over as many as `connections` a large table of PostgreSQL is read at once. Raises
+    ConfigurationError for a URL of another kind; what cannot be reached is a SourceError on entering.
     """
     # A reader brings a driver, which takes its time to import: only the one that is used.
     scheme = url.partition("://")[0].lower().partition("+")[0] if "://" in url else ""
@@ -54,7 +56,7 @@ def open_source(url: str, *, s3_resource: Any = None, dialects: Dialects = EVERY
         case "postgresql" | "postgres":
             from dtx_assets.machinery.sources.postgresql import PostgresDatabase
 
-            return PostgresDatabase(url)
+            return PostgresDatabase(url, connections)
         case "sqlite":
             from dtx_assets.machinery.sources.sqlite import SqliteFile
 

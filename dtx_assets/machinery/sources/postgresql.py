@@ -1,20 +1,19 @@
-"""Legacy tables in PostgreSQL: one connection, one read-only snapshot, COPY of every column as the server's own text.
+"""Legacy tables in PostgreSQL: one read-only snapshot, COPY of every column as the server's own text.
 
 Whatever the server and the account are set to, the text is the value: an instant is in UTC and says so, floats have all
 their digits, money is a plain number, bytea is kept as bytes. What a view makes of instants is in the account's zone,
-as for its application. Tables come in the order in which they are stored; where row-level security would hide rows of
-one, it is refused.
+as for its application. Tables come in the order in which they are stored, a large one in ranges of its pages, over
+several connections that share the snapshot; where row-level security would hide rows of one, it is refused.
 """
 
+import logging
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from threading import Lock
+from contextlib import closing, contextmanager, suppress
+from itertools import pairwise
 from typing import Any, LiteralString, Self
 
-import polars as pl
 import psycopg
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
@@ -30,11 +29,23 @@ from dtx_assets.machinery.postgres.sessions import (
     is_shared,
     would_hide_rows,
 )
+from dtx_assets.machinery.sources.in_order import in_order
 from dtx_assets.machinery.sources.landing import Landed, Progress, database_facts, land_table, missing_table
+from dtx_assets.machinery.sources.postgresql_copy import RowTooLong, copied
 from dtx_assets.machinery.sources.remarks import Remark, of_postgresql
 
 FIRST_BLOCK, LAST_BLOCK = 8 << 20, 1 << 30
 """Bytes read at once. A row has to fit into a block, so the block grows when one does not."""
+
+RANGE_PAGES = 2048
+"""Of 8 KiB, as a rule, in each range that is read by itself."""
+FIRST_WITH_RANGE_SCANS = 14_00_00
+"""Versions before read a whole table for a range of its pages."""
+Pages = tuple[int, int | None]
+"""The first page, and the one that is the next one's; None to the end."""
+WHOLE: Pages = (0, None)
+Connection = psycopg.Connection[tuple[Any, ...]]
+logger = logging.getLogger(__name__)
 
 SESSION = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
@@ -68,11 +79,24 @@ WHERE relname = %(name)s AND relkind = ANY('{r,p,v,m,f}') AND CASE WHEN %(schema
 """
 
 
+PAGES = """
+SELECT pg_relation_size(pg_class.oid) / current_setting('block_size')::bigint
+FROM pg_class JOIN pg_am ON pg_am.oid = relam
+WHERE pg_class.oid = %s AND relkind = 'r' AND amname = 'heap'
+  AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = pg_class.oid)
+  AND has_table_privilege(pg_class.oid, 'SELECT')
+"""
+"""How many pages a table has that is stored in pages of its own alone. Who may read some columns does not see pages."""
+
+
 class PostgresDatabase:
     """The tables of one PostgreSQL database: those that its search path shows, and those that name their schema."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connections: int = 1) -> None:
+        """`connections`: over how many of them ranges of a large table are read at once."""
         self.shown = mask_url(url)
+        self._connections = connections
+        self._others: list[Connection] | None = None
         scheme, _, rest = url.partition("://")
         self._url = f"{scheme.lower().partition('+')[0]}://{rest}"
         try:
@@ -108,7 +132,9 @@ class PostgresDatabase:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        for connection in (*(self._others or ()), self._connection):
+            connection.close()
+        self._others = None
 
     def tables(self) -> list[str]:
         with self._told():
@@ -158,6 +184,10 @@ class PostgresDatabase:
     def extract(
         self, table: LegacyTable, lake: Lake, key: Sequence[str], run_id: str, progress: Progress | None = None
     ) -> Manifest:
+        with self._told(table):
+            ranges = self._pages(table)
+            if len(ranges) > 1 and self._connections > 1:
+                self._open_others()
         # A savepoint: an error of one table leaves the snapshot to the others.
         with self._told(table), self._connection.transaction():
             columns = self._columns(table)
@@ -175,9 +205,9 @@ class PostgresDatabase:
             block = FIRST_BLOCK
             while True:
                 try:
-                    with closing(self._batches(table, columns, block)) as batches:
+                    with closing(self._batches(table, columns, ranges, block)) as batches:
                         return land_table(lake, key, run_id, names, batches, facts, progress)
-                except _RowTooLong:
+                except RowTooLong:
                     block *= 8
                     if block > LAST_BLOCK:
                         raise SourceError(
@@ -199,46 +229,64 @@ class PostgresDatabase:
         ).fetchall()
         return [(name, kind) for name, kind in found if name not in table.never_read]
 
-    def _batches(self, table: LegacyTable, columns: Sequence[tuple[str, str]], block: int) -> Generator[pa.RecordBatch]:
-        positions = [str(position) for position in range(len(columns))]
+    def _pages(self, table: LegacyTable) -> list[Pages]:
+        """Ranges of the pages of a table, in the order in which they are stored; one of all where it has no such.
+
+        They are of one size, so that a table is landed in the same batches by however many it is read.
+        """
+        if self._connection.info.server_version < FIRST_WITH_RANGE_SCANS:
+            return [WHOLE]
+        [(pages,)] = self._connection.execute(PAGES, [self._oid(table)]).fetchall() or [(0,)]
+        starts = [*range(0, pages, RANGE_PAGES)] or [0]
+        return list(pairwise([*starts, None]))
+
+    def _open_others(self) -> None:
+        """The other connections, when first one is of use. Not in a savepoint: none exports a snapshot."""
+        if self._others is None:
+            [(snapshot,)] = self._connection.execute("SELECT pg_export_snapshot()").fetchall()
+            self._others = []
+            for _ in range(self._connections - 1):
+                try:
+                    other = psycopg.connect(self._url, client_encoding="utf8", connect_timeout=10)
+                except psycopg.OperationalError as error:
+                    had, said = 1 + len(self._others), without_secrets(str(error).strip(), self._url)
+                    logger.warning("%d of %d connections to %s: %s", had, self._connections, self.shown, said)
+                    break
+                self._others.append(other)
+                other.execute(SESSION[0])
+                other.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+                for statement in SESSION[1:]:
+                    other.execute(statement)
+
+    def _readers(self, table: LegacyTable) -> list[Connection]:
+        """Connections that may read the table until the end of the snapshot.
+
+        Each has its lock before any reads: who waits to change the table would wait for the first connection, another
+        one for that change, and the first one for the rows of the other.
+        """
+        readers = [self._connection]
+        lock = sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(identifier(table))
+        self._connection.execute(lock)
+        for other in self._others or ():
+            with suppress(psycopg.errors.LockNotAvailable), other.transaction():
+                other.execute(lock + sql.SQL(" NOWAIT"))
+                readers.append(other)
+        return readers
+
+    def _batches(
+        self, table: LegacyTable, columns: Sequence[tuple[str, str]], ranges: Sequence[Pages], block: int
+    ) -> Generator[pa.RecordBatch]:
         projection = sql.SQL(", ").join(
             sql.SQL(EXACT.get(kind, "{0}::text")).format(sql.Identifier(name)) for name, kind in columns
         )
-        statement = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv)").format(projection, identifier(table))
-        with self._bytes_as_stored(), self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-            stream = _CopyStream(copy)
-            if stream.is_empty():
-                return
-            try:
-                yield from (
-                    _with_bytes(batch, columns)
-                    for batch in pa_csv.open_csv(
-                        stream,
-                        read_options=pa_csv.ReadOptions(block_size=block, use_threads=False, column_names=positions),
-                        parse_options=pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-                        convert_options=pa_csv.ConvertOptions(
-                            column_types=dict.fromkeys(positions, pa.binary()),
-                            null_values=[""],
-                            strings_can_be_null=True,
-                            quoted_strings_can_be_null=False,
-                        ),
-                    )
-                )
-            except pa.ArrowInvalid:
-                # The server's CSV has no other fault.
-                raise _RowTooLong from None
-            finally:
-                stream.drain()
 
-    @contextmanager
-    def _bytes_as_stored(self) -> Iterator[None]:
-        """A database of no encoding may hold bytes that are no text, and would refuse to send them as such."""
-        if not self._without_encoding:
-            yield
-            return
-        self._connection.execute("SET LOCAL client_encoding = 'SQL_ASCII'")
-        yield
-        self._connection.execute("SET LOCAL client_encoding = 'UTF8'")
+        def read(connection: Connection, pages: Pages) -> Generator[pa.RecordBatch]:
+            rows = sql.SQL("SELECT {} FROM {}{}").format(projection, identifier(table), within(pages))
+            with connection.transaction():
+                yield from copied(connection, rows, columns, block, as_stored=self._without_encoding)
+
+        readers = self._readers(table) if self._others and len(ranges) > 1 else [self._connection]
+        return in_order(ranges, read, readers)
 
     def _absent(self, table: LegacyTable) -> SourceError:
         """Why a table is not among those that this account sees."""
@@ -316,59 +364,11 @@ def identifier(table: LegacyTable) -> sql.Identifier:
     return sql.Identifier(table.schema, table.name) if table.schema else sql.Identifier(table.name)
 
 
-class _RowTooLong(Exception):
-    """A row does not fit into a block."""
-
-
-class _CopyStream:
-    """What COPY sends as a file that gives as many bytes as it is asked for.
-
-    Arrow reads ahead in a thread of its own, and goes on for a while after it was told to stop.
-    """
-
-    def __init__(self, copy: psycopg.Copy) -> None:
-        self._copy = copy
-        self._waiting = bytearray()
-        self._lock = Lock()
-        self.closed = False
-
-    def is_empty(self) -> bool:
-        self._fill(1)
-        return not self._waiting
-
-    def read(self, size: int) -> bytes:
-        with self._lock:
-            if self.closed:
-                return b""
-            self._fill(size)
-            taken = bytes(self._waiting[:size])
-            del self._waiting[:size]
-            return taken
-
-    def _fill(self, size: int) -> None:
-        while len(self._waiting) < size and (data := self._copy.read()):
-            self._waiting += data
-
-    def drain(self) -> None:
-        """Reads on to the end: a COPY that is left halfway would end the snapshot."""
-        with self._lock:
-            self.closed = True
-            while self._copy.read():
-                pass
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def _with_bytes(batch: pa.RecordBatch, columns: Sequence[tuple[str, str]]) -> pa.RecordBatch:
-    """The batch with bytea columns as their bytes."""
-    arrays = [
-        pl.Series(array.cast(pa.large_string())).str.slice(2).str.decode("hex").to_arrow().cast(pa.large_binary())
-        if kind == "bytea"
-        else array
-        for array, (_, kind) in zip(batch.columns, columns, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(arrays, batch.schema.names)
+def within(pages: Pages) -> sql.Composable:
+    """The condition of a row that lies in these pages."""
+    first, beyond = (sql.Literal(f"({page},0)") for page in pages)
+    if pages == WHOLE:
+        return sql.SQL("")
+    if pages[1] is None:
+        return sql.SQL(" WHERE ctid >= {}::tid").format(first)
+    return sql.SQL(" WHERE ctid >= {}::tid AND ctid < {}::tid").format(first, beyond)

@@ -63,6 +63,7 @@ def test_tables_are_shared_by_several_processes_or_where_it_is_asked_for():
         ({**CELERY, "DTX_WORKER_SECONDS": "0"}, "DTX_WORKER_SECONDS"),
         ({"DTX_SHARD_ROWS": "1e6"}, "DTX_SHARD_ROWS"),
         ({"DTX_SHARD_FILES": "-1"}, "DTX_SHARD_FILES"),
+        ({"DTX_EXTRACT_CONNECTIONS": "9"}, "DTX_EXTRACT_CONNECTIONS"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_its_name_and_without_a_password(variables, name):
