@@ -4,7 +4,7 @@ Dagster makes an engine, a connection and compiled statements anew for each of t
 took half of the time of a run. What is stored, and how, is Dagster's. `dagster.yaml` names the storage.
 
 The results of a step come in a burst, each of them an event or two: they are written together, at the latest HELD
-seconds after the first of them. Whoever asks in this process is answered with them.
+seconds after the first of them. Whoever asks in this process for what they tell is answered with them.
 """
 
 import os
@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,14 +28,22 @@ from dagster import (
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage, SqliteEventLogStorageWatchdog
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    AssetKeyTable,
+    SqlEventLogStorageTable,
+)
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
+    INDEX_SHARD_NAME,
+    SqliteEventLogStorage,
+    SqliteEventLogStorageWatchdog,
+)
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.schedules import SqliteScheduleStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData, deserialize_values, serialize_value
-from sqlalchemy import Connection, Engine, bindparam, create_engine, event, inspect, select, text
+from sqlalchemy import Connection, Engine, Update, bindparam, create_engine, event, inspect, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 from watchdog.events import FileSystemEvent
@@ -66,6 +75,14 @@ _EVALUATED = AssetCheckExecutionsTable.update().where(
     *(AssetCheckExecutionsTable.c[name] == bindparam(f"of_{name}") for name in ("asset_key", "check_name", "run_id")),
     AssetCheckExecutionsTable.c.partition.is_(None),
 )
+_ASSET = AssetKeyTable.insert()
+
+
+@cache
+def _asset_of(columns: tuple[str, ...]) -> Update:
+    """Changes these columns of an asset."""
+    values = {name: bindparam(name) for name in columns}
+    return AssetKeyTable.update().where(AssetKeyTable.c.asset_key == bindparam("of_asset_key")).values(values)
 
 
 def _check_of(event: EventLogEntry, said: AssetCheckEvaluationPlanned | AssetCheckEvaluation) -> dict[str, str]:
@@ -144,7 +161,8 @@ class EventLogStorage(SqliteEventLogStorage):
     def _connect(self, shard: str) -> Iterator[Connection]:
         """A connection in a transaction of its own; within another to the same database, that one."""
         with self._db_lock:
-            self._write_what_waits()
+            if self._is_told_of_what_waits(shard):
+                self._write_what_waits()
             if known := self._connections.get(shard):
                 yield known
                 return
@@ -155,6 +173,13 @@ class EventLogStorage(SqliteEventLogStorage):
                 finally:
                     del self._connections[shard]
 
+    def _is_told_of_what_waits(self, shard: str) -> bool:
+        """Whether what waits is going to be in this database: each step begins by asking what it depends on, which the
+        event of its start does not change."""
+        if shard == INDEX_SHARD_NAME:
+            return bool(self._unmirrored) or any(event.dagster_event_type in MIRRORED for event in self._waiting)
+        return any(event.run_id == shard for event in self._waiting)
+
     def store_event(self, event: EventLogEntry) -> None:
         with self._db_lock:
             if event.dagster_event_type not in IN_BURSTS or not event.step_key or len(self._waiting) >= AT_MOST:
@@ -162,6 +187,7 @@ class EventLogStorage(SqliteEventLogStorage):
                 return
             self._waiting.append(event)
             if self._timer is None:
+                # It is left to run where what waited is written before: another one for each step takes longer.
                 self._timer = threading.Timer(HELD, self._time_is_up)
                 self._timer.daemon = True
                 self._timer.start()
@@ -173,6 +199,7 @@ class EventLogStorage(SqliteEventLogStorage):
     def _time_is_up(self) -> None:
         # What cannot be written goes on waiting: whoever stores or asks next is told.
         with self._db_lock, suppress(Exception):
+            self._timer = None
             self._write_what_waits()
 
     def _write_what_waits(self, more: Sequence[EventLogEntry] = ()) -> None:
@@ -180,9 +207,6 @@ class EventLogStorage(SqliteEventLogStorage):
 
         Never in both databases at once: another process may have the second and wait for the first.
         """
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._is_writing or not (self._waiting or self._unmirrored or more):
             return
         self._is_writing = True
@@ -224,6 +248,17 @@ class EventLogStorage(SqliteEventLogStorage):
             self._store_asset_event(index, event, number)
         elif event.dagster_event_type in ASSET_CHECK_EVENTS and not self._note_check(index, event, row, number):
             self.store_asset_check_event(event, number)
+
+    def _store_asset_event(self, conn: Connection, event: EventLogEntry, event_id: int) -> None:
+        """Dagster's own, but with statements that are made once; what was made is remembered as it would be read."""
+        key = event.get_dagster_event().asset_key
+        values = self._get_asset_entry_values(event, event_id, self._has_asset_key_index_cols_on_connection(conn))
+        if key is None or not values:
+            return
+        if conn.execute(_asset_of(tuple(values)), {"of_asset_key": key.to_string(), **values}).rowcount == 0:
+            conn.execute(_ASSET, {"asset_key": key.to_string(), **values})
+        if made := values.get("last_materialization"):
+            self._last_made[key] = made, EventLogRecord(event_id, event)
 
     def _note_check(self, index: Connection, event: EventLogEntry, row: Mapping[str, Any], number: int) -> bool:
         """Whether the state of the check was noted: not of one that has partitions, is of no run or was not planned."""

@@ -160,9 +160,9 @@ def test_what_waits_for_others_is_told_at_once_here_and_soon_elsewhere(two, monk
     one.report_dagster_event(held, run_id=run)
     assert (told(other), told(one), told(other)) == ([], ["held"], ["held"])
     monkeypatch.setattr(history, "HELD", 0.01)
-    one.report_dagster_event(held, run_id=run)
+    other.report_dagster_event(held, run_id=run)
     until = time.monotonic() + PATIENCE
-    while len(told(other)) < 2:
+    while len(told(one)) < 2:
         assert time.monotonic() < until
         time.sleep(0.01)
 
