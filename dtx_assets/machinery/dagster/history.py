@@ -81,7 +81,7 @@ _ASSET = AssetKeyTable.insert()
 @cache
 def _asset_of(columns: tuple[str, ...]) -> Update:
     """Changes these columns of an asset."""
-    values = {name: bindparam(name) for name in columns}
+    values: dict[str, Any] = {name: bindparam(name) for name in columns}
     return AssetKeyTable.update().where(AssetKeyTable.c.asset_key == bindparam("of_asset_key")).values(values)
 
 
