@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import islice
 from queue import Full, Queue, SimpleQueue
 from threading import Event
 from typing import TypeVar
@@ -50,11 +51,9 @@ def in_order(
             free.put(reader)
 
     def begin() -> None:
-        for part in rest:
-            waiting = Waiting(BATCHES_AHEAD)
-            going.append(waiting)
-            pool.submit(fill, waiting, part)
-            return
+        for part in islice(rest, 1):
+            going.append(Waiting(BATCHES_AHEAD))
+            pool.submit(fill, going[-1], part)
 
     rest = iter(ranges)
     going = deque[Waiting]()
