@@ -52,7 +52,9 @@ class Checking:
             system=SYSTEM,
             decisions=DECISIONS,
             value_maps=SYSTEM.mappings.value_maps,
-            settings=SimpleNamespace(legacy_timezone="UTC", cutover_at=datetime(2026, 11, 21, tzinfo=UTC)),
+            settings=SimpleNamespace(
+                legacy_timezone="UTC", cutover_at=datetime(2026, 11, 21, tzinfo=UTC), home=directory / "home"
+            ),
         )
 
     def choose(self, chosen: Decisions) -> None:

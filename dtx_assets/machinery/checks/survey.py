@@ -2,13 +2,16 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 import polars as pl
 
 from dtx_assets.machinery.base.masking import mask, plain
+from dtx_assets.machinery.base.scratch import scratch_directory
 from dtx_assets.machinery.checks.spec import EXAMPLES, VALUES_SHOWN, CheckOutcome, found
+from dtx_assets.machinery.prepare.repeated import HELD, repeated, repeated_of_many
 from dtx_assets.machinery.transforms.columns import code
 
 NONE: Mapping[str, pl.Expr] = MappingProxyType({})
@@ -192,25 +195,40 @@ class RepeatedKeys:
     examples: list[str]
 
 
-def repeated_keys(frame: pl.LazyFrame, key: Sequence[pl.Expr], content: Sequence[str] | None = None) -> RepeatedKeys:
+def repeated_keys(
+    frame: pl.LazyFrame, key: Sequence[pl.Expr], content: Sequence[str] | None = None, home: Path | None = None
+) -> RepeatedKeys:
     """Looks for keys that occur more than once; a key with a NULL is none. `content` None: the key is all there is.
 
-    Holds eight bytes a row: keys are compared by a 64-bit hash, and the rows of those that repeat are read again.
+    Keys are compared by a 64-bit hash, and the rows of those that repeat are read again. Of more than `HELD` rows the
+    hashes are spread over files under `home`; without one eight bytes a row are held.
     """
     names = [f"key {position}" for position in range(len(key))]
-    keyed = frame.with_columns(part.alias(name) for part, name in zip(key, names, strict=True))
-    if content is not None:
-        keyed = keyed.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in names))
-    keyed = keyed.with_columns(pl.struct(names).hash().alias("key hash"))
-    hashes = keyed.select("key hash").collect(engine="streaming")["key hash"].sort()
-    again = hashes.filter(hashes == hashes.shift())
-    doubled = again.unique()
+
+    def keyed_of(some: pl.LazyFrame) -> pl.LazyFrame:
+        keyed = some.with_columns(part.alias(name) for part, name in zip(key, names, strict=True))
+        if content is not None:
+            keyed = keyed.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in names))
+        return keyed.with_columns(pl.struct(names).hash().reinterpret(signed=True).alias("key hash"))
+
+    def hashes_of(some: pl.LazyFrame) -> pl.Series:
+        return keyed_of(some).select("key hash").collect(engine="streaming")["key hash"]
+
+    total = frame.select(pl.len()).collect(engine="streaming").item() if home else 0
+    if home and total > HELD:
+        chunks = (hashes_of(frame.slice(first, HELD)) for first in range(0, total, HELD))
+        with scratch_directory(home) as directory:
+            again = repeated_of_many(chunks, -(-total // HELD), directory)
+    else:
+        again = repeated(hashes_of(frame))
+    doubled, surplus = again.numbers, again.rows - len(again.numbers)
     if doubled.is_empty():
         return RepeatedKeys(0, 0, 0, [])
     if content is None:
-        return RepeatedKeys(doubled.len(), again.len(), 0, [])
+        return RepeatedKeys(len(doubled), surplus, 0, [])
+    keyed = keyed_of(frame)
     rows = (
-        keyed.join(doubled.to_frame().lazy(), on="key hash", how="semi")
+        keyed.join(doubled.rename("key hash").to_frame().lazy(), on="key hash", how="semi")
         .select("key hash", pl.struct(content).hash().alias("row hash"))
         .unique()
         .group_by("key hash")
@@ -219,7 +237,8 @@ def repeated_keys(frame: pl.LazyFrame, key: Sequence[pl.Expr], content: Sequence
     )
     differing = int((rows["contents"] - 1).sum())
     telling = rows.filter(pl.col("contents") > 1) if differing else rows
-    shown = telling.sort("contents", "key hash", descending=[True, False])["key hash"].head(EXAMPLES)
+    place = pl.col("key hash").reinterpret(signed=False)
+    shown = telling.sort("contents", place, descending=[True, False])["key hash"].head(EXAMPLES)
     examples = (
         keyed.filter(pl.col("key hash").is_in(shown.implode()))
         .select(pl.concat_str((pl.col(name).cast(pl.String) for name in names), separator=", ").alias("key"))
@@ -227,4 +246,4 @@ def repeated_keys(frame: pl.LazyFrame, key: Sequence[pl.Expr], content: Sequence
         .sort("key")
         .collect(engine="streaming")
     )
-    return RepeatedKeys(doubled.len(), again.len() - differing, differing, examples["key"].to_list())
+    return RepeatedKeys(len(doubled), surplus - differing, differing, examples["key"].to_list())

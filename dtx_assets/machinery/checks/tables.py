@@ -1,6 +1,7 @@
 """The checks of any landed table."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -47,7 +48,7 @@ def landed_table_checks(table: LegacyTable, layer: str = "legacy", *, migrated: 
             "columns_are_as_planned": schema_drift_outcome(table, columns_of_source(manifest)),
             "values_are_text": undecodable_outcome(manifest, context.legacy(table.name)),
             "tables_did_not_change_while_read": snapshot_outcome(manifest),
-            specs[-1].name: key_outcome(table, context.legacy(table.name)),
+            specs[-1].name: key_outcome(table, context.legacy(table.name), context.settings.home),
         }
 
     return CheckGroup(asset, tuple(specs), evaluate, (asset,))
@@ -144,13 +145,17 @@ def key_parts(table: LegacyTable) -> list[pl.Expr]:
     return [kinds.get(table.kind_of(name), lambda value: value)(pl.col(name)) for name in table.key]
 
 
-def key_outcome(table: LegacyTable, frame: pl.LazyFrame) -> CheckOutcome:
-    """Keys that occur again, with identical and with different content; rows without a key."""
+def key_outcome(table: LegacyTable, frame: pl.LazyFrame, home: Path | None = None) -> CheckOutcome:
+    """Keys that occur again, with identical and with different content; rows without a key.
+
+    Under `home` lies what of many keys is too much to be held.
+    """
     columns = [name for name in frame.collect_schema().names() if name not in (ROW, UNDECODABLE, "_source_key")]
     if not table.key:
-        repeated = repeated_keys(frame, [pl.col(name) for name in columns]) if columns else RepeatedKeys(0, 0, 0, [])
+        every = [pl.col(name) for name in columns]
+        repeated = repeated_keys(frame, every, home=home) if columns else RepeatedKeys(0, 0, 0, [])
         return found(repeated.identical, **{"identical rows": repeated.identical})
-    repeated = repeated_keys(frame, key_parts(table), columns)
+    repeated = repeated_keys(frame, key_parts(table), columns, home)
     without = frame.select(pl.any_horizontal(part.is_null() for part in key_parts(table)).sum().alias("rows"))
     keyless = 0 if table.key_repeats else int(without.collect(engine="streaming").item() or 0)
     outcome = found(

@@ -18,7 +18,7 @@ from dtx_assets.machinery.base.lake import Manifest
 from dtx_assets.machinery.base.scratch import AppendedFile, scratch_directory
 from dtx_assets.machinery.model.legacy import ColumnKind, LegacyTable
 from dtx_assets.machinery.prepare.buckets import batch_count, bucket_of, bucket_range
-from dtx_assets.machinery.prepare.repeated import Repeated, repeated, repeated_of_many
+from dtx_assets.machinery.prepare.repeated import HELD, Repeated, repeated, repeated_of_many
 from dtx_assets.machinery.sources.documents import BSON
 from dtx_assets.machinery.sources.frames import key_text, source_key
 from dtx_assets.machinery.sources.landing import ROW, UNDECODABLE, UNREADABLE
@@ -36,7 +36,7 @@ BATCH_BYTES = 24 * 1024 * 1024
 SCATTERED_ROWS = 100_000
 """Rows that are held while they are spread over the batches, and of those whose key occurs twice."""
 
-KEYS_HELD = 2_000_000
+KEYS_HELD = HELD
 """Digests of keys that are held at once."""
 
 NO_OWNERS = pl.LazyFrame(schema={"source_id": pl.String, "target_id": pl.Int64})

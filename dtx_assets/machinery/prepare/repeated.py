@@ -10,6 +10,9 @@ import polars as pl
 
 from dtx_assets.machinery.base.scratch import AppendedFile
 
+HELD = 2_000_000
+"""Numbers that are held at once."""
+
 
 @dataclass(frozen=True)
 class Repeated:

@@ -1,15 +1,20 @@
 """The evaluators that any system can use. Why: a check that cannot fail hides what a cutover is decided on."""
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dtx_assets.dtx.system import SYSTEM
 from dtx_assets.machinery.base.errors import StructureError
+from dtx_assets.machinery.checks import survey as surveying
 from dtx_assets.machinery.checks.crosswalks import unmatched_ids
 from dtx_assets.machinery.checks.flows import coercions_outcome
 from dtx_assets.machinery.checks.spec import EXAMPLES, VALUES_SHOWN, CheckGroup, CheckSpec, joined_checks
@@ -141,6 +146,22 @@ def test_keys_are_found_again_in_other_files(tmp_path: Path) -> None:
         )
     repeated = repeated_keys(pl.scan_parquet(tmp_path / "*.parquet"), [pl.col("key")], ["value"])
     assert (repeated.keys, repeated.identical, repeated.differing, repeated.examples) == (1, 3, 0, ["same"])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.lists(st.tuples(st.none() | st.integers(0, 30), st.integers(0, 2)), max_size=120),
+    held=st.integers(1, 40),
+    whole=st.booleans(),
+)
+def test_keys_spread_over_files_are_the_ones_that_are_held(rows, held, whole) -> None:
+    frame = pl.LazyFrame(rows, schema={"key": pl.Int64, "value": pl.Int64}, orient="row")
+    key, content = ([pl.col("key"), pl.col("value")], None) if whole else ([pl.col("key")], ["value"])
+    at_once = repeated_keys(frame, key, content)
+    with tempfile.TemporaryDirectory() as home, patch.object(surveying, "HELD", held):
+        spread = repeated_keys(frame, key, content, Path(home))
+        assert not [*Path(home).iterdir()]
+    assert spread == at_once
 
 
 def test_unmatched_ids_are_counted_once_with_their_rows() -> None:
