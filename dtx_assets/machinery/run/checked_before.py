@@ -22,8 +22,8 @@ from dtx_assets.machinery.run.world import world_of
 LAYER = "checked"
 MANY_ROWS = 50_000
 """What reads fewer is asked anew: to keep what it found takes as long."""
-OF_THE_WORLD = frozenset({"mode", "legacy_timezone", "batch_rows", "load_connections"})
-"""Settings that are the same in the same world, or say only how fast something is."""
+OF_THE_WORLD = frozenset({"mode", "legacy_timezone", "batch_rows", "load_connections", "home"})
+"""Settings that are the same in the same world, or say only how fast something is and where it may write meanwhile."""
 OF_THE_TARGET = ("target", "options of the target")
 """Parts of the world that make no difference to who does not ask the target."""
 
