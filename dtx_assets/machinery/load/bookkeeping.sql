@@ -289,7 +289,7 @@ JOIN migration.batch ON batch.id = entry.batch_id
 JOIN migration.load ON load.id = batch.load_id
 JOIN migration.part_list ON part_list.id = entry.part_list_id
 CROSS JOIN LATERAL unnest(part_list.parts) WITH ORDINALITY AS listed (part, position)
-CROSS JOIN LATERAL (SELECT CASE WHEN entry.target_ids IS NULL THEN entry.lowest_id + listed.position - 1
+CROSS JOIN LATERAL (SELECT CASE WHEN entry.target_ids IS NULL THEN entry.lowest_id + (listed.position - 1)
     ELSE entry.target_ids[listed.position] END AS id) AS target_row
 LEFT JOIN migration.target_row AS numbered ON numbered.no = target_row.id AND numbered.target_table = flow.target_table;
 COMMENT ON VIEW migration.mapping IS

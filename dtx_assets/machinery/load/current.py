@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 from psycopg import sql
 
+from dtx_assets.machinery.load.identity import FIRST_AND_LAST
 from dtx_assets.machinery.load.ownership import known_rows, with_former_rows, with_ownership
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.skip import XID_HORIZON
@@ -132,10 +133,9 @@ class CurrentRows:
         made = copy_out(
             self.place.connection,
             sql.SQL(
-                "SELECT lower(ids), upper(ids) FROM (SELECT unnest(batch.inserted_ids) AS ids {} AND undone_at IS NULL)"
-                " AS made ORDER BY 1"
-            ).format(of_model),
-            pl.Schema({"low": pl.Int64(), "beyond": pl.Int64()}),
+                "SELECT {} FROM (SELECT unnest(batch.inserted_ids) AS ids {} AND undone_at IS NULL) AS made ORDER BY 1"
+            ).format(sql.SQL(FIRST_AND_LAST), of_model),
+            pl.Schema({"low": pl.Int64(), "high": pl.Int64()}),
         )
         own_xmins = copy_out(
             self.place.connection,

@@ -99,18 +99,26 @@ class Ids:
         )
 
 
+HIGHEST = 2**63 - 1
+"""The highest bigint. A range that ends with it is open above: PostgreSQL keeps the number after the last one."""
+FIRST_AND_LAST = f"lower(ids) AS low, coalesce(upper(ids) - 1, {HIGHEST}) AS high"
+"""The first and the last number of a range `ids`."""
+
+
 def multirange(ids: pl.Series) -> str:
-    """Ids as PostgreSQL writes an int8multirange."""
+    """Ids as PostgreSQL reads an int8multirange."""
     low, high = ids.min(), ids.max()
     if isinstance(low, int) and isinstance(high, int) and high - low + 1 == len(ids) == ids.n_unique():
-        return f"{{[{low},{high}]}}"
-    runs = (
-        ids.alias("id")
-        .sort()
-        .to_frame()
-        .group_by((pl.col("id") - pl.int_range(pl.len())).alias("run"))
-        .agg(pl.col("id").min().alias("low"), pl.col("id").max().alias("high"))
-        .sort("low")
-    )
-    listed = runs.select(pl.format("[{},{}]", "low", "high").str.join(",")).item()
+        runs = pl.DataFrame({"low": [low], "high": [high]})
+    else:
+        runs = (
+            ids.alias("id")
+            .sort()
+            .to_frame()
+            .group_by((pl.col("id") - pl.int_range(pl.len())).alias("run"))
+            .agg(pl.col("id").min().alias("low"), pl.col("id").max().alias("high"))
+            .sort("low")
+        )
+    end = pl.when(pl.col("high") < HIGHEST).then(pl.format("{}]", "high")).otherwise(pl.lit(")"))
+    listed = runs.select(pl.format("[{},{}", "low", end).str.join(",")).item()
     return f"{{{listed or ''}}}"

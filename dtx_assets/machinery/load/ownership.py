@@ -109,14 +109,14 @@ def with_ownership(
 def with_former_rows(current: pl.DataFrame, made: pl.DataFrame, own_xmins: pl.Series) -> pl.DataFrame:
     """Rows that the mapping does not know are `_known` too where this system made them.
 
-    `made`: `low` and `beyond` of the ids that it gave, ascending. Such a row is the `_same` while the transaction that
+    `made`: `low` and `high` of the ids that it gave, ascending. Such a row is the `_same` while the transaction that
     wrote it last is one of `own_xmins`.
     """
     former = (
         current.select("_id")
         .sort("_id")
         .join_asof(made, left_on="_id", right_on="low")
-        .filter(pl.col("_id") < pl.col("beyond"))
+        .filter(pl.col("_id") <= pl.col("high"))
         .get_column("_id")
     )
     found = ~pl.col("_known") & pl.col("_id").is_in(former.implode())

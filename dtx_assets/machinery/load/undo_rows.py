@@ -9,6 +9,7 @@ from psycopg import sql
 
 from dtx_assets.machinery.base.errors import StructureError
 from dtx_assets.machinery.load.documents import restored_document
+from dtx_assets.machinery.load.identity import FIRST_AND_LAST
 from dtx_assets.machinery.load.ownership import UNIT
 from dtx_assets.machinery.load.place import Place
 from dtx_assets.machinery.load.proof import KEPT, REFERRED_TO, NotAlone, proved
@@ -53,11 +54,11 @@ class WrittenRows:
             sql.SQL(
                 "SELECT {number}, wrote.inserted::int, written_by.own::int,"
                 " CASE WHEN written_by.own OR NOT wrote.inserted THEN '' ELSE {maybe_written} END, {values} FROM ("
-                " SELECT lower(ids) AS low, upper(ids) AS beyond, true AS inserted"
+                " SELECT {first_and_last}, true AS inserted"
                 " FROM (SELECT unnest(inserted_ids) AS ids FROM migration.batch WHERE id = {batch}) AS made"
-                " UNION ALL SELECT target_id, target_id + 1, false FROM migration.journal_entry"
+                " UNION ALL SELECT target_id, target_id, false FROM migration.journal_entry"
                 " WHERE batch_id = {batch}) AS wrote"
-                " JOIN {rows} ON {number} >= wrote.low AND {number} < wrote.beyond"
+                " JOIN {rows} ON {number} BETWEEN wrote.low AND wrote.high"
                 " LEFT JOIN (SELECT DISTINCT ON (target_id) target_id, restored_xmin FROM migration.journal_entry"
                 "  JOIN migration.batch ON batch.id = batch_id JOIN migration.load ON load.id = load_id"
                 "  WHERE (system, target_table) = ({system}, {table}) AND former_xmin = {xid}::xid"
@@ -68,6 +69,7 @@ class WrittenRows:
                 maybe_written=maybe_written_since(
                     self.place.connection, self.place.live.oid, [*names, *self.place.key.columns], filled
                 ),
+                first_and_last=sql.SQL(FIRST_AND_LAST),
                 values=_values(columns),
                 rows=self.place.key.joined(self.rows),
                 number=self.place.key.number,

@@ -16,6 +16,7 @@ from psycopg import sql
 from dtx_assets.machinery.base.lake import Lake
 from dtx_assets.machinery.files.stored import StoredFiles
 from dtx_assets.machinery.load.entries import LED_TO
+from dtx_assets.machinery.load.identity import FIRST_AND_LAST
 from dtx_assets.machinery.load.mapped_rows import MappedPart, MappedRows, can_be_shared
 from dtx_assets.machinery.load.ownership import DELETED, KEY_TAKEN, MISSING, THEIRS, identity_of, yields_of
 from dtx_assets.machinery.load.place import Place
@@ -283,7 +284,7 @@ def _note_unmapped(place: Place, flows: list[int], found: Verification) -> None:
         place.connection,
         sql.SQL(
             "WITH {mapped} SELECT {number},"
-            " (EXISTS (SELECT 1 FROM _made_ids WHERE {number} >= low AND {number} < beyond))::int"
+            " (EXISTS (SELECT 1 FROM _made_ids WHERE {number} BETWEEN low AND high))::int"
             " FROM {table} AS t{beside}"
             " WHERE {same} AND NOT EXISTS (SELECT 1 FROM _mapped_ids WHERE _mapped_ids.id = {number})"
         ).format(mapped=_mapped(place, flows), table=table, number=key.number, beside=key.beside, same=key.same),
@@ -302,7 +303,7 @@ def _mapped(place: Place, flows: list[int]) -> sql.Composable:
     return sql.SQL(
         "_mapped_ids AS (SELECT {led_to} AS id FROM migration.mapping_entry AS entry"
         " WHERE entry.flow_id = ANY ({flows}::smallint[])),"
-        " _made_ids AS (SELECT lower(ids) AS low, upper(ids) AS beyond"
+        " _made_ids AS (SELECT {first_and_last}"
         " FROM (SELECT unnest(batch.inserted_ids) AS ids FROM migration.batch"
         " JOIN migration.load ON load.id = batch.load_id"
         " WHERE (load.system, load.target_table, load.model) = ({system}, {name}, {model})"
@@ -310,6 +311,7 @@ def _mapped(place: Place, flows: list[int]) -> sql.Composable:
     ).format(
         led_to=sql.SQL(LED_TO),
         flows=sql.Literal(flows),
+        first_and_last=sql.SQL(FIRST_AND_LAST),
         system=sql.Literal(place.system),
         name=sql.Literal(place.target.name),
         model=sql.Literal(place.target.model),

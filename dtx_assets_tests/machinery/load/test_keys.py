@@ -62,6 +62,11 @@ KINDS = {
         'CREATE TABLE small ("No" smallint PRIMARY KEY, note text)',
         lambda number: {"No": 7 - number},
     ),
+    "ends": Kind(
+        table("ends", TargetColumn("id", "bigint", ""), key=("id",)),
+        "CREATE TABLE ends (id bigserial PRIMARY KEY, note text)",
+        lambda number: {"id": 2**63 - number if number % 2 else number - 2 - 2**63},
+    ),
     "text": Kind(
         table("coded", TargetColumn("code", "text", ""), key=("code",)),
         "CREATE TABLE coded (code varchar(40) PRIMARY KEY, note text)",

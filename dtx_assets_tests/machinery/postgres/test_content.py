@@ -167,6 +167,9 @@ def test_ids_as_ranges():
 
     assert multirange(pl.Series([5, 1, 2, 3, 9], dtype=pl.Int64)) == "{[1,3],[5,5],[9,9]}"
     assert multirange(pl.Series([], dtype=pl.Int64)) == "{}"
+    assert multirange(pl.Series([2**63 - 1, -(2**63), 2**63 - 2])) == (
+        "{[-9223372036854775808,-9223372036854775808],[9223372036854775806,)}"
+    )
 
 
 # --- times that Python cannot hold ------------------------------------------------------------------------------------
