@@ -5,7 +5,9 @@ import sqlite3
 from contextlib import closing
 
 import psycopg
+import pymysql
 import pytest
+from sqlalchemy.engine import make_url
 
 from dtx_assets_tests.dtx.commands import Command
 from dtx_assets_tests.pages import PROJECT
@@ -98,6 +100,48 @@ def test_a_schema_that_the_embedded_database_refuses_is_told_with_its_line(blog)
     assert 'the target\'s schema cannot be made: type "nonsense" does not exist' in said
     assert f"target.sql:{kept.count(chr(10)) + 2}" in said
     assert "Traceback" not in said
+
+
+# --- MySQL to PostgreSQL ----------------------------------------------------------------------------------------------
+
+
+def test_bytes_that_are_text_and_instants_in_columns_without_a_zone_are_over_there_at_once(
+    tmp_path, mariadb_url, postgres_server
+):
+    """As a wiki keeps its titles, and a ticket system its times."""
+    url, target = make_url(mariadb_url), postgres_server.create_database("wiki")
+    options = {"host": url.host, "port": url.port, "user": url.username, "password": url.password or ""}
+    with psycopg.connect(target) as there:
+        there.execute("CREATE TABLE page (title text PRIMARY KEY, body text, touched timestamp, made timestamp)")
+    with closing(pymysql.connect(**options, charset="utf8mb4", autocommit=True)) as server, server.cursor() as cursor:
+        cursor.execute("CREATE DATABASE wiki")
+        try:
+            cursor.execute("USE wiki")
+            cursor.execute("SET time_zone = '+00:00'")
+            cursor.execute(
+                "CREATE TABLE page (title varbinary(40) PRIMARY KEY, body blob, touched timestamp NULL, made datetime)"
+            )
+            cursor.execute(
+                "INSERT INTO page VALUES ('Zürich', 'A\\nB', '2020-07-01 10:00', '2020-07-01 10:00'),"
+                " ('', 'Ω', NULL, NULL), ('bad', x'00ff', NULL, NULL), (x'e9', 'latin1', NULL, NULL)"
+            )
+            legacy = url.set(database="wiki").render_as_string(hide_password=False)
+            told = {"WIKI_LEGACY_URL": legacy, "WIKI_TARGET_URL": target, "WIKI_LEGACY_TIMEZONE": "Europe/Zurich"}
+            dtx = Command(tmp_path, {**told, "PYTHONPATH": str(PROJECT)})
+            done = dtx("init", "wiki", "--legacy", legacy, "--target", target)
+            assert "undecided: 0 target columns" in done.stdout, done.stderr
+            run = dtx("run", "wiki")
+            assert run.returncode == 3, run.stderr
+        finally:
+            cursor.execute("DROP DATABASE wiki")
+    with psycopg.connect(target) as there:
+        assert there.execute("SELECT title, body, touched::text, made::text FROM page ORDER BY 1").fetchall() == [
+            ("", "Ω", None, None),
+            ("Zürich", "A\nB", "2020-07-01 12:00:00", "2020-07-01 10:00:00"),
+        ]
+        [first, second] = there.execute("SELECT reasons, detail FROM migration.rejected ORDER BY detail").fetchall()
+    assert (first[0], second[0]) == (["unparseable"], ["unparseable"])
+    assert (first[1][:5], second[1][:6]) == ("body:", "title:")
 
 
 # --- PostgreSQL to PostgreSQL -----------------------------------------------------------------------------------------

@@ -273,6 +273,20 @@ def _decisions(
             "Times without an offset are of the zone that the variable LEGACY_TIMEZONE of the system names, else UTC.",
             of(instants),
         ),
+        (
+            "instants_without_zone",
+            "Instants in columns without a zone",
+            "Given by the clock of the zone that the variable LEGACY_TIMEZONE of the system names, else UTC:"
+            f" {_listed(guess for pair in pairs for guess in pair.by_a_clock)}.",
+            of(pair for pair in pairs if pair.by_a_clock),
+        ),
+        (
+            "bytes_as_text",
+            "Bytes that are read as text",
+            "Read as UTF-8; a row whose bytes are none is rejected:"
+            f" {_listed(guess for pair in pairs for guess in pair.texts_of_bytes)}.",
+            of(pair for pair in pairs if pair.texts_of_bytes),
+        ),
     ]
     entries = [
         {

@@ -35,6 +35,8 @@ OTHER = "other"
 
 TEXTS = ("text", "code", "integer", "decimal", "boolean", "date", "time", "instant", "uuid", "json", "set", "list")
 Settings = dict[str, Any]
+BY_A_CLOCK: Settings = {"offset": "legacy"}
+"""Of an instant that becomes a time without a zone; by which clock is a guess."""
 PAIRS: tuple[tuple[tuple[str, ...], tuple[str, ...], str, Settings], ...] = (
     (("integer",), ("integer",), "integer", {}),
     (("integer", "decimal"), ("numeric",), "numeric", {}),
@@ -42,7 +44,8 @@ PAIRS: tuple[tuple[tuple[str, ...], tuple[str, ...], str, Settings], ...] = (
     (("integer", "decimal"), ("float",), "text", {}),
     (("boolean", "integer"), ("boolean",), "boolean", {}),
     (("date", "time"), ("date",), "date", {}),
-    (("time", "instant", "date"), ("timestamp",), "local_timestamp", {}),
+    (("time", "date"), ("timestamp",), "local_timestamp", {}),
+    (("instant",), ("timestamp",), "local_timestamp", BY_A_CLOCK),
     (("instant",), ("instant",), "instant", {}),
     (("time", "instant"), ("instant",), "timestamp", {}),
     (("uuid", "text", "code"), ("uuid",), "uuid", {}),
@@ -54,6 +57,8 @@ PAIRS: tuple[tuple[tuple[str, ...], tuple[str, ...], str, Settings], ...] = (
     (("list",), ("array",), "text", {}),
     (("text", "code"), ("enum",), "text", {}),
     (TEXTS, ("text",), "text", {}),
+    # That they are text is a guess; a row with other bytes is rejected.
+    (("bytes",), ("text",), "text", {}),
     (("text", "code"), (OTHER,), "text", {}),
 )
 """Legacy kinds, target families, transform, its settings; the first that fits and is there counts."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dtx_assets.machinery.declare.documents import Side, document_entry, sides_of
-from dtx_assets.machinery.declare.pairs import family_of_target, transform_for
+from dtx_assets.machinery.declare.pairs import BY_A_CLOCK, family_of_target, transform_for
 from dtx_assets.machinery.postgres.catalogue import FoundTarget, FoundTargetColumn
 from dtx_assets.machinery.sources.found import FoundColumn, FoundTable
 from dtx_assets.machinery.transforms.columns import Registry
@@ -32,6 +32,9 @@ class Suggestion:
     """Legacy columns, with what is known."""
     guesses: list[str] = field(default_factory=list)
     """Columns that have not the same name."""
+    by_a_clock: list[str] = field(default_factory=list)
+    """Instants that become times without a zone."""
+    texts_of_bytes: list[str] = field(default_factory=list)
     table_is_guessed: bool = False
 
 
@@ -182,8 +185,13 @@ def _fill(pair: Suggestion, suggestions: Suggestions, transforms: Registry, in_c
             pair.undecided[column.name] = entry
         else:
             pair.columns[column.name] = entry
+            made = f"{pair.legacy.name}.{legacy.name} → {pair.target.full_name}.{column.name}"
             if guessed:
-                pair.guesses.append(f"{pair.legacy.name}.{legacy.name} → {pair.target.full_name}.{column.name}")
+                pair.guesses.append(made)
+            if entry.get("with") == BY_A_CLOCK:
+                pair.by_a_clock.append(made)
+            if legacy.holds == "bytes" and "transform" not in entry:
+                pair.texts_of_bytes.append(made)
     read = {entry["from"] for entry in pair.columns.values()}
     computed = {
         legacy.name: name
@@ -252,11 +260,6 @@ def _entry(
         entry = {"from": legacy.name, "crosswalk": parent.target.name}
         return {**entry, "allow_null": True} if column.nullable else entry
     made = transform_for(legacy, column, transforms)
-    if made is None and legacy.holds == "bytes" and family_of_target(column) == "text":
-        return (
-            f"{legacy.name} ({legacy.type}) looks alike; where its bytes are text in UTF-8, map it with"
-            f" `from: {legacy.name}`: other bytes are rejected"
-        )
     if made is None and legacy.kind == "integer" and family_of_target(column) == "instant":
         return (
             f"{legacy.name} ({legacy.type}) looks alike; where it counts seconds since 1970, map it with"

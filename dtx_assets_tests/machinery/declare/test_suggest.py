@@ -1,5 +1,7 @@
 """What names and types suggest: the same names surely, likenesses as guesses, everything else undecided."""
 
+import re
+
 import pytest
 
 from dtx_assets.machinery.declare.draft import drafts, found_facts
@@ -134,12 +136,23 @@ def test_a_transform_that_is_not_there_leaves_a_column_undecided():
     assert transform_for(price, wanted, with_it) == ("numeric", {})
 
 
-def test_bytes_become_no_text_and_how_they_would_is_told():
-    picture = FoundColumn("picture", "BLOB", "text", True, holds="bytes")
-    assert transform_for(picture, column("picture"), GENERIC) is None
-    pair = one(FoundTable("film", None, (picture,), ()), target("film", ID, column("picture")))
-    assert pair.undecided["picture"].endswith("map it with `from: picture`: other bytes are rejected")
-    assert pair.unread == {"picture": "see picture"}
+def test_that_bytes_are_text_and_by_which_clock_an_instant_is_are_guesses_for_a_decision():
+    columns = (FoundColumn("title", "BLOB", "text", True, holds="bytes"), *legacy("x", at="instant", on="date").columns)
+    table = FoundTable("film", None, (*columns, FoundColumn("cover", "BLOB", "text", True, holds="bytes")), ())
+    wanted = target(
+        "film", ID, column("title"), column("cover", "bytea"), column("at", "timestamp"), column("on", "timestamp")
+    )
+    pair = one(table, wanted)
+    assert pair.undecided == {}
+    assert pair.columns == {
+        "title": {"from": "title"},
+        "cover": {"from": "cover", "transform": "bytes"},
+        "at": {"from": "at", "transform": "local_timestamp", "with": {"offset": "legacy"}},
+        "on": {"from": "on", "transform": "local_timestamp"},
+    }
+    decisions = drafts([table], [wanted]).files["decisions.yaml"]
+    assert re.findall(r"key: (.*)", decisions)[-2:] == ["instants_without_zone", "bytes_as_text"]
+    assert re.findall(r"film\.\S+ → \S+\b", decisions) == ["film.at → film.at", "film.title → film.title"]
 
 
 def test_what_the_target_computes_is_told_and_not_left_in_silence():
