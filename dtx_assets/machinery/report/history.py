@@ -64,6 +64,11 @@ class Check:
     failed_times: int = 0
     """Of those that failed: so many times of the last ones."""
 
+    def says_the_same_as(self, other: "Check") -> bool:
+        """Whether it found of its asset what another check found of another one, so that it need not be read again."""
+        told = [(each.name, each.accepted, each.in_the_way or each.found, each.remedies) for each in (self, other)]
+        return self.asset != other.asset and bool(self.in_the_way or self.found) and told[0] == told[1]
+
 
 @dataclass(frozen=True)
 class FailedRun:

@@ -4,7 +4,7 @@ The columns of both pictures are given, by what the boxes are, so that only the 
 That is why no layout library is used: those choose columns of their own, or need a program beside Python.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -144,14 +144,14 @@ NODE_WIDTH, NODE_HEIGHT, NODE_GAP, COLUMN_GAP, HEADING = 262.0, 26.0, 8.0, 48.0,
 
 
 def lineage_picture(nodes: Sequence[Node]) -> Picture:
-    """The assets of an area in columns by what they are, ordered so that few lines cross."""
+    """The assets of an area in columns by what they are, so that few lines cross, each near its neighbours."""
     columns = arranged(nodes)
     tallest = max((len(column) for column in columns), default=0)
+    rows_from_top = levelled(columns, neighbours_of(nodes))
     boxes: list[Box] = []
     places: dict[str, int] = {}
     for number, column in enumerate(columns):
-        spare = (tallest - len(column)) * (NODE_HEIGHT + NODE_GAP) / 2
-        for row, node in enumerate(column):
+        for node in column:
             places[node.key] = len(boxes)
             rows = "" if node.rows is None else f"{node.rows:,}"
             layer = node.layer if node.layer in LAYERS_TOLD else ""
@@ -168,7 +168,7 @@ def lineage_picture(nodes: Sequence[Node]) -> Picture:
                     node.layer if node.made_here or node.layer == "decision" else f"{node.layer} outside",
                     node.href,
                     number * (NODE_WIDTH + COLUMN_GAP),
-                    HEADING + spare + row * (NODE_HEIGHT + NODE_GAP),
+                    HEADING + rows_from_top[node.key] * (NODE_HEIGHT + NODE_GAP),
                     NODE_WIDTH,
                     NODE_HEIGHT,
                     node.rows,
@@ -206,10 +206,7 @@ def arranged(nodes: Sequence[Node]) -> list[list[Node]]:
     columns: list[list[Node]] = [[] for _ in COLUMNS]
     for node in sorted(nodes, key=lambda node: node.key):
         columns[column_of(node, nodes)].append(node)
-    neighbours: dict[str, set[str]] = {node.key: set(node.parents) for node in nodes}
-    for node in nodes:
-        for parent in node.parents:
-            neighbours[parent].add(node.key)
+    neighbours = neighbours_of(nodes)
     for sweep in range(SWEEPS):
         for column in columns if sweep % 2 else reversed(columns):
             heights = relative_heights(columns)
@@ -217,6 +214,48 @@ def arranged(nodes: Sequence[Node]) -> list[list[Node]]:
                 heights.pop(node.key)
             column.sort(key=partial(place_among, neighbours=neighbours, heights=heights))
     return columns
+
+
+def neighbours_of(nodes: Sequence[Node]) -> dict[str, set[str]]:
+    neighbours = {node.key: set(node.parents) for node in nodes}
+    for node in nodes:
+        for parent in node.parents:
+            neighbours[parent].add(node.key)
+    return neighbours
+
+
+def levelled(columns: Sequence[Sequence[Node]], neighbours: Mapping[str, set[str]]) -> dict[str, float]:
+    """How many rows from the top each node stands: as near to the level of its neighbours as its column lets it.
+
+    The tallest column is full. In every other one the order stays, and nothing stands in another's place.
+    """
+    tallest = max(map(len, columns), default=0)
+    rows = {node.key: row + (tallest - len(column)) / 2 for column in columns for row, node in enumerate(column)}
+    for _ in range(SWEEPS):
+        for column in columns:
+            elsewhere = rows.keys() - {node.key for node in column}
+            free = 0.0
+            wanted: list[float] = []
+            for row, node in enumerate(column):
+                if beside := drawn_to(node, neighbours, elsewhere):
+                    # Of an archive a row below: what its table is made into goes past it.
+                    free = sum(rows[key] for key in beside) / len(beside) - row + (node.layer == "archive")
+                wanted.append(free)
+            for row, (node, above) in enumerate(zip(column, ascending(wanted), strict=True)):
+                rows[node.key] = row + min(max(above, 0.0), tallest - len(column))
+    return rows
+
+
+def ascending(values: Iterable[float]) -> list[float]:
+    """The values that never fall and are together nearest to the given ones, by the squares of their distances."""
+    pools: list[tuple[float, int]] = []
+    for value in values:
+        total, count = value, 1
+        while pools and pools[-1][0] / pools[-1][1] > total / count:
+            before, so_many = pools.pop()
+            total, count = total + before, count + so_many
+        pools.append((total, count))
+    return [total / count for total, count in pools for _ in range(count)]
 
 
 def column_of(node: Node, nodes: Iterable[Node]) -> int:
@@ -228,10 +267,15 @@ def place_among(
     node: Node, neighbours: Mapping[str, set[str]], heights: Mapping[str, float]
 ) -> tuple[bool, float, str]:
     """What a column is sorted by; what is connected to nothing goes to its end."""
-    others = {key for key in neighbours[node.key] if key in heights}
-    kept = {key for key in others if not key.startswith("archive/")} or others
-    middle = sum(heights[key] for key in kept) / len(kept) if kept else 2.0
+    beside = drawn_to(node, neighbours, heights.keys())
+    middle = sum(heights[key] for key in beside) / len(beside) if beside else 2.0
     return node.layer == "archive", middle, node.name
+
+
+def drawn_to(node: Node, neighbours: Mapping[str, set[str]], among: Set[str]) -> set[str]:
+    """The neighbours whose height a node seeks; archives follow their tables, not the other way round."""
+    others = neighbours[node.key] & among
+    return {key for key in others if not key.startswith("archive/")} or others
 
 
 def relative_heights(columns: Iterable[Sequence[Node]]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What the page knows of runs that did not end well."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import dagster as dg
 
 from dtx_assets.machinery.dagster.run import check_states
 from dtx_assets.machinery.report.figures import RunFigures
-from dtx_assets.machinery.report.history import RunHistory
+from dtx_assets.machinery.report.history import Check, RunHistory
 
 
 def test_a_check_that_a_failed_run_did_not_get_to_is_not_running():
@@ -26,6 +27,24 @@ def test_a_check_that_a_failed_run_did_not_get_to_is_not_running():
         definitions.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, raise_on_error=False)
         [state] = check_states(instance, definitions.resolve_asset_graph().asset_check_keys)
     assert (state.name, state.state) == ("sound", "not finished")
+
+
+def test_only_what_another_asset_found_alike_is_not_told_again():
+    first = Check(
+        "target/A", "sound", "zoo", "", "ERROR", True, "failed", None, 1, False, in_the_way="bad", remedies=("mend",)
+    )
+    for other, is_told in (
+        (replace(first, asset="target/B"), False),
+        (replace(first, asset="target/B", count=2, at=datetime(2026, 5, 3, tzinfo=UTC)), False),
+        (replace(first, asset="target/B", in_the_way="worse"), True),
+        (replace(first, asset="target/B", remedies=()), True),
+        (replace(first, asset="target/B", accepted="by somebody"), True),
+        (replace(first, name="round"), True),
+        (replace(first, asset="target/B", name="round"), True),
+    ):
+        assert other.says_the_same_as(first) is not is_told
+    passed = replace(first, in_the_way=None, state="passed")
+    assert not replace(passed, asset="target/B").says_the_same_as(passed)
 
 
 def test_how_long_a_run_took_that_another_history_has_is_how_long_it_loaded_and_of_an_undone_one_nothing():

@@ -1,11 +1,22 @@
 """The geometry of the pictures: nothing overlaps, nothing is left out, ribbons fill the bars they run between."""
 
 from collections import defaultdict
-from itertools import combinations
+from itertools import accumulate, combinations, pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dtx_assets.machinery.report.flow import Share, TableFlow
 from dtx_assets.machinery.report.lineage import Node
-from dtx_assets.machinery.report.pictures import Picture, arranged, flow_picture, lineage_picture, shortened
+from dtx_assets.machinery.report.pictures import (
+    NODE_GAP,
+    Picture,
+    arranged,
+    ascending,
+    flow_picture,
+    lineage_picture,
+    shortened,
+)
 
 
 def node(key: str, *parents: str, here: bool = True) -> Node:
@@ -69,6 +80,36 @@ def test_neighbours_stand_at_the_same_height_so_that_lines_do_not_cross():
     names = [[node.name for node in column] for column in arranged(crossed)]
     assert names[0].index("1") == names[2].index("Y")
     assert names[0].index("2") == names[2].index("X")
+
+
+def test_of_many_tables_each_box_stands_beside_what_it_is_made_from():
+    """However long the columns are: a line that crosses a page leads nobody anywhere."""
+    many = [f"{number:03}" for number in range(170)]
+    nodes = [
+        each
+        for name in many
+        for each in (
+            node(f"legacy/{name}"),
+            node(f"archive/{name}", f"legacy/{name}"),
+            node(f"prepared/{name}", f"legacy/{name}"),
+            node(f"rejected/{name}", f"legacy/{name}"),
+            node(f"target/{name}", f"prepared/{name}", f"rejected/{name}"),
+        )
+    ]
+    picture = lineage_picture([*nodes, *(node(f"legacy/only archived {n}") for n in range(3))])
+    assert overlaps(picture) == []
+    falls = [abs(picture.boxes[start].y - picture.boxes[end].y) for start, end in (line.ends for line in picture.lines)]
+    assert max(falls) <= 3 * (picture.boxes[0].height + NODE_GAP)
+    assert all(box.y >= 0 and box.y + box.height <= picture.height for box in picture.boxes)
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=12))
+def test_what_never_falls_is_nearest_to_what_was_wanted(wanted):
+    found = ascending(wanted)
+    assert all(one <= other + 1e-9 for one, other in pairwise(found))
+    error = sum((a - b) ** 2 for a, b in zip(found, wanted, strict=True))
+    for other in (sorted(wanted), [sum(wanted) / len(wanted)] * len(wanted), list(accumulate(wanted, max))):
+        assert error <= sum((a - b) ** 2 for a, b in zip(other, wanted, strict=True)) + 1e-6
 
 
 def test_ribbons_fill_the_bars_they_leave_and_reach():
