@@ -168,8 +168,7 @@ def _storage_in(directory: Path) -> dict[str, Any]:
 
 # --- which assets -----------------------------------------------------------------------------------------------------
 
-_QUOTED = re.compile(r"\"[^\"]*\"")
-_SHORT = re.compile(r"(?<![\w:/*])(?:[\w*]+/)+[\w*]+")
+_TERMS = re.compile(r"key:\"(?P<quoted>[^\"]*/[^\"]*)\"|\"[^\"]*\"|(?:\bkey:|(?<![\w:/*]))(?P<path>(?:[\w*]+/)+[\w*]+)")
 _KEYS = re.compile(r"key:(?:\"([^\"]+)\"|([\w*/]+))")
 
 
@@ -177,14 +176,11 @@ def expand_selection(text: str, system: str) -> str:
     """Dagster's selection syntax from the short form: `+target/EmailTemplate` → `+key:"dtx/target/EmailTemplate"`."""
 
     def expand(found: re.Match[str]) -> str:
-        path = found.group()
-        return f'key:"{path if path.startswith(f"{system}/") else f"{system}/{path}"}"'
+        path = found["quoted"] or found["path"]
+        is_whole = path is None or (path.startswith(f"{system}/") and found.group().startswith("key:"))
+        return found.group() if is_whole else f'key:"{path if path.startswith(f"{system}/") else f"{system}/{path}"}"'
 
-    pieces, end = [], 0
-    for quoted in _QUOTED.finditer(text):
-        pieces += [_SHORT.sub(expand, text[end : quoted.start()]), quoted.group()]
-        end = quoted.end()
-    return "".join([*pieces, _SHORT.sub(expand, text[end:])])
+    return _TERMS.sub(expand, text)
 
 
 def with_likenesses(text: str, graph: AssetGraph) -> str:
