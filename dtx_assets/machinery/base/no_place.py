@@ -1,4 +1,4 @@
-"""What is told where the state directory, or another one, cannot be written: full, read-only, somebody else's.
+"""What is told where the state directory, or another one, cannot be written: full, read-only, somebody else's, gone.
 
 The lake, the archive and the target say so themselves; this is for what libraries keep, such as Dagster's history.
 """
@@ -8,6 +8,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 from dtx_assets.machinery.base.errors import ConfigurationError
 
@@ -31,6 +32,12 @@ HISTORY = "Dagster's history in the state directory"
 
 def no_place(error: BaseException) -> ConfigurationError | None:
     """The same in words for a user, where that is what is wrong."""
+    if _is_nowhere():
+        return ConfigurationError(
+            "it was removed while this shell stood in it",
+            where="the working directory",
+            remedy="change into one that is there, and say it again",
+        )
     for cause in _chain(error):
         if isinstance(cause, OSError) and cause.errno in REMEDIES and (cause.filename or cause.errno == errno.ENOSPC):
             return _refused(cause.errno, str(cause.filename or "the state directory"))
@@ -43,6 +50,14 @@ def no_place(error: BaseException) -> ConfigurationError | None:
             if number in REMEDIES:
                 return _refused(number, "the state directory")
     return None
+
+
+def _is_nowhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _refused(number: int, where: str) -> ConfigurationError:
