@@ -47,6 +47,7 @@ bench: $(INSTALLED_DEV) ## Measure flows and documents beside a plain COPY, a ta
 	$(BIN)/python -m benchmarks.shards
 	$(BIN)/python -m benchmarks.workers
 	$(BIN)/python -m benchmarks.any_table
+	$(BIN)/python -m benchmarks.public_schema
 	$(BIN)/python -m benchmarks.file_transfer
 	$(BIN)/python benchmarks/cutover_page.py
 	$(BIN)/python -m benchmarks.verify_and_explain
