@@ -1,6 +1,6 @@
 """A narrow table of 1, 10 and 100 million rows, end to end: what a row costs, and whether more rows make each dearer.
 
-    .venv/bin/python -m benchmarks.straight_slopes [--rows 1000000 10000000] [--second]
+    .venv/bin/python -m benchmarks.straight_slopes [--rows 1000000 10000000] [--second | --select legacy/payment]
 
 A CSV file of five columns is made ready by `dtx init` and run by `dtx run`, each size into a database of its own of one
 embedded PostgreSQL. The seconds of processors, of dtx and of PostgreSQL, are compared rather than those of the clock:
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[MILLION, 10 * MILLION])
     parser.add_argument("--second", action="store_true", help="run each again, with nothing changed")
+    parser.add_argument("--select", nargs="+", metavar="ASSETS", help="only these, a run for each")
     parser.add_argument("--write", type=Path, help="write the rows alone into this file")
     options = parser.parse_args()
     if options.write:
@@ -67,7 +69,7 @@ def main() -> None:
             writing = [sys.executable, "-m", "benchmarks.straight_slopes", f"--rows={rows}"]
             subprocess.run([*writing, f"--write={directory / 'legacy' / 'payment.csv'}"], check=True)
             url = server.create_database(f"narrow_{rows}")
-            measure(rows, directory, url, second=options.second)
+            measure(rows, directory, url, second=options.second, chosen=options.select or [])
             server.drop_database(f"narrow_{rows}")
             shutil.rmtree(directory)
 
@@ -90,7 +92,7 @@ def write_payments(file: Path, rows: int) -> None:
             frame.write_csv(out, include_header=first == 0)
 
 
-def measure(rows: int, directory: Path, url: str, *, second: bool) -> None:
+def measure(rows: int, directory: Path, url: str, *, second: bool, chosen: Sequence[str]) -> None:
     with psycopg.connect(url) as connection:
         connection.execute(TARGET)
         server = parent_of(connection.info.backend_pid)
@@ -101,6 +103,10 @@ def measure(rows: int, directory: Path, url: str, *, second: bool) -> None:
         "NARROW_HOME": str(directory / "home"),
     }
     called(["init", SYSTEM, "--target", str(directory / "target.sql")], directory, environment)
+    for assets in chosen:
+        tell(rows, assets, run(directory, environment, server, "--select", assets))
+    if chosen:
+        return
     tell(rows, "first run", run(directory, environment, server))
     with psycopg.connect(url) as connection:
         [(written, bytes_of_target)] = connection.execute(
@@ -118,9 +124,9 @@ def measure(rows: int, directory: Path, url: str, *, second: bool) -> None:
         tell(rows, "second run", run(directory, environment, server))
 
 
-def run(directory: Path, environment: dict[str, str], server: int) -> Took:
+def run(directory: Path, environment: dict[str, str], server: int, *how: str) -> Took:
     before, started = processor_seconds(server), time.perf_counter()
-    used = called(["run", SYSTEM], directory, environment)
+    used = called(["run", SYSTEM, *how], directory, environment)
     return Took(
         time.perf_counter() - started,
         used.ru_utime + used.ru_stime,
