@@ -77,8 +77,11 @@ class RunDisplay:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console, self.system, self.steps = console, system, len(steps)
-        self._ahead, self._known = dict.fromkeys(steps), set(steps)
+        self._ahead, self._known = set(steps), set(steps)
         self._before, self._clock = before or {}, clock
+        # Sums that are kept: a large schema has thousands of steps, and something is told at the end of each.
+        self._untold = sum(step not in self._before for step in self._ahead)
+        self._seconds_ahead = sum(self._before.get(step, 0.0) for step in self._ahead)
         self.done = self.failed = 0
         self._live = console.is_terminal
         self._started: dict[str, float] = {}
@@ -116,7 +119,9 @@ class RunDisplay:
                     # A shard: how many there are is known when they start.
                     self._known.add(event.step_key)
                     self.steps += 1
-                    self._ahead[event.step_key] = None
+                    self._ahead.add(event.step_key)
+                    self._untold += event.step_key not in self._before
+                    self._seconds_ahead += self._before.get(event.step_key, 0.0)
                     self._progress.update(self._all, total=self.steps)
                 self._started[event.step_key] = self._clock()
                 # A task of its own: its clock is the step's, not the run's.
@@ -128,7 +133,10 @@ class RunDisplay:
     def _finish(self, event: Any) -> None:
         self.done += 1
         self.failed += event.is_step_failure
-        self._ahead.pop(event.step_key, None)
+        if event.step_key in self._ahead:
+            self._ahead.remove(event.step_key)
+            self._untold -= event.step_key not in self._before
+            self._seconds_ahead -= self._before.get(event.step_key, 0.0)
         self._progress.update(self._all, completed=self.done, detail=self._told())
         self._progress.update(self._current, visible=False)
         title = step_title(event.step_key, self.system)
@@ -144,11 +152,11 @@ class RunDisplay:
 
     def _left(self) -> str:
         """`, about 40 s left`, by what the steps that are ahead took the last time; else nothing."""
-        if not self._ahead or any(step not in self._before for step in self._ahead):
+        if not self._ahead or self._untold:
             return ""
         now = self._clock()
-        spent = {step: now - started for step, started in self._started.items()}
-        left = round(sum(max(self._before[step] - spent.get(step, 0.0), 0.0) for step in self._ahead))
+        going_on = ((step, started) for step, started in self._started.items() if step in self._ahead)
+        left = round(self._seconds_ahead - sum(min(self._before[step], now - started) for step, started in going_on))
         return f", about {duration_text(left) if left >= WHOLE_SECONDS else f'{max(left, 1)} s'} left"
 
     def advanced(
