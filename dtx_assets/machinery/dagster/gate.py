@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
@@ -163,16 +164,13 @@ class GateOfInstance:
     ) -> Iterator[GatedCheck]:
         """`structure_of` are the models of a rehearsal, which is stopped by their structure alone: each load asks, and
         to read what hundreds of checks found takes longer than a small load."""
-        now = {
-            self._key(part, spec) for group in self.check_groups for part in group.without_rows for spec in part.specs
-        }
         gating = {
             key: (group, spec)
             for group in self.check_groups
             if structure_of is None or not self.graph.models_made_from(*group.asset).isdisjoint(structure_of)
             for spec in group.specs
             if (spec.closes_gate if structure_of is None else spec.structure)
-            and (key := self._key(group, spec)) not in now
+            and (key := self._key(group, spec)) not in self._keys_without_rows
         }
         if self.instance is None or not gating:
             return
@@ -195,6 +193,13 @@ class GateOfInstance:
                 tuple(owned_now(obstacle, self.graph.system, group.asset) for obstacle in state.found),
                 self.graph.system.owner_of(*group.asset),
             )
+
+    @cached_property
+    def _keys_without_rows(self) -> frozenset[dg.AssetCheckKey]:
+        """The checks that are evaluated anew."""
+        return frozenset(
+            self._key(part, spec) for group in self.check_groups for part in group.without_rows for spec in part.specs
+        )
 
     def _key(self, group: CheckGroup, spec: CheckSpec) -> dg.AssetCheckKey:
         return dg.AssetCheckKey(self.graph.key(*group.asset), spec.name)

@@ -83,6 +83,7 @@ class Graph:
         self.project = system.mappings_dir.parents[1]
         self._true_names: dict[dg.AssetKey, str] = {}
         self._flows_by_option: dict[str, dict[str, tuple[Flow, ...]]] = {}
+        self._models_made_from: dict[tuple[str, str], frozenset[str]] = {}
         self._gating = self._assets_that_gate(check_groups)
         refuse_likenesses("legacy table", (*system.legacy_tables, *system.crosswalk_tables))
         refuse_likenesses("model", (target.model for target in system.targets))
@@ -181,6 +182,12 @@ class Graph:
         """The models whose rows are made from a dataset; those of a target are not made from it."""
         if layer == "target":
             return frozenset()
+        # Kept, since each load asks it of each dataset that is checked.
+        if (layer, name) not in self._models_made_from:
+            self._models_made_from[layer, name] = self._found_to_be_made_from(layer, name)
+        return self._models_made_from[layer, name]
+
+    def _found_to_be_made_from(self, layer: str, name: str) -> frozenset[str]:
         mappings = {
             asset.name
             for asset in self.system.mapping_assets
