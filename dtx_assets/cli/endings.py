@@ -26,6 +26,8 @@ NAMED_CHECKS = 6
 """So many of the checks that failed are named where they are not listed."""
 WRITTEN = ("inserted", "updated", "unchanged", "adopted", "conflicts", "vanished")
 """What becomes of the rows of a load."""
+CALLED = {"conflicts": "in conflict"}
+"""As a sentence has it."""
 LISTED = "    "
 """What the obstacles in an error's words begin with, and nothing else."""
 
@@ -37,11 +39,12 @@ def print_summary(
 
     `whole`: with what was written into each target, the checks that found something, all of an error, where to look.
     """
-    if outcome.accounting:
+    accounting = [entry for entry in outcome.accounting if whole or entry["read"]]
+    if accounting:
         table = Table("source", "target", title="Rows", title_justify="left")
         for name in ("read", "migrated", "rejected", "dropped"):
             table.add_column(name, justify="right")
-        for entry in outcome.accounting:
+        for entry in accounting:
             dropped = sum(entry["dropped"].values())
             table.add_row(
                 entry["source_table"],
@@ -49,6 +52,8 @@ def print_summary(
                 *(f"{number:,}" for number in (entry["read"], entry["migrated"], entry["rejected"], dropped)),
             )
         console.print(table)
+    if empty := len(outcome.accounting) - len(accounting):
+        print_line(console, f"{counted(empty, 'more table')} without a row.")
     if outcome.loads and whole:
         table = Table("loaded", title="Target tables", title_justify="left")
         for name in WRITTEN:
@@ -61,7 +66,7 @@ def print_summary(
     if outcome.loads and not whole:
         written = {name: sum(facts.get(name, 0) for facts in outcome.loads.values()) for name in WRITTEN}
         # What is always told first; of the rest what there is.
-        told = [f"{rows:,} {name}" for name, rows in written.items() if rows or name in WRITTEN[:2]]
+        told = [f"{rows:,} {CALLED.get(name, name)}" for name, rows in written.items() if rows or name in WRITTEN[:2]]
         print_line(console, f"Rows of {counted(len(outcome.loads), 'target table')}: {', '.join(told)}.")
     if slowest := slowest_steps(outcome.seconds_of, system):
         print_line(console, f"Slowest: {', '.join(slowest)}")

@@ -238,10 +238,31 @@ def test_the_summary_in_short_has_no_list_that_another_command_shows():
         "  found before:",
         "    one: alone",
         "  do: mend them",
-        "Rows of 2 target tables: 1,000 inserted, 3 updated, 1 unchanged, 2 conflicts.",
+        "Rows of 2 target tables: 1,000 inserted, 3 updated, 1 unchanged, 2 in conflict.",
         "Cutover page: /somewhere",
         "Run 0123abcd-1 FAILED after 1 min 01 s.",
     ]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_tables_without_a_row_are_counted_alone_unless_all_is_asked_for(whole):
+    console = plain_console()
+    outcome = RunOutcome("0123abcd-1", succeeded=True, seconds=61.0)
+    outcome.accounting = [
+        {
+            "source_table": table,
+            "target_table": f"t_{table}",
+            "read": read,
+            "migrated": read,
+            "rejected": 0,
+            "dropped": {},
+        }
+        for table, read in (("hosts", 3), ("alerts", 0), ("events", 0))
+    ]
+    print_summary(console, "dtx", outcome, {}, whole=whole)
+    said = text_of(console)
+    assert "t_hosts" in said
+    assert ("t_alerts" in said, "2 more tables without a row." in said) == (whole, not whole)
 
 
 def test_states_say_never_where_nothing_ran():
