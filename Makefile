@@ -41,7 +41,7 @@ audit: $(INSTALLED_DEV) ## Look up the packages among the known vulnerabilities,
 docs: $(INSTALLED) ## Write docs/reference and the JSON Schemas of mappings/ anew, from the code
 	$(BIN)/python -m dtx_assets.cli.reference
 
-bench: $(INSTALLED_DEV) ## Measure flows and documents beside a plain COPY, a table beside pgloader, files beside rclone, workers, the page, verify, explain, phases, embeddings
+bench: $(INSTALLED_DEV) ## Measure flows and documents beside a plain COPY, a table beside pgloader, a public schema, files beside rclone, workers, the page, verify, explain, phases, embeddings
 	$(BIN)/python benchmarks/php_values.py
 	$(BIN)/python benchmarks/notification_flow.py $(ARGS)
 	$(BIN)/python -m benchmarks.shards

@@ -38,7 +38,11 @@ COLUMNS = (
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("BENCH_DIR")) as scratch:
         directory = Path(scratch)
-        files = {kind: fetched(package, directory / kind) for kind, package in PACKAGES.items()}
+        try:
+            files = {kind: fetched(package, directory / kind) for kind, package in PACKAGES.items()}
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"left out, since {' and '.join(PACKAGES.values())} cannot be fetched: {error}")
+            return
         (directory / "mariadb").mkdir()
         with servers.mariadb(directory / "mariadb") as url, embedded_postgres(directory / "state") as server:
             legacy, target = make_url(url).set(database=LEGACY), server.create_database(SYSTEM)
@@ -66,7 +70,7 @@ def main() -> None:
 def fetched(package: str, directory: Path) -> Path:
     """Where the SQL of a Debian package lies, unpacked."""
     directory.mkdir()
-    subprocess.run(["apt-get", "download", "-qq", package], cwd=directory, check=True)
+    subprocess.run(["apt-get", "download", "-qq", package], cwd=directory, check=True, stderr=subprocess.DEVNULL)
     [archive] = directory.glob("*.deb")
     subprocess.run(["dpkg-deb", "-x", archive.name, "."], cwd=directory, check=True)
     return directory / "usr" / "share" / package
