@@ -21,19 +21,12 @@ from dtx_assets.machinery.dagster.history_in_postgresql import KEPT
 from dtx_assets_tests.dtx.commands import WORKSPACE_OF_DTX
 from dtx_assets_tests.patience import PATIENCE
 from dtx_assets_tests.servers import free_ports
+from dtx_assets_tests.sessions import OTHERS, other_sessions, wait_until_alone
 
 PROJECT = Path(__file__).parents[1]
 DEPLOY = PROJECT / "deploy" / "dagster.yaml"
 HEALTH = "{ instance { runQueuingSupported daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"
 ORIGIN = "https://migration.example.com"
-
-
-OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-
-
-def connected(connection: psycopg.Connection) -> int:
-    """How many others are connected to the database."""
-    return connection.execute(f"SELECT count(*) {OTHERS}").fetchone()[0]
 
 
 @dg.op
@@ -56,16 +49,12 @@ def test_history_is_in_postgresql_and_logs_of_steps_in_s3(tmp_path, monkeypatch,
         with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
             run_id = small.execute_in_process(instance=instance).run_id
             assert type(instance.run_coordinator).__name__ == "QueuedRunCoordinator"
-            assert 1 <= connected(connection) <= KEPT
+            assert 1 <= other_sessions(connection) <= KEPT
             # As after a restart of the server: what is kept is no good any more.
             connection.execute(f"SELECT pg_terminate_backend(pid) {OTHERS}")
             assert [run.run_id for run in instance.get_runs()] == [run_id]
         assert connection.execute("SELECT run_id, status FROM runs").fetchall() == [(run_id, "SUCCESS")]
-        # One that is ended is gone a moment later.
-        deadline = time.monotonic() + PATIENCE
-        while connected(connection) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert connected(connection) == 0
+        wait_until_alone(connection)
     client = boto3.client("s3", endpoint_url=s3_server.endpoint)
     listed = client.list_objects_v2(Bucket=s3_bucket, Prefix="logs/")["Contents"]
     assert any(

@@ -41,6 +41,7 @@ from dtx_assets.machinery.run.operations import roll_back
 from dtx_assets.machinery.sources import open_source
 from dtx_assets.machinery.sources.frames import legacy_frame, source_key
 from dtx_assets.machinery.system.system import System
+from dtx_assets_tests import sessions
 from dtx_assets_tests.dtx.oracle import RawRow
 from dtx_assets_tests.dtx.running import (
     World,
@@ -599,12 +600,8 @@ class Beginnings:
 
 def wait_until_alone(url: str) -> None:
     """Until the server has noticed that the process that was killed is gone."""
-    deadline = time.monotonic() + PATIENCE
     with psycopg.connect(url, autocommit=True) as connection:
-        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        while connection.execute(others).fetchone() != (0,):
-            assert time.monotonic() < deadline, "connections of a process that was killed are still there"
-            time.sleep(0.02)
+        sessions.wait_until_alone(connection)
 
 
 def killed_at(beginnings: Beginnings, stage: Stage, point: str, nth: int) -> list[str]:

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from dtx_assets.machinery.base.errors import LoadError
@@ -27,6 +28,7 @@ from dtx_assets_tests.machinery.load.prepared import (
     write_prepared,
 )
 from dtx_assets_tests.patience import PATIENCE
+from dtx_assets_tests.sessions import wait_until_alone
 
 PARTS, OWNERS = 8, 12
 LOAD = """
@@ -118,11 +120,8 @@ def parts_done(shop: Shop) -> list[str]:
 
 def wait_for_the_end(shop: Shop) -> None:
     """No connection is there any more: what was writing when its process died notices it a moment later."""
-    deadline = time.monotonic() + PATIENCE
-    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    while shop.sql(others) != [(0,)]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    with psycopg.connect(shop.url, autocommit=True) as connection:
+        wait_until_alone(connection)
 
 
 def begin_anew(shop: Shop) -> None:

@@ -19,6 +19,7 @@ from dtx_assets.machinery.run.environment import RunEnvironment
 from dtx_assets.machinery.sources import open_source, postgresql
 from dtx_assets.machinery.sources.csv_dialect import EVERY_RFC_4180
 from dtx_assets_tests.patience import PATIENCE
+from dtx_assets_tests.sessions import other_sessions, wait_until_alone
 
 ROWS = 20_000
 WAITING = """
@@ -84,23 +85,8 @@ def test_a_run_reads_over_as_many_connections_as_it_is_told(server, as_stored, d
     environment = SimpleNamespace(settings=settings, s3=None, dialects_of=lambda _url: EVERY_RFC_4180)
     with opened_source(cast("RunEnvironment", environment), settings.legacy_url) as source:
         place.land_from(source, "t")
-        assert sessions(server) == 3
+        assert other_sessions(server) == 3
     assert place.rows("t") == as_stored
-
-
-def sessions(server: psycopg.Connection) -> int:
-    [(count,)] = server.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
-    ).fetchall()
-    return int(count)
-
-
-def left_open(server: psycopg.Connection) -> int:
-    """How many stay: the server ends a session some time after its client has closed it."""
-    until = time.monotonic() + 30
-    while (count := sessions(server)) and time.monotonic() < until:
-        time.sleep(0.02)
-    return count
 
 
 def test_all_connections_see_the_snapshot_of_the_first(server, as_stored, database_url, place):
@@ -110,11 +96,11 @@ def test_all_connections_see_the_snapshot_of_the_first(server, as_stored, databa
         server.execute("DELETE FROM t")
         server.execute("INSERT INTO t SELECT 1, 'new' FROM generate_series(1, 50000)")
         place.land_from(source, "small")
-        assert sessions(server) == 1
+        assert other_sessions(server) == 1
         place.land_from(source, "t")
-        assert sessions(server) == 3
+        assert other_sessions(server) == 3
     assert place.rows("t") == as_stored
-    assert left_open(server) == 0
+    wait_until_alone(server)
 
 
 def test_nobody_waits_in_a_circle_for_who_wants_to_change_the_table(server, as_stored, database_url, place):
@@ -173,4 +159,4 @@ def test_a_connection_that_is_lost_is_told_of_the_table(server, database_url, pl
     with open_source(database_url, connections=3) as source, pytest.raises(SourceError, match="does not give"):
         source.extract(LegacyTable("t", "area", ()), place.lake, ("toy", "legacy", "t"), "r", kill_another)
     assert place.is_untouched("t")
-    assert left_open(server) == 0
+    wait_until_alone(server)
