@@ -347,10 +347,8 @@ def read_links(connection: Connection, where: sql.Composable, table: sql.Composa
         by_list, on="part_list_id", how="left", maintain_order="left"
     )
     length = pl.col("parts").list.len()
-    ascending = pl.int_ranges(pl.col("lowest_id"), pl.col("lowest_id") + length)
-    if entries.select((pl.col("lowest_id") + length < pl.col("lowest_id")).any()).item():
-        # What ends with the highest number there is has no end beyond it; slower.
-        ascending = pl.int_ranges(pl.lit(0), length, dtype=pl.Int64) + pl.col("lowest_id")
+    # Not between two numbers: nothing lies beyond the highest one.
+    ascending = pl.int_ranges(pl.lit(0), length, dtype=pl.Int64) + pl.col("lowest_id")
     no_hash = pl.lit(None, pl.UInt64).repeat_by(length)
     # Only units have shapes; the many rows of other targets are spared them.
     has_shapes = bool(entries.get_column("shapes").is_not_null().any())
