@@ -4,7 +4,7 @@ The columns of both pictures are given, by what the boxes are, so that only the 
 That is why no layout library is used: those choose columns of their own, or need a program beside Python.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -229,17 +229,17 @@ def levelled(columns: Sequence[Sequence[Node]], neighbours: Mapping[str, set[str
 
     The tallest column is full. In every other one the order stays, and nothing stands in another's place.
     """
-    tallest = max(map(len, columns), default=0)
-    rows = {node.key: row + (tallest - len(column)) / 2 for column in columns for row, node in enumerate(column)}
+    tallest, rows = max(map(len, columns), default=0), centred(columns)
     for _ in range(SWEEPS):
         for column in columns:
-            elsewhere = rows.keys() - {node.key for node in column}
+            own = {node.key for node in column}
+            elsewhere = {key: row for key, row in rows.items() if key not in own}
             free = 0.0
             wanted: list[float] = []
             for row, node in enumerate(column):
-                if beside := drawn_to(node, neighbours, elsewhere):
+                if (sought := middle_of_neighbours(node, neighbours, elsewhere)) is not None:
                     # Of an archive a row below: what its table is made into goes past it.
-                    free = sum(rows[key] for key in beside) / len(beside) - row + (node.layer == "archive")
+                    free = sought - row + (node.layer == "archive")
                 wanted.append(free)
             for row, (node, above) in enumerate(zip(column, ascending(wanted), strict=True)):
                 rows[node.key] = row + min(max(above, 0.0), tallest - len(column))
@@ -267,21 +267,24 @@ def place_among(
     node: Node, neighbours: Mapping[str, set[str]], heights: Mapping[str, float]
 ) -> tuple[bool, float, str]:
     """What a column is sorted by; what is connected to nothing goes to its end."""
-    beside = drawn_to(node, neighbours, heights.keys())
-    middle = sum(heights[key] for key in beside) / len(beside) if beside else 2.0
-    return node.layer == "archive", middle, node.name
+    middle = middle_of_neighbours(node, neighbours, heights)
+    return node.layer == "archive", 2.0 if middle is None else middle, node.name
 
 
-def drawn_to(node: Node, neighbours: Mapping[str, set[str]], among: Set[str]) -> set[str]:
-    """The neighbours whose height a node seeks; archives follow their tables, not the other way round."""
-    others = neighbours[node.key] & among
-    return {key for key in others if not key.startswith("archive/")} or others
+def middle_of_neighbours(node: Node, neighbours: Mapping[str, set[str]], heights: Mapping[str, float]) -> float | None:
+    """The mean height of those that have one; archives follow their tables, not the other way round."""
+    others = neighbours[node.key] & heights.keys()
+    beside = {key for key in others if not key.startswith("archive/")} or others
+    return sum(heights[key] for key in beside) / len(beside) if beside else None
 
 
-def relative_heights(columns: Iterable[Sequence[Node]]) -> dict[str, float]:
+def relative_heights(columns: Sequence[Sequence[Node]]) -> dict[str, float]:
     """Where each node stands in its column, from 0 to 1, the columns being centred on one another."""
-    lists = [list(column) for column in columns]
-    tallest = max((len(column) for column in lists), default=0) or 1
-    return {
-        node.key: (row + (tallest - len(column)) / 2) / tallest for column in lists for row, node in enumerate(column)
-    }
+    tallest = max(map(len, columns), default=0) or 1
+    return {key: row / tallest for key, row in centred(columns).items()}
+
+
+def centred(columns: Sequence[Sequence[Node]]) -> dict[str, float]:
+    """How many rows from the top each node stands where the columns are centred on one another."""
+    tallest = max(map(len, columns), default=0)
+    return {node.key: row + (tallest - len(column)) / 2 for column in columns for row, node in enumerate(column)}
