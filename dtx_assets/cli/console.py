@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -80,8 +80,9 @@ class RunDisplay:
         self._ahead, self._known = set(steps), set(steps)
         self._before, self._clock = before or {}, clock
         # Sums that are kept: a large schema has thousands of steps, and something is told at the end of each.
-        self._untold = sum(step not in self._before for step in self._ahead)
-        self._seconds_ahead = sum(self._before.get(step, 0.0) for step in self._ahead)
+        self._untold, self._seconds_ahead = 0, 0.0
+        for step in self._ahead:
+            self._count_ahead(step, 1)
         self.done = self.failed = 0
         self._live = console.is_terminal
         self._started: dict[str, float] = {}
@@ -120,8 +121,7 @@ class RunDisplay:
                     self._known.add(event.step_key)
                     self.steps += 1
                     self._ahead.add(event.step_key)
-                    self._untold += event.step_key not in self._before
-                    self._seconds_ahead += self._before.get(event.step_key, 0.0)
+                    self._count_ahead(event.step_key, 1)
                     self._progress.update(self._all, total=self.steps)
                 self._started[event.step_key] = self._clock()
                 # A task of its own: its clock is the step's, not the run's.
@@ -135,8 +135,7 @@ class RunDisplay:
         self.failed += event.is_step_failure
         if event.step_key in self._ahead:
             self._ahead.remove(event.step_key)
-            self._untold -= event.step_key not in self._before
-            self._seconds_ahead -= self._before.get(event.step_key, 0.0)
+            self._count_ahead(event.step_key, -1)
         self._progress.update(self._all, completed=self.done, detail=self._told())
         self._progress.update(self._current, visible=False)
         title = step_title(event.step_key, self.system)
@@ -145,6 +144,10 @@ class RunDisplay:
         state = "failed" if event.is_step_failure else "skipped" if event.is_step_skipped else took
         if not self._live or state == "failed":
             self.console.print(Text(f"[{self.done}/{self.steps}] {title}: {state}{self._left()}"), soft_wrap=True)
+
+    def _count_ahead(self, step: str, times: Literal[1, -1]) -> None:
+        self._untold += times * (step not in self._before)
+        self._seconds_ahead += times * self._before.get(step, 0.0)
 
     def _told(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""

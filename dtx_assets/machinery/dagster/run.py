@@ -177,8 +177,10 @@ def expand_selection(text: str, system: str) -> str:
 
     def expand(found: re.Match[str]) -> str:
         path = found["quoted"] or found["path"]
-        is_whole = path is None or (path.startswith(f"{system}/") and found.group().startswith("key:"))
-        return found.group() if is_whole else f'key:"{path if path.startswith(f"{system}/") else f"{system}/{path}"}"'
+        if path is None:
+            return found.group()
+        names_system, is_key = path.startswith(f"{system}/"), found.group().startswith("key:")
+        return found.group() if names_system and is_key else f'key:"{path if names_system else f"{system}/{path}"}"'
 
     return _TERMS.sub(expand, text)
 
