@@ -13,7 +13,6 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from benchmarks.any_table import DTX, run_quietly
 from dtx_assets.machinery.postgres.embedded import embedded_postgres
 from dtx_assets_tests import servers
 
-SYSTEM, LEGACY = "zabbix", "zabbix"
+SYSTEM = "zabbix"
+"""Of the databases on both sides, too."""
 PACKAGES = {"mysql": "zabbix-server-mysql", "pgsql": "zabbix-server-pgsql"}
 COLUMNS = (
     "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = %s"
@@ -45,7 +45,7 @@ def main() -> None:
             return
         (directory / "mariadb").mkdir()
         with servers.mariadb(directory / "mariadb") as url, embedded_postgres(directory / "state") as server:
-            legacy, target = make_url(url).set(database=LEGACY), server.create_database(SYSTEM)
+            legacy, target = make_url(url).set(database=SYSTEM), server.create_database(SYSTEM)
             fill(legacy, [unpacked(files["mysql"], name) for name in ("schema", "images", "data")])
             schema = unpacked(files["pgsql"], "schema").decode()
             with psycopg.connect(target) as connection:
@@ -83,7 +83,7 @@ def unpacked(files: Path, name: str) -> bytes:
 def fill(legacy: URL, scripts: list[bytes]) -> None:
     """Makes the legacy database, by the client, since only that knows what `DELIMITER` means."""
     begin = (
-        f"SET GLOBAL log_bin_trust_function_creators = 1; CREATE DATABASE {LEGACY} COLLATE utf8mb4_bin; USE {LEGACY};"
+        f"SET GLOBAL log_bin_trust_function_creators = 1; CREATE DATABASE {SYSTEM} COLLATE utf8mb4_bin; USE {SYSTEM};"
     )
     server = ["--host", str(legacy.host), "--port", str(legacy.port), "--user", str(legacy.username)]
     subprocess.run(
@@ -94,9 +94,9 @@ def fill(legacy: URL, scripts: list[bytes]) -> None:
     )
 
 
-def timed(words: list[str], directory: Path, environment: Mapping[str, str]) -> None:
+def timed(words: list[str], directory: Path, environment: dict[str, str]) -> None:
     began = time.perf_counter()
-    run_quietly([str(DTX), *words], directory, dict(environment), allowed=(0, 3))
+    run_quietly([str(DTX), *words], directory, environment, allowed=(0, 3))
     print(f"dtx {' '.join(words):32} {time.perf_counter() - began:6.1f} s", flush=True)
 
 
@@ -105,7 +105,7 @@ def compared(legacy: URL, target: str) -> tuple[int, list[str]]:
     options = {"host": legacy.host, "port": legacy.port, "user": legacy.username, "password": legacy.password}
     rows, other = 0, []
     with (
-        closing(pymysql.connect(**options, database=LEGACY, charset="utf8mb4")) as there,  # type: ignore[arg-type]
+        closing(pymysql.connect(**options, database=SYSTEM, charset="utf8mb4")) as there,  # type: ignore[arg-type]
         there.cursor() as cursor,
         psycopg.connect(target) as here,
     ):

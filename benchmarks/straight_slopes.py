@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[MILLION, 10 * MILLION])
     parser.add_argument("--second", action="store_true", help="run each again, with nothing changed")
-    parser.add_argument("--select", nargs="+", metavar="ASSETS", help="only these, a run for each")
+    parser.add_argument("--select", nargs="+", default=[], metavar="ASSETS", help="only these, a run for each")
     parser.add_argument("--write", type=Path, help="write the rows alone into this file")
     options = parser.parse_args()
     if options.write:
@@ -69,7 +69,7 @@ def main() -> None:
             writing = [sys.executable, "-m", "benchmarks.straight_slopes", f"--rows={rows}"]
             subprocess.run([*writing, f"--write={directory / 'legacy' / 'payment.csv'}"], check=True)
             url = server.create_database(f"narrow_{rows}")
-            measure(rows, directory, url, second=options.second, chosen=options.select or [])
+            measure(rows, directory, url, second=options.second, chosen=options.select)
             server.drop_database(f"narrow_{rows}")
             shutil.rmtree(directory)
 

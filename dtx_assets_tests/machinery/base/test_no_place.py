@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,18 +47,24 @@ def test_other_errors_are_faults(error):
     assert no_place(error) is None
 
 
-def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
-    (tmp_path / "gone").mkdir()
-    monkeypatch.chdir(tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
-    done = subprocess.run(
+def status(directory: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What the command says in a directory, or in the one that the test stands in."""
+    return subprocess.run(
         [sys.executable, "-m", "dtx_assets.cli.main", "status"],
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **variables},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
+
+
+def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = status()
     assert done.returncode == 2
     assert "removed while this shell stood in it" in done.stderr
     assert "Traceback" not in done.stderr
@@ -72,15 +79,7 @@ def test_a_full_state_directory(tmp_path):
     if mounted.returncode:
         pytest.skip("no tmpfs can be mounted here")
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "dtx_assets.cli.main", "status"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(PROJECT), "LIBRARY_HOME": str(home)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
+        done = status(tmp_path, LIBRARY_HOME=str(home))
     finally:
         subprocess.run(["umount", str(home)], check=True)
     assert done.returncode == 2, done.stderr
